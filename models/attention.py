@@ -1,0 +1,104 @@
+"""Attention and transformer blocks of the latent-diffusion U-Net (Rombach et al. 2022, arXiv 2112.10752)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .seam import Seam, Site
+
+
+class Attention(nn.Module):
+    """Multi-head attention: queries from `hidden` (B, L, dim), keys and values from `context` (B, M, context_dim).
+
+    Without a context it attends to itself. `bias` concerns the three input projections; the output has always one.
+    """
+
+    def __init__(self, dim: int, heads: int, context_dim: int | None = None, bias: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=bias)
+        self.to_k = nn.Linear(context_dim or dim, dim, bias=bias)
+        self.to_v = nn.Linear(context_dim or dim, dim, bias=bias)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+
+    def _split(self, projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
+        context = hidden if context is None else context
+        query, key, value = self._split(self.to_q(hidden)), self._split(self.to_k(context)), self._split(self.to_v(context))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.to_out[0](attended.transpose(1, 2).flatten(2))
+
+
+class GEGLU(nn.Module):
+    """Gated GELU projection (Shazeer 2020, arXiv 2002.05202): (..., dim) -> (..., inner)."""
+
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, 2 * inner)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        value, gate = self.proj(hidden).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU feed-forward of four times the width."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList([GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.net[2](self.net[0](hidden))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each pre-normed with a residual, on tokens (B, L, dim).
+
+    `hidden` may be a subset of the tokens (queries); `memory` (B, M, dim), where given, are the tokens whose keys
+    and values the self-attention reads instead of those of `hidden`.
+    """
+
+    def __init__(self, dim: int, heads: int, context_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn1 = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.attn2 = Attention(dim, heads, context_dim)
+        self.norm3 = nn.LayerNorm(dim)
+        self.ff = FeedForward(dim)
+
+    def forward(self, hidden: Tensor, context: Tensor | None, memory: Tensor | None = None) -> Tensor:
+        hidden = hidden + self.attn1(self.norm1(hidden), None if memory is None else self.norm1(memory))
+        hidden = hidden + self.attn2(self.norm2(hidden), context)
+        return hidden + self.ff(self.norm3(hidden))
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the positions of a feature map (B, C, h, w), with a residual around them."""
+
+    def __init__(self, channels: int, heads: int, layers: int, context_dim: int, groups: int, linear: bool) -> None:
+        super().__init__()
+        self.linear = linear
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context_dim) for _ in range(layers)])
+        self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+
+    def forward(self, hidden: Tensor, context: Tensor | None, seam: Seam, name: str, depth: int) -> Tensor:
+        size = (hidden.shape[-2], hidden.shape[-1])
+        tokens = self.norm(hidden)
+        tokens = self.proj_in(_to_tokens(tokens)) if self.linear else _to_tokens(self.proj_in(tokens))
+        for index, block in enumerate(self.transformer_blocks):
+            tokens = seam(Site("block", f"{name}.transformer_blocks.{index}", depth, size), block, tokens, context)
+        tokens = _to_map(self.proj_out(tokens), size) if self.linear else self.proj_out(_to_map(tokens, size))
+        return hidden + tokens
+
+
+def _to_tokens(feature_map: Tensor) -> Tensor:
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    return tokens.transpose(1, 2).unflatten(2, size)

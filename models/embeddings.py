@@ -1,0 +1,31 @@
+"""Timestep embedding of U-Nets (DDPM, Ho et al. 2020, after Vaswani et al. 2017)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def sinusoids(values: Tensor, dim: int, *, cos_first: bool = True, shift: float = 0.0, max_period: float = 10_000.0) -> Tensor:
+    """Sinusoidal features (B, dim) in float32 of `values` (B,).
+
+    `cos_first` and `shift` are the configs' `flip_sin_to_cos` and `freq_shift`.
+    """
+    half = dim // 2
+    exponent = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=values.device) / (half - shift)
+    angles = values.float()[:, None] * exponent.exp()[None]
+    parts = (angles.cos(), angles.sin()) if cos_first else (angles.sin(), angles.cos())
+    return F.pad(torch.cat(parts, dim=-1), (0, dim % 2))
+
+
+class TimestepEmbedding(nn.Module):
+    """Two-layer perceptron (B, in_dim) -> (B, dim) on sinusoidal features."""
+
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(in_dim, dim)
+        self.linear_2 = nn.Linear(dim, dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(features)))

@@ -1,0 +1,52 @@
+"""Residual convolution blocks and resampling shared by the U-Net and the autoencoder."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ResnetBlock(nn.Module):
+    """Two group-normed 3x3 convolutions with a residual; the time embedding (B, time_dim), if any, is added between.
+
+    Maps (B, channels, h, w) to (B, out_channels, h, w).
+    """
+
+    def __init__(self, channels: int, out_channels: int, *, groups: int, eps: float, time_dim: int | None = None) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels, eps=eps)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.time_emb_proj = None if time_dim is None else nn.Linear(time_dim, out_channels)
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps=eps)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = None if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, hidden: Tensor, time: Tensor | None = None) -> Tensor:
+        inner = self.conv1(F.silu(self.norm1(hidden)))
+        if self.time_emb_proj is not None and time is not None:
+            inner = inner + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        inner = self.conv2(F.silu(self.norm2(inner)))
+        return inner + (hidden if self.conv_shortcut is None else self.conv_shortcut(hidden))
+
+
+class Downsample(nn.Module):
+    """Strided 3x3 convolution. `pad_after` pads right and bottom only, as the KL autoencoder does."""
+
+    def __init__(self, channels: int, *, pad_after: bool = False) -> None:
+        super().__init__()
+        self.pad_after = pad_after
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if pad_after else 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.conv(F.pad(hidden, (0, 1, 0, 1)) if self.pad_after else hidden)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour upsampling to `size` (default: twice the input's), then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, hidden: Tensor, size: torch.Size | None = None) -> Tensor:
+        target = (2 * hidden.shape[-2], 2 * hidden.shape[-1]) if size is None else (size[0], size[1])
+        return self.conv(F.interpolate(hidden, size=target, mode="nearest"))

@@ -1,0 +1,34 @@
+"""The one seam through which everything that accelerates *inside* a network reaches it."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Site(NamedTuple):
+    """A place in a backbone where a seam may act.
+
+    `kind` is "shell" (a U-Net level and all inside it; hidden is (B, C, h, w)) or "block" (one transformer block;
+    hidden is (B, h*w, C)). `name` is unique within the backbone, `size` is the (h, w) of the feature map, `depth`
+    counts the downsamplings above it (0 = the latent's own resolution).
+    """
+
+    kind: str
+    name: str
+    depth: int
+    size: tuple[int, int]
+
+
+class Seam(Protocol):
+    """Called as `seam(site, fn, hidden, *args)` in place of `fn(hidden, *args)`; returns what `fn` would return.
+
+    Batched `args` have the rows of `hidden`, so a seam may call `fn` on a subset of rows or of tokens.
+    """
+
+    def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor: ...
+
+
+def call_through(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+    """The seam that changes nothing."""
+    return fn(hidden, *args)
