@@ -1,0 +1,49 @@
+# make demo    from a fresh clone: virtual environment, install, one prompt plain and accelerated side by side
+# make test    the same environment with the development tools, then the test suite
+# make slow    the tests marked slow
+# make lint    ruff, and mypy --strict on the built package
+# make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
+# make clean   remove the environment and everything built
+#
+# PYTHON chooses the interpreter the environment is made with: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: demo test slow lint tiny-sd clean
+
+demo: $(VENV)/.installed
+	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	rm -rf build/lib build/typed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/typed .
+	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p sadaflow
+
+tiny-sd: $(VENV)/.installed-dev
+	$(BIN)/python -m sadaflow.training.tiny_sd
+
+clean:
+	rm -rf $(VENV) build dist outputs *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "constraints.txt needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(INPUTS) | $(BIN)/python
+	$(INSTALL) --editable ".[cli]"
+	touch $@
+
+$(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
+	$(INSTALL) --editable ".[dev]"
+	touch $@ $(VENV)/.installed

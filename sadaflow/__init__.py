@@ -1,0 +1,1 @@
+"""Samplers for diffusion and flow-matching models, with stability-guided adaptive acceleration (SADA)."""

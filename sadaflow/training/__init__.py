@@ -1,0 +1,1 @@
+"""Training of the embedded checkpoints; needs the extra `sadaflow[train]`."""
