@@ -1,0 +1,59 @@
+"""Fidelity of images to a reference: PSNR and SSIM, per image, in float64."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+WINDOW = 11  # pixels, SSIM's Gaussian window
+WINDOW_SIGMA = 1.5  # pixels
+
+
+def psnr(images: Tensor, reference: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB: -10 log10(mean squared difference over C, H, W), peak 1.
+
+    images, reference (B, C, H, W) in [0, 1] -> (B,); equal images give inf. Raises ValueError as `ssim`.
+    """
+    images, reference = _checked(images, reference)
+    return -10 * torch.log10((images - reference).square().mean(dim=(1, 2, 3)))
+
+
+def ssim(images: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004, eq. 13), mean over channels and over the pixels whose window fits.
+
+    images, reference (B, C, H, W) in [0, 1] -> (B,). Window: 11x11 Gaussian of sigma 1.5, weights summing to 1;
+    population (not sample) covariance; K1 = 0.01, K2 = 0.03, dynamic range 1. Raises ValueError for shapes that
+    differ or are smaller than the window, and for values outside [0, 1].
+    """
+    images, reference = _checked(images, reference)
+    if min(images.shape[-2:]) < WINDOW:
+        raise ValueError(f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, got {tuple(images.shape[-2:])}")
+    mean_x, mean_y = _windowed(images), _windowed(reference)
+    var_x = _windowed(images * images) - mean_x * mean_x
+    var_y = _windowed(reference * reference) - mean_y * mean_y
+    cov = _windowed(images * reference) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+    structure = (2 * cov + c2) / (var_x + var_y + c2)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def _checked(images: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    if images.shape != reference.shape or images.ndim != 4:
+        raise ValueError(
+            f"images and reference must both be (B, C, H, W), got {tuple(images.shape)} and {tuple(reference.shape)}"
+        )
+    for name, values in (("images", images), ("reference", reference)):
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 1):  # also true for NaN
+            raise ValueError(f"{name} must lie in [0, 1], got values from {low:g} to {high:g}")
+    return images.double(), reference.double()
+
+
+def _windowed(images: Tensor) -> Tensor:
+    """Gaussian window means of (B, C, H, W), valid positions only."""
+    offsets = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
+    window = torch.exp(-0.5 * (offsets / WINDOW_SIGMA) ** 2)
+    window = window / window.sum()
+    planes = images.flatten(0, 1).unsqueeze(1)
+    planes = conv2d(conv2d(planes, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+    return planes.unflatten(0, images.shape[:2]).squeeze(2)
