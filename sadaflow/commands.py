@@ -1,0 +1,179 @@
+"""The commands of `sadaflow`: flags in, files and tables out. What they compute lives elsewhere."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from . import __version__
+from .accelerators import make_accelerator
+from .compare import Settings, compare, table
+from .pipeline import Pipeline
+from .png import Recipe, check_target, write_png
+from .report import draw, to_image
+from .solvers import check_solver_name
+
+GUIDANCE, EMBEDDED_GUIDANCE = 7.5, 5.0  # the second is what tiny-sd's model card recommends
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+app = typer.Typer(
+    name="sadaflow",
+    help="Sample images from diffusion checkpoints, with stability-guided adaptive acceleration (SADA).",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Prompts = Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="One image or row per prompt.", show_default=False)]
+Model = Annotated[str | None, typer.Option(help="Hub id, or folder in the Hub's layout.", show_default="the embedded tiny-sd")]
+Steps = Annotated[int, typer.Option(help="Steps of the solver.")]
+Solver = Annotated[str, typer.Option(help="Name of the solver.")]
+Accelerate = Annotated[str, typer.Option(metavar="NAME", help="Name of the accelerator, or none.")]
+Guidance = Annotated[
+    float | None, typer.Option(help="Classifier-free guidance; 1 or less is without.", show_default="7.5; 5 for tiny-sd")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the start noise, the same for every prompt.")]
+Negative = Annotated[str, typer.Option(help="Negative prompt.")]
+Height = Annotated[int | None, typer.Option(help="Pixels.", show_default="the checkpoint's")]
+Width = Annotated[int | None, typer.Option(help="Pixels.", show_default="the checkpoint's")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="PNG file to write; with several prompts FILE-1, FILE-2, ...")]
+Picture = Annotated[Path, typer.Option("--out", metavar="FILE", help="PNG file to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Device = Annotated[str | None, typer.Option(help="Where the networks run.", show_default="cuda if there is one, else cpu")]
+Dtype = Annotated[str, typer.Option(help="What the networks compute in: " + ", ".join(DTYPES) + ".")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback()
+def _options() -> None:
+    """Keeps `generate` a subcommand whatever their number."""
+
+
+@app.command()
+def generate(
+    prompt: Prompts = None,
+    model: Model = None,
+    steps: Steps = 50,
+    solver: Solver = "dpmpp2m",
+    accelerate: Accelerate = "sada",
+    guidance: Guidance = None,
+    seed: Seed = 0,
+    negative: Negative = "",
+    height: Height = None,
+    width: Width = None,
+    out: Out = Path("sadaflow.png"),
+    overwrite: Overwrite = False,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    debug: Debug = False,
+) -> None:
+    """Write one PNG file per prompt, with the recipe of the run in its text chunks."""
+    prompts = list(prompt or ())
+    outs = [out] if len(prompts) == 1 else [out.with_stem(f"{out.stem}-{i + 1}") for i in range(len(prompts))]
+    accelerator = None if accelerate == "none" else accelerate
+    _check(prompts, steps, solver, accelerator, outs, overwrite)
+    settings = Settings(steps, solver, _guidance(guidance, model), seed, negative, height, width)
+    pipe = _load(model, device, dtype)
+    made = pipe(prompts, steps=steps, accelerator=accelerator, **settings.call())
+    recipe = _recipe(pipe, model, settings, accelerator)
+    for i, path in enumerate(outs):
+        image, nfe, modes = to_image(made.images[i]), made.stats.nfe[i], made.stats.modes[i]
+        own = replace(recipe, prompt=prompts[i], width=image.width, height=image.height, nfe=nfe, modes=tuple(modes))
+        write_png(path, image, own.chunks(), overwrite)
+        typer.echo(f"{path}: {steps} steps, {nfe:g} of {len(modes)} evaluations")
+    typer.echo(f"{made.stats.seconds:.2f} s of sampling")
+
+
+@app.command("compare")
+def compare_(
+    prompt: Prompts = None,
+    model: Model = None,
+    steps: Steps = 50,
+    solver: Solver = "dpmpp2m",
+    accelerate: Accelerate = "sada",
+    guidance: Guidance = None,
+    seed: Seed = 0,
+    negative: Negative = "",
+    height: Height = None,
+    width: Width = None,
+    out: Picture = Path("compare.png"),
+    overwrite: Overwrite = False,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    debug: Debug = False,
+) -> None:
+    """Sample plainly, accelerated, and in the plain rivals' ways; print a table and write a picture."""
+    prompts = list(prompt or ())
+    if accelerate == "none":
+        raise ValueError("compare needs an accelerator to compare with the plain run; --accelerate none is for generate")
+    _check(prompts, steps, solver, accelerate, [out], overwrite)
+    settings = Settings(steps, solver, _guidance(guidance, model), seed, negative, height, width)
+    pipe = _load(model, device, dtype)
+    comparison = compare(pipe, prompts, settings, accelerate, notify=_notify)
+    recipe = _recipe(pipe, model, settings, accelerate)
+    height, width = comparison.plain.images.shape[-2:]
+    fast = comparison.accelerated
+    recipe = replace(
+        recipe, prompt="\n".join(prompts), width=width, height=height, nfe=sum(fast.nfe) / len(prompts),
+        modes=tuple(" ".join(modes) for modes in fast.modes),
+    )  # fmt: skip
+    caption = f"{recipe.model}, {steps} steps, solver {solver}, guidance {settings.guidance:g}, seed {seed}"
+    write_png(out, draw(comparison, caption), recipe.chunks(), overwrite)
+    typer.echo(table(comparison))
+    typer.echo(f"{out}: plain | {accelerate} | difference, and the mode of every step")
+
+
+def _check(
+    prompts: Sequence[str], steps: int, solver: str, accelerator: str | None, outs: Sequence[Path], overwrite: bool
+) -> None:
+    """Everything that can be refused before a model is loaded."""
+    if not prompts:
+        raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
+    if steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {steps}")
+    check_solver_name(solver)
+    if accelerator is not None:
+        make_accelerator(accelerator)
+    for path in outs:
+        check_target(path, overwrite)
+
+
+def _guidance(given: float | None, model: str | None) -> float:
+    if given is not None:
+        return given
+    return EMBEDDED_GUIDANCE if model in (None, "tiny-sd") else GUIDANCE
+
+
+def _load(model: str | None, device: str | None, dtype: str) -> Pipeline:
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Pipeline.from_pretrained(model, device=device, dtype=DTYPES[dtype])
+
+
+def _recipe(pipe: Pipeline, model: str | None, settings: Settings, accelerator: str | None) -> Recipe:
+    """What all files of a run share. A Hub snapshot's folder is named by its commit, which belongs in the recipe."""
+    commit = len(pipe.name) == 40 and all(digit in "0123456789abcdef" for digit in pipe.name)
+    return Recipe(
+        prompt="",
+        negative_prompt=settings.negative_prompt,
+        model=f"{model}@{pipe.name}" if commit else pipe.name,
+        steps=settings.steps,
+        solver=settings.solver,
+        guidance=settings.guidance,
+        seed=settings.seed,
+        width=settings.width or 0,
+        height=settings.height or 0,
+        accelerator=accelerator,
+        versions={"sadaflow": __version__, "torch": torch.__version__},
+    )
+
+
+def _notify(what: str) -> None:
+    if sys.stderr.isatty():
+        typer.echo(what, err=True)

@@ -1,0 +1,176 @@
+"""The accelerated sample beside the plain one and its plain rivals, at the same seeds."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .metrics import psnr, ssim
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+Notify = Callable[[str], None]
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of a comparison share; None means what the checkpoint recommends."""
+
+    steps: int = 50
+    solver: str | None = None
+    guidance: float | None = None
+    seed: int = 0
+    negative_prompt: str | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def call(self) -> dict[str, Any]:
+        """Keyword arguments for one run of a pipeline; the steps and the accelerator are the run's own."""
+        return {
+            "solver": self.solver,
+            "guidance": self.guidance,
+            "seed": self.seed,
+            "negative_prompt": self.negative_prompt,
+            "height": self.height,
+            "width": self.width,
+            "output": "tensor",
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of sampling all prompts, each by itself: one entry per prompt in every sequence."""
+
+    name: str
+    images: Tensor  # (B, 3, H, W) in [0, 1]
+    nfe: tuple[float, ...]
+    modes: tuple[tuple[str, ...], ...]
+    seconds: tuple[float, ...]
+    psnr: tuple[float, ...]  # dB against the plain run, inf where equal
+    ssim: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`rows`: plain first, accelerated last, the plain rivals between them."""
+
+    prompts: tuple[str, ...]
+    settings: Settings
+    accelerator: str
+    rows: tuple[Row, ...]
+
+    @property
+    def plain(self) -> Row:
+        return self.rows[0]
+
+    @property
+    def accelerated(self) -> Row:
+        return self.rows[-1]
+
+
+@dataclass(frozen=True)
+class _Run:
+    images: Tensor
+    nfe: float
+    modes: tuple[str, ...]
+    seconds: float
+
+
+def compare(
+    pipe: "Pipeline",
+    prompts: Sequence[str],
+    settings: Settings | None = None,
+    accelerator: str = "sada",
+    notify: Notify = lambda what: None,
+) -> Comparison:
+    """Sample every prompt plainly, with `accelerator`, and in the two ways that need no idea.
+
+    The rivals are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per prompt)
+    and uniform skipping: every 2nd evaluation is made, x0 extrapolated linearly in log-SNR. Prompts run one at a time,
+    and an untimed short run goes first, so that seconds compare. `notify` is told what begins.
+    Raises ValueError for an empty list of prompts.
+    """
+    if not prompts:
+        raise ValueError("no prompt given; compare needs at least one")
+    settings = settings or Settings()
+
+    def run(what: str, prompt: str, steps: int, accelerator: str | None) -> _Run:
+        notify(f"{prompt}: {what}")
+        out = pipe(prompt, steps=steps, accelerator=accelerator, **settings.call())
+        return _Run(out.images, out.stats.nfe[0], tuple(out.stats.modes[0]), out.stats.seconds)
+
+    run("warming up", prompts[0], min(WARM_UP_STEPS, settings.steps), None)
+    plain, fewer, uniform, accelerated = [], [], [], []
+    counts = set()
+    for prompt in prompts:
+        plain.append(run("plain", prompt, settings.steps, None))
+        accelerated.append(run(accelerator, prompt, settings.steps, accelerator))
+        uniform.append(run("every 2nd evaluation", prompt, settings.steps, "uniform"))
+        count = _fewer_steps(settings.steps, plain[-1], accelerated[-1])
+        fewer.append(run(f"{count} steps", prompt, count, None))
+        counts.add(count)
+    rows = (
+        _row(f"plain, {settings.steps} steps", plain, plain),
+        _row(f"fewer steps ({_span(counts)})", fewer, plain),
+        _row("every 2nd evaluation", uniform, plain),
+        _row(accelerator, accelerated, plain),
+    )
+    return Comparison(tuple(prompts), settings, accelerator, rows)
+
+
+def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:
+    """Steps that cost what the accelerated run cost, rounded up; a solver may take several evaluations a step."""
+    return max(1, math.ceil(steps * accelerated.nfe / plain.nfe))
+
+
+def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
+    images = torch.cat([one.images for one in runs]).float().cpu()
+    reference = torch.cat([one.images for one in plain]).float().cpu()
+    return Row(
+        name=name,
+        images=images,
+        nfe=tuple(one.nfe for one in runs),
+        modes=tuple(one.modes for one in runs),
+        seconds=tuple(one.seconds for one in runs),
+        psnr=tuple(psnr(images, reference).tolist()),
+        ssim=tuple(ssim(images, reference).tolist()),
+    )
+
+
+def _span(values: set[int]) -> str:
+    return "-".join(str(value) for value in sorted({min(values), max(values)}))
+
+
+def table(comparison: Comparison) -> str:
+    """The comparison as aligned text. NFE, PSNR and SSIM are means over the prompts, seconds their sum.
+
+    With several prompts a column `worst` holds the lowest PSNR.
+    """
+    several = len(comparison.prompts) > 1
+    total = sum(comparison.plain.seconds)
+    lines = [["", "NFE", "seconds", "speed-up", "PSNR", *(["worst"] if several else []), "SSIM"]]
+    for row in comparison.rows:
+        count, itself = len(row.nfe), row is comparison.plain
+        seconds = sum(row.seconds)
+        lines.append(
+            [
+                row.name,
+                f"{sum(row.nfe) / count:.1f}".removesuffix(".0"),
+                f"{seconds:.2f}",
+                f"{total / seconds:.2f}x" if seconds > 0 else "-",
+                "-" if itself else f"{sum(row.psnr) / count:.2f}",
+                *(["-" if itself else f"{min(row.psnr):.2f}"] if several else []),
+                "-" if itself else f"{sum(row.ssim) / count:.4f}",
+            ]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if not column else cell.rjust(width)
+                  for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        for line in lines
+    )  # fmt: skip

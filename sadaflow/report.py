@@ -1,0 +1,175 @@
+"""The picture of a comparison: plain, accelerated, difference, and what was done at each step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .compare import Comparison
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
+# Okabe and Ito's colours, told apart by colour-blind eyes too. What runs the network is blue, what does not is not.
+MODE_COLOURS = {
+    "full": "#0072b2",
+    "tokens": "#56b4e9",
+    "stepwise": "#e69f00",
+    "multistep": "#f0e442",
+    "extrapolated": "#d9d9d9",
+}
+MODE_MEANINGS = {
+    "full": "network in full",
+    "tokens": "network on some tokens",
+    "stepwise": "skipped, step-wise estimate",
+    "multistep": "skipped, multistep estimate",
+    "extrapolated": "skipped, extrapolated",
+}
+OTHER_COLOURS = ("#cc79a7", "#009e73", "#d55e00", "#000000")
+INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
+PANEL = 320  # pixels: smaller images are shown enlarged by a whole factor
+LOUDEST = 64  # the most that a difference is amplified
+
+
+def to_image(image: Tensor) -> "Image":
+    """A PIL image of (3, H, W) in [0, 1], rounded to 8 bits."""
+    from PIL import Image
+
+    values = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).cpu().contiguous().numpy())
+
+
+def amplification(difference: Tensor) -> int:
+    """The largest power of two, at most 64, by which |difference| (..., in [0, 1]) can be shown without clipping."""
+    largest, factor = float(difference.abs().max()), 1
+    while factor < LOUDEST and largest * factor * 2 <= 1:
+        factor *= 2
+    return factor
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Pixel sizes, all in proportion to the panels."""
+
+    width: int  # of one panel
+    height: int
+
+    @property
+    def unit(self) -> int:
+        return max(8, min(self.width, 3 * PANEL) // 20)
+
+    @property
+    def total_width(self) -> int:
+        return 3 * self.width + 4 * self.unit
+
+    @property
+    def row_height(self) -> int:
+        return self.height + int(7.5 * self.unit)
+
+    def font(self, scale: float = 1.0) -> "FreeTypeFont":
+        from PIL import ImageFont
+
+        return ImageFont.load_default(size=self.unit * scale)
+
+
+def draw(comparison: Comparison, caption: str = "") -> "Image":
+    """One row per prompt: plain | accelerated | difference, over a strip with one coloured cell per step.
+
+    The difference is |accelerated - plain|, amplified by the factor written above it. `caption` is a line at the foot.
+    """
+    from PIL import Image, ImageDraw
+
+    height, width = comparison.plain.images.shape[-2:]
+    zoom = max(1, round(PANEL / max(height, width)))
+    layout = _Layout(width * zoom, height * zoom)
+    unit, rows_height = layout.unit, len(comparison.prompts) * layout.row_height
+    colours = _colours(comparison)
+    legend, legend_height = _legend(layout, colours)
+    foot = rows_height + legend_height + unit // 2
+    canvas = Image.new("RGB", (layout.total_width, foot + (2 * unit if caption else 0)), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for index in range(len(comparison.prompts)):
+        _draw_row(canvas, pen, layout, comparison, index, colours)
+    for left, top, mode, text in legend:
+        box = (left, rows_height + top, left + unit, rows_height + top + unit)
+        pen.rectangle(box, fill=colours[mode])
+        pen.text((left + 1.4 * unit, box[1] + unit / 2), text, font=layout.font(0.85), fill=INK, anchor="lm")
+    _text(pen, (unit, foot), caption, layout.font(0.85), FAINT, layout.total_width - 2 * unit)
+    return canvas
+
+
+def _colours(comparison: Comparison) -> dict[str, str]:
+    """The colours of the modes that occur, in the legend's order."""
+    occurring = {mode for modes in comparison.accelerated.modes for mode in modes}
+    known = {mode: colour for mode, colour in MODE_COLOURS.items() if mode in occurring}
+    others = sorted(occurring - known.keys())
+    return known | {mode: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, mode in enumerate(others)}
+
+
+def _draw_row(
+    canvas: "Image", pen: "ImageDraw", layout: _Layout, comparison: Comparison, index: int, colours: dict[str, str]
+) -> None:
+    from PIL.Image import Resampling
+
+    unit, top, plain, fast = layout.unit, index * layout.row_height, comparison.plain, comparison.accelerated
+    difference = (fast.images[index] - plain.images[index]).abs()
+    factor = amplification(difference)
+    cost = (_cost(plain.nfe[index], plain.seconds[index]), _cost(fast.nfe[index], fast.seconds[index]))
+    fidelity = f"PSNR {fast.psnr[index]:.1f} dB, SSIM {fast.ssim[index]:.3f}"
+    panels = (
+        (f"plain: {cost[0]}", plain.images[index], Resampling.LANCZOS),
+        (f"{comparison.accelerator}: {cost[1]}", fast.images[index], Resampling.LANCZOS),
+        (f"difference x{factor}: {fidelity}", difference * factor, Resampling.NEAREST),
+    )
+    room = layout.total_width - 2 * unit
+    _text(pen, (unit, top + 0.7 * unit), comparison.prompts[index], layout.font(1.3), INK, room)
+    for column, (heading, image, resampling) in enumerate(panels):
+        left = unit + column * (layout.width + unit)
+        _text(pen, (left, top + 2.6 * unit), heading, layout.font(0.85), INK, layout.width)
+        canvas.paste(to_image(image).resize((layout.width, layout.height), resampling), (left, top + 4 * unit))
+    _draw_strip(pen, layout, fast.modes[index], top + 4 * unit + layout.height + unit // 2, colours)
+
+
+def _cost(nfe: float, seconds: float) -> str:
+    return f"{nfe:g} evaluations, {seconds:.2f} s"
+
+
+def _draw_strip(pen: "ImageDraw", layout: _Layout, modes: Sequence[str], top: int, colours: dict[str, str]) -> None:
+    """One cell per step, noise at the left; a gap of a pixel where cells are wide enough."""
+    unit, width = layout.unit, layout.total_width - 2 * layout.unit
+    gap = 1 if width / len(modes) >= 4 else 0
+    for step, mode in enumerate(modes):
+        left = unit + width * step // len(modes)
+        right = unit + width * (step + 1) // len(modes) - 1 - gap
+        pen.rectangle((left, top, right, top + unit), fill=colours[mode])
+    font, below = layout.font(0.7), top + 1.2 * unit
+    pen.text((unit, below), "step 0 (noise)", font=font, fill=FAINT)
+    pen.text((unit + width, below), f"step {len(modes) - 1} (image)", font=font, fill=FAINT, anchor="ra")
+
+
+def _legend(layout: _Layout, colours: dict[str, str]) -> tuple[list[tuple[int, int, str, str]], int]:
+    """Places (left, top, mode, text) in as many lines as the width needs, and the height of all."""
+    unit, font = layout.unit, layout.font(0.85)
+    left, top, entries = unit, unit // 2, []
+    for mode in colours:
+        text = f"{mode}: {MODE_MEANINGS[mode]}" if mode in MODE_MEANINGS else mode
+        width = int(1.4 * unit + font.getlength(text))
+        if left > unit and left + width > layout.total_width - unit:
+            left, top = unit, top + 2 * unit
+        entries.append((left, top, mode, text))
+        left += width + 2 * unit
+    return entries, top + 2 * unit
+
+
+def _text(pen: "ImageDraw", at: tuple[float, float], text: str, font: "FreeTypeFont", fill: str, room: float) -> None:
+    """Text on one line, cut with an ellipsis where it would not fit."""
+    text = " ".join(text.split())
+    if pen.textlength(text, font=font) > room:
+        while text and pen.textlength(text + "...", font=font) > room:
+            text = text[:-1]
+        text += "..."
+    pen.text(at, text, font=font, fill=fill)
