@@ -1,0 +1,128 @@
+"""What a solver is: an immutable object over a grid, with its state passed in and out of a pure `step`.
+
+One loop serves every solver:
+
+    state = solver.start(noise)
+    while state.step < solver.n_evals:
+        x0 = denoise(state.x, state.step)
+        state = solver.step(state, x0)
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .grid import Grid, Node
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a trajectory stands. `x` is the point to evaluate next, `step` the index of that evaluation.
+
+    `history` holds past x0, newest first, as many as the solver needs; `anchor` is x at the start of the present
+    interval, for solvers that evaluate inside one.
+    """
+
+    x: Tensor
+    step: int = 0
+    history: tuple[Tensor, ...] = ()
+    anchor: Tensor | None = None
+
+
+class Solver(Protocol):
+    """The interface of every solver. x is (B, ...) in the schedule's frame x = alpha x0 + sigma eps."""
+
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def order(self) -> int:
+        """Order of convergence of the global error."""
+        ...
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The points at which the network is evaluated, in order."""
+        ...
+
+    @property
+    def n_evals(self) -> int:
+        """Evaluations of a whole trajectory, `len(nodes)`."""
+        ...
+
+    def start(self, noise: Tensor) -> State:
+        """The state at evaluation 0, from unit-normal noise."""
+        ...
+
+    def step(self, state: State, x0: Tensor) -> State:
+        """The next state, given the network's x0 at `state.x`. Pure: neither argument changes."""
+        ...
+
+    def velocity(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
+        """dx/dt of the probability-flow ODE at evaluation `step`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GridSolver:
+    """Base of the solvers here: start and velocity from the grid; a subclass adds `order` and `step`."""
+
+    grid: Grid
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        return self.grid.nodes
+
+    @property
+    def n_evals(self) -> int:
+        return len(self.nodes)
+
+    def start(self, noise: Tensor) -> State:
+        return State(noise * self.grid.start_scale)
+
+    @cached_property
+    def _rates(self) -> tuple[tuple[float, float], ...]:
+        times = torch.tensor([node.t for node in self.nodes], dtype=torch.float64)
+        schedule = self.grid.schedule
+        return tuple(zip(schedule.d_alpha(times).tolist(), schedule.d_sigma(times).tolist(), strict=True))
+
+    def velocity(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
+        """y = alpha'(t) x0 + sigma'(t) eps with eps = (x - alpha x0) / sigma."""
+        node, (d_alpha, d_sigma) = self.nodes[step], self._rates[step]
+        rate = d_sigma / node.sigma
+        return rate * x + (d_alpha - rate * node.alpha) * x0
+
+
+@dataclass(frozen=True)
+class Update:
+    """One step of a linear multistep method: x' = keep x + sum_j weights[j] x0_j, newest x0 first."""
+
+    keep: float
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMultistep(GridSolver):
+    """Solvers with one evaluation per step that combine x and the last few x0 linearly.
+
+    A subclass gives `updates`, one per step, computed once as plain numbers.
+    """
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        raise NotImplementedError(f"{type(self).__name__} must define `updates`")
+
+    @cached_property
+    def _memory(self) -> int:
+        return max(len(update.weights) for update in self.updates) - 1
+
+    def step(self, state: State, x0: Tensor) -> State:
+        update = self.updates[state.step]
+        answers = (x0, *state.history)
+        x = update.keep * state.x
+        for weight, answer in zip(update.weights, answers, strict=False):
+            x = x + weight * answer
+        return State(x, state.step + 1, answers[: self._memory])
