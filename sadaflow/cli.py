@@ -12,26 +12,29 @@ USAGE_ERROR, INTERRUPTED = 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (None: that of the process) and return its exit code: 0, 2 for errors, 130 for Ctrl-C."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         import typer
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}: pip install 'sadaflow[cli]'")
+    from .commands import app
 
-        from .commands import app
-    except ImportError as error:
-        return _fail(f"the command line needs more packages ({error}): pip install 'sadaflow[cli]'")
     try:
         code = app(arguments, prog_name="sadaflow", standalone_mode=False)
     except typer.TyperException as error:
         return _fail(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted, nothing was written", INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away: stop quietly, also at the interpreter's last flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except EXPECTED as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        return _fail(str(error) or type(error).__name__)
+        remedy = ": pip install 'sadaflow[cli]'" if isinstance(error, ModuleNotFoundError) else ""
+        return _fail((str(error) or type(error).__name__) + remedy)
+    if code == INTERRUPTED:  # also typer's own answer to Ctrl-C
+        return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

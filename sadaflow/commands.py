@@ -10,12 +10,12 @@ import torch
 import typer
 
 from . import __version__
-from .accelerators import make_accelerator
+from .accelerators import ACCELERATORS, make_accelerator
 from .compare import Settings, compare, table
 from .pipeline import Pipeline
 from .png import Recipe, check_target, write_png
 from .report import draw, to_image
-from .solvers import check_solver_name
+from .solvers.registry import SOLVERS, known_solver
 
 GUIDANCE, EMBEDDED_GUIDANCE = 7.5, 5.0  # the second is what tiny-sd's model card recommends
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -24,28 +24,62 @@ app = typer.Typer(
     name="sadaflow",
     help="Sample images from diffusion checkpoints, with stability-guided adaptive acceleration (SADA).",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-Prompts = Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="One image or row per prompt.", show_default=False)]
-Model = Annotated[str | None, typer.Option(help="Hub id, or folder in the Hub's layout.", show_default="the embedded tiny-sd")]
-Steps = Annotated[int, typer.Option(help="Steps of the solver.")]
-Solver = Annotated[str, typer.Option(help="Name of the solver.")]
-Accelerate = Annotated[str, typer.Option(metavar="NAME", help="Name of the accelerator, or none.")]
-Guidance = Annotated[
-    float | None, typer.Option(help="Classifier-free guidance; 1 or less is without.", show_default="7.5; 5 for tiny-sd")
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number") from None
+
+
+Prompts = Annotated[
+    list[str] | None, typer.Argument(metavar="PROMPT", help="One image or row per prompt.", show_default=False)
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the start noise, the same for every prompt.")]
-Negative = Annotated[str, typer.Option(help="Negative prompt.")]
-Height = Annotated[int | None, typer.Option(help="Pixels.", show_default="the checkpoint's")]
-Width = Annotated[int | None, typer.Option(help="Pixels.", show_default="the checkpoint's")]
-Out = Annotated[Path, typer.Option(metavar="FILE", help="PNG file to write; with several prompts FILE-1, FILE-2, ...")]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Hub id, or folder in the Hub's layout.", show_default="the embedded tiny-sd"),
+]
+Steps = Annotated[int, typer.Option(parser=_whole, metavar="N", help="Steps of the solver.")]
+Solver = Annotated[str, typer.Option(metavar="NAME", help="Solver: " + ", ".join(SOLVERS) + ".")]
+Accelerate = Annotated[str, typer.Option(metavar="NAME", help="Accelerator: " + ", ".join(ACCELERATORS) + "; or none.")]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        parser=_number,
+        metavar="G",
+        help="Classifier-free guidance; 1 or less is none.",
+        show_default="7.5; 5 for tiny-sd",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(parser=_whole, metavar="N", help="Seed of the start noise, the same for every prompt.")
+]
+Negative = Annotated[str, typer.Option(metavar="TEXT", help="Negative prompt.")]
+Height = Annotated[
+    int | None, typer.Option(parser=_whole, metavar="N", help="Pixels.", show_default="the checkpoint's")
+]
+Width = Annotated[int | None, typer.Option(parser=_whole, metavar="N", help="Pixels.", show_default="the checkpoint's")]
+Out = Annotated[
+    Path, typer.Option(metavar="FILE", help="PNG file to write; several prompts number it: FILE-1, FILE-2.")
+]
 Picture = Annotated[Path, typer.Option("--out", metavar="FILE", help="PNG file to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Device = Annotated[str | None, typer.Option(help="Where the networks run.", show_default="cuda if there is one, else cpu")]
-Dtype = Annotated[str, typer.Option(help="What the networks compute in: " + ", ".join(DTYPES) + ".")]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Where the networks run.", show_default="cuda if there is one, else cpu"),
+]
+Dtype = Annotated[str, typer.Option(metavar="NAME", help="What the networks compute in: " + ", ".join(DTYPES) + ".")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -110,7 +144,7 @@ def compare_(
     """Sample plainly, accelerated, and in the plain rivals' ways; print a table and write a picture."""
     prompts = list(prompt or ())
     if accelerate == "none":
-        raise ValueError("compare needs an accelerator to compare with the plain run; --accelerate none is for generate")
+        raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
     _check(prompts, steps, solver, accelerate, [out], overwrite)
     settings = Settings(steps, solver, _guidance(guidance, model), seed, negative, height, width)
     pipe = _load(model, device, dtype)
@@ -136,7 +170,7 @@ def _check(
         raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
     if steps < 1:
         raise ValueError(f"--steps must be at least 1, got {steps}")
-    check_solver_name(solver)
+    known_solver(solver)
     if accelerator is not None:
         make_accelerator(accelerator)
     for path in outs:

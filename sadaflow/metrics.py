@@ -56,4 +56,4 @@ def _windowed(images: Tensor) -> Tensor:
     window = window / window.sum()
     planes = images.flatten(0, 1).unsqueeze(1)
     planes = conv2d(conv2d(planes, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
-    return planes.unflatten(0, images.shape[:2]).squeeze(2)
+    return planes.reshape(*images.shape[:2], *planes.shape[-2:])

@@ -73,7 +73,10 @@ class _Layout:
     def font(self, scale: float = 1.0) -> "FreeTypeFont":
         from PIL import ImageFont
 
-        return ImageFont.load_default(size=self.unit * scale)
+        font = ImageFont.load_default(size=self.unit * scale)
+        if not isinstance(font, ImageFont.FreeTypeFont):
+            raise ImportError("drawing needs a Pillow that was built with FreeType, as its wheels are")
+        return font
 
 
 def draw(comparison: Comparison, caption: str = "") -> "Image":

@@ -1,0 +1,308 @@
+"""The command line from its arguments to its files, with a stand-in for the checkpoint; then with the embedded one."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import sadaflow.commands
+from sadaflow.cli import main
+from sadaflow.compare import Settings, compare, table
+from sadaflow.png import read_text
+from sadaflow.report import MODE_COLOURS, amplification, draw
+from sadaflow.sampling import Stats
+
+
+@dataclass(frozen=True)
+class Made:
+    images: Tensor
+    stats: Stats
+
+
+@dataclass
+class StandIn:
+    """Answers as a Pipeline does: a picture from prompt and seed, off by 0.01 where evaluations are skipped."""
+
+    name: str = "stand-in"
+    seconds_per_evaluation: float = 0.5
+    size: tuple[int, int] = (16, 24)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, prompt: str | Sequence[str], **arguments: Any) -> Made:
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        self.calls.append({"prompts": prompts, **arguments})
+        modes = self.modes(arguments["steps"], arguments["accelerator"])
+        nfe = float(modes.count("full"))
+        images = torch.stack([self.picture(one, arguments["seed"]) for one in prompts])
+        if nfe < len(modes):
+            images = images + 0.01
+        count = len(prompts)
+        return Made(images, Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0))
+
+    @staticmethod
+    def modes(steps: int, accelerator: str | None) -> list[str]:
+        skipped = {None: (), "uniform": range(2, steps - 1, 2), "sada": range(3, steps - 1, 3)}[accelerator]
+        return ["full" if i not in skipped else "stepwise" if i < steps / 2 else "multistep" for i in range(steps)]
+
+    def picture(self, prompt: str, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed + sum(prompt.encode()))
+        return 0.9 * torch.rand((3, *self.size), generator=generator)
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+    """The stand-in in the place of every checkpoint, and an empty current folder."""
+    made = StandIn()
+
+    class Loader:
+        @staticmethod
+        def from_pretrained(model: str | None, **arguments: Any) -> StandIn:
+            return made
+
+    monkeypatch.setattr(sadaflow.commands, "Pipeline", Loader)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a refused call, which leaves no file behind."""
+    before = sorted(Path.cwd().rglob("*"))
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert sorted(Path.cwd().rglob("*")) == before
+    return printed.err.removeprefix("error: ").strip()
+
+
+def test_generate_writes_the_picture_and_its_recipe(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--steps", "20", "--seed", "7", "--negative", "blurry", "--guidance", "3.5", "--solver", "euler"]
+    assert main(["generate", "red apple", *flags, "--out", "new/apple.png"]) == 0
+    with Image.open("new/apple.png") as image:
+        values = torch.tensor(list(image.tobytes())).view(16, 24, 3).permute(2, 0, 1) / 255
+    torch.testing.assert_close(values, pipe.picture("red apple", 7) + 0.01, atol=0.51 / 255, rtol=0)
+    recipe = json.loads(read_text("new/apple.png")["sadaflow"])
+    wanted = {"prompt": "red apple", "negative_prompt": "blurry", "steps": 20, "seed": 7, "guidance": 3.5,
+              "solver": "euler", "accelerator": "sada", "model": "stand-in", "width": 24, "height": 16,
+              "modes": StandIn.modes(20, "sada")}  # fmt: skip
+    assert {key: recipe[key] for key in wanted} == wanted
+    assert read_text("new/apple.png")["parameters"].startswith("red apple\nNegative prompt: blurry\nSteps: 20, ")
+    assert capsys.readouterr().out.startswith("new/apple.png: 20 steps, 14 of 20 evaluations\n")
+
+
+def test_generate_passes_its_flags_on(pipe: StandIn) -> None:
+    assert main(["generate", "a", "b", "--accelerate", "none", "--height", "32", "--width", "64"]) == 0
+    (call,) = pipe.calls
+    assert call["prompts"] == ["a", "b"]
+    assert call["accelerator"] is None
+    assert (call["height"], call["width"], call["steps"], call["seed"]) == (32, 64, 50, 0)
+    assert (call["solver"], call["guidance"], call["negative_prompt"]) == ("dpmpp2m", 5.0, "")
+
+
+def test_several_prompts_get_numbered_files(pipe: StandIn) -> None:
+    assert main(["generate", "a", "b", "--out", "x.png"]) == 0
+    assert [path.name for path in sorted(Path.cwd().iterdir())] == ["x-1.png", "x-2.png"]
+    assert json.loads(read_text("x-2.png")["sadaflow"])["prompt"] == "b"
+
+
+def test_guidance_is_the_checkpoints_unless_given(pipe: StandIn) -> None:
+    assert main(["generate", "a", "--model", "org/name", "--out", "1.png"]) == 0
+    assert main(["generate", "a", "--guidance", "1", "--out", "2.png"]) == 0
+    assert [call["guidance"] for call in pipe.calls] == [7.5, 1.0]
+
+
+def test_the_commit_of_a_hub_snapshot_is_in_the_recipe(pipe: StandIn) -> None:
+    pipe.name = "0123456789abcdef" * 2 + "01234567"
+    assert main(["generate", "a", "--model", "org/name", "--out", "1.png"]) == 0
+    assert json.loads(read_text("1.png")["sadaflow"])["model"] == f"org/name@{pipe.name}"
+
+
+def test_equal_commands_write_equal_bytes(pipe: StandIn) -> None:
+    for name in ("1.png", "2.png"):
+        assert main(["generate", "a", "--out", name]) == 0
+        pipe.seconds_per_evaluation *= 2
+    assert Path("1.png").read_bytes() == Path("2.png").read_bytes()
+
+
+def test_an_existing_file_is_kept_unless_told(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.png").write_bytes(b"mine")
+    assert "a.png" in error_of(capsys, "generate", "x", "--out", "a.png")
+    assert "a.png" in error_of(capsys, "compare", "x", "--out", "a.png")
+    assert pipe.calls == [] and Path("a.png").read_bytes() == b"mine"
+    assert main(["generate", "x", "--out", "a.png", "--overwrite"]) == 0
+    assert Path("a.png").read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize("command", ["generate", "compare"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["no prompt given"]),
+        (["x", "--solver", "eulr"], ["eulr", "euler", "dpmpp2m"]),
+        (["x", "--accelerate", "warp"], ["warp", "sada", "uniform"]),
+        (["x", "--steps", "0"], ["steps", "0"]),
+        (["x", "--steps", "many"], ["--steps", "many"]),
+        (["x", "--guidance", "strong"], ["--guidance", "strong"]),
+        (["x", "--stepz", "3"], ["--stepz"]),
+        (["x", "--out", "picture.jpg"], ["picture.jpg", ".png"]),
+        (["x", "--dtype", "float8"], ["float8", "float32"]),
+    ],
+)
+def test_bad_arguments_are_refused_before_loading(
+    command: str, arguments: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    class NoLoader:
+        @staticmethod
+        def from_pretrained(model: str | None, **arguments: Any) -> StandIn:
+            raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(sadaflow.commands, "Pipeline", NoLoader)
+    monkeypatch.chdir(tmp_path)
+    message = error_of(capsys, command, *arguments)
+    assert all(word in message for word in words), message
+
+
+def test_no_arguments_show_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert {"generate", "compare"} <= set(capsys.readouterr().out.split())
+
+
+def test_unknown_command_is_one_line(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "generat" in error_of(capsys, "generat", "x")
+
+
+def test_compare_without_an_accelerator_is_refused(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "accelerator" in error_of(capsys, "compare", "x", "--accelerate", "none")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("height=30 is not a positive multiple of 4"),
+        FileNotFoundError("no checkpoint there"),
+        ConnectionError("the Hub cannot be reached\nTo work offline, pass a folder"),
+        FloatingPointError("x0 is not finite at step 3 of 50"),
+        ImportError("PIL output needs the extra: pip install 'sadaflow[images]'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "compare"])
+def test_errors_of_the_library_are_one_line(
+    command: str, error: Exception, pipe: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: StandIn, *args: Any, **kwargs: Any) -> Made:
+        raise error
+
+    monkeypatch.setattr(StandIn, "__call__", fail)
+    assert error_of(capsys, command, "x") == " ".join(str(error).split())
+
+
+def test_debug_shows_where_an_error_came_from(
+    pipe: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: StandIn, *args: Any, **kwargs: Any) -> Made:
+        raise ValueError("too deep")
+
+    monkeypatch.setattr(StandIn, "__call__", fail)
+    assert main(["generate", "x", "--debug"]) == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and "in fail" in printed and printed.endswith("error: too deep\n")
+
+
+def test_ctrl_c_leaves_no_file(
+    pipe: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(self: StandIn, *args: Any, **kwargs: Any) -> Made:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StandIn, "__call__", interrupt)
+    assert main(["generate", "x"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1 and list(Path.cwd().iterdir()) == []
+
+
+def test_comparison_holds_the_rivals_at_equal_cost() -> None:
+    pipe = StandIn()
+    result = compare(pipe, ["a", "bb"], Settings(steps=20, seed=3))  # type: ignore[arg-type]
+    plain, fewer, uniform, fast = result.rows
+    assert plain.nfe == (20, 20) and fast.nfe == (14, 14) and fewer.nfe == (14, 14)
+    assert uniform.nfe == (11, 11)
+    assert plain.psnr == (math.inf, math.inf)
+    assert fast.psnr == pytest.approx((40, 40), abs=1e-3)  # off by 0.01: 20 log10(100)
+    assert fast.modes[1] == tuple(StandIn.modes(20, "sada"))
+    timed = pipe.calls[1:]  # the first call warms up
+    assert [(call["accelerator"], call["steps"]) for call in timed[:4]] == [
+        (None, 20), ("sada", 20), ("uniform", 20), (None, 14)
+    ]  # fmt: skip
+    assert all(call["seed"] == 3 and call["output"] == "tensor" for call in pipe.calls)
+
+
+def test_table_has_means_and_the_worst_prompt() -> None:
+    lines = table(compare(StandIn(), ["a", "bb"], Settings(steps=20))).splitlines()  # type: ignore[arg-type]
+    assert lines[0].split() == ["NFE", "seconds", "speed-up", "PSNR", "worst", "SSIM"]
+    assert lines[1].split() == ["plain,", "20", "steps", "20", "20.00", "1.00x", "-", "-", "-"]
+    assert lines[2].startswith("fewer steps (14)")
+    assert lines[4].split()[:6] == ["sada", "14", "14.00", "1.43x", "40.00", "40.00"]
+    single = table(compare(StandIn(), ["a"], Settings(steps=20)))  # type: ignore[arg-type]
+    assert "worst" not in single
+
+
+def test_compare_without_prompts_is_refused() -> None:
+    with pytest.raises(ValueError, match="no prompt"):
+        compare(StandIn(), [])  # type: ignore[arg-type]
+
+
+def test_picture_shows_the_images_and_every_mode() -> None:
+    result = compare(StandIn(size=(320, 320)), ["a", "bb"], Settings(steps=20))  # type: ignore[arg-type]
+    picture = draw(result)
+    unit, side = 16, 320
+    assert picture.width == 3 * side + 4 * unit
+    pasted = picture.crop((unit, 4 * unit, unit + side, 4 * unit + side))
+    values = torch.tensor(list(pasted.tobytes())).view(side, side, 3).permute(2, 0, 1) / 255
+    torch.testing.assert_close(values, result.plain.images[0], atol=0.51 / 255, rtol=0)
+    strip, width = 4 * unit + side + unit, picture.width - 2 * unit
+    found = [picture.getpixel((unit + int(width * (step + 0.5) / 20), strip)) for step in range(20)]
+    expected = [MODE_COLOURS[mode] for mode in StandIn.modes(20, "sada")]
+    assert ["#" + bytes(colour).hex() for colour in found] == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("largest", "factor"), [(1.0, 1), (0.6, 1), (0.5, 2), (0.01, 64), (0.0, 64), (0.03, 32)])
+def test_amplification_never_clips(largest: float, factor: int) -> None:
+    assert amplification(torch.tensor([0.0, largest])) == factor
+
+
+def test_compare_command_writes_one_picture_and_the_table(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "red apple", "яблоко", "--steps", "20", "--out", "c.png"]) == 0
+    assert [path.name for path in Path.cwd().iterdir()] == ["c.png"]
+    printed = capsys.readouterr().out
+    assert [line.split("  ")[0] for line in printed.splitlines()[1:5]] == [
+        "plain, 20 steps", "fewer steps (14)", "every 2nd evaluation", "sada"
+    ]  # fmt: skip
+    recipe = json.loads(read_text("c.png")["sadaflow"])
+    assert recipe["prompt"] == "red apple\nяблоко" and recipe["nfe"] == 14
+
+
+EMBEDDED = Path(sadaflow.commands.__file__).parent / "checkpoints" / "tiny-sd"
+
+
+@pytest.mark.parametrize("solver", ["euler", "dpmpp2m"])
+def test_embedded_checkpoint_end_to_end(solver: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from sadaflow.cli import main; sys.exit(main())"]
+    arguments = ["compare", "red apple", "--solver", solver, "--out", "c.png"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    rows = [line.split() for line in done.stdout.splitlines()[1:5]]
+    nfe = [float(row[-5]) for row in rows]
+    assert nfe[0] == 50 and nfe[1] == math.ceil(nfe[3]) and nfe[3] < 40
+    assert all(float(row[-2]) > 15 for row in rows[1:])  # dB: the same picture, not another one
+    with Image.open(tmp_path / "c.png") as picture:
+        assert picture.width > 3 * 320
