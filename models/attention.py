@@ -25,7 +25,11 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
         context = hidden if context is None else context
-        query, key, value = self._split(self.to_q(hidden)), self._split(self.to_k(context)), self._split(self.to_v(context))
+        query, key, value = (
+            self._split(self.to_q(hidden)),
+            self._split(self.to_k(context)),
+            self._split(self.to_v(context)),
+        )
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.to_out[0](attended.transpose(1, 2).flatten(2))
 

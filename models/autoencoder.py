@@ -51,7 +51,9 @@ class AutoencoderConfig:
             for kind in raw.get(field, ()):
                 if kind != plain:
                     raise ValueError(f"AutoencoderKL config: {field} has {kind!r}; supported: {plain!r}")
-        values = {name: tuple(raw[name]) if isinstance(raw[name], list) else raw[name] for name in fields if name in raw}
+        values = {
+            name: tuple(raw[name]) if isinstance(raw[name], list) else raw[name] for name in fields if name in raw
+        }
         return cls(**values)
 
 
@@ -70,7 +72,9 @@ class _AttentionBlock(Attention):
 class _Level(nn.Module):
     """Residual blocks of one resolution, then the resampling out of it, if any."""
 
-    def __init__(self, channels: int, out_channels: int, layers: int, groups: int, resample: nn.Module | None, name: str) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, layers: int, groups: int, resample: nn.Module | None, name: str
+    ) -> None:
         super().__init__()
         widths = [channels] + [out_channels] * (layers - 1)
         self.resnets = nn.ModuleList([ResnetBlock(width, out_channels, groups=groups, eps=_EPS) for width in widths])
@@ -109,7 +113,9 @@ class Encoder(nn.Module):
         levels: list[nn.Module] = []
         for index, width in enumerate(widths):
             down = Downsample(width, pad_after=True) if index < len(widths) - 1 else None
-            levels.append(_Level(widths[max(index - 1, 0)], width, config.layers_per_block, groups, down, "downsamplers"))
+            levels.append(
+                _Level(widths[max(index - 1, 0)], width, config.layers_per_block, groups, down, "downsamplers")
+            )
         self.down_blocks = nn.ModuleList(levels)
         self.mid_block = _Middle(widths[-1], groups, config.mid_block_add_attention)
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=_EPS)
@@ -133,7 +139,9 @@ class Decoder(nn.Module):
         levels: list[nn.Module] = []
         for index, width in enumerate(widths):
             up = Upsample(width) if index < len(widths) - 1 else None
-            levels.append(_Level(widths[max(index - 1, 0)], width, config.layers_per_block + 1, groups, up, "upsamplers"))
+            levels.append(
+                _Level(widths[max(index - 1, 0)], width, config.layers_per_block + 1, groups, up, "upsamplers")
+            )
         self.up_blocks = nn.ModuleList(levels)
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=_EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def refuse_unsupported(owner: str, raw: Mapping[str, Any], known: Iterable[str], only: Mapping[str, tuple[Any, ...]]) -> None:
+def refuse_unsupported(
+    owner: str, raw: Mapping[str, Any], known: Iterable[str], only: Mapping[str, tuple[Any, ...]]
+) -> None:
     """Raise ValueError for a field of `raw` that `owner` neither knows nor can honour.
 
     `known` names the fields that are read or have no effect on the result; `only` gives, for fields of which a part
@@ -19,7 +21,9 @@ def refuse_unsupported(owner: str, raw: Mapping[str, Any], known: Iterable[str],
         allowed = only[field]
         value = tuple(value) if isinstance(value, list) else value
         if value not in allowed:
-            raise ValueError(f"{owner} config: {field}={value!r} is not supported; supported: {', '.join(map(repr, allowed))}")
+            raise ValueError(
+                f"{owner} config: {field}={value!r} is not supported; supported: {', '.join(map(repr, allowed))}"
+            )
 
 
 def per_level(owner: str, field: str, value: Any, levels: int) -> tuple[Any, ...]:

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def sinusoids(values: Tensor, dim: int, *, cos_first: bool = True, shift: float = 0.0, max_period: float = 10_000.0) -> Tensor:
+def sinusoids(
+    values: Tensor, dim: int, *, cos_first: bool = True, shift: float = 0.0, max_period: float = 10_000.0
+) -> Tensor:
     """Sinusoidal features (B, dim) in float32 of `values` (B,).
 
     `cos_first` and `shift` are the configs' `flip_sin_to_cos` and `freq_shift`.

@@ -11,7 +11,9 @@ class ResnetBlock(nn.Module):
     Maps (B, channels, h, w) to (B, out_channels, h, w).
     """
 
-    def __init__(self, channels: int, out_channels: int, *, groups: int, eps: float, time_dim: int | None = None) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, *, groups: int, eps: float, time_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, channels, eps=eps)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)

@@ -1,4 +1,4 @@
-"""The latent-diffusion U-Net (SD 1.x and 2.x) under the Hub's UNet2DConditionModel parameter names, as a nest of shells."""
+"""The latent-diffusion U-Net (SD 1.x and 2.x) as a nest of shells, under the Hub's UNet2DConditionModel names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,12 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "timestep_post_act": (None,),
 }
 # upcast_attention: scaled_dot_product_attention accumulates in float32 whatever the inputs' dtype.
-_WITHOUT_EFFECT = ("upcast_attention", "addition_embed_type_num_heads", "addition_time_embed_dim", "projection_class_embeddings_input_dim")
+_WITHOUT_EFFECT = (
+    "upcast_attention",
+    "addition_embed_type_num_heads",
+    "addition_time_embed_dim",
+    "projection_class_embeddings_input_dim",
+)
 _READ_ELSEWHERE = ("down_block_types", "up_block_types", "attention_head_dim", "num_attention_heads")
 
 
@@ -120,20 +125,29 @@ class UNetConfig:
 def _cross_attention(raw: Mapping[str, Any], levels: int) -> tuple[bool, ...]:
     downs = raw.get("down_block_types", (_CROSS[0],) * (levels - 1) + (_PLAIN[0],))
     ups = raw.get("up_block_types", (_PLAIN[1],) + (_CROSS[1],) * (levels - 1))
-    for field, kinds, known in (("down_block_types", downs, (_CROSS[0], _PLAIN[0])), ("up_block_types", ups, (_CROSS[1], _PLAIN[1]))):
+    for field, kinds, known in (
+        ("down_block_types", downs, (_CROSS[0], _PLAIN[0])),
+        ("up_block_types", ups, (_CROSS[1], _PLAIN[1])),
+    ):
         unknown = [kind for kind in kinds if kind not in known]
         if unknown or len(kinds) != levels:
-            raise ValueError(f"UNet2DConditionModel config: {field}={list(kinds)!r}; {levels} of {', '.join(known)} are needed")
+            raise ValueError(
+                f"UNet2DConditionModel config: {field}={list(kinds)!r}; {levels} of {', '.join(known)} are needed"
+            )
     cross = tuple(kind == _CROSS[0] for kind in downs)
     if cross != tuple(kind == _CROSS[1] for kind in reversed(ups)):
-        raise ValueError(f"UNet2DConditionModel config: up_block_types={list(ups)!r} is not the mirror of {list(downs)!r}")
+        raise ValueError(
+            f"UNet2DConditionModel config: up_block_types={list(ups)!r} is not the mirror of {list(downs)!r}"
+        )
     return cross
 
 
 class _Level(nn.Module):
     """Parameters of one resolution on the way down or up; the shells decide the order in which they run."""
 
-    def __init__(self, config: UNetConfig, level: int, inputs: list[int], resample: tuple[str, nn.Module] | None, time_dim: int) -> None:
+    def __init__(
+        self, config: UNetConfig, level: int, inputs: list[int], resample: tuple[str, nn.Module] | None, time_dim: int
+    ) -> None:
         super().__init__()
         width, groups = config.block_out_channels[level], config.norm_num_groups
         self.resnets = nn.ModuleList(
@@ -158,7 +172,10 @@ class _Middle(nn.Module):
         width = config.block_out_channels[-1]
         self.attentions = nn.ModuleList([_transformer(config, -1)])
         self.resnets = nn.ModuleList(
-            [ResnetBlock(width, width, groups=config.norm_num_groups, eps=config.norm_eps, time_dim=time_dim) for _ in range(2)]
+            [
+                ResnetBlock(width, width, groups=config.norm_num_groups, eps=config.norm_eps, time_dim=time_dim)
+                for _ in range(2)
+            ]
         )
 
     def forward(self, hidden: Tensor, inputs: "_Inputs", depth: int) -> Tensor:
@@ -221,11 +238,14 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, timestep: Tensor | float, context: Tensor, seam: Seam = call_through) -> Tensor:
         """Prediction (B, out_channels, h, w).
 
-        x (B, in_channels, h, w); timestep in the network's units, a number or (B,); context (B, L, cross_attention_dim).
+        x (B, in_channels, h, w); timestep in the network's units, a number or (B,); context (B, L, width).
         """
         times = torch.as_tensor(timestep, dtype=torch.float32, device=x.device).expand(x.shape[0])
         features = sinusoids(
-            times, self.config.block_out_channels[0], cos_first=self.config.flip_sin_to_cos, shift=self.config.freq_shift
+            times,
+            self.config.block_out_channels[0],
+            cos_first=self.config.flip_sin_to_cos,
+            shift=self.config.freq_shift,
         )
         inputs = _Inputs(self.time_embedding(features.to(x.dtype)), context, seam)
         hidden = self._shell(self.conv_in(x), inputs, 0, 0)
@@ -244,7 +264,9 @@ class UNet(nn.Module):
         layers = self.config.layers_per_block[level]
         down, up_index = self.down_blocks[level], self.config.levels - 1 - level
         if layer < layers:
-            inner = self._shell(down.layer(layer, skip, inputs, f"down_blocks.{level}", level), inputs, level, layer + 1)
+            inner = self._shell(
+                down.layer(layer, skip, inputs, f"down_blocks.{level}", level), inputs, level, layer + 1
+            )
         elif level < self.config.levels - 1:
             inner = self._shell(down.downsamplers[0](skip), inputs, level + 1, 0)
             inner = self.up_blocks[up_index - 1].upsamplers[0](inner, skip.shape[-2:])

@@ -1,1 +1,24 @@
 """Samplers for diffusion and flow-matching models, with stability-guided adaptive acceleration (SADA)."""
+
+from .accelerators import SADA, Accelerator, Mode, Uniform
+from .denoiser import Denoise, GuidedDenoiser
+from .pipeline import Output, Pipeline
+from .sampling import Sampled, Stats, Step, sample
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SADA",
+    "Accelerator",
+    "Denoise",
+    "GuidedDenoiser",
+    "Mode",
+    "Output",
+    "Pipeline",
+    "Sampled",
+    "Stats",
+    "Step",
+    "Uniform",
+    "__version__",
+    "sample",
+]

@@ -1,0 +1,19 @@
+"""Training-free accelerators: they decide, per step and sample, whether the network runs."""
+
+from .base import Accelerator, Mode, PlainRun, Run
+from .registry import ACCELERATORS, make_accelerator
+from .sada import SADA
+from .tokens import TokenCache
+from .uniform import Uniform
+
+__all__ = [
+    "ACCELERATORS",
+    "SADA",
+    "Accelerator",
+    "Mode",
+    "PlainRun",
+    "Run",
+    "TokenCache",
+    "Uniform",
+    "make_accelerator",
+]

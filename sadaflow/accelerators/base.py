@@ -1,0 +1,76 @@
+"""What the sampling loop asks of an accelerator: per step and sample, evaluate the network or estimate its answer."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam, call_through
+from sadaflow.solvers import Solver
+
+
+class Mode(StrEnum):
+    """How one sample gets its x0 at one step."""
+
+    FULL = "full"  # the whole network
+    TOKENS = "tokens"  # the network on a part of the tokens
+    STEPWISE = "stepwise"  # no network: SADA's step-wise estimate
+    MULTISTEP = "multistep"  # no network: SADA's multistep-wise (Lagrange) estimate
+    EXTRAPOLATED = "extrapolated"  # no network: polynomial in log-SNR through true evaluations
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the network runs."""
+        return self in (Mode.FULL, Mode.TOKENS)
+
+
+class Run(Protocol):
+    """An accelerator at work on one batch; all its state lives and dies here."""
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        """The mode of every sample at `step`."""
+        ...
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        """x0 (len(rows), ...) of the samples `rows`, without the network; x (B, ...) is the state of all."""
+        ...
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        """Learn what happened at `step`: state, x0, velocity y = dx/dt, and the state after it, all (B, ...)."""
+        ...
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        """The seam for evaluating the samples `rows` in `mode`; called only where the denoiser takes one."""
+        ...
+
+
+class Accelerator(Protocol):
+    """Immutable settings that can start any number of independent runs."""
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
+        """Start on a batch of `shape` (B, ...). `seams` tells whether the network can be entered.
+
+        Raises ValueError where `solver` has too few steps, or is of a kind that the method does not fit.
+        """
+        ...
+
+
+class PlainRun:
+    """Every sample evaluated in full at every step; the base of runs that override a part."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        return [Mode.FULL] * self.samples
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        raise NotImplementedError("a plan without skipped steps asks for no estimate")
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        return None
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        return call_through

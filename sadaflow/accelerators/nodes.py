@@ -1,0 +1,40 @@
+"""Past x0 of every sample at times of its own, and polynomials through them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers.weights import lagrange_weights
+
+
+class NodeBuffer:
+    """The last `size` nodes (time, x0) of each sample of a batch, newest first.
+
+    Samples are independent: each has its own times, which need not be evenly spaced. Memory: `size` latents a sample.
+    """
+
+    def __init__(self, size: int, samples: int) -> None:
+        self.size = size
+        self.times: list[list[float]] = [[] for _ in range(samples)]
+        self._values: list[list[Tensor]] = [[] for _ in range(samples)]
+
+    def push(self, row: int, time: float, value: Tensor) -> None:
+        """Add a node for sample `row`; value has the sample's shape (...)."""
+        self.times[row] = [time, *self.times[row]][: self.size]
+        self._values[row] = [value, *self._values[row]][: self.size]
+
+    def count(self, row: int) -> int:
+        return len(self.times[row])
+
+    def at(self, rows: Sequence[int], time: float) -> Tensor:
+        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes."""
+        return torch.stack([self._one(row, time) for row in rows])
+
+    def _one(self, row: int, time: float) -> Tensor:
+        weights = lagrange_weights(self.times[row], time)
+        values = self._values[row]
+        total = values[0] * float(weights[0])
+        for weight, value in zip(weights[1:], values[1:], strict=True):
+            total = total + value * float(weight)
+        return total

@@ -1,0 +1,17 @@
+"""Accelerators by name."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from .base import Accelerator
+from .sada import SADA
+from .uniform import Uniform
+
+ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType({"sada": SADA, "uniform": Uniform})
+
+
+def make_accelerator(name: str) -> Accelerator:
+    """The accelerator `name` with its default settings; ValueError listing the known ones."""
+    if name not in ACCELERATORS:
+        raise ValueError(f"unknown accelerator {name!r}; known: {', '.join(sorted(ACCELERATORS))}")
+    return ACCELERATORS[name]()

@@ -1,0 +1,192 @@
+"""SADA: stability-guided adaptive diffusion acceleration (Jiang et al., ICML 2025, arXiv 2507.17135)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam, call_through
+from sadaflow.solvers import Solver
+
+from .base import Mode, PlainRun
+from .criterion import (
+    PAPER_WEIGHTS,
+    extrapolate,
+    instability,
+    noise_of,
+    stable_samples,
+    stepwise_x0,
+    token_scores,
+)
+from .nodes import NodeBuffer
+from .tokens import TokenCache
+
+_REFERENCE_STEPS = 50  # the step count for which the paper states `interval` and `max_skips`
+
+
+@dataclass(frozen=True)
+class SADA:
+    """Settings of SADA; the defaults are the paper's for U-Nets, and scale with the number of steps.
+
+    From `start` to `multistep_start` (fractions of the steps) the stability criterion decides for each sample: stable
+    skips the next step with the step-wise estimate, unstable evaluates it, on the unstable tokens alone where that is
+    possible. From there to `end` every `interval`-th step is evaluated and x0 is Lagrange-interpolated in t through
+    the last `terms` nodes in between. The steps before `start` and from `end` on are evaluated.
+    """
+
+    start: float = 0.2
+    multistep_start: float = 0.48
+    end: float = 0.94
+    max_skips: int = 4
+    """Most consecutive skips at 50 steps, in proportion at others."""
+    interval: int = 4
+    """Distance of evaluations in the multistep part at 50 steps, in proportion at others."""
+    terms: int = 4
+    weights: tuple[float, ...] = PAPER_WEIGHTS
+    tokens: bool = True
+    """Token-wise pruning; needs a denoiser that lets a seam into its network."""
+    token_depth: int = 0
+    """Prune down to this many downsamplings below the latent's resolution."""
+    token_cell: int = 3
+    """One token of each cell of this side length is always computed."""
+    token_limit: int = 5 * 1024
+    """Most tokens computed in a pruned block."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.multistep_start <= self.end <= 1:
+            raise ValueError(
+                "SADA needs 0 <= start <= multistep_start <= end <= 1 (fractions of the steps), got "
+                f"{self.start}, {self.multistep_start}, {self.end}"
+            )
+        if len(self.weights) != 3:
+            raise ValueError(f"SADA.weights are those of three velocities, got {len(self.weights)}")
+        for field, least in (("max_skips", 1), ("interval", 2), ("terms", 2), ("token_cell", 1), ("token_limit", 1)):
+            if getattr(self, field) < least:
+                raise ValueError(f"SADA.{field} must be at least {least}, got {getattr(self, field)}")
+        if self.token_depth < 0:
+            raise ValueError(f"SADA.token_depth must not be negative, got {self.token_depth}")
+
+    def limits(self, steps: int) -> "Limits":
+        """The settings in steps of a run of `steps`; ValueError if it is too short to skip anything."""
+        limits = self._scaled(steps)
+        if limits.usable:
+            return limits
+        enough = next((n for n in range(steps + 1, 1001) if self._scaled(n).usable), None)
+        remedy = f"it needs at least {enough}" if enough else "no number of steps allows a skip with these fractions"
+        raise ValueError(
+            f"accelerator 'sada' with start={self.start}, end={self.end} cannot work with {steps} steps: {remedy}"
+        )
+
+    def _scaled(self, steps: int) -> "Limits":
+        scale = steps / _REFERENCE_STEPS
+        return Limits(
+            first=round(self.start * steps),
+            multistep=round(self.multistep_start * steps),
+            end=round(self.end * steps),
+            interval=max(2, round(self.interval * scale)),
+            max_skips=max(1, round(self.max_skips * scale)),
+        )
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        return _Run(self, self.limits(solver.n_evals), solver, shape, seams=seams)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """SADA's settings for a given number of steps: `first <= step < end` may be skipped, from `multistep` on by
+    Lagrange interpolation."""
+
+    first: int
+    multistep: int
+    end: int
+    interval: int
+    max_skips: int
+
+    @property
+    def usable(self) -> bool:
+        """Whether the criterion has its three velocities before `first`, and anything can be skipped after it."""
+        return self.first >= 3 and self.end > self.first
+
+
+class _Run(PlainRun):
+    def __init__(self, settings: SADA, limits: Limits, solver: Solver, shape: torch.Size, *, seams: bool) -> None:
+        super().__init__(shape[0])
+        self.settings, self.limits, self.solver = settings, limits, solver
+        times = [node.t for node in solver.nodes]
+        if any(later >= earlier for earlier, later in zip(times, times[1:], strict=False)):
+            raise ValueError(
+                f"accelerator 'sada' needs a solver with one evaluation per step, {type(solver).__name__} returns to "
+                "earlier times"
+            )
+        spatial = seams and settings.tokens and len(shape) == 4
+        self.cache = TokenCache(self.samples, settings.token_depth) if spatial else None
+        self.nodes = NodeBuffer(settings.terms, self.samples)
+        self.modes = [Mode.FULL] * self.samples
+        self.skips = [0] * self.samples
+        self.node_steps = [-limits.interval] * self.samples
+        self.velocities: tuple[Tensor, ...] = ()
+        self.eps: Tensor | None = None
+        self.predicted: Tensor | None = None
+        self.scores: Tensor | None = None
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        return self.modes
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        node = self.solver.nodes[step]
+        if step >= self.limits.multistep:
+            return self.nodes.at(rows, node.t)
+        assert self.predicted is not None and self.eps is not None
+        index = list(rows)
+        return stepwise_x0(self.predicted[index], self.eps[index], node.alpha, node.sigma)
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        if self.cache is None:
+            return call_through
+        if mode is Mode.TOKENS:
+            assert self.scores is not None
+            return self.cache.pruning(
+                rows, self.scores[list(rows)], self.settings.token_cell, self.settings.token_limit
+            )
+        wanted = self.limits.first - 1 <= step < self.limits.multistep - 1
+        return self.cache.filling(rows) if wanted else call_through
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
+        self.skips = [0 if mode.evaluates else skips + 1 for mode, skips in zip(self.modes, self.skips, strict=True)]
+        self.velocities = (y, *self.velocities)[:3]
+        self._remember(step, x, x0, evaluated)
+        stable = [False] * self.samples
+        if self.limits.first <= step + 1 < self.limits.multistep:
+            dt = self.solver.nodes[step + 1].t - self.solver.nodes[step].t
+            self.predicted = extrapolate(x, self.velocities, dt, self.settings.weights)
+            scores = instability(x_next, self.predicted, self.velocities)
+            stable = stable_samples(scores)
+            self.scores = token_scores(scores) if self.cache is not None else None
+        self.modes = [self._decide(row, step + 1, stable[row]) for row in range(self.samples)]
+
+    def _remember(self, step: int, x: Tensor, x0: Tensor, evaluated: list[int]) -> None:
+        """Keep what true evaluations told: the noise to reuse, and nodes `interval` steps apart."""
+        node = self.solver.nodes[step]
+        if step < self.limits.multistep and evaluated:
+            eps = noise_of(x, x0, node.alpha, node.sigma)
+            if self.eps is not None and len(evaluated) < self.samples:
+                index = torch.tensor(evaluated, device=x.device)
+                eps = self.eps.index_copy(0, index, eps[evaluated])
+            self.eps = eps
+        for row in evaluated:
+            if step - self.node_steps[row] >= self.limits.interval:
+                self.nodes.push(row, node.t, x0[row])
+                self.node_steps[row] = step
+
+    def _decide(self, row: int, step: int, stable: bool) -> Mode:
+        limits = self.limits
+        if not limits.first <= step < limits.end:
+            return Mode.FULL
+        if step >= limits.multistep:
+            due = (step - limits.multistep) % limits.interval == 0 or self.nodes.count(row) < 2
+            return Mode.FULL if due else Mode.MULTISTEP
+        if stable:
+            return Mode.STEPWISE if self.skips[row] < limits.max_skips else Mode.FULL
+        return Mode.TOKENS if self.cache is not None and self.cache.holds(row) else Mode.FULL

@@ -1,0 +1,121 @@
+"""The token cache: transformer blocks run on the unstable tokens, the others keep their cached output.
+
+SADA's token-wise pruning (arXiv 2507.17135, Eqs. 18-20): a full evaluation initialises the cache of each block, a
+pruned one computes the kept tokens, updates their cache entries and reconstructs the rest from the cache.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sadaflow.models import Seam, Site
+
+_BUCKETS = 16
+
+
+def keep_tokens(scores: Tensor, cell: int, limit: int) -> list[Tensor]:
+    """Per sample, the sorted indices of the positions to compute, from scores (B, h, w).
+
+    Kept are the unstable positions (score >= 0), the highest first up to `limit`, and the centre of each
+    `cell` x `cell` cell. The number is rounded up to a sixteenth of all, the next highest scores filling it, so that
+    sizes repeat. Depends on each sample's own scores only.
+    """
+    height, width = scores.shape[-2:]
+    total = height * width
+    grid = torch.zeros(height, width, dtype=torch.bool, device=scores.device)
+    rows, columns = ((torch.arange(0, n, cell) + cell // 2).clamp(max=n - 1) for n in (height, width))
+    grid[rows[:, None], columns[None, :]] = True
+    ranked = scores.flatten(1).masked_fill(grid.flatten(), torch.inf)
+    unstable = (ranked >= 0).sum(dim=1).clamp(max=max(limit, int(grid.sum())))
+    bucket = max(1, -(-total // _BUCKETS))
+    order = ranked.argsort(dim=1, descending=True, stable=True)
+    counts = [min(total, -(-int(count) // bucket) * bucket) for count in unstable.tolist()]
+    return [order[row, :count].sort().values for row, count in enumerate(counts)]
+
+
+class TokenCache:
+    """Outputs of the transformer blocks at the latent's own resolution, per sample and guidance branch.
+
+    Memory: one (branches, B, h*w, channels) tensor for each such block.
+    """
+
+    def __init__(self, samples: int, max_depth: int) -> None:
+        self.samples = samples
+        self.max_depth = max_depth
+        self._outputs: dict[str, Tensor] = {}
+        self._filled: set[int] = set()
+
+    def holds(self, row: int) -> bool:
+        """Whether sample `row` has been evaluated in full since the start."""
+        return row in self._filled
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held at present."""
+        return sum(output.numel() * output.element_size() for output in self._outputs.values())
+
+    def filling(self, rows: Sequence[int]) -> Seam:
+        """The seam of a full evaluation of `rows`: computes everything and remembers the blocks' outputs."""
+        self._filled.update(rows)
+
+        def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+            output = fn(hidden, *args)
+            if self._concerns(site):
+                self._entry(site.name, output, len(rows))[:, list(rows)] = output.unflatten(0, (-1, len(rows)))
+            return output
+
+        return seam
+
+    def pruning(self, rows: Sequence[int], scores: Tensor, cell: int, limit: int) -> Seam:
+        """The seam of a pruned evaluation of `rows`, whose positions have the instability `scores` (len(rows), h, w).
+
+        `cell` and `limit` are those of `keep_tokens`.
+        """
+        kept_at: dict[tuple[int, int], list[Tensor]] = {}
+
+        def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+            if not self._concerns(site):
+                return fn(hidden, *args)
+            if site.size not in kept_at:
+                kept_at[site.size] = keep_tokens(F.adaptive_avg_pool2d(scores, site.size), cell, limit)
+            kept, entry = kept_at[site.size], self._entry(site.name, hidden, len(rows))
+            for count in sorted({len(indices) for indices in kept}):
+                group = [i for i, indices in enumerate(kept) if len(indices) == count]
+                self._update(entry, fn, hidden, args, rows, group, torch.stack([kept[i] for i in group]))
+            return entry[:, list(rows)].flatten(0, 1)
+
+        return seam
+
+    def _update(
+        self,
+        entry: Tensor,
+        fn: Callable[..., Tensor],
+        hidden: Tensor,
+        args: tuple[Tensor | None, ...],
+        rows: Sequence[int],
+        group: list[int],
+        kept: Tensor,
+    ) -> None:
+        """Compute the kept tokens (len(group), count) of the samples `rows[i] for i in group` and store them."""
+
+        def part(batch: Tensor) -> Tensor:
+            return batch.unflatten(0, (-1, len(rows)))[:, group]
+
+        branches = entry.shape[0]
+        index = kept[None, :, :, None].expand(branches, -1, -1, hidden.shape[-1])
+        tokens = part(hidden).gather(2, index).flatten(0, 1)
+        others = [None if arg is None else part(arg).flatten(0, 1) for arg in args]
+        computed = fn(tokens, *others).unflatten(0, (branches, -1))
+        samples = [rows[i] for i in group]
+        entry[:, samples] = entry[:, samples].scatter(2, index, computed)
+
+    def _concerns(self, site: Site) -> bool:
+        return site.kind == "block" and site.depth <= self.max_depth
+
+    def _entry(self, name: str, like: Tensor, rows: int) -> Tensor:
+        if name not in self._outputs:
+            branches = like.shape[0] // rows
+            self._outputs[name] = like.new_empty((branches, self.samples, *like.shape[1:]))
+        return self._outputs[name]

@@ -1,0 +1,73 @@
+"""The edge between a network and the solvers: guidance and prediction type, out comes x0."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam, call_through
+from sadaflow.solvers import Node, to_x0
+
+Rows = Sequence[int]
+
+
+class Denoise(Protocol):
+    """Anything that answers x (B, ...) at evaluation `step` with an estimate x0 of the same shape."""
+
+    def __call__(self, x: Tensor, step: int) -> Tensor: ...
+
+
+@runtime_checkable
+class RowDenoise(Denoise, Protocol):
+    """A denoiser that can answer for some samples of the batch alone, and lets a seam into its network."""
+
+    def evaluate(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
+        """x0 of the samples `rows` of the batch, whose states are x (len(rows), ...)."""
+        ...
+
+
+class Backbone(Protocol):
+    """A network that answers x (B, C, h, w), a timestep and a context (B, L, D) with a prediction shaped as x."""
+
+    def __call__(self, x: Tensor, timestep: float, context: Tensor, seam: Seam) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class GuidedDenoiser:
+    """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) around a backbone.
+
+    `context` (B, L, D) conditions; `negative` (B, L, D), when given, is the other branch of
+    `negative + guidance (conditional - negative)`; both branches go through the network in one call.
+    The state keeps its own dtype; the network computes in that of its weights (`dtype`).
+    """
+
+    backbone: Backbone
+    nodes: Sequence[Node]
+    prediction: str
+    context: Tensor
+    negative: Tensor | None
+    guidance: float
+    dtype: torch.dtype
+
+    def __call__(self, x: Tensor, step: int) -> Tensor:
+        return self.evaluate(x, step, range(x.shape[0]), call_through)
+
+    def evaluate(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
+        """x0 of the samples `rows`, whose states are x (len(rows), C, h, w)."""
+        node = self.nodes[step]
+        context = _take(self.context, rows)
+        inputs = x.to(self.dtype)
+        if self.negative is not None:
+            context = torch.cat((_take(self.negative, rows), context))
+            inputs = torch.cat((inputs, inputs))
+        prediction = self.backbone(inputs, node.timestep, context, seam)
+        if self.negative is not None:
+            negative, conditional = prediction.chunk(2)
+            prediction = negative + self.guidance * (conditional - negative)
+        return to_x0(self.prediction, prediction.to(x.dtype), x, node.alpha, node.sigma)
+
+
+def _take(batch: Tensor, rows: Rows) -> Tensor:
+    return batch if len(rows) == batch.shape[0] else batch[list(rows)]

@@ -1,0 +1,19 @@
+"""One progress bar per sampling run."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .sampling import Step
+
+
+@contextmanager
+def progress_observer(show: bool | None, total: int) -> Iterator[Callable[[Step], None] | None]:
+    """An observer that moves a bar on stderr, or None where none is to be shown (None: only on a terminal)."""
+    if not (sys.stderr.isatty() if show is None else show):
+        yield None
+        return
+    from tqdm import tqdm  # a dependency of huggingface-hub
+
+    with tqdm(total=total, unit="step", leave=False) as bar:
+        yield lambda step: bar.update()  # type: ignore[misc]

@@ -1,0 +1,130 @@
+"""The sampling loop: solver, denoiser and accelerator, one step at a time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Solver
+
+from .accelerators import Accelerator, Mode, make_accelerator
+from .accelerators.base import PlainRun, Run
+from .denoiser import Denoise, RowDenoise
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step as an observer sees it; tensors are (B, ...)."""
+
+    index: int
+    total: int
+    t: float
+    x: Tensor
+    x0: Tensor
+    y: Tensor
+    modes: tuple[Mode, ...]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What sampling cost. `nfe` and `modes` have one entry per sample; seconds are wall-clock, of the whole batch.
+
+    `controller_seconds` is the part spent in the accelerator itself, outside the network and the solver.
+    """
+
+    nfe: list[float]
+    modes: list[list[str]]
+    seconds: float
+    controller_seconds: float
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The end of a trajectory: x at the last grid point (B, ...) and what it cost."""
+
+    x: Tensor
+    stats: Stats
+
+
+@torch.no_grad()
+def sample(
+    solver: Solver,
+    denoise: Denoise,
+    noise: Tensor,
+    accelerator: Accelerator | str | None = None,
+    *,
+    observer: Callable[[Step], None] | None = None,
+) -> Sampled:
+    """Follow the probability-flow ODE from unit-normal `noise` (B, ...) to the end of the solver's grid.
+
+    `denoise(x, step) -> x0` is any callable; one with an `evaluate` method (see `RowDenoise`) is asked for those
+    samples only that need the network, any other is asked for the whole batch as soon as one sample does.
+    Raises FloatingPointError, naming step and samples, when an x0 is not finite.
+    """
+    accelerator = make_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
+    selective = isinstance(denoise, RowDenoise)
+    samples = noise.shape[0]
+    run: Run = PlainRun(samples) if accelerator is None else accelerator.begin(solver, noise.shape, seams=selective)
+    nfe, modes = [0.0] * samples, [[] for _ in range(samples)]  # type: list[float], list[list[str]]
+    began, controller = perf_counter(), 0.0
+    state = solver.start(noise)
+    while state.step < solver.n_evals:
+        step, x = state.step, state.x
+        mark = perf_counter()
+        plan = run.plan(step)
+        skipped = [row for row, mode in enumerate(plan) if not mode.evaluates]
+        estimate = run.estimate(step, x, skipped) if skipped else None
+        controller += perf_counter() - mark
+        x0 = _answers(denoise, run, step, x, plan, skipped, estimate)
+        for row, mode in enumerate(plan):
+            modes[row].append(mode.value)
+            nfe[row] += mode.evaluates if selective else float(len(skipped) < samples)
+        _check_finite(x0, solver, step)
+        y = solver.velocity(x, x0, step)
+        state = solver.step(state, x0)
+        mark = perf_counter()
+        run.observe(step, x, x0, y, state.x)
+        controller += perf_counter() - mark
+        if observer is not None:
+            observer(Step(step, solver.n_evals, solver.nodes[step].t, x, x0, y, tuple(plan)))
+    return Sampled(state.x, Stats(nfe, modes, perf_counter() - began, controller))
+
+
+def _answers(
+    denoise: Denoise, run: Run, step: int, x: Tensor, plan: Sequence[Mode], skipped: list[int], estimate: Tensor | None
+) -> Tensor:
+    """x0 of every sample: the network's for those planned to be evaluated, the estimate for the others."""
+    if estimate is not None and len(skipped) == len(plan):
+        return estimate
+    if not isinstance(denoise, RowDenoise):
+        x0 = denoise(x, step)
+        _check_shape(x0, x, step)
+        return x0 if estimate is None else x0.index_copy(0, torch.tensor(skipped, device=x0.device), estimate)
+    x0 = torch.empty_like(x)
+    for mode in (Mode.FULL, Mode.TOKENS):
+        rows = [row for row, planned in enumerate(plan) if planned is mode]
+        if len(rows) == len(plan):
+            return denoise.evaluate(x, step, rows, run.seam(step, mode, rows))
+        if rows:
+            x0[rows] = denoise.evaluate(x[rows], step, rows, run.seam(step, mode, rows))
+    if estimate is not None:
+        x0[skipped] = estimate
+    return x0
+
+
+def _check_shape(x0: Tensor, x: Tensor, step: int) -> None:
+    if x0.shape != x.shape:
+        raise ValueError(f"the denoiser answered step {step} with shape {tuple(x0.shape)} to x of {tuple(x.shape)}")
+
+
+def _check_finite(x0: Tensor, solver: Solver, step: int) -> None:
+    if bool(torch.isfinite(x0).all()):
+        return
+    bad = [row for row in range(x0.shape[0]) if not bool(torch.isfinite(x0[row]).all())]
+    node = solver.nodes[step]
+    raise FloatingPointError(
+        f"x0 is not finite at step {step} of {solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g}) for samples {bad}: "
+        "check the checkpoint, the dtype (float16 overflows where bfloat16 and float32 do not) and the guidance"
+    )

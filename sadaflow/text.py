@@ -1,0 +1,79 @@
+"""Prompt encoding through `transformers` (an extra, imported where it is used)."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .weights import check_names, find_weights, open_safetensors
+
+# Buffers that older writers stored although they follow from the config.
+_DERIVED = ("position_ids",)
+
+
+def transformers_module() -> Any:
+    """The `transformers` package, or an ImportError that names the extra."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError("text encoders need the extra: pip install 'sadaflow[text]'") from error
+    return transformers
+
+
+class ClipText:
+    """A CLIP text encoder with its tokenizer: prompts to the last hidden states that SD 1.x and 2.x condition on."""
+
+    def __init__(self, tokenizer: Any, encoder: Any) -> None:
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self.length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+
+    @classmethod
+    def load(cls, root: Path, *, variant: str | None, dtype: torch.dtype, device: torch.device) -> "ClipText":
+        """Read `tokenizer/` and `text_encoder/` of a checkpoint; ValueError for tensors that do not fit the config."""
+        transformers = transformers_module()
+        folder = root / "text_encoder"
+        files = find_weights(folder, "model", variant)
+        for path in files:
+            with open_safetensors(path):
+                pass
+        mark = variant if variant and f".{variant}" in files[0].name else None
+        previous = transformers.logging.get_verbosity()
+        transformers.logging.set_verbosity_error()
+        try:
+            tokenizer = transformers.CLIPTokenizer.from_pretrained(root / "tokenizer", local_files_only=True)
+            encoder, report = transformers.CLIPTextModel.from_pretrained(
+                folder,
+                variant=mark,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        finally:
+            transformers.logging.set_verbosity(previous)
+        unexpected = {name for name in report["unexpected_keys"] if not name.endswith(_DERIVED)}
+        check_names(str(folder), set(report["missing_keys"]), unexpected)
+        if report["mismatched_keys"]:
+            name, found, expected = next(iter(report["mismatched_keys"]))
+            raise ValueError(f"{folder}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
+        return cls(tokenizer, encoder.to(device).requires_grad_(False).eval())
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""
+        batch = self.tokenizer(
+            list(prompts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+        )
+        full = self.tokenizer(list(prompts))["input_ids"]
+        for prompt, ids in zip(prompts, full, strict=True):
+            if len(ids) > self.length:
+                warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {self.length}", stacklevel=3)
+        device = self.encoder.device
+        masked = getattr(self.encoder.config, "use_attention_mask", False)
+        mask = batch["attention_mask"].to(device) if masked else None
+        return self.encoder(batch["input_ids"].to(device), attention_mask=mask)[0]

@@ -1,0 +1,84 @@
+"""Tiny random checkpoints in the Hub's StableDiffusionPipeline layout, written by Diffusers and transformers."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+_BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+def _tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
+    """A CLIP tokenizer without merges: each character is a token."""
+    letters = [chr(code) for code in range(33, 127)]
+    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": 24,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": pad,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def stable_diffusion(folder: Path, style: str, dtype: torch.dtype = torch.float32, variant: str | None = None) -> Path:
+    """Write a checkpoint in the style of "sd15" (epsilon) or "sd21" (v_prediction, linear projections); returns folder."""
+    torch.manual_seed({"sd15": 1, "sd21": 2}[style])
+    tokenizer = _tokenizer(folder.parent / f"{folder.name}-tokenizer", "<|endoftext|>" if style == "sd15" else "!")
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=24,
+        hidden_act="quick_gelu" if style == "sd15" else "gelu",
+        bos_token_id=len(tokenizer) - 2,
+        eos_token_id=len(tokenizer) - 1,
+        pad_token_id=0,
+    )
+    heads = {"sd15": 4, "sd21": (2, 4, 8)}[style]
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(32, 64, 64),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block={"sd15": 2, "sd21": 1}[style],
+        cross_attention_dim=32,
+        attention_head_dim=heads,
+        use_linear_projection=style == "sd21",
+        norm_num_groups=8,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        sample_size=32,
+    )
+    scheduler = DPMSolverMultistepScheduler(
+        **_BETAS,
+        prediction_type="epsilon" if style == "sd15" else "v_prediction",
+        num_train_timesteps=1000,
+        steps_offset=1,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(config),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=dtype).save_pretrained(folder, variant=variant)
+    return folder

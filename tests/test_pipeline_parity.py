@@ -1,0 +1,65 @@
+"""Whole pipelines against Diffusers' StableDiffusionPipeline on random checkpoints: latents and images."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import stable_diffusion
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+
+from sadaflow import Pipeline
+from sadaflow.pipeline import initial_noise
+
+PROMPTS = ["a red apple", "grinning face!"]
+SCHEDULERS = {"euler": EulerDiscreteScheduler, "dpmpp2m": DPMSolverMultistepScheduler}
+
+
+@pytest.fixture(scope="module", params=["sd15", "sd21"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stable_diffusion(tmp_path_factory.mktemp("parity") / request.param, request.param)
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+@pytest.mark.parametrize("solver", ["euler", "dpmpp2m"])
+@pytest.mark.parametrize("size", [(None, None), (40, 24)])
+def test_latents_and_images_match(folder: Path, solver: str, size: tuple[int | None, int | None]) -> None:
+    reference = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    reference.set_progress_bar_config(disable=True)
+    reference.scheduler = SCHEDULERS[solver].from_config(reference.scheduler.config)
+    pipe = Pipeline.from_pretrained(folder)
+    shape = (4, (size[0] or 32) // 2, (size[1] or 32) // 2)
+    noise = initial_noise(shape, [3, 4])
+    arguments = {"num_inference_steps": 12, "guidance_scale": 4.0, "height": size[0], "width": size[1]}
+    negative = ["blurry", "blurry"]
+
+    def theirs(output: str) -> torch.Tensor:
+        return reference(PROMPTS, negative_prompt=negative, latents=noise.clone(), output_type=output, **arguments)[0]
+
+    ours = pipe(
+        PROMPTS,
+        negative_prompt="blurry",
+        steps=12,
+        solver=solver,
+        guidance=4.0,
+        height=size[0],
+        width=size[1],
+        seed=[3, 4],
+        output="tensor",
+    )
+    assert relative(ours.latents, theirs("latent")) < 1e-4
+    assert relative(ours.images, theirs("pt")) < 1e-4
+    assert ours.stats.nfe == [12.0, 12.0]
+
+
+def test_without_guidance_there_is_no_negative_branch(folder: Path) -> None:
+    reference = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    reference.set_progress_bar_config(disable=True)
+    pipe = Pipeline.from_pretrained(folder)
+    noise = initial_noise((4, 16, 16), [3])
+    theirs = reference("a red apple", latents=noise, num_inference_steps=8, guidance_scale=1.0, output_type="latent")[0]
+    ours = pipe("a red apple", noise=noise, steps=8, guidance=1.0, output="latent")
+    assert relative(ours.latents, theirs) < 1e-4
+    assert pipe.denoiser(pipe.solver(None, 8), ["a"], guidance=1.0).negative is None

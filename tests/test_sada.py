@@ -1,0 +1,208 @@
+"""SADA and uniform skipping in the sampling loop, on denoisers known in closed form."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from sadaflow import SADA, Mode, Uniform, sample
+from sadaflow.accelerators import make_accelerator
+from sadaflow.models import Seam, Site
+from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
+
+SHAPE = (2, 6, 6)
+
+
+def solver_of(steps: int, name: str = "dpmpp2m", end: float = 0.0) -> Solver:
+    times = torch.linspace(0.999, end, steps + 1, dtype=torch.float64)
+    return make_solver(name, Grid.from_t(RectifiedFlow(), times))
+
+
+class Gaussians:
+    """Exact x0 for data whose positions are independent normals: mean m, standard deviation s, own to each sample.
+
+    `wiggle` (B,) adds an oscillation from step to step, which makes a trajectory unstable.
+    """
+
+    def __init__(self, solver: Solver, mean: Tensor, deviation: Tensor, wiggle: Tensor) -> None:
+        self.nodes, self.mean, self.deviation, self.wiggle = solver.nodes, mean, deviation, wiggle
+        self.calls: list[tuple[int, list[int]]] = []
+
+    def __call__(self, x: Tensor, step: int) -> Tensor:
+        return self.evaluate(x, step, range(x.shape[0]), None)
+
+    def evaluate(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam | None) -> Tensor:
+        self.calls.append((step, list(rows)))
+        node, index = self.nodes[step], list(rows)
+        mean, variance = self.mean[index], self.deviation[index] ** 2
+        gain = node.alpha * variance / (node.alpha**2 * variance + node.sigma**2)
+        answer = mean + gain * (x - node.alpha * mean)
+        answer = answer + self.wiggle[index].view(-1, 1, 1, 1) * math.sin(2.5 * step)
+        if seam is None:
+            return answer
+        size = (x.shape[-2], x.shape[-1])
+        tokens = seam(Site("block", "only", 0, size), lambda hidden: hidden, answer.flatten(2).transpose(1, 2))
+        return tokens.transpose(1, 2).unflatten(2, size)
+
+
+def problem(steps: int, samples: int = 3, name: str = "euler") -> tuple[Solver, Gaussians, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    solver = solver_of(steps, name)
+    mean = torch.randn(samples, *SHAPE, generator=generator, dtype=torch.float64)
+    mean *= torch.logspace(-1, 0, samples, dtype=torch.float64).view(-1, 1, 1, 1)
+    deviation = torch.rand(samples, *SHAPE, generator=generator, dtype=torch.float64) + 0.05
+    noise = torch.randn(samples, *SHAPE, generator=generator, dtype=torch.float64)
+    wiggle = torch.zeros(samples, dtype=torch.float64)
+    wiggle[-1] = 0.01
+    return solver, Gaussians(solver, mean, deviation, wiggle), noise
+
+
+def restricted(denoise: Gaussians, rows: list[int]) -> Gaussians:
+    solver = solver_of(len(denoise.nodes))
+    return Gaussians(solver, denoise.mean[rows], denoise.deviation[rows], denoise.wiggle[rows])
+
+
+@pytest.mark.parametrize("accelerator", [SADA(), SADA(tokens=False), Uniform()])
+@pytest.mark.parametrize("steps", [15, 25, 50])
+def test_skips_pay_and_stay_close(accelerator: SADA | Uniform, steps: int) -> None:
+    solver, denoise, noise = problem(steps)
+    plain = sample(solver, denoise, noise)
+    fast = sample(solver, denoise, noise, accelerator)
+    assert plain.stats.nfe == [float(steps)] * 3
+    assert max(fast.stats.nfe) < 0.9 * steps
+    assert (fast.x - plain.x).abs().mean() < 0.02 * plain.x.std()
+
+
+def test_nfe_and_modes_tell_what_was_evaluated() -> None:
+    solver, denoise, noise = problem(50)
+    stats = sample(solver, denoise, noise, "sada").stats
+    for row in range(3):
+        asked = [step for step, rows in denoise.calls if row in rows]
+        evaluated = [step for step, mode in enumerate(stats.modes[row]) if mode in ("full", "tokens")]
+        assert asked == evaluated
+        assert stats.nfe[row] == len(evaluated)
+        assert len(stats.modes[row]) == 50
+
+
+def test_a_sample_is_the_same_alone_and_in_any_batch() -> None:
+    solver, denoise, noise = problem(50, samples=4)
+    together = sample(solver, denoise, noise, "sada")
+    assert len({tuple(modes) for modes in together.stats.modes}) > 1, "the samples should not all decide alike"
+    for rows in ([0], [3], [2, 1]):
+        alone = sample(solver, restricted(denoise, rows), noise[rows], "sada")
+        assert alone.stats.modes == [together.stats.modes[row] for row in rows]
+        torch.testing.assert_close(alone.x, together.x[rows], rtol=1e-10, atol=1e-10)
+
+
+def test_runs_leave_no_trace_in_the_settings() -> None:
+    solver, denoise, noise = problem(50)
+    settings = SADA()
+    first = sample(solver, denoise, noise, settings)
+    other, other_denoise, other_noise = problem(15, samples=1)
+    sample(other, other_denoise, other_noise, settings)
+    again = sample(solver, denoise, noise, settings)
+    assert torch.equal(first.x, again.x) and first.stats.modes == again.stats.modes
+
+
+def test_the_schedule_of_modes_is_the_papers() -> None:
+    solver, denoise, noise = problem(50, samples=8)
+    every = sample(solver, denoise, noise, "sada").stats.modes
+    assert {mode for modes in every for mode in modes} == {"full", "tokens", "stepwise", "multistep"}
+    for modes in every:
+        assert set(modes[:10]) == {"full"} and set(modes[47:]) == {"full"}
+        assert set(modes[10:24]) <= {"full", "tokens", "stepwise"}
+        assert modes[24:47] == [("full" if (step - 24) % 4 == 0 else "multistep") for step in range(24, 47)]
+        skipped = "".join("s" if mode == "stepwise" else "." for mode in modes)
+        assert "sssss" not in skipped
+
+
+def test_plain_callables_are_answered_for_the_whole_batch_and_counted_so() -> None:
+    solver, denoise, noise = problem(50)
+    answers = sample(solver, lambda x, step: denoise(x, step), noise, SADA(tokens=False))
+    rows = sample(solver, denoise, noise, SADA(tokens=False))
+    torch.testing.assert_close(answers.x, rows.x, rtol=1e-10, atol=1e-10)
+    assert len(set(answers.stats.nfe)) == 1 and answers.stats.nfe[0] >= max(rows.stats.nfe)
+
+
+def test_never_skipping_is_plain_sampling() -> None:
+    solver, denoise, noise = problem(20)
+    plain, never = sample(solver, denoise, noise), sample(solver, denoise, noise, Uniform(every=1))
+    assert torch.equal(plain.x, never.x)
+    assert never.stats.nfe == [20.0] * 3
+
+
+def test_uniform_extrapolation_is_exact_on_its_own_polynomials() -> None:
+    solver = solver_of(20, "euler", end=0.05)
+    log_snr = [node.log_snr for node in solver.nodes]
+    generator = torch.Generator().manual_seed(0)
+    curve = torch.randn(3, 1, *SHAPE, generator=generator, dtype=torch.float64)
+    noise = torch.randn(1, *SHAPE, generator=generator, dtype=torch.float64)
+
+    def quadratic(x: Tensor, step: int) -> Tensor:
+        return curve[0] + curve[1] * log_snr[step] + curve[2] * log_snr[step] ** 2
+
+    plain, skipping = sample(solver, quadratic, noise), sample(solver, quadratic, noise, Uniform(every=3, order=2))
+    assert skipping.stats.nfe[0] < 10
+    torch.testing.assert_close(skipping.x, plain.x)
+    linear = sample(solver, quadratic, noise, Uniform(every=3, order=1))
+    assert (linear.x - plain.x).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("accelerator", "steps", "needed"), [("sada", 12, 13), ("sada", 1, 13), ("uniform", 3, 4)])
+def test_too_few_steps_are_refused_with_the_number_needed(accelerator: str, steps: int, needed: int) -> None:
+    solver, denoise, noise = problem(steps)
+    with pytest.raises(ValueError, match=f"at least {needed}"):
+        sample(solver, denoise, noise, accelerator)
+    assert denoise.calls == []
+    solver, denoise, noise = problem(needed)
+    sample(solver, denoise, noise, accelerator)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"start": 0.6},
+        {"end": 1.2},
+        {"weights": (1.0,)},
+        {"max_skips": 0},
+        {"interval": 1},
+        {"terms": 1},
+        {"token_cell": 0},
+        {"token_depth": -1},
+    ],
+)
+def test_settings_are_validated_by_name(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        SADA(**fields)  # type: ignore[arg-type]
+
+
+def test_unknown_accelerators_list_the_known() -> None:
+    with pytest.raises(ValueError, match="'warp'.*sada.*uniform"):
+        make_accelerator("warp")
+
+
+def test_nan_names_step_and_samples() -> None:
+    solver, denoise, noise = problem(20)
+
+    def broken(x: Tensor, step: int) -> Tensor:
+        answer = denoise(x, step)
+        return answer.index_fill(0, torch.tensor([1]), torch.nan) if step == 7 else answer
+
+    with pytest.raises(FloatingPointError, match=r"step 7 of 20.*samples \[1\]"):
+        sample(solver, broken, noise)
+
+
+def test_wrong_shapes_are_named() -> None:
+    solver, _, noise = problem(5)
+    with pytest.raises(ValueError, match=r"step 0.*\(3, 2, 6, 3\).*\(3, 2, 6, 6\)"):
+        sample(solver, lambda x, step: x[..., :3], noise)
+
+
+def test_observers_see_every_step() -> None:
+    solver, denoise, noise = problem(50)
+    seen: list[tuple[int, tuple[Mode, ...]]] = []
+    result = sample(solver, denoise, noise, "sada", observer=lambda step: seen.append((step.index, step.modes)))
+    assert [index for index, _ in seen] == list(range(50))
+    assert [[modes[row].value for _, modes in seen] for row in range(3)] == result.stats.modes
