@@ -186,8 +186,32 @@ def _guidance(given: float | None, model: str | None) -> float:
 def _load(model: str | None, device: str | None, dtype: str) -> Pipeline:
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Pipeline.from_pretrained(model, device=device, dtype=DTYPES[dtype])
+    where = _device(device)
+    _hush()
+    return Pipeline.from_pretrained(model, device=where, dtype=DTYPES[dtype])
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name!r} cannot be used here ({reason}); cpu always can") from error
+
+
+def _hush() -> None:
+    """The other libraries' chatter while loading: their errors reach us as exceptions, their bars only a terminal."""
+    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging as transformers_logging
+
+    hub_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
 
 
 def _recipe(pipe: Pipeline, model: str | None, settings: Settings, accelerator: str | None) -> Recipe:

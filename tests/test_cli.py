@@ -155,6 +155,7 @@ def test_an_existing_file_is_kept_unless_told(pipe: StandIn, capsys: pytest.Capt
         (["x", "--stepz", "3"], ["--stepz"]),
         (["x", "--out", "picture.jpg"], ["picture.jpg", ".png"]),
         (["x", "--dtype", "float8"], ["float8", "float32"]),
+        (["x", "--device", "abacus"], ["--device", "abacus", "cpu"]),
     ],
 )
 def test_bad_arguments_are_refused_before_loading(
