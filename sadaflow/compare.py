@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+
+from sadaflow.solvers import GridSolver, Solver
 
 from .metrics import psnr, ssim
 
@@ -88,44 +90,58 @@ def compare(
     accelerator: str = "sada",
     notify: Notify = lambda what: None,
 ) -> Comparison:
-    """Sample every prompt plainly, with `accelerator`, and in the two ways that need no idea.
+    """Sample every prompt plainly, with `accelerator`, and in the ways that need no idea.
 
-    The rivals are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per prompt)
-    and uniform skipping: every 2nd evaluation is made, x0 extrapolated linearly in log-SNR. Prompts run one at a time,
-    and an untimed short run goes first, so that seconds compare. `notify` is told what begins.
-    Raises ValueError for an empty list of prompts.
+    These rivals are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per prompt),
+    on their own grid and on points of the plain run's, and uniform skipping: every 2nd evaluation is made, x0
+    extrapolated linearly in log-SNR. Prompts run one at a time, and an untimed short run goes first, so that seconds
+    compare. `notify` is told what begins. Raises ValueError for an empty list of prompts.
     """
     if not prompts:
         raise ValueError("no prompt given; compare needs at least one")
     settings = settings or Settings()
 
-    def run(what: str, prompt: str, steps: int, accelerator: str | None) -> _Run:
+    def run(what: str, prompt: str, steps: int, accelerator: str | None = None, solver: Solver | None = None) -> _Run:
         notify(f"{prompt}: {what}")
-        out = pipe(prompt, steps=steps, accelerator=accelerator, **settings.call())
+        call = settings.call() if solver is None else {**settings.call(), "solver": solver}
+        out = pipe(prompt, steps=steps, accelerator=accelerator, **call)
         return _Run(out.images, out.stats.nfe[0], tuple(out.stats.modes[0]), out.stats.seconds)
 
-    run("warming up", prompts[0], min(WARM_UP_STEPS, settings.steps), None)
-    plain, fewer, uniform, accelerated = [], [], [], []
+    whole = pipe.solver(settings.solver, settings.steps)
+    run("warming up", prompts[0], min(WARM_UP_STEPS, settings.steps))
+    plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for prompt in prompts:
-        plain.append(run("plain", prompt, settings.steps, None))
-        accelerated.append(run(accelerator, prompt, settings.steps, accelerator))
+        accelerated.append(run(accelerator, prompt, settings.steps, accelerator))  # first, as it may refuse the settings
+        plain.append(run("plain", prompt, settings.steps))
         uniform.append(run("every 2nd evaluation", prompt, settings.steps, "uniform"))
         count = _fewer_steps(settings.steps, plain[-1], accelerated[-1])
-        fewer.append(run(f"{count} steps", prompt, count, None))
+        fewer.append(run(f"{count} steps", prompt, count))
+        coarse.append(run(f"{count} of {settings.steps} steps", prompt, count, solver=coarser(whole, count)))
         counts.add(count)
     rows = (
         _row(f"plain, {settings.steps} steps", plain, plain),
-        _row(f"fewer steps ({_span(counts)})", fewer, plain),
+        _row(f"{_span(counts)} steps", fewer, plain),
+        _row(f"{_span(counts)} steps on the plain grid", coarse, plain),
         _row("every 2nd evaluation", uniform, plain),
         _row(accelerator, accelerated, plain),
     )
     return Comparison(tuple(prompts), settings, accelerator, rows)
 
 
+def coarser(solver: Solver, steps: int) -> Solver:
+    """`solver` over `steps` + 1 of its grid's points, spread evenly by index, both ends among them."""
+    grid = solver.grid
+    points = torch.linspace(0, grid.n_steps, steps + 1, dtype=torch.float64).round().long()
+    chosen = replace(
+        grid, t=grid.t[points], alpha=grid.alpha[points], sigma=grid.sigma[points], timestep=grid.timestep[points[:-1]]
+    )
+    return replace(cast(GridSolver, solver), grid=chosen)
+
+
 def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:
     """Steps that cost what the accelerated run cost, rounded up; a solver may take several evaluations a step."""
-    return max(1, math.ceil(steps * accelerated.nfe / plain.nfe))
+    return min(steps, max(1, math.ceil(steps * accelerated.nfe / plain.nfe)))
 
 
 def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:

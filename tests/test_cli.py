@@ -16,10 +16,11 @@ from torch import Tensor
 
 import sadaflow.commands
 from sadaflow.cli import main
-from sadaflow.compare import Settings, compare, table
+from sadaflow.compare import Settings, coarser, compare, table
 from sadaflow.png import read_text
 from sadaflow.report import MODE_COLOURS, amplification, draw
 from sadaflow.sampling import Stats
+from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,18 @@ class StandIn:
     def __call__(self, prompt: str | Sequence[str], **arguments: Any) -> Made:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         self.calls.append({"prompts": prompts, **arguments})
-        modes = self.modes(arguments["steps"], arguments["accelerator"])
+        solver = arguments["solver"]
+        steps = arguments["steps"] if isinstance(solver, str | None) else solver.n_evals
+        modes = self.modes(steps, arguments["accelerator"])
         nfe = float(modes.count("full"))
         images = torch.stack([self.picture(one, arguments["seed"]) for one in prompts])
         if nfe < len(modes):
             images = images + 0.01
         count = len(prompts)
         return Made(images, Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0))
+
+    def solver(self, name: str | None, steps: int) -> Solver:
+        return make_solver(name or "dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, steps + 1)))
 
     @staticmethod
     def modes(steps: int, accelerator: str | None) -> list[str]:
@@ -233,25 +239,36 @@ def test_ctrl_c_leaves_no_file(
 def test_comparison_holds_the_rivals_at_equal_cost() -> None:
     pipe = StandIn()
     result = compare(pipe, ["a", "bb"], Settings(steps=20, seed=3))  # type: ignore[arg-type]
-    plain, fewer, uniform, fast = result.rows
-    assert plain.nfe == (20, 20) and fast.nfe == (14, 14) and fewer.nfe == (14, 14)
+    plain, fewer, coarse, uniform, fast = result.rows
+    assert plain.nfe == (20, 20) and fast.nfe == fewer.nfe == coarse.nfe == (14, 14)
     assert uniform.nfe == (11, 11)
     assert plain.psnr == (math.inf, math.inf)
     assert fast.psnr == pytest.approx((40, 40), abs=1e-3)  # off by 0.01: 20 log10(100)
     assert fast.modes[1] == tuple(StandIn.modes(20, "sada"))
     timed = pipe.calls[1:]  # the first call warms up
-    assert [(call["accelerator"], call["steps"]) for call in timed[:4]] == [
-        (None, 20), ("sada", 20), ("uniform", 20), (None, 14)
+    assert [(call["accelerator"], call["steps"]) for call in timed[:5]] == [
+        ("sada", 20), (None, 20), ("uniform", 20), (None, 14), (None, 14)
     ]  # fmt: skip
     assert all(call["seed"] == 3 and call["output"] == "tensor" for call in pipe.calls)
+
+
+@pytest.mark.parametrize("name", ["euler", "dpmpp3m"])
+def test_a_coarser_solver_keeps_its_kind_and_points_of_its_grid(name: str) -> None:
+    t = torch.tensor([1.0, 0.9, 0.6, 0.5, 0.2, 0.1, 0.0], dtype=torch.float64)
+    solver = make_solver(name, Grid.from_t(RectifiedFlow(), t))
+    coarse = coarser(solver, 3)
+    assert coarse.grid.t.tolist() == [1.0, 0.6, 0.2, 0.0]
+    assert [node.timestep for node in coarse.nodes] == [1000.0, 600.0, 200.0]
+    assert type(coarse) is type(solver) and coarse.order == solver.order
+    assert coarser(solver, 6).grid.t.tolist() == t.tolist()
 
 
 def test_table_has_means_and_the_worst_prompt() -> None:
     lines = table(compare(StandIn(), ["a", "bb"], Settings(steps=20))).splitlines()  # type: ignore[arg-type]
     assert lines[0].split() == ["NFE", "seconds", "speed-up", "PSNR", "worst", "SSIM"]
     assert lines[1].split() == ["plain,", "20", "steps", "20", "20.00", "1.00x", "-", "-", "-"]
-    assert lines[2].startswith("fewer steps (14)")
-    assert lines[4].split()[:6] == ["sada", "14", "14.00", "1.43x", "40.00", "40.00"]
+    assert lines[2].startswith("14 steps  ") and lines[3].startswith("14 steps on the plain grid  ")
+    assert lines[5].split()[:6] == ["sada", "14", "14.00", "1.43x", "40.00", "40.00"]
     single = table(compare(StandIn(), ["a"], Settings(steps=20)))  # type: ignore[arg-type]
     assert "worst" not in single
 
@@ -284,8 +301,8 @@ def test_compare_command_writes_one_picture_and_the_table(pipe: StandIn, capsys:
     assert main(["compare", "red apple", "яблоко", "--steps", "20", "--out", "c.png"]) == 0
     assert [path.name for path in Path.cwd().iterdir()] == ["c.png"]
     printed = capsys.readouterr().out
-    assert [line.split("  ")[0] for line in printed.splitlines()[1:5]] == [
-        "plain, 20 steps", "fewer steps (14)", "every 2nd evaluation", "sada"
+    assert [line.split("  ")[0] for line in printed.splitlines()[1:6]] == [
+        "plain, 20 steps", "14 steps", "14 steps on the plain grid", "every 2nd evaluation", "sada"
     ]  # fmt: skip
     recipe = json.loads(read_text("c.png")["sadaflow"])
     assert recipe["prompt"] == "red apple\nяблоко" and recipe["nfe"] == 14
@@ -301,9 +318,9 @@ def test_embedded_checkpoint_end_to_end(solver: str, tmp_path: Path) -> None:
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    rows = [line.split() for line in done.stdout.splitlines()[1:5]]
+    rows = [line.split() for line in done.stdout.splitlines()[1:6]]
     nfe = [float(row[-5]) for row in rows]
-    assert nfe[0] == 50 and nfe[1] == math.ceil(nfe[3]) and nfe[3] < 40
+    assert nfe[0] == 50 and nfe[1] == nfe[2] == math.ceil(nfe[4]) and nfe[4] < 40
     assert all(float(row[-2]) > 15 for row in rows[1:])  # dB: the same picture, not another one
     with Image.open(tmp_path / "c.png") as picture:
         assert picture.width > 3 * 320
