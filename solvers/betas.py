@@ -8,44 +8,43 @@ import torch
 from torch import Tensor
 
 
-def _linear(n: int, start: float, end: float) -> Tensor:
+def _linear(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
     """Ho et al. 2020, arXiv 2006.11239."""
-    return torch.linspace(start, end, n, dtype=torch.float64)
+    return torch.linspace(start, end, n, dtype=dtype)
 
 
-def _scaled_linear(n: int, start: float, end: float) -> Tensor:
+def _scaled_linear(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
     """Linear in sqrt(beta): latent diffusion, Rombach et al. 2022, arXiv 2112.10752."""
-    return torch.linspace(math.sqrt(start), math.sqrt(end), n, dtype=torch.float64) ** 2
+    return torch.linspace(math.sqrt(start), math.sqrt(end), n, dtype=dtype) ** 2
 
 
-def _squaredcos_cap_v2(n: int, start: float, end: float) -> Tensor:
+def _squaredcos_cap_v2(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
     """Cosine alphas_cumprod with beta capped at 0.999: Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17."""
     u = torch.linspace(0, 1, n + 1, dtype=torch.float64)
     signal = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
     return (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
 
 
-BETA_SCHEDULES: Final[dict[str, Callable[[int, float, float], Tensor]]] = {
+BETA_SCHEDULES: Final[dict[str, Callable[[int, float, float, torch.dtype], Tensor]]] = {
     "linear": _linear,
     "scaled_linear": _scaled_linear,
     "squaredcos_cap_v2": _squaredcos_cap_v2,
 }
 
 
-def make_betas(name: str, n: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
-    """betas (n,) in float64. Raises ValueError for an unknown name; the cosine table takes no start and end."""
+def make_betas(
+    name: str, n: int = 1000, start: float = 1e-4, end: float = 0.02, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """betas (n,). Raises ValueError for an unknown name; the cosine table takes no start and end."""
     if name not in BETA_SCHEDULES:
         raise ValueError(f"unknown beta_schedule {name!r}; known are {', '.join(BETA_SCHEDULES)}")
     if n < 2:
         raise ValueError(f"a noise table needs at least two entries, got num_train_timesteps={n}")
-    return BETA_SCHEDULES[name](n, start, end)
+    return BETA_SCHEDULES[name](n, start, end, dtype).to(dtype)
 
 
-def zero_terminal_snr(betas: Tensor, last: float = 2.0**-24) -> Tensor:
-    """alphas_cumprod (T,) of `betas` rescaled so that its last entry is 0 (Lin et al. 2023, arXiv 2305.08891, alg. 1).
-
-    That entry is then set to `last`, which keeps sigma/alpha finite; the default is what published samplers use.
-    """
-    root = torch.cumprod(1 - betas.double(), 0).sqrt()
-    rescaled = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    return torch.cat((rescaled[:-1] ** 2, rescaled.new_tensor([last])))
+def zero_terminal_snr(betas: Tensor) -> Tensor:
+    """betas (T,) rescaled so that alphas_cumprod ends at 0 (Lin et al. 2023, arXiv 2305.08891, algorithm 1)."""
+    root = torch.cumprod(1 - betas, 0).sqrt()
+    rescaled = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+    return 1 - torch.cat((rescaled[:1], rescaled[1:] / rescaled[:-1]))

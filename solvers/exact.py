@@ -1,0 +1,81 @@
+"""Data distributions whose denoiser is known in closed form: what solvers are examined against."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .base import Solver
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """Data sum_k weights_k N(means_k, covariances_k) in D dimensions.
+
+    weights (K,), means (K, D), covariances (K, D, D). States are (B, ...) with D numbers a sample. Raises ValueError for shapes that do not fit, weights that are not
+    positive or do not sum to 1, and covariances that are not symmetric positive definite.
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    def __post_init__(self) -> None:
+        components, size = self.means.shape
+        if self.weights.shape != (components,) or self.covariances.shape != (components, size, size):
+            raise ValueError(
+                f"means of shape {tuple(self.means.shape)} need weights ({components},) and covariances "
+                f"({components}, {size}, {size}), got {tuple(self.weights.shape)} and {tuple(self.covariances.shape)}"
+            )
+        if not bool((self.weights > 0).all()) or abs(float(self.weights.sum()) - 1) > 1e-9:
+            raise ValueError(f"mixture weights must be positive and sum to 1, got {self.weights.tolist()}")
+        symmetric = torch.allclose(self.covariances, self.covariances.mT, rtol=0, atol=1e-12)
+        if not symmetric or not bool((self._spectrum[0] > 0).all()):
+            raise ValueError("covariances must be symmetric and positive definite")
+
+    @cached_property
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (K, D) and eigenvectors (K, D, D) of the covariances."""
+        values, vectors = torch.linalg.eigh(self.covariances.double())
+        return values, vectors
+
+    def x0(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """E[x0 | x] at x = alpha x0 + sigma eps: the answer of a perfect network. Shape, dtype and device of x."""
+        values, vectors = (part.to(x) for part in self._spectrum)
+        weights, means = self.weights.to(x), self.means.to(x)
+        marginal = alpha * alpha * values + sigma * sigma  # (K, D): variances of x along the eigenvectors
+        offset = x.flatten(1)[:, None] - alpha * means  # (B, K, D)
+        coordinates = torch.einsum("kde,bkd->bke", vectors, offset)
+        log_density = weights.log() - 0.5 * (coordinates**2 / marginal + marginal.log()).sum(-1)
+        posterior = means + torch.einsum("kde,bke->bkd", vectors, alpha * values / marginal * coordinates)
+        return torch.einsum("bk,bkd->bd", log_density.softmax(-1), posterior).view_as(x)
+
+    def denoiser(self, solver: Solver) -> Callable[[Tensor, int], Tensor]:
+        """`denoise(x, step) -> x0` at the nodes of a solver."""
+
+        def denoise(x: Tensor, step: int) -> Tensor:
+            node = solver.nodes[step]
+            return self.x0(x, node.alpha, node.sigma)
+
+        return denoise
+
+
+class Gaussian(GaussianMixture):
+    """Data N(mean, covariance): mean (D,), covariance (D, D). The whole trajectory is known in closed form."""
+
+    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        super().__init__(torch.ones(1, dtype=torch.float64), mean[None], covariance[None])
+
+    def transport(self, x: Tensor, start: tuple[float, float], end: tuple[float, float]) -> Tensor:
+        """The probability-flow ODE's x at (alpha, sigma) = `end`, from x (B, ...) at `start`.
+
+        Along each eigenvector of the covariance, (x - alpha mean) grows like its marginal standard deviation.
+        """
+        values, vectors = (part[0].to(x) for part in self._spectrum)
+        mean = self.means[0].to(x)
+        (alpha, sigma), (alpha_end, sigma_end) = start, end
+        growth = ((alpha_end**2 * values + sigma_end**2) / (alpha**2 * values + sigma**2)).sqrt()
+        coordinates = (x.flatten(1) - alpha * mean) @ vectors
+        return (alpha_end * mean + (growth * coordinates) @ vectors.T).view_as(x)

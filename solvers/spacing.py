@@ -1,0 +1,72 @@
+"""Rules that place the points of a grid: timesteps of a discrete schedule, ramps of sigma, shifts of flow time."""
+
+import math
+from typing import Final
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+Row = NDArray[np.float64]
+
+SPACINGS: Final = ("linspace", "leading", "trailing")
+RAMPS: Final = ("karras", "exponential", "beta")
+
+
+def spaced_timesteps(spacing: str, steps: int, train_steps: int = 1000, offset: int = 0) -> Row:
+    """Timesteps (steps,), falling (Lin et al. 2023, arXiv 2305.08891, table 2).
+
+    linspace: evenly from the last entry to 0, not rounded. leading: multiples of train_steps // steps, plus `offset`.
+    trailing: from the last entry down in strides of train_steps / steps, rounded.
+    Raises ValueError for an unknown spacing, and where a rounded rule has more steps than the table entries.
+    """
+    if spacing not in SPACINGS:
+        raise ValueError(f"unknown timestep_spacing {spacing!r}; known are {', '.join(SPACINGS)}")
+    if steps < 1 or (spacing != "linspace" and steps > train_steps):
+        raise ValueError(f"{spacing} spacing needs 1 to {train_steps} steps, got {steps}")
+    if spacing == "linspace":
+        # One step starts at pure noise, where numpy would put it at the data end.
+        return np.linspace(0, train_steps - 1, steps)[::-1].copy() if steps > 1 else np.array([train_steps - 1.0])
+    if spacing == "leading":
+        return np.arange(steps, dtype=np.float64)[::-1] * (train_steps // steps) + offset
+    return np.round(train_steps - np.arange(steps) * (train_steps / steps)) - 1
+
+
+def ramp(rule: str, sigma_max: float, sigma_min: float, n: int) -> Row:
+    """Falling noise levels (n,) from sigma_max to sigma_min by one of `RAMPS`. Raises ValueError for another rule."""
+    if rule not in RAMPS:
+        raise ValueError(f"unknown rule of sigmas {rule!r}; known are {', '.join(RAMPS)}")
+    if not 0 < sigma_min <= sigma_max:
+        raise ValueError(f"a {rule} grid needs 0 < sigma_min <= sigma_max, got {sigma_min} and {sigma_max}")
+    if rule == "karras":
+        return karras(sigma_max, sigma_min, n)
+    if rule == "exponential":
+        return np.exp(np.linspace(math.log(sigma_max), math.log(sigma_min), n))
+    return beta(sigma_max, sigma_min, n)
+
+
+def karras(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) -> Row:
+    """Even steps in sigma^(1/rho) (Karras et al. 2022, arXiv 2206.00364, eq. 5)."""
+    levels: Row = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), n) ** rho
+    return levels
+
+
+def beta(sigma_max: float, sigma_min: float, n: int, a: float = 0.6, b: float = 0.6) -> Row:
+    """Quantiles of a Beta(a, b) distribution stretched over [sigma_min, sigma_max] (arXiv 2407.12173)."""
+    levels: Row = sigma_min + scipy.stats.beta.ppf(np.linspace(1, 0, n), a, b) * (sigma_max - sigma_min)
+    return levels
+
+
+def shift_time(t: Row, shift: float) -> Row:
+    """Flow time moved towards noise: shift t / (1 + (shift - 1) t) (Esser et al. 2024, arXiv 2403.03206, eq. 23)."""
+    if not shift > 0:
+        raise ValueError(f"the shift of flow time must be above 0, got {shift}")
+    shifted: Row = shift * t / (1 + (shift - 1) * t)
+    return shifted
+
+
+def dynamic_mu(
+    tokens: int, base_shift: float = 0.5, max_shift: float = 1.15, base_tokens: int = 256, max_tokens: int = 4096
+) -> float:
+    """mu of Flux for an image of so many tokens: a straight line, not clipped; the shift is exp(mu)."""
+    return base_shift + (max_shift - base_shift) * (tokens - base_tokens) / (max_tokens - base_tokens)
