@@ -8,6 +8,7 @@ One loop serves every solver:
         state = solver.step(state, x0)
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -67,10 +68,19 @@ class Solver(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class GridSolver:
+class GridSolver(ABC):
     """Base of the solvers here: start and velocity from the grid; a subclass adds `order` and `step`."""
 
     grid: Grid
+
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """Order of convergence of the global error."""
+
+    @abstractmethod
+    def step(self, state: State, x0: Tensor) -> State:
+        """The next state, given the network's x0 at `state.x`. Pure: neither argument changes."""
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -112,8 +122,9 @@ class LinearMultistep(GridSolver):
     """
 
     @cached_property
+    @abstractmethod
     def updates(self) -> tuple[Update, ...]:
-        raise NotImplementedError(f"{type(self).__name__} must define `updates`")
+        """The step's coefficients, for every step of the grid."""
 
     @cached_property
     def _memory(self) -> int:

@@ -60,8 +60,7 @@ def exponential_weights(nodes: Nodes, h: float) -> Weights:
     moments = _exponential_moments(points.size, h)
     # Solve for weights that integrate s^k exactly, in units of h for conditioning.
     powers = np.vander(points / h, points.size, increasing=True).T
-    weights: Weights = np.linalg.solve(powers, moments)
-    return weights
+    return np.asarray(np.linalg.solve(powers, moments), dtype=np.float64)
 
 
 def _exponential_moments(n: int, h: float) -> Weights:
