@@ -51,9 +51,8 @@ class AutoencoderConfig:
             for kind in raw.get(field, ()):
                 if kind != plain:
                     raise ValueError(f"AutoencoderKL config: {field} has {kind!r}; supported: {plain!r}")
-        values = {
-            name: tuple(raw[name]) if isinstance(raw[name], list) else raw[name] for name in fields if name in raw
-        }
+        written = ((name, raw[name]) for name in fields if name in raw)
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in written}
         return cls(**values)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -145,6 +145,10 @@ def _cross_attention(raw: Mapping[str, Any], levels: int) -> tuple[bool, ...]:
 class _Level(nn.Module):
     """Parameters of one resolution on the way down or up; the shells decide the order in which they run."""
 
+    attentions: nn.ModuleList
+    downsamplers: nn.ModuleList
+    upsamplers: nn.ModuleList
+
     def __init__(
         self, config: UNetConfig, level: int, inputs: list[int], resample: tuple[str, nn.Module] | None, time_dim: int
     ) -> None:
@@ -262,15 +266,16 @@ class UNet(nn.Module):
 
     def _inside(self, skip: Tensor, inputs: _Inputs, level: int, layer: int) -> Tensor:
         layers = self.config.layers_per_block[level]
-        down, up_index = self.down_blocks[level], self.config.levels - 1 - level
+        up_index = self.config.levels - 1 - level
+        down, up = cast(_Level, self.down_blocks[level]), cast(_Level, self.up_blocks[up_index])
         if layer < layers:
             inner = self._shell(
                 down.layer(layer, skip, inputs, f"down_blocks.{level}", level), inputs, level, layer + 1
             )
         elif level < self.config.levels - 1:
             inner = self._shell(down.downsamplers[0](skip), inputs, level + 1, 0)
-            inner = self.up_blocks[up_index - 1].upsamplers[0](inner, skip.shape[-2:])
+            inner = cast(_Level, self.up_blocks[up_index - 1]).upsamplers[0](inner, skip.shape[-2:])
         else:
             inner = self.mid_block(skip, inputs, level)
         joined = torch.cat((inner, skip), dim=1)
-        return self.up_blocks[up_index].layer(layers - layer, joined, inputs, f"up_blocks.{up_index}", level)
+        return up.layer(layers - layer, joined, inputs, f"up_blocks.{up_index}", level)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -106,15 +106,20 @@ class Pipeline:
                 f"{root}: the text encoder is {text.encoder.config.hidden_size} wide, the U-Net's cross_attention_dim "
                 f"is {unet_config.cross_attention_dim[0]}"
             )
-        memory_format: Any = torch.channels_last
-        backbone.to(memory_format=memory_format)
-        vae.to(memory_format=memory_format)
+        for module in (backbone, vae):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(root.name, backbone, vae, text, scheduler, dtype, device)
 
     def solver(self, name: str | None = None, steps: int = 50, grid: str | Grid | None = None) -> Solver:
-        """The solver `name` on this checkpoint's schedule; None takes what its scheduler config names."""
+        """The solver `name` on this checkpoint's schedule; None takes what its scheduler config names.
+
+        `grid` is a spacing by name, or a `Grid`, which then decides the number of steps.
+        """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
+        if isinstance(grid, Grid):
+            named: Any = from_scheduler_config(self.scheduler_config, grid.n_steps, solver=name).solver
+            return replace(named, grid=grid)
         return from_scheduler_config(self.scheduler_config, steps, solver=name, grid=grid).solver
 
     @torch.no_grad()
@@ -160,7 +165,7 @@ class Pipeline:
         start = noise.to(self.device, torch.float32)
         with progress_observer(progress, chosen.n_evals) as observer:
             sampled = sample(chosen, denoise, start, accelerator, observer=observer)
-        images = None if output == "latent" else self.decode(sampled.x)
+        images: Any = None if output == "latent" else self.decode(sampled.x)
         return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats)
 
     def denoiser(

@@ -16,4 +16,8 @@ def progress_observer(show: bool | None, total: int) -> Iterator[Callable[[Step]
     from tqdm import tqdm  # a dependency of huggingface-hub
 
     with tqdm(total=total, unit="step", leave=False) as bar:
-        yield lambda step: bar.update()  # type: ignore[misc]
+
+        def advance(step: Step) -> None:
+            bar.update()
+
+        yield advance

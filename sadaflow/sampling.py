@@ -125,6 +125,6 @@ def _check_finite(x0: Tensor, solver: Solver, step: int) -> None:
     bad = [row for row in range(x0.shape[0]) if not bool(torch.isfinite(x0[row]).all())]
     node = solver.nodes[step]
     raise FloatingPointError(
-        f"x0 is not finite at step {step} of {solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g}) for samples {bad}: "
-        "check the checkpoint, the dtype (float16 overflows where bfloat16 and float32 do not) and the guidance"
+        f"x0 is not finite at step {step} of {solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g}) for samples "
+        f"{bad}: check the checkpoint, the dtype (float16 overflows where bfloat16 and float32 do not) and the guidance"
     )
