@@ -1,5 +1,6 @@
 """The commands of `sadaflow`: flags in, files and tables out. What they compute lives elsewhere."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,11 +37,21 @@ def _whole(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is not a whole number") from None
 
 
+def _seed(text: str) -> int:
+    seed = _whole(text)
+    if not 0 <= seed < 2**63:
+        raise typer.BadParameter(f"{text} is not between 0 and 2^63 - 1")
+    return seed
+
+
 def _number(text: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{text!r} is not a finite number")
+    return value
 
 
 Prompts = Annotated[
@@ -63,7 +74,7 @@ Guidance = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option(parser=_whole, metavar="N", help="Seed of the start noise, the same for every prompt.")
+    int, typer.Option(parser=_seed, metavar="N", help="Seed of the start noise, the same for every prompt.")
 ]
 Negative = Annotated[str, typer.Option(metavar="TEXT", help="Negative prompt.")]
 Height = Annotated[

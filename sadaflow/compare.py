@@ -112,7 +112,7 @@ def compare(
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for prompt in prompts:
-        accelerated.append(run(accelerator, prompt, settings.steps, accelerator))  # first, as it may refuse the settings
+        accelerated.append(run(accelerator, prompt, settings.steps, accelerator))  # may refuse the settings
         plain.append(run("plain", prompt, settings.steps))
         uniform.append(run("every 2nd evaluation", prompt, settings.steps, "uniform"))
         count = _fewer_steps(settings.steps, plain[-1], accelerated[-1])

@@ -60,6 +60,12 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',:"\n') else value
 
 
+def _kept(path: Path) -> FileExistsError:
+    return FileExistsError(
+        f"output file '{path}' exists and is kept; name another, or overwrite it (--overwrite, overwrite=True)"
+    )
+
+
 def check_target(path: Path, overwrite: bool = False) -> None:
     """Refuse a place that could not be written to later, before any work is done.
 
@@ -70,7 +76,7 @@ def check_target(path: Path, overwrite: bool = False) -> None:
     if path.is_dir():
         raise FileExistsError(f"output file '{path}' is a folder; name a file in it")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"output file '{path}' exists and is kept; name another or ask to overwrite it")
+        raise _kept(path)
     above = path.absolute().parent
     while not above.exists():
         above = above.parent
@@ -108,7 +114,7 @@ def _publish(part: Path, path: Path, overwrite: bool) -> None:
     try:
         os.link(part, path)
     except FileExistsError:
-        raise FileExistsError(f"output file '{path}' exists and is kept; name another or ask to overwrite it") from None
+        raise _kept(path) from None
     except OSError:  # a file system without hard links: look once more, then rename
         check_target(path, overwrite)
         part.replace(path)
