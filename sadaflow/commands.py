@@ -1,5 +1,6 @@
 """The commands of `sadaflow`: flags in, files and tables out. What they compute lives elsewhere."""
 
+import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -214,12 +215,11 @@ def _device(name: str | None) -> torch.device:
 
 def _hush() -> None:
     """The other libraries' chatter while loading: their errors reach us as exceptions, their bars only a terminal."""
-    from huggingface_hub.utils import disable_progress_bars
-    from huggingface_hub.utils import logging as hub_logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    hub_logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
+    for library in ("huggingface_hub", "transformers"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     if not sys.stderr.isatty():
         disable_progress_bars()
