@@ -1,6 +1,6 @@
 """The edge between a network and the solvers: guidance and prediction type, out comes x0."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -29,25 +29,25 @@ class RowDenoise(Denoise, Protocol):
 
 
 class Backbone(Protocol):
-    """A network that answers x (B, C, h, w), a timestep and a context (B, L, D) with a prediction shaped as x."""
+    """A network that answers x (B, C, h, w), a timestep and its conditioning, rows as x, with a prediction as x."""
 
-    def __call__(self, x: Tensor, timestep: float, context: Tensor, seam: Seam) -> Tensor: ...
+    def __call__(self, x: Tensor, timestep: float, *, seam: Seam, **conditioning: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class GuidedDenoiser:
     """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) around a backbone.
 
-    `context` (B, L, D) conditions; `negative` (B, L, D), when given, is the other branch of
-    `negative + guidance (conditional - negative)`; both branches go through the network in one call.
+    `conditional` are the backbone's keyword arguments, (B, ...) each; `negative`, when given, are those of the other
+    branch of `negative + guidance (conditional - negative)`; both branches go through the network in one call.
     The state keeps its own dtype; the network computes in that of its weights (`dtype`).
     """
 
     backbone: Backbone
     nodes: Sequence[Node]
     prediction: str
-    context: Tensor
-    negative: Tensor | None
+    conditional: Mapping[str, Tensor]
+    negative: Mapping[str, Tensor] | None
     guidance: float
     dtype: torch.dtype
 
@@ -57,12 +57,12 @@ class GuidedDenoiser:
     def evaluate(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         """x0 of the samples `rows`, whose states are x (len(rows), C, h, w)."""
         node = self.nodes[step]
-        context = _take(self.context, rows)
-        inputs = x.to(self.dtype)
-        if self.negative is not None:
-            context = torch.cat((_take(self.negative, rows), context))
-            inputs = torch.cat((inputs, inputs))
-        prediction = self.backbone(inputs, node.timestep, context, seam)
+        branches = [self.conditional] if self.negative is None else [self.negative, self.conditional]
+        inputs = torch.cat([x.to(self.dtype)] * len(branches))
+        conditioning = {
+            name: torch.cat([_take(branch[name], rows) for branch in branches]) for name in self.conditional
+        }
+        prediction = self.backbone(inputs, node.timestep, seam=seam, **conditioning)
         if self.negative is not None:
             negative, conditional = prediction.chunk(2)
             prediction = negative + self.guidance * (conditional - negative)

@@ -1,6 +1,5 @@
 """Text to image: checkpoint, text encoder, backbone, solver, accelerator and autoencoder in one call."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +9,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+from sadaflow.models import Autoencoder
 from sadaflow.solvers import Grid, Schedule, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
-from .denoiser import GuidedDenoiser
+from .checkpoint import Checkpoint
+from .denoiser import Backbone, GuidedDenoiser
+from .families import FAMILIES, Family, Request
 from .hub import resolve
 from .images import to_pil
 from .progress import progress_observer
 from .sampling import Stats, sample
-from .text import ClipText
-from .weights import find_weights, load_module
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
 _OUTPUTS = ("pil", "tensor", "latent")
@@ -38,28 +37,25 @@ class Output:
 
 
 class Pipeline:
-    """A loaded text-to-image checkpoint. `backbone`, `vae`, `text`, `schedule` and `prediction` are public."""
+    """A loaded text-to-image checkpoint. `backbone`, `vae`, `schedule` and `prediction` are public."""
 
-    def __init__(
-        self,
-        name: str,
-        backbone: UNet,
-        vae: Autoencoder,
-        text: ClipText,
-        scheduler_config: dict[str, Any],
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        setup = from_scheduler_config(scheduler_config, 50)
-        self.name = name
-        self.backbone = backbone
-        self.vae = vae
-        self.text = text
-        self.scheduler_config = scheduler_config
+    def __init__(self, checkpoint: Checkpoint, family: Family) -> None:
+        self.name = checkpoint.root.name
+        self.family = family
+        self.dtype = checkpoint.dtype
+        self.device = checkpoint.device
+        self.scheduler_config = checkpoint.json("scheduler", "scheduler_config.json")
+        setup = from_scheduler_config(self.scheduler_config, 50)
         self.schedule: Schedule = setup.schedule
         self.prediction: str = setup.prediction
-        self.dtype = dtype
-        self.device = device
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.family.backbone
+
+    @property
+    def vae(self) -> Autoencoder:
+        return self.family.vae
 
     @classmethod
     def from_pretrained(
@@ -88,27 +84,13 @@ class Pipeline:
             token=token,
             local_files_only=local_files_only,
         )
-        _check_index(root)
-        device = torch.device(device)
-        unet_config = UNetConfig.from_dict(read_json(root / "unet" / "config.json"))
-        vae_config = AutoencoderConfig.from_dict(read_json(root / "vae" / "config.json"))
-        scheduler = read_json(root / "scheduler" / "scheduler_config.json")
-        stem = "diffusion_pytorch_model"
-        unet_files = find_weights(root / "unet", stem, variant)
-        vae_files = find_weights(root / "vae", stem, variant)
-        backbone = load_module(lambda: UNet(unet_config), unet_files, dtype=dtype, device=device)
-        vae = load_module(
-            lambda: Autoencoder(vae_config), vae_files, dtype=dtype, device=device, rename=Autoencoder.rename
-        )
-        text = ClipText.load(root, variant=variant, dtype=dtype, device=device)
-        if text.encoder.config.hidden_size != unet_config.cross_attention_dim[0]:
-            raise ValueError(
-                f"{root}: the text encoder is {text.encoder.config.hidden_size} wide, the U-Net's cross_attention_dim "
-                f"is {unet_config.cross_attention_dim[0]}"
-            )
-        for module in (backbone, vae):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(root.name, backbone, vae, text, scheduler, dtype, device)
+        checkpoint = Checkpoint(root, variant, dtype, torch.device(device))
+        kind = str(checkpoint.json("model_index.json").get("_class_name"))
+        if kind not in FAMILIES:
+            raise ValueError(f"{root} holds a {kind}; supported: {', '.join(FAMILIES)}")
+        family = FAMILIES[kind]
+        checkpoint.expect(family.components)
+        return cls(checkpoint, family.load(checkpoint))
 
     def solver(self, name: str | None = None, steps: int = 50, grid: str | Grid | None = None) -> Solver:
         """The solver `name` on this checkpoint's schedule; None takes what its scheduler config names.
@@ -156,49 +138,41 @@ class Pipeline:
         chosen = self.solver(solver, steps, grid) if solver is None or isinstance(solver, str) else solver
         if noise is None:
             noise = initial_noise(self._latent_shape(height, width), _seeds(seed, len(prompts)))
-        elif noise.dim() != 4 or noise.shape[:2] != (len(prompts), self.backbone.config.in_channels):
-            expected = (len(prompts), self.backbone.config.in_channels, "h", "w")
+        elif noise.dim() != 4 or noise.shape[:2] != (len(prompts), self.family.latent_channels):
+            expected = f"({len(prompts)}, {self.family.latent_channels}, h, w)"
             raise ValueError(f"noise has shape {tuple(noise.shape)}, expected {expected}")
         if accelerator is not None:
             accelerator.begin(chosen, noise.shape, seams=True)
-        denoise = self.denoiser(chosen, prompts, negative_prompt, guidance)
+        _, channels, *size = noise.shape
+        request = Request(prompts, negative_prompt, float(guidance), (channels, size[0], size[1]))
+        denoise = self.denoiser(chosen, request)
         start = noise.to(self.device, torch.float32)
         with progress_observer(progress, chosen.n_evals) as observer:
             sampled = sample(chosen, denoise, start, accelerator, observer=observer)
-        images: Any = None if output == "latent" else self.decode(sampled.x)
+        images: Any = None if output == "latent" else self.family.decode(sampled.x)
         return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats)
 
-    def denoiser(
-        self, solver: Solver, prompts: Sequence[str], negative_prompt: str | None = None, guidance: float = 7.5
-    ) -> GuidedDenoiser:
-        """The x0-answering callable for `prompts` at the evaluation points of `solver`."""
-        guided = guidance > 1
-        unique = list(dict.fromkeys([*prompts, negative_prompt or ""] if guided else prompts))
-        states = dict(zip(unique, self.text.encode(unique), strict=True))
-        context = torch.stack([states[prompt] for prompt in prompts])
-        negative = states[negative_prompt or ""].expand_as(context) if guided else None
+    def denoiser(self, solver: Solver, request: Request) -> GuidedDenoiser:
+        """The x0-answering callable for `request` at the evaluation points of `solver`."""
+        prompted = self.family.condition(request)
         return GuidedDenoiser(
-            self.backbone, solver.nodes, self.prediction, context, negative, float(guidance), self.dtype
+            self.backbone,
+            solver.nodes,
+            self.prediction,
+            prompted.conditional,
+            prompted.negative,
+            request.guidance,
+            self.dtype,
         )
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1], float32, of latents (B, C, h, w) in the backbone's scaling."""
-        config = self.vae.config
-        unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
-        images = [self.vae.decode(one.to(self.dtype)) for one in unscaled.split(1)]
-        return (torch.cat(images).float() / 2 + 0.5).clamp(0, 1)
-
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
-        factor = self.vae.config.downscale
-        size = self.backbone.config.sample_size or 64
-        default = (size, size) if isinstance(size, int) else size
-        sides = []
-        for label, pixels, latent in (("height", height, default[0]), ("width", width, default[1])):
-            pixels = latent * factor if pixels is None else pixels
+        factor, sides = self.vae.config.downscale, []
+        for label, asked, default in zip(("height", "width"), (height, width), self.family.default_size, strict=True):
+            pixels = default if asked is None else asked
             if pixels < factor or pixels % factor:
                 raise ValueError(f"{label}={pixels} is not a positive multiple of {factor}, the pixels per latent")
             sides.append(pixels // factor)
-        return (self.backbone.config.in_channels, sides[0], sides[1])
+        return (self.family.latent_channels, sides[0], sides[1])
 
 
 def initial_noise(shape: tuple[int, int, int], seeds: Sequence[int]) -> Tensor:
@@ -218,28 +192,3 @@ def embedded(name: str | None) -> str:
     folder = EMBEDDED / (name or "tiny-sd")
     known = name is None or (name.replace("-", "").isalnum() and folder.is_dir())
     return str(folder) if known else str(name)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from `path`; FileNotFoundError or ValueError that names it."""
-    if not path.is_file():
-        raise FileNotFoundError(f"the checkpoint has no {path}")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected a JSON object")
-    return content
-
-
-def _check_index(root: Path) -> None:
-    index = read_json(root / "model_index.json")
-    kind = index.get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise ValueError(f"{root} holds a {kind}; supported: StableDiffusionPipeline")
-    expected = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
-    for component, name in expected.items():
-        found = index.get(component)
-        if not isinstance(found, list) or found[-1] != name:
-            raise ValueError(f"{root}/model_index.json: {component} is {found!r}, supported: {name}")

@@ -2,12 +2,12 @@
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from .checkpoint import Checkpoint
 from .weights import check_names, find_weights, open_safetensors
 
 # Buffers that older writers stored although they follow from the config.
@@ -32,10 +32,10 @@ class ClipText:
         self.length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
 
     @classmethod
-    def load(cls, root: Path, *, variant: str | None, dtype: torch.dtype, device: torch.device) -> "ClipText":
+    def load(cls, checkpoint: Checkpoint) -> Self:
         """Read `tokenizer/` and `text_encoder/` of a checkpoint; ValueError for tensors that do not fit the config."""
         transformers = transformers_module()
-        folder = root / "text_encoder"
+        folder, variant = checkpoint.root / "text_encoder", checkpoint.variant
         files = find_weights(folder, "model", variant)
         for path in files:
             with open_safetensors(path):
@@ -44,11 +44,11 @@ class ClipText:
         previous = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity_error()
         try:
-            tokenizer = transformers.CLIPTokenizer.from_pretrained(root / "tokenizer", local_files_only=True)
+            tokenizer = transformers.CLIPTokenizer.from_pretrained(checkpoint.root / "tokenizer", local_files_only=True)
             encoder, report = transformers.CLIPTextModel.from_pretrained(
                 folder,
                 variant=mark,
-                dtype=dtype,
+                dtype=checkpoint.dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
@@ -61,7 +61,7 @@ class ClipText:
         if report["mismatched_keys"]:
             name, found, expected = next(iter(report["mismatched_keys"]))
             raise ValueError(f"{folder}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
-        return cls(tokenizer, encoder.to(device).requires_grad_(False).eval())
+        return cls(tokenizer, encoder.to(checkpoint.device).requires_grad_(False).eval())
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:

@@ -8,6 +8,7 @@ from checkpoints import stable_diffusion
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
 
 from sadaflow import Pipeline
+from sadaflow.families import Request
 from sadaflow.pipeline import initial_noise
 
 PROMPTS = ["a red apple", "grinning face!"]
@@ -62,4 +63,4 @@ def test_without_guidance_there_is_no_negative_branch(folder: Path) -> None:
     theirs = reference("a red apple", latents=noise, num_inference_steps=8, guidance_scale=1.0, output_type="latent")[0]
     ours = pipe("a red apple", noise=noise, steps=8, guidance=1.0, output="latent")
     assert relative(ours.latents, theirs) < 1e-4
-    assert pipe.denoiser(pipe.solver(None, 8), ["a"], guidance=1.0).negative is None
+    assert pipe.family.condition(Request(["a"], None, 1.0, (4, 16, 16))).negative is None

@@ -1,0 +1,11 @@
+"""The kinds of checkpoint that a pipeline can hold, by the class that model_index.json names."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from .base import Family, Prompted, Request
+from .stable_diffusion import StableDiffusion
+
+FAMILIES: Mapping[str, type[Family]] = MappingProxyType({"StableDiffusionPipeline": StableDiffusion})
+
+__all__ = ["FAMILIES", "Family", "Prompted", "Request", "StableDiffusion"]

@@ -1,0 +1,75 @@
+"""What differs between checkpoints: components, conditioning, latent layout, decoding."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Autoencoder
+
+from ..checkpoint import Checkpoint
+from ..denoiser import Backbone
+
+Conditioning = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for, checked: one entry of `prompts` per sample, latents of `shape` (C, h, w)."""
+
+    prompts: Sequence[str]
+    negative_prompt: str | None
+    guidance: float
+    shape: tuple[int, int, int]
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance > 1
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """Keyword arguments of the backbone, rows as samples: for the conditional branch, and the negative one if any."""
+
+    conditional: Conditioning
+    negative: Conditioning | None
+
+
+class Family(Protocol):
+    """One kind of checkpoint. `components` are the classes that its model_index.json must name."""
+
+    components: ClassVar[dict[str, str]]
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint) -> Self: ...
+
+    @property
+    def backbone(self) -> Backbone: ...
+
+    @property
+    def vae(self) -> Autoencoder: ...
+
+    @property
+    def latent_channels(self) -> int: ...
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the checkpoint was trained at."""
+        ...
+
+    def condition(self, request: Request) -> Prompted:
+        """Encode the prompts."""
+        ...
+
+    def decode(self, latents: Tensor) -> Any:
+        """Images (B, 3, H, W) in [0, 1], float32, of latents (B, C, h, w) in the backbone's scaling."""
+        ...
+
+
+def decode_images(vae: Autoencoder, latents: Tensor, dtype: torch.dtype) -> Tensor:
+    """Undo the scaling of latents (B, C, h, w) and decode them one by one; images (B, 3, H, W) in [0, 1]."""
+    unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    images = torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)])
+    return (images.float() / 2 + 0.5).clamp(0, 1)
