@@ -53,6 +53,7 @@ class Row:
     nfe: tuple[float, ...]
     modes: tuple[tuple[str, ...], ...]
     seconds: tuple[float, ...]
+    controller_seconds: tuple[float, ...]  # of these, those spent deciding and estimating
     psnr: tuple[float, ...]  # dB against the plain run, inf where equal
     ssim: tuple[float, ...]
 
@@ -81,6 +82,7 @@ class _Run:
     nfe: float
     modes: tuple[str, ...]
     seconds: float
+    controller_seconds: float
 
 
 def compare(
@@ -105,7 +107,8 @@ def compare(
         notify(f"{prompt}: {what}")
         call = settings.call() if solver is None else {**settings.call(), "solver": solver}
         out = pipe(prompt, steps=steps, accelerator=accelerator, **call)
-        return _Run(out.images, out.stats.nfe[0], tuple(out.stats.modes[0]), out.stats.seconds)
+        stats = out.stats
+        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds)
 
     whole = pipe.solver(settings.solver, settings.steps)
     run("warming up", prompts[0], min(WARM_UP_STEPS, settings.steps))
@@ -153,6 +156,7 @@ def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
         nfe=tuple(one.nfe for one in runs),
         modes=tuple(one.modes for one in runs),
         seconds=tuple(one.seconds for one in runs),
+        controller_seconds=tuple(one.controller_seconds for one in runs),
         psnr=tuple(psnr(images, reference).tolist()),
         ssim=tuple(ssim(images, reference).tolist()),
     )

@@ -1,5 +1,6 @@
 """Text to image: checkpoint, text encoder, backbone, solver, accelerator and autoencoder in one call."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -133,6 +134,8 @@ class Pipeline:
             raise ValueError("no prompt: give a string, or a list with at least one")
         if output not in _OUTPUTS:
             raise ValueError(f"unknown output {output!r}; known: {', '.join(_OUTPUTS)}")
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance must be a finite number, got {guidance}")
         if isinstance(accelerator, str):
             accelerator = make_accelerator(accelerator)
         chosen = self.solver(solver, steps, grid) if solver is None or isinstance(solver, str) else solver
