@@ -1,0 +1,158 @@
+"""Train the embedded checkpoint `tiny-sd` from nothing: python -m sadaflow.training.tiny_sd
+
+Stages, each kept in the work folder and resumed from there: pictures, autoencoder and latents, tokenizer, U-Net with
+text model, export. `--export` writes what the last checkpoint holds, also while training goes on.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Autoencoder, AutoencoderConfig, UNet
+
+from .captions import CARD_PROMPTS, PHRASINGS
+from .card import Facts
+from .diffusion import UNET_CONFIG, Data, DiffusionSettings, train_diffusion, trained_diffusion
+from .emoji import EVERYDAY_WEIGHT, Emoji, load_emoji, render
+from .export import write_checkpoint
+from .run import Log, write_atomically
+from .sheet import draw_prompts, write_sheet
+from .team import run_team
+from .tokenizer import load_tokenizer, train_tokenizer, write_json
+from .vae import VAE_CONFIG, VaeSettings, encode, psnr, standardise, train_vae, trained_vae
+
+SIZE = 64
+VARIANTS = 8
+VOCABULARY = 2048
+CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "tiny-sd"
+
+
+def make_pictures(emoji: list[Emoji], folder: Path) -> Tensor:
+    """Stage 1: bytes (N, VARIANTS, 3, 64, 64)."""
+    path = folder / "pictures.pt"
+    if not path.is_file():
+        write_atomically(path, render(emoji, SIZE, VARIANTS, seed=0))
+    pictures: Tensor = torch.load(path, weights_only=True)
+    return pictures
+
+
+def make_vae(
+    pictures: Tensor, emoji: list[Emoji], settings: VaeSettings, workers: int, folder: Path, log: Log
+) -> tuple[Autoencoder, Tensor]:
+    """Stage 2: the standardised autoencoder, and the scaled latents (N, variants, 4, 16, 16)."""
+    path = folder / "vae.pt"
+    if not path.is_file():
+        weights = torch.tensor([item.weight**0.5 for item in emoji]).repeat_interleave(pictures.shape[1])
+        run_team(workers, train_vae, settings, pictures.flatten(0, 1), weights, folder, log)
+        vae = trained_vae(folder)
+        raw = encode(vae, pictures.flatten(0, 1))
+        factor = standardise(vae, raw)
+        quality = psnr(vae, pictures[:, 0])
+        log(f"vae done: {quality:.2f} dB over the {len(pictures)} plain pictures, scaling factor {factor:.5f}")
+        std, mean = torch.std_mean(raw, dim=(0, 2, 3), keepdim=True)
+        latents = ((raw - mean) / std).unflatten(0, pictures.shape[:2])
+        write_atomically(path, {"weights": vae.state_dict(), "factor": factor, "latents": latents})
+        write_json(folder / "vae.json", {**json.loads((folder / "vae-train.json").read_text()), "psnr": quality})
+    stored = torch.load(path, weights_only=True)
+    vae = Autoencoder(AutoencoderConfig.from_dict({**VAE_CONFIG, "scaling_factor": stored["factor"]}))
+    vae.load_state_dict(stored["weights"])
+    return vae.eval().requires_grad_(False), stored["latents"]
+
+
+def make_tokenizer(emoji: list[Emoji], folder: Path) -> Any:
+    """Stage 3: the tokenizer, trained on all captions in all phrasings."""
+    if not (folder / "tokenizer" / "tokenizer.json").is_file():
+        texts = [phrase.format(caption) for item in emoji for caption in item.captions for phrase in PHRASINGS]
+        train_tokenizer(texts, VOCABULARY, folder / "tokenizer")
+    return load_tokenizer(folder / "tokenizer")
+
+
+def token_ids(tokenizer: Any, texts: list[str]) -> Tensor:
+    """Padded and truncated ids (B, L) of `texts`."""
+    ids: Tensor = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return ids
+
+
+def make_data(emoji: list[Emoji], latents: Tensor, tokenizer: Any) -> Data:
+    """What the U-Net's training draws from."""
+    most = max(len(item.captions) for item in emoji)
+    padded = [(item.captions * most)[:most] for item in emoji]
+    phrasings = [[phrase.format(caption) for row in padded for caption in row] for phrase in PHRASINGS]
+    return Data(
+        latents=latents,
+        weights=torch.tensor([item.weight for item in emoji]),
+        tokens=torch.stack([token_ids(tokenizer, texts) for texts in phrasings]).unflatten(1, (len(emoji), most)),
+        captions=torch.tensor([len(item.captions) for item in emoji]),
+        empty=token_ids(tokenizer, [""])[0],
+    )
+
+
+@dataclass(frozen=True)
+class SheetMaker:
+    """Draws the card's prompts with the models it is given."""
+
+    vae: Autoencoder
+    tokens: Tensor
+    empty: Tensor
+
+    def __call__(self, unet: UNet, text: Any, path: Path) -> None:
+        write_sheet(path, draw_prompts(unet, text, self.vae, self.tokens, self.empty), CARD_PROMPTS)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/tiny-sd"), help="where the stages are kept")
+    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="where the checkpoint is written")
+    parser.add_argument("--sheet", type=Path, default=Path("docs/tiny-sd-contact-sheet.png"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--vae-minutes", type=float, default=VaeSettings.minutes)
+    parser.add_argument("--minutes", type=float, default=DiffusionSettings.minutes, help="end of the U-Net's training")
+    parser.add_argument("--samples", type=int, default=DiffusionSettings.samples, help="end of the U-Net's training")
+    parser.add_argument("--no-compile", action="store_true", help="train the U-Net without torch.compile")
+    parser.add_argument("--export", action="store_true", help="train nothing, export the last checkpoint")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    options = parse(arguments)
+    work: Path = options.work
+    log = Log(work / "log.txt")
+    emoji = load_emoji()
+    pictures = make_pictures(emoji, work)
+    vae_settings = VaeSettings(minutes=options.vae_minutes)
+    vae, latents = make_vae(pictures, emoji, vae_settings, options.workers, work, log)
+    tokenizer = make_tokenizer(emoji, work)
+    data = make_data(emoji, latents, tokenizer)
+    sheet = SheetMaker(vae, token_ids(tokenizer, list(CARD_PROMPTS)), data.empty)
+    settings = DiffusionSettings(minutes=options.minutes, samples=options.samples, compile=not options.no_compile)
+    if not options.export:
+        run_team(options.workers, train_diffusion, settings, data, len(tokenizer), work, log, sheet)
+    unet, text = trained_diffusion(work, len(tokenizer))
+    models = {"unet_parameters": unet, "vae_parameters": vae, "text_parameters": text}
+    counts = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in models.items()}
+    counts |= {"pictures": len(emoji), "variants": VARIANTS, "workers": options.workers, "weight": int(EVERYDAY_WEIGHT)}
+    counts["everyday"] = sum(item.weight > 1 for item in emoji)
+    facts = Facts(
+        counts=counts,
+        vae=json.loads((work / "vae.json").read_text()),
+        diffusion=json.loads((work / "diffusion-train.json").read_text()),
+        vae_settings=asdict(vae_settings),
+        diffusion_settings=asdict(settings),
+        unet_config=UNET_CONFIG,
+        vae_config=VAE_CONFIG,
+        text_config=text.config.to_dict(),
+    )
+    write_checkpoint(options.out, unet, vae, text, work / "tokenizer", facts)
+    sheet(unet, text, options.sheet)
+    log(f"exported to {options.out}")
+
+
+if __name__ == "__main__":
+    main()
