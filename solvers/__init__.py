@@ -3,40 +3,71 @@
 if not __name__.startswith("sadaflow."):
     raise ImportError("import this package as 'sadaflow.solvers'")
 
-from .base import GridSolver, LinearMultistep, Solver, State, Update
+from .adams import AdamsBashforth
+from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
 from .config import SolverSetup, from_scheduler_config
 from .dpmpp import DPMpp
-from .euler import Euler
-from .grid import Grid, Node
+from .euler import Euler, EulerAncestral
+from .exact import Gaussian, GaussianMixture
+from .exponential import DEIS, DPMSolver, ExponentialAdams
+from .grid import Grid, Node, Point
+from .linear import LinearSolver, NoisySolver, Update
+from .noise import BrownianNoise, NoiseSource, SeededNoise
 from .plms import PLMS
 from .prediction import PREDICTIONS, from_x0, to_x0
-from .registry import SOLVERS, make_solver
+from .reference import reference_solution
+from .registry import SOLVERS, draws_noise, make_solver
+from .runge_kutta import Churn, RungeKutta
 from .schedule import EDM, RectifiedFlow, Schedule, VPDiscrete
+from .singlestep import DPMppSinglestep
+from .unipc import UniPC
+from .weights import adams_weights, exponential_weights, lagrange_weights
 
 __all__ = [
     "BETA_SCHEDULES",
+    "DEIS",
     "EDM",
     "PLMS",
     "PREDICTIONS",
     "SOLVERS",
+    "AdamsBashforth",
+    "BrownianNoise",
+    "Churn",
+    "DPMSolver",
     "DPMpp",
+    "DPMppSinglestep",
     "Euler",
+    "EulerAncestral",
+    "ExponentialAdams",
+    "Gaussian",
+    "GaussianMixture",
     "Grid",
     "GridSolver",
-    "LinearMultistep",
+    "LinearSolver",
     "Node",
+    "NoiseSource",
+    "NoisySolver",
+    "Point",
     "RectifiedFlow",
+    "RungeKutta",
     "Schedule",
+    "SeededNoise",
     "Solver",
     "SolverSetup",
     "State",
+    "UniPC",
     "Update",
     "VPDiscrete",
+    "adams_weights",
+    "draws_noise",
+    "exponential_weights",
     "from_scheduler_config",
     "from_x0",
+    "lagrange_weights",
     "make_betas",
     "make_solver",
+    "reference_solution",
     "to_x0",
     "zero_terminal_snr",
 ]

@@ -23,7 +23,7 @@ from .grid import Grid, Node
 class State:
     """Where a trajectory stands. `x` is the point to evaluate next, `step` the index of that evaluation.
 
-    `history` holds past x0, newest first, as many as the solver needs; `anchor` is x at the start of the present
+    `history` holds past answers, newest first, as many as the solver needs; `anchor` is x at the start of the present
     interval, for solvers that evaluate inside one.
     """
 
@@ -41,7 +41,7 @@ class Solver(Protocol):
 
     @property
     def order(self) -> int:
-        """Order of convergence of the global error."""
+        """Order of convergence of the global error, given a start that is as good."""
         ...
 
     @property
@@ -76,7 +76,7 @@ class GridSolver(ABC):
     @property
     @abstractmethod
     def order(self) -> int:
-        """Order of convergence of the global error."""
+        """Order of convergence of the global error, given a start that is as good."""
 
     @abstractmethod
     def step(self, state: State, x0: Tensor) -> State:
@@ -104,36 +104,3 @@ class GridSolver(ABC):
         node, (d_alpha, d_sigma) = self.nodes[step], self._rates[step]
         rate = d_sigma / node.sigma
         return rate * x + (d_alpha - rate * node.alpha) * x0
-
-
-@dataclass(frozen=True)
-class Update:
-    """One step of a linear multistep method: x' = keep x + sum_j weights[j] x0_j, newest x0 first."""
-
-    keep: float
-    weights: tuple[float, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class LinearMultistep(GridSolver):
-    """Solvers with one evaluation per step that combine x and the last few x0 linearly.
-
-    A subclass gives `updates`, one per step, computed once as plain numbers.
-    """
-
-    @cached_property
-    @abstractmethod
-    def updates(self) -> tuple[Update, ...]:
-        """The step's coefficients, for every step of the grid."""
-
-    @cached_property
-    def _memory(self) -> int:
-        return max(len(update.weights) for update in self.updates) - 1
-
-    def step(self, state: State, x0: Tensor) -> State:
-        update = self.updates[state.step]
-        answers = (x0, *state.history)
-        x = update.keep * state.x
-        for weight, answer in zip(update.weights, answers, strict=False):
-            x = x + weight * answer
-        return State(x, state.step + 1, answers[: self._memory])

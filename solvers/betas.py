@@ -18,24 +18,48 @@ def _scaled_linear(n: int, start: float, end: float, dtype: torch.dtype) -> Tens
     return torch.linspace(math.sqrt(start), math.sqrt(end), n, dtype=dtype) ** 2
 
 
-def _squaredcos_cap_v2(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
-    """Cosine alphas_cumprod with beta capped at 0.999: Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17."""
-    u = torch.linspace(0, 1, n + 1, dtype=torch.float64)
-    signal = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+def _sigmoid(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """A sigmoid between start and end over [-6, 6]: GeoDiff, Xu et al. 2022, arXiv 2203.02923."""
+    return torch.sigmoid(torch.linspace(-6, 6, n, dtype=dtype)) * (end - start) + start
+
+
+def _capped(signal: Tensor) -> Tensor:
+    """betas that make alphas_cumprod follow `signal` (n+1,), each at most 0.999."""
     return (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
+
+
+def _squaredcos_cap_v2(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """Cosine alphas_cumprod: Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17."""
+    u = torch.linspace(0, 1, n + 1, dtype=torch.float64)
+    return _capped(torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2)
+
+
+def _exp(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """alphas_cumprod = e^(-12 u)."""
+    return _capped(torch.exp(-12 * torch.linspace(0, 1, n + 1, dtype=torch.float64)))
+
+
+def _laplace(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """Quantiles of a Laplace distribution as log-SNR: Hang et al. 2024, arXiv 2407.03297, as published."""
+    half = 0.5 - torch.linspace(0, 1, n + 1, dtype=torch.float64)
+    snr = torch.exp(-0.5 * torch.where(half < 0, -1.0, 1.0) * torch.log(1 - 2 * half.abs() + 1e-6))
+    return _capped((snr / (1 + snr)).sqrt())
 
 
 BETA_SCHEDULES: Final[dict[str, Callable[[int, float, float, torch.dtype], Tensor]]] = {
     "linear": _linear,
     "scaled_linear": _scaled_linear,
     "squaredcos_cap_v2": _squaredcos_cap_v2,
+    "sigmoid": _sigmoid,
+    "exp": _exp,
+    "laplace": _laplace,
 }
 
 
 def make_betas(
     name: str, n: int = 1000, start: float = 1e-4, end: float = 0.02, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """betas (n,). Raises ValueError for an unknown name; the cosine table takes no start and end."""
+    """betas (n,). Raises ValueError for an unknown name; tables given by alphas_cumprod take no start and end."""
     if name not in BETA_SCHEDULES:
         raise ValueError(f"unknown beta_schedule {name!r}; known are {', '.join(BETA_SCHEDULES)}")
     if n < 2:

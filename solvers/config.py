@@ -1,28 +1,54 @@
 """From a scheduler_config.json of the Hub to a solver over a grid."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .base import Solver
+from .config_classes import (
+    CLASSES,
+    DDIM,
+    DEIS_MULTISTEP,
+    DPM_MULTISTEP,
+    DPM_SINGLESTEP,
+    EULER,
+    EULER_ANCESTRAL,
+    FLOW_MATCH_EULER,
+    HEUN,
+    PNDM,
+    UNIPC,
+)
 from .config_fields import Fields, SchedulerClass, refuse_unknown
-from .config_flow import FLOW_MATCH_EULER
-from .config_vp import DDIM, DPM_MULTISTEP, EULER, PNDM
+from .config_grids import explicit_grid
 from .grid import Grid
+from .noise import NoiseSource
 from .prediction import PREDICTIONS
-from .registry import known_solver, make_solver
+from .registry import draws_noise, known_solver, make_solver
 from .schedule import Schedule
-from .spacing import RAMPS, SPACINGS, dynamic_mu
+from .spacing import SPACINGS, dynamic_mu
 
-CLASSES: Final = {cls.name: cls for cls in (DDIM, DPM_MULTISTEP, EULER, FLOW_MATCH_EULER, PNDM)}
-
-# Where a config does not say how timesteps are spaced, a solver asked for by name takes the defaults of the scheduler
-# class it is published in; those published in none take Euler's.
+# A solver asked for by name takes, for all that the config does not write out, the defaults of the scheduler class
+# it is published in; solvers published in none take Euler's.
 _CLASS_OF_SOLVER: Final = {
     "ddim": DDIM,
     "dpmpp1": DPM_MULTISTEP,
     "dpmpp2m": DPM_MULTISTEP,
     "dpmpp3m": DPM_MULTISTEP,
+    "dpmpp1-sde": DPM_MULTISTEP,
+    "dpmpp2m-sde": DPM_MULTISTEP,
+    "dpmpp3m-sde": DPM_MULTISTEP,
+    "dpm2m": DPM_MULTISTEP,
+    "dpm3m": DPM_MULTISTEP,
+    "dpmpp2s": DPM_SINGLESTEP,
+    "dpmpp3s": DPM_SINGLESTEP,
+    "dpmpp2s-sde": DPM_SINGLESTEP,
+    "deis": DEIS_MULTISTEP,
+    "deis3": DEIS_MULTISTEP,
+    "unipc1": UNIPC,
+    "unipc": UNIPC,
+    "unipc3": UNIPC,
+    "heun": HEUN,
+    "euler-ancestral": EULER_ANCESTRAL,
     "plms": PNDM,
     "pndm": PNDM,
 }
@@ -45,12 +71,17 @@ def from_scheduler_config(
     grid: str | None = None,
     *,
     image_tokens: int | None = None,
+    timesteps: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+    noise: NoiseSource | None = None,
 ) -> SolverSetup:
     """The setup of a scheduler config of any class in `CLASSES`, for `steps` steps.
 
     `solver` None takes the config's own, else what that name stands for, with its published defaults for all that the
-    config does not write out. `grid` None takes the config's own, else a spacing or a ramp of sigmas by name.
-    `image_tokens` is the number of image tokens where the config shifts flow time by resolution.
+    config does not write out. `grid` None takes the config's own, else a spacing or a rule of sigmas by name.
+    `image_tokens` is the number of image tokens where the config shifts flow time by resolution. `timesteps` (steps,)
+    or `sigmas` (steps + 1,), sigma/alpha or flow time, are used in place of the config's rule. `noise` is the source
+    of stochastic solvers; others ignore it.
     Raises ValueError for an unknown class, solver or grid, for a field whose value is not supported (names it) and for
     fewer than one step.
     """
@@ -58,20 +89,21 @@ def from_scheduler_config(
         raise ValueError(f"sampling needs at least one step, got steps={steps}")
     own = _scheduler_class(config)
     refuse_unknown(config, CLASSES.values())
-    cls, name = own, own.solver
-    if solver is not None:
-        name = known_solver(solver)
-        cls = own if own is FLOW_MATCH_EULER else _CLASS_OF_SOLVER.get(name, EULER)
-    fields = Fields.resolve(config, cls, inherited=cls is not own)
-    if grid is not None:
-        fields = _with_grid(fields, grid)
-    if image_tokens is not None and cls is FLOW_MATCH_EULER:
-        fields = fields.replace(mu=_mu(fields, image_tokens))
-    points = cls.grid(fields, steps)
-    options = cls.options(fields, solver)
+    flow = own is FLOW_MATCH_EULER or bool(config.get("use_flow_sigmas"))
+    named = own if solver is None else _CLASS_OF_SOLVER.get(known_solver(solver), EULER)
+    fields = Fields.resolve(config, own if flow else named)
+    points = _grid(fields, steps, grid, image_tokens, timesteps, sigmas, flow)
     prediction = fields["prediction_type"]
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction_type={prediction!r} in the scheduler config; known are {', '.join(PREDICTIONS)}")
+    if solver is None:
+        name, options = named.solver(fields), named.options(fields)
+    else:
+        # On flow models the config's class says nothing about a solver of another class.
+        name, options = solver, {} if flow else named.options(fields)
+        options.pop("solver_order", None)
+    if draws_noise(name):
+        options = {**options, "noise": noise}
     return SolverSetup(make_solver(name, points, **options), prediction, points.schedule, points)
 
 
@@ -82,18 +114,39 @@ def _scheduler_class(config: Mapping[str, Any]) -> SchedulerClass:
     return CLASSES[name]
 
 
+def _grid(
+    fields: Fields,
+    steps: int,
+    name: str | None,
+    image_tokens: int | None,
+    timesteps: Sequence[float] | None,
+    sigmas: Sequence[float] | None,
+    flow: bool,
+) -> Grid:
+    if sum(given is not None for given in (name, timesteps, sigmas)) > 1:
+        raise ValueError("give one of grid, timesteps and sigmas, not several")
+    if timesteps is not None or sigmas is not None:
+        what, given, wanted = ("sigmas", sigmas, steps + 1) if timesteps is None else ("timesteps", timesteps, steps)
+        if given is None or len(given) != wanted:
+            raise ValueError(f"{steps} steps need {wanted} {what}, got {0 if given is None else len(given)}")
+        return explicit_grid(fields, flow, timesteps, sigmas)
+    if name is not None:
+        fields = _with_grid(fields, name)
+    if image_tokens is not None and fields.get("use_dynamic_shifting"):
+        fields = fields.replace(mu=_mu(fields, image_tokens))
+    return fields.cls.grid(fields, steps)
+
+
 def _with_grid(fields: Fields, grid: str) -> Fields:
-    if grid not in (*SPACINGS, *RAMPS):
-        raise ValueError(f"unknown grid {grid!r}; known are {', '.join((*SPACINGS, *RAMPS))}")
-    chosen = {f"use_{rule}_sigmas": rule == grid for rule in RAMPS}
+    known = fields.cls.grids
+    if grid not in known:
+        raise ValueError(f"unknown grid {grid!r}; known for {fields.cls.name} are {', '.join(known)}")
+    rules = {f"use_{rule}_sigmas": rule == grid for rule in ("karras", "exponential", "beta")}
+    chosen = {**rules, "use_lu_lambdas": grid == "lu"}
     return fields.replace(**chosen, **({"timestep_spacing": grid} if grid in SPACINGS else {}))
 
 
 def _mu(fields: Fields, tokens: int) -> float:
-    return dynamic_mu(
-        tokens,
-        fields["base_shift"],
-        fields["max_shift"],
-        fields["base_image_seq_len"],
-        fields["max_image_seq_len"],
-    )
+    keys = ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
+    given = [fields.get(key) for key in keys]
+    return dynamic_mu(tokens, *given) if None not in given else dynamic_mu(tokens)

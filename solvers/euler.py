@@ -1,28 +1,16 @@
-"""Euler, which is DDIM."""
+"""Euler, which is DDIM, and its ancestral form."""
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import ClassVar
 
-from .base import LinearMultistep, Update
-from .grid import Grid
-
-
-def log_snr_steps(grid: Grid) -> list[float]:
-    """h_i = log_snr[i+1] - log_snr[i] of every step; inf where a step starts at alpha = 0 or ends at sigma = 0."""
-    return [float(h) for h in grid.log_snr.diff()]
-
-
-def first_order_update(grid: Grid, step: int) -> Update:
-    """x' = sigma'/sigma x + alpha' (1 - e^-h) x0, exact while x0 stays constant over the step."""
-    h = log_snr_steps(grid)[step]
-    keep = float(grid.sigma[step + 1] / grid.sigma[step])
-    return Update(keep, (float(grid.alpha[step + 1]) * -math.expm1(-h),))
+from .linear import LinearSolver, NoisySolver, Update, first_order
 
 
 @dataclass(frozen=True, eq=False)
-class Euler(LinearMultistep):
+class Euler(LinearSolver):
     """x' = alpha' x0 + sigma' eps: DDIM (Song et al. 2020, arXiv 2010.02502, eq. 12 with eta = 0).
 
     It is Euler's method in sigma/alpha, the first-order DPM-Solver, and on rectified flow the plain Euler step.
@@ -32,4 +20,34 @@ class Euler(LinearMultistep):
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
-        return tuple(first_order_update(self.grid, step) for step in range(self.grid.n_steps))
+        return tuple(first_order(start, end) for start, end in pairwise(self.grid.points))
+
+
+@dataclass(frozen=True, eq=False)
+class EulerAncestral(NoisySolver):
+    """Euler to a lower noise level, then fresh noise back up to the grid's (Song et al. 2020, eq. 16).
+
+    In r = sigma/alpha, the noise added has standard deviation min(r', eta sqrt(r'^2 - r'^4/r^2)): eta = 1 is DDPM and
+    the ancestral Euler of k-diffusion, eta = 0 Euler, eta = inf replaces all noise at every step. The order is that of
+    the mean and covariance it reaches.
+    """
+
+    eta: float = 1.0
+    order: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not self.eta >= 0:
+            raise ValueError(f"EulerAncestral.eta must be 0 or more, got {self.eta}")
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        updates = []
+        for start, end in pairwise(self.grid.points):
+            # All in x's own scale: sigma and alpha times what the formula has, so that alpha = 0 is no special case.
+            left = math.sqrt(-math.expm1(2 * (start.log_snr - end.log_snr)))
+            up = end.sigma * min(1.0, self.eta * left) if left else 0.0
+            down = math.sqrt(end.sigma**2 - up**2)
+            keep = down / start.sigma
+            span = (start.noise_fraction, end.noise_fraction)
+            updates.append(Update(keep, (end.alpha - keep * start.alpha,), noise=up, span=span))
+        return tuple(updates)

@@ -14,9 +14,9 @@ from .base import Solver
 class GaussianMixture:
     """Data sum_k weights_k N(means_k, covariances_k) in D dimensions.
 
-    weights (K,), means (K, D), covariances (K, D, D). States are (B, ...) with D numbers a sample. Raises ValueError for
-    shapes that do not fit, weights that are not positive or do not sum to 1, and covariances that are not symmetric
-    positive definite.
+    weights (K,), means (K, D), covariances (K, D, D). States are (B, ...) with D numbers a sample. Raises ValueError
+    for shapes that do not fit, weights that are not positive or do not sum to 1, and covariances that are not
+    symmetric positive definite.
     """
 
     weights: Tensor

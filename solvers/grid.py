@@ -1,5 +1,6 @@
 """Grids: the points of a schedule that a solver visits."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,19 +19,35 @@ def _float64(values: Numbers) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Node:
-    """A point at which the network is evaluated; `timestep` is what the network is told."""
+class Point:
+    """A point of a grid as plain numbers."""
 
     t: float
     alpha: float
     sigma: float
-    timestep: float
 
     @property
     def log_snr(self) -> float:
         """log(alpha / sigma); -inf where alpha = 0, +inf where sigma = 0."""
-        with np.errstate(divide="ignore"):
-            return float(np.log(self.alpha) - np.log(self.sigma))
+        if self.alpha == 0 or self.sigma == 0:
+            return math.inf if self.sigma == 0 else -math.inf
+        return math.log(self.alpha / self.sigma)
+
+    @property
+    def noise_fraction(self) -> float:
+        """sigma / (alpha + sigma), from 1 (noise) to 0 (data): the time of the rectified flow that x is up to scale."""
+        return self.sigma / (self.alpha + self.sigma)
+
+
+def point_at(schedule: Schedule, t: float) -> Point:
+    return Point(t, float(schedule.alpha(t)), float(schedule.sigma(t)))
+
+
+@dataclass(frozen=True)
+class Node(Point):
+    """A point at which the network is evaluated; `timestep` is what the network is told."""
+
+    timestep: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +105,12 @@ class Grid:
     def log_snr(self) -> Tensor:
         """log(alpha / sigma), (N+1,), rising; +inf at the end of a grid that ends on clean data."""
         return self.alpha.log() - self.sigma.log()
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """All N+1 points as plain numbers."""
+        columns = (self.t.tolist(), self.alpha.tolist(), self.sigma.tolist())
+        return tuple(Point(*row) for row in zip(*columns, strict=True))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

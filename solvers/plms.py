@@ -1,21 +1,17 @@
 """PLMS, the linear multistep form of PNDM."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
-from torch import Tensor
-
-from .base import GridSolver, State
-from .grid import Node
-from .prediction import from_x0, to_x0
+from .grid import Node, Point
+from .linear import LinearSolver, Update, answered
 
 _ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
 @dataclass(frozen=True, eq=False)
-class PLMS(GridSolver):
+class PLMS(LinearSolver):
     """Pseudo linear multistep (Liu et al. 2022, arXiv 2202.09778) with the two-evaluation start of latent diffusion.
 
     Classical Adams-Bashforth weights mix the network's outputs, then DDIM's transfer makes the step. The first interval
@@ -30,41 +26,52 @@ class PLMS(GridSolver):
     def __post_init__(self) -> None:
         if self.prediction not in (None, "epsilon", "v_prediction", "flow_prediction"):
             raise ValueError(f"PLMS mixes epsilon, v_prediction or flow_prediction, got prediction={self.prediction!r}")
+        if self.prediction == "epsilon" and self.grid.points[0].alpha == 0:
+            raise ValueError("PLMS cannot mix epsilon on a grid that starts at alpha = 0; use flow_prediction")
 
-    @cached_property
-    def _mixed(self) -> str:
-        return self.prediction or ("flow_prediction" if float(self.grid.alpha[0]) == 0 else "epsilon")
+    @property
+    def answer(self) -> str:
+        return self.prediction or ("flow_prediction" if self.grid.points[0].alpha == 0 else "epsilon")
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         points = self.grid.nodes
         return points if len(points) == 1 else (*points[:2], *points[1:])
 
-    def step(self, state: State, x0: Tensor) -> State:
-        node = self.nodes[state.step]
-        output = from_x0(self._mixed, x0, state.x, node.alpha, node.sigma)
-        if state.step == 0:
-            return State(self._transfer(state.x, output, 0), 1, (output,), anchor=state.x)
-        if state.step == 1:
-            if state.anchor is None:
-                raise ValueError("PLMS needs the state that its own step 0 returned, got one without an anchor")
-            mean = (output + state.history[0]) / 2
-            return State(self._transfer(state.anchor, mean, 0), 2, state.history)
-        outputs = (output, *state.history)
-        mixed = _combine(_ADAMS[min(len(outputs), 4) - 1], outputs)
-        return State(self._transfer(state.x, mixed, state.step - 1), state.step + 1, outputs[:3])
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        points = self.grid.points
+        first = replace(self._mix(points[0], points[1], (1.0,)), anchors=True)
+        if self.n_evals == 1:
+            return (first,)
+        updates = [first, self._redo_first()]
+        for interval in range(1, self.grid.n_steps):
+            # The history: evaluations 0 (first time at node 0), 1 (first time at node 1, left out), 2, 3, ...
+            weights = list(_ADAMS[min(interval + 1, 4) - 1])
+            if interval <= 3:
+                weights.insert(interval, 0.0)
+            updates.append(self._mix(points[interval], points[interval + 1], tuple(weights)))
+        return tuple(updates)
 
-    def _transfer(self, x: Tensor, output: Tensor, interval: int) -> Tensor:
-        """DDIM over an interval, from x at its start and one network output for the whole of it."""
-        node = self.grid.nodes[interval]
-        alpha, sigma = float(self.grid.alpha[interval + 1]), float(self.grid.sigma[interval + 1])
-        x0 = to_x0(self._mixed, output, x, node.alpha, node.sigma)
-        keep = sigma / node.sigma
-        return keep * x + (alpha - keep * node.alpha) * x0
+    def _mix(self, start: Point, end: Point, weights: tuple[float, ...]) -> Update:
+        """DDIM from start to end with a mixture of answers in place of one: x' = keep x + rate answer."""
+        keep, rate = _transfer(self.answer, start, end)
+        return answered(self.answer, start, keep, tuple(rate * weight for weight in weights))
+
+    def _redo_first(self) -> Update:
+        start, end = self.grid.points[:2]
+        keep, rate = _transfer(self.answer, start, end)
+        update = answered(self.answer, end, 0.0, (rate / 2, rate / 2))
+        return replace(update, anchor=keep)
 
 
-def _combine(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
-    total = weights[0] * tensors[0]
-    for weight, tensor in zip(weights[1:], tensors[1:], strict=False):
-        total = total + weight * tensor
-    return total
+def _transfer(kind: str, start: Point, end: Point) -> tuple[float, float]:
+    """DDIM as x' = keep x + rate output, for an output of the given kind."""
+    ratio = end.sigma / start.sigma
+    gain = end.alpha - ratio * start.alpha  # x' = ratio x + gain x0
+    if kind == "epsilon":
+        return ratio + gain / start.alpha, -gain * start.sigma / start.alpha
+    if kind == "v_prediction":
+        return ratio + gain * start.alpha, -gain * start.sigma
+    total = start.alpha + start.sigma
+    return ratio + gain / total, -gain * start.sigma / total

@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from .adams import AdamsBashforth
 from .base import GridSolver
 from .dpmpp import DPMpp
-from .euler import Euler
+from .euler import Euler, EulerAncestral
+from .exponential import DEIS, DPMSolver, ExponentialAdams
 from .grid import Grid
 from .plms import PLMS
+from .runge_kutta import RungeKutta
+from .singlestep import DPMppSinglestep
+from .unipc import UniPC
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,30 @@ SOLVERS: Final[Mapping[str, Entry]] = {
     "dpmpp1": Entry(DPMpp, {"solver_order": 1}),
     "dpmpp2m": Entry(DPMpp, {"solver_order": 2}),
     "dpmpp3m": Entry(DPMpp, {"solver_order": 3}),
+    "dpmpp2s": Entry(DPMppSinglestep, {"solver_order": 2}),
+    "dpmpp3s": Entry(DPMppSinglestep, {"solver_order": 3, "second_order": "heun"}),
+    "unipc1": Entry(UniPC, {"solver_order": 1}),
+    "unipc": Entry(UniPC, {"solver_order": 2}),
+    "unipc3": Entry(UniPC, {"solver_order": 3}),
+    "heun": Entry(RungeKutta, {"method": "heun"}),
+    "midpoint": Entry(RungeKutta, {"method": "midpoint"}),
+    "rk4": Entry(RungeKutta, {"method": "rk4"}),
+    "ab2": Entry(AdamsBashforth, {"solver_order": 2}),
+    "ab3": Entry(AdamsBashforth, {"solver_order": 3}),
+    "ab4": Entry(AdamsBashforth, {"solver_order": 4}),
     "plms": Entry(PLMS),
     "pndm": Entry(PLMS),
+    "dpm2m": Entry(DPMSolver, {"solver_order": 2}),
+    "dpm3m": Entry(DPMSolver, {"solver_order": 3}),
+    "deis": Entry(DEIS, {"solver_order": 2}),
+    "deis3": Entry(DEIS, {"solver_order": 3}),
+    "exp-ab2": Entry(ExponentialAdams, {"solver_order": 2}),
+    "exp-ab3": Entry(ExponentialAdams, {"solver_order": 3}),
+    "euler-ancestral": Entry(EulerAncestral),
+    "dpmpp2s-sde": Entry(DPMppSinglestep, {"solver_order": 2, "eta": 1.0}),
+    "dpmpp1-sde": Entry(DPMpp, {"solver_order": 1, "eta": 1.0}),
+    "dpmpp2m-sde": Entry(DPMpp, {"solver_order": 2, "eta": 1.0}),
+    "dpmpp3m-sde": Entry(DPMpp, {"solver_order": 3, "eta": 1.0}),
 }
 
 
@@ -35,6 +62,12 @@ def known_solver(name: str) -> str:
     if name not in SOLVERS:
         raise ValueError(f"unknown solver {name!r}; known are {', '.join(SOLVERS)}")
     return name
+
+
+def draws_noise(name: str) -> bool:
+    """Whether the solver called `name` is stochastic as that name makes it, and so needs a noise source."""
+    entry = SOLVERS[known_solver(name)]
+    return issubclass(entry.solver, EulerAncestral) or entry.options.get("eta", 0) > 0
 
 
 def make_solver(name: str, grid: Grid, **options: Any) -> GridSolver:

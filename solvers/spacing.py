@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Row = NDArray[np.float64]
 
 SPACINGS: Final = ("linspace", "leading", "trailing")
-RAMPS: Final = ("karras", "exponential", "beta")
+RAMPS: Final = ("karras", "exponential", "beta", "lu")
 
 
 def spaced_timesteps(spacing: str, steps: int, train_steps: int = 1000, offset: int = 0) -> Row:
@@ -40,7 +40,7 @@ def ramp(rule: str, sigma_max: float, sigma_min: float, n: int) -> Row:
         raise ValueError(f"a {rule} grid needs 0 < sigma_min <= sigma_max, got {sigma_min} and {sigma_max}")
     if rule == "karras":
         return karras(sigma_max, sigma_min, n)
-    if rule == "exponential":
+    if rule in ("exponential", "lu"):  # even steps in log-SNR, also named after Lu (DPM-Solver)
         return np.exp(np.linspace(math.log(sigma_max), math.log(sigma_min), n))
     return beta(sigma_max, sigma_min, n)
 
@@ -63,6 +63,16 @@ def shift_time(t: Row, shift: float) -> Row:
         raise ValueError(f"the shift of flow time must be above 0, got {shift}")
     shifted: Row = shift * t / (1 + (shift - 1) * t)
     return shifted
+
+
+def stretch_time(t: Row, last: float) -> Row:
+    """Flow time (n,) stretched away from its first point 1, so that its last point becomes `last` (LTX-Video)."""
+    if not 0 < last < 1:
+        raise ValueError(f"shift_terminal must lie inside (0, 1), got {last}")
+    if t[-1] == 1:
+        raise ValueError("shift_terminal needs at least two steps")
+    stretched: Row = 1 - (1 - t) * (1 - last) / (1 - t[-1])
+    return stretched
 
 
 def dynamic_mu(

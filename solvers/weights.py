@@ -1,7 +1,7 @@
 """Weights of polynomial interpolation, extrapolation and integration on arbitrary real nodes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,27 +47,28 @@ def adams_weights(nodes: Nodes, start: float, end: float) -> Weights:
     return total
 
 
-def exponential_weights(nodes: Nodes, h: float) -> Weights:
-    """w with integral of exp(s - h) p(s) over [0, h] = sum_j w_j f(nodes_j): the exact exponential-integrator weights.
+def exponential_weights(nodes: Nodes, h: float, rate: float = 1.0) -> Weights:
+    """w with integral of exp(rate (s - h)) p(s) over [0, h] = sum_j w_j f(nodes_j): exponential Adams weights.
 
-    `nodes` are measured from the start of the step. h = inf gives p's limit for constant p only, so it needs one node.
+    `nodes` are measured from the start of the step (Hochbruck & Ostermann 2010, Exponential integrators, section 2.5).
     """
-    points = _checked(nodes)
-    if math.isinf(h):
-        if points.size > 1:
-            raise ValueError("an infinite step in log-SNR allows no polynomial but the constant: give one node")
-        return np.ones(1)
-    moments = _exponential_moments(points.size, h)
-    # Solve for weights that integrate s^k exactly, in units of h for conditioning.
-    powers = np.vander(points / h, points.size, increasing=True).T
-    return np.asarray(np.linalg.solve(powers, moments), dtype=np.float64)
+    _checked(nodes)
+
+    def basis(s: Weights) -> Weights:
+        return np.stack([lagrange_weights(nodes, at) for at in s]) * np.exp(rate * (s - h))[:, None]
+
+    return integrate(basis, 0.0, h)
 
 
-def _exponential_moments(n: int, h: float) -> Weights:
-    """integral of exp(s - h) (s/h)^k over [0, h] for k = 0 .. n-1, by quadrature on pieces short enough to be exact."""
-    pieces = max(1, math.ceil(h / 2))
+def integrate(function: Callable[[Weights], Weights], start: float, end: float) -> Weights:
+    """The integral of a smooth vector function over [start, end], by Gauss-Legendre on pieces no longer than 1.
+
+    `function` takes points (m,) and returns values (m, n); the integral is (n,). Exact to rounding for the exponentials
+    times low polynomials that solvers need.
+    """
+    pieces = max(1, math.ceil(abs(end - start)))
+    edges = np.linspace(start, end, pieces + 1)
     u, quadrature = np.polynomial.legendre.leggauss(16)
-    edges = np.linspace(0, h, pieces + 1)
-    s = (edges[:-1, None] + np.diff(edges)[:, None] * (u + 1) / 2).ravel()
-    w = (np.diff(edges)[:, None] / 2 * quadrature).ravel()
-    return np.array([(w * np.exp(s - h) * (s / h) ** k).sum() for k in range(n)])
+    half = np.diff(edges)[:, None] / 2
+    points = (edges[:-1, None] + half * (u + 1)).ravel()
+    return np.asarray((half * quadrature).ravel() @ function(points), dtype=np.float64)

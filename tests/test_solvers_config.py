@@ -90,7 +90,7 @@ def test_every_fixed_field_is_refused_by_name(name: str) -> None:
         ({"prediction_type": "score"}, {}, "prediction_type"),
         ({"new_idea": 1}, {}, "new_idea"),
         ({}, {"solver": "rk45"}, "unknown solver 'rk45'; known are euler, ddim"),
-        ({}, {"grid": "even"}, "unknown grid 'even'; known are linspace"),
+        ({}, {"grid": "even"}, "unknown grid 'even'; known for PNDMScheduler are linspace"),
         ({}, {"steps": 0}, "steps=0"),
         ({}, {"steps": 1001}, "1 to 1000 steps"),
         ({}, {"steps": 1000, "solver": "dpmpp2m"}, "1 to 999 steps"),

@@ -1,0 +1,80 @@
+"""Adams-Bashforth on the real, uneven nodes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from .frame import Frame, frame_of
+from .grid import Node
+from .linear import LinearSolver, Update, answered, first_order
+from .runge_kutta import TABLEAUS, stages
+from .weights import adams_weights
+
+# A first step of this method, so that the start is as good as the rest: local error h^order at least.
+_STARTERS: Final = {2: "euler", 3: "heun", 4: "kutta3"}
+
+
+@dataclass(frozen=True, eq=False)
+class AdamsBashforth(LinearSolver):
+    """Adams-Bashforth of order 2 to 4 on dz/du in a frame (see `frame.py`), by default the flow frame.
+
+    Weights are those of the grid's own nodes (Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I,
+    section III.5). Order 3 makes its first step by Heun, order 4 its first two by Kutta's third-order method, which
+    costs 1 and 4 evaluations more than the steps. A step that ends at sigma = 0 is Euler's.
+    """
+
+    solver_order: int = 2
+    frame: str | None = "flow"
+
+    def __post_init__(self) -> None:
+        if self.solver_order not in _STARTERS:
+            raise ValueError(f"AdamsBashforth has orders 2, 3 and 4, got solver_order={self.solver_order}")
+
+    @property
+    def order(self) -> int:
+        return self.solver_order
+
+    @cached_property
+    def _frame(self) -> Frame:
+        return frame_of(self.grid, self.frame)
+
+    @property
+    def answer(self) -> str:
+        return self._frame.answer
+
+    @cached_property
+    def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:
+        starter = TABLEAUS[_STARTERS[self.solver_order]]
+        nodes: list[Node] = []
+        updates: list[Update] = []
+        evaluation: list[int] = []  # of each point of the grid
+        for index, start in enumerate(self.grid.nodes):
+            evaluation.append(len(nodes))
+            if index < self.solver_order - 2:
+                more = stages(self.grid, self._frame, starter, start, index + 1)
+                nodes += more[0]
+                updates += more[1]
+            else:
+                nodes.append(start)
+                updates.append(self._update(index, evaluation))
+        return tuple(nodes), tuple(updates)
+
+    def _update(self, index: int, evaluation: list[int]) -> Update:
+        start, end = self.grid.nodes[index], self.grid.points[index + 1]
+        if end.sigma == 0:
+            return first_order(start, end)
+        used = range(index, max(index - self.solver_order, -1), -1)
+        u = [self._frame.u(self.grid.points[point]) for point in used]
+        weights = adams_weights(u, u[0], self._frame.u(end))
+        slopes = [0.0] * (evaluation[index] - evaluation[used[-1]] + 1)  # by age; evaluations inside a step stay 0
+        for point, weight in zip(used, weights.tolist(), strict=True):
+            slopes[evaluation[index] - evaluation[point]] = self._frame.scale(end) * weight
+        return answered(self.answer, start, self._frame.scale(end) / self._frame.scale(start), tuple(slopes))
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        return self._plan[0]
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        return self._plan[1]

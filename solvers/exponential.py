@@ -1,0 +1,191 @@
+"""Exponential Adams methods: DPM-Solver (noise form), DEIS, and DPM-Solver++ with its integrals taken exactly."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import torch
+
+from .dpmpp import DIFFERENCES, multistep_terms
+from .grid import Node, Point, point_at
+from .linear import LinearSolver, Update, answered, first_order, plus
+from .weights import Weights, exponential_weights, integrate, lagrange_weights
+
+
+def _checked_order(name: str, solver_order: int) -> None:
+    if solver_order not in (1, 2, 3):
+        raise ValueError(f"{name} has orders 1, 2 and 3, got solver_order={solver_order}")
+
+
+def _noise_update(start: Node, end: Point, deviation: tuple[float, ...]) -> Update:
+    """The first-order step plus answers eps weighted by `deviation`, which sums to 0; the newest comes first."""
+    return plus(first_order(start, end), answered("epsilon", start, 0.0, deviation))
+
+
+@dataclass(frozen=True, eq=False)
+class DPMSolver(LinearSolver):
+    """DPM-Solver multistep, orders 1 to 3, in eps (Lu et al. 2022, arXiv 2206.00927), as published.
+
+    Settings as in `DPMpp`. Global orders 1, 2 and 2, for the same reason as there.
+    """
+
+    solver_order: int = 2
+    second_order: str = "midpoint"
+    lower_order_final: bool = True
+    euler_at_final: bool = False
+
+    def __post_init__(self) -> None:
+        _checked_order("DPM-Solver", self.solver_order)
+        if self.second_order not in DIFFERENCES:
+            raise ValueError(f"unknown second_order {self.second_order!r}; known are {', '.join(DIFFERENCES)}")
+
+    @property
+    def order(self) -> int:
+        return min(self.solver_order, 2)
+
+    @property
+    def answer(self) -> str:
+        return "epsilon"
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        return tuple(self._update(step) for step in range(self.grid.n_steps))
+
+    def _update(self, step: int) -> Update:
+        points = self.grid.points
+        start, end = self.grid.nodes[step], points[step + 1]
+        terms = multistep_terms(self.grid, step, self.solver_order, self.lower_order_final, self.euler_at_final)
+        if terms == 1:
+            return first_order(start, end)
+        h = end.log_snr - start.log_snr
+        r = [(points[step - k].log_snr - points[step - k - 1].log_snr) / h for k in range(terms - 1)]
+        # Weights of h eps' and h^2 eps'': the integrals of e^(h-s) (s/h)^k / k! over [0, h], times -sigma'.
+        constant = math.expm1(h)
+        linear = constant / h - 1
+        quadratic = linear / h - 0.5
+        if terms == 2:
+            slope = -end.sigma * (linear if self.second_order == "heun" else constant / 2) / r[0]
+            return _noise_update(start, end, (slope, -slope))
+        tilt = -end.sigma * (linear * r[0] + quadratic) / (r[0] + r[1])
+        newer, older = (-end.sigma * linear + tilt) / r[0], -tilt / r[1]
+        return _noise_update(start, end, (newer, older - newer, -older))
+
+
+VARIABLES: Final = ("log_rho", "rho", "t")
+
+
+@dataclass(frozen=True, eq=False)
+class DEIS(LinearSolver):
+    """DEIS multistep, orders 1 to 3 (Zhang & Chen 2022, arXiv 2204.13902).
+
+    eps is extrapolated by a polynomial in `variable`: "log_rho" (rho = sigma/alpha; what Diffusers has), "rho", or "t"
+    (the paper's tAB), and integrated over rho exactly. The start takes fewer answers.
+    """
+
+    solver_order: int = 2
+    variable: str = "log_rho"
+    lower_order_final: bool = True
+
+    def __post_init__(self) -> None:
+        _checked_order("DEIS", self.solver_order)
+        if self.variable not in VARIABLES:
+            raise ValueError(f"unknown variable {self.variable!r} of DEIS; known are {', '.join(VARIABLES)}")
+
+    @property
+    def order(self) -> int:
+        return self.solver_order
+
+    @property
+    def answer(self) -> str:
+        return "epsilon"
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        return tuple(self._update(step) for step in range(self.grid.n_steps))
+
+    def _update(self, step: int) -> Update:
+        points = self.grid.points
+        start, end = self.grid.nodes[step], points[step + 1]
+        terms = multistep_terms(self.grid, step, self.solver_order, self.lower_order_final, False)
+        if terms == 1:
+            return first_order(start, end)
+        # With rho = e^-lambda: x' / alpha' = x / alpha - integral of e^-lambda eps over the step in lambda.
+        lambdas = np.array([points[step - k].log_snr for k in range(terms)])
+        of_lambda = self._variable()
+        nodes = of_lambda(lambdas)
+
+        def weighted_basis(at: Weights) -> Weights:
+            return np.stack([lagrange_weights(nodes, value) for value in of_lambda(at)]) * np.exp(-at)[:, None]
+
+        total = -end.alpha * integrate(weighted_basis, start.log_snr, end.log_snr)
+        total[0] -= total.sum()  # their sum is the first-order step's own weight
+        return _noise_update(start, end, tuple(total.tolist()))
+
+    def _variable(self) -> Callable[[Weights], Weights]:
+        """The extrapolation variable as a function of log-SNR."""
+        if self.variable == "log_rho":
+            return lambda at: -at
+        if self.variable == "rho":
+            return lambda at: np.exp(-at)
+        return lambda at: self.grid.schedule.t_from_log_snr(torch.as_tensor(at)).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class ExponentialAdams(LinearSolver):
+    """Exponential Adams-Bashforth in x0: what DPM-Solver++ 2M and 3M approximate, with every integral exact.
+
+    Order 2 starts with Euler, order 3 with a second-order step of two evaluations, so that the start does not spoil the
+    order: N steps are N, or N+1 evaluations (Hochbruck & Ostermann 2010, Exponential integrators, section 2.5).
+    """
+
+    solver_order: int = 3
+
+    def __post_init__(self) -> None:
+        if self.solver_order not in (2, 3):
+            raise ValueError(f"ExponentialAdams has orders 2 and 3, got solver_order={self.solver_order}")
+
+    @property
+    def order(self) -> int:
+        return self.solver_order
+
+    @cached_property
+    def _middle(self) -> Node | None:
+        """The extra evaluation of the first step: half way in log-SNR."""
+        start, end = self.grid.points[:2]
+        if self.solver_order < 3 or start.alpha == 0 or end.sigma == 0:
+            return None
+        schedule = self.grid.schedule
+        point = point_at(schedule, float(schedule.t_from_log_snr((start.log_snr + end.log_snr) / 2)))
+        return Node(point.t, point.alpha, point.sigma, float(schedule.timestep(point.t)))
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        first, *rest = self.grid.nodes
+        return (first, *rest) if self._middle is None else (first, self._middle, *rest)
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        points = self.grid.points
+        updates = [self._update(step) for step in range(self.grid.n_steps)]
+        if self._middle is not None:
+            start, end = points[:2]
+            h = end.log_snr - start.log_snr
+            weights = end.alpha * exponential_weights([h / 2, 0.0], h)
+            whole = Update(0.0, tuple(weights.tolist()), anchor=end.sigma / start.sigma)
+            updates[:1] = [replace(first_order(start, self._middle), anchors=True), whole]
+        return tuple(updates)
+
+    def _update(self, step: int) -> Update:
+        points = self.grid.points
+        start, end = points[step], points[step + 1]
+        terms = multistep_terms(self.grid, step, self.solver_order, False, False)
+        if terms == 1:
+            return first_order(start, end)
+        lambdas = [points[step - k].log_snr - start.log_snr for k in range(terms)]
+        weights = (end.alpha * exponential_weights(lambdas, end.log_snr - start.log_snr)).tolist()
+        if self._middle is not None and step < terms:
+            weights.insert(step, 0.0)  # the answer at the middle of the first step
+        return Update(end.sigma / start.sigma, tuple(weights))

@@ -1,0 +1,173 @@
+"""Explicit Runge-Kutta methods: Heun, midpoint and others, with the churn of EDM."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+from torch import Tensor
+
+from .base import State
+from .frame import EDM_FRAME, Frame, frame_of, node_at, told
+from .grid import Grid, Node
+from .linear import NoisySolver, Update, answered, first_order
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """Butcher's table of an explicit method: stage j lies at `nodes[j]` of the step and is made of slopes 0 .. j-1 with
+    weights `rows[j-1]`; the last row makes the step.
+    """
+
+    order: int
+    nodes: tuple[float, ...]
+    rows: tuple[tuple[float, ...], ...]
+
+
+TABLEAUS: Final = {
+    "euler": Tableau(1, (0.0,), ((1.0,),)),
+    "heun": Tableau(2, (0.0, 1.0), ((1.0,), (1 / 2, 1 / 2))),
+    "midpoint": Tableau(2, (0.0, 1 / 2), ((1 / 2,), (0.0, 1.0))),
+    "kutta3": Tableau(3, (0.0, 1 / 2, 1.0), ((1 / 2,), (-1.0, 2.0), (1 / 6, 2 / 3, 1 / 6))),
+    "rk4": Tableau(
+        4, (0.0, 1 / 2, 1 / 2, 1.0), ((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Churn:
+    """Noise added at the start of a step, and sigma/alpha raised to match (Karras et al. 2022, Algorithm 2).
+
+    sigma/alpha grows by the factor 1 + min(amount / steps, sqrt(2) - 1) where it lies in [low, high]; `scale` is the
+    standard deviation of the noise (S_churn, S_tmin, S_tmax and S_noise of the paper).
+    """
+
+    amount: float
+    low: float = 0.0
+    high: float = math.inf
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.amount >= 0 or not self.scale >= 0:
+            raise ValueError(f"Churn needs amount and scale of 0 or more, got {self.amount} and {self.scale}")
+
+    def factor(self, ratio: float, steps: int) -> float:
+        return 1 + min(self.amount / steps, math.sqrt(2) - 1) if self.low <= ratio <= self.high else 1.0
+
+
+def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, index: int) -> tuple[list[Node], list[Update]]:
+    """Evaluations of one step from `start` to point `index` of the grid. A step that ends at sigma = 0 is Euler's."""
+    end = grid.points[index]
+    if end.sigma == 0:
+        return [start], [first_order(start, end)]
+    u, h = frame.u(start), frame.u(end) - frame.u(start)
+    nodes: list[Node] = [start]
+    for at in tableau.nodes[1:]:
+        nodes.append(node_at(grid, index) if at == 1 else told(grid, frame.point(grid.schedule, u + at * h)))
+    updates = []
+    for stage, (node, target) in enumerate(zip(nodes, [*nodes[1:], end], strict=True)):
+        row = tableau.rows[stage]
+        slopes = tuple(frame.scale(target) * h * weight for weight in reversed(row))
+        carried = frame.scale(target) / frame.scale(start)
+        if stage == 0:
+            updates.append(replace(answered(frame.answer, node, carried, slopes), anchors=True))
+        else:
+            updates.append(replace(answered(frame.answer, node, 0.0, slopes), anchor=carried))
+    return nodes, updates
+
+
+@dataclass(frozen=True, eq=False)
+class RungeKutta(NoisySolver):
+    """A one-step method given by its tableau, in a frame (see `frame.py`).
+
+    "heun" in the edm frame is Algorithm 1 of EDM (Karras et al. 2022, arXiv 2206.00364), with `churn` its Algorithm 2;
+    in the flow frame it is Heun's method on dx/dt. A step that ends at sigma = 0 is Euler's, of one evaluation, so N
+    steps of s stages to clean data are s (N - 1) + 1 evaluations.
+    """
+
+    method: str = "heun"
+    frame: str | None = None
+    churn: Churn | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in TABLEAUS:
+            raise ValueError(f"unknown Runge-Kutta method {self.method!r}; known are {', '.join(TABLEAUS)}")
+        if self.churn is not None and self.grid.points[0].alpha == 0:
+            raise ValueError("churn raises sigma/alpha, which is infinite at the start of this grid")
+
+    @property
+    def order(self) -> int:
+        return TABLEAUS[self.method].order
+
+    @cached_property
+    def _frame(self) -> Frame:
+        return frame_of(self.grid, self.frame)
+
+    @property
+    def answer(self) -> str:
+        return self._frame.answer
+
+    @cached_property
+    def _starts(self) -> tuple[Node, ...]:
+        """Where each step starts: the grid's points, noisier where there is churn."""
+        if self.churn is None:
+            return self.grid.nodes
+        starts = []
+        for node in self.grid.nodes:
+            ratio = node.sigma / node.alpha
+            factor = self.churn.factor(ratio, self.grid.n_steps)
+            raised = told(self.grid, EDM_FRAME.point(self.grid.schedule, factor * ratio)) if factor > 1 else node
+            starts.append(raised)
+        return tuple(starts)
+
+    @cached_property
+    def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:
+        nodes: list[Node] = []
+        updates: list[Update] = []
+        for index, start in enumerate(self._starts):
+            more = stages(self.grid, self._frame, TABLEAUS[self.method], start, index + 1)
+            nodes += more[0]
+            updates += more[1]
+            if index + 1 < self.grid.n_steps:
+                updates[-1] = self._churned(updates[-1], index + 1)
+        return tuple(nodes), tuple(updates)
+
+    def _churned(self, update: Update, index: int) -> Update:
+        """The update that reaches point `index`, led on to the noisier start of the next step."""
+        carried, added = self._raise(index)
+        if added == 0:
+            return update
+        return Update(
+            keep=carried * update.keep,
+            weights=tuple(carried * weight for weight in update.weights),
+            anchor=carried * update.anchor,
+            anchors=update.anchors,
+            noise=added,
+            span=self._span(index),
+        )
+
+    def _raise(self, index: int) -> tuple[float, float]:
+        """Factors of x and of the noise that lead from point `index` to the start of its step."""
+        point, start = self.grid.nodes[index], self._starts[index]
+        if self.churn is None or start is point:
+            return 1.0, 0.0
+        spread = math.sqrt((start.sigma / start.alpha) ** 2 - (point.sigma / point.alpha) ** 2)
+        return start.alpha / point.alpha, start.alpha * self.churn.scale * spread
+
+    def _span(self, index: int) -> tuple[float, float]:
+        points = self.grid.points
+        return points[index].noise_fraction, points[index + 1].noise_fraction
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        return self._plan[0]
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        return self._plan[1]
+
+    def start(self, noise: Tensor) -> State:
+        x = noise * self.grid.start_scale
+        carried, added = self._raise(0)
+        return State(x if added == 0 else carried * x + added * self.draw(0, self._span(0), x))
