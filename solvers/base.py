@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .grid import Grid, Node
+from .grid import Grid, Node, Point
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,10 @@ class GridSolver(ABC):
 
     def velocity(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
         """y = alpha'(t) x0 + sigma'(t) eps with eps = (x - alpha x0) / sigma."""
-        node, (d_alpha, d_sigma) = self.nodes[step], self._rates[step]
-        rate = d_sigma / node.sigma
-        return rate * x + (d_alpha - rate * node.alpha) * x0
+        return velocity_at(self.nodes[step], self._rates[step], x, x0)
+
+
+def velocity_at(point: Point, rates: tuple[float, float], x: Tensor, x0: Tensor) -> Tensor:
+    """dx/dt at a point with rates (alpha'(t), sigma'(t)), for the network's x0 at x. Needs sigma > 0."""
+    rate = rates[1] / point.sigma
+    return rate * x + (rates[0] - rate * point.alpha) * x0

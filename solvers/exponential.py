@@ -12,7 +12,7 @@ import torch
 from .dpmpp import DIFFERENCES, multistep_terms
 from .grid import Node, Point, point_at
 from .linear import LinearSolver, Update, answered, first_order, plus
-from .weights import Weights, exponential_weights, integrate, lagrange_weights
+from .weights import Weights, exponential_weights, integrate, lagrange_basis
 
 
 def _checked_order(name: str, solver_order: int) -> None:
@@ -118,7 +118,7 @@ class DEIS(LinearSolver):
         nodes = of_lambda(lambdas)
 
         def weighted_basis(at: Weights) -> Weights:
-            return np.stack([lagrange_weights(nodes, value) for value in of_lambda(at)]) * np.exp(-at)[:, None]
+            return lagrange_basis(nodes, of_lambda(at)) * np.exp(-at)[:, None]
 
         total = -end.alpha * integrate(weighted_basis, start.log_snr, end.log_snr)
         total[0] -= total.sum()  # their sum is the first-order step's own weight

@@ -24,12 +24,17 @@ def lagrange_weights(nodes: Nodes, at: float) -> Weights:
 
     Raises ValueError where nodes coincide or are not finite.
     """
+    return lagrange_basis(nodes, np.array([at]))[0]
+
+
+def lagrange_basis(nodes: Nodes, at: Weights) -> Weights:
+    """`lagrange_weights` for many points: (m,) to (m, n)."""
     points = _checked(nodes)
-    weights = np.ones_like(points)
+    basis = np.ones((len(at), points.size))
     for j, node in enumerate(points):
-        others = np.delete(points, j)
-        weights[j] = np.prod((at - others) / (node - others))
-    return weights
+        for other in np.delete(points, j):
+            basis[:, j] *= (at - other) / (node - other)
+    return basis
 
 
 def adams_weights(nodes: Nodes, start: float, end: float) -> Weights:
@@ -42,8 +47,7 @@ def adams_weights(nodes: Nodes, start: float, end: float) -> Weights:
     # Gauss-Legendre with m points is exact up to degree 2m - 1.
     u, quadrature = np.polynomial.legendre.leggauss(points.size // 2 + 1)
     times = start + (end - start) * (u + 1) / 2
-    basis = np.stack([lagrange_weights(points, time) for time in times])
-    total: Weights = (end - start) / 2 * quadrature @ basis
+    total: Weights = (end - start) / 2 * quadrature @ lagrange_basis(points, times)
     return total
 
 
@@ -55,7 +59,7 @@ def exponential_weights(nodes: Nodes, h: float, rate: float = 1.0) -> Weights:
     _checked(nodes)
 
     def basis(s: Weights) -> Weights:
-        return np.stack([lagrange_weights(nodes, at) for at in s]) * np.exp(rate * (s - h))[:, None]
+        return lagrange_basis(nodes, s) * np.exp(rate * (s - h))[:, None]
 
     return integrate(basis, 0.0, h)
 
