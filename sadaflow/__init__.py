@@ -1,6 +1,6 @@
 """Samplers for diffusion and flow-matching models, with stability-guided adaptive acceleration (SADA)."""
 
-from .accelerators import SADA, Accelerator, Mode, Uniform
+from .accelerators import SADA, Accelerator, Auto, Mode, Uniform
 from .denoiser import Denoise, GuidedDenoiser
 from .pipeline import Output, Pipeline
 from .sampling import Sampled, Stats, Step, sample
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SADA",
     "Accelerator",
+    "Auto",
     "Denoise",
     "GuidedDenoiser",
     "Mode",

@@ -82,6 +82,10 @@ def sample(
             modes[row].append(mode.value)
             nfe[row] += mode.evaluates if selective else float(len(skipped) < samples)
         _check_finite(x0, solver, step)
+        mark = perf_counter()
+        state = run.revise(state, x0)
+        controller += perf_counter() - mark
+        x = state.x
         y = solver.velocity(x, x0, step)
         state = solver.step(state, x0)
         mark = perf_counter()

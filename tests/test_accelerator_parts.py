@@ -15,8 +15,10 @@ from sadaflow.accelerators.criterion import (
     stepwise_x0,
 )
 from sadaflow.accelerators.nodes import NodeBuffer
+from sadaflow.accelerators.replay import row_of, with_row
 from sadaflow.accelerators.tokens import TokenCache, keep_tokens
 from sadaflow.models import Site
+from sadaflow.solvers import State
 
 
 def _local_error(step: float) -> float:
@@ -61,6 +63,16 @@ def test_node_buffers_follow_each_samples_own_polynomial(times: list[float], at:
     expected = [np.polyval(cubics[row], at) for row in (1, 0)]
     condition = (8 / min(abs(a - b) for i, a in enumerate(times) for b in times[:i])) ** 3
     np.testing.assert_allclose(buffer.at([1, 0], at)[:, 0].numpy(), expected, atol=1e-13 * condition + 1e-9)
+
+
+def test_rows_of_a_state_can_be_taken_out_and_put_back() -> None:
+    batch = State(torch.arange(6.0).view(3, 2), 4, (torch.ones(3, 2), torch.zeros(3, 2)), torch.full((3, 2), 7.0))
+    one = row_of(batch, 1)
+    assert one.x.tolist() == [[2.0, 3.0]] and one.step == 4 and len(one.history) == 2
+    changed = with_row(batch, 1, State(-one.x, 4, (one.history[0] * 5, one.history[1]), one.anchor))
+    assert changed.x.tolist() == [[0.0, 1.0], [-2.0, -3.0], [4.0, 5.0]]
+    assert changed.history[0][:, 0].tolist() == [1.0, 5.0, 1.0]
+    assert batch.x[1].tolist() == [2.0, 3.0]
 
 
 def test_kept_tokens_hold_each_cell_and_the_most_unstable() -> None:

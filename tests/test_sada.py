@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sadaflow import SADA, Mode, Uniform, sample
+from sadaflow import SADA, Auto, Mode, Uniform, sample
 from sadaflow.accelerators import make_accelerator
 from sadaflow.models import Seam, Site
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
@@ -64,9 +64,9 @@ def restricted(denoise: Gaussians, rows: list[int]) -> Gaussians:
     return Gaussians(solver, denoise.mean[rows], denoise.deviation[rows], denoise.wiggle[rows])
 
 
-@pytest.mark.parametrize("accelerator", [SADA(), SADA(tokens=False), Uniform()])
+@pytest.mark.parametrize("accelerator", [SADA(), SADA(tokens=False), Uniform(), Uniform(3, 2, correct=True), Auto()])
 @pytest.mark.parametrize("steps", [15, 25, 50])
-def test_skips_pay_and_stay_close(accelerator: SADA | Uniform, steps: int) -> None:
+def test_skips_pay_and_stay_close(accelerator: SADA | Uniform | Auto, steps: int) -> None:
     solver, denoise, noise = problem(steps)
     plain = sample(solver, denoise, noise)
     fast = sample(solver, denoise, noise, accelerator)
@@ -86,12 +86,13 @@ def test_nfe_and_modes_tell_what_was_evaluated() -> None:
         assert len(stats.modes[row]) == 50
 
 
-def test_a_sample_is_the_same_alone_and_in_any_batch() -> None:
+@pytest.mark.parametrize("name", ["sada", "auto"])
+def test_a_sample_is_the_same_alone_and_in_any_batch(name: str) -> None:
     solver, denoise, noise = problem(50, samples=4)
-    together = sample(solver, denoise, noise, "sada")
+    together = sample(solver, denoise, noise, name)
     assert len({tuple(modes) for modes in together.stats.modes}) > 1, "the samples should not all decide alike"
     for rows in ([0], [3], [2, 1]):
-        alone = sample(solver, restricted(denoise, rows), noise[rows], "sada")
+        alone = sample(solver, restricted(denoise, rows), noise[rows], name)
         assert alone.stats.modes == [together.stats.modes[row] for row in rows]
         torch.testing.assert_close(alone.x, together.x[rows], rtol=1e-10, atol=1e-10)
 
@@ -128,9 +129,41 @@ def test_plain_callables_are_answered_for_the_whole_batch_and_counted_so() -> No
 
 def test_never_skipping_is_plain_sampling() -> None:
     solver, denoise, noise = problem(20)
-    plain, never = sample(solver, denoise, noise), sample(solver, denoise, noise, Uniform(every=1))
-    assert torch.equal(plain.x, never.x)
-    assert never.stats.nfe == [20.0] * 3
+    plain = sample(solver, denoise, noise)
+    for accelerator in (Uniform(every=1), Uniform(every=1, correct=True), Auto(tolerance=0.0)):
+        never = sample(solver, denoise, noise, accelerator)
+        assert torch.equal(plain.x, never.x)
+        assert never.stats.nfe == [20.0] * 3
+
+
+@pytest.mark.parametrize("name", ["euler", "dpmpp2m", "dpmpp3m"])
+def test_replayed_steps_are_exact_for_one_degree_more(name: str) -> None:
+    solver = solver_of(20, name, end=0.05)
+    log_snr = [node.log_snr for node in solver.nodes]
+    generator = torch.Generator().manual_seed(0)
+    curve = torch.randn(4, 2, *SHAPE, generator=generator, dtype=torch.float64)
+    noise = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
+
+    def cubic(x: Tensor, step: int) -> Tensor:
+        return sum((curve[k] * log_snr[step] ** k for k in range(1, 4)), curve[0])
+
+    plain = sample(solver, cubic, noise)
+    corrected = sample(solver, cubic, noise, Uniform(every=3, order=2, correct=True))
+    extrapolated = sample(solver, cubic, noise, Uniform(every=3, order=2))
+    torch.testing.assert_close(corrected.x, plain.x)
+    assert (extrapolated.x - plain.x).abs().max() > 1e-3
+
+
+def test_less_tolerance_costs_more_and_errs_less() -> None:
+    solver, denoise, noise = problem(50)
+    plain = sample(solver, denoise, noise)
+    costs, errors = [], []
+    for tolerance in (1e-2, 1e-4, 1e-6):
+        result = sample(solver, denoise, noise, Auto(tolerance=tolerance))
+        costs.append(sum(result.stats.nfe))
+        errors.append(float((result.x - plain.x).square().mean().sqrt()))
+    assert costs == sorted(set(costs)) and errors == sorted(errors, reverse=True)
+    assert all(error < 10 * tolerance for error, tolerance in zip(errors, (1e-2, 1e-4, 1e-6), strict=True))
 
 
 def test_uniform_extrapolation_is_exact_on_its_own_polynomials() -> None:
@@ -144,13 +177,15 @@ def test_uniform_extrapolation_is_exact_on_its_own_polynomials() -> None:
         return curve[0] + curve[1] * log_snr[step] + curve[2] * log_snr[step] ** 2
 
     plain, skipping = sample(solver, quadratic, noise), sample(solver, quadratic, noise, Uniform(every=3, order=2))
-    assert skipping.stats.nfe[0] < 10
+    assert skipping.stats.nfe[0] == 10
     torch.testing.assert_close(skipping.x, plain.x)
     linear = sample(solver, quadratic, noise, Uniform(every=3, order=1))
     assert (linear.x - plain.x).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(("accelerator", "steps", "needed"), [("sada", 12, 13), ("sada", 1, 13), ("uniform", 3, 4)])
+@pytest.mark.parametrize(
+    ("accelerator", "steps", "needed"), [("sada", 12, 13), ("sada", 1, 13), ("uniform", 4, 5), ("auto", 5, 6)]
+)
 def test_too_few_steps_are_refused_with_the_number_needed(accelerator: str, steps: int, needed: int) -> None:
     solver, denoise, noise = problem(steps)
     with pytest.raises(ValueError, match=f"at least {needed}"):

@@ -1,5 +1,6 @@
 """Training-free accelerators: they decide, per step and sample, whether the network runs."""
 
+from .auto import Auto
 from .base import Accelerator, Mode, PlainRun, Run
 from .registry import ACCELERATORS, make_accelerator
 from .sada import SADA
@@ -10,6 +11,7 @@ __all__ = [
     "ACCELERATORS",
     "SADA",
     "Accelerator",
+    "Auto",
     "Mode",
     "PlainRun",
     "Run",

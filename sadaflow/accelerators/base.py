@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Seam, call_through
-from sadaflow.solvers import Solver
+from sadaflow.solvers import Solver, State
 
 
 class Mode(StrEnum):
@@ -35,6 +35,10 @@ class Run(Protocol):
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         """x0 (len(rows), ...) of the samples `rows`, without the network; x (B, ...) is the state of all."""
+        ...
+
+    def revise(self, state: State, x0: Tensor) -> State:
+        """The state to step from, now that x0 (B, ...) is known at `state`: the same, or a corrected one."""
         ...
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
@@ -68,6 +72,9 @@ class PlainRun:
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         raise NotImplementedError("a plan without skipped steps asks for no estimate")
+
+    def revise(self, state: State, x0: Tensor) -> State:
+        return state
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         return None

@@ -27,13 +27,13 @@ class NodeBuffer:
     def count(self, row: int) -> int:
         return len(self.times[row])
 
-    def at(self, rows: Sequence[int], time: float) -> Tensor:
-        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes."""
-        return torch.stack([self._one(row, time) for row in rows])
+    def at(self, rows: Sequence[int], time: float, count: int | None = None) -> Tensor:
+        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes, or its newest `count`."""
+        return torch.stack([self._one(row, time, count) for row in rows])
 
-    def _one(self, row: int, time: float) -> Tensor:
-        weights = lagrange_weights(self.times[row], time)
-        values = self._values[row]
+    def _one(self, row: int, time: float, count: int | None) -> Tensor:
+        weights = lagrange_weights(self.times[row][:count], time)
+        values = self._values[row][:count]
         total = values[0] * float(weights[0])
         for weight, value in zip(weights[1:], values[1:], strict=True):
             total = total + value * float(weight)

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from .auto import Auto
 from .base import Accelerator
 from .sada import SADA
 from .uniform import Uniform
 
-ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType({"sada": SADA, "uniform": Uniform})
+ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
+    {"auto": Auto, "sada": SADA, "uniform": Uniform}
+)
 
 
 def make_accelerator(name: str) -> Accelerator:

@@ -1,0 +1,148 @@
+"""Error-controlled skipping: x0 as a multistep polynomial in log-SNR, with predictor, corrector and step-size control.
+
+Skipping evaluations is taking a larger step of a multistep method. At every true evaluation the difference between the
+network's x0 and its extrapolation from earlier ones is, for free, a divided difference of x0(log_snr); it predicts the
+errors of the gap to come (Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, sections III.5-7).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Solver, State
+
+from .base import Mode, PlainRun
+from .nodes import NodeBuffer
+from .replay import Replay
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Each sample skips as many evaluations at a time as keep the predicted error of the gap under `tolerance`.
+
+    `tolerance` is the root mean square by which one gap may move the final latents (of about unit variance). Skipped
+    x0 are extrapolated in log-SNR through the last true evaluations, with the degree up to `max_order` that errs least,
+    and the steps are taken again with interpolated x0 once the next evaluation is known. The first `warm_up` steps and
+    the last two are evaluated. `inertia` is the weight of the past in the estimate of x0's divided differences.
+    """
+
+    tolerance: float = 0.005
+    max_order: int = 3
+    max_skips: int = 6
+    warm_up: int = 3
+    inertia: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise ValueError(f"Auto.tolerance must be finite and not negative, got {self.tolerance}")
+        if not 0 <= self.inertia < 1:
+            raise ValueError(f"Auto.inertia must be at least 0 and below 1, got {self.inertia}")
+        for field, least in (("max_order", 1), ("max_skips", 1), ("warm_up", 3)):
+            if getattr(self, field) < least:
+                raise ValueError(f"Auto.{field} must be at least {least}, got {getattr(self, field)}")
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        needed = self.warm_up + 3
+        if solver.n_evals < needed:
+            raise ValueError(f"accelerator 'auto' needs at least {needed} steps, got {solver.n_evals}")
+        return _Run(self, solver, shape[0])
+
+
+class _Run(PlainRun):
+    def __init__(self, settings: Auto, solver: Solver, samples: int) -> None:
+        super().__init__(samples)
+        self.settings = settings
+        self.log_snr = [node.log_snr for node in solver.nodes]
+        self.gains = gains([node.sigma / node.alpha for node in solver.nodes])
+        self.nodes = NodeBuffer(settings.max_order + 2, samples)
+        self.replay = Replay(solver, samples)
+        self.constants: list[dict[int, float]] = [{} for _ in range(samples)]
+        self.degrees = [1] * samples
+        self.skip_until = [0] * samples
+        self.modes: list[Mode] = []
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        self.modes = [Mode.EXTRAPOLATED if step < until else Mode.FULL for until in self.skip_until]
+        return self.modes
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        return torch.cat([self.nodes.at([row], self.log_snr[step], self.degrees[row] + 1) for row in rows])
+
+    def revise(self, state: State, x0: Tensor) -> State:
+        step = state.step
+        evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
+        errors = self._errors(step, x0, evaluated)
+        for row, measured in zip(evaluated, errors, strict=True):
+            self._learn(row, step, measured)
+            self.nodes.push(row, self.log_snr[step], x0[row])
+        state = self.replay.corrected(state, evaluated, self._interpolated)
+        for row in evaluated:
+            if step + 1 >= self.settings.warm_up:
+                self.degrees[row], skips = self._choose(row, step)
+                self.skip_until[row] = step + 1 + skips
+        return state
+
+    def _interpolated(self, row: int, step: int) -> Tensor:
+        return self.nodes.at([row], self.log_snr[step], self.degrees[row] + 1)[0]
+
+    def _errors(self, step: int, x0: Tensor, rows: list[int]) -> list[list[float]]:
+        """Per row, the RMS errors of extrapolating to `step` with degree 1, 2, ... as far as its nodes allow."""
+        squares: list[list[Tensor]] = []
+        for row in rows:
+            counts = range(2, min(self.nodes.count(row), self.settings.max_order + 1) + 1)
+            guesses = [self.nodes.at([row], self.log_snr[step], count)[0] for count in counts]
+            squares.append([(guess - x0[row]).square().mean() for guess in guesses])
+        flat = [value for values in squares for value in values]
+        roots = iter(torch.stack(flat).sqrt().tolist() if flat else [])  # the one transfer from the device
+        return [[next(roots) for _ in values] for values in squares]
+
+    def _learn(self, row: int, step: int, measured: list[float]) -> None:
+        """Turn errors of degree 1, 2, ... at `step` into divided differences, averaged in the logarithm."""
+        past, known = self.nodes.times[row], self.constants[row]
+        for degree, error in enumerate(measured, start=1):
+            constant = max(error, 1e-12) / distance(self.log_snr[step], past[: degree + 1])
+            inertia = self.settings.inertia if degree in known else 0.0
+            known[degree] = constant ** (1 - inertia) * known.get(degree, 1.0) ** inertia
+
+    def _choose(self, row: int, step: int) -> tuple[int, int]:
+        """Degree and length of the longest gap after `step` whose predicted error is within the tolerance."""
+        best = (1, 0)
+        longest = min(self.settings.max_skips, len(self.log_snr) - 3 - step)
+        for skips in range(1, longest + 1):
+            errors = {degree: self._gap_error(row, step, skips, degree) for degree in self.constants[row]}
+            degree = min(errors, key=errors.__getitem__, default=0)
+            if not degree or errors[degree] > self.settings.tolerance:
+                break
+            best = (degree, skips)
+        return best
+
+    def _gap_error(self, row: int, step: int, skips: int, degree: int) -> float:
+        """Predicted change of the final sample by skipping `skips` steps after `step` with a polynomial of `degree`.
+
+        What remains is the interpolation error of the replayed steps, and the error of the next true x0, which the
+        network gives at the extrapolated state.
+        """
+        nodes = self.nodes.times[row][: degree + 1]
+        inside = [self.log_snr[step + skips + 1], *nodes][: degree + 1]
+        skipped = range(step + 1, step + skips + 1)
+        constant, at, gain = self.constants[row][degree], self.log_snr, self.gains
+        before = constant * sum(gain[k] * distance(at[k], nodes) for k in skipped)
+        after = constant * sum(gain[k] * distance(at[k], inside) for k in skipped)
+        return after + before * sum(gain[k] for k in skipped)
+
+
+def distance(at: float, nodes: Sequence[float]) -> float:
+    """prod |at - node|, by which a divided difference becomes an interpolation error."""
+    return math.prod(abs(at - node) for node in nodes)
+
+
+def gains(ratios: Sequence[float]) -> list[float]:
+    """How much an error of x0 at each step moves the final sample.
+
+    As the noise-to-signal ratio falls from s to s', x/alpha takes in (1 - s'/s) x0, and what it took in stays.
+    """
+    following = [*ratios[1:], 0.0]
+    return [1 - after / ratio for ratio, after in zip(ratios, following, strict=True)]
