@@ -43,6 +43,15 @@ def test_the_criterion_is_negative_where_the_state_falls_short_of_an_upward_bend
     assert stable_samples(instability(x_next, predicted, velocities)) == [True, False]
 
 
+def test_after_an_adams_bashforth_step_the_criterion_cannot_vote_against() -> None:
+    """docs/sada.md: (x_next - predicted) is then 2/3 dt of the second difference, so its product is never positive."""
+    velocities = list(torch.randn(3, 5, 4, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    x, dt = torch.zeros(5, 4, 3, 3, dtype=torch.float64), -0.1
+    x_next = extrapolate(x, velocities, dt, (1.5, -0.5, 0.0))
+    scores = instability(x_next, extrapolate(x, velocities, dt), velocities)
+    torch.testing.assert_close(scores, 2 / 3 * dt * second_difference(velocities) ** 2)
+
+
 def test_the_stepwise_estimate_undoes_the_noising() -> None:
     generator = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(2, 3, generator=generator, dtype=torch.float64) for _ in range(2))
