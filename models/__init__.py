@@ -4,7 +4,20 @@ if not __name__.startswith("sadaflow."):
     raise ImportError("import this package as 'sadaflow.models'")
 
 from .autoencoder import Autoencoder, AutoencoderConfig
+from .controlnet import ControlledUNet, ControlNet, ControlNetConfig
 from .seam import Seam, Site, call_through
-from .unet import UNet, UNetConfig
+from .unet import UNet
+from .unet_config import UNetConfig
 
-__all__ = ["Autoencoder", "AutoencoderConfig", "Seam", "Site", "UNet", "UNetConfig", "call_through"]
+__all__ = [
+    "Autoencoder",
+    "AutoencoderConfig",
+    "ControlNet",
+    "ControlNetConfig",
+    "ControlledUNet",
+    "Seam",
+    "Site",
+    "UNet",
+    "UNetConfig",
+    "call_through",
+]

@@ -18,12 +18,15 @@ _EPS = 1e-6
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 _ONLY: dict[str, tuple[Any, ...]] = {"act_fn": ("silu",), "latents_mean": (None,), "latents_std": (None,)}
-_WITHOUT_EFFECT = ("sample_size", "force_upcast", "down_block_types", "up_block_types")
+_WITHOUT_EFFECT = ("sample_size", "down_block_types", "up_block_types")
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Architecture and latent scaling of a KL autoencoder; field names are those of its config.json."""
+    """Architecture and latent scaling of a KL autoencoder; field names are those of its config.json.
+
+    `force_upcast` marks weights that overflow in float16; checkpoints older than the field decode well in it.
+    """
 
     in_channels: int = 3
     out_channels: int = 3
@@ -36,6 +39,7 @@ class AutoencoderConfig:
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
+    force_upcast: bool = False
 
     @property
     def downscale(self) -> int:

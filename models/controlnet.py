@@ -1,0 +1,174 @@
+"""ControlNet (Zhang et al. 2023, arXiv 2302.05543) under the Hub's ControlNetModel names, and the U-Net it steers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import refuse_unsupported
+from .seam import Seam, call_through
+from .unet import UNet
+from .unet_config import UNetConfig
+from .unet_encoder import Inputs, UNetEncoder
+
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "conditioning_channels": (3,),
+    "controlnet_conditioning_channel_order": ("rgb", "bgr"),
+    "global_pool_conditions": (False,),
+}
+_WIDTHS = "conditioning_embedding_out_channels"
+_UP_OF = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
+
+
+@dataclass(frozen=True)
+class ControlNetConfig:
+    """Architecture of a ControlNet: the U-Net half that it copies, and the widths of its image embedding."""
+
+    unet: UNetConfig
+    embedding_widths: tuple[int, ...]
+    bgr: bool
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read a config.json; raises ValueError for a field that cannot be honoured."""
+        owner = "ControlNetModel"
+        own = {field: raw[field] for field in (*_ONLY, _WIDTHS) if field in raw}
+        refuse_unsupported(owner, own, (_WIDTHS,), _ONLY)
+        shared = {field: value for field, value in raw.items() if field not in own}
+        if "down_block_types" in raw:
+            shared["up_block_types"] = [_UP_OF.get(kind, kind) for kind in reversed(raw["down_block_types"])]
+        return cls(
+            UNetConfig.from_dict(shared, owner),
+            tuple(raw.get(_WIDTHS, (16, 32, 96, 256))),
+            raw.get("controlnet_conditioning_channel_order") == "bgr",
+        )
+
+    @property
+    def downscale(self) -> int:
+        """Pixels of the control image per latent position along one side."""
+        return 2 ** (len(self.embedding_widths) - 1)
+
+
+class _ImageEmbedding(nn.Module):
+    """Control images (B, 3, H, W) to maps (B, channels, h, w) at the latent's resolution."""
+
+    def __init__(self, widths: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
+        pairs = zip(widths, widths[1:], strict=False)
+        self.blocks = nn.ModuleList(
+            [conv for here, there in pairs for conv in (_conv(here, here, 1), _conv(here, there, 2))]
+        )
+        self.conv_out = _conv(widths[-1], channels, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = F.silu(self.conv_in(images))
+        for block in self.blocks:
+            hidden = F.silu(block(hidden))
+        return self.conv_out(hidden)
+
+
+def _conv(channels: int, out_channels: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out_channels, 3, stride=stride, padding=1)
+
+
+class ControlNet(UNetEncoder):
+    """Copy of a U-Net's encoder that reads an image as well, and answers with residuals for the U-Net."""
+
+    def __init__(self, config: ControlNetConfig) -> None:
+        super().__init__(config.unet)
+        self.bgr, self.downscale = config.bgr, config.downscale
+        self.controlnet_cond_embedding = _ImageEmbedding(config.embedding_widths, config.unet.block_out_channels[0])
+        self.controlnet_down_blocks = nn.ModuleList([nn.Conv2d(width, width, 1) for width in self.skip_widths])
+        width = config.unet.block_out_channels[-1]
+        self.controlnet_mid_block = nn.Conv2d(width, width, 1)
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor | float,
+        context: Tensor | None,
+        image: Tensor,
+        *,
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Residuals for each skip connection, outermost first, and for the middle; see `UNet.forward`.
+
+        image (B, 3, H, W) is RGB in [0, 1], `downscale` times the size of x; the rest is what the U-Net gets, of
+        which a ControlNet without text_time conditioning ignores pooled and time_ids.
+        """
+        if image.shape[-2:] != (x.shape[-2] * self.downscale, x.shape[-1] * self.downscale):
+            raise ValueError(
+                f"control image of {tuple(image.shape[-2:])} for latents of {tuple(x.shape[-2:])}: "
+                f"{self.downscale} pixels per latent are needed"
+            )
+        if self.config.added_width is None:
+            pooled = time_ids = None
+        inputs = Inputs(self.embed(x, timestep, pooled, time_ids), context)
+        image = image.to(x.dtype).flip(1) if self.bgr else image.to(x.dtype)
+        hidden = self.conv_in(x) + self.controlnet_cond_embedding(image)
+        residuals = []
+        for shell, block in enumerate(self.controlnet_down_blocks):
+            residuals.append(block(hidden))
+            hidden = self.advance(hidden, inputs, shell)
+        return [*residuals, self.controlnet_mid_block(hidden)]
+
+
+class ControlledUNet(nn.Module):
+    """A U-Net and the ControlNets that steer it, called like the U-Net alone.
+
+    Raises ValueError for a ControlNet that was made for another U-Net, naming the field.
+    """
+
+    def __init__(self, unet: UNet, nets: Sequence[ControlNet]) -> None:
+        super().__init__()
+        for index, net in enumerate(nets):
+            _check_fit(unet.config, net.config, index)
+        self.unet = unet
+        self.nets = nn.ModuleList(nets)
+
+    @property
+    def config(self) -> UNetConfig:
+        return self.unet.config
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor | float,
+        context: Tensor | None = None,
+        seam: Seam = call_through,
+        *,
+        control: Tensor,
+        control_scales: Sequence[float],
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The U-Net's prediction with the sum of the scaled residuals.
+
+        control (B, nets, 3, H, W) holds an image for each net, `control_scales` a factor; a net at 0 is not run. The
+        seam enters the U-Net alone. The rest is as in `UNet.forward`.
+        """
+        total: list[Tensor] | None = None
+        for net, image, scale in zip(self.nets, control.unbind(1), control_scales, strict=True):
+            if scale == 0:
+                continue
+            residuals = net(x, timestep, context, image, pooled=pooled, time_ids=time_ids)
+            scaled = [residual * scale for residual in residuals]
+            total = scaled if total is None else [torch.add(*pair) for pair in zip(total, scaled, strict=True)]
+        return self.unet(x, timestep, context, seam, pooled=pooled, time_ids=time_ids, residuals=total)
+
+
+def _check_fit(unet: UNetConfig, net: UNetConfig, index: int) -> None:
+    fields = ["in_channels", "block_out_channels", "layers_per_block"]
+    if any(net.cross_attention) or net.mid_attention:
+        fields.append("cross_attention_dim")
+    if net.added_width is not None:
+        fields += ["added_width", "time_id_width"]
+    for field in fields:
+        have, wanted = getattr(net, field), getattr(unet, field)
+        if have != wanted:
+            raise ValueError(f"ControlNet {index} does not fit the U-Net: its {field} is {have}, the U-Net's {wanted}")

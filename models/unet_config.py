@@ -1,0 +1,168 @@
+"""The architecture of a conditional U-Net, read from the config.json of a Hub's UNet2DConditionModel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from .config import per_level, refuse_unsupported
+
+_CROSS, _PLAIN = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
+
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "act_fn": ("silu", "swish"),
+    "addition_embed_type": (None, "text_time"),
+    "attention_type": ("default",),
+    "center_input_sample": (False,),
+    "class_embed_type": (None, "simple_projection"),
+    "conv_in_kernel": (3,),
+    "conv_out_kernel": (3,),
+    "cross_attention_norm": (None,),
+    "downsample_padding": (1,),
+    "dropout": (0.0,),
+    "dual_cross_attention": (False,),
+    "encoder_hid_dim": (None,),
+    "encoder_hid_dim_type": (None,),
+    "mid_block_only_cross_attention": (None, False),
+    "mid_block_scale_factor": (1, 1.0),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D"),
+    "num_class_embeds": (None,),
+    "only_cross_attention": (False,),
+    "resnet_out_scale_factor": (1.0, 1),
+    "resnet_skip_time_act": (False,),
+    "resnet_time_scale_shift": ("default",),
+    "reverse_transformer_layers_per_block": (None,),
+    "time_cond_proj_dim": (None,),
+    "time_embedding_act_fn": (None,),
+    "time_embedding_dim": (None,),
+    "time_embedding_type": ("positional",),
+    "timestep_post_act": (None,),
+}
+# upcast_attention: scaled_dot_product_attention accumulates in float32 whatever the inputs' dtype.
+_WITHOUT_EFFECT = ("upcast_attention", "addition_embed_type_num_heads")
+_DERIVED = ("added_width", "class_width", "cross_attention", "heads", "mid_attention", "time_id_width")
+_READ_ELSEWHERE = (
+    "addition_time_embed_dim",
+    "attention_head_dim",
+    "down_block_types",
+    "num_attention_heads",
+    "projection_class_embeddings_input_dim",
+    "up_block_types",
+)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Architecture of a conditional U-Net, one entry per level (outermost first) in each tuple.
+
+    `heads` is what config.json calls `num_attention_heads` or, by an old mistake that the Hub keeps,
+    `attention_head_dim`. `added_width` and `time_id_width` are set where the network reads pooled text and time ids
+    (text_time): the width of both together, and of the sinusoids of one id. `class_width` is set where it reads a
+    vector in the place of a class label (simple_projection).
+    """
+
+    sample_size: int | tuple[int, ...] | None
+    in_channels: int
+    out_channels: int
+    block_out_channels: tuple[int, ...]
+    cross_attention: tuple[bool, ...]
+    layers_per_block: tuple[int, ...]
+    transformer_layers_per_block: tuple[int, ...]
+    heads: tuple[int, ...]
+    cross_attention_dim: tuple[int, ...]
+    use_linear_projection: bool
+    norm_num_groups: int
+    norm_eps: float
+    flip_sin_to_cos: bool
+    freq_shift: float
+    mid_attention: bool
+    added_width: int | None
+    time_id_width: int | None
+    class_width: int | None
+    class_embeddings_concat: bool
+
+    @property
+    def levels(self) -> int:
+        return len(self.block_out_channels)
+
+    @property
+    def shells(self) -> tuple[tuple[int, int], ...]:
+        """(level, layer) of each skip connection, outermost first; see `UNet` for what lies inside each."""
+        return tuple(
+            (level, layer) for level, layers in enumerate(self.layers_per_block) for layer in range(layers + 1)
+        )
+
+    @property
+    def time_width(self) -> int:
+        """Width of what the residual blocks read: the time embedding, and the class embedding where it is joined."""
+        return 4 * self.block_out_channels[0] * (2 if self.class_embeddings_concat else 1)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], owner: str = "UNet2DConditionModel") -> Self:
+        """Read a config.json of class `owner`; raises ValueError for a field that cannot be honoured."""
+        known = {*cls.__dataclass_fields__, *_READ_ELSEWHERE, *_WITHOUT_EFFECT} - set(_DERIVED)
+        refuse_unsupported(owner, raw, known, _ONLY)
+        widths = tuple(raw.get("block_out_channels", (320, 640, 1280, 1280)))
+        levels = len(widths)
+        cross = _cross_attention(owner, raw, levels)
+        heads = raw.get("num_attention_heads") or raw.get("attention_head_dim", 8)
+        sample_size = raw.get("sample_size")
+
+        def spread(field: str, default: Any) -> tuple[Any, ...]:
+            return per_level(owner, field, raw.get(field, default), levels)
+
+        config = cls(
+            sample_size=tuple(sample_size) if isinstance(sample_size, list) else sample_size,
+            in_channels=raw.get("in_channels", 4),
+            out_channels=raw.get("out_channels", 4),
+            block_out_channels=widths,
+            cross_attention=cross,
+            layers_per_block=spread("layers_per_block", 2),
+            transformer_layers_per_block=spread("transformer_layers_per_block", 1),
+            heads=per_level(owner, "attention_head_dim", heads, levels),
+            cross_attention_dim=spread("cross_attention_dim", 1280),
+            use_linear_projection=raw.get("use_linear_projection", False),
+            norm_num_groups=raw.get("norm_num_groups", 32),
+            norm_eps=raw.get("norm_eps", 1e-5),
+            flip_sin_to_cos=raw.get("flip_sin_to_cos", True),
+            freq_shift=raw.get("freq_shift", 0),
+            mid_attention=raw.get("mid_block_type") != "UNetMidBlock2D",
+            added_width=_needed(owner, raw, "addition_embed_type", "projection_class_embeddings_input_dim"),
+            time_id_width=_needed(owner, raw, "addition_embed_type", "addition_time_embed_dim"),
+            class_width=_needed(owner, raw, "class_embed_type", "projection_class_embeddings_input_dim"),
+            class_embeddings_concat=raw.get("class_embeddings_concat", False),
+        )
+        if config.class_embeddings_concat and config.class_width is None:
+            raise ValueError(f"{owner} config: class_embeddings_concat=True needs class_embed_type")
+        for width, count in zip(widths, config.heads, strict=True):
+            if width % count or width % config.norm_num_groups:
+                raise ValueError(
+                    f"{owner} config: block_out_channels has {width}, which {count} heads (attention_head_dim) and "
+                    f"{config.norm_num_groups} groups (norm_num_groups) must both divide"
+                )
+        return config
+
+
+def _cross_attention(owner: str, raw: Mapping[str, Any], levels: int) -> tuple[bool, ...]:
+    downs = raw.get("down_block_types", (_CROSS[0],) * (levels - 1) + (_PLAIN[0],))
+    ups = raw.get("up_block_types", (_PLAIN[1],) + (_CROSS[1],) * (levels - 1))
+    for field, kinds, known in (
+        ("down_block_types", downs, (_CROSS[0], _PLAIN[0])),
+        ("up_block_types", ups, (_CROSS[1], _PLAIN[1])),
+    ):
+        unknown = [kind for kind in kinds if kind not in known]
+        if unknown or len(kinds) != levels:
+            raise ValueError(f"{owner} config: {field}={list(kinds)!r}; {levels} of {', '.join(known)} are needed")
+    cross = tuple(kind == _CROSS[0] for kind in downs)
+    if cross != tuple(kind == _CROSS[1] for kind in reversed(ups)):
+        raise ValueError(f"{owner} config: up_block_types={list(ups)!r} is not the mirror of {list(downs)!r}")
+    return cross
+
+
+def _needed(owner: str, raw: Mapping[str, Any], kind: str, field: str) -> int | None:
+    """`field`, which the choice made by `kind` needs; None where nothing is chosen."""
+    if raw.get(kind) is None:
+        return None
+    value = raw.get(field)
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{owner} config: {kind}={raw[kind]!r} needs a positive {field}, got {value!r}")
+    return value

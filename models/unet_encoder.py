@@ -1,0 +1,155 @@
+"""The half of a latent-diffusion U-Net that a ControlNet shares with it: embeddings, the way down, the middle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from .attention import SpatialTransformer
+from .embeddings import TimestepEmbedding, sinusoids
+from .resnet import Downsample, ResnetBlock
+from .seam import Seam, call_through
+from .unet_config import UNetConfig
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every layer of one evaluation shares. `residuals`: see `UNet.forward`."""
+
+    time: Tensor
+    context: Tensor | None
+    seam: Seam = call_through
+    residuals: Sequence[Tensor] | None = None
+
+
+class Level(nn.Module):
+    """Parameters of one resolution on the way down or up; the shells decide the order in which they run."""
+
+    attentions: nn.ModuleList
+    downsamplers: nn.ModuleList
+    upsamplers: nn.ModuleList
+
+    def __init__(
+        self, config: UNetConfig, level: int, inputs: list[int], resample: tuple[str, nn.Module] | None
+    ) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            [_resnet(config, channels, config.block_out_channels[level]) for channels in inputs]
+        )
+        if config.cross_attention[level]:
+            self.attentions = nn.ModuleList([_transformer(config, level) for _ in inputs])
+        if resample is not None:
+            self.add_module(resample[0], nn.ModuleList([resample[1]]))
+
+    def layer(self, index: int, hidden: Tensor, inputs: Inputs, name: str, depth: int) -> Tensor:
+        """Residual block `index`, and the transformer behind it where the level has one."""
+        hidden = self.resnets[index](hidden, inputs.time)
+        if hasattr(self, "attentions"):
+            hidden = self.attentions[index](hidden, inputs.context, inputs.seam, f"{name}.attentions.{index}", depth)
+        return hidden
+
+
+class Middle(nn.Module):
+    """Residual block, transformer and residual block; without attention the first alone."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        width = config.block_out_channels[-1]
+        self.attentions = nn.ModuleList([_transformer(config, -1)] if config.mid_attention else [])
+        self.resnets = nn.ModuleList([_resnet(config, width, width) for _ in range(2 if config.mid_attention else 1)])
+
+    def forward(self, hidden: Tensor, inputs: Inputs, depth: int) -> Tensor:
+        hidden = self.resnets[0](hidden, inputs.time)
+        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
+            hidden = attention(hidden, inputs.context, inputs.seam, "mid_block.attentions.0", depth)
+            hidden = resnet(hidden, inputs.time)
+        return hidden
+
+
+def _resnet(config: UNetConfig, channels: int, width: int) -> ResnetBlock:
+    return ResnetBlock(channels, width, groups=config.norm_num_groups, eps=config.norm_eps, time_dim=config.time_width)
+
+
+def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
+    return SpatialTransformer(
+        config.block_out_channels[level],
+        config.heads[level],
+        config.transformer_layers_per_block[level],
+        config.cross_attention_dim[level],
+        config.norm_num_groups,
+        config.use_linear_projection,
+    )
+
+
+class UNetEncoder(nn.Module):
+    """Embeddings, downward levels and middle of a conditional U-Net, one skip connection after the other."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.shells = config.shells
+        widths, levels = config.block_out_channels, config.levels
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
+        if config.added_width is not None:
+            self.add_embedding = TimestepEmbedding(config.added_width, 4 * widths[0])
+        if config.class_width is not None:
+            self.class_embedding = nn.Linear(config.class_width, 4 * widths[0])
+        downs: list[nn.Module] = []
+        for level, width in enumerate(widths):
+            inputs = [widths[max(level - 1, 0)]] + [width] * (config.layers_per_block[level] - 1)
+            down = ("downsamplers", Downsample(width)) if level < levels - 1 else None
+            downs.append(Level(config, level, inputs, down))
+        self.down_blocks = nn.ModuleList(downs)
+        self.mid_block = Middle(config)
+
+    @property
+    def skip_widths(self) -> list[int]:
+        """Channels of each skip connection, outermost first."""
+        widths = self.config.block_out_channels
+        return [widths[level if layer else max(level - 1, 0)] for level, layer in self.shells]
+
+    def embed(
+        self,
+        x: Tensor,
+        timestep: Tensor | float,
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+        class_vector: Tensor | None = None,
+    ) -> Tensor:
+        """What the residual blocks read (B, time_width); arguments as in `UNet.forward`."""
+        config = self.config
+        times = torch.as_tensor(timestep, dtype=torch.float32, device=x.device).expand(x.shape[0])
+        embedding = self.time_embedding(self._sinusoids(times, config.block_out_channels[0]).to(x.dtype))
+        for name, value, wanted in (
+            ("pooled", pooled, config.added_width),
+            ("time_ids", time_ids, config.added_width),
+            ("class_vector", class_vector, config.class_width),
+        ):
+            if (value is None) != (wanted is None):
+                raise ValueError(f"this network {'takes no' if wanted is None else 'needs'} {name}=")
+        if pooled is not None and time_ids is not None and config.time_id_width is not None:
+            ids = self._sinusoids(time_ids.flatten(), config.time_id_width).unflatten(0, time_ids.shape).flatten(1)
+            embedding = embedding + self.add_embedding(torch.cat((pooled.to(x.dtype), ids.to(x.dtype)), dim=1))
+        if class_vector is not None:
+            labels = self.class_embedding(class_vector.to(x.dtype))
+            embedding = torch.cat((embedding, labels), dim=1) if config.class_embeddings_concat else embedding + labels
+        return embedding
+
+    def _sinusoids(self, values: Tensor, dim: int) -> Tensor:
+        return sinusoids(values, dim, cos_first=self.config.flip_sin_to_cos, shift=self.config.freq_shift)
+
+    def advance(self, skip: Tensor, inputs: Inputs, shell: int) -> Tensor:
+        """From skip connection `shell` to the next: one layer, or a level's downsampler; from the last one: the middle.
+
+        The result is the next skip connection, or after the last one what the way up starts from.
+        """
+        level, layer = self.shells[shell]
+        down = cast(Level, self.down_blocks[level])
+        if layer < self.config.layers_per_block[level]:
+            return down.layer(layer, skip, inputs, f"down_blocks.{level}", level)
+        if level < self.config.levels - 1:
+            return down.downsamplers[0](skip)
+        return self.mid_block(skip, inputs, level)
