@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,9 +29,12 @@ class RowDenoise(Denoise, Protocol):
 
 
 class Backbone(Protocol):
-    """A network that answers x (B, C, h, w), a timestep and its conditioning, rows as x, with a prediction as x."""
+    """A network that answers x (B, C, h, w), a timestep and its conditioning with a prediction as x.
 
-    def __call__(self, x: Tensor, timestep: float, *, seam: Seam, **conditioning: Tensor) -> Tensor: ...
+    Tensors of the conditioning have the rows of x.
+    """
+
+    def __call__(self, x: Tensor, timestep: float, *, seam: Seam, **conditioning: Any) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class GuidedDenoiser:
 
     `conditional` are the backbone's keyword arguments, (B, ...) each; `negative`, when given, are those of the other
     branch of `negative + guidance (conditional - negative)`; both branches go through the network in one call.
-    The state keeps its own dtype; the network computes in that of its weights (`dtype`).
+    The state keeps its own dtype; the network computes in that of its weights (`dtype`). `settings`, when given, are
+    keyword arguments of the backbone that are the same for all samples and change from step to step, one per node.
     """
 
     backbone: Backbone
@@ -50,6 +54,7 @@ class GuidedDenoiser:
     negative: Mapping[str, Tensor] | None
     guidance: float
     dtype: torch.dtype
+    settings: Sequence[Mapping[str, Any]] | None = None
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
@@ -62,7 +67,8 @@ class GuidedDenoiser:
         conditioning = {
             name: torch.cat([_take(branch[name], rows) for branch in branches]) for name in self.conditional
         }
-        prediction = self.backbone(inputs, node.timestep, seam=seam, **conditioning)
+        settings = {} if self.settings is None else self.settings[step]
+        prediction = self.backbone(inputs, node.timestep, seam=seam, **conditioning, **settings)
         if self.negative is not None:
             negative, conditional = prediction.chunk(2)
             prediction = negative + self.guidance * (conditional - negative)

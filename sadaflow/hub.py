@@ -20,6 +20,7 @@ _MOVED = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
 }
 _SMALL_FILES = (".json", ".txt", ".model")
+_WEIGHT_STEMS = ("diffusion_pytorch_model.", "diffusion_pytorch_model-", "model.", "model-")
 
 
 def resolve(
@@ -30,16 +31,18 @@ def resolve(
     cache_dir: str | os.PathLike[str] | None = None,
     token: str | bool | None = None,
     local_files_only: bool = False,
+    marker: str = "model_index.json",
 ) -> Path:
     """A local folder that holds `model`, which is a folder already or a Hub id ("owner/name") to be downloaded.
 
+    `marker` is the file by which it is known: that of a pipeline, or "config.json" for a single component.
     Raises FileNotFoundError for a folder that is no checkpoint, ValueError for what is neither, ConnectionError for
     a Hub that cannot be reached and PermissionError for a gated repository; each names the next step.
     """
     folder = Path(model)
     if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
-            raise FileNotFoundError(f"{folder} is no checkpoint in the Hub's layout: it has no model_index.json")
+        if not (folder / marker).is_file():
+            raise FileNotFoundError(f"{folder} is no checkpoint in the Hub's layout: it has no {marker}")
         return folder
     name = str(model)
     if folder.exists() or not _HUB_ID.fullmatch(name):
@@ -48,7 +51,9 @@ def resolve(
     try:
         if local_files_only or constants.HF_HUB_OFFLINE:
             return Path(snapshot_download(**place, local_files_only=True))
-        wanted = needed_files(_repo_files(name, revision, token), _components(place), variant)
+        files = _repo_files(name, revision, token)
+        alone = marker == "config.json"
+        wanted = needed_component(files, "", variant) if alone else needed_files(files, _components(place), variant)
         return Path(snapshot_download(**place, allow_patterns=wanted))
     except Exception as error:
         raise _explained(error, name, revision) from error
@@ -68,15 +73,19 @@ def needed_files(files: Iterable[str], components: Sequence[str], variant: str |
 
     Weights are taken as safetensors only, in `variant` where a component has it and unvaried otherwise.
     """
-    wanted = ["model_index.json"]
     files = list(files)
-    for component in components:
-        inside = [file for file in files if file.startswith(f"{component}/") and file.count("/") == 1]
-        wanted += [file for file in inside if file.endswith(_SMALL_FILES) and ".safetensors" not in file]
-        weights = [file for file in inside if ".safetensors" in file and file.endswith((".safetensors", ".json"))]
-        varied = [file for file in weights if variant is not None and f".{variant}" in file]
-        wanted += varied or [file for file in weights if not _names_variant(file)]
-    return wanted
+    parts = (needed_component(files, f"{component}/", variant) for component in components)
+    return ["model_index.json", *(file for part in parts for file in part)]
+
+
+def needed_component(files: Iterable[str], folder: str, variant: str | None) -> list[str]:
+    """Of a repository's `files`, those that loading the component in `folder` ("unet/", or "" for the root) reads."""
+    inside = [file for file in files if file.startswith(folder) and "/" not in file[len(folder) :]]
+    small = [file for file in inside if file.endswith(_SMALL_FILES) and ".safetensors" not in file]
+    stored = [file for file in inside if file[len(folder) :].startswith(_WEIGHT_STEMS)]
+    weights = [file for file in stored if ".safetensors" in file and file.endswith((".safetensors", ".json"))]
+    varied = [file for file in weights if variant is not None and f".{variant}" in file]
+    return small + (varied or [file for file in weights if not _names_variant(file)])
 
 
 def _names_variant(file: str) -> bool:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -13,3 +15,18 @@ def to_pil(images: Tensor) -> list[Any]:
         raise ImportError("PIL output needs the extra: pip install 'sadaflow[images]', or output='tensor'") from error
     arrays = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array) for array in arrays]
+
+
+def from_pil(image: Any, size: tuple[int, int]) -> Tensor:
+    """RGB (3, H, W) in [0, 1], float32, of a PIL image, resized to `size` (H, W) by Lanczos where it differs."""
+    from PIL import Image
+
+    picture = image.convert("RGB")
+    if picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+def is_pil(value: object) -> bool:
+    """Whether `value` is a PIL image, without importing Pillow for it."""
+    return any(cls.__module__.partition(".")[0] == "PIL" and cls.__name__ == "Image" for cls in type(value).__mro__)

@@ -15,6 +15,7 @@ from sadaflow.solvers import Grid, Schedule, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
 from .checkpoint import Checkpoint
+from .control import Control, Name, as_list, attach, load_controlnet
 from .denoiser import Backbone, GuidedDenoiser
 from .families import FAMILIES, Family, Request
 from .hub import resolve
@@ -40,8 +41,9 @@ class Output:
 class Pipeline:
     """A loaded text-to-image checkpoint. `backbone`, `vae`, `schedule` and `prediction` are public."""
 
-    def __init__(self, checkpoint: Checkpoint, family: Family) -> None:
+    def __init__(self, checkpoint: Checkpoint, family: Family, controlnets: int = 0) -> None:
         self.name = checkpoint.root.name
+        self.controlnets = controlnets
         self.family = family
         self.dtype = checkpoint.dtype
         self.device = checkpoint.device
@@ -65,6 +67,7 @@ class Pipeline:
         *,
         revision: str | None = None,
         variant: str | None = None,
+        controlnet: Name | Sequence[Name] | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         cache_dir: str | os.PathLike[str] | None = None,
@@ -73,25 +76,25 @@ class Pipeline:
     ) -> Self:
         """Load `model`: a Hub id, a folder in the same layout, or None for the embedded tiny-sd.
 
+        `controlnet` is an id or a folder of a ControlNetModel, or a list of them; `revision` is that of `model` alone.
         Raises ValueError for a checkpoint that cannot be honoured (naming field or tensor), FileNotFoundError,
         ConnectionError and PermissionError where it cannot be had.
         """
         model = embedded(None) if model is None else embedded(str(model))
-        root = resolve(
-            model,
-            revision=revision,
-            variant=variant,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-        )
+        place: dict[str, Any] = {"variant": variant, "cache_dir": cache_dir, "token": token}
+        place["local_files_only"] = local_files_only
+        root = resolve(model, revision=revision, **place)
         checkpoint = Checkpoint(root, variant, dtype, torch.device(device))
         kind = str(checkpoint.json("model_index.json").get("_class_name"))
         if kind not in FAMILIES:
             raise ValueError(f"{root} holds a {kind}; supported: {', '.join(FAMILIES)}")
-        family = FAMILIES[kind]
-        checkpoint.expect(family.components)
-        return cls(checkpoint, family.load(checkpoint))
+        checkpoint.expect(FAMILIES[kind].components)
+        family = FAMILIES[kind].load(checkpoint)
+        names = [] if controlnet is None else as_list(controlnet)
+        if names:
+            roots = [resolve(name, marker="config.json", **place) for name in names]
+            attach(family, [load_controlnet(replace(checkpoint, root=root)) for root in roots])
+        return cls(checkpoint, family, len(names))
 
     def solver(self, name: str | None = None, steps: int = 50, grid: str | Grid | None = None) -> Solver:
         """The solver `name` on this checkpoint's schedule; None takes what its scheduler config names.
@@ -120,6 +123,10 @@ class Pipeline:
         seed: int | Sequence[int] = 0,
         noise: Tensor | None = None,
         accelerator: str | Accelerator | None = None,
+        control: Any = None,
+        control_scale: float | Sequence[float] = 1.0,
+        control_start: float | Sequence[float] = 0.0,
+        control_end: float | Sequence[float] = 1.0,
         output: str = "pil",
         progress: bool | None = None,
     ) -> Output:
@@ -127,7 +134,10 @@ class Pipeline:
 
         `seed` is one for all prompts or one each: the same prompt and seed give the same picture in any batch.
         `noise` (B, C, h, w), unit normal, overrides it. `guidance` <= 1 leaves the negative branch out. `progress`
-        None shows a bar when stderr is a terminal. Raises ValueError before any work for arguments that do not fit.
+        None shows a bar when stderr is a terminal. `control` is an image for the ControlNet, or a list of one for each:
+        PIL, or a tensor (3, H, W) or (B, 3, H, W), RGB in [0, 1]; `control_scale` weighs each, and it acts from
+        `control_start` to `control_end` (fractions of the evaluations).
+        Raises ValueError before any work for arguments that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
@@ -146,18 +156,30 @@ class Pipeline:
             raise ValueError(f"noise has shape {tuple(noise.shape)}, expected {expected}")
         if accelerator is not None:
             accelerator.begin(chosen, noise.shape, seams=True)
-        _, channels, *size = noise.shape
+        samples, channels, *size = noise.shape
+        factor = self.vae.config.downscale
+        controls = Control.read(
+            control,
+            control_scale,
+            control_start,
+            control_end,
+            nets=self.controlnets,
+            samples=samples,
+            size=(size[0] * factor, size[1] * factor),
+        )
         request = Request(prompts, negative_prompt, float(guidance), (channels, size[0], size[1]))
-        denoise = self.denoiser(chosen, request)
+        denoise = self.denoiser(chosen, request, controls)
         start = noise.to(self.device, torch.float32)
         with progress_observer(progress, chosen.n_evals) as observer:
             sampled = sample(chosen, denoise, start, accelerator, observer=observer)
         images: Any = None if output == "latent" else self.family.decode(sampled.x)
         return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats)
 
-    def denoiser(self, solver: Solver, request: Request) -> GuidedDenoiser:
+    def denoiser(self, solver: Solver, request: Request, control: Control | None = None) -> GuidedDenoiser:
         """The x0-answering callable for `request` at the evaluation points of `solver`."""
         prompted = self.family.condition(request)
+        if control is not None:
+            prompted = prompted.both(control=control.images.to(self.device, self.dtype))
         return GuidedDenoiser(
             self.backbone,
             solver.nodes,
@@ -166,6 +188,7 @@ class Pipeline:
             prompted.negative,
             request.guidance,
             self.dtype,
+            None if control is None else control.settings(solver.n_evals),
         )
 
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:

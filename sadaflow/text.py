@@ -24,7 +24,7 @@ def transformers_module() -> Any:
 
 
 class ClipText:
-    """A CLIP text encoder with its tokenizer: prompts to the last hidden states that SD 1.x and 2.x condition on."""
+    """A CLIP text encoder with its tokenizer: prompts to the hidden states that Stable Diffusion conditions on."""
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer = tokenizer
@@ -32,10 +32,13 @@ class ClipText:
         self.length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint) -> Self:
-        """Read `tokenizer/` and `text_encoder/` of a checkpoint; ValueError for tensors that do not fit the config."""
+    def load(cls, checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel") -> Self:
+        """Read `tokenizer/` and `text_encoder/` of a checkpoint, or those with a `suffix` ("_2"), as a class `kind`.
+
+        Raises ValueError for tensors that do not fit the config.
+        """
         transformers = transformers_module()
-        folder, variant = checkpoint.root / "text_encoder", checkpoint.variant
+        folder, variant = checkpoint.root / f"text_encoder{suffix}", checkpoint.variant
         files = find_weights(folder, "model", variant)
         for path in files:
             with open_safetensors(path):
@@ -44,8 +47,10 @@ class ClipText:
         previous = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity_error()
         try:
-            tokenizer = transformers.CLIPTokenizer.from_pretrained(checkpoint.root / "tokenizer", local_files_only=True)
-            encoder, report = transformers.CLIPTextModel.from_pretrained(
+            tokenizer = transformers.CLIPTokenizer.from_pretrained(
+                checkpoint.root / f"tokenizer{suffix}", local_files_only=True
+            )
+            encoder, report = getattr(transformers, kind).from_pretrained(
                 folder,
                 variant=mark,
                 dtype=checkpoint.dtype,
@@ -63,17 +68,26 @@ class ClipText:
             raise ValueError(f"{folder}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
         return cls(tokenizer, encoder.to(checkpoint.device).requires_grad_(False).eval())
 
-    @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""
+        return self._run(prompts)[0]
+
+    def penultimate(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        """Hidden states (B, length, width) before the last layer, and the projected end-token state (B, projection)
+        where the encoder has a projection."""
+        output = self._run(prompts, output_hidden_states=True)
+        return output.hidden_states[-2], getattr(output, "text_embeds", None)
+
+    @torch.no_grad()
+    def _run(self, prompts: Sequence[str], **wanted: bool) -> Any:
         batch = self.tokenizer(
             list(prompts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
         )
         full = self.tokenizer(list(prompts))["input_ids"]
         for prompt, ids in zip(prompts, full, strict=True):
             if len(ids) > self.length:
-                warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {self.length}", stacklevel=3)
+                warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {self.length}", stacklevel=4)
         device = self.encoder.device
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         mask = batch["attention_mask"].to(device) if masked else None
-        return self.encoder(batch["input_ids"].to(device), attention_mask=mask)[0]
+        return self.encoder(batch["input_ids"].to(device), attention_mask=mask, **wanted)

@@ -1,12 +1,22 @@
-"""Tiny random checkpoints in the Hub's StableDiffusionPipeline layout, written by Diffusers and transformers."""
+"""Tiny random checkpoints in the Hub's layouts, written by Diffusers and transformers."""
 
 import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+_XL_PADS = {"end": "<|endoftext|>", "mark": "!"}
 _BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
@@ -30,7 +40,7 @@ def _tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
 
 
 def stable_diffusion(folder: Path, style: str, dtype: torch.dtype = torch.float32, variant: str | None = None) -> Path:
-    """Write a checkpoint in the style of "sd15" (epsilon) or "sd21" (v_prediction, linear projections); returns folder."""
+    """Write a checkpoint in the style of "sd15" (epsilon) or "sd21" (v_prediction, linear projections)."""
     torch.manual_seed({"sd15": 1, "sd21": 2}[style])
     tokenizer = _tokenizer(folder.parent / f"{folder.name}-tokenizer", "<|endoftext|>" if style == "sd15" else "!")
     config = CLIPTextConfig(
@@ -81,4 +91,74 @@ def stable_diffusion(folder: Path, style: str, dtype: torch.dtype = torch.float3
         requires_safety_checker=False,
     )
     pipeline.to(dtype=dtype).save_pretrained(folder, variant=variant)
+    return folder
+
+
+def stable_diffusion_xl(folder: Path, *, refiner: bool = False, force_zeros: bool = True) -> Path:
+    """Write an XL checkpoint: the base model with two text encoders, or a refiner with the second alone."""
+    torch.manual_seed(4 if refiner else 3)
+    tokenizers = [_tokenizer(folder.parent / f"{folder.name}-tokenizer-{pad}", word) for pad, word in _XL_PADS.items()]
+    text = {
+        "vocab_size": len(tokenizers[0]),
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 24,
+        "bos_token_id": 0,
+        "eos_token_id": 2,  # the published files' legacy mark for "the highest id is the end token"
+        "pad_token_id": 1,
+    }
+    first = CLIPTextModel(CLIPTextConfig(**text, hidden_size=16, hidden_act="quick_gelu"))
+    second = CLIPTextModelWithProjection(CLIPTextConfig(**text, hidden_size=32, projection_dim=24, hidden_act="gelu"))
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        transformer_layers_per_block=(1, 2),
+        cross_attention_dim=32 if refiner else 48,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        norm_num_groups=8,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24 + 8 * (5 if refiner else 6),
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        sample_size=32,
+        scaling_factor=0.13025,
+    )
+    parts = {
+        "vae": vae,
+        "unet": unet,
+        "scheduler": EulerDiscreteScheduler(**_BETAS, timestep_spacing="leading", steps_offset=1),
+        "text_encoder": None if refiner else first,
+        "tokenizer": None if refiner else tokenizers[0],
+        "text_encoder_2": second,
+        "tokenizer_2": tokenizers[1],
+        "force_zeros_for_empty_prompt": force_zeros,
+        "add_watermarker": False,
+    }
+    if refiner:
+        StableDiffusionXLImg2ImgPipeline(**parts, requires_aesthetics_score=True).save_pretrained(folder)
+    else:
+        StableDiffusionXLPipeline(**parts).save_pretrained(folder)
+    return folder
+
+
+def controlnet(folder: Path, base: Path, seed: int = 5, **changes: object) -> Path:
+    """Write a ControlNet for the U-Net of the checkpoint `base`, whose residuals are large enough to matter."""
+    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    torch.manual_seed(seed)
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16), **changes)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.startswith("controlnet_"):
+                parameter.normal_(std=0.3 / parameter[0].numel() ** 0.5)
+    net.save_pretrained(folder)
     return folder

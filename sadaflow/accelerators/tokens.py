@@ -48,8 +48,8 @@ class TokenCache:
         self._filled: set[int] = set()
 
     def holds(self, row: int) -> bool:
-        """Whether sample `row` has been evaluated in full since the start."""
-        return row in self._filled
+        """Whether sample `row` has been evaluated in full since the start, in a network with blocks to prune."""
+        return row in self._filled and bool(self._outputs)
 
     @property
     def nbytes(self) -> int:

@@ -4,8 +4,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .base import Family, Prompted, Request
+from .sdxl import StableDiffusionXL
 from .stable_diffusion import StableDiffusion
 
-FAMILIES: Mapping[str, type[Family]] = MappingProxyType({"StableDiffusionPipeline": StableDiffusion})
+FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
+    {
+        "StableDiffusionPipeline": StableDiffusion,
+        "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
+        "StableDiffusionXLPipeline": StableDiffusionXL,
+    }
+)
 
-__all__ = ["FAMILIES", "Family", "Prompted", "Request", "StableDiffusion"]
+__all__ = ["FAMILIES", "Family", "Prompted", "Request", "StableDiffusion", "StableDiffusionXL"]

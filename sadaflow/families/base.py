@@ -1,5 +1,6 @@
 """What differs between checkpoints: components, conditioning, latent layout, decoding."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
@@ -36,6 +37,11 @@ class Prompted:
     conditional: Conditioning
     negative: Conditioning | None
 
+    def both(self, **rows: Tensor) -> "Prompted":
+        """With further arguments that both branches share."""
+        negative = None if self.negative is None else {**self.negative, **rows}
+        return Prompted({**self.conditional, **rows}, negative)
+
 
 class Family(Protocol):
     """One kind of checkpoint. `components` are the classes that its model_index.json must name."""
@@ -69,7 +75,12 @@ class Family(Protocol):
 
 
 def decode_images(vae: Autoencoder, latents: Tensor, dtype: torch.dtype) -> Tensor:
-    """Undo the scaling of latents (B, C, h, w) and decode them one by one; images (B, 3, H, W) in [0, 1]."""
+    """Undo the scaling of latents (B, C, h, w) and decode them one by one; images (B, 3, H, W) in [0, 1].
+
+    An autoencoder in float16 whose config says `force_upcast` decodes in float32, from a copy that lives for the call.
+    """
+    if dtype is torch.float16 and vae.config.force_upcast:
+        vae, dtype = copy.deepcopy(vae).float(), torch.float32
     unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
     images = torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)])
     return (images.float() / 2 + 0.5).clamp(0, 1)

@@ -1,0 +1,118 @@
+"""ControlNets beside a U-Net: loading them, and what a call asks of them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import ControlNet, ControlNetConfig
+
+from .checkpoint import Checkpoint
+from .families import Family
+from .families.unet import LatentUNet
+from .images import from_pil, is_pil
+
+Name = str | os.PathLike[str]
+
+
+def load_controlnet(checkpoint: Checkpoint) -> ControlNet:
+    """The ControlNet in a folder with config.json and weights; ValueError for what is none or cannot be honoured."""
+    raw = checkpoint.json("config.json")
+    if raw.get("_class_name") != "ControlNetModel":
+        raise ValueError(f"{checkpoint.root} holds a {raw.get('_class_name')}; controlnet= takes a ControlNetModel")
+    config = ControlNetConfig.from_dict(raw)
+    return checkpoint.load("", lambda: ControlNet(config))
+
+
+def attach(family: Family, nets: Sequence[ControlNet]) -> None:
+    """Put `nets` beside the U-Net of `family`; ValueError where there is none, or where they do not fit it."""
+    if not isinstance(family, LatentUNet):
+        raise ValueError(f"controlnet= needs a checkpoint with a U-Net, not {type(family).__name__}")
+    family.control(nets)
+
+
+def as_list(value: Any) -> list[Any]:
+    """`value` as a list: itself if it is a list or tuple, else the one entry."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a call asks of its ControlNets: images (B, nets, 3, H, W), RGB in [0, 1], and per net a scale and the part
+    of the evaluations, from `start` to `end` as fractions, in which it acts."""
+
+    images: Tensor
+    scale: tuple[float, ...]
+    start: tuple[float, ...]
+    end: tuple[float, ...]
+
+    @classmethod
+    def read(
+        cls, images: Any, scale: Any, start: Any, end: Any, *, nets: int, samples: int, size: tuple[int, int]
+    ) -> "Control | None":
+        """Check the arguments of a call on a pipeline with `nets` ControlNets, for pictures of `size` (H, W).
+
+        None for a call without ControlNets; ValueError naming the argument that does not fit.
+        """
+        if nets == 0:
+            if images is not None:
+                raise ValueError("control= needs ControlNets: load the pipeline with controlnet=")
+            return None
+        if images is None:
+            raise ValueError(f"the pipeline was loaded with {nets} ControlNet(s): control= needs an image for each")
+        given = as_list(images)
+        if len(given) != nets:
+            raise ValueError(f"control has {len(given)} image(s) for {nets} ControlNet(s): give one for each")
+        scales = _per_net("control_scale", scale, nets)
+        starts, ends = _per_net("control_start", start, nets), _per_net("control_end", end, nets)
+        for first, last in zip(starts, ends, strict=True):
+            if not 0 <= first < last <= 1:
+                raise ValueError(
+                    f"control_start={first} and control_end={last} are no part of the steps: fractions with "
+                    "0 <= control_start < control_end <= 1 are needed"
+                )
+        rows = [_rows(image, samples, size) for image in given]
+        return cls(torch.stack(rows, dim=1), scales, starts, ends)
+
+    def settings(self, evaluations: int) -> list[dict[str, tuple[float, ...]]]:
+        """Per evaluation of the network, what `ControlledUNet` is told beside the images.
+
+        Evaluation i of n acts where both i/n and (i+1)/n lie between start and end.
+        """
+        parts = list(zip(self.scale, self.start, self.end, strict=True))
+        scales = [
+            tuple(
+                scale if i / evaluations >= start and (i + 1) / evaluations <= end else 0.0
+                for scale, start, end in parts
+            )
+            for i in range(evaluations)
+        ]
+        return [{"control_scales": active} for active in scales]
+
+
+def _per_net(name: str, value: Any, nets: int) -> tuple[float, ...]:
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * nets
+    if len(values) != nets:
+        raise ValueError(f"{name} has {len(values)} entries for {nets} ControlNet(s): give one number, or one for each")
+    return tuple(float(entry) for entry in values)
+
+
+def _rows(image: Any, samples: int, size: tuple[int, int]) -> Tensor:
+    """One image for each sample (B, 3, H, W)."""
+    if is_pil(image):
+        return from_pil(image, size).expand(samples, -1, -1, -1)
+    if not isinstance(image, Tensor):
+        raise ValueError(f"control takes PIL images and tensors, got {type(image).__name__}")
+    rows = image.expand(samples, -1, -1, -1) if image.dim() == 3 else image
+    if tuple(rows.shape) != (samples, 3, *size):
+        raise ValueError(
+            f"control tensor of shape {tuple(image.shape)}, expected {(3, *size)} or {(samples, 3, *size)} for "
+            f"pictures of {size[0]}x{size[1]}"
+        )
+    low, high = (float(value) for value in rows.aminmax())
+    if not (rows.is_floating_point() and low >= 0 and high <= 1):
+        raise ValueError(f"control tensors are RGB in [0, 1], got {rows.dtype} from {low:.4g} to {high:.4g}")
+    return rows

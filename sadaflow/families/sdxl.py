@@ -1,0 +1,104 @@
+"""Stable Diffusion XL, base and refiner (Podell et al. 2023, arXiv 2307.01952)."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+
+from ..checkpoint import Checkpoint
+from ..text import ClipText
+from .base import Prompted, Request
+from .unet import LatentUNet
+
+# The refiner is told an aesthetic score in place of the target size; these are the published defaults.
+_AESTHETIC, _NEGATIVE_AESTHETIC = 6.0, 2.5
+
+
+class StableDiffusionXL(LatentUNet):
+    """The components of a StableDiffusionXLPipeline checkpoint, or of the refiner, which lacks the first encoder.
+
+    The network is told that the picture was not rescaled and not cropped.
+    """
+
+    components: ClassVar[dict[str, str]] = {
+        **LatentUNet.components,
+        "text_encoder_2": "CLIPTextModelWithProjection",
+    }
+
+    def __init__(
+        self,
+        backbone: UNet,
+        vae: Autoencoder,
+        texts: Sequence[ClipText],
+        dtype: torch.dtype,
+        *,
+        zero_negative: bool,
+        aesthetic: bool,
+    ) -> None:
+        super().__init__(backbone, vae, dtype)
+        self.texts = tuple(texts)
+        self.zero_negative = zero_negative
+        self.aesthetic = aesthetic
+        config = backbone.config
+        width = sum(text.encoder.config.hidden_size for text in texts)
+        if width != config.cross_attention_dim[0]:
+            raise ValueError(
+                f"the text encoders are {width} wide together, the U-Net's cross_attention_dim is "
+                f"{config.cross_attention_dim[0]}"
+            )
+        if config.added_width is None or config.time_id_width is None:
+            raise ValueError("the U-Net of an XL checkpoint needs addition_embed_type='text_time' in its config")
+        pooled, ids = texts[-1].encoder.config.projection_dim, 5 if aesthetic else 6
+        if config.added_width != pooled + ids * config.time_id_width:
+            raise ValueError(
+                f"the U-Net's projection_class_embeddings_input_dim is {config.added_width}, but pooled text of "
+                f"{pooled} and {ids} time ids (requires_aesthetics_score={aesthetic} in model_index.json) of "
+                f"{config.time_id_width} (addition_time_embed_dim) need {pooled + ids * config.time_id_width}"
+            )
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint) -> Self:
+        index = checkpoint.json("model_index.json")
+        first = index.get("text_encoder")
+        texts = []
+        if first not in (None, [None, None]):
+            checkpoint.expect({"text_encoder": "CLIPTextModel"})
+            texts.append(ClipText.load(checkpoint))
+        texts.append(ClipText.load(checkpoint, "_2", "CLIPTextModelWithProjection"))
+        unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
+        vae = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+        return cls(
+            checkpoint.load("unet", lambda: UNet(unet)),
+            checkpoint.load("vae", lambda: Autoencoder(vae), Autoencoder.rename),
+            texts,
+            checkpoint.dtype,
+            zero_negative=bool(index.get("force_zeros_for_empty_prompt", True)),
+            aesthetic=bool(index.get("requires_aesthetics_score", False)),
+        )
+
+    def condition(self, request: Request) -> Prompted:
+        conditional = self._encode(request.prompts)
+        conditional["time_ids"] = self._time_ids(request, negative=False)
+        if not request.guided:
+            return Prompted(conditional, None)
+        if request.negative_prompt is None and self.zero_negative:
+            negative = {name: torch.zeros_like(conditional[name]) for name in ("context", "pooled")}
+        else:
+            negative = self._encode([request.negative_prompt or ""] * len(request.prompts))
+        return Prompted(conditional, {**negative, "time_ids": self._time_ids(request, negative=True)})
+
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        unique = list(dict.fromkeys(prompts))
+        rows = [unique.index(prompt) for prompt in prompts]
+        states, pooled = zip(*(text.penultimate(unique) for text in self.texts), strict=True)
+        return {"context": torch.cat(states, dim=-1)[rows], "pooled": pooled[-1][rows]}
+
+    def _time_ids(self, request: Request, *, negative: bool) -> Tensor:
+        """Original size and crop corner, then the target size, or the aesthetic score of a refiner: (B, ids)."""
+        size = [side * self.vae.config.downscale for side in request.shape[1:]]
+        last = size if not self.aesthetic else [_NEGATIVE_AESTHETIC if negative else _AESTHETIC]
+        ids = torch.tensor([*size, 0, 0, *last], dtype=torch.float32, device=self.texts[-1].encoder.device)
+        return ids.expand(len(request.prompts), -1)
