@@ -53,15 +53,16 @@ def _shards(index: Path) -> list[Path]:
 
 def open_safetensors(path: Path) -> safe_open:
     """Open a safetensors file for reading; ValueError if it is truncated or is something else."""
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
-        raise ValueError(
-            f"{path} is a pickle under a safetensors name, and will not be read; convert it to safetensors"
-        )
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
+        # Only now: the length that a safetensors file begins with may look like the start of a pickle.
+        with path.open("rb") as file:
+            head = file.read(2)
+        if head == b"PK" or head[:1] == b"\x80":
+            raise ValueError(
+                f"{path} is a pickle under a safetensors name, and will not be read; convert it to safetensors"
+            ) from error
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) is truncated or no safetensors file ({error}); download it again"
         ) from error

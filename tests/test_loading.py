@@ -11,7 +11,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from sadaflow import Pipeline
-from sadaflow.hub import needed_files, resolve
+from sadaflow.hub import needed_component, needed_files, resolve
+from sadaflow.weights import open_safetensors
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -77,6 +78,15 @@ def test_pickles_are_not_read(folder: Path) -> None:
     _refused(folder, ValueError, "pickled", "diffusion_pytorch_model.bin", "safetensors")
     shutil.move(folder / "unet/diffusion_pytorch_model.bin", weights)
     _refused(folder, ValueError, "pickle under a safetensors name")
+
+
+@pytest.mark.parametrize("length", [0x80, 0x4B50])
+def test_a_header_length_that_looks_like_a_pickle_is_none(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "model.safetensors"
+    entry = json.dumps({"x": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    path.write_bytes(length.to_bytes(8, "little") + entry.ljust(length) + b"\x07")
+    with open_safetensors(path) as file:
+        assert file.get_tensor("x").item() == 7
 
 
 def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
@@ -168,3 +178,11 @@ def test_only_needed_files_are_fetched() -> None:
     assert set(needed_files(files, components, None)) == common | vae | plain
     fp16 = {f"{stem}.fp16.safetensors", *files[-2:]}
     assert set(needed_files(files, components, "fp16")) == common | vae | fp16
+
+
+def test_of_a_single_component_its_own_weights_alone_are_fetched() -> None:
+    stem = "diffusion_pytorch_model"
+    files = ["README.md", "config.json", f"{stem}.bin", f"{stem}.safetensors", f"{stem}.fp16.safetensors"]
+    files += ["control_v11p_sd15_canny.safetensors", "images/control.png", "other/config.json"]
+    assert needed_component(files, "", None) == ["config.json", f"{stem}.safetensors"]
+    assert needed_component(files, "", "fp16") == ["config.json", f"{stem}.fp16.safetensors"]
