@@ -23,8 +23,47 @@ def transformers_module() -> Any:
     return transformers
 
 
+def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str) -> Any:
+    """The tokenizer in the folder `component`, of the `transformers` class `kind`."""
+    return getattr(transformers_module(), kind).from_pretrained(checkpoint.root / component, local_files_only=True)
+
+
+def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
+    """The encoder in the folder `component`, of the `transformers` class `kind`, strictly filled.
+
+    Raises ValueError naming the missing, unexpected or misshaped tensors.
+    """
+    transformers = transformers_module()
+    folder, variant = checkpoint.root / component, checkpoint.variant
+    files = find_weights(folder, "model", variant)
+    for path in files:
+        with open_safetensors(path):
+            pass
+    mark = variant if variant and f".{variant}" in files[0].name else None
+    previous = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        encoder, report = getattr(transformers, kind).from_pretrained(
+            folder,
+            variant=mark,
+            dtype=checkpoint.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    finally:
+        transformers.logging.set_verbosity(previous)
+    unexpected = {name for name in report["unexpected_keys"] if not name.endswith(_DERIVED)}
+    check_names(str(folder), set(report["missing_keys"]), unexpected)
+    if report["mismatched_keys"]:
+        name, found, expected = next(iter(report["mismatched_keys"]))
+        raise ValueError(f"{folder}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
+    return encoder.to(checkpoint.device).requires_grad_(False).eval()
+
+
 class ClipText:
-    """A CLIP text encoder with its tokenizer: prompts to the hidden states that Stable Diffusion conditions on."""
+    """A CLIP text encoder with its tokenizer: prompts to the last hidden states, or to their pooled form."""
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer = tokenizer
@@ -37,36 +76,8 @@ class ClipText:
 
         Raises ValueError for tensors that do not fit the config.
         """
-        transformers = transformers_module()
-        folder, variant = checkpoint.root / f"text_encoder{suffix}", checkpoint.variant
-        files = find_weights(folder, "model", variant)
-        for path in files:
-            with open_safetensors(path):
-                pass
-        mark = variant if variant and f".{variant}" in files[0].name else None
-        previous = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity_error()
-        try:
-            tokenizer = transformers.CLIPTokenizer.from_pretrained(
-                checkpoint.root / f"tokenizer{suffix}", local_files_only=True
-            )
-            encoder, report = getattr(transformers, kind).from_pretrained(
-                folder,
-                variant=mark,
-                dtype=checkpoint.dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-        finally:
-            transformers.logging.set_verbosity(previous)
-        unexpected = {name for name in report["unexpected_keys"] if not name.endswith(_DERIVED)}
-        check_names(str(folder), set(report["missing_keys"]), unexpected)
-        if report["mismatched_keys"]:
-            name, found, expected = next(iter(report["mismatched_keys"]))
-            raise ValueError(f"{folder}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
-        return cls(tokenizer, encoder.to(checkpoint.device).requires_grad_(False).eval())
+        tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "CLIPTokenizer")
+        return cls(tokenizer, load_encoder(checkpoint, f"text_encoder{suffix}", kind))
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""
@@ -80,14 +91,17 @@ class ClipText:
 
     @torch.no_grad()
     def _run(self, prompts: Sequence[str], **wanted: bool) -> Any:
-        batch = self.tokenizer(
-            list(prompts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
-        )
-        full = self.tokenizer(list(prompts))["input_ids"]
-        for prompt, ids in zip(prompts, full, strict=True):
-            if len(ids) > self.length:
-                warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {self.length}", stacklevel=4)
+        batch = tokenize(self.tokenizer, prompts, self.length)
         device = self.encoder.device
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         mask = batch["attention_mask"].to(device) if masked else None
         return self.encoder(batch["input_ids"].to(device), attention_mask=mask, **wanted)
+
+
+def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:
+    """Ids and mask (B, length) of `prompts`, padded; warns where one is cut."""
+    full = tokenizer(list(prompts))["input_ids"]
+    for prompt, ids in zip(prompts, full, strict=True):
+        if len(ids) > length:
+            warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {length}", stacklevel=4)
+    return tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")

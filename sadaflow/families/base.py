@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -40,7 +40,7 @@ class Prompted:
     def both(self, **rows: Tensor) -> "Prompted":
         """With further arguments that both branches share."""
         negative = None if self.negative is None else {**self.negative, **rows}
-        return Prompted({**self.conditional, **rows}, negative)
+        return replace(self, conditional={**self.conditional, **rows}, negative=negative)
 
 
 class Family(Protocol):
