@@ -17,7 +17,7 @@ from .accelerators import Accelerator, make_accelerator
 from .checkpoint import Checkpoint
 from .control import Control, Name, as_list, attach, load_controlnet
 from .denoiser import Backbone, GuidedDenoiser
-from .families import FAMILIES, Family, Request
+from .families import FAMILIES, AudioFamily, Family, Request
 from .hub import resolve
 from .images import to_pil
 from .progress import progress_observer
@@ -25,17 +25,21 @@ from .sampling import Stats, sample
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
 _OUTPUTS = ("pil", "tensor", "latent")
+_AUDIO_OUTPUTS = ("audio", "tensor", "latent")
 
 
 @dataclass(frozen=True)
 class Output:
     """What a call made. `images` is a list of PIL images, a tensor (B, 3, H, W) in [0, 1], or None for "latent";
-    `latents` (B, C, h, w) are at the end of the grid, in the backbone's scaling."""
+    `latents` (B, C, h, w) are at the end of the grid, in the backbone's scaling. Of a checkpoint that makes sound,
+    `images` are log-mel spectrograms (B, 1, frames, mels) and `audio` (B, samples) is their sound for "audio".
+    """
 
     images: Any
     latents: Tensor
     stats: Stats
     audio: Tensor | None = None
+    sample_rate: int | None = None
 
 
 class Pipeline:
@@ -127,7 +131,8 @@ class Pipeline:
         control_scale: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
-        output: str = "pil",
+        seconds: float | None = None,
+        output: str | None = None,
         progress: bool | None = None,
     ) -> Output:
         """Sample one image per prompt.
@@ -136,14 +141,19 @@ class Pipeline:
         `noise` (B, C, h, w), unit normal, overrides it. `guidance` <= 1 leaves the negative branch out. `progress`
         None shows a bar when stderr is a terminal. `control` is an image for the ControlNet, or a list of one for each:
         PIL, or a tensor (3, H, W) or (B, 3, H, W), RGB in [0, 1]; `control_scale` weighs each, and it acts from
-        `control_start` to `control_end` (fractions of the evaluations).
+        `control_start` to `control_end` (fractions of the evaluations). `seconds` is the length of a sound. `output` is
+        "pil", "tensor" or "latent", for sounds "audio", "tensor" or "latent"; None is the first.
         Raises ValueError before any work for arguments that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
             raise ValueError("no prompt: give a string, or a list with at least one")
-        if output not in _OUTPUTS:
-            raise ValueError(f"unknown output {output!r}; known: {', '.join(_OUTPUTS)}")
+        outputs = _AUDIO_OUTPUTS if isinstance(self.family, AudioFamily) else _OUTPUTS
+        output = outputs[0] if output is None else output
+        if output not in outputs:
+            raise ValueError(f"unknown output {output!r}; known for this checkpoint: {', '.join(outputs)}")
+        if seconds is not None:
+            height = self._frames(seconds, height)
         if not math.isfinite(guidance):
             raise ValueError(f"guidance must be a finite number, got {guidance}")
         if isinstance(accelerator, str):
@@ -173,6 +183,10 @@ class Pipeline:
         with progress_observer(progress, chosen.n_evals) as observer:
             sampled = sample(chosen, denoise, start, accelerator, observer=observer)
         images: Any = None if output == "latent" else self.family.decode(sampled.x)
+        if output == "audio" and isinstance(self.family, AudioFamily):
+            rate = self.family.sample_rate
+            audio = self.family.waveform(images)[:, : None if seconds is None else int(seconds * rate)]
+            return Output(images, sampled.x, sampled.stats, audio, rate)
         return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats)
 
     def denoiser(self, solver: Solver, request: Request, control: Control | None = None) -> GuidedDenoiser:
@@ -190,6 +204,13 @@ class Pipeline:
             self.dtype,
             None if control is None else control.settings(solver.n_evals),
         )
+
+    def _frames(self, seconds: float, height: int | None) -> int:
+        if not isinstance(self.family, AudioFamily):
+            raise ValueError(f"seconds={seconds} is a length of sound, and this checkpoint makes images")
+        if height is not None:
+            raise ValueError("seconds= and height= (in spectrogram frames) both give the length: leave one out")
+        return self.family.frames(seconds)
 
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
         factor, sides = self.vae.config.downscale, []

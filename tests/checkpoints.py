@@ -7,14 +7,26 @@ import torch
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    MusicLDMPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    ClapConfig,
+    ClapModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    RobertaTokenizerFast,
+    SpeechT5HifiGan,
+    SpeechT5HifiGanConfig,
+)
 
 _XL_PADS = {"end": "<|endoftext|>", "mark": "!"}
 _BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -161,4 +173,78 @@ def controlnet(folder: Path, base: Path, seed: int = 5, **changes: object) -> Pa
             if name.startswith("controlnet_"):
                 parameter.normal_(std=0.3 / parameter[0].numel() ** 0.5)
     net.save_pretrained(folder)
+    return folder
+
+
+def musicldm(folder: Path) -> Path:
+    """Write a MusicLDM checkpoint with CLAP and a vocoder of 4 samples per frame at 1600 Hz."""
+    torch.manual_seed(7)
+    letters = [chr(code) for code in (*range(33, 127), 0x120)]
+    vocabulary = {word: index for index, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters])}
+    tokenizer = RobertaTokenizerFast(vocab=vocabulary, merges=[], model_max_length=24)
+    text = {
+        "vocab_size": len(vocabulary),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 40,
+    }
+    sound = {
+        "spec_size": 64,
+        "window_size": 4,
+        "num_mel_bins": 64,
+        "intermediate_size": 32,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 2],
+        "num_hidden_layers": 2,
+        "hidden_size": 192,
+        "patch_size": 2,
+        "patch_stride": 2,
+    }
+    clap = ClapModel(ClapConfig(text_config=text, audio_config=sound, projection_dim=24))
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=(16, 32),
+        attention_head_dim=4,
+        norm_num_groups=8,
+        class_embed_type="simple_projection",
+        class_embeddings_concat=True,
+        projection_class_embeddings_input_dim=24,
+    )
+    vae = AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        scaling_factor=0.9,
+    )
+    vocoder = SpeechT5HifiGan(
+        SpeechT5HifiGanConfig(
+            model_in_dim=8,
+            sampling_rate=1600,
+            upsample_initial_channel=16,
+            upsample_rates=[2, 2],
+            upsample_kernel_sizes=[4, 4],
+            resblock_kernel_sizes=[3, 7],
+            resblock_dilation_sizes=[[1, 3, 5], [1, 3, 5]],
+            normalize_before=False,
+        )
+    )
+    scheduler = DDIMScheduler(**_BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    MusicLDMPipeline(
+        vae=vae,
+        text_encoder=clap,
+        tokenizer=tokenizer,
+        feature_extractor=None,
+        unet=unet,
+        scheduler=scheduler,
+        vocoder=vocoder,
+    ).save_pretrained(folder)
     return folder

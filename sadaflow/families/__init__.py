@@ -3,16 +3,27 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .base import Family, Prompted, Request
+from .base import AudioFamily, Family, Prompted, Request
+from .musicldm import MusicLDM
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import StableDiffusion
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
+        "MusicLDMPipeline": MusicLDM,
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
     }
 )
 
-__all__ = ["FAMILIES", "Family", "Prompted", "Request", "StableDiffusion", "StableDiffusionXL"]
+__all__ = [
+    "FAMILIES",
+    "AudioFamily",
+    "Family",
+    "MusicLDM",
+    "Prompted",
+    "Request",
+    "StableDiffusion",
+    "StableDiffusionXL",
+]

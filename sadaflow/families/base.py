@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -74,13 +74,32 @@ class Family(Protocol):
         ...
 
 
-def decode_images(vae: Autoencoder, latents: Tensor, dtype: torch.dtype) -> Tensor:
-    """Undo the scaling of latents (B, C, h, w) and decode them one by one; images (B, 3, H, W) in [0, 1].
+@runtime_checkable
+class AudioFamily(Protocol):
+    """What kinds of checkpoint that make sound offer beside `Family`; they decode latents to log-mel spectrograms."""
+
+    sample_rate: int
+
+    def frames(self, seconds: float) -> int:
+        """Spectrogram frames (the height) that hold `seconds`; ValueError for a length that cannot be."""
+        ...
+
+    def waveform(self, spectrograms: Tensor) -> Tensor:
+        """Audio (B, samples), float32 on the CPU, of log-mel spectrograms (B, 1, frames, mels)."""
+        ...
+
+
+def decode_latents(vae: Autoencoder, latents: Tensor, dtype: torch.dtype) -> Tensor:
+    """Undo the scaling of latents (B, C, h, w) and decode them one by one; what the autoencoder answers, in float32.
 
     An autoencoder in float16 whose config says `force_upcast` decodes in float32, from a copy that lives for the call.
     """
     if dtype is torch.float16 and vae.config.force_upcast:
         vae, dtype = copy.deepcopy(vae).float(), torch.float32
     unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-    images = torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)])
-    return (images.float() / 2 + 0.5).clamp(0, 1)
+    return torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)]).float()
+
+
+def decode_images(vae: Autoencoder, latents: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] of latents (B, C, h, w); see `decode_latents`."""
+    return (decode_latents(vae, latents, dtype) / 2 + 0.5).clamp(0, 1)

@@ -1,0 +1,105 @@
+"""MusicLDM (Chen et al. 2023, arXiv 2308.01546): text to music through log-mel spectrograms."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+
+from ..checkpoint import Checkpoint
+from ..text import load_encoder, load_tokenizer, tokenize
+from .base import Prompted, Request, decode_latents
+from .unet import LatentUNet
+
+
+class MusicLDM(LatentUNet):
+    """The components of a MusicLDMPipeline checkpoint. Heights are spectrogram frames, widths are mel bands."""
+
+    components: ClassVar[dict[str, str]] = {
+        **LatentUNet.components,
+        "text_encoder": "ClapModel",
+        "vocoder": "SpeechT5HifiGan",
+    }
+
+    def __init__(
+        self, backbone: UNet, vae: Autoencoder, tokenizer: Any, clap: Any, vocoder: Any, dtype: torch.dtype
+    ) -> None:
+        super().__init__(backbone, vae, dtype)
+        self.tokenizer = tokenizer
+        # The audio half of CLAP is not needed, and not kept.
+        self.text_model, self.text_projection = clap.text_model, clap.text_projection
+        self.width = clap.config.projection_dim
+        self.vocoder = vocoder
+        self.mels = vocoder.config.model_in_dim
+        self.sample_rate: int = vocoder.config.sampling_rate
+        self._frame_seconds = math.prod(vocoder.config.upsample_rates) / self.sample_rate
+        if backbone.config.class_width != self.width:
+            raise ValueError(
+                f"CLAP's projection_dim is {self.width}, the U-Net's projection_class_embeddings_input_dim (with "
+                f"class_embed_type='simple_projection') is {backbone.config.class_width}"
+            )
+        if self.mels % vae.config.downscale:
+            raise ValueError(
+                f"the vocoder's model_in_dim {self.mels} is no multiple of the autoencoder's {vae.config.downscale} "
+                "bands per latent"
+            )
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint) -> Self:
+        unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
+        vae = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+        return cls(
+            checkpoint.load("unet", lambda: UNet(unet)),
+            checkpoint.load("vae", lambda: Autoencoder(vae), Autoencoder.rename),
+            load_tokenizer(checkpoint, "tokenizer", "RobertaTokenizerFast"),
+            load_encoder(checkpoint, "text_encoder", "ClapModel"),
+            load_encoder(checkpoint, "vocoder", "SpeechT5HifiGan"),
+            checkpoint.dtype,
+        )
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        return super().default_size[0], self.mels
+
+    def frames(self, seconds: float) -> int:
+        """Spectrogram frames that hold `seconds`; ValueError for less than one latent position."""
+        factor = self.vae.config.downscale
+        least = factor * self._frame_seconds
+        if not least <= seconds < math.inf:
+            raise ValueError(f"seconds={seconds} is not a length of at least {least:.4g}, one latent position")
+        return math.ceil(int(seconds / self._frame_seconds) / factor) * factor
+
+    def condition(self, request: Request) -> Prompted:
+        if request.shape[2] * self.vae.config.downscale != self.mels:
+            raise ValueError(
+                f"width={request.shape[2] * self.vae.config.downscale} is not the {self.mels} mel bands of the vocoder"
+            )
+        vectors = self._encode(request.prompts, self.tokenizer.model_max_length)
+        if not request.guided:
+            return Prompted({"class_vector": vectors}, None)
+        # The published pipeline cuts the negative prompt to the width of the embedding.
+        negative = self._encode([request.negative_prompt or ""], self.width)
+        return Prompted({"class_vector": vectors}, {"class_vector": negative.expand_as(vectors)})
+
+    @torch.no_grad()
+    def _encode(self, prompts: Sequence[str], length: int) -> Tensor:
+        """CLAP's unit-norm text vectors (B, width)."""
+        unique = list(dict.fromkeys(prompts))
+        batch = tokenize(self.tokenizer, unique, length).to(self.text_model.device)
+        states = self.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        vectors = F.normalize(self.text_projection(states.pooler_output), dim=-1)
+        return vectors[[unique.index(prompt) for prompt in prompts]]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Log-mel spectrograms (B, 1, frames, mels), float32, of latents (B, C, h, w)."""
+        return decode_latents(self.vae, latents, self.dtype)
+
+    @torch.no_grad()
+    def waveform(self, spectrograms: Tensor) -> Tensor:
+        """Audio (B, samples), float32 on the CPU, at `sample_rate`, of log-mel spectrograms (B, 1, frames, mels)."""
+        waves = [self.vocoder(one.squeeze(1).to(self.dtype)) for one in spectrograms.split(1)]
+        return torch.cat([wave.reshape(1, -1) for wave in waves]).float().cpu()

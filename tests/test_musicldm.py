@@ -1,0 +1,111 @@
+"""MusicLDM against Diffusers on a random checkpoint: network, latents and sound."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import musicldm
+from diffusers import MusicLDMPipeline, UNet2DConditionModel
+
+from sadaflow import Pipeline
+from sadaflow.models import UNet, UNetConfig
+from sadaflow.pipeline import initial_noise
+
+PROMPTS = ["slow piano", "drums!"]
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return musicldm(tmp_path_factory.mktemp("music") / "musicldm")
+
+
+def _reference(folder: Path) -> MusicLDMPipeline:
+    reference = MusicLDMPipeline.from_pretrained(folder, feature_extractor=None)
+    reference.set_progress_bar_config(disable=True)
+    features = reference.text_encoder.get_text_features
+
+    def vectors(*args: object, **kwargs: object) -> torch.Tensor:
+        """Since transformers 5 the features come inside an object, which this pipeline does not expect."""
+        found = features(*args, **kwargs)
+        return found if isinstance(found, torch.Tensor) else found.pooler_output
+
+    reference.text_encoder.get_text_features = vectors
+    return reference
+
+
+def test_full_size_network_has_the_published_names_and_shapes() -> None:
+    with torch.device("meta"):
+        theirs = UNet2DConditionModel(
+            block_out_channels=(128, 256, 384, 640),
+            cross_attention_dim=(128, 256, 384, 640),
+            down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * 3),
+            up_block_types=(*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"),
+            in_channels=8,
+            out_channels=8,
+            class_embed_type="simple_projection",
+            class_embeddings_concat=True,
+            projection_class_embeddings_input_dim=512,
+        )
+        ours = UNet(UNetConfig.from_dict(dict(theirs.config)))
+    shapes = [{name: tuple(t.shape) for name, t in net.state_dict().items()} for net in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+
+
+def test_backbone_gives_the_reference_prediction(folder: Path) -> None:
+    theirs = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+    ours = Pipeline.from_pretrained(folder).backbone
+    torch.manual_seed(0)
+    x, vector = torch.randn(2, 4, 18, 4), torch.randn(2, 24)
+    with torch.no_grad():
+        expected = theirs(x, 321, None, class_labels=vector).sample
+        assert relative(ours(x, 321.0, class_vector=vector), expected) < 1e-5
+
+
+@pytest.mark.parametrize("seconds", [None, 0.108])
+def test_latents_and_sound_match(folder: Path, seconds: float | None) -> None:
+    reference, pipe = _reference(folder), Pipeline.from_pretrained(folder)
+    frames = pipe.family.default_size[0] if seconds is None else 44
+    noise = initial_noise((4, frames // 2, 4), [3, 4])
+
+    def theirs(output: str) -> torch.Tensor:
+        return reference(
+            PROMPTS,
+            audio_length_in_s=seconds,
+            negative_prompt=["noisy"] * 2,
+            num_inference_steps=9,
+            guidance_scale=3.0,
+            latents=noise.clone(),
+            output_type=output,
+        ).audios
+
+    ours = pipe(PROMPTS, negative_prompt="noisy", steps=9, guidance=3.0, seed=[3, 4], seconds=seconds)
+    assert relative(ours.latents, theirs("latent")) < 1e-4
+    assert ours.sample_rate == 1600 and ours.audio is not None
+    assert relative(ours.audio, theirs("pt")) < 1e-4
+    assert ours.images.shape == (2, 1, frames, 8)
+
+
+def test_sada_runs_per_sample(folder: Path) -> None:
+    out = Pipeline.from_pretrained(folder)(PROMPTS, steps=20, accelerator="sada", output="latent")
+    for nfe, modes in zip(out.stats.nfe, out.stats.modes, strict=True):
+        assert len(modes) == 20 and nfe == modes.count("full") < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"seconds": 0.001}, "seconds=0.001"),
+        ({"seconds": float("nan")}, "seconds=nan"),
+        ({"seconds": 1.0, "height": 32}, "leave one out"),
+        ({"width": 16}, "8 mel bands"),
+        ({"output": "pil"}, "audio, tensor, latent"),
+        ({"control": torch.zeros(3, 8, 8)}, "controlnet="),
+    ],
+)
+def test_calls_that_do_not_fit_are_refused(folder: Path, arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Pipeline.from_pretrained(folder)("a", steps=2, **arguments)
