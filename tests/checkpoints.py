@@ -216,6 +216,8 @@ def musicldm(folder: Path) -> Path:
         class_embeddings_concat=True,
         projection_class_embeddings_input_dim=24,
     )
+    with torch.no_grad():
+        unet.class_embedding.weight.mul_(10)  # so that the prompt matters
     vae = AutoencoderKL(
         in_channels=1,
         out_channels=1,

@@ -152,7 +152,10 @@ def test_the_cache_leaves_deeper_levels_and_shells_alone() -> None:
 
 def test_cache_knows_who_was_evaluated() -> None:
     cache = TokenCache(samples=2, max_depth=0)
-    cache.filling([1])
+    seam, hidden = cache.filling([1]), torch.randn(1, 4, 2)
+    seam(Site("block", "deep", 1, (2, 2)), _doubling, hidden, hidden)
+    assert [cache.holds(0), cache.holds(1)] == [False, False]
+    seam(Site("block", "outer", 0, (2, 2)), _doubling, hidden, hidden)
     assert [cache.holds(0), cache.holds(1)] == [False, True]
 
 

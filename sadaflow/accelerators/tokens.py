@@ -49,7 +49,7 @@ class TokenCache:
 
     def holds(self, row: int) -> bool:
         """Whether sample `row` has been evaluated in full since the start, in a network with blocks to prune."""
-        return row in self._filled and bool(self._outputs)
+        return row in self._filled
 
     @property
     def nbytes(self) -> int:
@@ -58,11 +58,11 @@ class TokenCache:
 
     def filling(self, rows: Sequence[int]) -> Seam:
         """The seam of a full evaluation of `rows`: computes everything and remembers the blocks' outputs."""
-        self._filled.update(rows)
 
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
             output = fn(hidden, *args)
             if self._concerns(site):
+                self._filled.update(rows)
                 self._entry(site.name, output, len(rows))[:, list(rows)] = output.unflatten(0, (-1, len(rows)))
             return output
 
