@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Autoencoder
-from sadaflow.solvers import Grid, Schedule, Solver, from_scheduler_config
+from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
 from .checkpoint import Checkpoint
@@ -100,17 +100,25 @@ class Pipeline:
             attach(family, [load_controlnet(replace(checkpoint, root=root)) for root in roots])
         return cls(checkpoint, family, len(names))
 
-    def solver(self, name: str | None = None, steps: int = 50, grid: str | Grid | None = None) -> Solver:
+    def solver(
+        self,
+        name: str | None = None,
+        steps: int = 50,
+        grid: str | Grid | None = None,
+        noise: NoiseSource | None = None,
+    ) -> Solver:
         """The solver `name` on this checkpoint's schedule; None takes what its scheduler config names.
 
-        `grid` is a spacing by name, or a `Grid`, which then decides the number of steps.
+        `grid` is a spacing by name, or a `Grid`, which then decides the number of steps. `noise` is what a stochastic
+        solver draws from.
         """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
+        config = self.scheduler_config
         if isinstance(grid, Grid):
-            named: Any = from_scheduler_config(self.scheduler_config, grid.n_steps, solver=name).solver
+            named: Any = from_scheduler_config(config, grid.n_steps, solver=name, noise=noise).solver
             return replace(named, grid=grid)
-        return from_scheduler_config(self.scheduler_config, steps, solver=name, grid=grid).solver
+        return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise).solver
 
     @torch.no_grad()
     def __call__(
@@ -158,9 +166,13 @@ class Pipeline:
             raise ValueError(f"guidance must be a finite number, got {guidance}")
         if isinstance(accelerator, str):
             accelerator = make_accelerator(accelerator)
-        chosen = self.solver(solver, steps, grid) if solver is None or isinstance(solver, str) else solver
+        seeds = _seeds(seed, len(prompts))
+        if solver is None or isinstance(solver, str):
+            chosen = self.solver(solver, steps, grid, SeededNoise(tuple(seeds)))
+        else:
+            chosen = solver
         if noise is None:
-            noise = initial_noise(self._latent_shape(height, width), _seeds(seed, len(prompts)))
+            noise = initial_noise(self._latent_shape(height, width), seeds)
         elif noise.dim() != 4 or noise.shape[:2] != (len(prompts), self.family.latent_channels):
             expected = f"({len(prompts)}, {self.family.latent_channels}, h, w)"
             raise ValueError(f"noise has shape {tuple(noise.shape)}, expected {expected}")

@@ -64,3 +64,12 @@ def test_without_guidance_there_is_no_negative_branch(folder: Path) -> None:
     ours = pipe("a red apple", noise=noise, steps=8, guidance=1.0, output="latent")
     assert relative(ours.latents, theirs) < 1e-4
     assert pipe.family.condition(Request(["a"], None, 1.0, (4, 16, 16))).negative is None
+
+
+def test_stochastic_solvers_give_a_sample_its_own_noise_in_any_batch(folder: Path) -> None:
+    pipe = Pipeline.from_pretrained(folder)
+    arguments = {"steps": 6, "solver": "euler-ancestral", "output": "latent"}
+    both = pipe(PROMPTS, seed=[3, 4], **arguments).latents
+    alone = pipe(PROMPTS[1], seed=4, **arguments).latents
+    assert relative(alone, both[1:]) < 1e-4
+    assert relative(pipe(PROMPTS[1], seed=5, **arguments).latents, alone) > 0.1

@@ -10,7 +10,7 @@ from torch import Tensor
 from sadaflow import SADA, Auto, Mode, Uniform, sample
 from sadaflow.accelerators import make_accelerator
 from sadaflow.models import Seam, Site
-from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
+from sadaflow.solvers import Grid, RectifiedFlow, SeededNoise, Solver, make_solver
 
 SHAPE = (2, 6, 6)
 
@@ -211,6 +211,15 @@ def test_too_few_steps_are_refused_with_the_number_needed(accelerator: str, step
 def test_settings_are_validated_by_name(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         SADA(**fields)  # type: ignore[arg-type]
+
+
+def test_replay_is_refused_where_a_solver_draws_noise() -> None:
+    solver, denoise, noise = problem(20)
+    noisy = make_solver("euler-ancestral", solver.grid, noise=SeededNoise((0, 1, 2)))
+    assert torch.isfinite(sample(noisy, denoise, noise, Uniform()).x).all()
+    for accelerator in (Uniform(correct=True), Auto()):
+        with pytest.raises(ValueError, match="EulerAncestral cannot be replayed"):
+            sample(noisy, denoise, noise, accelerator)
 
 
 def test_unknown_accelerators_list_the_known() -> None:

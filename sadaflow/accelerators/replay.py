@@ -18,10 +18,13 @@ from sadaflow.solvers import Solver, State
 class Replay:
     """Per sample, the state at its last true evaluation, from which skipped steps can be taken again.
 
-    Memory: one state of the solver (x and its history).
+    Memory: one state of the solver (x and its history). Raises ValueError for a solver that draws noise, whose past
+    steps are no better for being taken again.
     """
 
     def __init__(self, solver: Solver, samples: int) -> None:
+        if getattr(solver, "noise", None) is not None:
+            raise ValueError(f"skipped steps of {type(solver).__name__} cannot be replayed: it draws noise")
         self.solver = solver
         self._bases: list[State | None] = [None] * samples
 

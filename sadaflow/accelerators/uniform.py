@@ -44,7 +44,7 @@ class _Run(PlainRun):
         self.settings = settings
         self.log_snr = [node.log_snr for node in solver.nodes]
         self.nodes = NodeBuffer(settings.order + 2, samples)
-        self.replay = Replay(solver, samples)
+        self.replay = Replay(solver, samples) if settings.correct else None
 
     def plan(self, step: int) -> Sequence[Mode]:
         warm = self.settings.order + 1
@@ -61,7 +61,7 @@ class _Run(PlainRun):
         rows = range(self.samples)
         for row in rows:
             self.nodes.push(row, self.log_snr[state.step], x0[row])
-        return self.replay.corrected(state, rows, self._interpolated) if self.settings.correct else state
+        return state if self.replay is None else self.replay.corrected(state, rows, self._interpolated)
 
     def _interpolated(self, row: int, step: int) -> Tensor:
         return self.nodes.at([row], self.log_snr[step])[0]
