@@ -4,6 +4,7 @@ if not __name__.startswith("sadaflow."):
     raise ImportError("import this package as 'sadaflow.solvers'")
 
 from .adams import AdamsBashforth
+from .adaptive import Adaptive, AdaptiveRun
 from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
 from .config import SolverSetup, from_scheduler_config
@@ -32,6 +33,8 @@ __all__ = [
     "PREDICTIONS",
     "SOLVERS",
     "AdamsBashforth",
+    "Adaptive",
+    "AdaptiveRun",
     "BrownianNoise",
     "Churn",
     "DPMSolver",

@@ -72,8 +72,8 @@ class Adaptive:
 
     The error is the root mean square over a sample, and the worst sample decides for the batch. The controller is PI
     (Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.2) in the flow frame. `clean` evaluates
-    once more at `t_end` and returns alpha x0 at sigma = 0. Raises ValueError for an unknown pair, for tolerances that are
-    not positive, and for a `t_end` without noise, where the ODE has no right-hand side.
+    once more at `t_end` and returns alpha x0 at sigma = 0. Raises ValueError for an unknown pair, for tolerances not
+    above 0, and for a `t_end` without noise, where the ODE has no right-hand side.
     """
 
     schedule: Schedule

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Nodes = Sequence[float] | NDArray[np.float64]
 Weights = NDArray[np.float64]
+
+_GAUSS: Final = np.polynomial.legendre.leggauss(16)
 
 
 def _checked(nodes: Nodes) -> Weights:
@@ -72,7 +75,6 @@ def integrate(function: Callable[[Weights], Weights], start: float, end: float) 
     """
     pieces = max(1, math.ceil(abs(end - start)))
     edges = np.linspace(start, end, pieces + 1)
-    u, quadrature = np.polynomial.legendre.leggauss(16)
     half = np.diff(edges)[:, None] / 2
-    points = (edges[:-1, None] + half * (u + 1)).ravel()
-    return np.asarray((half * quadrature).ravel() @ function(points), dtype=np.float64)
+    points = (edges[:-1, None] + half * (_GAUSS[0] + 1)).ravel()
+    return np.asarray((half * _GAUSS[1]).ravel() @ function(points), dtype=np.float64)

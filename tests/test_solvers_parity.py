@@ -21,7 +21,6 @@ from diffusers import (
     PNDMScheduler,
     UniPCMultistepScheduler,
 )
-from solver_problems import mixture
 from torch import Tensor
 
 from sadaflow.solvers import (
@@ -34,6 +33,7 @@ from sadaflow.solvers import (
     make_solver,
     to_x0,
 )
+from sadaflow.solvers.problems import mixture
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
 STEPS = [10, 20, 50]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from solver_problems import GRIDS, mixture, stable_diffusion
 
 from sadaflow.solvers import (
     EDM,
@@ -22,6 +21,7 @@ from sadaflow.solvers import (
     to_x0,
     zero_terminal_snr,
 )
+from sadaflow.solvers.problems import GRIDS, mixture, stable_diffusion
 from sadaflow.solvers.reference import reference_solution
 from sadaflow.solvers.spacing import RAMPS, SPACINGS, dynamic_mu, ramp, shift_time, spaced_timesteps
 
@@ -201,5 +201,5 @@ def test_tables_refused() -> None:
     for table in ([0.5], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0]):
         with pytest.raises(ValueError, match="alphas_cumprod"):
             VPDiscrete(torch.tensor(table))
-    with pytest.raises(ValueError, match="linear, scaled_linear, squaredcos_cap_v2"):
+    with pytest.raises(ValueError, match="linear, scaled_linear, squaredcos_cap_v2, sigmoid, exp, laplace"):
         make_betas("cubic")
