@@ -50,7 +50,7 @@ def _whitened(make: Callable[[Grid, NoiseSource], Solver], grid: Grid) -> Tensor
     data, solver = tilted_gaussian(), make(grid, SeededNoise((0,)))
     generator = torch.Generator().manual_seed(7)
     # All draws are one sample to the solver, so that one seed serves them.
-    first = solver.nodes[0]
+    first = grid.points[0]
     clean = data.means[0] + torch.randn(_DRAWS, 2, generator=generator).double() @ _root(data.covariances[0]).T
     noise = torch.randn(_DRAWS, 2, generator=generator).double()
     state = solver.start(((first.alpha * clean + first.sigma * noise) / grid.start_scale)[None])
@@ -61,7 +61,8 @@ def _whitened(make: Callable[[Grid, NoiseSource], Solver], grid: Grid) -> Tensor
     end = grid.points[-1]
     covariance = end.alpha**2 * data.covariances[0] + end.sigma**2 * torch.eye(2).double()
     centred = state.x[0] - end.alpha * data.means[0]
-    return torch.linalg.solve_triangular(_root(covariance), centred.T, upper=False).T
+    white: Tensor = torch.linalg.solve_triangular(_root(covariance), centred.T, upper=False)
+    return white.T
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ def lagrange_weights(nodes: Nodes, at: float) -> Weights:
 
     Raises ValueError where nodes coincide or are not finite.
     """
-    return lagrange_basis(nodes, np.array([at]))[0]
+    weights: Weights = lagrange_basis(nodes, np.array([at]))[0]
+    return weights
 
 
 def lagrange_basis(nodes: Nodes, at: Weights) -> Weights:
