@@ -86,7 +86,7 @@ def test_nfe_and_modes_tell_what_was_evaluated() -> None:
         assert len(stats.modes[row]) == 50
 
 
-@pytest.mark.parametrize("name", ["sada", "auto"])
+@pytest.mark.parametrize("name", ["sada", "sada-released", "auto"])
 def test_a_sample_is_the_same_alone_and_in_any_batch(name: str) -> None:
     solver, denoise, noise = problem(50, samples=4)
     together = sample(solver, denoise, noise, name)
@@ -117,6 +117,17 @@ def test_the_schedule_of_modes_is_the_papers() -> None:
         assert modes[24:47] == [("full" if (step - 24) % 4 == 0 else "multistep") for step in range(24, 47)]
         skipped = "".join("s" if mode == "stepwise" else "." for mode in modes)
         assert "sssss" not in skipped
+
+
+@pytest.mark.parametrize("name", ["euler", "dpmpp2m"])
+def test_the_released_code_computes_and_skips_its_fixed_steps(name: str) -> None:
+    """Of 50 steps the published settings compute 19 and skip 17 whatever the sample; 11 to 24 are decided."""
+    solver, denoise, noise = problem(50, samples=6, name=name)
+    for modes in sample(solver, denoise, noise, "sada-released").stats.modes:
+        computed = {step for step, mode in enumerate(modes) if mode == "full"}
+        always = {*range(11), 25, 29, 33, 37, 41, 45, 48, 49}
+        assert always <= computed <= always | set(range(11, 25))
+        assert {modes[step] for step in range(11, 25)} <= {"full", "stepwise"}
 
 
 def test_plain_callables_are_answered_for_the_whole_batch_and_counted_so() -> None:

@@ -3,6 +3,7 @@
 from .auto import Auto
 from .base import Accelerator, Mode, PlainRun, Run
 from .registry import ACCELERATORS, make_accelerator
+from .released import ReleasedSADA
 from .sada import SADA
 from .tokens import TokenCache
 from .uniform import Uniform
@@ -14,6 +15,7 @@ __all__ = [
     "Auto",
     "Mode",
     "PlainRun",
+    "ReleasedSADA",
     "Run",
     "TokenCache",
     "Uniform",

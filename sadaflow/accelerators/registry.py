@@ -5,11 +5,12 @@ from types import MappingProxyType
 
 from .auto import Auto
 from .base import Accelerator
+from .released import ReleasedSADA
 from .sada import SADA
 from .uniform import Uniform
 
 ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
-    {"auto": Auto, "sada": SADA, "uniform": Uniform}
+    {"auto": Auto, "sada": SADA, "sada-released": ReleasedSADA, "uniform": Uniform}
 )
 
 
