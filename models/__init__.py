@@ -5,6 +5,7 @@ if not __name__.startswith("sadaflow."):
 
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .controlnet import ControlledUNet, ControlNet, ControlNetConfig
+from .flux import FluxConfig, FluxTransformer
 from .seam import Seam, Site, call_through
 from .unet import UNet
 from .unet_config import UNetConfig
@@ -15,6 +16,8 @@ __all__ = [
     "ControlNet",
     "ControlNetConfig",
     "ControlledUNet",
+    "FluxConfig",
+    "FluxTransformer",
     "Seam",
     "Site",
     "UNet",

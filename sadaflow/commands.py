@@ -19,7 +19,7 @@ from .png import Recipe, check_target, write_png
 from .report import draw, to_image
 from .solvers.registry import SOLVERS, known_solver
 
-GUIDANCE, EMBEDDED_GUIDANCE = 7.5, 5.0  # the second is what tiny-sd's model card recommends
+EMBEDDED_GUIDANCE = 5.0  # what tiny-sd's model card recommends
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 app = typer.Typer(
@@ -70,8 +70,8 @@ Guidance = Annotated[
     typer.Option(
         parser=_number,
         metavar="G",
-        help="Classifier-free guidance; 1 or less is none.",
-        show_default="7.5; 5 for tiny-sd",
+        help="Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",
+        show_default="7.5; 5 for tiny-sd and SDXL, 3.5 for Flux.1, 2 for MusicLDM",
     ),
 ]
 Seed = Annotated[
@@ -123,8 +123,8 @@ def generate(
     outs = [out] if len(prompts) == 1 else [out.with_stem(f"{out.stem}-{i + 1}") for i in range(len(prompts))]
     accelerator = None if accelerate == "none" else accelerate
     _check(prompts, steps, solver, accelerator, outs, overwrite)
-    settings = Settings(steps, solver, _guidance(guidance, model), seed, negative, height, width)
     pipe = _load(model, device, dtype)
+    settings = Settings(steps, solver, _guidance(guidance, model, pipe), seed, negative, height, width)
     made = pipe(prompts, steps=steps, accelerator=accelerator, **settings.call())
     recipe = _recipe(pipe, model, settings, accelerator)
     for i, path in enumerate(outs):
@@ -158,8 +158,8 @@ def compare_(
     if accelerate == "none":
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
     _check(prompts, steps, solver, accelerate, [out], overwrite)
-    settings = Settings(steps, solver, _guidance(guidance, model), seed, negative, height, width)
     pipe = _load(model, device, dtype)
+    settings = Settings(steps, solver, _guidance(guidance, model, pipe), seed, negative, height, width)
     comparison = compare(pipe, prompts, settings, accelerate, notify=_notify)
     recipe = _recipe(pipe, model, settings, accelerate)
     height, width = comparison.plain.images.shape[-2:]
@@ -189,10 +189,10 @@ def _check(
         check_target(path, overwrite)
 
 
-def _guidance(given: float | None, model: str | None) -> float:
+def _guidance(given: float | None, model: str | None, pipe: Pipeline) -> float:
     if given is not None:
         return given
-    return EMBEDDED_GUIDANCE if model in (None, "tiny-sd") else GUIDANCE
+    return EMBEDDED_GUIDANCE if model in (None, "tiny-sd") else pipe.default_guidance
 
 
 def _load(model: str | None, device: str | None, dtype: str) -> Pipeline:

@@ -110,7 +110,7 @@ def compare(
         stats = out.stats
         return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds)
 
-    whole = pipe.solver(settings.solver, settings.steps)
+    whole = pipe.solver(settings.solver, settings.steps, height=settings.height, width=settings.width)
     run("warming up", prompts[0], min(WARM_UP_STEPS, settings.steps))
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()

@@ -52,7 +52,7 @@ class Pipeline:
         self.dtype = checkpoint.dtype
         self.device = checkpoint.device
         self.scheduler_config = checkpoint.json("scheduler", "scheduler_config.json")
-        setup = from_scheduler_config(self.scheduler_config, 50)
+        setup = from_scheduler_config(self.scheduler_config, 50, image_tokens=self._tokens(None, None))
         self.schedule: Schedule = setup.schedule
         self.prediction: str = setup.prediction
 
@@ -63,6 +63,11 @@ class Pipeline:
     @property
     def vae(self) -> Autoencoder:
         return self.family.vae
+
+    @property
+    def default_guidance(self) -> float:
+        """The `guidance` that this kind of checkpoint was published with."""
+        return self.family.default_guidance
 
     @classmethod
     def from_pretrained(
@@ -106,19 +111,23 @@ class Pipeline:
         steps: int = 50,
         grid: str | Grid | None = None,
         noise: NoiseSource | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
     ) -> Solver:
         """The solver `name` on this checkpoint's schedule; None takes what its scheduler config names.
 
         `grid` is a spacing by name, or a `Grid`, which then decides the number of steps. `noise` is what a stochastic
-        solver draws from.
+        solver draws from. `height` and `width` in pixels matter where the schedule shifts with the size (Flux.1 dev);
+        None is the checkpoint's own.
         """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        config = self.scheduler_config
+        config, tokens = self.scheduler_config, self._tokens(height, width)
         if isinstance(grid, Grid):
-            named: Any = from_scheduler_config(config, grid.n_steps, solver=name, noise=noise).solver
-            return replace(named, grid=grid)
-        return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise).solver
+            named: Any = from_scheduler_config(config, grid.n_steps, solver=name, noise=noise, image_tokens=tokens)
+            return replace(named.solver, grid=grid)
+        return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise, image_tokens=tokens).solver
 
     @torch.no_grad()
     def __call__(
@@ -129,7 +138,8 @@ class Pipeline:
         steps: int = 50,
         solver: str | Solver | None = None,
         grid: str | Grid | None = None,
-        guidance: float = 7.5,
+        guidance: float | None = None,
+        true_guidance: float = 1.0,
         height: int | None = None,
         width: int | None = None,
         seed: int | Sequence[int] = 0,
@@ -139,6 +149,7 @@ class Pipeline:
         control_scale: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
+        max_sequence_length: int = 512,
         seconds: float | None = None,
         output: str | None = None,
         progress: bool | None = None,
@@ -146,12 +157,14 @@ class Pipeline:
         """Sample one image per prompt.
 
         `seed` is one for all prompts or one each: the same prompt and seed give the same picture in any batch.
-        `noise` (B, C, h, w), unit normal, overrides it. `guidance` <= 1 leaves the negative branch out. `progress`
-        None shows a bar when stderr is a terminal. `control` is an image for the ControlNet, or a list of one for each:
-        PIL, or a tensor (3, H, W) or (B, 3, H, W), RGB in [0, 1]; `control_scale` weighs each, and it acts from
-        `control_start` to `control_end` (fractions of the evaluations). `seconds` is the length of a sound. `output` is
-        "pil", "tensor" or "latent", for sounds "audio", "tensor" or "latent"; None is the first.
-        Raises ValueError before any work for arguments that do not fit.
+        `noise` (B, C, h, w), unit normal, overrides it. `guidance` <= 1 leaves the negative branch out; on Flux it is
+        the number that the network embeds, and `true_guidance` > 1 adds a negative branch. None is what the kind of
+        checkpoint was published with (7.5 for Stable Diffusion). `max_sequence_length` is the length of Flux's T5
+        prompt in tokens. `progress` None shows a bar when stderr is a terminal. `control` is an image for the
+        ControlNet, or a list of one for each: PIL, or a tensor (3, H, W) or (B, 3, H, W), RGB in [0, 1];
+        `control_scale` weighs each, and it acts from `control_start` to `control_end` (fractions of the evaluations).
+        `seconds` is the length of a sound. `output` is "pil", "tensor" or "latent", for sounds "audio", "tensor" or
+        "latent"; None is the first. Raises ValueError before any work for arguments that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
@@ -162,34 +175,44 @@ class Pipeline:
             raise ValueError(f"unknown output {output!r}; known for this checkpoint: {', '.join(outputs)}")
         if seconds is not None:
             height = self._frames(seconds, height)
-        if not math.isfinite(guidance):
-            raise ValueError(f"guidance must be a finite number, got {guidance}")
+        guidance = self.default_guidance if guidance is None else float(guidance)
+        for name, number in (("guidance", guidance), ("true_guidance", true_guidance)):
+            if not math.isfinite(number):
+                raise ValueError(f"{name} must be a finite number, got {number}")
         if isinstance(accelerator, str):
             accelerator = make_accelerator(accelerator)
+        self._refuse_idle(true_guidance=(true_guidance, 1.0), max_sequence_length=(max_sequence_length, 512))
         seeds = _seeds(seed, len(prompts))
-        if solver is None or isinstance(solver, str):
-            chosen = self.solver(solver, steps, grid, SeededNoise(tuple(seeds)))
-        else:
-            chosen = solver
         if noise is None:
             noise = initial_noise(self._latent_shape(height, width), seeds)
-        elif noise.dim() != 4 or noise.shape[:2] != (len(prompts), self.family.latent_channels):
+        patch, factor = self.family.patch, self.vae.config.downscale
+        if (
+            noise.dim() != 4
+            or noise.shape[:2] != (len(prompts), self.family.latent_channels)
+            or any(side % patch for side in noise.shape[2:])
+        ):
             expected = f"({len(prompts)}, {self.family.latent_channels}, h, w)"
-            raise ValueError(f"noise has shape {tuple(noise.shape)}, expected {expected}")
+            multiple = f" with h and w divisible by {patch}" if patch > 1 else ""
+            raise ValueError(f"noise has shape {tuple(noise.shape)}, expected {expected}{multiple}")
+        size = [side * factor for side in noise.shape[2:]]
+        shape = self._latent_shape(*size)
+        if solver is None or isinstance(solver, str):
+            source = SeededNoise(tuple(seeds))
+            chosen = self.solver(solver, steps, grid, source, height=size[0], width=size[1])
+        else:
+            chosen = solver
         if accelerator is not None:
             accelerator.begin(chosen, noise.shape, seams=True)
-        samples, channels, *size = noise.shape
-        factor = self.vae.config.downscale
         controls = Control.read(
             control,
             control_scale,
             control_start,
             control_end,
             nets=self.controlnets,
-            samples=samples,
-            size=(size[0] * factor, size[1] * factor),
+            samples=len(prompts),
+            size=(size[0], size[1]),
         )
-        request = Request(prompts, negative_prompt, float(guidance), (channels, size[0], size[1]))
+        request = Request(prompts, negative_prompt, guidance, shape, float(true_guidance), max_sequence_length)
         denoise = self.denoiser(chosen, request, controls)
         start = noise.to(self.device, torch.float32)
         with progress_observer(progress, chosen.n_evals) as observer:
@@ -212,7 +235,7 @@ class Pipeline:
             self.prediction,
             prompted.conditional,
             prompted.negative,
-            request.guidance,
+            request.guidance if prompted.guidance is None else prompted.guidance,
             self.dtype,
             None if control is None else control.settings(solver.n_evals),
         )
@@ -225,13 +248,26 @@ class Pipeline:
         return self.family.frames(seconds)
 
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
-        factor, sides = self.vae.config.downscale, []
+        factor, sides = self.vae.config.downscale * self.family.patch, []
         for label, asked, default in zip(("height", "width"), (height, width), self.family.default_size, strict=True):
             pixels = default if asked is None else asked
             if pixels < factor or pixels % factor:
-                raise ValueError(f"{label}={pixels} is not a positive multiple of {factor}, the pixels per latent")
-            sides.append(pixels // factor)
+                raise ValueError(f"{label}={pixels} is not a positive multiple of {factor}, the pixels per token")
+            sides.append(pixels // self.vae.config.downscale)
         return (self.family.latent_channels, sides[0], sides[1])
+
+    def _tokens(self, height: int | None, width: int | None) -> int:
+        """Image tokens of the backbone at a size in pixels."""
+        _, rows, columns = self._latent_shape(height, width)
+        return rows * columns // self.family.patch**2
+
+    def _refuse_idle(self, **options: tuple[Any, Any]) -> None:
+        """ValueError for an option, as (value, default), that was given but that this kind of checkpoint ignores."""
+        for name, (value, default) in options.items():
+            if name not in self.family.options and value != default:
+                raise ValueError(
+                    f"{name}={value!r} has no effect on a {type(self.family).__name__} checkpoint; leave it out"
+                )
 
 
 def initial_noise(shape: tuple[int, int, int], seeds: Sequence[int]) -> Tensor:

@@ -89,6 +89,10 @@ class ClipText:
         output = self._run(prompts, output_hidden_states=True)
         return output.hidden_states[-2], getattr(output, "text_embeds", None)
 
+    def encode_pooled(self, prompts: Sequence[str]) -> Tensor:
+        """The end token's state (B, width) after the final norm, which Flux conditions on."""
+        return self._run(prompts).pooler_output
+
     @torch.no_grad()
     def _run(self, prompts: Sequence[str], **wanted: bool) -> Any:
         batch = tokenize(self.tokenizer, prompts, self.length)
@@ -96,6 +100,32 @@ class ClipText:
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         mask = batch["attention_mask"].to(device) if masked else None
         return self.encoder(batch["input_ids"].to(device), attention_mask=mask, **wanted)
+
+
+class T5Text:
+    """A T5 encoder with its tokenizer: prompts to the hidden states that Flux conditions on."""
+
+    longest = 512
+    """Most tokens of a prompt that the checkpoints were trained with."""
+
+    def __init__(self, tokenizer: Any, encoder: Any) -> None:
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint) -> Self:
+        """Read `tokenizer_2/` and `text_encoder_2/`; ValueError for tensors that do not fit the config."""
+        tokenizer = load_tokenizer(checkpoint, "tokenizer_2", "T5TokenizerFast")
+        return cls(tokenizer, load_encoder(checkpoint, "text_encoder_2", "T5EncoderModel"))
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], length: int) -> Tensor:
+        """Hidden states (B, length, width) of `prompts`, padded and cut to `length` tokens.
+
+        The pads are not masked: the checkpoints read them.
+        """
+        batch = tokenize(self.tokenizer, prompts, length)
+        return self.encoder(batch["input_ids"].to(self.encoder.device))[0]
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:

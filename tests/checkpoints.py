@@ -32,7 +32,7 @@ _XL_PADS = {"end": "<|endoftext|>", "mark": "!"}
 _BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-def _tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
+def clip_tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
     """A CLIP tokenizer without merges: each character is a token."""
     letters = [chr(code) for code in range(33, 127)]
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -54,7 +54,7 @@ def _tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
 def stable_diffusion(folder: Path, style: str, dtype: torch.dtype = torch.float32, variant: str | None = None) -> Path:
     """Write a checkpoint in the style of "sd15" (epsilon) or "sd21" (v_prediction, linear projections)."""
     torch.manual_seed({"sd15": 1, "sd21": 2}[style])
-    tokenizer = _tokenizer(folder.parent / f"{folder.name}-tokenizer", "<|endoftext|>" if style == "sd15" else "!")
+    tokenizer = clip_tokenizer(folder.parent / f"{folder.name}-tokenizer", "<|endoftext|>" if style == "sd15" else "!")
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -109,7 +109,9 @@ def stable_diffusion(folder: Path, style: str, dtype: torch.dtype = torch.float3
 def stable_diffusion_xl(folder: Path, *, refiner: bool = False, force_zeros: bool = True) -> Path:
     """Write an XL checkpoint: the base model with two text encoders, or a refiner with the second alone."""
     torch.manual_seed(4 if refiner else 3)
-    tokenizers = [_tokenizer(folder.parent / f"{folder.name}-tokenizer-{pad}", word) for pad, word in _XL_PADS.items()]
+    tokenizers = [
+        clip_tokenizer(folder.parent / f"{folder.name}-tokenizer-{pad}", word) for pad, word in _XL_PADS.items()
+    ]
     text = {
         "vocab_size": len(tokenizers[0]),
         "intermediate_size": 64,

@@ -36,6 +36,7 @@ class StandIn:
     name: str = "stand-in"
     seconds_per_evaluation: float = 0.5
     size: tuple[int, int] = (16, 24)
+    default_guidance: float = 7.5
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, prompt: str | Sequence[str], **arguments: Any) -> Made:
@@ -51,7 +52,7 @@ class StandIn:
         count = len(prompts)
         return Made(images, Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0))
 
-    def solver(self, name: str | None, steps: int) -> Solver:
+    def solver(self, name: str | None, steps: int, **size: int | None) -> Solver:
         return make_solver(name or "dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, steps + 1)))
 
     @staticmethod

@@ -56,7 +56,7 @@ class _Run(PlainRun):
         super().__init__(samples)
         self.settings = settings
         self.log_snr = [node.log_snr for node in solver.nodes]
-        self.gains = gains([node.sigma / node.alpha for node in solver.nodes])
+        self.gains = gains([node.sigma / node.alpha if node.alpha else math.inf for node in solver.nodes])
         self.nodes = NodeBuffer(settings.max_order + 2, samples)
         self.replay = Replay(solver, samples)
         self.constants: list[dict[int, float]] = [{} for _ in range(samples)]

@@ -1,5 +1,6 @@
 """Past x0 of every sample at times of its own, and polynomials through them."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,10 @@ class NodeBuffer:
         self._values: list[list[Tensor]] = [[] for _ in range(samples)]
 
     def push(self, row: int, time: float, value: Tensor) -> None:
-        """Add a node for sample `row`; value has the sample's shape (...)."""
+        """Add a node for sample `row`; value has the sample's shape (...). One at infinite time (the log-SNR of pure
+        noise) has no place on a polynomial and is left out."""
+        if not math.isfinite(time):
+            return
         self.times[row] = [time, *self.times[row]][: self.size]
         self._values[row] = [value, *self._values[row]][: self.size]
 

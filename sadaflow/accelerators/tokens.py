@@ -1,7 +1,8 @@
 """The token cache: transformer blocks run on the unstable tokens, the others keep their cached output.
 
 SADA's token-wise pruning (arXiv 2507.17135, Eqs. 18-20): a full evaluation initialises the cache of each block, a
-pruned one computes the kept tokens, updates their cache entries and reconstructs the rest from the cache.
+pruned one computes the kept tokens, updates their cache entries and reconstructs the rest from the cache. In a
+transformer, where no layer outside the blocks mixes tokens, the stack of blocks is cached as one.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,9 +37,10 @@ def keep_tokens(scores: Tensor, cell: int, limit: int) -> list[Tensor]:
 
 
 class TokenCache:
-    """Outputs of the transformer blocks at the latent's own resolution, per sample and guidance branch.
+    """Outputs of a U-Net's transformer blocks at the latent's own resolution, or of a transformer's trunk, per sample
+    and guidance branch.
 
-    Memory: one (branches, B, h*w, channels) tensor for each such block.
+    Memory: one (branches, B, h*w, channels) tensor for each of these sites.
     """
 
     def __init__(self, samples: int, max_depth: int) -> None:
@@ -83,13 +85,14 @@ class TokenCache:
             kept, entry = kept_at[site.size], self._entry(site.name, hidden, len(rows))
             for count in sorted({len(indices) for indices in kept}):
                 group = [i for i, indices in enumerate(kept) if len(indices) == count]
-                self._update(entry, fn, hidden, args, rows, group, torch.stack([kept[i] for i in group]))
+                self._update(site, entry, fn, hidden, args, rows, group, torch.stack([kept[i] for i in group]))
             return entry[:, list(rows)].flatten(0, 1)
 
         return seam
 
     def _update(
         self,
+        site: Site,
         entry: Tensor,
         fn: Callable[..., Tensor],
         hidden: Tensor,
@@ -103,19 +106,35 @@ class TokenCache:
         def part(batch: Tensor) -> Tensor:
             return batch.unflatten(0, (-1, len(rows)))[:, group]
 
-        branches = entry.shape[0]
-        index = kept[None, :, :, None].expand(branches, -1, -1, hidden.shape[-1])
-        tokens = part(hidden).gather(2, index).flatten(0, 1)
-        others = [None if arg is None else part(arg).flatten(0, 1) for arg in args]
-        computed = fn(tokens, *others).unflatten(0, (branches, -1))
+        def taken(position: int, arg: Tensor | None) -> Tensor | None:
+            if arg is None:
+                return None
+            rows_of = part(arg)
+            return (_gather(rows_of, kept) if position in site.per_token else rows_of).flatten(0, 1)
+
+        tokens = _gather(part(hidden), kept).flatten(0, 1)
+        computed = fn(tokens, *(taken(position, arg) for position, arg in enumerate(args)))
         samples = [rows[i] for i in group]
-        entry[:, samples] = entry[:, samples].scatter(2, index, computed)
+        computed = computed.unflatten(0, (entry.shape[0], -1))
+        entry[:, samples] = entry[:, samples].scatter(2, _index(kept, computed), computed)
 
     def _concerns(self, site: Site) -> bool:
-        return site.kind == "block" and site.depth <= self.max_depth
+        pruned = site.kind == "trunk" or (site.kind == "block" and not site.prefix)
+        return pruned and site.depth <= self.max_depth
 
     def _entry(self, name: str, like: Tensor, rows: int) -> Tensor:
         if name not in self._outputs:
             branches = like.shape[0] // rows
             self._outputs[name] = like.new_empty((branches, self.samples, *like.shape[1:]))
         return self._outputs[name]
+
+
+def _index(kept: Tensor, like: Tensor) -> Tensor:
+    """Positions kept (B, count) as an index of the third dimension of `like` (branches, B, ..., channels...)."""
+    index = kept.view(1, *kept.shape, *(1,) * (like.dim() - 3))
+    return index.expand(like.shape[0], -1, -1, *like.shape[3:])
+
+
+def _gather(tokens: Tensor, kept: Tensor) -> Tensor:
+    """Of tokens (branches, B, N, channels...) those at the positions kept (B, count)."""
+    return tokens.gather(2, _index(kept, tokens))

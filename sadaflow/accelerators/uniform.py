@@ -1,5 +1,6 @@
 """Uniform skipping: every k-th evaluation is made, x0 is extrapolated in log-SNR in between."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from .replay import Replay
 @dataclass(frozen=True)
 class Uniform:
     """Evaluate every `every`-th step; between, x0 is the polynomial of degree `order` in log-SNR through the last true
-    evaluations. The first `order + 1` steps and the last two are evaluated.
+    evaluations. The first `order + 1` steps and the last two are evaluated; a first step at pure noise (flow time 1),
+    which has no log-SNR, is not counted.
 
     `correct` takes the skipped steps again after each evaluation, with x0 interpolated through it as well.
     """
@@ -45,11 +47,11 @@ class _Run(PlainRun):
         self.log_snr = [node.log_snr for node in solver.nodes]
         self.nodes = NodeBuffer(settings.order + 2, samples)
         self.replay = Replay(solver, samples) if settings.correct else None
+        self.warm = settings.order + 1 + sum(not math.isfinite(value) for value in self.log_snr)
 
     def plan(self, step: int) -> Sequence[Mode]:
-        warm = self.settings.order + 1
-        due = (step - warm + 1) % self.settings.every == 0
-        evaluated = due or step < warm or step >= len(self.log_snr) - 2
+        due = (step - self.warm + 1) % self.settings.every == 0
+        evaluated = due or step < self.warm or step >= len(self.log_snr) - 2
         return [Mode.FULL if evaluated else Mode.EXTRAPOLATED] * self.samples
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .base import AudioFamily, Family, Prompted, Request
+from .flux import Flux
 from .musicldm import MusicLDM
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import StableDiffusion
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
+        "FluxPipeline": Flux,
         "MusicLDMPipeline": MusicLDM,
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
@@ -21,6 +23,7 @@ __all__ = [
     "FAMILIES",
     "AudioFamily",
     "Family",
+    "Flux",
     "MusicLDM",
     "Prompted",
     "Request",

@@ -24,6 +24,8 @@ class Request:
     negative_prompt: str | None
     guidance: float
     shape: tuple[int, int, int]
+    true_guidance: float = 1.0
+    max_sequence_length: int = 512
 
     @property
     def guided(self) -> bool:
@@ -32,10 +34,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Prompted:
-    """Keyword arguments of the backbone, rows as samples: for the conditional branch, and the negative one if any."""
+    """Keyword arguments of the backbone, rows as samples: for the conditional branch, and the negative one if any.
+
+    `guidance` is the weight of the former against the latter; None is the request's.
+    """
 
     conditional: Conditioning
     negative: Conditioning | None
+    guidance: float | None = None
 
     def both(self, **rows: Tensor) -> "Prompted":
         """With further arguments that both branches share."""
@@ -44,9 +50,16 @@ class Prompted:
 
 
 class Family(Protocol):
-    """One kind of checkpoint. `components` are the classes that its model_index.json must name."""
+    """One kind of checkpoint. `components` are the classes that its model_index.json must name.
+
+    `options` are the arguments of a pipeline's call that only some kinds honour, `default_guidance` what the kind was
+    published with, `patch` the latent positions along one side of what its backbone takes for a token.
+    """
 
     components: ClassVar[dict[str, str]]
+    options: ClassVar[frozenset[str]]
+    default_guidance: ClassVar[float]
+    patch: ClassVar[int]
 
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> Self: ...

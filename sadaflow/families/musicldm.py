@@ -24,6 +24,7 @@ class MusicLDM(LatentUNet):
         "text_encoder": "ClapModel",
         "vocoder": "SpeechT5HifiGan",
     }
+    default_guidance: ClassVar[float] = 2.0
 
     def __init__(
         self, backbone: UNet, vae: Autoencoder, tokenizer: Any, clap: Any, vocoder: Any, dtype: torch.dtype

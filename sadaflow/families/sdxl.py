@@ -27,6 +27,7 @@ class StableDiffusionXL(LatentUNet):
         **LatentUNet.components,
         "text_encoder_2": "CLIPTextModelWithProjection",
     }
+    default_guidance: ClassVar[float] = 5.0
 
     def __init__(
         self,

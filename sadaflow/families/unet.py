@@ -15,6 +15,9 @@ class LatentUNet:
     """U-Net and autoencoder; kinds of checkpoint add the text encoders."""
 
     components: ClassVar[dict[str, str]] = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+    options: ClassVar[frozenset[str]] = frozenset()
+    default_guidance: ClassVar[float] = 7.5
+    patch: ClassVar[int] = 1
 
     def __init__(self, backbone: UNet, vae: Autoencoder, dtype: torch.dtype) -> None:
         self.backbone: UNet | ControlledUNet = backbone

@@ -1,0 +1,98 @@
+"""Flux.1 dev and schnell (Black Forest Labs 2024): T5 and pooled CLIP text, a flow transformer, a KL autoencoder."""
+
+import warnings
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
+
+from ..checkpoint import Checkpoint
+from ..text import ClipText, T5Text
+from .base import Conditioning, Prompted, Request, decode_images
+
+_DEFAULT_SIDE = 128  # latent positions; no config of the checkpoint says it
+
+
+class Flux:
+    """The components of a FluxPipeline checkpoint.
+
+    `guidance` is a number that dev was distilled on and embeds; schnell knows none and leaves it aside. Both can be
+    guided by a negative prompt with `true_guidance`, at twice the cost.
+    """
+
+    components: ClassVar[dict[str, str]] = {
+        "transformer": "FluxTransformer2DModel",
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": "T5EncoderModel",
+    }
+    options: ClassVar[frozenset[str]] = frozenset({"true_guidance", "max_sequence_length"})
+    default_guidance: ClassVar[float] = 3.5
+    patch: ClassVar[int] = 2
+
+    def __init__(
+        self, backbone: FluxTransformer, vae: Autoencoder, clip: ClipText, t5: T5Text, dtype: torch.dtype
+    ) -> None:
+        config = backbone.config
+        for label, found, field, expected in (
+            ("text_encoder is", clip.encoder.config.hidden_size, "pooled_projection_dim", config.pooled_projection_dim),
+            ("text_encoder_2 is", t5.encoder.config.d_model, "joint_attention_dim", config.joint_attention_dim),
+            ("vae's latents are", vae.config.latent_channels, "in_channels / 4", config.latent_channels),
+            ("prediction is", config.out_channels or config.in_channels, "in_channels", config.in_channels),
+        ):
+            if found != expected:
+                raise ValueError(f"the {label} {found} wide, the transformer's {field} is {expected}")
+        self.backbone = backbone
+        self.vae = vae
+        self.clip = clip
+        self.t5 = t5
+        self.dtype = dtype
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint) -> Self:
+        transformer = FluxConfig.from_dict(checkpoint.json("transformer", "config.json"))
+        vae = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+        return cls(
+            checkpoint.load("transformer", lambda: FluxTransformer(transformer)),
+            checkpoint.load("vae", lambda: Autoencoder(vae), Autoencoder.rename),
+            ClipText.load(checkpoint),
+            T5Text.load(checkpoint),
+            checkpoint.dtype,
+        )
+
+    @property
+    def latent_channels(self) -> int:
+        return self.backbone.config.latent_channels
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        side = _DEFAULT_SIDE * self.vae.config.downscale
+        return side, side
+
+    def condition(self, request: Request) -> Prompted:
+        if not 1 <= request.max_sequence_length <= self.t5.longest:
+            raise ValueError(f"max_sequence_length={request.max_sequence_length} is not within 1 and {self.t5.longest}")
+        guided = request.true_guidance > 1
+        if request.negative_prompt and not guided:
+            warnings.warn("negative_prompt has no effect on this checkpoint unless true_guidance > 1", stacklevel=4)
+        negative = request.negative_prompt or ""
+        unique = list(dict.fromkeys([*request.prompts, negative] if guided else request.prompts))
+        states = self.t5.encode(unique, request.max_sequence_length).to(self.dtype)
+        pooled = self.clip.encode_pooled(unique).to(self.dtype)
+
+        def branch(prompts: list[str]) -> Conditioning:
+            rows = [unique.index(prompt) for prompt in prompts]
+            conditioning = {"context": states[rows], "pooled": pooled[rows]}
+            if self.backbone.config.guidance_embeds:
+                conditioning["guidance"] = torch.full((len(rows),), request.guidance, device=states.device)
+            return conditioning
+
+        prompts = list(request.prompts)
+        if not guided:
+            return Prompted(branch(prompts), None)
+        return Prompted(branch(prompts), branch([negative] * len(prompts)), request.true_guidance)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return decode_images(self.vae, latents, self.dtype)
