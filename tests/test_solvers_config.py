@@ -3,8 +3,21 @@
 from typing import Any
 
 import pytest
+import torch
 
-from sadaflow.solvers import PLMS, DPMpp, Euler, RectifiedFlow, from_scheduler_config, make_solver
+from sadaflow.solvers import (
+    PLMS,
+    SOLVERS,
+    DPMpp,
+    Euler,
+    EulerAncestral,
+    RectifiedFlow,
+    SeededNoise,
+    UniPC,
+    draws_noise,
+    from_scheduler_config,
+    make_solver,
+)
 from sadaflow.solvers.config import CLASSES
 
 TABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -106,3 +119,99 @@ def test_unknown_solver_lists_the_known_ones() -> None:
     grid = from_scheduler_config(SD15, 10).grid
     with pytest.raises(ValueError, match="unknown solver 'rk45'; known are euler, ddim, dpmpp1, dpmpp2m"):
         make_solver("rk45", grid)
+
+
+SDXL: dict[str, Any] = {
+    "_class_name": "EulerDiscreteScheduler",
+    **TABLE,
+    "num_train_timesteps": 1000,
+    "interpolation_type": "linear",
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "clip_sample": False,
+    "use_karras_sigmas": False,
+}
+# A flow model whose config belongs to the DPM-Solver family.
+FLOW_DPM: dict[str, Any] = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "use_flow_sigmas": True,
+    "flow_shift": 3.0,
+    "prediction_type": "flow_prediction",
+    "solver_order": 2,
+    "algorithm_type": "dpmsolver++",
+    "solver_type": "midpoint",
+}
+
+
+@pytest.mark.parametrize("config", [SD15, SD21, SDXL, FLOW_DPM])
+def test_any_config_serves_any_solver(config: dict[str, Any]) -> None:
+    for name in SOLVERS:
+        noise = SeededNoise((0, 1)) if draws_noise(name) else None
+        setup = from_scheduler_config(config, 10, name, noise=noise)
+        assert isinstance(setup.solver, SOLVERS[name].solver)
+        assert isinstance(setup.schedule, RectifiedFlow) == (config is FLOW_DPM)
+        state = setup.solver.start(torch.ones(2, 3))
+        while state.step < setup.solver.n_evals:
+            state = setup.solver.step(state, torch.zeros(2, 3))
+        assert bool(torch.isfinite(state.x).all())
+
+
+def test_settings_of_sibling_classes_mean_the_default() -> None:
+    """As in Diffusers: solver_type and algorithm_type are shared names with class-specific values."""
+    unipc = {**SDXL, "_class_name": "UniPCMultistepScheduler", "solver_type": "bh1", "solver_order": 3}
+    own = from_scheduler_config(unipc, 10).solver
+    assert isinstance(own, UniPC) and own.scale == "bh1" and own.solver_order == 3
+    dpm = from_scheduler_config(unipc, 10, "dpmpp2m").solver
+    assert isinstance(dpm, DPMpp) and dpm.second_order == "midpoint" and dpm.solver_order == 2
+    heun = {**SDXL, "_class_name": "DPMSolverMultistepScheduler", "solver_type": "heun"}
+    second = from_scheduler_config(heun, 10, "unipc").solver
+    assert isinstance(second, UniPC) and second.scale == "bh2"
+    assert from_scheduler_config({**heun, "algorithm_type": "dpmsolver"}, 10).solver.answer == "epsilon"  # type: ignore
+    with pytest.raises(ValueError, match="algorithm_type='sde-dpmsolver'"):
+        from_scheduler_config({**heun, "algorithm_type": "sde-dpmsolver"}, 10)
+    with pytest.raises(ValueError, match="solver_type='taylor'"):
+        from_scheduler_config({**heun, "solver_type": "taylor"}, 10)
+
+
+def test_stochastic_configs_take_the_noise_source() -> None:
+    noise = SeededNoise((3,))
+    config = {**SDXL, "_class_name": "EulerAncestralDiscreteScheduler"}
+    solver = from_scheduler_config(config, 10, noise=noise).solver
+    assert isinstance(solver, EulerAncestral) and solver.noise is noise
+    sde = from_scheduler_config({**FLOW_DPM, "algorithm_type": "sde-dpmsolver++"}, 10, noise=noise).solver
+    assert isinstance(sde, DPMpp) and sde.eta == 1 and sde.noise is noise
+    assert isinstance(from_scheduler_config(SDXL, 10, noise=noise).solver, Euler)  # has no use for it
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "stochastic_sampling": True}
+    assert isinstance(from_scheduler_config(flow, 10, noise=noise).solver, EulerAncestral)
+    assert isinstance(from_scheduler_config(flow, 10, "euler").solver, Euler)
+
+
+def test_points_of_the_users_own() -> None:
+    told = from_scheduler_config(SDXL, 3, "dpmpp2m", timesteps=[900, 500, 20]).grid
+    assert told.t.tolist() == [900, 500, 20, -1] and told.timestep.tolist() == [900, 500, 20]
+    levels = from_scheduler_config(SDXL, 3, sigmas=[10.0, 3.0, 0.5, 0.0]).grid
+    assert (levels.sigma / levels.alpha).tolist() == pytest.approx([10.0, 3.0, 0.5, 0.0])
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+    assert from_scheduler_config(flow, 2, sigmas=[1.0, 0.4, 0.0]).grid.t.tolist() == [1.0, 0.4, 0.0]
+    assert from_scheduler_config(flow, 2, timesteps=[1000, 400]).grid.t.tolist() == [1.0, 0.4, 0.0]
+    with pytest.raises(ValueError, match="3 steps need 4 sigmas, got 3"):
+        from_scheduler_config(SDXL, 3, sigmas=[10.0, 3.0, 0.5])
+    with pytest.raises(ValueError, match="not several"):
+        from_scheduler_config(SDXL, 1, grid="karras", timesteps=[900])
+
+
+def test_flow_grids_by_name() -> None:
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+    assert from_scheduler_config(flow, 4, grid="linspace").grid.t.tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert from_scheduler_config(flow, 4).grid.t.tolist() == pytest.approx([1.0, 0.9, 0.75, 0.5, 0.0])
+    for rule in ("karras", "exponential", "beta"):
+        t = from_scheduler_config(flow, 4, grid=rule).grid.t
+        assert float(t[0]) == pytest.approx(1.0) and float(t[3]) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="unknown grid 'leading'; known for FlowMatchEuler"):
+        from_scheduler_config(flow, 4, grid="leading")
+    with pytest.raises(ValueError, match="use_karras_sigmas"):
+        from_scheduler_config({**FLOW_DPM, "use_karras_sigmas": True}, 4)
