@@ -197,7 +197,7 @@ UNIPC: Final = SchedulerClass(
     },
     fixed={"thresholding": (False,), "predict_x0": (True,), "solver_p": (None,)},
     grids=_GRIDS,
-    grid=lambda fields, steps: dpm_grid(fields, steps, flow_from_one=True),
+    grid=lambda fields, steps: dpm_grid(fields, steps, flow_from_one=True, flow_stays=True),
     solver=_always("unipc"),
     options=lambda fields: {
         "solver_order": fields["solver_order"],
@@ -216,7 +216,7 @@ DEIS_MULTISTEP: Final = SchedulerClass(
         "solver_type": ("logrho", "midpoint", "heun", "bh1", "bh2"),
     },
     grids=_GRIDS,
-    grid=lambda fields, steps: dpm_grid(fields.replace(final_sigmas_type="sigma_min"), steps),
+    grid=lambda fields, steps: dpm_grid(fields.replace(final_sigmas_type="sigma_min"), steps, flow_stays=True),
     solver=_always("deis"),
     options=lambda fields: {
         "solver_order": fields["solver_order"],

@@ -99,13 +99,15 @@ def ddim_grid(fields: Fields, steps: int) -> Grid:
     return _closed(schedule, told, told, ends == "zero", 1.0)
 
 
-def dpm_grid(fields: Fields, steps: int, *, rounded: bool = True, flow_from_one: bool = False) -> Grid:
+def dpm_grid(
+    fields: Fields, steps: int, *, rounded: bool = True, flow_from_one: bool = False, flow_stays: bool = False
+) -> Grid:
     """DPM-Solver's, UniPC's and DEIS's: whole timesteps; a ramp runs over the whole table.
 
     Fractional timesteps of a Karras ramp are rounded, or with `rounded` False cut off as those of other ramps are.
     """
     if fields["use_flow_sigmas"]:
-        return dpm_flow_grid(fields, steps, from_one=flow_from_one)
+        return dpm_flow_grid(fields, steps, from_one=flow_from_one, stays=flow_stays)
     schedule, rule = vp_schedule(fields), chosen_ramp(fields)
     if rule is None:
         told = points = _dpm_timesteps(fields, schedule, steps)
@@ -144,8 +146,11 @@ def flow_shift(fields: Fields, key: str) -> float:
     return math.exp(mu) if fields["time_shift_type"] == "exponential" else float(mu)
 
 
-def dpm_flow_grid(fields: Fields, steps: int, *, from_one: bool) -> Grid:
-    """Flow time with `use_flow_sigmas`: shifted, from 1 (UniPC; less 1e-6) or one training step below (the others)."""
+def dpm_flow_grid(fields: Fields, steps: int, *, from_one: bool, stays: bool) -> Grid:
+    """Flow time with `use_flow_sigmas`: shifted, from 1 (UniPC; less 1e-6) or one training step below (the others).
+
+    Where it does not go on to 0 it ends at its last point (`stays`; UniPC, DEIS), which takes no step.
+    """
     if chosen_ramp(fields) is not None:
         raise ValueError(f"use_flow_sigmas=true with use_{chosen_ramp(fields)}_sigmas=true is not supported")
     size, shift = fields["num_train_timesteps"], flow_shift(fields, "flow_shift")
@@ -156,9 +161,16 @@ def dpm_flow_grid(fields: Fields, steps: int, *, from_one: bool) -> Grid:
         t[0] = min(t[0], 1 - 1e-6)
     else:
         t = shift_time(1 - np.linspace(1, 1 / size, steps + 1), shift)[::-1][:-1]
-    if not _ends_clean(fields):
-        raise ValueError("use_flow_sigmas=true with final_sigmas_type='sigma_min' is not supported")
-    return Grid.from_t(RectifiedFlow(float(size)), np.append(t, 0.0), np.trunc(t * size), 1.0)
+    told = np.trunc(t * size)
+    if _ends_clean(fields):
+        t = np.append(t, 0.0)
+    elif stays and steps > 1:
+        told = told[:-1]
+    else:
+        raise ValueError(
+            f"use_flow_sigmas=true with final_sigmas_type='sigma_min' is not supported for {fields.cls.name}"
+        )
+    return Grid.from_t(RectifiedFlow(float(size)), t, told, 1.0)
 
 
 def flow_grid(fields: Fields, steps: int) -> Grid:

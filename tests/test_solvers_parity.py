@@ -283,6 +283,10 @@ def test_flow_sigmas_of_the_dpm_family(steps: int) -> None:
     config = {"use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction"}
     for scheduler in (DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, UniPCMultistepScheduler):
         assert compare(scheduler, config, steps, unit) < TOLERANCE
+    ends_early = {**config, "final_sigmas_type": "sigma_min"}
+    assert compare(UniPCMultistepScheduler, {**ends_early, "lower_order_final": False}, steps, unit) < TOLERANCE
+    deis = {**config, "lower_order_final": False}
+    assert compare(DEISMultistepScheduler, deis, steps, unit, float64=True) < TOLERANCE  # 1 - sigma cancels in float32
     dynamic = {**config, "use_dynamic_shifting": True}
     mu = 0.5 + 0.65 * (1024 - 256) / (4096 - 256)
     assert compare(UniPCMultistepScheduler, dynamic, steps, unit, mu=mu, image_tokens=1024) < TOLERANCE
