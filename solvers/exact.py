@@ -42,16 +42,24 @@ class GaussianMixture:
         values, vectors = torch.linalg.eigh(self.covariances.double())
         return values, vectors
 
+    @cached_property
+    def _axes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Eigenvectors side by side (D, K D), the means along their own (K, D), and log weights (K,)."""
+        vectors = self._spectrum[1]
+        side_by_side = vectors.permute(1, 0, 2).flatten(1)
+        along = torch.einsum("kde,kd->ke", vectors, self.means.double())
+        return side_by_side, along, self.weights.double().log()
+
     def x0(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """E[x0 | x] at x = alpha x0 + sigma eps: the answer of a perfect network. Shape, dtype and device of x."""
-        values, vectors = (part.to(x) for part in self._spectrum)
-        weights, means = self.weights.to(x), self.means.to(x)
+        values, means = self._spectrum[0].to(x), self.means.to(x)
+        vectors, along, log_weights = (part.to(x) for part in self._axes)
         marginal = alpha * alpha * values + sigma * sigma  # (K, D): variances of x along the eigenvectors
-        offset = x.flatten(1)[:, None] - alpha * means  # (B, K, D)
-        coordinates = torch.einsum("kde,bkd->bke", vectors, offset)
-        log_density = weights.log() - 0.5 * (coordinates**2 / marginal + marginal.log()).sum(-1)
-        posterior = means + torch.einsum("kde,bke->bkd", vectors, alpha * values / marginal * coordinates)
-        return torch.einsum("bk,bkd->bd", log_density.softmax(-1), posterior).view_as(x)
+        offset = (x.flatten(1) @ vectors).unflatten(1, values.shape) - alpha * along  # (B, K, D)
+        log_density = log_weights - 0.5 * (offset**2 / marginal + marginal.log()).sum(-1)
+        share = log_density.softmax(-1)
+        moves = share[..., None] * (alpha * values / marginal) * offset
+        return (share @ means + moves.flatten(1) @ vectors.mT).view_as(x)
 
     def denoiser(self, solver: Solver) -> Callable[[Tensor, int], Tensor]:
         """`denoise(x, step) -> x0` at the nodes of a solver."""

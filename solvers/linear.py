@@ -84,16 +84,25 @@ class LinearSolver(GridSolver):
             needed = max(len(update.weights) - 1, needed - 1)
         return tuple(reversed(memory))
 
+    def _check(self, state: State) -> Update:
+        if not 0 <= state.step < self.n_evals:
+            raise ValueError(f"there is no evaluation {state.step}: {type(self).__name__} ends after {self.n_evals}")
+        update = self.updates[state.step]
+        if len(state.history) < len(update.weights) - 1 or (update.anchor != 0 and state.anchor is None):
+            raise ValueError(
+                f"{type(self).__name__} at evaluation {state.step} needs the state that its own steps return, with "
+                f"{len(update.weights) - 1} past answers; to start late, make it over a grid of the later points"
+            )
+        return update
+
     def step(self, state: State, x0: Tensor) -> State:
-        update, node = self.updates[state.step], self.nodes[state.step]
+        update, node = self._check(state), self.nodes[state.step]
         x = update.keep * state.x + update.weights[0] * x0
         for weight, answer in zip(update.weights[1:], state.history, strict=False):
             if weight != 0:
                 x = x + weight * answer
         anchor = state.x if update.anchors else state.anchor
-        if update.anchor != 0:
-            if anchor is None:
-                raise ValueError(f"{type(self).__name__} needs the states its own steps return, got one without anchor")
+        if update.anchor != 0 and anchor is not None:
             x = x + update.anchor * anchor
         if update.noise != 0:
             x = x + update.noise * self.draw(state.step + 1, update.span, x)

@@ -152,8 +152,11 @@ def test_dpmpp(order: int, spacing: str, karras: bool, prediction: str, steps: i
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("to_one", [False, True])
-def test_ddim_and_pndm(to_one: bool, prediction: str, steps: int) -> None:
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_ddim_and_pndm(spacing: str, to_one: bool, prediction: str, steps: int) -> None:
+    """Not linspace: there Diffusers' steps do not end where the next ones start."""
     config = {**SD, "steps_offset": 1, "set_alpha_to_one": to_one, "prediction_type": prediction}
+    config["timestep_spacing"] = spacing
     assert compare(DDIMScheduler, {**config, "clip_sample": False}, steps, unit) < TOLERANCE
     assert compare(PNDMScheduler, {**config, "skip_prk_steps": True}, steps, unit) < TOLERANCE
 
