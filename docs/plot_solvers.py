@@ -185,7 +185,7 @@ def plot_checkpoint(model: str | None, device: str) -> None:
         draw(axes[0, column], {name: curve(name, grid, budget, error) for name in names}, euler, legend="upper right")
         axes[0, column].axhspan(1e-4, doubt, color="#f0f0f0", zorder=0)
         axes[0, column].text(6, doubt * 0.95, "the reference's own error", fontsize=7, color=GREY, va="top")
-        axes[0, column].set_ylim(doubt / 2, 3)
+        axes[0, column].set_ylim(doubt / 2, 60)
     finish(made, axes, budget, HERE / "solvers_checkpoint.png")
 
 

@@ -59,7 +59,8 @@ class GaussianMixture:
         log_density = log_weights - 0.5 * (offset**2 / marginal + marginal.log()).sum(-1)
         share = log_density.softmax(-1)
         moves = share[..., None] * (alpha * values / marginal) * offset
-        return (share @ means + moves.flatten(1) @ vectors.mT).view_as(x)
+        mean: Tensor = share @ means + moves.flatten(1) @ vectors.mT
+        return mean.view_as(x)
 
     def denoiser(self, solver: Solver) -> Callable[[Tensor, int], Tensor]:
         """`denoise(x, step) -> x0` at the nodes of a solver."""
