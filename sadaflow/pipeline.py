@@ -22,9 +22,11 @@ from .hub import resolve
 from .images import to_pil
 from .progress import progress_observer
 from .sampling import Stats, sample
+from .single_file import Aid, assemble, locate_file, locate_parts
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
 _OUTPUTS = ("pil", "tensor", "latent")
+_BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 _AUDIO_OUTPUTS = ("audio", "tensor", "latent")
 
 
@@ -45,13 +47,22 @@ class Output:
 class Pipeline:
     """A loaded text-to-image checkpoint. `backbone`, `vae`, `schedule` and `prediction` are public."""
 
-    def __init__(self, checkpoint: Checkpoint, family: Family, controlnets: int = 0) -> None:
-        self.name = checkpoint.root.name
+    def __init__(
+        self,
+        name: str,
+        family: Family,
+        scheduler_config: dict[str, Any],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        controlnets: int = 0,
+    ) -> None:
+        self.name = name
         self.controlnets = controlnets
         self.family = family
-        self.dtype = checkpoint.dtype
-        self.device = checkpoint.device
-        self.scheduler_config = checkpoint.json("scheduler", "scheduler_config.json")
+        self.dtype = dtype
+        self.device = device
+        self.scheduler_config = scheduler_config
         setup = from_scheduler_config(self.scheduler_config, 50, image_tokens=self._tokens(None, None))
         self.schedule: Schedule = setup.schedule
         self.prediction: str = setup.prediction
@@ -103,7 +114,49 @@ class Pipeline:
         if names:
             roots = [resolve(name, marker="config.json", **place) for name in names]
             attach(family, [load_controlnet(replace(checkpoint, root=root)) for root in roots])
-        return cls(checkpoint, family, len(names))
+        scheduler = checkpoint.json("scheduler", "scheduler_config.json")
+        return cls(root.name, family, scheduler, dtype=dtype, device=checkpoint.device, controlnets=len(names))
+
+    @classmethod
+    def from_single_file(
+        cls,
+        file: str | os.PathLike[str],
+        *,
+        tokenizer: str | os.PathLike[str] | None = None,
+        base: str | os.PathLike[str] | None = None,
+        prediction: str | None = None,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a safetensors file in the original layout of SD 1.x, 2.x, SDXL or Flux.1: a path, or a Hub id with the
+        file's name ("owner/name/file.safetensors", at `revision`).
+
+        Configs are told by the tensors' shapes. No such file holds a tokenizer: `tokenizer` is a Hub id or a folder of
+        a checkpoint in the Hub's layout that has it. `base`, alike, supplies other components that the file lacks
+        (autoencoder and text encoders of Flux.1), and its tokenizers. `prediction` is "epsilon" or "v_prediction"; SD
+        2.x needs it. Raises ValueError naming what is missing, unexpected or misshaped.
+        """
+        place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+        words, whole = tokenizer if tokenizer is not None else base, base
+        if words is None:
+            raise ValueError(
+                f"{file}: a single file holds no tokenizer; name a checkpoint in the Hub's layout that has it: "
+                "tokenizer=ID_OR_FOLDER"
+            )
+        aid = Aid(
+            lambda: locate_parts(words, ("tokenizer", "tokenizer_2"), **place),
+            None if whole is None else lambda: locate_parts(whole, _BASE_PARTS, **place),
+            prediction,
+            dtype,
+            torch.device(device),
+        )
+        path = locate_file(file, revision=revision, **place)
+        family, scheduler = assemble(path, aid)
+        return cls(path.stem, family, scheduler, dtype=dtype, device=aid.device)
 
     def solver(
         self,

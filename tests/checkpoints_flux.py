@@ -19,8 +19,11 @@ FLUX = {
 }
 
 
-def flux(folder: Path, style: str) -> Path:
-    """Write a checkpoint in the style of Flux.1 "dev" (embedded guidance, dynamic shift) or "schnell"; returns it."""
+def flux(folder: Path, style: str, **changes: object) -> Path:
+    """Write a checkpoint in the style of Flux.1 "dev" (embedded guidance, dynamic shift) or "schnell"; returns it.
+
+    `changes` are those of the transformer's config.
+    """
     dev = style == "dev"
     torch.manual_seed(3 if dev else 4)
     tokenizer = clip_tokenizer(folder.parent / f"{folder.name}-tokenizer", "<|endoftext|>")
@@ -67,7 +70,7 @@ def flux(folder: Path, style: str) -> Path:
         tokenizer=tokenizer,
         text_encoder_2=T5EncoderModel(t5),
         tokenizer_2=tokenizer_2,
-        transformer=FluxTransformer2DModel(**FLUX, guidance_embeds=dev),
+        transformer=FluxTransformer2DModel(**{**FLUX, **changes}, guidance_embeds=dev),
     )
     pipeline.save_pretrained(folder)
     return folder

@@ -1,111 +1,164 @@
-"""Flux.1 in its authors' layout: against Diffusers' conversion, there and back, and from a file."""
+"""Single files of SD 1.x, 2.x, XL and Flux.1: the same components and pictures as from the Hub's layout."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
-from safetensors.torch import save_file
+from checkpoints_flux import flux
+from checkpoints_original import hub_text_names, original, text_to_open_clip
+from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+from safetensors.torch import load_file, save_file
+from test_single_file_flux import original_names
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from sadaflow.models import FluxConfig, FluxTransformer
-from sadaflow.single_file import (
-    from_original,
-    hub_names,
-    infer_config,
-    join_fused,
-    load_flux_transformer,
-    split_fused,
-    to_original,
-)
+from sadaflow import Pipeline
+from sadaflow.single_file.flux import to_original
+from sadaflow.single_file.section import join_fused
+from sadaflow.single_file.text import from_open_clip, split_in_proj
 
-TOP = [f"{name}.{layer}" for name in ("time_in", "vector_in", "guidance_in") for layer in ("in_layer", "out_layer")]
-TOP += ["img_in", "txt_in", "final_layer.linear", "final_layer.adaLN_modulation.1"]
-STREAM = ["attn.qkv", "attn.proj", "mlp.0", "mlp.2", "mod.lin"]
-SINGLE = ["linear1", "linear2", "modulation.lin"]
-
-
-def names(double: int, single: int) -> list[str]:
-    """The tensors of the original layout (black-forest-labs/flux, src/flux/model.py), with guidance."""
-    modules = [*TOP]
-    modules += [f"double_blocks.{i}.{s}_{part}" for i in range(double) for s in ("img", "txt") for part in STREAM]
-    modules += [f"single_blocks.{i}.{part}" for i in range(single) for part in SINGLE]
-    norms = [f"double_blocks.{i}.{s}_attn.norm" for i in range(double) for s in ("img", "txt")]
-    norms += [f"single_blocks.{i}.norm" for i in range(single)]
-    scales = [f"{norm}.{which}_norm.scale" for norm in norms for which in ("query", "key")]
-    return [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")] + scales
-
-
-def test_conversion_is_that_of_the_reference() -> None:
-    """The reference splits at Flux's own width, so the tensors have its rows; one column is enough."""
-    rows = {"linear1": 7 * 3072, "qkv": 3 * 3072}
-
-    def tensor(name: str) -> Tensor:
-        return torch.randn(next((count for part, count in rows.items() if part in name), 8), 1)
-
-    torch.manual_seed(0)
-    original = {name: tensor(name) for name in names(2, 2)}
-    theirs = convert_flux_transformer_checkpoint_to_diffusers(dict(original))
-    ours = {target: part for name, value in original.items() for target, part in from_original(name, value).items()}
-    assert set(ours) == set(theirs)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    back = to_original(ours, list(original))
-    assert all(torch.equal(back[name], value) for name, value in original.items())
-
-
-def test_fused_projections_split_and_join() -> None:
-    fused = torch.randn(14, 3)
-    parts = split_fused(fused, (1, 1, 1, 4))
-    assert [len(part) for part in parts] == [2, 2, 2, 8]
-    assert torch.equal(join_fused(parts), fused)
-    with pytest.raises(ValueError, match="14 rows"):
-        split_fused(fused, (1, 1, 1))
+PROMPTS = ["a red fox!", "the sea"]
+STYLES = ["sd15", "sd21", "sdxl"]
 
 
 @pytest.fixture(scope="module")
-def transformer() -> FluxTransformer:
-    torch.manual_seed(0)
-    config = FluxConfig(
-        num_layers=1,
-        num_single_layers=2,
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    return {style: original(tmp_path_factory.mktemp(style), style) for style in STYLES}
+
+
+def same_state(ours: torch.nn.Module, theirs: torch.nn.Module) -> bool:
+    state = theirs.state_dict()
+    return set(state) == set(ours.state_dict()) and all(torch.equal(x, state[n]) for n, x in ours.state_dict().items())
+
+
+def text_encoders(pipe: Pipeline) -> list[Any]:
+    family: Any = pipe.family
+    return [text.encoder for text in (family.texts if hasattr(family, "texts") else [family.text])]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_file_gives_the_components_and_latents_of_the_hub_layout(
+    style: str, made: dict[str, tuple[Path, Path]]
+) -> None:
+    folder, file = made[style]
+    hub = Pipeline.from_pretrained(folder)
+    ours = Pipeline.from_single_file(file, tokenizer=folder, prediction="v_prediction" if style == "sd21" else None)
+    assert ours.backbone.config == hub.backbone.config
+    assert ours.vae.config.scaling_factor == hub.vae.config.scaling_factor
+    assert same_state(ours.backbone, hub.backbone) and same_state(ours.vae, hub.vae)
+    for mine, theirs in zip(text_encoders(ours), text_encoders(hub), strict=True):
+        assert same_state(mine, theirs)
+    assert ours.prediction == hub.prediction and ours.family.default_size == hub.family.default_size
+    call: dict[str, Any] = {"steps": 3, "height": 32, "width": 16, "seed": [1, 2], "output": "tensor"}
+    mine, theirs = ours(PROMPTS, **call), hub(PROMPTS, **call)
+    assert torch.equal(mine.latents, theirs.latents) and torch.equal(mine.images, theirs.images)
+
+
+def test_tokenizer_of_another_kind_is_padded_as_the_encoder_was_trained(made: dict[str, tuple[Path, Path]]) -> None:
+    (first, _), (folder, file) = made["sd15"], made["sd21"]
+    call: dict[str, Any] = {"steps": 1, "height": 16, "width": 16, "output": "latent"}
+    ours = Pipeline.from_single_file(file, tokenizer=first, prediction="v_prediction")
+    assert torch.equal(ours(PROMPTS, **call).latents, Pipeline.from_pretrained(folder)(PROMPTS, **call).latents)
+    with pytest.raises(ValueError, match="end token"):
+        Pipeline.from_single_file(made["sd15"][1], tokenizer=folder)
+
+
+def test_open_clip_conversion_is_that_of_the_reference() -> None:
+    config = CLIPTextConfig(
+        vocab_size=40,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
         num_attention_heads=1,
-        joint_attention_dim=16,
-        pooled_projection_dim=12,
-        guidance_embeds=True,
+        projection_dim=24,
     )
-    return FluxTransformer(config).eval()
+    model = CLIPTextModelWithProjection(config)
+    state = text_to_open_clip(model.state_dict(), 2)
+    theirs = convert_open_clip_checkpoint(model, {f"p.{name}": tensor for name, tensor in state.items()}, "p.")
+    convert = from_open_clip(2, projection=True)
+    ours = {target: part for name, tensor in state.items() for target, part in convert(name, tensor).items()}
+    assert set(ours) == set(theirs) == set(hub_text_names(model.state_dict()))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
-def test_file_gives_the_same_transformer(transformer: FluxTransformer, prefix: str, tmp_path: Path) -> None:
-    original = to_original(transformer.state_dict(), names(1, 2))
-    tensors = {f"{prefix}{name}": tensor.clone() for name, tensor in original.items()}
-    if prefix:
-        tensors["vae.decoder.conv_in.weight"] = torch.zeros(1)
-    save_file(tensors, tmp_path / "flux.safetensors")
-    loaded = load_flux_transformer(tmp_path / "flux.safetensors", dtype=torch.float32, device=torch.device("cpu"))
-    assert (loaded.config.num_layers, loaded.config.num_single_layers, loaded.config.guidance_embeds) == (1, 2, True)
-    state = loaded.state_dict()
-    assert all(torch.equal(state[name], tensor) for name, tensor in transformer.state_dict().items())
-    assert set(state) == set(transformer.state_dict())
+@pytest.mark.parametrize("shape", [(12, 4), (12,)])
+def test_fused_text_projections_split_and_join(shape: tuple[int, ...]) -> None:
+    fused = torch.randn(shape)
+    parts = split_in_proj("layer", "weight", fused)
+    assert list(parts) == [f"layer.self_attn.{name}_proj.weight" for name in "qkv"]
+    assert torch.equal(join_fused(list(parts.values())), fused)
 
 
-def test_what_does_not_fit_is_named(transformer: FluxTransformer, tmp_path: Path) -> None:
-    path = tmp_path / "flux.safetensors"
-    original = to_original(transformer.state_dict(), names(1, 2))
+def changed(file: Path, target: Path, change: dict[str, Tensor | None], metadata: dict[str, str] | None = None) -> Path:
+    tensors = {name: tensor for name, tensor in {**load_file(file), **change}.items() if tensor is not None}
+    save_file(tensors, target, metadata=metadata)
+    return target
 
-    def refused(change: dict[str, Tensor | None], *words: str) -> None:
-        kept = {name: tensor.clone() for name, tensor in {**original, **change}.items() if tensor is not None}
-        save_file(kept, path)
-        with pytest.raises(ValueError) as caught:
-            load_flux_transformer(path, dtype=torch.float32, device=torch.device("cpu"))
-        assert all(word in str(caught.value) for word in words), caught.value
 
-    refused({"single_blocks.1.linear2.bias": None}, "1 missing", "single_transformer_blocks.1.proj_out.bias")
-    refused({"single_blocks.1.lora.weight": torch.zeros(1)}, "1 unexpected", "single_blocks.1.lora.weight")
-    refused({"txt_in.bias": torch.zeros(3)}, "misshaped", "txt_in.bias", "(3,)")
-    refused({"img_in.weight": None}, "img_in.weight", "no Flux.1 transformer")
-    with pytest.raises(ValueError, match="input_blocks"):
-        hub_names("input_blocks.0.0.weight")
-    with pytest.raises(ValueError, match="64 wide"):
-        infer_config({"img_in.weight": (64, 64), "single_blocks.0.norm.query_norm.scale": (64,)})
+def test_what_the_weights_do_not_tell_is_asked_for_by_name(made: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    folder, file = made["sd21"]
+    with pytest.raises(ValueError, match="prediction='v_prediction'.*prediction='epsilon'"):
+        Pipeline.from_single_file(file, tokenizer=folder)
+    with pytest.raises(ValueError, match="prediction='velocity'"):
+        Pipeline.from_single_file(file, tokenizer=folder, prediction="velocity")
+    with pytest.raises(ValueError, match="tokenizer=ID_OR_FOLDER"):
+        Pipeline.from_single_file(file, prediction="epsilon")
+    base = Pipeline.from_single_file(file, tokenizer=folder, prediction="epsilon")
+    assert (base.prediction, base.family.default_size) == ("epsilon", (128, 128))
+    noted = changed(file, tmp_path / "noted.safetensors", {}, {"modelspec.prediction_type": "v"})
+    assert Pipeline.from_single_file(noted, tokenizer=folder).prediction == "v_prediction"
+    xl_folder, xl = made["sdxl"]
+    marked = changed(xl, tmp_path / "marked.safetensors", {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)})
+    pipe = Pipeline.from_single_file(marked, tokenizer=xl_folder)
+    assert pipe.prediction == "v_prediction" and pipe.scheduler_config["rescale_betas_zero_snr"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model.diffusion_model.out.2.bias": None}, ["1 missing", "conv_out.bias"]),
+        ({"model.diffusion_model.adapter.weight": torch.zeros(1)}, ["1 unexpected", "diffusion_model.adapter.weight"]),
+        (
+            {"model.diffusion_model.out.0.bias": torch.zeros(3)},
+            ["misshaped", "out.0.bias gives conv_norm_out.bias as (3,)"],
+        ),
+        ({"first_stage_model.quant_conv.bias": None}, ["1 missing", "quant_conv.bias", "first_stage_model."]),
+        (
+            {"cond_stage_model.transformer.text_model.final_layer_norm.bias": None},
+            ["1 missing", "final_layer_norm.bias"],
+        ),
+        ({"cond_stage_model.transformer.text_model.extra": torch.zeros(1)}, ["1 unexpected", "extra"]),
+        ({"control_model.zero": torch.zeros(1)}, ["1 unexpected", "control_model.zero"]),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    change: dict[str, Tensor | None], words: list[str], made: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
+    folder, file = made["sd15"]
+    with pytest.raises(ValueError) as caught:
+        Pipeline.from_single_file(changed(file, tmp_path / "changed.safetensors", change), tokenizer=folder)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_other_files_are_refused_by_name(made: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    folder, _ = made["sd15"]
+    save_file({"joint_blocks.0.x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="known layout.*joint_blocks.0.x"):
+        Pipeline.from_single_file(tmp_path / "other.safetensors", tokenizer=folder)
+    for name in ("owner/name", "../owner/name/file.safetensors", str(tmp_path / "absent.safetensors")):
+        with pytest.raises(ValueError, match="owner/name/file.safetensors"):
+            Pipeline.from_single_file(name, tokenizer=folder)
+
+
+def test_flux_takes_what_the_file_lacks_from_a_base(tmp_path: Path) -> None:
+    one_head = {"attention_head_dim": 128, "num_attention_heads": 1, "axes_dims_rope": (16, 56, 56)}
+    folder = flux(tmp_path / "hub", "dev", num_layers=1, num_single_layers=1, **one_head)
+    hub = Pipeline.from_pretrained(folder)
+    tensors = to_original(hub.backbone.state_dict(), original_names(1, 1))
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, tmp_path / "bare.safetensors")
+    with pytest.raises(ValueError, match="no autoencoder.*base="):
+        Pipeline.from_single_file(tmp_path / "bare.safetensors", tokenizer=folder)
+    call: dict[str, Any] = {"steps": 2, "height": 32, "width": 32, "max_sequence_length": 16, "output": "latent"}
+    ours = Pipeline.from_single_file(tmp_path / "bare.safetensors", base=folder)
+    assert torch.equal(ours(PROMPTS, **call).latents, hub(PROMPTS, **call).latents)

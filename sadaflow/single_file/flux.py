@@ -1,10 +1,6 @@
-"""Flux.1 transformers in the layout of their authors, one safetensors file, read as the Hub's layout.
-
-The file may hold the transformer bare, or under "model.diffusion_model." beside the other components.
-"""
+"""Flux.1 transformers in the layout of their authors, read as the Hub's layout."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +8,8 @@ from torch import Tensor
 
 from sadaflow.models import FluxConfig, FluxTransformer
 
-from .weights import check_names, open_safetensors
+from .section import Section, UnknownTensor, fill, join_fused, split_fused
 
-_PREFIX = "model.diffusion_model."
 _HEAD_DIM = 128  # of every published Flux.1; the rotary axes, which no tensor shows, go with it
 
 _EMBEDDERS = {
@@ -60,7 +55,7 @@ _SHARES = {3: (1, 1, 1), 4: (1, 1, 1, 4)}  # rows of query, key, value and feed-
 def hub_names(name: str) -> tuple[str, ...]:
     """The Hub's names of what tensor `name` of the original layout holds: one, or several fused along the rows.
 
-    Raises ValueError for a name that the layout does not have.
+    Raises UnknownTensor for a name that the layout does not have.
     """
     module, _, leaf = name.rpartition(".")
     group, _, rest = module.partition(".")
@@ -68,22 +63,9 @@ def hub_names(name: str) -> tuple[str, ...]:
     prefix, table = (f"{_BLOCKS[group][0]}.{index}.", _BLOCKS[group][1]) if group in _BLOCKS else ("", _TOP)
     found = table.get(inner if prefix else module)
     if found is None or leaf not in ("weight", "bias", "scale"):
-        raise ValueError(f"tensor {name!r} is none of the original Flux.1 layout")
+        raise UnknownTensor(f"tensor {name!r} is none of the original Flux.1 layout")
     leaf = "weight" if leaf == "scale" else leaf
     return tuple(f"{prefix}{target}.{leaf}" for target in ((found,) if isinstance(found, str) else found))
-
-
-def split_fused(fused: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:
-    """The projections fused along the rows of a weight or bias, whose heights are as `shares`; they share memory."""
-    unit, rest = divmod(fused.shape[0], sum(shares))
-    if rest:
-        raise ValueError(f"{fused.shape[0]} rows do not split as {':'.join(map(str, shares))}")
-    return fused.split([unit * share for share in shares])
-
-
-def join_fused(parts: Sequence[Tensor]) -> Tensor:
-    """The inverse of `split_fused`."""
-    return torch.cat(tuple(parts))
 
 
 def swap_halves(tensor: Tensor) -> Tensor:
@@ -108,67 +90,32 @@ def to_original(state: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, 
     return made
 
 
-def infer_config(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """The config.json of the transformer whose tensors have these names and shapes in the original layout."""
+def infer_config(section: Section) -> dict[str, Any]:
+    """The config.json of the transformer in `section`."""
 
-    def shape(name: str) -> Sequence[int]:
-        if name not in shapes:
-            raise ValueError(f"no Flux.1 transformer in the original layout: {name!r} is missing")
-        return shapes[name]
+    def shape(name: str) -> tuple[int, ...]:
+        return section.shape(name, "Flux.1 transformer")
 
     width, channels = shape("img_in.weight")
     (head_dim,) = shape("single_blocks.0.norm.query_norm.scale")
     if head_dim != _HEAD_DIM:
-        raise ValueError(f"the heads are {head_dim} wide; Flux.1 has {_HEAD_DIM}, and the file does not tell the rest")
+        raise ValueError(
+            f"{section.place}: the heads are {head_dim} wide; Flux.1 has {_HEAD_DIM}, and no tensor tells the rest"
+        )
     return {
         "in_channels": channels,
         "out_channels": shape("final_layer.linear.weight")[0],
-        "num_layers": _count(shapes, "double_blocks"),
-        "num_single_layers": _count(shapes, "single_blocks"),
+        "num_layers": section.count("double_blocks"),
+        "num_single_layers": section.count("single_blocks"),
         "attention_head_dim": head_dim,
         "num_attention_heads": width // head_dim,
         "joint_attention_dim": shape("txt_in.weight")[1],
         "pooled_projection_dim": shape("vector_in.in_layer.weight")[1],
-        "guidance_embeds": "guidance_in.in_layer.weight" in shapes,
+        "guidance_embeds": "guidance_in.in_layer.weight" in section.shapes,
     }
 
 
-def _count(names: Mapping[str, Any], group: str) -> int:
-    return len({name.split(".")[1] for name in names if name.startswith(f"{group}.")})
-
-
-def load_flux_transformer(path: Path, *, dtype: torch.dtype, device: torch.device) -> FluxTransformer:
-    """The transformer of a single-file Flux.1 checkpoint, in `dtype` on `device`.
-
-    Other components in the file are left aside. Raises ValueError naming what is missing, unexpected or misshaped.
-    """
-    with open_safetensors(path) as file:
-        stored = list(file.keys())
-        prefix = _PREFIX if any(name.startswith(_PREFIX) for name in stored) else ""
-        original = {name.removeprefix(prefix): name for name in stored if name.startswith(prefix)}
-        shapes = {name: file.get_slice(key).get_shape() for name, key in original.items()}
-        config = FluxConfig.from_dict(infer_config(shapes))
-        with torch.device("meta"):
-            module = FluxTransformer(config)
-        expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-        known = {name for name in original if _is_known(name)}
-        found = {target for name in known for target in hub_names(name)}
-        check_names(str(path), set(expected), found | (set(original) - known))
-        state: dict[str, Tensor] = {}
-        for name, key in original.items():
-            state |= from_original(name, file.get_tensor(key).to(device=device, dtype=dtype))
-            for target in hub_names(name):
-                if tuple(state[target].shape) != expected[target]:
-                    raise ValueError(
-                        f"{path}: misshaped: {key} gives {target} as {tuple(state[target].shape)}, "
-                        f"expected {expected[target]}"
-                    )
-    module.load_state_dict(state, assign=True)
-    return module.requires_grad_(False).eval()
-
-
-def _is_known(name: str) -> bool:
-    try:
-        return bool(hub_names(name))
-    except ValueError:
-        return False
+def load(section: Section, *, dtype: torch.dtype, device: torch.device) -> FluxTransformer:
+    """The transformer in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
+    config = FluxConfig.from_dict(infer_config(section))
+    return fill(lambda: FluxTransformer(config), section, from_original, dtype=dtype, device=device)

@@ -1,0 +1,86 @@
+"""KL autoencoders in the original layout: names, 1x1 attention convolutions, and the config that the shapes tell."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Autoencoder, AutoencoderConfig
+
+from .section import Convert, Section, UnknownTensor, by_name, fill
+
+_TOP = {"conv_norm_out": "norm_out"}
+_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+
+def original_module(name: str, levels: int) -> str:
+    """The original name of the module that the Hub's layout calls `name`."""
+    half, _, rest = name.partition(".")
+    if half not in ("encoder", "decoder"):
+        return name
+    room, _, inner = rest.partition(".")
+    if room == "mid_block":
+        kind, index, inner = inner.split(".", 2)
+        place = f"{half}.mid." + (f"block_{int(index) + 1}" if kind == "resnets" else "attn_1")
+        return f"{place}.{_resnet(inner) if kind == 'resnets' else _ATTENTION[inner]}"
+    if room not in ("down_blocks", "up_blocks"):
+        return f"{half}.{_TOP.get(room, room)}"
+    block, kind, index, inner = inner.split(".", 3)
+    place = f"{half}.down.{block}" if room == "down_blocks" else f"{half}.up.{levels - 1 - int(block)}"
+    if kind == "resnets":
+        return f"{place}.block.{index}.{_resnet(inner)}"
+    return f"{place}.{'downsample' if room == 'down_blocks' else 'upsample'}.{inner}"
+
+
+def _resnet(inner: str) -> str:
+    return "nin_shortcut" if inner == "conv_shortcut" else inner
+
+
+def key_map(config: AutoencoderConfig) -> dict[str, str]:
+    """From each tensor's name in the original layout to the Hub's."""
+    with torch.device("meta"):
+        names = list(Autoencoder(config).state_dict())
+    levels = len(config.block_out_channels)
+    split = (name.rpartition(".") for name in names)
+    return {f"{original_module(module, levels)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
+
+
+def conversion(config: AutoencoderConfig) -> Convert:
+    """Renames, and turns the attention's 1x1 convolutions into the matrices that they are."""
+    rename = by_name(key_map(config))
+
+    def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
+        if name.startswith("loss."):  # of the training
+            return {}
+        attention = ".mid.attn_1." in name and tensor.dim() == 4
+        if attention and tensor.shape[2:] != (1, 1):
+            raise UnknownTensor(f"{name!r} is no 1x1 convolution")
+        return rename(name, tensor[:, :, 0, 0] if attention else tensor)
+
+    return convert
+
+
+def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of the autoencoder in `section`, with the `scaling` of its family, which no tensor shows."""
+
+    def shape(name: str) -> tuple[int, ...]:
+        return section.shape(name, "autoencoder")
+
+    levels = section.count("encoder.down")
+    widths = [shape(f"encoder.down.{level}.block.0.conv2.weight")[0] for level in range(levels)]
+    return {
+        "in_channels": shape("encoder.conv_in.weight")[1],
+        "out_channels": shape("decoder.conv_out.weight")[0],
+        "latent_channels": shape("decoder.conv_in.weight")[1],
+        "block_out_channels": widths,
+        "layers_per_block": section.count("encoder.down.0.block"),
+        "use_quant_conv": "quant_conv.weight" in section.shapes,
+        "use_post_quant_conv": "post_quant_conv.weight" in section.shapes,
+        **scaling,
+    }
+
+
+def load(section: Section, scaling: dict[str, Any], *, dtype: torch.dtype, device: torch.device) -> Autoencoder:
+    """The autoencoder in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
+    config = AutoencoderConfig.from_dict(infer_config(section, scaling))
+    return fill(lambda: Autoencoder(config), section, conversion(config), dtype=dtype, device=device)
