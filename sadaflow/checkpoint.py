@@ -1,6 +1,5 @@
 """A folder in the Hub's pipeline layout, and how its components are read."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from .hub_files import component_names
+from .jsonfile import read_object
 from .weights import find_weights, load_module
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -29,27 +30,18 @@ class Checkpoint:
 
     def json(self, *path: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; FileNotFoundError or ValueError that names the file."""
-        file = self.root.joinpath(*path)
-        if not file.is_file():
-            raise FileNotFoundError(f"the checkpoint has no {file}")
-        try:
-            content = json.loads(file.read_text("utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is not valid JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{file} holds a {type(content).__name__}, expected a JSON object")
-        return content
+        return read_object(self.root.joinpath(*path))
 
     def expect(self, components: dict[str, str]) -> None:
         """Raise ValueError unless model_index.json names these classes for these components."""
         index = self.json("model_index.json")
+        component_names(index, f"{self.root}/model_index.json")
         for component, name in components.items():
             found = index.get(component)
-            if not isinstance(found, list) or found[-1] != name:
+            if not isinstance(found, list) or found[-1:] != [name]:
                 raise ValueError(f"{self.root}/model_index.json: {component} is {found!r}, supported: {name}")
 
     def load(self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = _same) -> Module:
         """The module of `component`, strictly filled (see `load_module`), convolutions in channels-last layout."""
         files = find_weights(self.root / component, "diffusion_pytorch_model", self.variant)
-        module = load_module(build, files, dtype=self.dtype, device=self.device, rename=rename)
-        return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return load_module(build, files, dtype=self.dtype, device=self.device, rename=rename)

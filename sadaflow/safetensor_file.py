@@ -1,0 +1,78 @@
+"""Safetensors files: their headers, and their tensors a part of the file at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+# Number formats of the files that stand for real weights; the rest are whole numbers and truth values.
+_FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32}
+_MAPPED = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a header says of a tensor; `kind` is the file's name for its number format ("F16")."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind in _FLOATS
+
+    @property
+    def elements(self) -> int:
+        return torch.Size(self.shape).numel()
+
+    @property
+    def bytes(self) -> int:
+        """Size in the file; formats of less than 16 bits count as 16."""
+        return self.elements * _BITS.get(self.kind, 16) // 8
+
+
+def open_safetensors(path: Path) -> safe_open:
+    """Open a safetensors file for reading; ValueError if it is truncated or is something else."""
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        # Only now: the length that a safetensors file begins with may look like the start of a pickle.
+        with path.open("rb") as file:
+            head = file.read(2)
+        if head == b"PK" or head[:1] == b"\x80":
+            raise ValueError(
+                f"{path} is a pickle under a safetensors name, and will not be read; convert it to safetensors"
+            ) from error
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) is truncated or no safetensors file "
+            f"({str(error)[:300]}); download it again"
+        ) from error
+
+
+def read_headers(files: Sequence[Path]) -> Iterator[Stored]:
+    """Every tensor that the headers of `files` describe; nothing else is read."""
+    for path in files:
+        with open_safetensors(path) as file:
+            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                part = file.get_slice(name)
+                yield Stored(path, name, tuple(part.get_shape()), str(part.get_dtype()))
+
+
+def read_tensors(stored: Sequence[Stored]) -> Iterator[tuple[Stored, torch.Tensor]]:
+    """The tensors, memory-mapped: the caller copies each before it asks for the next.
+
+    At most 64 MiB (or one tensor) stay mapped, so that pages already copied are not held beside the copy.
+    """
+    start = 0
+    while start < len(stored):
+        with open_safetensors(stored[start].path) as file:
+            mapped, path = 0, stored[start].path
+            while start < len(stored) and stored[start].path == path and mapped < _MAPPED:
+                one = stored[start]
+                mapped, start = mapped + one.bytes, start + 1
+                yield one, file.get_tensor(one.name)
