@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attention
-from .config import refuse_unsupported
+from .config import COUNT, FLAG, NAMES, NONE, NUMBER, POSITIVE, WIDTH, WIDTHS, Kind, refuse_mistyped, refuse_unsupported
 from .resnet import Downsample, ResnetBlock, Upsample
 
 _EPS = 1e-6
@@ -19,6 +19,15 @@ _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn
 
 _ONLY: dict[str, tuple[Any, ...]] = {"act_fn": ("silu",), "latents_mean": (None,), "latents_std": (None,)}
 _WITHOUT_EFFECT = ("sample_size", "down_block_types", "up_block_types")
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "norm_num_groups"), WIDTH),
+    **dict.fromkeys(("down_block_types", "up_block_types"), NAMES),
+    **dict.fromkeys(("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention", "force_upcast"), FLAG),
+    "block_out_channels": WIDTHS,
+    "layers_per_block": COUNT,
+    "scaling_factor": POSITIVE,
+    "shift_factor": NUMBER | NONE,
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class AutoencoderConfig:
         """Read a config.json; raises ValueError for a field that cannot be honoured."""
         fields = cls.__dataclass_fields__
         refuse_unsupported("AutoencoderKL", raw, (*fields, *_WITHOUT_EFFECT), _ONLY)
+        refuse_mistyped("AutoencoderKL", raw, _KINDS)
         for field, plain in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
             for kind in raw.get(field, ()):
                 if kind != plain:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import refuse_unsupported
+from .config import NAMES, WIDTHS, refuse_mistyped, refuse_unsupported
 from .seam import Seam, call_through
 from .unet import UNet
 from .unet_config import UNetConfig
@@ -37,6 +37,7 @@ class ControlNetConfig:
         owner = "ControlNetModel"
         own = {field: raw[field] for field in (*_ONLY, _WIDTHS) if field in raw}
         refuse_unsupported(owner, own, (_WIDTHS,), _ONLY)
+        refuse_mistyped(owner, raw, {_WIDTHS: WIDTHS, "down_block_types": NAMES})
         shared = {field: value for field, value in raw.items() if field not in own}
         if "down_block_types" in raw:
             shared["up_block_types"] = [_UP_OF.get(kind, kind) for kind in reversed(raw["down_block_types"])]

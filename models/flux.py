@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .config import refuse_unsupported
+from .config import COUNT, FLAG, NONE, WIDTH, WIDTHS, Kind, refuse_mistyped, refuse_unsupported
 from .embeddings import TimestepEmbedding, sinusoids
 from .flux_blocks import DoubleBlock, Modulation, SingleBlock, modulated
 from .rope import rotary_table
@@ -20,6 +20,21 @@ PATCH = 2
 
 _OWNER = "FluxTransformer2DModel"
 _FEATURES = 256
+_WIDTH_FIELDS = (
+    "in_channels",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "pooled_projection_dim",
+)
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(_WIDTH_FIELDS, WIDTH),
+    "out_channels": WIDTH | NONE,
+    "num_layers": COUNT,
+    "num_single_layers": COUNT,
+    "guidance_embeds": FLAG,
+    "axes_dims_rope": WIDTHS,
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class FluxConfig:
         """Read a config.json; raises ValueError for a field that cannot be honoured."""
         fields = cls.__dataclass_fields__
         refuse_unsupported(_OWNER, raw, fields, {"patch_size": (1,)})
+        refuse_mistyped(_OWNER, raw, _KINDS)
         written = ((name, raw[name]) for name in fields if name in raw)
         values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in written}
         config = cls(**values)

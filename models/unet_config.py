@@ -4,7 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from .config import per_level, refuse_unsupported
+from .config import (
+    COUNT,
+    COUNTS,
+    FLAG,
+    NAMES,
+    NONE,
+    NUMBER,
+    POSITIVE,
+    WIDTH,
+    WIDTHS,
+    Kind,
+    per_level,
+    refuse_mistyped,
+    refuse_unsupported,
+)
 
 _CROSS, _PLAIN = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
 
@@ -48,6 +62,28 @@ _READ_ELSEWHERE = (
     "projection_class_embeddings_input_dim",
     "up_block_types",
 )
+_KINDS: dict[str, Kind] = {
+    "addition_embed_type_num_heads": WIDTH,
+    "addition_time_embed_dim": WIDTH | NONE,
+    "attention_head_dim": WIDTH | WIDTHS,
+    "block_out_channels": WIDTHS,
+    "class_embeddings_concat": FLAG,
+    "cross_attention_dim": WIDTH | WIDTHS,
+    "down_block_types": NAMES,
+    "flip_sin_to_cos": FLAG,
+    "freq_shift": NUMBER,
+    "in_channels": WIDTH,
+    "layers_per_block": COUNT | COUNTS,
+    "norm_eps": POSITIVE,
+    "norm_num_groups": WIDTH,
+    "num_attention_heads": WIDTH | WIDTHS | NONE,
+    "out_channels": WIDTH,
+    "projection_class_embeddings_input_dim": WIDTH | NONE,
+    "sample_size": WIDTH | WIDTHS | NONE,
+    "transformer_layers_per_block": COUNT | COUNTS,
+    "up_block_types": NAMES,
+    "use_linear_projection": FLAG,
+}
 
 
 @dataclass(frozen=True)
@@ -101,6 +137,7 @@ class UNetConfig:
         """Read a config.json of class `owner`; raises ValueError for a field that cannot be honoured."""
         known = {*cls.__dataclass_fields__, *_READ_ELSEWHERE, *_WITHOUT_EFFECT} - set(_DERIVED)
         refuse_unsupported(owner, raw, known, _ONLY)
+        refuse_mistyped(owner, raw, _KINDS)
         widths = tuple(raw.get("block_out_channels", (320, 640, 1280, 1280)))
         levels = len(widths)
         cross = _cross_attention(owner, raw, levels)

@@ -1,14 +1,18 @@
 """Prompt encoding through `transformers` (an extra, imported where it is used)."""
 
+import reprlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from .checkpoint import Checkpoint
-from .weights import check_names, find_weights, open_safetensors
+from .jsonfile import read_object
+from .weights import build_empty, check_names, find_weights, is_finite
 
 # Buffers that older writers stored although they follow from the config.
 _DERIVED = ("position_ids",)
@@ -23,43 +27,81 @@ def transformers_module() -> Any:
     return transformers
 
 
+@contextmanager
+def _reading(folder: Path) -> Iterator[Any]:
+    """The `transformers` package without its chatter; whatever it raises becomes a ValueError that names `folder`."""
+    transformers = transformers_module()
+    previous = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield transformers
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{folder}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
+        ) from error
+    finally:
+        transformers.logging.set_verbosity(previous)
+
+
 def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str) -> Any:
-    """The tokenizer in the folder `component`, of the `transformers` class `kind`."""
-    return getattr(transformers_module(), kind).from_pretrained(checkpoint.root / component, local_files_only=True)
+    """The tokenizer in the folder `component`, of the `transformers` class `kind`; ValueError for what is none."""
+    folder = checkpoint.root / component
+    settings = folder / "tokenizer_config.json"
+    for name, value in (read_object(settings) if settings.is_file() else {}).items():
+        if name.endswith("_file") and value is not None and value != Path(str(value)).name:
+            raise ValueError(f"{settings}: {name}={str(value)[:80]!r} leads out of the folder")
+    with _reading(folder) as transformers:
+        tokenizer = getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
+    longest = tokenizer.model_max_length
+    if type(longest) not in (int, float) or not longest >= 1:
+        raise ValueError(f"{settings}: model_max_length={reprlib.repr(longest)} is no number of tokens")
+    return tokenizer
 
 
 def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
     """The encoder in the folder `component`, of the `transformers` class `kind`, strictly filled.
 
-    Raises ValueError naming the missing, unexpected or misshaped tensors.
+    Raises ValueError naming the missing, unexpected or misshaped tensors, those that hold no floats or NaN, and for
+    a config that asks for much more than the files hold, before memory is taken.
     """
-    transformers = transformers_module()
     folder, variant = checkpoint.root / component, checkpoint.variant
     files = find_weights(folder, "model", variant)
-    for path in files:
-        with open_safetensors(path):
-            pass
-    mark = variant if variant and f".{variant}" in files[0].name else None
-    previous = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        encoder, report = getattr(transformers, kind).from_pretrained(
+    checkpoint.json(component, "config.json")
+    if (adapter := folder / "adapter_config.json").exists():
+        raise ValueError(f"{adapter}: adapters in the place of an encoder are not read")
+    with _reading(folder) as transformers:
+        cls = getattr(transformers, kind)
+        config = cls.config_class.from_pretrained(folder, local_files_only=True)
+    with _reading(folder):
+        empty, stored = build_empty(lambda: cls(config), files)
+    for one in stored:
+        if not one.is_float and one.name.endswith((".weight", ".bias")):
+            raise ValueError(f"{one.path}: {one.name} holds {one.kind}, expected floats")
+    asked, held = sum(one.numel() for one in empty.parameters()), sum(one.elements for one in stored)
+    if asked > 2 * held:
+        raise ValueError(f"{folder}: the config asks for {asked} numbers, the weights are {held}: one is wrong")
+    with _reading(folder):
+        encoder, report = cls.from_pretrained(
             folder,
-            variant=mark,
+            variant=variant if variant and f".{variant}" in files[0].name else None,
             dtype=checkpoint.dtype,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    finally:
-        transformers.logging.set_verbosity(previous)
     unexpected = {name for name in report["unexpected_keys"] if not name.endswith(_DERIVED)}
     check_names(str(folder), set(report["missing_keys"]), unexpected)
     if report["mismatched_keys"]:
         name, found, expected = next(iter(report["mismatched_keys"]))
         raise ValueError(f"{folder}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
-    return encoder.to(checkpoint.device).requires_grad_(False).eval()
+    encoder = encoder.to(checkpoint.device).requires_grad_(False).eval()
+    for name, parameter in encoder.named_parameters():
+        if not is_finite(parameter):
+            raise ValueError(f"{folder}: {name} holds NaN or infinity in {checkpoint.dtype}")
+    return encoder
 
 
 class ClipText:

@@ -1,5 +1,6 @@
 """From a scheduler_config.json of the Hub to a solver over a grid."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -109,8 +110,10 @@ def from_scheduler_config(
 
 def _scheduler_class(config: Mapping[str, Any]) -> SchedulerClass:
     name = config.get("_class_name")
-    if name not in CLASSES:
-        raise ValueError(f"the scheduler config names class {name!r}; known are {', '.join(sorted(CLASSES))}")
+    if not isinstance(name, str) or name not in CLASSES:
+        raise ValueError(
+            f"the scheduler config names class {reprlib.repr(name)}; known are {', '.join(sorted(CLASSES))}"
+        )
     return CLASSES[name]
 
 

@@ -1,8 +1,10 @@
 """Fields of scheduler configs: which are honoured, at which values, and which are refused by name."""
 
+import math
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .grid import Grid
 
@@ -10,6 +12,8 @@ from .grid import Grid
 _BOOKKEEPING = frozenset({"_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values"})
 # Settings of clipping and thresholding, which are refused where they are switched on.
 _INERT = frozenset({"clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"})
+# Far beyond every published table, and small enough for any machine.
+_LONGEST_TABLE: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,16 @@ class Fields:
         count. Raises ValueError for a value that is not supported, by name.
         """
         inherited = config.get("_class_name") != scheduler.name
-        dropped = set(config.get("_use_default_values", ())) if inherited else set()
+        dropped = config.get("_use_default_values", ()) if inherited else ()
+        if not isinstance(dropped, (list, tuple)):
+            raise ValueError(f"_use_default_values={reprlib.repr(dropped)} in the scheduler config is no list of names")
         written = {key: value for key, value in config.items() if key not in dropped}
+        for key, default in scheduler.defaults.items():
+            if key in written and not _fits(key, written[key], default):
+                raise ValueError(
+                    f"{key}={reprlib.repr(written[key])} in the scheduler config is no value for it; "
+                    f"{scheduler.name}'s default is {default!r}"
+                )
         for key in scheduler.required:
             if key not in written and not inherited:
                 raise ValueError(
@@ -60,7 +72,7 @@ class Fields:
             value = written.get(key, allowed[0])
             if value not in allowed:
                 raise ValueError(
-                    f"{key}={value!r} in the scheduler config is not supported for {scheduler.name}; "
+                    f"{key}={reprlib.repr(value)} in the scheduler config is not supported for {scheduler.name}; "
                     f"supported: {', '.join(map(repr, allowed))}"
                 )
         return cls(scheduler, {key: written.get(key, default) for key, default in scheduler.defaults.items()})
@@ -85,9 +97,31 @@ class Fields:
         return str(value)
 
 
+def _fits(key: str, value: Any, default: Any) -> bool:
+    """Whether `value` is of the kind of `default`, and within what a noise table can be."""
+    number = type(value) in (int, float) and not math.isnan(value)
+    if key == "trained_betas":
+        listed = isinstance(value, (list, tuple)) and 2 <= len(value) <= _LONGEST_TABLE
+        return value is None or (listed and all(type(one) in (int, float) and 0 <= one <= 1 for one in value))
+    if key == "num_train_timesteps":
+        return type(value) is int and 2 <= value <= _LONGEST_TABLE
+    if key in ("beta_start", "beta_end"):
+        return number and 0 < value < 1
+    if isinstance(default, bool):
+        return value is None or isinstance(value, bool)
+    if isinstance(default, int):
+        return type(value) is int and abs(value) <= _LONGEST_TABLE
+    if isinstance(default, tuple):
+        return isinstance(value, (list, tuple)) and all(type(one) is int for one in value)
+    if isinstance(default, str):
+        return isinstance(value, str)
+    return number or (default is None and value is None)
+
+
 def refuse_unknown(config: Mapping[str, Any], classes: Iterable[SchedulerClass]) -> None:
     """Raise ValueError for a field that no class knows; a field of another class than the config's has no effect."""
     known = (_BOOKKEEPING | _INERT).union(*({*cls.defaults, *cls.fixed} for cls in classes))
     unknown = sorted(set(config) - known)
     if unknown:
-        raise ValueError(f"unknown fields in the scheduler config: {', '.join(unknown)}; remove those not in use")
+        names = ", ".join(name[:80] for name in unknown[:5])
+        raise ValueError(f"unknown fields in the scheduler config: {names}; remove those not in use")
