@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 # Number formats of the files that stand for real weights; the rest are whole numbers and truth values.
 _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32}
-_MAPPED = 64 * 2**20
+_MAPPED = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def read_headers(files: Sequence[Path]) -> Iterator[Stored]:
 def read_tensors(stored: Sequence[Stored]) -> Iterator[tuple[Stored, torch.Tensor]]:
     """The tensors, memory-mapped: the caller copies each before it asks for the next.
 
-    At most 64 MiB (or one tensor) stay mapped, so that pages already copied are not held beside the copy.
+    At most 16 MiB (or one tensor) stay mapped, so that pages already copied are not held beside the copy.
     """
     start = 0
     while start < len(stored):
