@@ -20,9 +20,10 @@ from .denoiser import Backbone, GuidedDenoiser
 from .families import FAMILIES, AudioFamily, Family, Request
 from .hub import resolve
 from .images import to_pil
+from .lora import Lora, LoraStack, find_lora, read_lora
 from .progress import progress_observer
 from .sampling import Stats, sample
-from .single_file import Aid, assemble, locate_file, locate_parts
+from .single_file import Aid, assemble, locate_file, locate_folder, locate_parts
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
 _OUTPUTS = ("pil", "tensor", "latent")
@@ -66,6 +67,7 @@ class Pipeline:
         setup = from_scheduler_config(self.scheduler_config, 50, image_tokens=self._tokens(None, None))
         self.schedule: Schedule = setup.schedule
         self.prediction: str = setup.prediction
+        self._loras = LoraStack(family.adaptable)
 
     @property
     def backbone(self) -> Backbone:
@@ -157,6 +159,37 @@ class Pipeline:
         path = locate_file(file, revision=revision, **place)
         family, scheduler = assemble(path, aid)
         return cls(path.stem, family, scheduler, dtype=dtype, device=aid.device)
+
+    def load_lora(
+        self,
+        model: str | os.PathLike[str],
+        scale: float = 1.0,
+        weight_name: str | None = None,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> Lora:
+        """Merge a LoRA into the weights, `scale` times: a file, a folder or a Hub id, of which `weight_name` is the
+        file. Several add up. Returns what `unload_lora` takes; see `lora` for the memory it costs.
+
+        Raises ValueError for keys that belong to no layer, for factors that do not fit and for other kinds of adapter.
+        """
+        place: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
+        place["local_files_only"] = local_files_only
+        if str(model).endswith(".safetensors"):
+            path = locate_file(model, **place)
+        else:
+            wanted = (weight_name,) if weight_name is not None else ("*.safetensors", "adapter_config.json")
+            path = find_lora(locate_folder(model, wanted, **place), weight_name)
+        lora = read_lora(path, self._loras.places, scale)
+        self._loras.add(lora)
+        return lora
+
+    def unload_lora(self, lora: Lora) -> None:
+        """Take a LoRA out of the weights: without any, they are bit for bit what they were before."""
+        self._loras.remove(lora)
 
     def solver(
         self,

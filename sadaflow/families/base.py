@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder
 
@@ -76,6 +76,11 @@ class Family(Protocol):
     @property
     def default_size(self) -> tuple[int, int]:
         """Height and width in pixels that the checkpoint was trained at."""
+        ...
+
+    @property
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        """The networks that a LoRA may change, by the Hub's names of their components."""
         ...
 
     def condition(self, request: Request) -> Prompted:

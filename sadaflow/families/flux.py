@@ -1,10 +1,11 @@
 """Flux.1 dev and schnell (Black Forest Labs 2024): T5 and pooled CLIP text, a flow transformer, a KL autoencoder."""
 
 import warnings
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
 
@@ -70,6 +71,14 @@ class Flux:
     def default_size(self) -> tuple[int, int]:
         side = _DEFAULT_SIDE * self.vae.config.downscale
         return side, side
+
+    @property
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        return {
+            "transformer": self.backbone,
+            "text_encoder": self.clip.encoder,
+            "text_encoder_2": self.t5.encoder,
+        }
 
     def condition(self, request: Request) -> Prompted:
         if not 1 <= request.max_sequence_length <= self.t5.longest:

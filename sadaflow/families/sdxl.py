@@ -1,10 +1,10 @@
 """Stable Diffusion XL, base and refiner (Podell et al. 2023, arXiv 2307.01952)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 
@@ -79,6 +79,12 @@ class StableDiffusionXL(LatentUNet):
             zero_negative=bool(index.get("force_zeros_for_empty_prompt", True)),
             aesthetic=bool(index.get("requires_aesthetics_score", False)),
         )
+
+    @property
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        names = ("text_encoder", "text_encoder_2")[-len(self.texts) :]
+        texts = {name: text.encoder for name, text in zip(names, self.texts, strict=True)}
+        return {**super().adaptable, **texts}
 
     def condition(self, request: Request) -> Prompted:
         conditional = self._encode(request.prompts)

@@ -1,8 +1,10 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): one CLIP text encoder, a U-Net, a KL autoencoder."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import torch
+from torch import nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 
@@ -34,6 +36,10 @@ class StableDiffusion(LatentUNet):
             ClipText.load(checkpoint),
             checkpoint.dtype,
         )
+
+    @property
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        return {**super().adaptable, "text_encoder": self.text.encoder}
 
     def condition(self, request: Request) -> Prompted:
         negative = request.negative_prompt or ""

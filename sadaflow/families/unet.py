@@ -1,10 +1,10 @@
 """What all checkpoints with a latent U-Net and a KL autoencoder have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, ControlledUNet, ControlNet, UNet
 
@@ -44,6 +44,11 @@ class LatentUNet:
         size, factor = self.backbone.config.sample_size or 64, self.vae.config.downscale
         height, width = (size[0], size[1]) if isinstance(size, tuple) else (size, size)
         return height * factor, width * factor
+
+    @property
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        backbone = self.backbone
+        return {"unet": backbone.unet if isinstance(backbone, ControlledUNet) else backbone}
 
     def decode(self, latents: Tensor) -> Tensor:
         return decode_images(self.vae, latents, self.dtype)

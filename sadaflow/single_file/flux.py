@@ -68,6 +68,14 @@ def hub_names(name: str) -> tuple[str, ...]:
     return tuple(f"{prefix}{target}.{leaf}" for target in ((found,) if isinstance(found, str) else found))
 
 
+def original_modules(config: FluxConfig) -> list[str]:
+    """The modules with weights in the original layout, norms aside."""
+    blocks = (("double_blocks", config.num_layers, _DOUBLE), ("single_blocks", config.num_single_layers, _SINGLE))
+    names = [f"{group}.{i}.{inner}" for group, count, table in blocks for i in range(count) for inner in table]
+    top = [name for name in _TOP if config.guidance_embeds or not name.startswith("guidance_in")]
+    return [*top, *(name for name in names if ".norm." not in name)]
+
+
 def swap_halves(tensor: Tensor) -> Tensor:
     """The final modulation gives shift, then scale in the original layout, and the other way round on the Hub."""
     return tensor.roll(tensor.shape[0] // 2, dims=0)

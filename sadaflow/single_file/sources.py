@@ -29,18 +29,23 @@ def locate_file(model: str | os.PathLike[str], **place: Any) -> Path:
         raise _explained(error, str(model)) from error
 
 
-def locate_parts(model: str | os.PathLike[str], components: Sequence[str], **place: Any) -> Path:
-    """The folder of a checkpoint in the Hub's layout, of which only the folders `components` are downloaded."""
+def locate_folder(model: str | os.PathLike[str], patterns: Sequence[str], **place: Any) -> Path:
+    """The folder `model`, or that of a repository of the Hub, of which only the files of the `patterns` are fetched."""
     folder = Path(model)
     if folder.is_dir():
         return folder
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(model)):
-        raise ValueError(f"{str(model)!r} is neither a folder in the Hub's layout nor a Hub id of the form owner/name")
-    patterns = [f"{part}/*.{end}" for part in components for end in ("json", "txt", "model", "safetensors")]
+        raise ValueError(f"{str(model)!r} is neither a folder nor a Hub id of the form owner/name")
     try:
-        return Path(snapshot_download(str(model), allow_patterns=patterns, **place))
+        return Path(snapshot_download(str(model), allow_patterns=list(patterns), **place))
     except Exception as error:
         raise _explained(error, str(model)) from error
+
+
+def locate_parts(model: str | os.PathLike[str], components: Sequence[str], **place: Any) -> Path:
+    """The folder of a checkpoint in the Hub's layout, of which only the folders `components` are downloaded."""
+    patterns = [f"{part}/*.{end}" for part in components for end in ("json", "txt", "model", "safetensors")]
+    return locate_folder(model, patterns, **place)
 
 
 def _explained(error: Exception, name: str) -> Exception:
