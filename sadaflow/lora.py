@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .lora_names import Place, parse, places
-from .weights import open_safetensors
+from .weights import is_finite, open_safetensors
 
 _OTHER_KINDS = {
     r"\.dora_scale$|lora_magnitude_vector": "DoRA",
@@ -128,7 +128,10 @@ def read_lora(path: Path, places: Mapping[str, Place], scale: float) -> Lora:
             if parsed is None or parsed[0] not in places:
                 unmatched.append(key)
             else:
-                layers.setdefault(parsed[0], {})[parsed[1]] = file.get_tensor(key)
+                tensor = file.get_tensor(key)
+                if not tensor.is_floating_point() and parsed[1] != "alpha" or not is_finite(tensor.float()):
+                    raise ValueError(f"{path}: {key!r} holds numbers that are no floats, or NaN or infinity")
+                layers.setdefault(parsed[0], {})[parsed[1]] = tensor.clone()  # no longer mapped from the file
     if unmatched or not layers:
         examples = f" ({', '.join(map(repr, unmatched[:3]))})" if unmatched else ""
         count = len(unmatched) + sum(map(len, layers.values()))

@@ -194,6 +194,7 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(pipe: Pipeline, tm
     refused({f"unet.{QUERY}.lora_A.weight": down}, "down alone")
     refused({**good, f"unet.{QUERY}.lora_B.weight": up[:-1].clone()}, "another model")
     refused({**good, f"{kohya}.dora_scale": up.clone()}, "dora_scale.*DoRA")
+    refused({**good, f"unet.{QUERY}.lora_B.weight": up * torch.nan}, "lora_B.*NaN")
     refused({f"{kohya}.lokr_w1": up}, "lokr_w1.*LoKr")
     refused({f"{kohya}.hada_w1_a": up}, "hada_w1_a.*LoHa")
     save_file(good, tmp_path / "second.safetensors")

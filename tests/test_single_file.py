@@ -129,6 +129,8 @@ def test_what_the_weights_do_not_tell_is_asked_for_by_name(made: dict[str, tuple
             ["1 missing", "final_layer_norm.bias"],
         ),
         ({"cond_stage_model.transformer.text_model.extra": torch.zeros(1)}, ["1 unexpected", "extra"]),
+        ({"model.diffusion_model.out.2.bias": torch.full((4,), torch.nan)}, ["out.2.bias", "NaN"]),
+        ({"model.diffusion_model.out.2.bias": torch.zeros(4, dtype=torch.int32)}, ["out.2.bias holds I32"]),
         ({"control_model.zero": torch.zeros(1)}, ["1 unexpected", "control_model.zero"]),
     ],
 )

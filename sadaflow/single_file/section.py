@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..weights import check_names, open_safetensors
+from ..safetensor_file import Stored, open_safetensors, read_headers, read_tensors
+from ..weights import check_names, is_finite
 
 Module = TypeVar("Module", bound=nn.Module)
 Convert = Callable[[str, Tensor], dict[str, Tensor]]
@@ -28,7 +30,11 @@ class Section:
 
     path: Path
     prefix: str
-    shapes: dict[str, tuple[int, ...]]
+    stored: tuple[Stored, ...]
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {one.name[len(self.prefix) :]: one.shape for one in self.stored}
 
     @property
     def place(self) -> str:
@@ -52,15 +58,15 @@ class SingleFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with open_safetensors(path) as file:
-            self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             self.metadata: dict[str, str] = file.metadata() or {}
+        self._stored = tuple(read_headers([path]))
+        self.shapes = {one.name: one.shape for one in self._stored}
 
     def has(self, prefix: str) -> bool:
         return any(name.startswith(prefix) for name in self.shapes)
 
     def section(self, prefix: str) -> Section:
-        shapes = {name[len(prefix) :]: shape for name, shape in self.shapes.items() if name.startswith(prefix)}
-        return Section(self.path, prefix, shapes)
+        return Section(self.path, prefix, tuple(one for one in self._stored if one.name.startswith(prefix)))
 
     def check_read(self, prefixes: Iterable[str]) -> None:
         """Raise ValueError for tensors under none of the `prefixes`."""
@@ -111,18 +117,31 @@ def converted_shapes(section: Section, convert: Convert) -> tuple[dict[str, Orig
 
 
 def read(section: Section, convert: Convert, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """All tensors of a section after conversion."""
+    """All tensors of a section after conversion; ValueError for what is no float, or no finite one."""
     state: dict[str, Tensor] = {}
-    with open_safetensors(section.path) as file:
-        for name in section.shapes:
-            state |= convert(name, file.get_tensor(section.prefix + name).to(device=device, dtype=dtype))
+    for one, tensor in read_tensors(section.stored):
+        for name, part in convert(one.name[len(section.prefix) :], tensor).items():
+            state[name] = _placed(one, part, dtype, device)
     return state
+
+
+def _placed(one: Stored, part: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A copy in `dtype` on `device`, convolutions in channels-last layout; ValueError for what is no finite number."""
+    if not one.is_float:
+        raise ValueError(f"{one.path}: {one.name} holds {one.kind}, expected floats")
+    layout = torch.channels_last if part.dim() == 4 else torch.contiguous_format
+    placed = part.to(device=device, dtype=dtype, copy=True, memory_format=layout)
+    if not is_finite(placed):
+        raise ValueError(
+            f"{one.path}: {one.name} holds NaN or infinity in {dtype}: the file is damaged, or a wider dtype is needed"
+        )
+    return placed
 
 
 def fill(
     build: Callable[[], Module], section: Section, convert: Convert, *, dtype: torch.dtype, device: torch.device
 ) -> Module:
-    """The module that `build` makes, filled from a section; convolutions in channels-last layout.
+    """The module that `build` makes, filled from a section.
 
     Raises ValueError naming what is missing, unexpected or misshaped before any tensor is read.
     """
@@ -140,5 +159,4 @@ def fill(
     if wrong:
         raise ValueError(f"{section.place}: {len(wrong)} misshaped: {'; '.join(wrong[:5])}")
     module.load_state_dict(read(section, convert, dtype=dtype, device=device), assign=True)
-    module = module.requires_grad_(False).eval()
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module.requires_grad_(False).eval()

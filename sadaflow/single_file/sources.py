@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import errors, hf_hub_download, snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
+
+from ..hub_errors import explained
 
 _FILE_ID = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.(?:safetensors|sft))")
 
@@ -26,7 +28,7 @@ def locate_file(model: str | os.PathLike[str], **place: Any) -> Path:
     try:
         return Path(hf_hub_download(match[1], match[2], **place))
     except Exception as error:
-        raise _explained(error, str(model)) from error
+        raise explained(error, match[1], place.get("revision"), match[2]) from error
 
 
 def locate_folder(model: str | os.PathLike[str], patterns: Sequence[str], **place: Any) -> Path:
@@ -39,22 +41,10 @@ def locate_folder(model: str | os.PathLike[str], patterns: Sequence[str], **plac
     try:
         return Path(snapshot_download(str(model), allow_patterns=list(patterns), **place))
     except Exception as error:
-        raise _explained(error, str(model)) from error
+        raise explained(error, str(model), place.get("revision"), "") from error
 
 
 def locate_parts(model: str | os.PathLike[str], components: Sequence[str], **place: Any) -> Path:
     """The folder of a checkpoint in the Hub's layout, of which only the folders `components` are downloaded."""
     patterns = [f"{part}/*.{end}" for part in components for end in ("json", "txt", "model", "safetensors")]
     return locate_folder(model, patterns, **place)
-
-
-def _explained(error: Exception, name: str) -> Exception:
-    if isinstance(error, errors.GatedRepoError):
-        return PermissionError(f"{name!r} is gated: accept its licence on the Hub and pass token= or set HF_TOKEN")
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return ConnectionError(f"{name!r} is not in the local cache and the Hub cannot be reached (or is switched off)")
-    if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError)):
-        return FileNotFoundError(f"the Hub has no {name!r}, or it is private and needs token=")
-    if isinstance(error, (OSError, errors.HfHubHTTPError)) or type(error).__module__.startswith("httpx"):
-        return ConnectionError(f"the Hub cannot be reached for {name!r} ({type(error).__name__}: {error})")
-    return error
