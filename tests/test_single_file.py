@@ -1,5 +1,6 @@
 """Single files of SD 1.x, 2.x, XL and Flux.1: the same components and pictures as from the Hub's layout."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from sadaflow import Pipeline
+from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+from sadaflow.safetensor_file import Stored
+from sadaflow.single_file import autoencoder, unet
 from sadaflow.single_file.flux import to_original
-from sadaflow.single_file.section import join_fused
+from sadaflow.single_file.section import Section, join_fused
 from sadaflow.single_file.text import from_open_clip, split_in_proj
 
 PROMPTS = ["a red fox!", "the sea"]
@@ -164,3 +168,90 @@ def test_flux_takes_what_the_file_lacks_from_a_base(tmp_path: Path) -> None:
     call: dict[str, Any] = {"steps": 2, "height": 32, "width": 32, "max_sequence_length": 16, "output": "latent"}
     ours = Pipeline.from_single_file(tmp_path / "bare.safetensors", base=folder)
     assert torch.equal(ours(PROMPTS, **call).latents, hub(PROMPTS, **call).latents)
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "1.5": {"cross_attention_dim": 768, "attention_head_dim": 8, "sample_size": 64},
+    "2.1": {
+        "cross_attention_dim": 1024,
+        "attention_head_dim": [5, 10, 20, 20],
+        "sample_size": 96,
+        "use_linear_projection": True,
+    },
+    "XL": {
+        "cross_attention_dim": 2048,
+        "attention_head_dim": [5, 10, 20],
+        "sample_size": 128,
+        "use_linear_projection": True,
+        "block_out_channels": [320, 640, 1280],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": [1, 2, 10],
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+    "XL refiner": {
+        "cross_attention_dim": 1280,
+        "attention_head_dim": [6, 12, 24, 24],
+        "sample_size": 128,
+        "use_linear_projection": True,
+        "block_out_channels": [384, 768, 1536, 1536],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": 4,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2560,
+    },
+}
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_shapes_of_the_published_networks_tell_their_configs(model: str) -> None:
+    config = UNetConfig.from_dict(PUBLISHED[model])
+    with torch.device("meta"):
+        state = UNet(config).state_dict()
+    shapes = {name: tuple(state[hub].shape) for name, hub in unet.key_map(config).items()}
+    stored = tuple(Stored(Path("file"), name, shape, "F16") for name, shape in shapes.items())
+    added = {"XL": (1280, 6), "XL refiner": (1280, 5)}.get(model)
+    told = UNetConfig.from_dict(unet.infer_config(Section(Path("file"), "", stored), added, config.sample_size))
+    # The depth of levels without attention means nothing, and the shapes do not tell it.
+    assert [d for d, has in zip(told.transformer_layers_per_block, told.cross_attention, strict=True) if has] == [
+        d for d, has in zip(config.transformer_layers_per_block, config.cross_attention, strict=True) if has
+    ]
+    depths = config.transformer_layers_per_block
+    assert told.transformer_layers_per_block[-1] == depths[-1]
+    assert replace(told, transformer_layers_per_block=depths) == config
+
+
+def test_flux_file_may_hold_everything(tmp_path: Path) -> None:
+    one_head = {"attention_head_dim": 128, "num_attention_heads": 1, "axes_dims_rope": (16, 56, 56)}
+    folder = flux(tmp_path / "hub", "dev", num_layers=1, num_single_layers=1, **one_head)
+    hub = Pipeline.from_pretrained(folder)
+    family: Any = hub.family
+    tensors = {
+        f"model.diffusion_model.{name}": tensor
+        for name, tensor in to_original(hub.backbone.state_dict(), original_names(1, 1)).items()
+    }
+    config = AutoencoderConfig(
+        latent_channels=16,
+        block_out_channels=(32, 64),
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+    )
+    vae = Autoencoder(config)
+    names = {hub_name: name for name, hub_name in autoencoder.key_map(config).items()}
+    tensors |= {f"vae.{names[name]}": tensor for name, tensor in vae.state_dict().items()}
+    clip, t5 = family.clip.encoder.state_dict(), family.t5.encoder.state_dict()
+    tensors |= {f"text_encoders.clip_l.transformer.{name}": tensor for name, tensor in hub_text_names(clip).items()}
+    tensors |= {f"text_encoders.t5xxl.transformer.{name}": tensor for name, tensor in t5.items()}
+    packed = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    save_file(packed, tmp_path / "all.safetensors")
+    ours: Any = Pipeline.from_single_file(tmp_path / "all.safetensors", tokenizer=folder)
+    assert same_state(ours.backbone, hub.backbone) and same_state(ours.vae, vae) and ours.vae.config == config
+    assert same_state(ours.family.clip.encoder, family.clip.encoder)
+    assert torch.equal(ours.family.t5.encode(PROMPTS, 16), family.t5.encode(PROMPTS, 16))
+    assert ours.scheduler_config["use_dynamic_shifting"]

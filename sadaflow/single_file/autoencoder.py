@@ -9,6 +9,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from .section import Convert, Section, UnknownTensor, by_name, fill
 
+_GROUPS = 32
 _TOP = {"conv_norm_out": "norm_out"}
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
@@ -68,6 +69,10 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
 
     levels = section.count("encoder.down")
     widths = [shape(f"encoder.down.{level}.block.0.conv2.weight")[0] for level in range(levels)]
+    if any(width % _GROUPS for width in widths):
+        raise ValueError(
+            f"{section.place}: widths {widths}, which the {_GROUPS} groups of published autoencoders divide"
+        )
     return {
         "in_channels": shape("encoder.conv_in.weight")[1],
         "out_channels": shape("decoder.conv_out.weight")[0],
