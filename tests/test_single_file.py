@@ -9,6 +9,7 @@ import torch
 from checkpoints_flux import flux
 from checkpoints_original import hub_text_names, original, text_to_open_clip
 from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+from hub_server import serve
 from safetensors.torch import load_file, save_file
 from test_single_file_flux import original_names
 from torch import Tensor
@@ -17,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from sadaflow import Pipeline
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 from sadaflow.safetensor_file import Stored
-from sadaflow.single_file import autoencoder, unet
+from sadaflow.single_file import autoencoder, locate_file, locate_parts, unet
 from sadaflow.single_file.flux import to_original
 from sadaflow.single_file.section import Section, join_fused
 from sadaflow.single_file.text import from_open_clip, split_in_proj
@@ -255,3 +256,21 @@ def test_flux_file_may_hold_everything(tmp_path: Path) -> None:
     assert same_state(ours.family.clip.encoder, family.clip.encoder)
     assert torch.equal(ours.family.t5.encode(PROMPTS, 16), family.t5.encode(PROMPTS, 16))
     assert ours.scheduler_config["use_dynamic_shifting"]
+
+
+def test_files_come_from_the_hub_by_name(tmp_path: Path) -> None:
+    repo, place = tmp_path / "repo", {"cache_dir": tmp_path / "cache"}
+    for name in ("models/one.safetensors", "other.safetensors", "tokenizer/vocab.json", "vae/config.json"):
+        (repo / name).parent.mkdir(parents=True, exist_ok=True)
+        (repo / name).write_bytes(name.encode())
+    with serve(repo=repo) as server:
+        where: dict[str, Any] = {**place, "endpoint": server.url}
+        owner = next(iter(server.repos))
+        assert locate_file(f"{owner}/models/one.safetensors", **where).read_bytes() == b"models/one.safetensors"
+        folder = locate_parts(owner, ("tokenizer",), **where)
+        assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+            "models/one.safetensors",
+            "tokenizer/vocab.json",
+        }
+        with pytest.raises(FileNotFoundError, match="absent.safetensors"):
+            locate_file(f"{owner}/absent.safetensors", **where)
