@@ -14,7 +14,8 @@ import typer
 from . import __version__
 from .accelerators import ACCELERATORS, make_accelerator
 from .compare import Settings, compare, table
-from .pipeline import Pipeline
+from .inspection import describe, inspect
+from .pipeline import Pipeline, embedded
 from .png import Recipe, check_target, write_png
 from .report import draw, to_image
 from .solvers.registry import SOLVERS, known_solver
@@ -172,6 +173,20 @@ def compare_(
     write_png(out, draw(comparison, caption), recipe.chunks(), overwrite)
     typer.echo(table(comparison))
     typer.echo(f"{out}: plain | {accelerate} | difference, and the mode of every step")
+
+
+@app.command("inspect")
+def inspect_(
+    model: Annotated[
+        str | None, typer.Argument(metavar="ID_OR_DIR", help="Hub id or folder.", show_default="the embedded tiny-sd")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the id.")] = None,
+    variant: Annotated[str | None, typer.Option(metavar="NAME", help='Variant of the weights, as in "fp16".')] = None,
+    debug: Debug = False,
+) -> None:
+    """Show what a checkpoint holds and what of it would be downloaded, without loading weights."""
+    _hush()
+    typer.echo(describe(inspect(embedded(model), revision=revision, variant=variant)))
 
 
 def _check(

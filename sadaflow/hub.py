@@ -59,7 +59,7 @@ def resolve(
             raise FileNotFoundError(f"{folder} is no checkpoint in the Hub's layout: it has no {marker}")
         return folder
     name = str(model)
-    if folder.exists() or not _HUB_ID.fullmatch(name):
+    if folder.exists() or not is_hub_id(name):
         raise ValueError(f"{name!r} is neither a folder in the Hub's layout nor a Hub id of the form owner/name")
     place = {"repo_id": name, "revision": revision, "cache_dir": cache_dir, "token": token, "endpoint": endpoint}
     try:
@@ -75,6 +75,11 @@ def resolve(
         return _download(place, listed, marker, variant)
     except Exception as error:
         raise explained(error, name, revision, marker) from error
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form of a Hub id; whether the Hub has it is another question."""
+    return _HUB_ID.fullmatch(name) is not None
 
 
 def list_files(

@@ -159,8 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(307, b"", {"Location": f"/{name}/resolve/{revision}/{file}"})
         start, status = 0, 200
         if span := self.headers.get("Range"):
-            start = int(span.removeprefix("bytes=").split("-")[0])
-            status, headers["Content-Range"] = 206, f"bytes {start}-{len(content) - 1}/{len(content)}"
+            first, _, last = span.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(int(last or len(content)), len(content) - 1)
+            status, headers["Content-Range"] = 206, f"bytes {start}-{end}/{len(content)}"
+            content = content[: end + 1]
         fault = self.hub.strike(file, "drop", "corrupt", "short", "long") if body else None
         sent = content[start:]
         if fault and fault.kind == "corrupt":

@@ -1,0 +1,77 @@
+"""What `sadaflow inspect` says of a checkpoint is what loading it finds."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import controlnet, stable_diffusion
+from hub_server import serve
+
+from sadaflow import Pipeline
+from sadaflow.cli import main
+from sadaflow.inspection import describe, inspect
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = stable_diffusion(tmp_path_factory.mktemp("hub") / "sd21", "sd21", dtype=torch.float16)
+    (root / "unet/diffusion_pytorch_model.bin").write_bytes(bytes(1000))
+    return root
+
+
+def test_a_folder_is_described_as_it_loads(folder: Path) -> None:
+    found, pipe = inspect(folder), Pipeline.from_pretrained(folder)
+    assert (found.kind, found.supported) == ("StableDiffusionPipeline", True)
+    parts = {part.name: part for part in found.components}
+    assert set(parts) == {"unet", "vae", "text_encoder", "tokenizer", "scheduler"}
+    for name, module in (("unet", pipe.backbone), ("vae", pipe.vae), ("text_encoder", pipe.family.text.encoder)):
+        count = sum(parameter.numel() for parameter in module.parameters())
+        assert parts[name].parameters == {"F16": count}
+        assert parts[name].bytes == sum(path.stat().st_size for path in (folder / name).glob("*.safetensors"))
+    assert parts["tokenizer"].count == 0
+    assert (found.prediction, found.guidance) == (pipe.prediction, pipe.default_guidance)
+    assert pipe.solver(found.solver, found.steps).n_evals == 25
+    assert found.downloads == ()
+
+
+def test_an_id_is_described_without_its_weights(folder: Path, tmp_path: Path) -> None:
+    with serve(model=folder) as hub:
+        found = inspect("some/model", cache_dir=tmp_path, endpoint=hub.url)
+        weights = [headers.get("range") for _, path, headers in hub.requests if path.endswith(".safetensors")]
+        assert len(weights) == 3 and all(span and span.startswith("bytes=0-") for span in weights)
+    local = inspect(folder)
+    assert found.components == local.components and found.prediction == local.prediction
+    sizes = {file.name: file.size for file in found.downloads}
+    assert "unet/diffusion_pytorch_model.bin" not in sizes and "unet/diffusion_pytorch_model.safetensors" in sizes
+    assert all(size == (folder / name).stat().st_size for name, size in sizes.items())
+    assert not list(tmp_path.rglob("*.safetensors"))
+    text = describe(found)
+    assert f"download     {len(sizes)} files" in text and "unet/diffusion_pytorch_model.safetensors" in text
+
+
+def test_a_repository_whose_weights_are_none(folder: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(folder, tmp_path / "copy"))
+    weights = root / "unet/diffusion_pytorch_model.safetensors"
+    with serve(model=root) as hub:
+        for content in (b"PK\x03\x04" * 100, (10).to_bytes(8, "little") + b'{"x": [1]}', b"\xff" * 200):
+            weights.write_bytes(content)
+            with pytest.raises(ValueError, match="diffusion_pytorch_model.safetensors of 'some/model'"):
+                inspect("some/model", cache_dir=tmp_path / "cache", endpoint=hub.url)
+    with pytest.raises(ConnectionError, match="cannot be reached"):
+        inspect("some/model", cache_dir=tmp_path / "cache", endpoint="http://127.0.0.1:9")
+
+
+def test_a_single_component(folder: Path, tmp_path: Path) -> None:
+    found = inspect(controlnet(tmp_path / "net", folder))
+    assert (found.kind, found.supported, found.scheduler) == ("ControlNetModel", True, None)
+    assert found.components[0].count > 0
+
+
+def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder)]) == 0
+    out = capsys.readouterr().out
+    for word in ("StableDiffusionPipeline", "UNet2DConditionModel", "F16", "v_prediction", "--solver dpmpp2m --steps"):
+        assert word in out
+    assert main(["inspect", "no/such/folder"]) == 2
+    assert "neither a folder" in capsys.readouterr().err
