@@ -90,7 +90,8 @@ class _Repository:
         api = HfApi(endpoint=self.place["endpoint"], token=self.place["token"])
         where = {"repo_id": self.place["repo_id"], "revision": self.place["revision"]}
         try:
-            return api.parse_safetensors_file_metadata(filename=file, **where).parameter_count
+            found = api.parse_safetensors_file_metadata(filename=file, **where).parameter_count
+            return {str(kind): count for kind, count in found.items()}
         except (errors.SafetensorsParsingError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{file} of {where['repo_id']!r} begins with no safetensors header: {error}") from error
 
