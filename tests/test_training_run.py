@@ -19,9 +19,17 @@ from sadaflow.training.diffusion import (
     stratified_timesteps,
 )
 from sadaflow.training.export import published_keys, write_tensors
-from sadaflow.training.run import Clock, Ema, load_checkpoint, save_checkpoint, write_atomically
+from sadaflow.training.run import Clock, Ema, Log, load_checkpoint, save_checkpoint, write_atomically
 from sadaflow.training.team import Team
-from sadaflow.training.vae import VAE_CONFIG, encode, kl_divergence, mixed_colours, standardise
+from sadaflow.training.vae import (
+    VAE_CONFIG,
+    DecoderSettings,
+    encode,
+    kl_divergence,
+    mixed_colours,
+    refine_decoder,
+    standardise,
+)
 
 
 def test_schedule_is_stable_diffusions():
@@ -83,7 +91,8 @@ def test_colours_are_permuted_as_wholes():
 @torch.no_grad()
 def test_standardised_latents_have_mean_0_and_one_deviation_and_pictures_stay():
     torch.manual_seed(0)
-    config = {**VAE_CONFIG, "block_out_channels": [16, 16], "down_block_types": [], "up_block_types": []}
+    blocks = {field: VAE_CONFIG[field][:2] for field in ("down_block_types", "up_block_types")}
+    config = {**VAE_CONFIG, **blocks, "block_out_channels": [16, 16]}
     vae = Autoencoder(AutoencoderConfig.from_dict(config)).double()
     for parameter in vae.parameters():
         parameter.add_(0.05 * torch.randn_like(parameter))
@@ -156,6 +165,20 @@ def test_models_stay_below_their_size_in_files():
     sizes = [2 * sum(p.numel() for p in model.parameters()) for model in (unet, vae, text)]
     assert max(sizes) < 15e6
     assert sum(sizes) < 30e6
+
+
+def test_decoder_training_lowers_its_loss_and_leaves_the_encoder_alone(tmp_path: Path):
+    torch.manual_seed(0)
+    blocks = {field: VAE_CONFIG[field][:2] for field in ("down_block_types", "up_block_types")}
+    vae = Autoencoder(AutoencoderConfig.from_dict({**VAE_CONFIG, **blocks, "block_out_channels": [16, 16]}))
+    pictures = torch.full((4, 3, 8, 8), 255, dtype=torch.uint8)
+    latents = encode(vae, pictures)
+    before = (vae.decode(latents) - 1).abs().mean()
+    settings = DecoderSettings(minutes=0.05, batch=4, learning_rate=1e-2, warm_up_steps=1, ema_decay=0.0)
+    refine_decoder(Team(), settings, vae, latents, pictures, torch.ones(4), tmp_path, Log(tmp_path / "log.txt"))
+    assert (vae.decode(latents) - 1).abs().mean() < 0.9 * before
+    torch.testing.assert_close(encode(vae, pictures), latents)
+    assert (tmp_path / "decoder.pt").is_file()
 
 
 CHECKPOINT = Path(__file__).parents[1] / "sadaflow" / "checkpoints" / "tiny-sd"

@@ -47,16 +47,17 @@ TIMESTEPS, BETA_START, BETA_END = 1000, 0.00085, 0.012
 class DiffusionSettings:
     """What decides the training of U-Net and text model; it ends after `minutes` or `samples`, whichever is first."""
 
-    minutes: float = 100.0
+    minutes: float = 80.0
     samples: int = 1_000_000
     batch: int = 64  # of all workers together
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warm_up_steps: int = 300
-    cooldown: float = 0.3  # last part of the run, over which the learning rate falls to zero
+    cooldown: float = 0.35  # last part of the run, over which the learning rate falls to zero
     snr_limit: float = 5.0
     caption_dropout: float = 0.1
-    plain_phrasing: float = 0.8
+    plain_phrasing: float = 0.8  # part of the captions that come as they are
+    plain_pictures: float = 0.5  # part of the pictures that come as they are, the others vary
     ema_decay: float = 0.999
     sheet_minutes: float = 10.0
     compile: bool = True
@@ -67,8 +68,9 @@ class DiffusionSettings:
 class Data:
     """Latents (N, variants, 4, 16, 16), sampling weights (N,) and token ids of the captions.
 
-    `tokens` (P, N, C, L) holds P phrasings of up to C captions of every picture, the first phrasing the caption itself;
-    `captions` (N,) counts the valid ones. `empty` (L,) is the tokenised empty caption.
+    The first variant is the plain picture. `tokens` (P, N, C, L) holds P phrasings of up to C captions of every
+    picture, the first phrasing the caption itself; `captions` (N,) counts the valid ones. `empty` (L,) is the tokenised
+    empty caption.
     """
 
     latents: Tensor
@@ -84,7 +86,7 @@ class Data:
             return torch.rand(count, generator=generator)
 
         rows = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        variants = (uniform() * self.latents.shape[1]).long()
+        variants = (uniform() * self.latents.shape[1]).long() * (uniform() >= settings.plain_pictures)
         captions = (uniform() * self.captions[rows]).long()
         others = 1 + (uniform() * (len(self.tokens) - 1)).long()
         phrasing = torch.where(uniform() < settings.plain_phrasing, 0, others)

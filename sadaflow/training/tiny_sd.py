@@ -21,11 +21,21 @@ from .card import Facts
 from .diffusion import UNET_CONFIG, Data, DiffusionSettings, train_diffusion, trained_diffusion
 from .emoji import EVERYDAY_WEIGHT, Emoji, load_emoji, render
 from .export import write_checkpoint
-from .run import Log, write_atomically
+from .run import Clock, Log, load_checkpoint, write_atomically
 from .sheet import draw_prompts, write_sheet
 from .team import run_team
 from .tokenizer import load_tokenizer, train_tokenizer, write_json
-from .vae import VAE_CONFIG, VaeSettings, encode, psnr, standardise, train_vae, trained_vae
+from .vae import (
+    VAE_CONFIG,
+    DecoderSettings,
+    VaeSettings,
+    encode,
+    psnr,
+    refine_decoder,
+    standardise,
+    train_vae,
+    trained_vae,
+)
 
 SIZE = 64
 VARIANTS = 8
@@ -48,8 +58,8 @@ def make_vae(
     """Stage 2: the standardised autoencoder, and the scaled latents (N, variants, 4, 16, 16)."""
     path = folder / "vae.pt"
     if not path.is_file():
-        weights = torch.tensor([item.weight**0.5 for item in emoji]).repeat_interleave(pictures.shape[1])
-        run_team(workers, train_vae, settings, pictures.flatten(0, 1), weights, folder, log)
+        flat = pictures.flatten(0, 1)
+        run_team(workers, train_vae, settings, flat, picture_weights(emoji, pictures), folder, log)
         vae = trained_vae(folder)
         raw = encode(vae, pictures.flatten(0, 1))
         factor = standardise(vae, raw)
@@ -65,8 +75,39 @@ def make_vae(
     return vae.eval().requires_grad_(False), stored["latents"]
 
 
+def make_decoder(
+    vae: Autoencoder,
+    latents: Tensor,
+    pictures: Tensor,
+    emoji: list[Emoji],
+    settings: DecoderSettings,
+    workers: int,
+    folder: Path,
+    log: Log,
+) -> None:
+    """Stage 3: the decoder of `vae`, trained further on the very latents."""
+    path = folder / "decoder.pt"
+    done = path.is_file()
+    if not done:
+        flat, weights = pictures.flatten(0, 1), picture_weights(emoji, pictures)
+        run_team(workers, refine_decoder, settings, vae, latents.flatten(0, 1), flat, weights, folder, log)
+    load_checkpoint(path, {"vae": vae}, Clock(1))
+    vae.eval().requires_grad_(False)
+    if not done:
+        quality = psnr(vae, pictures[:, 0])
+        log(f"decoder done: {quality:.2f} dB over the {len(pictures)} plain pictures")
+        path.with_suffix(".json").write_text(
+            json.dumps({**json.loads(path.with_suffix(".json").read_text()), "psnr": quality}) + "\n"
+        )
+
+
+def picture_weights(emoji: list[Emoji], pictures: Tensor) -> Tensor:
+    """Sampling weights of all variants for the autoencoder, between equal and those of the U-Net."""
+    return torch.tensor([item.weight**0.5 for item in emoji]).repeat_interleave(pictures.shape[1])
+
+
 def make_tokenizer(emoji: list[Emoji], folder: Path) -> Any:
-    """Stage 3: the tokenizer, trained on all captions in all phrasings."""
+    """Stage 4: the tokenizer, trained on all captions in all phrasings."""
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
         texts = [phrase.format(caption) for item in emoji for caption in item.captions for phrase in PHRASINGS]
         train_tokenizer(texts, VOCABULARY, folder / "tokenizer")
@@ -128,6 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
     pictures = make_pictures(emoji, work)
     vae_settings = VaeSettings(minutes=options.vae_minutes)
     vae, latents = make_vae(pictures, emoji, vae_settings, options.workers, work, log)
+    decoder_settings = DecoderSettings()
+    make_decoder(vae, latents, pictures, emoji, decoder_settings, options.workers, work, log)
     tokenizer = make_tokenizer(emoji, work)
     data = make_data(emoji, latents, tokenizer)
     sheet = SheetMaker(vae, token_ids(tokenizer, list(CARD_PROMPTS)), data.empty)
@@ -142,8 +185,10 @@ def main(arguments: list[str] | None = None) -> None:
     facts = Facts(
         counts=counts,
         vae=json.loads((work / "vae.json").read_text()),
+        decoder=json.loads((work / "decoder.json").read_text()),
         diffusion=json.loads((work / "diffusion-train.json").read_text()),
         vae_settings=asdict(vae_settings),
+        decoder_settings=asdict(decoder_settings),
         diffusion_settings=asdict(settings),
         unet_config=UNET_CONFIG,
         vae_config=VAE_CONFIG,

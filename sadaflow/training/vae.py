@@ -120,6 +120,63 @@ def train_vae(team: Team, settings: VaeSettings, pictures: Tensor, weights: Tens
         save_checkpoint(folder / "vae-train.pt", step, state, clock, samples=step * settings.batch)
 
 
+@dataclass(frozen=True)
+class DecoderSettings:
+    """What decides the further training of the decoder alone, on the latents that the U-Net learns from."""
+
+    minutes: float = 6.0
+    batch: int = 24  # of all workers together
+    learning_rate: float = 6e-4
+    warm_up_steps: int = 30
+    latent_noise: float = 0.05  # standard deviation of what is added to the scaled latents
+    edge_weight: float = 1.0
+    ema_decay: float = 0.99
+    seed: int = 3
+
+
+def refine_decoder(
+    team: Team,
+    settings: DecoderSettings,
+    vae: Autoencoder,
+    latents: Tensor,
+    pictures: Tensor,
+    weights: Tensor,
+    folder: Path,
+    log: Log,
+) -> None:
+    """Go on with the decoder of `vae` on pairs of scaled `latents` and `pictures`, into folder/decoder.pt."""
+    channels_last(vae)
+    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True)
+    ema = Ema(decoder, settings.ema_decay)
+    optimiser = torch.optim.AdamW(decoder.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3)
+    clock, step = Clock(settings.minutes), 0
+    while (progress := team.agree(clock.progress)) < 1:
+        rate = min((step + 1) / settings.warm_up_steps, 1 - progress)
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * rate
+        generator = team.generator(settings.seed, step)
+        rows = torch.multinomial(weights, settings.batch // team.size, replacement=True, generator=generator)
+        noise = settings.latent_noise * torch.randn(latents[rows].shape, generator=generator)
+        scaled = (latents[rows] + noise).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            images = vae.decode(scaled / vae.config.scaling_factor)
+        loss = reconstruction_loss(images.float(), to_signed(pictures[rows]), settings.edge_weight)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        team.average_gradients([decoder])
+        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        clock.tick()
+        if team.leads:
+            ema.update(decoder)
+            if step % 50 == 0:
+                log(f"decoder step {step} minutes {clock.minutes:.2f} loss {loss.item():.4f}")
+    if team.leads:
+        ema.copy_to(decoder)
+        save_checkpoint(folder / "decoder.pt", step, {"vae": vae}, clock, samples=step * settings.batch)
+
+
 def trained_vae(folder: Path) -> Autoencoder:
     """The averaged autoencoder that `train_vae` left in `folder`."""
     vae = Autoencoder(AutoencoderConfig.from_dict(VAE_CONFIG))
