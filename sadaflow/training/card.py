@@ -8,14 +8,14 @@ from typing import Any
 
 from .captions import CARD_PROMPTS
 
-# How the run that made the published weights differed from the settings, and what a person saw on its contact sheet.
+# How the run that made the published weights differed from the settings, and what its contact sheet shows.
 HISTORY = """\
 The published weights come from a run that was stopped and resumed under changed settings: the autoencoder's first 500 steps
 had no colour term at the coarser scales; up to U-Net sample 143,424 all variants were equally likely (now `plain_pictures` of them
 are unvaried); and the end was moved from 97 to 80 minutes at minute 60, so that the cooldown began there, at 0.71 of the full rate.
 """
 VERDICT = """\
-Drawn by DDIM in 25 steps at guidance 5 and seed 0, looked at by one person who knew the prompts: 18 of 20 are recognisable. The
+Drawn by DDIM in 25 steps at guidance 5 and seed 0; judged by eye with the prompts known, 18 of 20 are recognisable. The
 strawberry is doubtful (its leaves are brown) and the watermelon fails (a brown slice: the autoencoder loses green beside red).
 """
 
