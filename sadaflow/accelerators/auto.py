@@ -29,7 +29,7 @@ class Auto:
     the last two are evaluated. `inertia` is the weight of the past in the estimate of x0's divided differences.
     """
 
-    tolerance: float = 0.005
+    tolerance: float = 0.002
     max_order: int = 3
     max_skips: int = 6
     warm_up: int = 3
@@ -140,9 +140,10 @@ def distance(at: float, nodes: Sequence[float]) -> float:
 
 
 def gains(ratios: Sequence[float]) -> list[float]:
-    """How much an error of x0 at each step moves the final sample.
+    """How much an error of x0 at each step moves the final sample, up to a factor near one half.
 
-    As the noise-to-signal ratio falls from s to s', x/alpha takes in (1 - s'/s) x0, and what it took in stays.
+    As the noise-to-signal ratio falls from s to s', x/alpha takes in (1 - s'/s) x0. Below s = 1 that stays; above,
+    where the noise hides x from the network, it fades with s.
     """
     following = [*ratios[1:], 0.0]
-    return [1 - after / ratio for ratio, after in zip(ratios, following, strict=True)]
+    return [(1 - after / ratio) / max(1.0, ratio) for ratio, after in zip(ratios, following, strict=True)]
