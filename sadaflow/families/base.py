@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from sadaflow.models import Autoencoder
+from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..checkpoint import Checkpoint
 from ..denoiser import Backbone
@@ -105,6 +105,12 @@ class AudioFamily(Protocol):
     def waveform(self, spectrograms: Tensor) -> Tensor:
         """Audio (B, samples), float32 on the CPU, of log-mel spectrograms (B, 1, frames, mels)."""
         ...
+
+
+def load_autoencoder(checkpoint: Checkpoint) -> Autoencoder:
+    """The KL autoencoder of a checkpoint, strictly filled."""
+    config = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+    return checkpoint.load("vae", lambda: Autoencoder(config), Autoencoder.rename)
 
 
 def decode_latents(vae: Autoencoder, latents: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,11 +7,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
+from sadaflow.models import Autoencoder, FluxConfig, FluxTransformer
 
 from ..checkpoint import Checkpoint
 from ..text import ClipText, T5Text
-from .base import Conditioning, Prompted, Request, decode_images
+from .base import Conditioning, Prompted, Request, decode_images, load_autoencoder
 
 _DEFAULT_SIDE = 128  # latent positions; no config of the checkpoint says it
 
@@ -54,10 +54,10 @@ class Flux:
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> Self:
         transformer = FluxConfig.from_dict(checkpoint.json("transformer", "config.json"))
-        vae = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+        vae = load_autoencoder(checkpoint)
         return cls(
             checkpoint.load("transformer", lambda: FluxTransformer(transformer)),
-            checkpoint.load("vae", lambda: Autoencoder(vae), Autoencoder.rename),
+            vae,
             ClipText.load(checkpoint),
             T5Text.load(checkpoint),
             checkpoint.dtype,

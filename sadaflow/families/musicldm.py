@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
 from ..text import load_encoder, load_tokenizer, tokenize
-from .base import Prompted, Request, decode_latents
+from .base import Prompted, Request, decode_latents, load_autoencoder
 from .unet import LatentUNet
 
 
@@ -52,10 +52,10 @@ class MusicLDM(LatentUNet):
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> Self:
         unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+        vae = load_autoencoder(checkpoint)
         return cls(
             checkpoint.load("unet", lambda: UNet(unet)),
-            checkpoint.load("vae", lambda: Autoencoder(vae), Autoencoder.rename),
+            vae,
             load_tokenizer(checkpoint, "tokenizer", "RobertaTokenizerFast"),
             load_encoder(checkpoint, "text_encoder", "ClapModel"),
             load_encoder(checkpoint, "vocoder", "SpeechT5HifiGan"),

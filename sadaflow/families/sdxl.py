@@ -6,11 +6,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
 from ..text import ClipText
-from .base import Prompted, Request
+from .base import Prompted, Request, load_autoencoder
 from .unet import LatentUNet
 
 # The refiner is told an aesthetic score in place of the target size; these are the published defaults.
@@ -70,10 +70,10 @@ class StableDiffusionXL(LatentUNet):
             texts.append(ClipText.load(checkpoint))
         texts.append(ClipText.load(checkpoint, "_2", "CLIPTextModelWithProjection"))
         unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+        vae = load_autoencoder(checkpoint)
         return cls(
             checkpoint.load("unet", lambda: UNet(unet)),
-            checkpoint.load("vae", lambda: Autoencoder(vae), Autoencoder.rename),
+            vae,
             texts,
             checkpoint.dtype,
             zero_negative=bool(index.get("force_zeros_for_empty_prompt", True)),

@@ -6,11 +6,11 @@ from typing import ClassVar, Self
 import torch
 from torch import nn
 
-from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
 from ..text import ClipText
-from .base import Prompted, Request
+from .base import Prompted, Request, load_autoencoder
 from .unet import LatentUNet
 
 
@@ -29,10 +29,10 @@ class StableDiffusion(LatentUNet):
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> Self:
         unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+        vae = load_autoencoder(checkpoint)
         return cls(
             checkpoint.load("unet", lambda: UNet(unet)),
-            checkpoint.load("vae", lambda: Autoencoder(vae), Autoencoder.rename),
+            vae,
             ClipText.load(checkpoint),
             checkpoint.dtype,
         )

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from sadaflow.models import Autoencoder, AutoencoderConfig
+from sadaflow.models import Autoencoder
 
 from ..checkpoint import Checkpoint
 from ..families import Family, Flux, StableDiffusion, StableDiffusionXL
+from ..families.base import load_autoencoder
 from ..text import ClipText, T5Text, load_encoder, load_tokenizer, transformers_module
 from . import autoencoder, flux, schedulers, text, unet
 from .section import SingleFile
@@ -147,9 +148,7 @@ def _vae(file: SingleFile, aid: Aid, scaling: dict[str, Any]) -> Autoencoder:
     prefix = next((prefix for prefix in _VAES if file.has(prefix)), None)
     if prefix is not None:
         return autoencoder.load(file.section(prefix), scaling, **_how(aid))
-    base = aid.from_base("autoencoder", file)
-    config = AutoencoderConfig.from_dict(base.json("vae", "config.json"))
-    return base.load("vae", lambda: Autoencoder(config), Autoencoder.rename)
+    return load_autoencoder(aid.from_base("autoencoder", file))
 
 
 def _clip(file: SingleFile, aid: Aid, prefix: str, open_clip: bool, *, projection: bool = False) -> ClipText:
