@@ -14,10 +14,11 @@ from sadaflow.models import Autoencoder
 from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
+from .arguments import check_noise, initial_noise, latent_shape, read_height, read_output, read_prompts, read_seeds
 from .checkpoint import Checkpoint
 from .control import Control, Name, as_list, attach, load_controlnet
 from .denoiser import Backbone, GuidedDenoiser
-from .families import FAMILIES, AudioFamily, Family, Request
+from .families import FAMILIES, AudioFamily, Family, Options, Pair, Request
 from .hub import resolve
 from .images import to_pil
 from .lora import Lora, LoraStack, find_lora, read_lora
@@ -26,9 +27,7 @@ from .sampling import Stats, sample
 from .single_file import Aid, assemble, locate_file, locate_folder, locate_parts
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
-_OUTPUTS = ("pil", "tensor", "latent")
 _BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-_AUDIO_OUTPUTS = ("audio", "tensor", "latent")
 
 
 @dataclass(frozen=True)
@@ -236,6 +235,14 @@ class Pipeline:
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
         max_sequence_length: int = 512,
+        original_size: Pair | None = None,
+        crop: Pair | None = None,
+        target_size: Pair | None = None,
+        negative_original_size: Pair | None = None,
+        negative_crop: Pair | None = None,
+        negative_target_size: Pair | None = None,
+        aesthetic_score: float | None = None,
+        negative_aesthetic_score: float | None = None,
         seconds: float | None = None,
         output: str | None = None,
         progress: bool | None = None,
@@ -249,39 +256,39 @@ class Pipeline:
         prompt in tokens. `progress` None shows a bar when stderr is a terminal. `control` is an image for the
         ControlNet, or a list of one for each: PIL, or a tensor (3, H, W) or (B, 3, H, W), RGB in [0, 1];
         `control_scale` weighs each, and it acts from `control_start` to `control_end` (fractions of the evaluations).
-        `seconds` is the length of a sound. `output` is "pil", "tensor" or "latent", for sounds "audio", "tensor" or
-        "latent"; None is the first. Raises ValueError before any work for arguments that do not fit.
+        On XL, `original_size`, `crop` and `target_size` tell the network of a picture's history: its size before it was
+        scaled, the corner (top, left) that it was cut at, and the size wanted; None is an uncropped picture of the size
+        made. A refiner is told `aesthetic_score` (6.0) in place of `target_size`. The negative branch is told the same
+        (but a score of 2.5), except for what is given for it alone. `seconds` is the length of a sound. `output` is
+        "pil", "tensor" or "latent", for sounds "audio", "tensor" or "latent"; None is the first. Raises ValueError
+        before any work for arguments that do not fit.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts:
-            raise ValueError("no prompt: give a string, or a list with at least one")
-        outputs = _AUDIO_OUTPUTS if isinstance(self.family, AudioFamily) else _OUTPUTS
-        output = outputs[0] if output is None else output
-        if output not in outputs:
-            raise ValueError(f"unknown output {output!r}; known for this checkpoint: {', '.join(outputs)}")
-        if seconds is not None:
-            height = self._frames(seconds, height)
+        prompts, output = read_prompts(prompt), read_output(output, self.family)
+        height = read_height(height, seconds, self.family)
         guidance = self.default_guidance if guidance is None else float(guidance)
-        for name, number in (("guidance", guidance), ("true_guidance", true_guidance)):
-            if not math.isfinite(number):
-                raise ValueError(f"{name} must be a finite number, got {number}")
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance must be a finite number, got {guidance}")
+        options = Options(
+            float(true_guidance),
+            max_sequence_length,
+            original_size,
+            crop,
+            target_size,
+            negative_original_size,
+            negative_crop,
+            negative_target_size,
+            aesthetic_score,
+            negative_aesthetic_score,
+        )
+        options.refuse_idle(self.family.options, type(self.family).__name__)
         if isinstance(accelerator, str):
             accelerator = make_accelerator(accelerator)
-        self._refuse_idle(true_guidance=(true_guidance, 1.0), max_sequence_length=(max_sequence_length, 512))
-        seeds = _seeds(seed, len(prompts))
+        seeds = read_seeds(seed, len(prompts))
         if noise is None:
-            noise = initial_noise(self._latent_shape(height, width), seeds)
-        patch, factor = self.family.patch, self.vae.config.downscale
-        if (
-            noise.dim() != 4
-            or noise.shape[:2] != (len(prompts), self.family.latent_channels)
-            or any(side % patch for side in noise.shape[2:])
-        ):
-            expected = f"({len(prompts)}, {self.family.latent_channels}, h, w)"
-            multiple = f" with h and w divisible by {patch}" if patch > 1 else ""
-            raise ValueError(f"noise has shape {tuple(noise.shape)}, expected {expected}{multiple}")
-        size = [side * factor for side in noise.shape[2:]]
-        shape = self._latent_shape(*size)
+            noise = initial_noise(latent_shape(self.family, height, width), seeds)
+        noise = check_noise(noise, len(prompts), self.family)
+        size = [side * self.vae.config.downscale for side in noise.shape[2:]]
+        shape = latent_shape(self.family, *size)
         if solver is None or isinstance(solver, str):
             source = SeededNoise(tuple(seeds))
             chosen = self.solver(solver, steps, grid, source, height=size[0], width=size[1])
@@ -298,7 +305,7 @@ class Pipeline:
             samples=len(prompts),
             size=(size[0], size[1]),
         )
-        request = Request(prompts, negative_prompt, guidance, shape, float(true_guidance), max_sequence_length)
+        request = Request(prompts, negative_prompt, guidance, shape, options)
         denoise = self.denoiser(chosen, request, controls)
         start = noise.to(self.device, torch.float32)
         with progress_observer(progress, chosen.n_evals) as observer:
@@ -326,46 +333,10 @@ class Pipeline:
             None if control is None else control.settings(solver.n_evals),
         )
 
-    def _frames(self, seconds: float, height: int | None) -> int:
-        if not isinstance(self.family, AudioFamily):
-            raise ValueError(f"seconds={seconds} is a length of sound, and this checkpoint makes images")
-        if height is not None:
-            raise ValueError("seconds= and height= (in spectrogram frames) both give the length: leave one out")
-        return self.family.frames(seconds)
-
-    def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
-        factor, sides = self.vae.config.downscale * self.family.patch, []
-        for label, asked, default in zip(("height", "width"), (height, width), self.family.default_size, strict=True):
-            pixels = default if asked is None else asked
-            if pixels < factor or pixels % factor:
-                raise ValueError(f"{label}={pixels} is not a positive multiple of {factor}, the pixels per token")
-            sides.append(pixels // self.vae.config.downscale)
-        return (self.family.latent_channels, sides[0], sides[1])
-
     def _tokens(self, height: int | None, width: int | None) -> int:
         """Image tokens of the backbone at a size in pixels."""
-        _, rows, columns = self._latent_shape(height, width)
+        _, rows, columns = latent_shape(self.family, height, width)
         return rows * columns // self.family.patch**2
-
-    def _refuse_idle(self, **options: tuple[Any, Any]) -> None:
-        """ValueError for an option, as (value, default), that was given but that this kind of checkpoint ignores."""
-        for name, (value, default) in options.items():
-            if name not in self.family.options and value != default:
-                raise ValueError(
-                    f"{name}={value!r} has no effect on a {type(self.family).__name__} checkpoint; leave it out"
-                )
-
-
-def initial_noise(shape: tuple[int, int, int], seeds: Sequence[int]) -> Tensor:
-    """Unit-normal noise (B, C, h, w), each sample drawn on the CPU from a generator of its own."""
-    return torch.cat([torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-
-
-def _seeds(seed: int | Sequence[int], samples: int) -> list[int]:
-    seeds = [seed] * samples if isinstance(seed, int) else list(seed)
-    if len(seeds) != samples:
-        raise ValueError(f"{len(seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
-    return seeds
 
 
 def embedded(name: str | None) -> str:

@@ -281,7 +281,7 @@ def test_arguments_are_refused_by_name(dev: Path) -> None:
 
 def test_options_of_flux_are_refused_elsewhere(tmp_path: Path) -> None:
     pipe = Pipeline.from_pretrained(stable_diffusion(tmp_path / "sd15", "sd15"))
-    for option in ({"true_guidance": 2.0}, {"max_sequence_length": 256}):
+    for option in ({"true_guidance": 2.0}, {"max_sequence_length": 256}, {"crop": (0, 8)}, {"aesthetic_score": 6.0}):
         with pytest.raises(ValueError, match=f"{next(iter(option))}.*StableDiffusion"):
             pipe("a", **option)
 

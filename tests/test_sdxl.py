@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import load_file, save_file
 
 from sadaflow import Pipeline
 from sadaflow.families.base import decode_images
@@ -147,6 +149,112 @@ def test_refiner_latents_match_from_noise(refiner: Path, guidance: float) -> Non
     pipe = Pipeline.from_pretrained(refiner)
     ours = pipe(PROMPTS, steps=9, guidance=guidance, noise=noise, output="latent")
     assert relative(ours.latents, theirs) < 1e-4
+
+
+SIZES = {"original_size": (96, 70), "crop": (5, 12), "target_size": (48, 20)}
+NEGATIVE = {"negative_original_size": (30, 34), "negative_crop": (9, 2), "negative_target_size": (26, 18)}
+
+
+def as_the_reference_names(options: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace("crop", "crops_coords_top_left"): value for name, value in options.items()}
+
+
+@pytest.fixture(scope="module")
+def attentive(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base checkpoint with larger weights for what the network is told, so that its numbers matter."""
+    return attentive_to_ids(base, tmp_path_factory.mktemp("xl") / "attentive", 24)
+
+
+@pytest.fixture(scope="module")
+def attentive_refiner(refiner: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return attentive_to_ids(refiner, tmp_path_factory.mktemp("xl") / "attentive-refiner", 24)
+
+
+def attentive_to_ids(folder: Path, copy: Path, pooled: int) -> Path:
+    shutil.copytree(folder, copy)
+    path = copy / "unet/diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    tensors["add_embedding.linear_1.weight"][:, pooled:] *= 20
+    save_file(tensors, path)
+    return copy
+
+
+@pytest.mark.parametrize("options", [SIZES, {**SIZES, **NEGATIVE}], ids=["both branches", "each its own"])
+def test_sizes_and_crops_are_told_as_in_the_reference(attentive: Path, options: dict[str, Any]) -> None:
+    reference = StableDiffusionXLPipeline.from_pretrained(attentive, add_watermarker=False)
+    reference.set_progress_bar_config(disable=True)
+    noise = initial_noise((4, 20, 12), [3, 4])
+    # One by one: in a batch the reference deals the rows of two branches that differ to the wrong samples.
+    theirs = torch.cat(
+        [
+            reference(
+                PROMPTS[sample],
+                negative_prompt="blurry",
+                num_inference_steps=5,
+                guidance_scale=5.0,
+                height=40,
+                width=24,
+                latents=noise[sample : sample + 1].clone(),
+                output_type="latent",
+                **as_the_reference_names(options),
+            )[0]
+            for sample in range(2)
+        ]
+    )
+    pipe = Pipeline.from_pretrained(attentive)
+
+    def ours(**told: Any) -> torch.Tensor:
+        call = {"negative_prompt": "blurry", "steps": 5, "guidance": 5.0, "noise": noise, "output": "latent"}
+        return pipe(PROMPTS, **call, **told).latents
+
+    assert relative(ours(**options), theirs) < 1e-4
+    for name in options:  # none of them is without effect
+        assert relative(ours(**{key: value for key, value in options.items() if key != name}), theirs) > 1e-3
+
+
+def test_scores_and_sizes_are_told_to_the_refiner_as_in_the_reference(attentive_refiner: Path) -> None:
+    options: dict[str, Any] = {"aesthetic_score": 3.0, "negative_aesthetic_score": 8.5, "original_size": (96, 70)}
+    options |= {"crop": (5, 12), "negative_original_size": (30, 34), "negative_crop": (9, 2)}
+    reference = StableDiffusionXLImg2ImgPipeline.from_pretrained(attentive_refiner, add_watermarker=False)
+    reference.set_progress_bar_config(disable=True)
+    noise = initial_noise((4, 20, 12), [3, 4])
+    reference.scheduler.set_timesteps(5)
+    theirs = reference(
+        PROMPTS,
+        image=torch.zeros(2, 3, 40, 24),
+        latents=noise * reference.scheduler.init_noise_sigma,
+        strength=1.0,
+        num_inference_steps=5,
+        guidance_scale=5.0,
+        output_type="latent",
+        **as_the_reference_names(options),
+    )[0]
+    pipe = Pipeline.from_pretrained(attentive_refiner)
+
+    def ours(**told: Any) -> torch.Tensor:
+        return pipe(PROMPTS, steps=5, guidance=5.0, noise=noise, output="latent", **told).latents
+
+    assert relative(ours(**options), theirs) < 1e-4
+    for name in options:
+        assert relative(ours(**{key: value for key, value in options.items() if key != name}), theirs) > 1e-3
+    with pytest.raises(ValueError, match="target_size=.*no effect"):
+        ours(target_size=(40, 24))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"original_size": (40,)}, r"original_size must be \(height, width\).*\(40,\)"),
+        ({"negative_crop": (1.5, 0)}, r"negative_crop must be \(top, left\)"),
+        ({"crop": (-1, 0)}, r"crop must be.*\(-1, 0\)"),
+        ({"target_size": 40}, "target_size must be.*40"),
+        ({"aesthetic_score": float("nan")}, "aesthetic_score must be a finite number"),
+        ({"aesthetic_score": 6.0}, "aesthetic_score=6.0 has no effect"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(base: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Pipeline.from_pretrained(base)("a", **options)
 
 
 def test_autoencoders_marked_so_decode_in_float32(base: Path) -> None:

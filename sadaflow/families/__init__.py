@@ -6,6 +6,7 @@ from types import MappingProxyType
 from .base import AudioFamily, Family, Prompted, Request
 from .flux import Flux
 from .musicldm import MusicLDM
+from .options import Options, Pair
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import StableDiffusion
 
@@ -25,6 +26,8 @@ __all__ = [
     "Family",
     "Flux",
     "MusicLDM",
+    "Options",
+    "Pair",
     "Prompted",
     "Request",
     "StableDiffusion",

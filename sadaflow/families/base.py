@@ -12,6 +12,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..checkpoint import Checkpoint
 from ..denoiser import Backbone
+from .options import Options
 
 Conditioning = Mapping[str, Tensor]
 
@@ -24,8 +25,7 @@ class Request:
     negative_prompt: str | None
     guidance: float
     shape: tuple[int, int, int]
-    true_guidance: float = 1.0
-    max_sequence_length: int = 512
+    options: Options = Options()
 
     @property
     def guided(self) -> bool:
@@ -52,17 +52,19 @@ class Prompted:
 class Family(Protocol):
     """One kind of checkpoint. `components` are the classes that its model_index.json must name.
 
-    `options` are the arguments of a pipeline's call that only some kinds honour, `default_guidance` what the kind was
-    published with, `patch` the latent positions along one side of what its backbone takes for a token.
+    `options` are those of `Options` that the checkpoint honours, `default_guidance` what the kind was published with,
+    `patch` the latent positions along one side of what its backbone takes for a token.
     """
 
     components: ClassVar[dict[str, str]]
-    options: ClassVar[frozenset[str]]
     default_guidance: ClassVar[float]
     patch: ClassVar[int]
 
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> Self: ...
+
+    @property
+    def options(self) -> frozenset[str]: ...
 
     @property
     def backbone(self) -> Backbone: ...

@@ -15,12 +15,16 @@ from .unet import LatentUNet
 
 # The refiner is told an aesthetic score in place of the target size; these are the published defaults.
 _AESTHETIC, _NEGATIVE_AESTHETIC = 6.0, 2.5
+_SIZES = frozenset({"original_size", "crop", "negative_original_size", "negative_crop"})
+_TARGETS = frozenset({"target_size", "negative_target_size"})
+_SCORES = frozenset({"aesthetic_score", "negative_aesthetic_score"})
 
 
 class StableDiffusionXL(LatentUNet):
     """The components of a StableDiffusionXLPipeline checkpoint, or of the refiner, which lacks the first encoder.
 
-    The network is told that the picture was not rescaled and not cropped.
+    The network is told where the picture comes from (section 2.2 of the paper): unless the call says otherwise, that it
+    was neither rescaled nor cropped.
     """
 
     components: ClassVar[dict[str, str]] = {
@@ -81,6 +85,10 @@ class StableDiffusionXL(LatentUNet):
         )
 
     @property
+    def options(self) -> frozenset[str]:
+        return _SIZES | (_SCORES if self.aesthetic else _TARGETS)
+
+    @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         names = ("text_encoder", "text_encoder_2")[-len(self.texts) :]
         texts = {name: text.encoder for name, text in zip(names, self.texts, strict=True)}
@@ -104,8 +112,20 @@ class StableDiffusionXL(LatentUNet):
         return {"context": torch.cat(states, dim=-1)[rows], "pooled": pooled[-1][rows]}
 
     def _time_ids(self, request: Request, *, negative: bool) -> Tensor:
-        """Original size and crop corner, then the target size, or the aesthetic score of a refiner: (B, ids)."""
+        """Original size and crop corner, then the target size, or the aesthetic score of a refiner: (B, ids).
+
+        The negative branch is told what the conditional one is, except for what is given for it alone.
+        """
         size = [side * self.vae.config.downscale for side in request.shape[1:]]
-        last = size if not self.aesthetic else [_NEGATIVE_AESTHETIC if negative else _AESTHETIC]
-        ids = torch.tensor([*size, 0, 0, *last], dtype=torch.float32, device=self.texts[-1].encoder.device)
-        return ids.expand(len(request.prompts), -1)
+        given = request.options
+        original, crop, target = given.original_size, given.crop, given.target_size
+        score, published = given.aesthetic_score, _AESTHETIC
+        if negative:
+            original = given.negative_original_size or original
+            crop = given.negative_crop or crop
+            target = given.negative_target_size or target
+            score, published = given.negative_aesthetic_score, _NEGATIVE_AESTHETIC
+        last = [published if score is None else score] if self.aesthetic else target or size
+        ids = [*(original or size), *(crop or (0, 0)), *last]
+        row = torch.tensor(ids, dtype=torch.float32, device=self.texts[-1].encoder.device)
+        return row.expand(len(request.prompts), -1)

@@ -15,7 +15,6 @@ class LatentUNet:
     """U-Net and autoencoder; kinds of checkpoint add the text encoders."""
 
     components: ClassVar[dict[str, str]] = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
-    options: ClassVar[frozenset[str]] = frozenset()
     default_guidance: ClassVar[float] = 7.5
     patch: ClassVar[int] = 1
 
@@ -34,6 +33,10 @@ class LatentUNet:
                     f"{self.vae.config.downscale}"
                 )
         self.backbone = ControlledUNet(self.backbone, nets).requires_grad_(False).eval()
+
+    @property
+    def options(self) -> frozenset[str]:
+        return frozenset()
 
     @property
     def latent_channels(self) -> int:
