@@ -14,6 +14,7 @@ from sadaflow.accelerators.criterion import (
     stable_samples,
     stepwise_x0,
 )
+from sadaflow.accelerators.estimators import ab2, paper
 from sadaflow.accelerators.nodes import NodeBuffer
 from sadaflow.accelerators.replay import row_of, with_row
 from sadaflow.accelerators.tokens import TokenCache, keep_tokens
@@ -26,7 +27,7 @@ def _local_error(step: float) -> float:
     times = [0.8, 0.8 + step, 0.8 + 2 * step]
     value = [torch.tensor(np.sin(3 * t) * np.exp(t)) for t in (0.8, 0.8 - step)]
     slopes = [torch.tensor(np.exp(t) * (np.sin(3 * t) + 3 * np.cos(3 * t))) for t in times]
-    return float((extrapolate(value[0], slopes, -step) - value[1]).abs())
+    return float((extrapolate(value[0], slopes, -step, paper((), 0.0)) - value[1]).abs())
 
 
 def test_the_papers_extrapolation_is_second_order_consistent() -> None:
@@ -47,8 +48,8 @@ def test_after_an_adams_bashforth_step_the_criterion_cannot_vote_against() -> No
     """docs/sada.md: (x_next - predicted) is then 2/3 dt of the second difference, so its product is never positive."""
     velocities = list(torch.randn(3, 5, 4, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     x, dt = torch.zeros(5, 4, 3, 3, dtype=torch.float64), -0.1
-    x_next = extrapolate(x, velocities, dt, (1.5, -0.5, 0.0))
-    scores = instability(x_next, extrapolate(x, velocities, dt), velocities)
+    x_next = extrapolate(x, velocities, dt, ab2((), 0.0))
+    scores = instability(x_next, extrapolate(x, velocities, dt, paper((), 0.0)), velocities)
     torch.testing.assert_close(scores, 2 / 3 * dt * second_difference(velocities) ** 2)
 
 

@@ -2,6 +2,7 @@
 
 from .auto import Auto
 from .base import Accelerator, Mode, PlainRun, Run
+from .estimators import ESTIMATORS
 from .registry import ACCELERATORS, make_accelerator
 from .released import ReleasedSADA
 from .sada import SADA
@@ -10,6 +11,7 @@ from .uniform import Uniform
 
 __all__ = [
     "ACCELERATORS",
+    "ESTIMATORS",
     "SADA",
     "Accelerator",
     "Auto",

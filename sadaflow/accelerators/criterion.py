@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-PAPER_WEIGHTS = (5 / 6, 5 / 6, -2 / 3)
-"""Weights of the three newest velocities in the paper's third-order extrapolation, for evenly spaced steps."""
 
+def extrapolate(x: Tensor, velocities: Sequence[Tensor], dt: float, weights: Sequence[float]) -> Tensor:
+    """The state one step of length `dt` (negative) after x, from past velocities alone: x + dt sum(w_k y_k).
 
-def extrapolate(x: Tensor, velocities: Sequence[Tensor], dt: float, weights: Sequence[float] = PAPER_WEIGHTS) -> Tensor:
-    """The state one step of length `dt` (negative) after x, from past velocities alone: x + dt sum(w_k y_k)."""
+    The weights are those of one of the `estimators`.
+    """
     increment = velocities[0] * weights[0]
     for weight, velocity in zip(weights[1:], velocities[1:], strict=True):
         increment = increment + velocity * weight

@@ -13,9 +13,13 @@ ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
     {"auto": Auto, "sada": SADA, "sada-released": ReleasedSADA, "uniform": Uniform}
 )
 
+# The two readings of SADA, as those who compare them call them.
+ALIASES: Mapping[str, str] = MappingProxyType({"paper": "sada", "sada-paper": "sada", "released": "sada-released"})
+
 
 def make_accelerator(name: str) -> Accelerator:
     """The accelerator `name` with its default settings; ValueError listing the known ones."""
+    name = ALIASES.get(name, name)
     if name not in ACCELERATORS:
         raise ValueError(f"unknown accelerator {name!r}; known: {', '.join(sorted(ACCELERATORS))}")
     return ACCELERATORS[name]()

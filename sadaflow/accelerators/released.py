@@ -16,10 +16,9 @@ from sadaflow.solvers import Solver
 
 from .base import Mode, PlainRun
 from .criterion import extrapolate, instability, noise_of, stepwise_x0
+from .estimators import released
 from .nodes import NodeBuffer
 from .sada import SADA, Limits
-
-RELEASED_WEIGHTS = (0.625, 0.75, -0.375)
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ class _Run(PlainRun):
         votes = [False] * self.samples
         if limits.first <= step < limits.multistep:
             scale = self.solver.n_evals / 1000
-            dt = (self.solver.nodes[step + 1].t - node.t) * scale
-            self.predicted = extrapolate(x, self.velocities, dt, RELEASED_WEIGHTS)
+            after = self.solver.nodes[step + 1].t
+            self.predicted = extrapolate(x, self.velocities, (after - node.t) * scale, released((), after))
             scores = instability(x_next, self.predicted, self.velocities)
             votes = (scores.flatten(1).mean(dim=1) <= 0).tolist()
         self.modes = [self._decide(step, skips, vote) for skips, vote in zip(self.skips, votes, strict=True)]

@@ -11,7 +11,6 @@ from sadaflow.solvers import Solver
 
 from .base import Mode, PlainRun
 from .criterion import (
-    PAPER_WEIGHTS,
     extrapolate,
     instability,
     noise_of,
@@ -19,6 +18,7 @@ from .criterion import (
     stepwise_x0,
     token_scores,
 )
+from .estimators import Estimator, known_estimator
 from .nodes import NodeBuffer
 from .tokens import TokenCache
 
@@ -43,7 +43,10 @@ class SADA:
     interval: int = 4
     """Distance of evaluations in the multistep part at 50 steps, in proportion at others."""
     terms: int = 4
-    weights: tuple[float, ...] = PAPER_WEIGHTS
+    estimator: str = "paper"
+    """What extrapolates the state over a skipped step, by name: see `estimators.ESTIMATORS`."""
+    weights: tuple[float, ...] | None = None
+    """Own weights of the three newest velocities, in place of an estimator's."""
     tokens: bool = True
     """Token-wise pruning; needs a denoiser that lets a seam into its network."""
     token_depth: int = 0
@@ -59,13 +62,21 @@ class SADA:
                 "SADA needs 0 <= start <= multistep_start <= end <= 1 (fractions of the steps), got "
                 f"{self.start}, {self.multistep_start}, {self.end}"
             )
-        if len(self.weights) != 3:
+        known_estimator(self.estimator)
+        if self.weights is not None and len(self.weights) != 3:
             raise ValueError(f"SADA.weights are those of three velocities, got {len(self.weights)}")
+        if self.weights is not None and self.estimator != "paper":
+            raise ValueError(f"SADA takes either estimator={self.estimator!r} or weights={self.weights}, not both")
         for field, least in (("max_skips", 1), ("interval", 2), ("terms", 2), ("token_cell", 1), ("token_limit", 1)):
             if getattr(self, field) < least:
                 raise ValueError(f"SADA.{field} must be at least {least}, got {getattr(self, field)}")
         if self.token_depth < 0:
             raise ValueError(f"SADA.token_depth must not be negative, got {self.token_depth}")
+
+    def extrapolation(self) -> Estimator:
+        """The estimator in use."""
+        own = self.weights
+        return known_estimator(self.estimator) if own is None else lambda times, end: own
 
     def limits(self, steps: int) -> "Limits":
         """The settings in steps of a run of `steps`; ValueError if it is too short to skip anything."""
@@ -113,6 +124,7 @@ class _Run(PlainRun):
     def __init__(self, settings: SADA, limits: Limits, solver: Solver, shape: torch.Size, *, seams: bool) -> None:
         super().__init__(shape[0])
         self.settings, self.limits, self.solver = settings, limits, solver
+        self.estimator = settings.extrapolation()
         times = [node.t for node in solver.nodes]
         if any(later >= earlier for earlier, later in zip(times, times[1:], strict=False)):
             raise ValueError(
@@ -159,8 +171,9 @@ class _Run(PlainRun):
         self._remember(step, x, x0, evaluated)
         stable = [False] * self.samples
         if self.limits.first <= step + 1 < self.limits.multistep:
-            dt = self.solver.nodes[step + 1].t - self.solver.nodes[step].t
-            self.predicted = extrapolate(x, self.velocities, dt, self.settings.weights)
+            times = [self.solver.nodes[past].t for past in (step, step - 1, step - 2)]
+            end = self.solver.nodes[step + 1].t
+            self.predicted = extrapolate(x, self.velocities, end - times[0], self.estimator(times, end))
             scores = instability(x_next, self.predicted, self.velocities)
             stable = stable_samples(scores)
             self.scores = token_scores(scores) if self.cache is not None else None
