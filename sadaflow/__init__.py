@@ -4,6 +4,7 @@ from .accelerators import SADA, Accelerator, Auto, Mode, Uniform
 from .denoiser import Denoise, GuidedDenoiser
 from .pipeline import Output, Pipeline
 from .sampling import Sampled, Stats, Step, sample
+from .trace import Trace
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,7 @@ __all__ = [
     "Sampled",
     "Stats",
     "Step",
+    "Trace",
     "Uniform",
     "__version__",
     "sample",

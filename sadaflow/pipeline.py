@@ -25,6 +25,7 @@ from .lora import Lora, LoraStack, find_lora, read_lora
 from .progress import progress_observer
 from .sampling import Stats, sample
 from .single_file import Aid, assemble, locate_file, locate_folder, locate_parts
+from .trace import Trace
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
 _BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -34,7 +35,8 @@ _BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_
 class Output:
     """What a call made. `images` is a list of PIL images, a tensor (B, 3, H, W) in [0, 1], or None for "latent";
     `latents` (B, C, h, w) are at the end of the grid, in the backbone's scaling. Of a checkpoint that makes sound,
-    `images` are log-mel spectrograms (B, 1, frames, mels) and `audio` (B, samples) is their sound for "audio".
+    `images` are log-mel spectrograms (B, 1, frames, mels) and `audio` (B, samples) is their sound for "audio". `trace`
+    is the trajectory, where it was asked for.
     """
 
     images: Any
@@ -42,6 +44,7 @@ class Output:
     stats: Stats
     audio: Tensor | None = None
     sample_rate: int | None = None
+    trace: Trace | None = None
 
 
 class Pipeline:
@@ -246,6 +249,7 @@ class Pipeline:
         seconds: float | None = None,
         output: str | None = None,
         progress: bool | None = None,
+        trace: bool = False,
     ) -> Output:
         """Sample one image per prompt.
 
@@ -260,8 +264,9 @@ class Pipeline:
         scaled, the corner (top, left) that it was cut at, and the size wanted; None is an uncropped picture of the size
         made. A refiner is told `aesthetic_score` (6.0) in place of `target_size`. The negative branch is told the same
         (but a score of 2.5), except for what is given for it alone. `seconds` is the length of a sound. `output` is
-        "pil", "tensor" or "latent", for sounds "audio", "tensor" or "latent"; None is the first. Raises ValueError
-        before any work for arguments that do not fit.
+        "pil", "tensor" or "latent", for sounds "audio", "tensor" or "latent"; None is the first. `trace` keeps the
+        trajectory in `out.trace` (see `Trace` for its memory). Raises ValueError before any work for arguments that do
+        not fit.
         """
         prompts, output = read_prompts(prompt), read_output(output, self.family)
         height = read_height(height, seconds, self.family)
@@ -309,13 +314,13 @@ class Pipeline:
         denoise = self.denoiser(chosen, request, controls)
         start = noise.to(self.device, torch.float32)
         with progress_observer(progress, chosen.n_evals) as observer:
-            sampled = sample(chosen, denoise, start, accelerator, observer=observer)
+            sampled = sample(chosen, denoise, start, accelerator, observer=observer, trace=trace)
         images: Any = None if output == "latent" else self.family.decode(sampled.x)
         if output == "audio" and isinstance(self.family, AudioFamily):
             rate = self.family.sample_rate
             audio = self.family.waveform(images)[:, : None if seconds is None else int(seconds * rate)]
-            return Output(images, sampled.x, sampled.stats, audio, rate)
-        return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats)
+            return Output(images, sampled.x, sampled.stats, audio, rate, trace=sampled.trace)
+        return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats, trace=sampled.trace)
 
     def denoiser(self, solver: Solver, request: Request, control: Control | None = None) -> GuidedDenoiser:
         """The x0-answering callable for `request` at the evaluation points of `solver`."""

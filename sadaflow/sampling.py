@@ -12,6 +12,7 @@ from sadaflow.solvers import Solver
 from .accelerators import Accelerator, Mode, make_accelerator
 from .accelerators.base import PlainRun, Run
 from .denoiser import Denoise, RowDenoise
+from .trace import Recorder, Trace
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Step:
 class Stats:
     """What sampling cost. `nfe` and `modes` have one entry per sample; seconds are wall-clock, of the whole batch.
 
-    `controller_seconds` is the part spent in the accelerator itself, outside the network and the solver.
+    `controller_seconds` is the part spent in the accelerator itself, outside the network and the solver. What keeping
+    a trace takes is left out.
     """
 
     nfe: list[float]
@@ -42,10 +44,11 @@ class Stats:
 
 @dataclass(frozen=True)
 class Sampled:
-    """The end of a trajectory: x at the last grid point (B, ...) and what it cost."""
+    """The end of a trajectory: x at the last grid point (B, ...) and what it cost; the whole of it, if asked for."""
 
     x: Tensor
     stats: Stats
+    trace: Trace | None = None
 
 
 @torch.no_grad()
@@ -56,11 +59,13 @@ def sample(
     accelerator: Accelerator | str | None = None,
     *,
     observer: Callable[[Step], None] | None = None,
+    trace: bool = False,
 ) -> Sampled:
     """Follow the probability-flow ODE from unit-normal `noise` (B, ...) to the end of the solver's grid.
 
     `denoise(x, step) -> x0` is any callable; one with an `evaluate` method (see `RowDenoise`) is asked for those
-    samples only that need the network, any other is asked for the whole batch as soon as one sample does.
+    samples only that need the network, any other is asked for the whole batch as soon as one sample does. `trace`
+    keeps the trajectory (see `Trace` for its memory); it changes no result.
     Raises FloatingPointError, naming step and samples, when an x0 is not finite.
     """
     accelerator = make_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
@@ -68,32 +73,53 @@ def sample(
     samples = noise.shape[0]
     run: Run = PlainRun(samples) if accelerator is None else accelerator.begin(solver, noise.shape, seams=selective)
     nfe, modes = [0.0] * samples, [[] for _ in range(samples)]  # type: list[float], list[list[str]]
-    began, controller = perf_counter(), 0.0
+    clock = _waiting_clock(noise.device) if trace else perf_counter
+    network = controller = recording = 0.0
+    began = clock()
     state = solver.start(noise)
+    recorder = Recorder(solver, state.x) if trace else None
     while state.step < solver.n_evals:
         step, x = state.step, state.x
-        mark = perf_counter()
+        mark = clock()
         plan = run.plan(step)
         skipped = [row for row, mode in enumerate(plan) if not mode.evaluates]
         estimate = run.estimate(step, x, skipped) if skipped else None
-        controller += perf_counter() - mark
+        controller += clock() - mark
+        mark = clock()
         x0 = _answers(denoise, run, step, x, plan, skipped, estimate)
+        network += clock() - mark
         for row, mode in enumerate(plan):
             modes[row].append(mode.value)
             nfe[row] += mode.evaluates if selective else float(len(skipped) < samples)
         _check_finite(x0, solver, step)
-        mark = perf_counter()
+        mark = clock()
         state = run.revise(state, x0)
-        controller += perf_counter() - mark
+        controller += clock() - mark
         x = state.x
         y = solver.velocity(x, x0, step)
         state = solver.step(state, x0)
-        mark = perf_counter()
+        if recorder is not None:
+            mark = clock()
+            recorder.record(step, x, x0, y, run, network, controller)
+            recording += clock() - mark
+        mark = clock()
         run.observe(step, x, x0, y, state.x)
-        controller += perf_counter() - mark
+        controller += clock() - mark
         if observer is not None:
             observer(Step(step, solver.n_evals, solver.nodes[step].t, x, x0, y, tuple(plan)))
-    return Sampled(state.x, Stats(nfe, modes, perf_counter() - began, controller))
+    stats = Stats(nfe, modes, clock() - began - recording, controller)
+    return Sampled(state.x, stats, None if recorder is None else recorder.trace(modes))
+
+
+def _waiting_clock(device: torch.device) -> Callable[[], float]:
+    """Seconds, read once the device has done what it was asked: work counts where it was asked for."""
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return perf_counter()
+
+    return clock
 
 
 def _answers(

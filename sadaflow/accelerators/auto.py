@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
-from .base import Mode, PlainRun
+from .base import Explanation, Mode, PlainRun
 from .nodes import NodeBuffer
 from .replay import Replay
 
@@ -63,6 +63,7 @@ class _Run(PlainRun):
         self.degrees = [1] * samples
         self.skip_until = [0] * samples
         self.modes: list[Mode] = []
+        self.predicted: list[dict[int, float]] = [{} for _ in range(samples)]
 
     def plan(self, step: int) -> Sequence[Mode]:
         self.modes = [Mode.EXTRAPOLATED if step < until else Mode.FULL for until in self.skip_until]
@@ -84,6 +85,11 @@ class _Run(PlainRun):
                 self.degrees[row], skips = self._choose(row, step)
                 self.skip_until[row] = step + 1 + skips
         return state
+
+    def explain(self, step: int) -> Explanation:
+        """The predicted error of the gap that ends with `step`, had it been skipped too."""
+        values = [predicted.get(step, math.nan) for predicted in self.predicted]
+        return Explanation("predicted error", self.settings.tolerance, values, [None] * self.samples)
 
     def _interpolated(self, row: int, step: int) -> Tensor:
         return self.nodes.at([row], self.log_snr[step], self.degrees[row] + 1)[0]
@@ -114,7 +120,10 @@ class _Run(PlainRun):
         for skips in range(1, longest + 1):
             errors = {degree: self._gap_error(row, step, skips, degree) for degree in self.constants[row]}
             degree = min(errors, key=errors.__getitem__, default=0)
-            if not degree or errors[degree] > self.settings.tolerance:
+            if not degree:
+                break
+            self.predicted[row][step + skips] = errors[degree]
+            if errors[degree] > self.settings.tolerance:
                 break
             best = (degree, skips)
         return best

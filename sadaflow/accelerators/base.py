@@ -1,8 +1,9 @@
 """What the sampling loop asks of an accelerator: per step and sample, evaluate the network or estimate its answer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -47,6 +48,28 @@ class Run(Protocol):
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         """The seam for evaluating the samples `rows` in `mode`; called only where the denoiser takes one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one step was planned by: a number per sample, compared with a threshold."""
+
+    name: str
+    threshold: float
+    """Samples at or below it skip the step, unless another rule forbids."""
+    values: Sequence[float]
+    """One per sample; nan where the schedule decided."""
+    tokens: Sequence[Tensor | None]
+    """Per sample, bool (h, w) on the network's grid of tokens, True where computed; None unless pruned."""
+
+
+@runtime_checkable
+class ExplainedRun(Protocol):
+    """A run that tells what it went by; optional beside `Run`, and asked only where a trace is kept."""
+
+    def explain(self, step: int) -> Explanation:
+        """Of the plan for `step`; called once between `revise` and `observe` of that step."""
         ...
 
 

@@ -33,9 +33,9 @@ def instability(x_next: Tensor, predicted: Tensor, velocities: Sequence[Tensor])
     return (x_next - predicted) * second_difference(velocities)
 
 
-def stable_samples(scores: Tensor) -> list[bool]:
-    """Per sample, whether the mean of its `scores` (B, ...) is negative. One transfer from the device."""
-    return (scores.flatten(1).mean(dim=1) < 0).tolist()
+def sample_scores(scores: Tensor) -> list[float]:
+    """Per sample, the mean of its `scores` (B, ...): negative is stable. One transfer from the device."""
+    return scores.flatten(1).mean(dim=1).tolist()
 
 
 def noise_of(x: Tensor, x0: Tensor, alpha: float, sigma: float) -> Tensor:

@@ -6,6 +6,7 @@ lie at fixed steps, predicted values among them, and their polynomial runs in th
 sample decides for itself, and any grid and device will do. Left out: token pruning, which there almost never fires.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from .base import Mode, PlainRun
-from .criterion import extrapolate, instability, noise_of, stepwise_x0
+from .base import Explanation, Mode, PlainRun
+from .criterion import extrapolate, instability, noise_of, sample_scores, stepwise_x0
 from .estimators import released
 from .nodes import NodeBuffer
 from .sada import SADA, Limits
@@ -50,6 +51,7 @@ class _Run(PlainRun):
         self.nodes = NodeBuffer(terms, samples)
         self.modes = [Mode.FULL] * samples
         self.skips = [0] * samples
+        self.values = [math.nan] * samples
         self.velocities: tuple[Tensor, ...] = ()
         self.eps = self.predicted = torch.empty(0)
 
@@ -63,6 +65,9 @@ class _Run(PlainRun):
             [self.nodes.at([row], step)[0] if self.modes[row] is Mode.MULTISTEP else stepwise[row] for row in rows]
         )
 
+    def explain(self, step: int) -> Explanation:
+        return Explanation("criterion", 0.0, self.values, [None] * self.samples)
+
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         node, limits = self.solver.nodes[step], self.limits
         evaluated = torch.tensor([mode.evaluates for mode in self.modes], device=x.device)
@@ -75,13 +80,14 @@ class _Run(PlainRun):
         if step % limits.interval == 1:
             for row in range(self.samples):
                 self.nodes.push(row, step, x0[row])
-        votes = [False] * self.samples
+        self.values = [math.nan] * self.samples
         if limits.first <= step < limits.multistep:
             scale = self.solver.n_evals / 1000
             after = self.solver.nodes[step + 1].t
             self.predicted = extrapolate(x, self.velocities, (after - node.t) * scale, released((), after))
             scores = instability(x_next, self.predicted, self.velocities)
-            votes = (scores.flatten(1).mean(dim=1) <= 0).tolist()
+            self.values = sample_scores(scores)
+        votes = [value <= 0 for value in self.values]
         self.modes = [self._decide(step, skips, vote) for skips, vote in zip(self.skips, votes, strict=True)]
 
     def _decide(self, step: int, skips: int, vote: bool) -> Mode:

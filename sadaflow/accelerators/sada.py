@@ -1,5 +1,6 @@
 """SADA: stability-guided adaptive diffusion acceleration (Jiang et al., ICML 2025, arXiv 2507.17135)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,12 +10,12 @@ from torch import Tensor
 from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Solver
 
-from .base import Mode, PlainRun
+from .base import Explanation, Mode, PlainRun
 from .criterion import (
     extrapolate,
     instability,
     noise_of,
-    stable_samples,
+    sample_scores,
     stepwise_x0,
     token_scores,
 )
@@ -141,6 +142,7 @@ class _Run(PlainRun):
         self.eps: Tensor | None = None
         self.predicted: Tensor | None = None
         self.scores: Tensor | None = None
+        self.values = [math.nan] * self.samples
 
     def plan(self, step: int) -> Sequence[Mode]:
         return self.modes
@@ -164,20 +166,25 @@ class _Run(PlainRun):
         wanted = self.limits.first - 1 <= step < self.limits.multistep - 1
         return self.cache.filling(rows) if wanted else call_through
 
+    def explain(self, step: int) -> Explanation:
+        cache = self.cache
+        masks = [cache.computed(row) if cache and mode is Mode.TOKENS else None for row, mode in enumerate(self.modes)]
+        return Explanation("criterion", 0.0, self.values, masks)
+
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
         self.skips = [0 if mode.evaluates else skips + 1 for mode, skips in zip(self.modes, self.skips, strict=True)]
         self.velocities = (y, *self.velocities)[:3]
         self._remember(step, x, x0, evaluated)
-        stable = [False] * self.samples
+        self.values = [math.nan] * self.samples
         if self.limits.first <= step + 1 < self.limits.multistep:
             times = [self.solver.nodes[past].t for past in (step, step - 1, step - 2)]
             end = self.solver.nodes[step + 1].t
             self.predicted = extrapolate(x, self.velocities, end - times[0], self.estimator(times, end))
             scores = instability(x_next, self.predicted, self.velocities)
-            stable = stable_samples(scores)
+            self.values = sample_scores(scores)
             self.scores = token_scores(scores) if self.cache is not None else None
-        self.modes = [self._decide(row, step + 1, stable[row]) for row in range(self.samples)]
+        self.modes = [self._decide(row, step + 1, value < 0) for row, value in enumerate(self.values)]
 
     def _remember(self, step: int, x: Tensor, x0: Tensor, evaluated: list[int]) -> None:
         """Keep what true evaluations told: the noise to reuse, and nodes `interval` steps apart."""

@@ -48,10 +48,20 @@ class TokenCache:
         self.max_depth = max_depth
         self._outputs: dict[str, Tensor] = {}
         self._filled: set[int] = set()
+        self._chosen: dict[int, tuple[dict[tuple[int, int], list[Tensor]], int]] = {}
 
     def holds(self, row: int) -> bool:
         """Whether sample `row` has been evaluated in full since the start, in a network with blocks to prune."""
         return row in self._filled
+
+    def computed(self, row: int) -> Tensor | None:
+        """Which tokens the last pruned evaluation of sample `row` computed: bool (h, w), at the finest site pruned."""
+        kept_at, i = self._chosen[row]
+        for (height, width), kept in kept_at.items():  # the first that was met on the way down is the finest
+            mask = torch.zeros(height * width, dtype=torch.bool, device=kept[i].device)
+            mask[kept[i]] = True
+            return mask.view(height, width)
+        return None
 
     @property
     def nbytes(self) -> int:
@@ -76,6 +86,7 @@ class TokenCache:
         `cell` and `limit` are those of `keep_tokens`.
         """
         kept_at: dict[tuple[int, int], list[Tensor]] = {}
+        self._chosen.update({row: (kept_at, i) for i, row in enumerate(rows)})
 
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
             if not self._concerns(site):
