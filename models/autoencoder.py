@@ -18,7 +18,7 @@ _EPS = 1e-6
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 _ONLY: dict[str, tuple[Any, ...]] = {"act_fn": ("silu",), "latents_mean": (None,), "latents_std": (None,)}
-_WITHOUT_EFFECT = ("sample_size", "down_block_types", "up_block_types")
+_WITHOUT_EFFECT = ("down_block_types", "up_block_types")
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "norm_num_groups"), WIDTH),
     **dict.fromkeys(("down_block_types", "up_block_types"), NAMES),
@@ -27,6 +27,7 @@ _KINDS: dict[str, Kind] = {
     "layers_per_block": COUNT,
     "scaling_factor": POSITIVE,
     "shift_factor": NUMBER | NONE,
+    "sample_size": WIDTH | WIDTHS | NONE,
 }
 
 
@@ -35,6 +36,7 @@ class AutoencoderConfig:
     """Architecture and latent scaling of a KL autoencoder; field names are those of its config.json.
 
     `force_upcast` marks weights that overflow in float16; checkpoints older than the field decode well in it.
+    `sample_size` is the side in pixels (or height and width) of the pictures that it was trained on.
     """
 
     in_channels: int = 3
@@ -49,6 +51,7 @@ class AutoencoderConfig:
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
     force_upcast: bool = False
+    sample_size: int | tuple[int, ...] | None = None
 
     @property
     def downscale(self) -> int:

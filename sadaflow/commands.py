@@ -15,12 +15,11 @@ from . import __version__
 from .accelerators import ACCELERATORS, make_accelerator
 from .compare import Settings, compare, table
 from .inspection import describe, inspect
-from .pipeline import Pipeline, embedded
+from .pipeline import Pipeline
 from .png import Recipe, check_target, write_png
 from .report import draw, to_image
 from .solvers.registry import SOLVERS, known_solver
 
-EMBEDDED_GUIDANCE = 5.0  # what tiny-sd's model card recommends
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 app = typer.Typer(
@@ -72,7 +71,7 @@ Guidance = Annotated[
         parser=_number,
         metavar="G",
         help="Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",
-        show_default="7.5; 5 for tiny-sd and SDXL, 3.5 for Flux.1, 2 for MusicLDM",
+        show_default="the checkpoint's: 5 for tiny-sd and SDXL, else 7.5, 3.5 for Flux.1, 2 for MusicLDM",
     ),
 ]
 Seed = Annotated[
@@ -125,7 +124,8 @@ def generate(
     accelerator = None if accelerate == "none" else accelerate
     _check(prompts, steps, solver, accelerator, outs, overwrite)
     pipe = _load(model, device, dtype)
-    settings = Settings(steps, solver, _guidance(guidance, model, pipe), seed, negative, height, width)
+    guidance = pipe.default_guidance if guidance is None else guidance
+    settings = Settings(steps, solver, guidance, seed, negative, height, width)
     made = pipe(prompts, steps=steps, accelerator=accelerator, **settings.call())
     recipe = _recipe(pipe, model, settings, accelerator)
     for i, path in enumerate(outs):
@@ -160,7 +160,8 @@ def compare_(
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
     _check(prompts, steps, solver, accelerate, [out], overwrite)
     pipe = _load(model, device, dtype)
-    settings = Settings(steps, solver, _guidance(guidance, model, pipe), seed, negative, height, width)
+    guidance = pipe.default_guidance if guidance is None else guidance
+    settings = Settings(steps, solver, guidance, seed, negative, height, width)
     comparison = compare(pipe, prompts, settings, accelerate, notify=_notify)
     recipe = _recipe(pipe, model, settings, accelerate)
     height, width = comparison.plain.images.shape[-2:]
@@ -186,7 +187,7 @@ def inspect_(
 ) -> None:
     """Show what a checkpoint holds and what of it would be downloaded, without loading weights."""
     _hush()
-    typer.echo(describe(inspect(embedded(model), revision=revision, variant=variant)))
+    typer.echo(describe(inspect(model, revision=revision, variant=variant)))
 
 
 def _check(
@@ -202,12 +203,6 @@ def _check(
         make_accelerator(accelerator)
     for path in outs:
         check_target(path, overwrite)
-
-
-def _guidance(given: float | None, model: str | None, pipe: Pipeline) -> float:
-    if given is not None:
-        return given
-    return EMBEDDED_GUIDANCE if model in (None, "tiny-sd") else pipe.default_guidance
 
 
 def _load(model: str | None, device: str | None, dtype: str) -> Pipeline:

@@ -11,11 +11,13 @@ from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
 from sadaflow.solvers import from_scheduler_config
 
+from .embedded import DEFAULT, embedded
 from .families import FAMILIES
 from .hub import RepoFile, is_hub_id, list_files, resolve, wanted_files
 from .hub_errors import explained
 from .hub_files import component_names, needed_component
 from .jsonfile import read_object
+from .recommended import Recommended
 from .safetensor_file import read_headers
 
 
@@ -36,8 +38,8 @@ class Component:
 @dataclass(frozen=True)
 class Inspection:
     """A checkpoint of class `kind`. `schedule`, `prediction`, `solver`, `steps` and `guidance` are None where it has no
-    scheduler that is known; the last three are what we recommend. `downloads` are the files that loading an id would
-    fetch, of `listed` bytes in the repository; empty for a folder."""
+    scheduler that is known; the last three are what the checkpoint recommends, or else we. `downloads` are the files
+    that loading an id would fetch, of `listed` bytes in the repository; empty for a folder."""
 
     place: str
     kind: str
@@ -97,7 +99,7 @@ class _Repository:
 
 
 def inspect(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
     *,
     revision: str | None = None,
     variant: str | None = None,
@@ -106,16 +108,16 @@ def inspect(
     local_files_only: bool = False,
     endpoint: str | None = None,
 ) -> Inspection:
-    """Describe `model`, a Hub id or a folder, whose weights are neither loaded nor downloaded.
+    """Describe `model`, a Hub id, a folder or the name of an embedded checkpoint (None: tiny-sd).
 
-    Arguments and errors are those of `hub.resolve`.
+    Its weights are neither loaded nor downloaded. Arguments and errors are those of `hub.resolve`.
     """
-    name, folder = str(model), Path(model)
+    name, folder = str(model or DEFAULT), Path(embedded(model))
     place = {"repo_id": name, "revision": revision, "cache_dir": cache_dir, "token": token, "endpoint": endpoint}
     marker = "config.json" if (folder / "config.json").is_file() else "model_index.json"
     if folder.exists() or not is_hub_id(name) or local_files_only or constants.HF_HUB_OFFLINE:
         asked: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "local_files_only": True}
-        return _describe(name, _Folder(resolve(model, marker=marker, **asked), variant))
+        return _describe(name, _Folder(resolve(folder, marker=marker, **asked), variant))
     try:
         files = list_files(name, revision=revision, token=token, endpoint=endpoint)
         return _describe(name, _Repository(place, files, variant))
@@ -127,7 +129,7 @@ def _describe(place: str, source: _Folder | _Repository) -> Inspection:
     files = {file.name: file for file in source.files}
     index = source.json("model_index.json") if "model_index.json" in files or "config.json" not in files else None
     config = source.json("config.json") if index is None else index
-    kind = str(config.get("_class_name"))
+    kind, recommended = str(config.get("_class_name")), Recommended.read(index or {}, f"{place}/model_index.json")
     known = {"": kind} if index is None else {}
     for component in component_names(index or {}, f"{place}/model_index.json"):
         known[component] = str(config[component][-1])
@@ -149,16 +151,20 @@ def _describe(place: str, source: _Folder | _Repository) -> Inspection:
         kind,
         kind in FAMILIES or kind == "ControlNetModel",
         tuple(components),
-        **_sampling(kind, source.json(scheduler) if scheduler in files else None, source, files),
+        **_sampling(kind, source.json(scheduler) if scheduler in files else None, source, files, recommended),
         downloads=downloads,
         listed=sum(file.size or 0 for file in source.files),
     )
 
 
 def _sampling(
-    kind: str, config: Mapping[str, Any] | None, source: _Folder | _Repository, files: Iterable[str]
+    kind: str,
+    config: Mapping[str, Any] | None,
+    source: _Folder | _Repository,
+    files: Iterable[str],
+    recommended: Recommended,
 ) -> dict[str, Any]:
-    """Schedule, prediction, and what we recommend.
+    """Schedule, prediction, and what is recommended: by the checkpoint itself, or else by us.
 
     25 steps of DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095) for diffusion; for Flux.1 what its authors do with
     Euler: 4 steps where the network was distilled to need no guidance (schnell), else 50.
@@ -176,8 +182,10 @@ def _sampling(
         guided = transformer not in files or source.json(transformer).get("guidance_embeds", False)
         solver, steps = "euler", 50 if guided else 4
     guidance = FAMILIES[kind].default_guidance if kind in FAMILIES else None
-    named = str(config.get("_class_name"))
-    return dict(zip(empty, (named, schedule, setup.prediction, solver, steps, guidance), strict=True))
+    if recommended.guidance is not None:
+        guidance = recommended.guidance
+    found = (setup.prediction, recommended.solver or solver, recommended.steps or steps, guidance)
+    return dict(zip(empty, (str(config.get("_class_name")), schedule, *found), strict=True))
 
 
 def describe(found: Inspection) -> str:

@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -18,16 +17,17 @@ from .arguments import check_noise, initial_noise, latent_shape, read_height, re
 from .checkpoint import Checkpoint
 from .control import Control, Name, as_list, attach, load_controlnet
 from .denoiser import Backbone, GuidedDenoiser
+from .embedded import embedded
 from .families import FAMILIES, AudioFamily, Family, Options, Pair, Request
 from .hub import resolve
 from .images import to_pil
 from .lora import Lora, LoraStack, find_lora, read_lora
 from .progress import progress_observer
+from .recommended import Recommended
 from .sampling import Stats, sample
 from .single_file import Aid, assemble, locate_file, locate_folder, locate_parts
 from .trace import Trace
 
-EMBEDDED = Path(__file__).parent / "checkpoints"
 _BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
@@ -59,8 +59,10 @@ class Pipeline:
         dtype: torch.dtype,
         device: torch.device,
         controlnets: int = 0,
+        recommended: Recommended = Recommended(),  # noqa: B008 - frozen
     ) -> None:
         self.name = name
+        self.recommended = recommended
         self.controlnets = controlnets
         self.family = family
         self.dtype = dtype
@@ -81,8 +83,9 @@ class Pipeline:
 
     @property
     def default_guidance(self) -> float:
-        """The `guidance` that this kind of checkpoint was published with."""
-        return self.family.default_guidance
+        """The `guidance` that the checkpoint recommends, or else that its kind was published with."""
+        own = self.recommended.guidance
+        return self.family.default_guidance if own is None else own
 
     @classmethod
     def from_pretrained(
@@ -98,28 +101,29 @@ class Pipeline:
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """Load `model`: a Hub id, a folder in the same layout, or None for the embedded tiny-sd.
+        """Load `model`: a Hub id, a folder in the same layout, or the name of an embedded checkpoint (None: tiny-sd).
 
-        `controlnet` is an id or a folder of a ControlNetModel, or a list of them; `revision` is that of `model` alone.
+        `controlnet` is the same of a ControlNetModel, or a list of them; `revision` is that of `model` alone.
         Raises ValueError for a checkpoint that cannot be honoured (naming field or tensor), FileNotFoundError,
         ConnectionError and PermissionError where it cannot be had.
         """
-        model = embedded(None) if model is None else embedded(str(model))
         place: dict[str, Any] = {"variant": variant, "cache_dir": cache_dir, "token": token}
         place["local_files_only"] = local_files_only
-        root = resolve(model, revision=revision, **place)
+        names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
+        root = resolve(embedded(model), revision=revision, **place)
         checkpoint = Checkpoint(root, variant, dtype, torch.device(device))
-        kind = str(checkpoint.json("model_index.json").get("_class_name"))
+        index = checkpoint.json("model_index.json")
+        kind, recommended = str(index.get("_class_name")), Recommended.read(index, f"{root}/model_index.json")
         if kind not in FAMILIES:
             raise ValueError(f"{root} holds a {kind}; supported: {', '.join(FAMILIES)}")
         checkpoint.expect(FAMILIES[kind].components)
+        roots = [resolve(name, marker="config.json", **place) for name in names]
         family = FAMILIES[kind].load(checkpoint)
-        names = [] if controlnet is None else as_list(controlnet)
-        if names:
-            roots = [resolve(name, marker="config.json", **place) for name in names]
+        if roots:
             attach(family, [load_controlnet(replace(checkpoint, root=root)) for root in roots])
         scheduler = checkpoint.json("scheduler", "scheduler_config.json")
-        return cls(root.name, family, scheduler, dtype=dtype, device=checkpoint.device, controlnets=len(names))
+        how: dict[str, Any] = {"dtype": dtype, "device": checkpoint.device}
+        return cls(root.name, family, scheduler, controlnets=len(roots), recommended=recommended, **how)
 
     @classmethod
     def from_single_file(
@@ -145,12 +149,12 @@ class Pipeline:
         2.x needs it. Raises ValueError naming what is missing, unexpected or misshaped.
         """
         place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-        words, whole = tokenizer if tokenizer is not None else base, base
-        if words is None:
+        if tokenizer is None and base is None:
             raise ValueError(
                 f"{file}: a single file holds no tokenizer; name a checkpoint in the Hub's layout that has it: "
                 "tokenizer=ID_OR_FOLDER"
             )
+        words, whole = embedded(base if tokenizer is None else tokenizer), base and embedded(base)
         aid = Aid(
             lambda: locate_parts(words, ("tokenizer", "tokenizer_2"), **place),
             None if whole is None else lambda: locate_parts(whole, _BASE_PARTS, **place),
@@ -255,9 +259,9 @@ class Pipeline:
 
         `seed` is one for all prompts or one each: the same prompt and seed give the same picture in any batch.
         `noise` (B, C, h, w), unit normal, overrides it. `guidance` <= 1 leaves the negative branch out; on Flux it is
-        the number that the network embeds, and `true_guidance` > 1 adds a negative branch. None is what the kind of
-        checkpoint was published with (7.5 for Stable Diffusion). `max_sequence_length` is the length of Flux's T5
-        prompt in tokens. `progress` None shows a bar when stderr is a terminal. `control` is an image for the
+        the number that the network embeds, and `true_guidance` > 1 adds a negative branch. None is what the checkpoint
+        recommends, or its kind was published with (7.5 for Stable Diffusion). `max_sequence_length` is the length of
+        Flux's T5 prompt in tokens. `progress` None shows a bar when stderr is a terminal. `control` is an image for the
         ControlNet, or a list of one for each: PIL, or a tensor (3, H, W) or (B, 3, H, W), RGB in [0, 1];
         `control_scale` weighs each, and it acts from `control_start` to `control_end` (fractions of the evaluations).
         On XL, `original_size`, `crop` and `target_size` tell the network of a picture's history: its size before it was
@@ -342,10 +346,3 @@ class Pipeline:
         """Image tokens of the backbone at a size in pixels."""
         _, rows, columns = latent_shape(self.family, height, width)
         return rows * columns // self.family.patch**2
-
-
-def embedded(name: str | None) -> str:
-    """The folder of the embedded checkpoint `name` (None: tiny-sd), or `name` itself if it is none."""
-    folder = EMBEDDED / (name or "tiny-sd")
-    known = name is None or (name.replace("-", "").isalnum() and folder.is_dir())
-    return str(folder) if known else str(name)

@@ -169,7 +169,7 @@ def controlnet(folder: Path, base: Path, seed: int = 5, **changes: object) -> Pa
     """Write a ControlNet for the U-Net of the checkpoint `base`, whose residuals are large enough to matter."""
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
     torch.manual_seed(seed)
-    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16), **changes)
+    net = ControlNetModel.from_unet(unet, **{"conditioning_embedding_out_channels": (8, 16), **changes})
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.startswith("controlnet_"):

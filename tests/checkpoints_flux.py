@@ -62,6 +62,7 @@ def flux(folder: Path, style: str, **changes: object) -> Path:
         use_post_quant_conv=False,
         scaling_factor=0.3611,
         shift_factor=0.1159,
+        sample_size=256,
     )
     pipeline = FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if dev else 1.0, use_dynamic_shifting=dev),

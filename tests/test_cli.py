@@ -112,7 +112,7 @@ def test_generate_passes_its_flags_on(pipe: StandIn) -> None:
     assert call["prompts"] == ["a", "b"]
     assert call["accelerator"] is None
     assert (call["height"], call["width"], call["steps"], call["seed"]) == (32, 64, 50, 0)
-    assert (call["solver"], call["guidance"], call["negative_prompt"]) == ("dpmpp2m", 5.0, "")
+    assert (call["solver"], call["guidance"], call["negative_prompt"]) == ("dpmpp2m", 7.5, "")
 
 
 def test_several_prompts_get_numbered_files(pipe: StandIn) -> None:

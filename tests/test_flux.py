@@ -1,5 +1,6 @@
 """Flux.1: transformer and whole pipelines against Diffusers' on random weights, sites, and what is refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -226,6 +227,17 @@ def test_defaults_are_those_of_the_reference(dev: Path) -> None:
     ours = pipe(PROMPTS[0], steps=4, noise=noise, output="latent").latents
     assert relative(packed(ours), theirs) < 1e-4
     assert pipe.family.default_size == (256, 256)
+
+
+def test_default_size_is_that_of_the_autoencoder(dev: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(dev, tmp_path / "copy"))
+    config = json.loads((root / "vae/config.json").read_text())
+    for size, expected in ((64, (64, 64)), ([32, 48], (32, 48)), (None, (256, 256))):
+        (root / "vae/config.json").write_text(json.dumps({**config, "sample_size": size}))
+        assert Pipeline.from_pretrained(root).family.default_size == expected
+    (root / "vae/config.json").write_text(json.dumps({**config, "sample_size": 30}))
+    with pytest.raises(ValueError, match="sample_size is 30, no multiple of 4"):
+        Pipeline.from_pretrained(root)
 
 
 def test_shift_follows_the_requested_size(dev: Path) -> None:

@@ -23,6 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_is_described_as_it_loads(folder: Path) -> None:
     found, pipe = inspect(folder), Pipeline.from_pretrained(folder)
     assert (found.kind, found.supported) == ("StableDiffusionPipeline", True)
+    assert (found.solver, found.steps, found.guidance) == ("dpmpp2m", 25, 7.5)  # nothing in its files says otherwise
     parts = {part.name: part for part in found.components}
     assert set(parts) == {"unet", "vae", "text_encoder", "tokenizer", "scheduler"}
     for name, module in (("unet", pipe.backbone), ("vae", pipe.vae), ("text_encoder", pipe.family.text.encoder)):

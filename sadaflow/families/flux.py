@@ -7,13 +7,13 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from sadaflow.models import Autoencoder, FluxConfig, FluxTransformer
+from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
 
 from ..checkpoint import Checkpoint
 from ..text import ClipText, T5Text
 from .base import Conditioning, Prompted, Request, decode_images, load_autoencoder
 
-_DEFAULT_SIDE = 128  # latent positions; no config of the checkpoint says it
+_DEFAULT_SIDE = 128  # latent positions, where the autoencoder's config does not say what it was trained on
 
 
 class Flux:
@@ -45,6 +45,7 @@ class Flux:
         ):
             if found != expected:
                 raise ValueError(f"the {label} {found} wide, the transformer's {field} is {expected}")
+        self.default_size = _default_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae
         self.clip = clip
@@ -66,11 +67,6 @@ class Flux:
     @property
     def latent_channels(self) -> int:
         return self.backbone.config.latent_channels
-
-    @property
-    def default_size(self) -> tuple[int, int]:
-        side = _DEFAULT_SIDE * self.vae.config.downscale
-        return side, side
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
@@ -106,3 +102,12 @@ class Flux:
 
     def decode(self, latents: Tensor) -> Tensor:
         return decode_images(self.vae, latents, self.dtype)
+
+
+def _default_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:
+    """Height and width in pixels: those of the autoencoder's config; ValueError where they hold no whole tokens."""
+    size, token = config.sample_size or _DEFAULT_SIDE * config.downscale, config.downscale * patch
+    height, width = (size[0], size[-1]) if isinstance(size, tuple) else (size, size)
+    if height % token or width % token:
+        raise ValueError(f"the vae's sample_size is {config.sample_size}, no multiple of {token}, the pixels per token")
+    return height, width

@@ -45,7 +45,7 @@ class LatentUNet:
     @property
     def default_size(self) -> tuple[int, int]:
         size, factor = self.backbone.config.sample_size or 64, self.vae.config.downscale
-        height, width = (size[0], size[1]) if isinstance(size, tuple) else (size, size)
+        height, width = (size[0], size[-1]) if isinstance(size, tuple) else (size, size)
         return height * factor, width * factor
 
     @property

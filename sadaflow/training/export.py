@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sadaflow.models import Autoencoder, UNet
 
+from ..recommended import FIELD
 from .card import Facts, model_card
 from .diffusion import BETA_END, BETA_START, TIMESTEPS, UNET_CONFIG
 from .tokenizer import write_json
@@ -22,6 +23,7 @@ LIBRARY_VERSION = "0.32.0"  # of Diffusers, the format of whose files this is
 MODEL_INDEX: dict[str, Any] = {
     "_class_name": "StableDiffusionPipeline",
     "_diffusers_version": LIBRARY_VERSION,
+    FIELD: {"guidance": 5.0, "solver": "dpmpp2m", "steps": 50},
     "feature_extractor": [None, None],
     "image_encoder": [None, None],
     "requires_safety_checker": False,
