@@ -13,6 +13,7 @@ import typer
 
 from . import __version__
 from .accelerators import ACCELERATORS, make_accelerator
+from .bench import load_suite, run_bench
 from .compare import Settings, compare, table
 from .inspection import describe, inspect
 from .pipeline import Pipeline
@@ -176,6 +177,22 @@ def compare_(
     typer.echo(f"{out}: plain | {accelerate} | difference, and the mode of every step")
 
 
+@app.command()
+def bench(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a shipped suite, or a TOML file.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for measurements, tables and pictures.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the folder where it stopped.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Measure seconds, on an idle machine.")] = False,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    debug: Debug = False,
+) -> None:
+    """Measure accelerators and plain rivals on a suite: fidelity over cost, or with --timing seconds."""
+    chosen, where, kind = load_suite(suite), _device(device), _dtype(dtype)
+    _hush()
+    typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind))
+
+
 @app.command("inspect")
 def inspect_(
     model: Annotated[
@@ -206,11 +223,15 @@ def _check(
 
 
 def _load(model: str | None, device: str | None, dtype: str) -> Pipeline:
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
-    where = _device(device)
+    kind, where = _dtype(dtype), _device(device)
     _hush()
-    return Pipeline.from_pretrained(model, device=where, dtype=DTYPES[dtype])
+    return Pipeline.from_pretrained(model, device=where, dtype=kind)
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise ValueError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
+    return DTYPES[name]
 
 
 def _device(name: str | None) -> torch.device:

@@ -1,0 +1,76 @@
+"""A bench from its suite to its report."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from . import environment
+from .folder import Folder, write_atomically
+from .picture import draw_fronts
+from .subjects import Subjects
+from .suite import Suite
+from .suite_file import parse_suite
+from .sweep import Advance, check, sweep
+from .tables import markdown
+from .timing import measure, rounds
+
+Bar = Callable[[int, str], "Iterator[Advance]"]
+
+
+def run_bench(
+    suite: Suite,
+    out: Path,
+    *,
+    resume: bool = False,
+    timing: bool = False,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Measure what `suite` asks for into the folder `out`, and write its report there; returns the tables (Markdown).
+
+    With `resume` an existing folder is continued: nothing that it holds is measured again. With `timing` the settings
+    that the suite names for it are timed, for which the machine should be idle; else fidelity is measured.
+    Raises ValueError where suite, folder, models and settings do not fit each other, before any work.
+    """
+    device = device or torch.device("cpu")
+    if timing and suite.timing is None:
+        raise ValueError(f"suite {suite.name} has no [timing] table that names the settings to time")
+    identity, session = environment.identity(device, dtype), environment.session(device)
+    folder = Folder.open(out, suite, identity, session, resume)
+    folder.samples.mend()
+    folder.timing.mend()
+    subjects = Subjects(device, dtype)
+    check(suite, folder, subjects)
+    if timing:
+        with _bar(rounds(suite), "round") as advance:
+            measure(suite, folder, subjects, advance)
+    else:
+        with _bar(suite.size, "sample") as advance:
+            sweep(suite, folder, subjects, advance)
+    return report(out)
+
+
+def report(out: Path) -> str:
+    """Write table.md and the pictures from what the folder holds; returns the tables."""
+    folder = Folder.read(out)
+    suite = parse_suite(folder.header["suite"], folder.header["name"])
+    records = folder.samples.read()
+    text = markdown(suite, folder.header, records, folder.timing.read())
+    write_atomically(out / "table.md", text.encode("utf-8"))
+    for name, figure in draw_fronts(suite, records):
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=160)
+        write_atomically(out / f"{name}.png", content.getvalue())
+    return text
+
+
+@contextmanager
+def _bar(total: int, unit: str) -> Iterator[Advance]:
+    """A progress bar on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, disable=None, smoothing=0.05) as bar:
+        yield lambda count: bar.update(count) and None

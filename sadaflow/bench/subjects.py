@@ -1,0 +1,188 @@
+"""What a bench samples: checkpoints, and analytic problems whose denoiser is exact."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Final, Protocol
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam
+from sadaflow.solvers import Solver, from_scheduler_config
+from sadaflow.solvers.exact import GaussianMixture
+
+from ..accelerators import Accelerator
+from ..arguments import initial_noise
+from ..pipeline import Pipeline
+from ..sampling import Stats, sample
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch of samples: latents (B, ...), pictures (B, 3, H, W) in [0, 1] where there are any, and what they cost."""
+
+    latents: Tensor
+    images: Tensor | None
+    stats: Stats
+
+
+class Subject(Protocol):
+    """A model under test."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells other weights under the same name apart."""
+        ...
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the latents of one sample in a batch of one."""
+        ...
+
+    def solver(self, name: str, steps: int) -> Solver: ...
+
+    def run(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guidance: float | None,
+        solver: Solver,
+        accelerator: Accelerator | None,
+    ) -> Made: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineSubject:
+    """A checkpoint."""
+
+    pipe: Pipeline
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of up to 64 values of every tensor of the backbone and the autoencoder."""
+        digest = hashlib.sha256()
+        for module in (self.pipe.backbone, self.pipe.vae):
+            assert isinstance(module, torch.nn.Module)
+            for name, tensor in module.state_dict().items():
+                few = tensor.flatten()[:: max(1, tensor.numel() // 64)]
+                digest.update(name.encode() + few.double().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def shape(self) -> torch.Size:
+        family = self.pipe.family
+        height, width = (side // self.pipe.vae.config.downscale for side in family.default_size)
+        return torch.Size((1, family.latent_channels, height, width))
+
+    def solver(self, name: str, steps: int) -> Solver:
+        return self.pipe.solver(name, steps)
+
+    def run(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guidance: float | None,
+        solver: Solver,
+        accelerator: Accelerator | None,
+    ) -> Made:
+        out = self.pipe(
+            list(prompts), seed=list(seeds), guidance=guidance, solver=solver, accelerator=accelerator,
+            output="tensor", progress=False,
+        )  # fmt: skip
+        return Made(out.latents, out.images, out.stats)
+
+
+_SHAPE: Final = (3, 8, 8)
+_VP: Final = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+_FLOW: Final = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000}
+
+
+@lru_cache(maxsize=1)
+def mixture() -> GaussianMixture:
+    """Six modes in 192 dimensions, each with a basis of its own; variances fall by a power law, as those of pictures
+    do over frequencies. Modes and their members vary about equally, by 1 in all."""
+    size, modes, generator = 192, 6, torch.Generator().manual_seed(0)
+    spectrum = torch.arange(1, size + 1, dtype=torch.float64) ** -1.5
+    spectrum = 0.5 * size * spectrum / spectrum.sum()
+
+    def basis() -> Tensor:
+        return torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
+
+    common = basis()
+    means = (torch.randn(modes, size, generator=generator, dtype=torch.float64) * spectrum.sqrt()) @ common.mT
+    bases = torch.stack([basis() for _ in range(modes)])
+    covariances = bases @ torch.diag(spectrum) @ bases.mT
+    weights = torch.full((modes,), 1 / modes, dtype=torch.float64)
+    return GaussianMixture(weights, means, (covariances + covariances.mT) / 2)
+
+
+@dataclass(frozen=True)
+class _Exact:
+    """The mixture's denoiser, for any samples of a batch alone."""
+
+    solver: Solver
+
+    def __call__(self, x: Tensor, step: int) -> Tensor:
+        node = self.solver.nodes[step]
+        return mixture().x0(x, node.alpha, node.sigma)
+
+    def evaluate(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam) -> Tensor:
+        return self(x, step)
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureSubject:
+    """The Gaussian mixture on the schedule of a scheduler config, in float64; it knows no prompts and no pictures."""
+
+    config: Mapping[str, Any]
+    fingerprint: str = "mixture-1"
+    shape: torch.Size = torch.Size((1, *_SHAPE))
+
+    def solver(self, name: str, steps: int) -> Solver:
+        return from_scheduler_config(self.config, steps, solver=name).solver
+
+    def run(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guidance: float | None,
+        solver: Solver,
+        accelerator: Accelerator | None,
+    ) -> Made:
+        sampled = sample(solver, _Exact(solver), initial_noise(_SHAPE, seeds).double(), accelerator)
+        return Made(sampled.x, None, sampled.stats)
+
+
+ANALYTIC: Final[Mapping[str, Callable[[], Subject]]] = {
+    "mixture-vp": lambda: MixtureSubject(_VP),
+    "mixture-flow": lambda: MixtureSubject(_FLOW),
+}
+
+
+class Subjects:
+    """Models by name, loaded when first asked for; the last one is kept."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self._last: tuple[str, Subject] | None = None
+
+    def __call__(self, model: str) -> Subject:
+        if self._last is None or self._last[0] != model:
+            self._last = None  # its memory before the next one needs some
+            self._last = (model, self._load(model))
+        return self._last[1]
+
+    def _load(self, model: str) -> Subject:
+        if model in ANALYTIC:
+            return ANALYTIC[model]()
+        return PipelineSubject(Pipeline.from_pretrained(model, device=self.device, dtype=self.dtype))
