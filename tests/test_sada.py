@@ -177,6 +177,32 @@ def test_less_tolerance_costs_more_and_errs_less() -> None:
     assert all(error < 10 * tolerance for error, tolerance in zip(errors, (1e-2, 1e-4, 1e-6), strict=True))
 
 
+@pytest.mark.parametrize("steps", [25, 50])
+@pytest.mark.parametrize("speedup", [1.4, 2.0, 2.5])
+def test_a_budget_is_kept_and_well_spent(steps: int, speedup: float) -> None:
+    solver, denoise, noise = problem(steps)
+    plain = sample(solver, denoise, noise)
+    budget = steps / speedup
+    result = sample(solver, denoise, noise, Auto(budget=budget))
+    assert all(budget - 2 < nfe <= budget + 1 for nfe in result.stats.nfe)
+    again = sample(solver, denoise, noise, Auto(speedup=speedup, tolerance=0.1))
+    assert all(budget - 2 < nfe <= budget + 1 for nfe in again.stats.nfe)
+    coarse = sample(*problem(round(budget)))
+    error, rival = ((one.x - plain.x)[:-1].square().mean() for one in (result, coarse))  # the last one wiggles
+    assert error < 0.01 * rival
+
+
+def test_a_budget_beyond_the_steps_skips_nothing_and_one_out_of_reach_is_refused() -> None:
+    solver, denoise, noise = problem(30)
+    assert torch.equal(sample(solver, denoise, noise, Auto(budget=30)).x, sample(solver, denoise, noise).x)
+    with pytest.raises(ValueError, match="at least 9 of 30 evaluations, asked for 7.5.*lower speedup"):
+        sample(solver, denoise, noise, Auto(speedup=4.0))
+    with pytest.raises(ValueError, match="not both: 2.0 and 20"):
+        Auto(speedup=2.0, budget=20)
+    with pytest.raises(ValueError, match="Auto.speedup must be at least 1, got 0.5"):
+        Auto(speedup=0.5)
+
+
 def test_uniform_extrapolation_is_exact_on_its_own_polynomials() -> None:
     solver = solver_of(20, "euler", end=0.05)
     log_snr = [node.log_snr for node in solver.nodes]

@@ -15,6 +15,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver, State
 
 from .base import Explanation, Mode, PlainRun
+from .gaps import Gaps, distance
 from .nodes import NodeBuffer
 from .replay import Replay
 
@@ -27,9 +28,14 @@ class Auto:
     x0 are extrapolated in log-SNR through the last true evaluations, with the degree up to `max_order` that errs least,
     and the steps are taken again with interpolated x0 once the next evaluation is known. The first `warm_up` steps and
     the last two are evaluated. `inertia` is the weight of the past in the estimate of x0's divided differences.
+
+    `budget` evaluations, or as many as `speedup` leaves of the solver's, ask for a cost instead: at every evaluation
+    each sample finds the tolerance, from `tolerance` on, under which the rest of the run is predicted to keep to it.
     """
 
     tolerance: float = 0.002
+    speedup: float | None = None
+    budget: float | None = None
     max_order: int = 3
     max_skips: int = 6
     warm_up: int = 3
@@ -38,6 +44,10 @@ class Auto:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"Auto.tolerance must be finite and not negative, got {self.tolerance}")
+        if self.speedup is not None and self.budget is not None:
+            raise ValueError(f"Auto takes a speedup or a budget, not both: {self.speedup} and {self.budget}")
+        if self.speedup is not None and not 1 <= self.speedup < math.inf:
+            raise ValueError(f"Auto.speedup must be at least 1, got {self.speedup}")
         if not 0 <= self.inertia < 1:
             raise ValueError(f"Auto.inertia must be at least 0 and below 1, got {self.inertia}")
         for field, least in (("max_order", 1), ("max_skips", 1), ("warm_up", 3)):
@@ -48,15 +58,25 @@ class Auto:
         needed = self.warm_up + 3
         if solver.n_evals < needed:
             raise ValueError(f"accelerator 'auto' needs at least {needed} steps, got {solver.n_evals}")
-        return _Run(self, solver, shape[0])
+        budget = solver.n_evals / self.speedup if self.speedup is not None else self.budget
+        least = self.warm_up + 2 + math.ceil((solver.n_evals - self.warm_up - 2) / (self.max_skips + 1))
+        if budget is not None and not budget >= least:
+            raise ValueError(
+                f"accelerator 'auto' makes at least {least} of {solver.n_evals} evaluations, asked for {budget:.4g}: "
+                "lower speedup, raise budget, or allow more max_skips"
+            )
+        return _Run(self, solver, shape[0], budget)
 
 
 class _Run(PlainRun):
-    def __init__(self, settings: Auto, solver: Solver, samples: int) -> None:
+    def __init__(self, settings: Auto, solver: Solver, samples: int, budget: float | None) -> None:
         super().__init__(samples)
         self.settings = settings
+        self.budget = budget
         self.log_snr = [node.log_snr for node in solver.nodes]
-        self.gains = gains([node.sigma / node.alpha if node.alpha else math.inf for node in solver.nodes])
+        self.gaps = Gaps.of(solver, settings.max_skips)
+        self.tolerances = [settings.tolerance] * samples
+        self.used = [0] * samples
         self.nodes = NodeBuffer(settings.max_order + 2, samples)
         self.replay = Replay(solver, samples)
         self.constants: list[dict[int, float]] = [{} for _ in range(samples)]
@@ -77,6 +97,7 @@ class _Run(PlainRun):
         evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
         errors = self._errors(step, x0, evaluated)
         for row, measured in zip(evaluated, errors, strict=True):
+            self.used[row] += 1
             self._learn(row, step, measured)
             self.nodes.push(row, self.log_snr[step], x0[row])
         state = self.replay.corrected(state, evaluated, self._interpolated)
@@ -87,7 +108,10 @@ class _Run(PlainRun):
         return state
 
     def explain(self, step: int) -> Explanation:
-        """The predicted error of the gap that ends with `step`, had it been skipped too."""
+        """The predicted error of the gap that ends with `step`, had it been skipped too.
+
+        Under a budget it is scaled as if the tolerance of the moment were the settings'.
+        """
         values = [predicted.get(step, math.nan) for predicted in self.predicted]
         return Explanation("predicted error", self.settings.tolerance, values, [None] * self.samples)
 
@@ -115,44 +139,14 @@ class _Run(PlainRun):
 
     def _choose(self, row: int, step: int) -> tuple[int, int]:
         """Degree and length of the longest gap after `step` whose predicted error is within the tolerance."""
-        best = (1, 0)
-        longest = min(self.settings.max_skips, len(self.log_snr) - 3 - step)
-        for skips in range(1, longest + 1):
-            errors = {degree: self._gap_error(row, step, skips, degree) for degree in self.constants[row]}
-            degree = min(errors, key=errors.__getitem__, default=0)
-            if not degree:
-                break
-            self.predicted[row][step + skips] = errors[degree]
-            if errors[degree] > self.settings.tolerance:
-                break
-            best = (degree, skips)
+        constants, nodes, best = self.constants[row], self.nodes.times[row], (1, 0)
+        if self.budget is not None and constants:
+            left = self.budget - self.used[row]
+            self.tolerances[row] = self.gaps.tolerance_for(step, constants, nodes, left, self.tolerances[row])
+        tolerance = self.tolerances[row]
+        scale = self.settings.tolerance / tolerance if tolerance else 1.0
+        for gap in self.gaps.tried(step, constants, nodes, tolerance):
+            self.predicted[row][step + gap.skips] = gap.error * scale
+            if gap.error <= tolerance:
+                best = (gap.degree, gap.skips)
         return best
-
-    def _gap_error(self, row: int, step: int, skips: int, degree: int) -> float:
-        """Predicted change of the final sample by skipping `skips` steps after `step` with a polynomial of `degree`.
-
-        What remains is the interpolation error of the replayed steps, and the error of the next true x0, which the
-        network gives at the extrapolated state.
-        """
-        nodes = self.nodes.times[row][: degree + 1]
-        inside = [self.log_snr[step + skips + 1], *nodes][: degree + 1]
-        skipped = range(step + 1, step + skips + 1)
-        constant, at, gain = self.constants[row][degree], self.log_snr, self.gains
-        before = constant * sum(gain[k] * distance(at[k], nodes) for k in skipped)
-        after = constant * sum(gain[k] * distance(at[k], inside) for k in skipped)
-        return after + before * sum(gain[k] for k in skipped)
-
-
-def distance(at: float, nodes: Sequence[float]) -> float:
-    """prod |at - node|, by which a divided difference becomes an interpolation error."""
-    return math.prod(abs(at - node) for node in nodes)
-
-
-def gains(ratios: Sequence[float]) -> list[float]:
-    """How much an error of x0 at each step moves the final sample, up to a factor near one half.
-
-    As the noise-to-signal ratio falls from s to s', x/alpha takes in (1 - s'/s) x0. Below s = 1 that stays; above,
-    where the noise hides x from the network, it fades with s.
-    """
-    following = [*ratios[1:], 0.0]
-    return [(1 - after / ratio) / max(1.0, ratio) for ratio, after in zip(ratios, following, strict=True)]
