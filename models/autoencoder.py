@@ -58,6 +58,10 @@ class AutoencoderConfig:
         """Pixels per latent position along one side."""
         return 2 ** (len(self.block_out_channels) - 1)
 
+    def safe_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """`dtype`, or float32 in place of a float16 that would overflow."""
+        return torch.float32 if dtype is torch.float16 and self.force_upcast else dtype
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Read a config.json; raises ValueError for a field that cannot be honoured."""

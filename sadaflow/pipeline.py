@@ -79,6 +79,8 @@ class Pipeline:
 
     @property
     def vae(self) -> Autoencoder:
+        """The autoencoder: in the pipeline's dtype, or in float32 where that is a float16 that it overflows in (its
+        config's `force_upcast`)."""
         return self.family.vae
 
     @property

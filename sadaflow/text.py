@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .checkpoint import Checkpoint
 from .jsonfile import read_object
-from .weights import build_empty, check_names, find_weights, is_finite
+from .safetensor_file import read_headers
+from .weights import build_empty, check_names, find_weights, is_finite, refuse_oversized
 
 # Buffers that older writers stored although they follow from the config.
 _DERIVED = ("position_ids",)
@@ -28,8 +29,8 @@ def transformers_module() -> Any:
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[Any]:
-    """The `transformers` package without its chatter; whatever it raises becomes a ValueError that names `folder`."""
+def reading(place: Path | str) -> Iterator[Any]:
+    """The `transformers` package without its chatter; whatever it raises becomes a ValueError that names `place`."""
     transformers = transformers_module()
     previous = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
@@ -39,7 +40,7 @@ def _reading(folder: Path) -> Iterator[Any]:
         raise
     except Exception as error:
         raise ValueError(
-            f"{folder}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
+            f"{place}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
         ) from error
     finally:
         transformers.logging.set_verbosity(previous)
@@ -52,7 +53,7 @@ def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str) -> Any:
     for name, value in (read_object(settings) if settings.is_file() else {}).items():
         if name.endswith("_file") and value is not None and value != Path(str(value)).name:
             raise ValueError(f"{settings}: {name}={str(value)[:80]!r} leads out of the folder")
-    with _reading(folder) as transformers:
+    with reading(folder) as transformers:
         tokenizer = getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
     longest = tokenizer.model_max_length
     if type(longest) not in (int, float) or not longest >= 1:
@@ -71,18 +72,17 @@ def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
     checkpoint.json(component, "config.json")
     if (adapter := folder / "adapter_config.json").exists():
         raise ValueError(f"{adapter}: adapters in the place of an encoder are not read")
-    with _reading(folder) as transformers:
+    with reading(folder) as transformers:
         cls = getattr(transformers, kind)
         config = cls.config_class.from_pretrained(folder, local_files_only=True)
-    with _reading(folder):
-        empty, stored = build_empty(lambda: cls(config), files)
+    with reading(folder):
+        stored = list(read_headers(files))
+        empty = build_empty(lambda: cls(config), stored, str(folder))
     for one in stored:
         if not one.is_float and one.name.endswith((".weight", ".bias")):
             raise ValueError(f"{one.path}: {one.name} holds {one.kind}, expected floats")
-    asked, held = sum(one.numel() for one in empty.parameters()), sum(one.elements for one in stored)
-    if asked > 2 * held:
-        raise ValueError(f"{folder}: the config asks for {asked} numbers, the weights are {held}: one is wrong")
-    with _reading(folder):
+    refuse_oversized(empty, stored, str(folder))
+    with reading(folder):
         encoder, report = cls.from_pretrained(
             folder,
             variant=variant if variant and f".{variant}" in files[0].name else None,
@@ -110,7 +110,7 @@ class ClipText:
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer = tokenizer
         self.encoder = encoder
-        self.length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+        self.length = int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel") -> Self:

@@ -13,7 +13,15 @@ from .hub_files import variants
 from .jsonfile import read_object
 from .safetensor_file import Stored, open_safetensors, read_headers, read_tensors
 
-__all__ = ["build_empty", "check_names", "find_weights", "is_finite", "load_module", "open_safetensors"]
+__all__ = [
+    "build_empty",
+    "check_names",
+    "find_weights",
+    "is_finite",
+    "load_module",
+    "open_safetensors",
+    "refuse_oversized",
+]
 
 Module = TypeVar("Module", bound=nn.Module)
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -80,33 +88,48 @@ def check_names(place: str, expected: set[str], found: set[str]) -> None:
         raise ValueError(f"{place}: the tensors do not match the config: {'; '.join(problems)}")
 
 
+_SIZED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace)
+
+
 class _Frugal(TorchFunctionMode):
     """While a module is built on the meta device: refuses more tensors than `limit`, and sizes that cannot be."""
 
     def __init__(self, place: str, limit: int) -> None:
         super().__init__()
-        self.place, self.limit = place, limit
+        self.place, self.limit, self.longest = place, limit, limit
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in (torch.empty, torch.zeros, torch.ones):
-            return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func not in _SIZED:
+            return func(*args, **kwargs)
         self.limit -= 1
         if self.limit < 0:
             raise ValueError(f"{self.place}: the config asks for far more tensors than the weights have")
         try:
-            return func(*args, **(kwargs or {}))
+            # Some are made on the CPU whatever the device is, as lists of one number per layer.
+            real = kwargs.get("device") not in (None, "meta", torch.device("meta"))
+            if real and func(*args, **{**kwargs, "device": "meta"}).numel() > self.longest:
+                raise ValueError(f"{self.place}: the config asks for far more layers than the weights have")
+            return func(*args, **kwargs)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f"{self.place}: the config asks for a tensor that cannot be: {error}") from error
 
 
-def build_empty(build: Callable[[], Module], files: Sequence[Path]) -> tuple[Module, list[Stored]]:
-    """A module on the meta device, for the weights in `files`, and what their headers say.
+def build_empty(build: Callable[[], Module], stored: Sequence[Stored], place: str) -> Module:
+    """A module on the meta device, for the weights `stored` at a `place`.
 
-    Neither memory nor time goes beyond what the files' number of tensors warrants: ValueError instead.
+    Neither memory nor time goes beyond what their number warrants: ValueError instead.
     """
-    stored = list(read_headers(files))
-    with torch.device("meta"), _Frugal(str(files[0].parent), 4 * len(stored) + 1000):
-        return build(), stored
+    with torch.device("meta"), _Frugal(place, 4 * len(stored) + 1000):
+        return build()
+
+
+def refuse_oversized(empty: nn.Module, stored: Sequence[Stored], place: str) -> None:
+    """Raise ValueError for a module of more than twice the numbers that are `stored`, before memory is taken for it."""
+    asked = sum(tensor.numel() for tensor in (*empty.parameters(), *empty.buffers()))
+    held = sum(one.elements for one in stored)
+    if asked > 2 * held:
+        raise ValueError(f"{place}: the config asks for {asked} numbers, the weights are {held}: one is wrong")
 
 
 def load_module(
@@ -124,9 +147,9 @@ def load_module(
     `rename` turns a name in the file into the module's. Raises ValueError naming every missing, unexpected, misshaped
     or non-float tensor before any is read, and the first that holds NaN or infinity.
     """
-    module, stored = build_empty(build, files)
+    stored, place = list(read_headers(files)), str(files[0].parent)
+    module = build_empty(build, stored, place)
     expected = module.state_dict()
-    place = str(files[0].parent)
     found: dict[str, Stored] = {}
     for one in stored:
         if rename(one.name) in found:

@@ -1,6 +1,9 @@
 """MusicLDM against Diffusers on a random checkpoint: network, latents and sound."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from checkpoints import musicldm
 from diffusers import MusicLDMPipeline, UNet2DConditionModel
 
 from sadaflow import Pipeline
+from sadaflow.families import Request
 from sadaflow.models import UNet, UNetConfig
 from sadaflow.pipeline import initial_noise
 
@@ -109,3 +113,51 @@ def test_sada_runs_per_sample(folder: Path) -> None:
 def test_calls_that_do_not_fit_are_refused(folder: Path, arguments: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Pipeline.from_pretrained(folder)("a", steps=2, **arguments)
+
+
+@pytest.mark.parametrize("longest", [10**30, None])
+def test_prompts_are_cut_where_the_positions_of_the_text_encoder_end(
+    folder: Path, tmp_path: Path, longest: int | None
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    path = copy / "tokenizer/tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": longest}))
+    if longest is None:
+        path.unlink()
+    family: Any = Pipeline.from_pretrained(copy).family
+    prompt = "x" * 60
+    with pytest.warns(UserWarning, match="cut to 38"):
+        ours = family.condition(Request([prompt], None, 1.0, (4, 8, 4))).conditional["class_vector"]
+    reference = _reference(folder)
+    batch = reference.tokenizer([prompt], max_length=38, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        vectors = reference.text_encoder.get_text_features(**batch)
+        assert relative(ours, torch.nn.functional.normalize(vectors, dim=-1)) < 1e-5
+        with pytest.raises((IndexError, RuntimeError)):  # one more has no position
+            reference.text_encoder.get_text_features(**reference.tokenizer(["x" * 37], return_tensors="pt"))
+
+
+@pytest.mark.parametrize(
+    ("component", "part", "change", "words"),
+    [
+        ("text_encoder", "text_config", {"max_position_embeddings": 10**12}, "asks for"),
+        ("text_encoder", "text_config", {"vocab_size": 10**9}, "asks for"),
+        ("text_encoder", "text_config", {"num_hidden_layers": 10**9}, "far more tensors"),
+        ("text_encoder", "text_config", {"pad_token_id": 39}, "pad_token_id=39"),
+        ("text_encoder", "text_config", {"pad_token_id": None}, "pad_token_id=None"),
+        ("text_encoder", "audio_config", {"depths": [10**9, 1]}, "far more layers"),
+        ("text_encoder", "audio_config", {"window_size": 3000}, "asks for"),
+        ("vocoder", None, {"upsample_initial_channel": 2**20}, "asks for"),
+        ("vocoder", None, {"resblock_kernel_sizes": [3] * 10**4, "resblock_dilation_sizes": [[1]] * 10**4}, "tensors"),
+    ],
+)
+def test_configs_beyond_measure(
+    folder: Path, tmp_path: Path, component: str, part: str | None, change: dict[str, Any], words: str
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    path = copy / component / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, **change} if part is None else {**config, part: {**config[part], **change}}))
+    with pytest.raises(ValueError, match=words) as caught:
+        Pipeline.from_pretrained(copy)
+    assert component in str(caught.value)

@@ -17,7 +17,6 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 
 from sadaflow import Pipeline
-from sadaflow.families.base import decode_images
 from sadaflow.models import UNet, UNetConfig
 from sadaflow.pipeline import initial_noise
 
@@ -257,16 +256,18 @@ def test_what_cannot_be_told_is_refused(base: Path, options: dict[str, Any], wor
         Pipeline.from_pretrained(base)("a", **options)
 
 
-def test_autoencoders_marked_so_decode_in_float32(base: Path) -> None:
-    half = Pipeline.from_pretrained(base, dtype=torch.float16).vae
-    assert half.config.force_upcast
+def test_autoencoders_that_overflow_in_float16_are_held_in_float32(base: Path, tmp_path: Path) -> None:
+    half, single = (Pipeline.from_pretrained(base, dtype=dtype) for dtype in (torch.float16, torch.float32))
+    assert half.vae.config.force_upcast
+    assert {x.dtype for x in half.backbone.parameters()} == {torch.float16}
     latents = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0))
-    single = Pipeline.from_pretrained(base).vae
-    single.load_state_dict(half.state_dict())
     with torch.no_grad():
-        expected = decode_images(single, latents, torch.float32)
-        assert torch.equal(decode_images(half, latents, torch.float16), expected)
-    assert {parameter.dtype for parameter in half.parameters()} == {torch.float16}
+        assert torch.equal(half.family.decode(latents), single.family.decode(latents))
+    config = json.loads((base / "vae/config.json").read_text())
+    folder = Path(shutil.copytree(base, tmp_path / "checkpoint"))
+    (folder / "vae/config.json").write_text(json.dumps({**config, "force_upcast": False}))
+    vae = Pipeline.from_pretrained(folder, dtype=torch.float16).vae
+    assert {x.dtype for x in vae.parameters()} == {torch.float16}
 
 
 def test_sada_runs_per_sample_and_reports_no_pruning_where_nothing_can_be_pruned(base: Path) -> None:

@@ -212,8 +212,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 def test_shapes_of_the_published_networks_tell_their_configs(model: str) -> None:
     config = UNetConfig.from_dict(PUBLISHED[model])
     with torch.device("meta"):
-        state = UNet(config).state_dict()
-    shapes = {name: tuple(state[hub].shape) for name, hub in unet.key_map(config).items()}
+        network = UNet(config)
+    state = network.state_dict()
+    shapes = {name: tuple(state[hub].shape) for name, hub in unet.key_map(network).items()}
     stored = tuple(Stored(Path("file"), name, shape, "F16") for name, shape in shapes.items())
     added = {"XL": (1280, 6), "XL refiner": (1280, 5)}.get(model)
     told = UNetConfig.from_dict(unet.infer_config(Section(Path("file"), "", stored), added, config.sample_size))
@@ -244,7 +245,7 @@ def test_flux_file_may_hold_everything(tmp_path: Path) -> None:
         shift_factor=0.1159,
     )
     vae = Autoencoder(config)
-    names = {hub_name: name for name, hub_name in autoencoder.key_map(config).items()}
+    names = {hub_name: name for name, hub_name in autoencoder.key_map(vae).items()}
     tensors |= {f"vae.{names[name]}": tensor for name, tensor in vae.state_dict().items()}
     clip, t5 = family.clip.encoder.state_dict(), family.t5.encoder.state_dict()
     tensors |= {f"text_encoders.clip_l.transformer.{name}": tensor for name, tensor in hub_text_names(clip).items()}

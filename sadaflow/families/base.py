@@ -1,6 +1,5 @@
 """What differs between checkpoints: components, conditioning, latent layout, decoding."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -110,22 +109,19 @@ class AudioFamily(Protocol):
 
 
 def load_autoencoder(checkpoint: Checkpoint) -> Autoencoder:
-    """The KL autoencoder of a checkpoint, strictly filled."""
+    """The KL autoencoder of a checkpoint, strictly filled; in float32 where it would overflow in float16."""
     config = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
-    return checkpoint.load("vae", lambda: Autoencoder(config), Autoencoder.rename)
+    held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
+    return held.load("vae", lambda: Autoencoder(config), Autoencoder.rename)
 
 
-def decode_latents(vae: Autoencoder, latents: Tensor, dtype: torch.dtype) -> Tensor:
-    """Undo the scaling of latents (B, C, h, w) and decode them one by one; what the autoencoder answers, in float32.
-
-    An autoencoder in float16 whose config says `force_upcast` decodes in float32, from a copy that lives for the call.
-    """
-    if dtype is torch.float16 and vae.config.force_upcast:
-        vae, dtype = copy.deepcopy(vae).float(), torch.float32
+def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
+    """Undo the scaling of latents (B, C, h, w) and decode them one by one; what the autoencoder answers, in float32."""
     unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    dtype = next(vae.parameters()).dtype
     return torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)]).float()
 
 
-def decode_images(vae: Autoencoder, latents: Tensor, dtype: torch.dtype) -> Tensor:
+def decode_images(vae: Autoencoder, latents: Tensor) -> Tensor:
     """Images (B, 3, H, W) in [0, 1] of latents (B, C, h, w); see `decode_latents`."""
-    return (decode_latents(vae, latents, dtype) / 2 + 0.5).clamp(0, 1)
+    return (decode_latents(vae, latents) / 2 + 0.5).clamp(0, 1)

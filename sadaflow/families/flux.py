@@ -101,7 +101,7 @@ class Flux:
         return Prompted(branch(prompts), branch([negative] * len(prompts)), request.options.true_guidance)
 
     def decode(self, latents: Tensor) -> Tensor:
-        return decode_images(self.vae, latents, self.dtype)
+        return decode_images(self.vae, latents)
 
 
 def _default_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:

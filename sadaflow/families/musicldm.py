@@ -34,6 +34,7 @@ class MusicLDM(LatentUNet):
         # The audio half of CLAP is not needed, and not kept.
         self.text_model, self.text_projection = clap.text_model, clap.text_projection
         self.width = clap.config.projection_dim
+        self.length = _longest(tokenizer, clap.config.text_config)
         self.vocoder = vocoder
         self.mels = vocoder.config.model_in_dim
         self.sample_rate: int = vocoder.config.sampling_rate
@@ -79,11 +80,11 @@ class MusicLDM(LatentUNet):
             raise ValueError(
                 f"width={request.shape[2] * self.vae.config.downscale} is not the {self.mels} mel bands of the vocoder"
             )
-        vectors = self._encode(request.prompts, self.tokenizer.model_max_length)
+        vectors = self._encode(request.prompts, self.length)
         if not request.guided:
             return Prompted({"class_vector": vectors}, None)
         # The published pipeline cuts the negative prompt to the width of the embedding.
-        negative = self._encode([request.negative_prompt or ""], self.width)
+        negative = self._encode([request.negative_prompt or ""], min(self.width, self.length))
         return Prompted({"class_vector": vectors}, {"class_vector": negative.expand_as(vectors)})
 
     @torch.no_grad()
@@ -97,10 +98,22 @@ class MusicLDM(LatentUNet):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Log-mel spectrograms (B, 1, frames, mels), float32, of latents (B, C, h, w)."""
-        return decode_latents(self.vae, latents, self.dtype)
+        return decode_latents(self.vae, latents)
 
     @torch.no_grad()
     def waveform(self, spectrograms: Tensor) -> Tensor:
         """Audio (B, samples), float32 on the CPU, at `sample_rate`, of log-mel spectrograms (B, 1, frames, mels)."""
         waves = [self.vocoder(one.squeeze(1).to(self.dtype)) for one in spectrograms.split(1)]
         return torch.cat([wave.reshape(1, -1) for wave in waves]).float().cpu()
+
+
+def _longest(tokenizer: Any, config: Any) -> int:
+    """Most tokens of a prompt: RoBERTa's positions begin behind that of the pad."""
+    pad = config.pad_token_id
+    positions = config.max_position_embeddings - 1 - (0 if pad is None else pad)
+    if pad is None or not 0 < positions < config.max_position_embeddings:
+        raise ValueError(
+            f"text_encoder/config.json: pad_token_id={pad} and max_position_embeddings="
+            f"{config.max_position_embeddings} leave no position for a token"
+        )
+    return int(min(tokenizer.model_max_length, positions))

@@ -54,4 +54,4 @@ class LatentUNet:
         return {"unet": backbone.unet if isinstance(backbone, ControlledUNet) else backbone}
 
     def decode(self, latents: Tensor) -> Tensor:
-        return decode_images(self.vae, latents, self.dtype)
+        return decode_images(self.vae, latents)

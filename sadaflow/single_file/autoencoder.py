@@ -37,18 +37,16 @@ def _resnet(inner: str) -> str:
     return "nin_shortcut" if inner == "conv_shortcut" else inner
 
 
-def key_map(config: AutoencoderConfig) -> dict[str, str]:
+def key_map(network: Autoencoder) -> dict[str, str]:
     """From each tensor's name in the original layout to the Hub's."""
-    with torch.device("meta"):
-        names = list(Autoencoder(config).state_dict())
-    levels = len(config.block_out_channels)
-    split = (name.rpartition(".") for name in names)
+    levels = len(network.config.block_out_channels)
+    split = (name.rpartition(".") for name in network.state_dict())
     return {f"{original_module(module, levels)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
 
 
-def conversion(config: AutoencoderConfig) -> Convert:
+def conversion(network: Autoencoder) -> Convert:
     """Renames, and turns the attention's 1x1 convolutions into the matrices that they are."""
-    rename = by_name(key_map(config))
+    rename = by_name(key_map(network))
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
         if name.startswith("loss."):  # of the training
@@ -65,7 +63,7 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
     """The config.json of the autoencoder in `section`, with the `scaling` of its family, which no tensor shows."""
 
     def shape(name: str) -> tuple[int, ...]:
-        return section.shape(name, "autoencoder")
+        return section.shape(name, "autoencoder", 4)
 
     levels = section.count("encoder.down")
     widths = [shape(f"encoder.down.{level}.block.0.conv2.weight")[0] for level in range(levels)]
@@ -86,6 +84,10 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(section: Section, scaling: dict[str, Any], *, dtype: torch.dtype, device: torch.device) -> Autoencoder:
-    """The autoencoder in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
-    config = AutoencoderConfig.from_dict(infer_config(section, scaling))
-    return fill(lambda: Autoencoder(config), section, conversion(config), dtype=dtype, device=device)
+    """The autoencoder in `section`, in float32 where it would overflow in float16.
+
+    Raises ValueError naming what is missing, unexpected or misshaped.
+    """
+    config = section.config(AutoencoderConfig.from_dict, infer_config(section, scaling))
+    network = section.build(lambda: Autoencoder(config))
+    return fill(network, section, conversion(network), dtype=config.safe_dtype(dtype), device=device)

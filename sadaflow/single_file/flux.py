@@ -78,7 +78,7 @@ def original_modules(config: FluxConfig) -> list[str]:
 
 def swap_halves(tensor: Tensor) -> Tensor:
     """The final modulation gives shift, then scale in the original layout, and the other way round on the Hub."""
-    return tensor.roll(tensor.shape[0] // 2, dims=0)
+    return tensor.roll(len(tensor) // 2, dims=0) if tensor.dim() else tensor
 
 
 def from_original(name: str, tensor: Tensor) -> dict[str, Tensor]:
@@ -101,11 +101,11 @@ def to_original(state: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, 
 def infer_config(section: Section) -> dict[str, Any]:
     """The config.json of the transformer in `section`."""
 
-    def shape(name: str) -> tuple[int, ...]:
-        return section.shape(name, "Flux.1 transformer")
+    def shape(name: str, dims: int = 2) -> tuple[int, ...]:
+        return section.shape(name, "Flux.1 transformer", dims)
 
     width, channels = shape("img_in.weight")
-    (head_dim,) = shape("single_blocks.0.norm.query_norm.scale")
+    (head_dim,) = shape("single_blocks.0.norm.query_norm.scale", 1)
     if head_dim != _HEAD_DIM:
         raise ValueError(
             f"{section.place}: the heads are {head_dim} wide; Flux.1 has {_HEAD_DIM}, and no tensor tells the rest"
@@ -125,5 +125,6 @@ def infer_config(section: Section) -> dict[str, Any]:
 
 def load(section: Section, *, dtype: torch.dtype, device: torch.device) -> FluxTransformer:
     """The transformer in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
-    config = FluxConfig.from_dict(infer_config(section))
-    return fill(lambda: FluxTransformer(config), section, from_original, dtype=dtype, device=device)
+    config = section.config(FluxConfig.from_dict, infer_config(section))
+    network = section.build(lambda: FluxTransformer(config))
+    return fill(network, section, from_original, dtype=dtype, device=device)

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..safetensor_file import Stored, open_safetensors, read_headers, read_tensors
-from ..weights import check_names, is_finite
+from ..weights import build_empty, check_names, is_finite
 
+Config = TypeVar("Config")
 Module = TypeVar("Module", bound=nn.Module)
 Convert = Callable[[str, Tensor], dict[str, Tensor]]
 """From a tensor and its name in the file to what it holds under the Hub's names; nothing for what is left aside.
@@ -22,6 +23,10 @@ It is called with tensors on the meta device too. Raises UnknownTensor for a nam
 
 class UnknownTensor(ValueError):
     """A name that a layout does not have."""
+
+
+class Misshaped(ValueError):
+    """A shape that cannot be converted."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,25 @@ class Section:
     def place(self) -> str:
         return f"{self.path} ({self.prefix}*)" if self.prefix else str(self.path)
 
-    def shape(self, name: str, what: str) -> tuple[int, ...]:
-        """Shape of a tensor that every `what` has; ValueError without it."""
+    def shape(self, name: str, what: str, dims: int) -> tuple[int, ...]:
+        """Shape of a tensor that every `what` has, of so many dimensions; ValueError where it is not so."""
         if name not in self.shapes:
             raise ValueError(f"{self.place}: no {what} in the original layout: {self.prefix + name!r} is missing")
-        return self.shapes[name]
+        shape = self.shapes[name]
+        if len(shape) != dims or 0 in shape:
+            raise ValueError(f"{self.place}: {name} is {shape}, but that of a {what} has {dims} dimensions, none empty")
+        return shape
+
+    def config(self, read: Callable[[dict[str, Any]], Config], told: dict[str, Any]) -> Config:
+        """What `read` makes of the config that the shapes have told; its ValueError names the file."""
+        try:
+            return read(told)
+        except ValueError as error:
+            raise ValueError(f"{self.place}: the tensors' shapes tell a network that cannot be: {error}") from error
+
+    def build(self, build: Callable[[], Module]) -> Module:
+        """A module for this section on the meta device (see `build_empty`)."""
+        return build_empty(build, self.stored, self.place)
 
     def count(self, group: str) -> int:
         """How many numbers follow `group` ("double_blocks") in the names."""
@@ -76,9 +95,10 @@ class SingleFile:
 
 def split_fused(fused: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:
     """The projections fused along the rows of a weight or bias, whose heights are as `shares`; they share memory."""
-    unit, rest = divmod(fused.shape[0], sum(shares))
+    rows = len(fused) if fused.dim() else 1
+    unit, rest = divmod(rows, sum(shares))
     if rest:
-        raise ValueError(f"{fused.shape[0]} rows do not split as {':'.join(map(str, shares))}")
+        raise Misshaped(f"{rows} rows do not split as {':'.join(map(str, shares))}")
     return fused.split([unit * share for share in shares])
 
 
@@ -103,7 +123,10 @@ Origin = tuple[str, tuple[int, ...]]
 
 
 def converted_shapes(section: Section, convert: Convert) -> tuple[dict[str, Origin], set[str]]:
-    """What a section holds under the Hub's names, and the names that the layout does not have."""
+    """What a section holds under the Hub's names, and the names that the layout does not have.
+
+    Raises ValueError naming a tensor that cannot be converted.
+    """
     found: dict[str, Origin] = {}
     unknown: set[str] = set()
     for name, shape in section.shapes.items():
@@ -111,6 +134,8 @@ def converted_shapes(section: Section, convert: Convert) -> tuple[dict[str, Orig
             parts = convert(name, torch.empty(shape, device="meta"))
         except UnknownTensor:
             unknown.add(section.prefix + name)
+        except (Misshaped, RuntimeError) as error:  # of torch: sizes without elements beyond what can be counted
+            raise ValueError(f"{section.place}: {name}: {error}") from error
         else:
             found |= {target: (section.prefix + name, tuple(part.shape)) for target, part in parts.items()}
     return found, unknown
@@ -138,15 +163,11 @@ def _placed(one: Stored, part: Tensor, dtype: torch.dtype, device: torch.device)
     return placed
 
 
-def fill(
-    build: Callable[[], Module], section: Section, convert: Convert, *, dtype: torch.dtype, device: torch.device
-) -> Module:
-    """The module that `build` makes, filled from a section.
+def fill(module: Module, section: Section, convert: Convert, *, dtype: torch.dtype, device: torch.device) -> Module:
+    """The `module`, which is on the meta device, filled from a section.
 
     Raises ValueError naming what is missing, unexpected or misshaped before any tensor is read.
     """
-    with torch.device("meta"):
-        module = build()
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found, unknown = converted_shapes(section, convert)
     check_names(section.place, set(expected), set(found) | unknown)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..text import transformers_module
-from ..weights import check_names
+from ..text import reading, transformers_module
+from ..weights import check_names, refuse_oversized
 from .section import Convert, Section, UnknownTensor, converted_shapes, read, split_fused
 
 _HEAD_DIM = 64  # of every published CLIP and OpenCLIP text encoder
@@ -24,7 +24,7 @@ _OPEN_LAYER = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
-_OPEN_NAME = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)")
+_OPEN_NAME = re.compile(r"transformer\.resblocks\.([0-9]{1,4})\.(.+)[._](weight|bias)")
 
 
 def split_in_proj(layer: str, leaf: str, fused: Tensor) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def from_open_clip(layers: int, *, projection: bool) -> Convert:
             raise UnknownTensor(f"tensor {name!r} is none of an OpenCLIP text encoder")
         index, module, leaf = match.groups()
         layer = f"text_model.encoder.layers.{index}"
-        if int(index) >= layers:
+        if int(index) == layers and not projection:
             return {}
         return (
             split_in_proj(layer, leaf, tensor)
@@ -67,9 +67,9 @@ def from_clip(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 def load_clip(section: Section, *, dtype: torch.dtype, device: torch.device) -> Any:
     """The CLIP text encoder in `section`, a `transformers` CLIPTextModel."""
-    token = section.shape("text_model.embeddings.token_embedding.weight", "CLIP text encoder")
-    position = section.shape("text_model.embeddings.position_embedding.weight", "CLIP text encoder")
-    inner = section.shape("text_model.encoder.layers.0.mlp.fc1.weight", "CLIP text encoder")[0]
+    token = section.shape("text_model.embeddings.token_embedding.weight", "CLIP text encoder", 2)
+    position = section.shape("text_model.embeddings.position_embedding.weight", "CLIP text encoder", 2)
+    inner = section.shape("text_model.encoder.layers.0.mlp.fc1.weight", "CLIP text encoder", 2)[0]
     layers = section.count("text_model.encoder.layers")
     config = _clip_config(token, position[0], inner, layers, hidden_act="quick_gelu")
     return _filled("CLIPTextModel", config, section, from_clip, dtype, device)
@@ -80,12 +80,12 @@ def load_open_clip(section: Section, *, projection: bool, dtype: torch.dtype, de
     CLIPTextModel without the last layer, whose input is what SD 2.x reads.
     """
     what = "OpenCLIP text encoder"
-    token, position = section.shape("token_embedding.weight", what), section.shape("positional_embedding", what)
-    inner = section.shape("transformer.resblocks.0.mlp.c_fc.weight", what)[0]
+    token, position = section.shape("token_embedding.weight", what, 2), section.shape("positional_embedding", what, 2)
+    inner = section.shape("transformer.resblocks.0.mlp.c_fc.weight", what, 2)[0]
     layers = section.count("transformer.resblocks") - (not projection)
     settings: dict[str, Any] = {"hidden_act": "gelu"}
     if projection:
-        settings["projection_dim"] = section.shape("text_projection", what)[1]
+        settings["projection_dim"] = section.shape("text_projection", what, 2)[1]
     config = _clip_config(token, position[0], inner, layers, **settings)
     kind = "CLIPTextModelWithProjection" if projection else "CLIPTextModel"
     return _filled(kind, config, section, from_open_clip(layers, projection=projection), dtype, device)
@@ -109,13 +109,13 @@ def _clip_config(token: tuple[int, ...], length: int, inner: int, layers: int, *
 def load_t5(section: Section, *, dtype: torch.dtype, device: torch.device) -> Any:
     """The T5 v1.1 encoder in `section`, a `transformers` T5EncoderModel."""
     what, attention = "T5 encoder", "encoder.block.0.layer.0.SelfAttention"
-    vocabulary, width = section.shape("shared.weight", what)
-    heads = section.shape(f"{attention}.relative_attention_bias.weight", what)[1]
+    vocabulary, width = section.shape("shared.weight", what, 2)
+    heads = section.shape(f"{attention}.relative_attention_bias.weight", what, 2)[1]
     config = transformers_module().T5Config(
         vocab_size=vocabulary,
         d_model=width,
-        d_kv=section.shape(f"{attention}.q.weight", what)[0] // heads,
-        d_ff=section.shape("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", what)[0],
+        d_kv=section.shape(f"{attention}.q.weight", what, 2)[0] // heads,
+        d_ff=section.shape("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", what, 2)[0],
         num_layers=section.count("encoder.block"),
         num_heads=heads,
         feed_forward_proj="gated-gelu",
@@ -133,13 +133,14 @@ def _filled(
     kind: str, config: Any, section: Section, convert: Convert, dtype: torch.dtype, device: torch.device
 ) -> Any:
     """The `transformers` class `kind`, strictly filled."""
-    transformers = transformers_module()
+    cls = getattr(transformers_module(), kind)
+    with reading(section.place):
+        empty = section.build(lambda: cls(config))
+    refuse_oversized(empty, section.stored, section.place)
     unknown = converted_shapes(section, convert)[1]
     state = {} if unknown else read(section, convert, dtype=dtype, device=device)
-    previous = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        encoder, report = getattr(transformers, kind).from_pretrained(
+    with reading(section.place):
+        encoder, report = cls.from_pretrained(
             None,
             config=config,
             state_dict=state,
@@ -147,8 +148,6 @@ def _filled(
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    finally:
-        transformers.logging.set_verbosity(previous)
     unexpected = set(report["unexpected_keys"]) | unknown
     check_names(section.place, set() if unknown else set(report["missing_keys"]), unexpected)
     if report["mismatched_keys"]:

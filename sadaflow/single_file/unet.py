@@ -55,15 +55,10 @@ def original_module(name: str, config: UNetConfig) -> str:
     return f"{stack}.{first + int(index)}." + (f"0.{_RESNET[inner]}" if kind == "resnets" else f"1.{inner}")
 
 
-def key_map(config: UNetConfig) -> dict[str, str]:
+def key_map(network: UNet) -> dict[str, str]:
     """From each tensor's name in the original layout to the Hub's."""
-    with torch.device("meta"):
-        names = list(UNet(config).state_dict())
-    return {f"{original_module(module, config)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in map(_parts, names)}
-
-
-def _parts(name: str) -> tuple[str, str, str]:
-    return name.rpartition(".")
+    split = (name.rpartition(".") for name in network.state_dict())
+    return {f"{original_module(module, network.config)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
 
 
 def infer_config(section: Section, added: Added | None, size: int) -> dict[str, Any]:
@@ -72,12 +67,12 @@ def infer_config(section: Section, added: Added | None, size: int) -> dict[str, 
     Numbers of heads and groups are those of the published models: no tensor shows them.
     """
 
-    def shape(name: str) -> tuple[int, ...]:
-        return section.shape(name, "U-Net")
+    def shape(name: str, dims: int = 4) -> tuple[int, ...]:
+        return section.shape(name, "U-Net", dims)
 
     names = section.shapes
     downs = [i for i in range(section.count("input_blocks")) if f"input_blocks.{i}.0.op.weight" in names]
-    if not downs:
+    if not downs or not downs[0]:
         raise ValueError(f"{section.place}: no U-Net in the original layout: it has no downsampling")
     per_level = downs[0]
     levels = section.count("input_blocks") // per_level
@@ -86,7 +81,7 @@ def infer_config(section: Section, added: Added | None, size: int) -> dict[str, 
     middle = section.count("middle_block.1.transformer_blocks")
     depths = [section.count(f"input_blocks.{i}.1.transformer_blocks") or 1 for i in firsts]
     widths = [shape(f"input_blocks.{i}.0.out_layers.3.weight")[0] for i in firsts]
-    linear = len(shape("middle_block.1.proj_in.weight")) == 2
+    linear = len(names.get("middle_block.1.proj_in.weight", ())) == 2
     config: dict[str, Any] = {
         "sample_size": size,
         "in_channels": shape("input_blocks.0.0.weight")[1],
@@ -96,12 +91,12 @@ def infer_config(section: Section, added: Added | None, size: int) -> dict[str, 
         "up_block_types": ["CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(cross)],
         "layers_per_block": per_level - 1,
         "transformer_layers_per_block": [*depths[:-1], middle],
-        "cross_attention_dim": shape("middle_block.1.transformer_blocks.0.attn2.to_k.weight")[1],
+        "cross_attention_dim": shape("middle_block.1.transformer_blocks.0.attn2.to_k.weight", 2)[1],
         "attention_head_dim": [max(width // _HEAD_DIM, 1) if linear else _HEADS for width in widths],
         "use_linear_projection": linear,
     }
     if added is not None:
-        (pooled, ids), width = added, shape("label_emb.0.0.weight")[1]
+        (pooled, ids), width = added, shape("label_emb.0.0.weight", 2)[1]
         each, rest = divmod(width - pooled, ids)
         if each < 2 or rest or each % 2:
             raise ValueError(
@@ -114,5 +109,6 @@ def infer_config(section: Section, added: Added | None, size: int) -> dict[str, 
 
 def load(section: Section, added: Added | None, *, size: int, dtype: torch.dtype, device: torch.device) -> UNet:
     """The U-Net in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
-    config = UNetConfig.from_dict(infer_config(section, added, size))
-    return fill(lambda: UNet(config), section, by_name(key_map(config)), dtype=dtype, device=device)
+    config = section.config(UNetConfig.from_dict, infer_config(section, added, size))
+    network = section.build(lambda: UNet(config))
+    return fill(network, section, by_name(key_map(network)), dtype=dtype, device=device)
