@@ -155,15 +155,21 @@ def compare_(
     dtype: Dtype = "float32",
     debug: Debug = False,
 ) -> None:
-    """Sample plainly, accelerated, and in the plain rivals' ways; print a table and write a picture."""
+    """Sample plainly, accelerated, and in the plain rivals' ways; print a table and write two pictures.
+
+    The second, FILE-trajectory.png, shows criterion, mode and error of every step.
+    """
+    from .trajectory import draw_trajectory  # needs matplotlib, which is slow to import
+
     prompts = list(prompt or ())
     if accelerate == "none":
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
-    _check(prompts, steps, solver, accelerate, [out], overwrite)
+    trajectory = out.with_stem(f"{out.stem}-trajectory")
+    _check(prompts, steps, solver, accelerate, [out, trajectory], overwrite)
     pipe = _load(model, device, dtype)
     guidance = pipe.default_guidance if guidance is None else guidance
     settings = Settings(steps, solver, guidance, seed, negative, height, width)
-    comparison = compare(pipe, prompts, settings, accelerate, notify=_notify)
+    comparison = compare(pipe, prompts, settings, accelerate, notify=_notify, trace=True)
     recipe = _recipe(pipe, model, settings, accelerate)
     height, width = comparison.plain.images.shape[-2:]
     fast = comparison.accelerated
@@ -173,8 +179,10 @@ def compare_(
     )  # fmt: skip
     caption = f"{recipe.model}, {steps} steps, solver {solver}, guidance {settings.guidance:g}, seed {seed}"
     write_png(out, draw(comparison, caption), recipe.chunks(), overwrite)
+    write_png(trajectory, draw_trajectory(comparison, caption), recipe.chunks(), overwrite)
     typer.echo(table(comparison))
     typer.echo(f"{out}: plain | {accelerate} | difference, and the mode of every step")
+    typer.echo(f"{trajectory}: criterion, mode and error of every step")
 
 
 @app.command()
@@ -249,7 +257,7 @@ def _hush() -> None:
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    for library in ("huggingface_hub", "transformers"):
+    for library in ("huggingface_hub", "transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     if not sys.stderr.isatty():

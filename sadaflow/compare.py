@@ -10,7 +10,9 @@ from torch import Tensor
 
 from sadaflow.solvers import GridSolver, Solver
 
+from .accelerators import Accelerator
 from .metrics import psnr, ssim
+from .trace import Trace
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -56,6 +58,7 @@ class Row:
     controller_seconds: tuple[float, ...]  # of these, those spent deciding and estimating
     psnr: tuple[float, ...]  # dB against the plain run, inf where equal
     ssim: tuple[float, ...]
+    traces: tuple[Trace, ...] = ()  # of one sample each; of the plain and the accelerated row, where asked for
 
 
 @dataclass(frozen=True)
@@ -83,40 +86,53 @@ class _Run:
     modes: tuple[str, ...]
     seconds: float
     controller_seconds: float
+    trace: Trace | None
 
 
 def compare(
     pipe: "Pipeline",
     prompts: Sequence[str],
     settings: Settings | None = None,
-    accelerator: str = "sada",
+    accelerator: str | Accelerator = "sada",
     notify: Notify = lambda what: None,
+    *,
+    trace: bool = False,
 ) -> Comparison:
     """Sample every prompt plainly, with `accelerator`, and in the ways that need no idea.
 
     These rivals are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per prompt),
     on their own grid and on points of the plain run's, and uniform skipping: every 2nd evaluation is made, x0
     extrapolated linearly in log-SNR. Prompts run one at a time, and an untimed short run goes first, so that seconds
-    compare. `notify` is told what begins. Raises ValueError for an empty list of prompts.
+    compare. `notify` is told what begins. `trace` keeps the trajectories of the plain and the accelerated runs. Raises
+    ValueError for an empty list of prompts.
     """
     if not prompts:
         raise ValueError("no prompt given; compare needs at least one")
     settings = settings or Settings()
 
-    def run(what: str, prompt: str, steps: int, accelerator: str | None = None, solver: Solver | None = None) -> _Run:
+    name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__
+
+    def run(
+        what: str,
+        prompt: str,
+        steps: int,
+        accelerator: str | Accelerator | None = None,
+        solver: Solver | None = None,
+        trace: bool = False,
+    ) -> _Run:
         notify(f"{prompt}: {what}")
         call = settings.call() if solver is None else {**settings.call(), "solver": solver}
-        out = pipe(prompt, steps=steps, accelerator=accelerator, **call)
+        out = pipe(prompt, steps=steps, accelerator=accelerator, trace=trace, **call)
         stats = out.stats
-        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds)
+        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
 
     whole = pipe.solver(settings.solver, settings.steps, height=settings.height, width=settings.width)
     run("warming up", prompts[0], min(WARM_UP_STEPS, settings.steps))
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for prompt in prompts:
-        accelerated.append(run(accelerator, prompt, settings.steps, accelerator))  # may refuse the settings
-        plain.append(run("plain", prompt, settings.steps))
+        accelerated.append(run(name, prompt, settings.steps, accelerator, trace=trace))  # may refuse the settings
+        plain.append(run("plain", prompt, settings.steps, trace=trace))
         uniform.append(run("every 2nd evaluation", prompt, settings.steps, "uniform"))
         count = _fewer_steps(settings.steps, plain[-1], accelerated[-1])
         fewer.append(run(f"{count} steps", prompt, count))
@@ -127,9 +143,9 @@ def compare(
         _row(f"{_span(counts)} steps", fewer, plain),
         _row(f"{_span(counts)} steps on the plain grid", coarse, plain),
         _row("every 2nd evaluation", uniform, plain),
-        _row(accelerator, accelerated, plain),
+        _row(name, accelerated, plain),
     )
-    return Comparison(tuple(prompts), settings, accelerator, rows)
+    return Comparison(tuple(prompts), settings, name, rows)
 
 
 def coarser(solver: Solver, steps: int) -> Solver:
@@ -159,6 +175,7 @@ def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
         controller_seconds=tuple(one.controller_seconds for one in runs),
         psnr=tuple(psnr(images, reference).tolist()),
         ssim=tuple(ssim(images, reference).tolist()),
+        traces=tuple(one.trace for one in runs if one.trace is not None),
     )
 
 

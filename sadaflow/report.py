@@ -1,6 +1,6 @@
 """The picture of a comparison: plain, accelerated, difference, and what was done at each step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,7 +90,7 @@ def draw(comparison: Comparison, caption: str = "") -> "Image":
     zoom = max(1, round(PANEL / max(height, width)))
     layout = _Layout(width * zoom, height * zoom)
     unit, rows_height = layout.unit, len(comparison.prompts) * layout.row_height
-    colours = _colours(comparison)
+    colours = mode_colours(mode for modes in comparison.accelerated.modes for mode in modes)
     legend, legend_height = _legend(layout, colours)
     foot = rows_height + legend_height + unit // 2
     canvas = Image.new("RGB", (layout.total_width, foot + (2 * unit if caption else 0)), PAPER)
@@ -105,9 +105,9 @@ def draw(comparison: Comparison, caption: str = "") -> "Image":
     return canvas
 
 
-def _colours(comparison: Comparison) -> dict[str, str]:
+def mode_colours(modes: Iterable[str]) -> dict[str, str]:
     """The colours of the modes that occur, in the legend's order."""
-    occurring = {mode for modes in comparison.accelerated.modes for mode in modes}
+    occurring = set(modes)
     known = {mode: colour for mode, colour in MODE_COLOURS.items() if mode in occurring}
     others = sorted(occurring - known.keys())
     return known | {mode: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, mode in enumerate(others)}

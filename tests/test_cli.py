@@ -4,11 +4,13 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,12 +23,15 @@ from sadaflow.png import read_text
 from sadaflow.report import MODE_COLOURS, amplification, draw
 from sadaflow.sampling import Stats
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
+from sadaflow.trace import Trace
+from sadaflow.trajectory import MOST_PROMPTS, draw_trajectory, veiled
 
 
 @dataclass(frozen=True)
 class Made:
     images: Tensor
     stats: Stats
+    trace: Trace | None = None
 
 
 @dataclass
@@ -50,7 +55,8 @@ class StandIn:
         if nfe < len(modes):
             images = images + 0.01
         count = len(prompts)
-        return Made(images, Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0))
+        stats = Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0)
+        return Made(images, stats, self.trace(modes) if arguments.get("trace") else None)
 
     def solver(self, name: str | None, steps: int, **size: int | None) -> Solver:
         return make_solver(name or "dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, steps + 1)))
@@ -59,6 +65,21 @@ class StandIn:
     def modes(steps: int, accelerator: str | None) -> list[str]:
         skipped = {None: (), "uniform": range(2, steps - 1, 2), "sada": range(3, steps - 1, 3)}[accelerator]
         return ["full" if i not in skipped else "stepwise" if i < steps / 2 else "multistep" for i in range(steps)]
+
+    @staticmethod
+    def trace(modes: list[str]) -> Trace:
+        """Two values per step, a little off where it is skipped; the criterion decides the first half."""
+        steps, skipped = len(modes), torch.tensor([mode != "full" for mode in modes])
+        t = torch.linspace(1, 0.05, steps, dtype=torch.float64)
+        x0 = (1 + 0.1 * skipped).view(1, steps, 1).repeat(1, 1, 2)
+        criterion = torch.where(skipped, -1e-6, 1e-5).double().view(1, steps)
+        criterion[:, steps // 2 :] = math.nan
+        tokens = [None if skipped[step] else torch.arange(6).view(2, 3) > 1 for step in range(steps)]
+        return Trace(
+            x=x0, x0=x0, y=x0, modes=(tuple(modes),), criterion=criterion, criterion_name="stability criterion",
+            threshold=0.0, tokens=(tuple(tokens),), t=t, timestep=1000 * t, sigma=t, log_snr=torch.log(1 / t - 1),
+            network_seconds=t, controller_seconds=t,
+        )  # fmt: skip
 
     def picture(self, prompt: str, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed + sum(prompt.encode()))
@@ -301,15 +322,55 @@ def test_amplification_never_clips(largest: float, factor: int) -> None:
     assert amplification(torch.tensor([0.0, largest])) == factor
 
 
-def test_compare_command_writes_one_picture_and_the_table(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_command_writes_two_pictures_and_the_table(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "red apple", "яблоко", "--steps", "20", "--out", "c.png"]) == 0
-    assert [path.name for path in Path.cwd().iterdir()] == ["c.png"]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["c-trajectory.png", "c.png"]
+    assert read_text("c-trajectory.png") == read_text("c.png")
     printed = capsys.readouterr().out
     assert [line.split("  ")[0] for line in printed.splitlines()[1:6]] == [
         "plain, 20 steps", "14 steps", "14 steps on the plain grid", "every 2nd evaluation", "sada"
     ]  # fmt: skip
     recipe = json.loads(read_text("c.png")["sadaflow"])
     assert recipe["prompt"] == "red apple\nяблоко" and recipe["nfe"] == 14
+
+
+def test_an_existing_trajectory_is_kept_too(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a-trajectory.png").write_bytes(b"mine")
+    assert "a-trajectory.png" in error_of(capsys, "compare", "x", "--out", "a.png")
+    assert pipe.calls == [] and Path("a-trajectory.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("prompts", [1, 3, 6])
+def test_the_trajectory_shows_every_mode_criterion_and_mask(prompts: int) -> None:
+    names = ["a", "$b_{", "яблоко 苹果", "d", "e", "f"][:prompts]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = draw_trajectory(compare(StandIn(), names, Settings(steps=20), trace=True))  # type: ignore[arg-type]
+    pixels = np.asarray(picture)
+    columns = min(prompts, MOST_PROMPTS)
+    strip = next(row for row in pixels if len(_runs(row, MODE_COLOURS["full"])) == columns * 14)
+    for mode, wanted in (("stepwise", 3), ("multistep", 3)):
+        assert len(_runs(strip, MODE_COLOURS[mode])) == columns * wanted
+
+
+def _runs(row: Any, colour: str) -> list[int]:
+    """Where pixels of a colour begin in a line."""
+    same = np.all(row == np.array(list(bytes.fromhex(colour[1:]))), axis=1)
+    return [int(i) for i in np.flatnonzero(same & ~np.roll(same, 1))]
+
+
+def test_pruned_tokens_are_greyed_and_the_others_are_not() -> None:
+    image = torch.rand(3, 6, 4, generator=torch.Generator().manual_seed(0))
+    computed = torch.tensor([[True, False], [False, False], [True, True]])
+    made = veiled(image, computed)
+    kept = computed.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert torch.equal((made == image).all(dim=0), kept)
+    assert (made[:, ~kept] - 0.5).abs().max() < 0.4 * (image[:, ~kept] - 0.5).abs().max() + 0.07
+
+
+def test_a_comparison_without_traces_cannot_be_drawn() -> None:
+    with pytest.raises(ValueError, match="trace=True"):
+        draw_trajectory(compare(StandIn(), ["a"], Settings(steps=20)))  # type: ignore[arg-type]
 
 
 EMBEDDED = Path(sadaflow.commands.__file__).parent / "checkpoints" / "tiny-sd"
@@ -328,3 +389,5 @@ def test_embedded_checkpoint_end_to_end(solver: str, tmp_path: Path) -> None:
     assert all(float(row[-2]) > 15 for row in rows[1:])  # dB: the same picture, not another one
     with Image.open(tmp_path / "c.png") as picture:
         assert picture.width > 3 * 320
+    with Image.open(tmp_path / "c-trajectory.png") as picture:
+        assert picture.width > 640

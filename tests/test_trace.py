@@ -88,7 +88,7 @@ def test_the_trajectory_replays_from_the_schedule_and_the_denoiser_alone(acceler
 def test_the_criterion_is_the_papers_and_decides_the_modes() -> None:
     solver, denoise, noise = problem()
     trace = sample(solver, denoise, noise, SADA(), trace=True).trace
-    assert trace is not None and (trace.criterion_name, trace.threshold) == ("criterion", 0.0)
+    assert trace is not None and (trace.criterion_name, trace.threshold) == ("stability criterion", 0.0)
     first, multistep = round(0.2 * STEPS), round(0.48 * STEPS)
     decided = [step for step in range(STEPS) if not bool(trace.criterion[:, step].isnan().any())]
     assert decided == list(range(first, multistep))

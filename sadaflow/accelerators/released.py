@@ -66,7 +66,7 @@ class _Run(PlainRun):
         )
 
     def explain(self, step: int) -> Explanation:
-        return Explanation("criterion", 0.0, self.values, [None] * self.samples)
+        return Explanation("stability criterion", 0.0, self.values, [None] * self.samples)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         node, limits = self.solver.nodes[step], self.limits

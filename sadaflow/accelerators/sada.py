@@ -169,7 +169,7 @@ class _Run(PlainRun):
     def explain(self, step: int) -> Explanation:
         cache = self.cache
         masks = [cache.computed(row) if cache and mode is Mode.TOKENS else None for row, mode in enumerate(self.modes)]
-        return Explanation("criterion", 0.0, self.values, masks)
+        return Explanation("stability criterion", 0.0, self.values, masks)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
