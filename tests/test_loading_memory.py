@@ -1,4 +1,4 @@
-"""What loading adds to the memory of a process."""
+"""What loading adds to the memory of a process: the weights once, and little more, in each layout."""
 
 import subprocess
 import sys
@@ -7,25 +7,64 @@ from pathlib import Path
 import pytest
 
 _SCRIPT = """
-import resource, sys
+import gc, json, resource, sys
 from pathlib import Path
 import torch
-from torch import nn
 from safetensors.torch import save_file
-from sadaflow.weights import load_module
+from sadaflow.models import FluxConfig, FluxTransformer
+from sadaflow.safetensor_file import read_headers
+from sadaflow.single_file import flux
+from sadaflow.single_file.flux import hub_names, original_modules, to_original
+from sadaflow.single_file.section import Section
+from sadaflow.weights import find_weights, load_module
 
-def build():
-    return nn.Sequential(*[nn.Conv2d(512, 512, 3) for _ in range(40)], nn.Linear(4096, 1024))
+layout, folder, stored, wanted = sys.argv[1], Path(sys.argv[2]), *(getattr(torch, name) for name in sys.argv[3:5])
+STEM = "diffusion_pytorch_model"
 
-path, stored, wanted = Path(sys.argv[1]), getattr(torch, sys.argv[2]), getattr(torch, sys.argv[3])
-if wanted is stored:
-    save_file({name: tensor.to(stored) for name, tensor in build().state_dict().items()}, path)
+def config(heads):
+    blocks = 4 // wanted.itemsize  # the same bytes in each number format: one tensor is a small part of all
+    return FluxConfig(
+        in_channels=64, num_layers=blocks, num_single_layers=blocks, attention_head_dim=128, num_attention_heads=heads,
+        joint_attention_dim=64, pooled_projection_dim=64, guidance_embeds=False)
+
+def build(heads):
+    if layout == "convolutions":
+        return torch.nn.Sequential(*[torch.nn.Conv2d(512, 512, 3) for _ in range(4 * heads)])
+    return FluxTransformer(config(heads))
+
+def write(place, heads):
+    place.mkdir(parents=True)
+    state = build(heads).to(stored).state_dict()
+    if layout == "single":
+        names = [f"{name}.{leaf}" for name in original_modules(config(heads)) for leaf in ("weight", "bias")]
+        norms = [("double_blocks", "img_attn.norm"), ("double_blocks", "txt_attn.norm"), ("single_blocks", "norm")]
+        names += [f"{g}.0.{n}.{kind}_norm.scale" for g, n in norms for kind in ("query", "key")]
+        save_file(to_original(state, names), place / "flux.safetensors")
+    elif layout != "sharded":
+        save_file(state, place / f"{STEM}.safetensors")
+    else:
+        index = {}
+        for shard, name in enumerate(state):
+            index[name] = f"{STEM}-{shard % 3 + 1:05}-of-00003.safetensors"
+        for file in sorted(set(index.values())):
+            save_file({name: x for name, x in state.items() if index[name] == file}, place / file)
+        (place / f"{STEM}.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+
+def load(place, heads):
+    how = {"dtype": wanted, "device": torch.device("cpu")}
+    if layout == "single":
+        path = place / "flux.safetensors"
+        return flux.load(Section(path, "", tuple(read_headers([path]))), **how)
+    return load_module(lambda: build(heads), find_weights(place, STEM), **how)
+
+if sys.argv[5] == "write":
+    write(folder / "large", 10)
+    write(folder / "small", 1)
     raise SystemExit
-small = path.with_name("small.safetensors")  # what the first use of the libraries takes is not the weights'
-save_file({name: tensor.to(stored) for name, tensor in nn.Conv2d(4, 4, 3).state_dict().items()}, small)
-load_module(lambda: nn.Conv2d(4, 4, 3), [small], dtype=wanted, device=torch.device("cpu"))
+load(folder / "small", 1)  # what the first use of the libraries takes is not the weights'
+gc.collect()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-module = load_module(build, [path], dtype=wanted, device=torch.device("cpu"))
+module = load(folder / "large", 10)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) * 1024 / sum(tensor.numel() * tensor.element_size() for tensor in module.parameters()))
 """
@@ -33,16 +72,24 @@ print((after - before) * 1024 / sum(tensor.numel() * tensor.element_size() for t
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of resident memory in kilobytes, as Linux gives it")
-@pytest.mark.parametrize("stored, wanted", [("float32", "same"), ("float16", "float32")])
-def test_weights_are_in_memory_once(tmp_path: Path, stored: str, wanted: str) -> None:
-    path = tmp_path / "model.safetensors"
-
-    def run(dtype: str) -> str:
+@pytest.mark.parametrize(
+    "layout, stored, wanted",
+    [
+        ("convolutions", "float32", "float32"),
+        ("convolutions", "float16", "float32"),
+        ("whole", "float32", "float32"),
+        ("sharded", "float32", "float32"),
+        ("sharded", "bfloat16", "float16"),
+        ("single", "float32", "float32"),
+        ("single", "bfloat16", "float32"),
+    ],
+)
+def test_weights_are_in_memory_once(tmp_path: Path, layout: str, stored: str, wanted: str) -> None:
+    def run(task: str) -> str:
         # Each in a process of its own: the peak of this one, and of the one that writes, would hide what is added.
-        script = _SCRIPT if dtype != "same" else _SCRIPT.replace("if wanted is stored", "if False")
-        command = [sys.executable, "-c", script, path, stored, stored if dtype == "same" else dtype]
+        command = [sys.executable, "-c", _SCRIPT, layout, str(tmp_path), stored, wanted, task]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    run(stored)
-    assert path.stat().st_size > 190e6
-    assert float(run(wanted)) < 1.15
+    run("write")
+    assert sum(path.stat().st_size for path in (tmp_path / "large").glob("*.safetensors")) > 90e6
+    assert float(run("load")) < 1.15
