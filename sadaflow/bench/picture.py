@@ -45,9 +45,9 @@ def _figure(suite: Suite, panels: Sequence[tuple[Case, list[Row]]]) -> "Figure":
     case, table = panels[0]
     pictured = table[0].ssim is not None
     axes[0].set_ylabel("PSNR against the plain run (dB)" if pictured else "latent SNR (dB)", fontsize=9, color=INK)
-    for style, text in ((MEAN, "mean"), (WORST, "worst sample")):
-        axes[0].plot([], [], color=INK, label=text, **style)
-    axes[0].legend(loc="lower right", fontsize=8, frameon=False, labelcolor=INK, handlelength=2.6)
+    key = [axes[0].plot([], [], color=INK, label=text, **style)[0]
+           for style, text in ((MEAN, "mean"), (WORST, "worst sample"))]  # fmt: skip
+    figure.legend(handles=key, loc="upper right", ncols=2, fontsize=8, frameon=False, labelcolor=INK, handlelength=2.6)
     guidance = "" if case.guidance is None else f", guidance {case.guidance:g}"
     title = f"{case.model}, {case.solver}{guidance}, {len(suite.samples)} samples"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
@@ -78,7 +78,7 @@ def _panel(panel: "Axes", case: Case, table: Sequence[Row], colours: dict[str, s
     panel.axvline(plain / 2, color="#c8c8c8", lw=0.8, zorder=0)
     panel.annotate(
         "half the cost", (plain / 2, 0), (3, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-        fontsize=7, color=FAINT,
+        fontsize=7, color=FAINT, annotation_clip=True,
     )  # fmt: skip
 
 
@@ -86,7 +86,8 @@ def _dress(panel: "Axes", left: float, right: float) -> None:
     """Axes over costs from `left` to `right`, with as much room again for names as they need."""
     from matplotlib.ticker import MaxNLocator
 
-    margin = max(0.05 * (right - left), 0.5)
+    left, right = min(left, right - 2), max(right, left + 2)
+    margin = 0.05 * (right - left)
     width = right - left + 2 * margin
     panel.set_xlim(left - margin, left - margin + (1 + NAMES) * width)
     ticks = MaxNLocator(6, integer=True).tick_values(left, right)
