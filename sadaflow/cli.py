@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         remedy = ": pip install 'sadaflow[cli]'" if isinstance(error, ModuleNotFoundError) else ""
         return _fail((str(error) or type(error).__name__) + remedy)
+    except RuntimeError as error:  # torch's class for it does not cover the processor's memory
+        if "--debug" in arguments or not any(word in str(error) for word in ("memory", "overflowed")):
+            raise
+        return _fail("there is not enough memory for this: ask for less at a time, or for a smaller --dtype")
     if code == INTERRUPTED:  # also typer's own answer to Ctrl-C
         return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0

@@ -1,99 +1,41 @@
 """The commands of `sadaflow`: flags in, files and tables out. What they compute lives elsewhere."""
 
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 from . import __version__
-from .accelerators import ACCELERATORS, make_accelerator
 from .bench import load_suite, run_bench
 from .compare import Settings, compare, table
+from .embedded import embedded
+from .families import FAMILIES, AudioFamily
+from .images import read_image
 from .inspection import describe, inspect
-from .pipeline import Pipeline
-from .png import Recipe, check_target, write_png
+from .jsonfile import read_object
+from .options import Debug, Device, Dtype, Options, Revision, Variant, read_device, read_dtype, with_options
+from .output_file import check_target
+from .pipeline import Pipeline, locate_lora
+from .png import write_png
+from .recipe import Recipe
 from .report import draw, to_image
-from .solvers.registry import SOLVERS, known_solver
+from .spectrogram import draw_sound
+from .wav import write_wav
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+STEPS, SOLVER = 50, "dpmpp2m"  # where neither flag nor checkpoint names any
 
 app = typer.Typer(
     name="sadaflow",
-    help="Sample images from diffusion checkpoints, with stability-guided adaptive acceleration (SADA).",
+    help="Sample images and music from diffusion checkpoints, with stability-guided adaptive acceleration (SADA).",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number") from None
-
-
-def _seed(text: str) -> int:
-    seed = _whole(text)
-    if not 0 <= seed < 2**63:
-        raise typer.BadParameter(f"{text} is not between 0 and 2^63 - 1")
-    return seed
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{text!r} is not a finite number")
-    return value
-
-
-Prompts = Annotated[
-    list[str] | None, typer.Argument(metavar="PROMPT", help="One image or row per prompt.", show_default=False)
-]
-Model = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Hub id, or folder in the Hub's layout.", show_default="the embedded tiny-sd"),
-]
-Steps = Annotated[int, typer.Option(parser=_whole, metavar="N", help="Steps of the solver.")]
-Solver = Annotated[str, typer.Option(metavar="NAME", help="Solver: " + ", ".join(SOLVERS) + ".")]
-Accelerate = Annotated[str, typer.Option(metavar="NAME", help="Accelerator: " + ", ".join(ACCELERATORS) + "; or none.")]
-Guidance = Annotated[
-    float | None,
-    typer.Option(
-        parser=_number,
-        metavar="G",
-        help="Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",
-        show_default="the checkpoint's: 5 for tiny-sd and SDXL, else 7.5, 3.5 for Flux.1, 2 for MusicLDM",
-    ),
-]
-Seed = Annotated[
-    int, typer.Option(parser=_seed, metavar="N", help="Seed of the start noise, the same for every prompt.")
-]
-Negative = Annotated[str, typer.Option(metavar="TEXT", help="Negative prompt.")]
-Height = Annotated[
-    int | None, typer.Option(parser=_whole, metavar="N", help="Pixels.", show_default="the checkpoint's")
-]
-Width = Annotated[int | None, typer.Option(parser=_whole, metavar="N", help="Pixels.", show_default="the checkpoint's")]
-Out = Annotated[
-    Path, typer.Option(metavar="FILE", help="PNG file to write; several prompts number it: FILE-1, FILE-2.")
-]
-Picture = Annotated[Path, typer.Option("--out", metavar="FILE", help="PNG file to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Device = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Where the networks run.", show_default="cuda if there is one, else cpu"),
-]
-Dtype = Annotated[str, typer.Option(metavar="NAME", help="What the networks compute in: " + ", ".join(DTYPES) + ".")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.callback()
@@ -102,86 +44,76 @@ def _options() -> None:
 
 
 @app.command()
-def generate(
-    prompt: Prompts = None,
-    model: Model = None,
-    steps: Steps = 50,
-    solver: Solver = "dpmpp2m",
-    accelerate: Accelerate = "sada",
-    guidance: Guidance = None,
-    seed: Seed = 0,
-    negative: Negative = "",
-    height: Height = None,
-    width: Width = None,
-    out: Out = Path("sadaflow.png"),
-    overwrite: Overwrite = False,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    debug: Debug = False,
-) -> None:
-    """Write one PNG file per prompt, with the recipe of the run in its text chunks."""
-    prompts = list(prompt or ())
-    outs = [out] if len(prompts) == 1 else [out.with_stem(f"{out.stem}-{i + 1}") for i in range(len(prompts))]
-    accelerator = None if accelerate == "none" else accelerate
-    _check(prompts, steps, solver, accelerator, outs, overwrite)
-    pipe = _load(model, device, dtype)
-    guidance = pipe.default_guidance if guidance is None else guidance
-    settings = Settings(steps, solver, guidance, seed, negative, height, width)
-    made = pipe(prompts, steps=steps, accelerator=accelerator, **settings.call())
-    recipe = _recipe(pipe, model, settings, accelerator)
+@with_options
+def generate(options: Options) -> None:
+    """Write one picture (PNG) or sound (WAV) per prompt, with the recipe of the run in the file.
+
+    Several prompts number the file: FILE-1, FILE-2.
+    """
+    options.check()
+    ending = _ending(options)
+    outs = _targets(options, ending)
+    pictures = [read_image(path) for path in options.control or ()]
+    pipe = _load(options)
+    if ending is None:
+        ending = ".wav" if isinstance(pipe.family, AudioFamily) else ".png"
+        outs = _targets(options, ending)
+    settings, prompts = _settings(options, pipe, pictures), list(options.prompt or ())
+    call = {**settings.call(), "output": "audio"} if ending == ".wav" else settings.call()
+    made = pipe(prompts, steps=settings.steps, accelerator=options.accelerator, **call)
+    recipe = _recipe(pipe, options, settings)
     for i, path in enumerate(outs):
-        image, nfe, modes = to_image(made.images[i]), made.stats.nfe[i], made.stats.modes[i]
-        own = replace(recipe, prompt=prompts[i], width=image.width, height=image.height, nfe=nfe, modes=tuple(modes))
-        write_png(path, image, own.chunks(), overwrite)
-        typer.echo(f"{path}: {steps} steps, {nfe:g} of {len(modes)} evaluations")
+        height, width = made.images.shape[-2:]
+        nfe, modes = made.stats.nfe[i], made.stats.modes[i]
+        own = replace(recipe, prompt=prompts[i], width=width, height=height, nfe=nfe, modes=tuple(modes))
+        if made.audio is None or made.sample_rate is None:
+            write_png(path, to_image(made.images[i]), own.chunks(), options.overwrite)
+        else:
+            write_wav(path, made.audio[i], made.sample_rate, own.to_json(), options.overwrite)
+        typer.echo(f"{path}: {settings.steps} steps, {nfe:g} of {len(modes)} evaluations")
     typer.echo(f"{made.stats.seconds:.2f} s of sampling")
 
 
 @app.command("compare")
-def compare_(
-    prompt: Prompts = None,
-    model: Model = None,
-    steps: Steps = 50,
-    solver: Solver = "dpmpp2m",
-    accelerate: Accelerate = "sada",
-    guidance: Guidance = None,
-    seed: Seed = 0,
-    negative: Negative = "",
-    height: Height = None,
-    width: Width = None,
-    out: Picture = Path("compare.png"),
-    overwrite: Overwrite = False,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    debug: Debug = False,
-) -> None:
+@with_options
+def compare_(options: Options) -> None:
     """Sample plainly, accelerated, and in the plain rivals' ways; print a table and write two pictures.
 
-    The second, FILE-trajectory.png, shows criterion, mode and error of every step.
+    The first shows what was made, of sounds the log-mel spectrograms; the second, FILE-trajectory.png, criterion, mode
+    and error of every step.
     """
     from .trajectory import draw_trajectory  # needs matplotlib, which is slow to import
 
-    prompts = list(prompt or ())
-    if accelerate == "none":
+    if options.accelerator is None:
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
+    options.check()
+    out = options.out or Path("compare.png")
     trajectory = out.with_stem(f"{out.stem}-trajectory")
-    _check(prompts, steps, solver, accelerate, [out, trajectory], overwrite)
-    pipe = _load(model, device, dtype)
-    guidance = pipe.default_guidance if guidance is None else guidance
-    settings = Settings(steps, solver, guidance, seed, negative, height, width)
-    comparison = compare(pipe, prompts, settings, accelerate, notify=_notify, trace=True)
-    recipe = _recipe(pipe, model, settings, accelerate)
+    for path in (out, trajectory):
+        check_target(path, options.overwrite)
+    _check_seconds(options, _ending(options))
+    pictures = [read_image(path) for path in options.control or ()]
+    pipe = _load(options)
+    settings, prompts = _settings(options, pipe, pictures), list(options.prompt or ())
+    comparison = compare(pipe, prompts, settings, options.accelerator, notify=_notify, trace=True)
     height, width = comparison.plain.images.shape[-2:]
     fast = comparison.accelerated
     recipe = replace(
-        recipe, prompt="\n".join(prompts), width=width, height=height, nfe=sum(fast.nfe) / len(prompts),
-        modes=tuple(" ".join(modes) for modes in fast.modes),
+        _recipe(pipe, options, settings), prompt="\n".join(prompts), width=width, height=height,
+        nfe=sum(fast.nfe) / len(prompts), modes=tuple(" ".join(modes) for modes in fast.modes),
     )  # fmt: skip
-    caption = f"{recipe.model}, {steps} steps, solver {solver}, guidance {settings.guidance:g}, seed {seed}"
-    write_png(out, draw(comparison, caption), recipe.chunks(), overwrite)
-    write_png(trajectory, draw_trajectory(comparison, caption), recipe.chunks(), overwrite)
+    caption = (
+        f"{recipe.model}, {settings.steps} steps, solver {settings.solver}, guidance {settings.guidance:g}, "
+        f"seed {settings.seed}"
+    )
+    if isinstance(pipe.family, AudioFamily):
+        picture = draw_sound(comparison, pipe.family.frame_seconds, caption)
+    else:
+        picture = draw(comparison, caption, pictures)
+    write_png(out, picture, recipe.chunks(), options.overwrite)
+    write_png(trajectory, draw_trajectory(comparison, caption), recipe.chunks(), options.overwrite)
     typer.echo(table(comparison))
-    typer.echo(f"{out}: plain | {accelerate} | difference, and the mode of every step")
+    typer.echo(f"{out}: plain, {options.accelerate}, difference, and the mode of every step")
     typer.echo(f"{trajectory}: criterion, mode and error of every step")
 
 
@@ -196,7 +128,7 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure accelerators and plain rivals on a suite: fidelity over cost, or with --timing seconds."""
-    chosen, where, kind = load_suite(suite), _device(device), _dtype(dtype)
+    chosen, where, kind = load_suite(suite), read_device(device), read_dtype(dtype)
     _hush()
     typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind))
 
@@ -204,10 +136,15 @@ def bench(
 @app.command("inspect")
 def inspect_(
     model: Annotated[
-        str | None, typer.Argument(metavar="ID_OR_DIR", help="Hub id or folder.", show_default="the embedded tiny-sd")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Hub id, folder, or name of an embedded checkpoint.",
+            show_default="the embedded tiny-sd",
+        ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the id.")] = None,
-    variant: Annotated[str | None, typer.Option(metavar="NAME", help='Variant of the weights, as in "fp16".')] = None,
+    revision: Revision = None,
+    variant: Variant = None,
     debug: Debug = False,
 ) -> None:
     """Show what a checkpoint holds and what of it would be downloaded, without loading weights."""
@@ -215,41 +152,73 @@ def inspect_(
     typer.echo(describe(inspect(model, revision=revision, variant=variant)))
 
 
-def _check(
-    prompts: Sequence[str], steps: int, solver: str, accelerator: str | None, outs: Sequence[Path], overwrite: bool
-) -> None:
-    """Everything that can be refused before a model is loaded."""
-    if not prompts:
-        raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
-    if steps < 1:
-        raise ValueError(f"--steps must be at least 1, got {steps}")
-    known_solver(solver)
-    if accelerator is not None:
-        make_accelerator(accelerator)
+def _ending(options: Options) -> str | None:
+    """That of what the checkpoint makes: pictures or sound. None where only its download will tell."""
+    if options.single_file:
+        return ".png"
+    index = Path(embedded(options.model)) / "model_index.json"
+    if not index.is_file():
+        return None
+    kind = FAMILIES.get(str(read_object(index).get("_class_name")))
+    return ".wav" if hasattr(kind, "waveform") else ".png"
+
+
+def _targets(options: Options, ending: str | None) -> list[Path]:
+    """The files to write, one for each prompt. Raises as `check_target`."""
+    out = options.out
+    if ending is None:
+        if out is None:
+            return []
+        ending = out.suffix.lower() if out.suffix.lower() in (".png", ".wav") else ".png"
+    elif out is not None and {out.suffix.lower(), ending} == {".png", ".wav"}:
+        what = "sound, which is written to .wav" if ending == ".wav" else "pictures, which are written to .png"
+        raise ValueError(f"output file '{out}' does not fit: the checkpoint makes {what}")
+    _check_seconds(options, ending)
+    out, count = out or Path(f"sadaflow{ending}"), len(options.prompt or ())
+    outs = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)]
     for path in outs:
-        check_target(path, overwrite)
+        check_target(path, options.overwrite, ending)
+    return outs
 
 
-def _load(model: str | None, device: str | None, dtype: str) -> Pipeline:
-    kind, where = _dtype(dtype), _device(device)
+def _check_seconds(options: Options, ending: str | None) -> None:
+    if options.seconds is not None and ending == ".png":
+        raise ValueError(f"--seconds {options.seconds:g} is a length of sound, and what is made are pictures")
+
+
+def _load(options: Options) -> Pipeline:
+    """The pipeline with its LoRAs; whatever is small is fetched before what is large."""
+    where = read_device(options.device)
     _hush()
-    return Pipeline.from_pretrained(model, device=where, dtype=kind)
+    loras = [locate_lora(name) for name in options.lora or ()]
+    how: dict[str, Any] = {"dtype": read_dtype(options.dtype), "device": where}
+    how |= options.given("revision", "variant", "controlnet", "tokenizer", "base", "prediction")
+    load = Pipeline.from_single_file if options.single_file else Pipeline.from_pretrained
+    pipe = load(options.model, **how)  # type: ignore[arg-type]  # None is no single file
+    for path, scale in zip(loras, options.lora_scales, strict=True):
+        pipe.load_lora(path, scale)
+    return pipe
 
 
-def _dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise ValueError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
-    return DTYPES[name]
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {name!r} cannot be used here ({reason}); cpu always can") from error
+def _settings(options: Options, pipe: Pipeline, pictures: Sequence[Any]) -> Settings:
+    """What was asked for, and where nothing was, what the checkpoint recommends."""
+    arguments = options.given(
+        "control_scale", "control_start", "control_end", "true_guidance", "max_sequence_length", "seconds"
+    )
+    for name, value in arguments.items():
+        if isinstance(value, list) and len(value) == 1:
+            arguments[name] = value[0]
+    recommended = pipe.recommended
+    return Settings(
+        steps=options.steps or recommended.steps or STEPS,
+        solver=options.solver or recommended.solver or SOLVER,
+        guidance=pipe.default_guidance if options.guidance is None else options.guidance,
+        seed=options.seed,
+        negative_prompt=options.negative,
+        height=options.height,
+        width=options.width,
+        arguments=arguments | ({"control": list(pictures)} if pictures else {}),
+    )
 
 
 def _hush() -> None:
@@ -264,20 +233,25 @@ def _hush() -> None:
         disable_progress_bars()
 
 
-def _recipe(pipe: Pipeline, model: str | None, settings: Settings, accelerator: str | None) -> Recipe:
+def _recipe(pipe: Pipeline, options: Options, settings: Settings) -> Recipe:
     """What all files of a run share. A Hub snapshot's folder is named by its commit, which belongs in the recipe."""
     commit = len(pipe.name) == 40 and all(digit in "0123456789abcdef" for digit in pipe.name)
+    further = options.given(
+        "controlnet", "control", "control_scale", "control_start", "control_end", "lora", "lora_scale", "seconds",
+        "true_guidance", "max_sequence_length", "variant", "tokenizer", "base", "prediction",
+    )  # fmt: skip
     return Recipe(
         prompt="",
         negative_prompt=settings.negative_prompt,
-        model=f"{model}@{pipe.name}" if commit else pipe.name,
+        model=f"{options.model}@{pipe.name}" if commit else pipe.name,
         steps=settings.steps,
         solver=settings.solver,
         guidance=settings.guidance,
         seed=settings.seed,
         width=settings.width or 0,
         height=settings.height or 0,
-        accelerator=accelerator,
+        accelerator=options.accelerator,
+        options=further | ({} if options.dtype == "float32" else {"dtype": options.dtype}),
         versions={"sadaflow": __version__, "torch": torch.__version__},
     )
 

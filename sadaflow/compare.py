@@ -1,8 +1,8 @@
 """The accelerated sample beside the plain one and its plain rivals, at the same seeds."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from sadaflow.solvers import GridSolver, Solver
 
 from .accelerators import Accelerator
-from .metrics import psnr, ssim
+from .metrics import psnr, spectrogram_psnr, ssim
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Settings:
     negative_prompt: str | None = None
     height: int | None = None
     width: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # further ones of a pipeline's call, as control=
 
     def call(self) -> dict[str, Any]:
         """Keyword arguments for one run of a pipeline; the steps and the accelerator are the run's own."""
@@ -43,6 +44,7 @@ class Settings:
             "height": self.height,
             "width": self.width,
             "output": "tensor",
+            **self.arguments,
         }
 
 
@@ -51,13 +53,13 @@ class Row:
     """One way of sampling all prompts, each by itself: one entry per prompt in every sequence."""
 
     name: str
-    images: Tensor  # (B, 3, H, W) in [0, 1]
+    images: Tensor  # (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels)
     nfe: tuple[float, ...]
     modes: tuple[tuple[str, ...], ...]
     seconds: tuple[float, ...]
     controller_seconds: tuple[float, ...]  # of these, those spent deciding and estimating
     psnr: tuple[float, ...]  # dB against the plain run, inf where equal
-    ssim: tuple[float, ...]
+    ssim: tuple[float, ...]  # empty for sounds
     traces: tuple[Trace, ...] = ()  # of one sample each; of the plain and the accelerated row, where asked for
 
 
@@ -166,6 +168,7 @@ def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:
 def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
     images = torch.cat([one.images for one in runs]).float().cpu()
     reference = torch.cat([one.images for one in plain]).float().cpu()
+    sound = images.shape[1] == 1
     return Row(
         name=name,
         images=images,
@@ -173,8 +176,8 @@ def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
         modes=tuple(one.modes for one in runs),
         seconds=tuple(one.seconds for one in runs),
         controller_seconds=tuple(one.controller_seconds for one in runs),
-        psnr=tuple(psnr(images, reference).tolist()),
-        ssim=tuple(ssim(images, reference).tolist()),
+        psnr=tuple((spectrogram_psnr if sound else psnr)(images, reference).tolist()),
+        ssim=() if sound else tuple(ssim(images, reference).tolist()),
         traces=tuple(one.trace for one in runs if one.trace is not None),
     )
 
@@ -186,11 +189,12 @@ def _span(values: set[int]) -> str:
 def table(comparison: Comparison) -> str:
     """The comparison as aligned text. NFE, PSNR and SSIM are means over the prompts, seconds their sum.
 
-    With several prompts a column `worst` holds the lowest PSNR.
+    With several prompts a column `worst` holds the lowest PSNR. Sounds have no SSIM.
     """
-    several = len(comparison.prompts) > 1
+    several, similar = len(comparison.prompts) > 1, bool(comparison.plain.ssim)
     total = sum(comparison.plain.seconds)
-    lines = [["", "NFE", "seconds", "speed-up", "PSNR", *(["worst"] if several else []), "SSIM"]]
+    lines = [["", "NFE", "seconds", "speed-up", "PSNR", *(["worst"] if several else [])]]
+    lines[0] += ["SSIM"] if similar else []
     for row in comparison.rows:
         count, itself = len(row.nfe), row is comparison.plain
         seconds = sum(row.seconds)
@@ -202,7 +206,7 @@ def table(comparison: Comparison) -> str:
                 f"{total / seconds:.2f}x" if seconds > 0 else "-",
                 "-" if itself else f"{sum(row.psnr) / count:.2f}",
                 *(["-" if itself else f"{min(row.psnr):.2f}"] if several else []),
-                "-" if itself else f"{sum(row.ssim) / count:.4f}",
+                *(["-" if itself else f"{sum(row.ssim) / count:.4f}"] if similar else []),
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

@@ -66,14 +66,7 @@ class Control:
         given = as_list(images)
         if len(given) != nets:
             raise ValueError(f"control has {len(given)} image(s) for {nets} ControlNet(s): give one for each")
-        scales = _per_net("control_scale", scale, nets)
-        starts, ends = _per_net("control_start", start, nets), _per_net("control_end", end, nets)
-        for first, last in zip(starts, ends, strict=True):
-            if not 0 <= first < last <= 1:
-                raise ValueError(
-                    f"control_start={first} and control_end={last} are no part of the steps: fractions with "
-                    "0 <= control_start < control_end <= 1 are needed"
-                )
+        scales, starts, ends = per_net(scale, start, end, nets)
         rows = [_rows(image, samples, size) for image in given]
         return cls(torch.stack(rows, dim=1), scales, starts, ends)
 
@@ -93,7 +86,20 @@ class Control:
         return [{"control_scales": active} for active in scales]
 
 
-def _per_net(name: str, value: Any, nets: int) -> tuple[float, ...]:
+def per_net(scale: Any, start: Any, end: Any, nets: int) -> tuple[tuple[float, ...], ...]:
+    """Scales, starts and ends of `nets` ControlNets, of which each is one number or one for each net."""
+    scales = _spread("control_scale", scale, nets)
+    starts, ends = _spread("control_start", start, nets), _spread("control_end", end, nets)
+    for first, last in zip(starts, ends, strict=True):
+        if not 0 <= first < last <= 1:
+            raise ValueError(
+                f"control_start={first} and control_end={last} are no part of the steps: fractions with "
+                "0 <= control_start < control_end <= 1 are needed"
+            )
+    return scales, starts, ends
+
+
+def _spread(name: str, value: Any, nets: int) -> tuple[float, ...]:
     values = list(value) if isinstance(value, (list, tuple)) else [value] * nets
     if len(values) != nets:
         raise ValueError(f"{name} has {len(values)} entries for {nets} ControlNet(s): give one number, or one for each")

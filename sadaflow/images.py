@@ -1,5 +1,6 @@
 """Between tensors and PIL pictures (Pillow is an extra, imported where it is used)."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,21 @@ def from_pil(image: Any, size: tuple[int, int]) -> Tensor:
     if picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+def read_image(path: str | Path) -> Any:
+    """The picture in a file, upright, as RGB, 16-bit grey brought to 8; ValueError for what Pillow cannot read."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            picture.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the picture '{path}' cannot be read: {error}") from error
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture.convert("RGB")
 
 
 def is_pil(value: object) -> bool:

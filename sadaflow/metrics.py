@@ -1,4 +1,6 @@
-"""Fidelity of images to a reference: PSNR and SSIM, per image, in float64."""
+"""Fidelity of images to a reference: PSNR and SSIM, per image, in float64; PSNR of spectrograms."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -15,6 +17,21 @@ def psnr(images: Tensor, reference: Tensor) -> Tensor:
     """
     images, reference = _checked(images, reference)
     return -10 * torch.log10((images - reference).square().mean(dim=(1, 2, 3)))
+
+
+def spectrogram_psnr(spectrograms: Tensor, reference: Tensor) -> Tensor:
+    """PSNR in dB of log-mel spectrograms; the peak is the range of the reference, its largest value minus its smallest.
+
+    spectrograms, reference (B, 1, frames, mels) -> (B,); equal ones give inf. Raises ValueError for shapes that differ.
+    """
+    if spectrograms.shape != reference.shape or reference.ndim != 4:
+        raise ValueError(
+            "spectrograms and reference must both be (B, 1, frames, mels), got "
+            f"{tuple(spectrograms.shape)} and {tuple(reference.shape)}"
+        )
+    error = (spectrograms.double() - reference.double()).square().mean(dim=(1, 2, 3))
+    span = reference.double().amax(dim=(1, 2, 3)) - reference.double().amin(dim=(1, 2, 3))
+    return torch.where(error == 0, math.inf, 20 * torch.log10(span) - 10 * torch.log10(error))
 
 
 def ssim(images: Tensor, reference: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -135,6 +136,7 @@ class Pipeline:
         tokenizer: str | os.PathLike[str] | None = None,
         base: str | os.PathLike[str] | None = None,
         prediction: str | None = None,
+        controlnet: Name | Sequence[Name] | None = None,
         revision: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
@@ -148,7 +150,8 @@ class Pipeline:
         Configs are told by the tensors' shapes. No such file holds a tokenizer: `tokenizer` is a Hub id or a folder of
         a checkpoint in the Hub's layout that has it. `base`, alike, supplies other components that the file lacks
         (autoencoder and text encoders of Flux.1), and its tokenizers. `prediction` is "epsilon" or "v_prediction"; SD
-        2.x needs it. Raises ValueError naming what is missing, unexpected or misshaped.
+        2.x needs it. `controlnet` is as for `from_pretrained`. Raises ValueError naming what is missing, unexpected or
+        misshaped.
         """
         place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         if tokenizer is None and base is None:
@@ -164,9 +167,13 @@ class Pipeline:
             dtype,
             torch.device(device),
         )
+        names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
         path = locate_file(file, revision=revision, **place)
+        roots = [resolve(name, marker="config.json", **place) for name in names]
         family, scheduler = assemble(path, aid)
-        return cls(path.stem, family, scheduler, dtype=dtype, device=aid.device)
+        if roots:
+            attach(family, [load_controlnet(aid.checkpoint(root)) for root in roots])
+        return cls(path.stem, family, scheduler, dtype=dtype, device=aid.device, controlnets=len(roots))
 
     def load_lora(
         self,
@@ -186,12 +193,7 @@ class Pipeline:
         """
         place: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
         place["local_files_only"] = local_files_only
-        if str(model).endswith(".safetensors"):
-            path = locate_file(model, **place)
-        else:
-            wanted = (weight_name,) if weight_name is not None else ("*.safetensors", "adapter_config.json")
-            path = find_lora(locate_folder(model, wanted, **place), weight_name)
-        lora = read_lora(path, self._loras.places, scale)
+        lora = read_lora(locate_lora(model, weight_name, **place), self._loras.places, scale)
         self._loras.add(lora)
         return lora
 
@@ -348,3 +350,11 @@ class Pipeline:
         """Image tokens of the backbone at a size in pixels."""
         _, rows, columns = latent_shape(self.family, height, width)
         return rows * columns // self.family.patch**2
+
+
+def locate_lora(model: str | os.PathLike[str], weight_name: str | None = None, **place: Any) -> Path:
+    """The file of a LoRA, as `load_lora` takes it; `place` are revision, cache_dir, token and local_files_only."""
+    if str(model).endswith(".safetensors"):
+        return locate_file(model, **place)
+    wanted = (weight_name,) if weight_name is not None else ("*.safetensors", "adapter_config.json")
+    return find_lora(locate_folder(model, wanted, **place), weight_name)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .compare import Comparison
+from .compare import Comparison, Row
+from .images import from_pil
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,6 +58,7 @@ class _Layout:
 
     width: int  # of one panel
     height: int
+    panels: int = 3
 
     @property
     def unit(self) -> int:
@@ -64,7 +66,7 @@ class _Layout:
 
     @property
     def total_width(self) -> int:
-        return 3 * self.width + 4 * self.unit
+        return self.panels * self.width + (self.panels + 1) * self.unit
 
     @property
     def row_height(self) -> int:
@@ -79,24 +81,26 @@ class _Layout:
         return font
 
 
-def draw(comparison: Comparison, caption: str = "") -> "Image":
+def draw(comparison: Comparison, caption: str = "", controls: Sequence["Image"] = ()) -> "Image":
     """One row per prompt: plain | accelerated | difference, over a strip with one coloured cell per step.
 
-    The difference is |accelerated - plain|, amplified by the factor written above it. `caption` is a line at the foot.
+    The difference is |accelerated - plain|, amplified by the factor written above it. `controls`, what the ControlNets
+    are shown, stand before it all, at the size that they are brought to. `caption` is a line at the foot.
     """
     from PIL import Image, ImageDraw
 
     height, width = comparison.plain.images.shape[-2:]
     zoom = max(1, round(PANEL / max(height, width)))
-    layout = _Layout(width * zoom, height * zoom)
+    layout = _Layout(width * zoom, height * zoom, 3 + len(controls))
     unit, rows_height = layout.unit, len(comparison.prompts) * layout.row_height
     colours = mode_colours(mode for modes in comparison.accelerated.modes for mode in modes)
+    shown = [from_pil(control, (height, width)) for control in controls]
     legend, legend_height = _legend(layout, colours)
     foot = rows_height + legend_height + unit // 2
     canvas = Image.new("RGB", (layout.total_width, foot + (2 * unit if caption else 0)), PAPER)
     pen = ImageDraw.Draw(canvas)
     for index in range(len(comparison.prompts)):
-        _draw_row(canvas, pen, layout, comparison, index, colours)
+        _draw_row(canvas, pen, layout, comparison, index, colours, shown)
     for left, top, mode, text in legend:
         box = (left, rows_height + top, left + unit, rows_height + top + unit)
         pen.rectangle(box, fill=colours[mode])
@@ -113,17 +117,29 @@ def mode_colours(modes: Iterable[str]) -> dict[str, str]:
     return known | {mode: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, mode in enumerate(others)}
 
 
+def mode_meaning(mode: str) -> str:
+    return f"{mode}: {MODE_MEANINGS[mode]}" if mode in MODE_MEANINGS else mode
+
+
 def _draw_row(
-    canvas: "Image", pen: "ImageDraw", layout: _Layout, comparison: Comparison, index: int, colours: dict[str, str]
+    canvas: "Image",
+    pen: "ImageDraw",
+    layout: _Layout,
+    comparison: Comparison,
+    index: int,
+    colours: dict[str, str],
+    controls: Sequence[Tensor],
 ) -> None:
     from PIL.Image import Resampling
 
     unit, top, plain, fast = layout.unit, index * layout.row_height, comparison.plain, comparison.accelerated
     difference = (fast.images[index] - plain.images[index]).abs()
     factor = amplification(difference)
-    cost = (_cost(plain.nfe[index], plain.seconds[index]), _cost(fast.nfe[index], fast.seconds[index]))
+    cost = (evaluations(plain, index), evaluations(fast, index))
     fidelity = f"PSNR {fast.psnr[index]:.1f} dB, SSIM {fast.ssim[index]:.3f}"
+    names = [f"control {i + 1}" if len(controls) > 1 else "control" for i in range(len(controls))]
     panels = (
+        *((name, image, Resampling.LANCZOS) for name, image in zip(names, controls, strict=True)),
         (f"plain: {cost[0]}", plain.images[index], Resampling.LANCZOS),
         (f"{comparison.accelerator}: {cost[1]}", fast.images[index], Resampling.LANCZOS),
         (f"difference x{factor}: {fidelity}", difference * factor, Resampling.NEAREST),
@@ -137,8 +153,9 @@ def _draw_row(
     _draw_strip(pen, layout, fast.modes[index], top + 4 * unit + layout.height + unit // 2, colours)
 
 
-def _cost(nfe: float, seconds: float) -> str:
-    return f"{nfe:g} evaluations, {seconds:.2f} s"
+def evaluations(row: Row, index: int) -> str:
+    """What a prompt cost, in words."""
+    return f"{row.nfe[index]:g} evaluations, {row.seconds[index]:.2f} s"
 
 
 def _draw_strip(pen: "ImageDraw", layout: _Layout, modes: Sequence[str], top: int, colours: dict[str, str]) -> None:
@@ -159,7 +176,7 @@ def _legend(layout: _Layout, colours: dict[str, str]) -> tuple[list[tuple[int, i
     unit, font = layout.unit, layout.font(0.85)
     left, top, entries = unit, unit // 2, []
     for mode in colours:
-        text = f"{mode}: {MODE_MEANINGS[mode]}" if mode in MODE_MEANINGS else mode
+        text = mode_meaning(mode)
         width = int(1.4 * unit + font.getlength(text))
         if left > unit and left + width > layout.total_width - unit:
             left, top = unit, top + 2 * unit

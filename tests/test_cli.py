@@ -20,6 +20,7 @@ import sadaflow.commands
 from sadaflow.cli import main
 from sadaflow.compare import Settings, coarser, compare, table
 from sadaflow.png import read_text
+from sadaflow.recommended import Recommended
 from sadaflow.report import MODE_COLOURS, amplification, draw
 from sadaflow.sampling import Stats
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
@@ -32,6 +33,7 @@ class Made:
     images: Tensor
     stats: Stats
     trace: Trace | None = None
+    audio: None = None
 
 
 @dataclass
@@ -42,6 +44,8 @@ class StandIn:
     seconds_per_evaluation: float = 0.5
     size: tuple[int, int] = (16, 24)
     default_guidance: float = 7.5
+    recommended: Recommended = Recommended()
+    family: None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, prompt: str | Sequence[str], **arguments: Any) -> Made:
@@ -133,7 +137,7 @@ def test_generate_passes_its_flags_on(pipe: StandIn) -> None:
     assert call["prompts"] == ["a", "b"]
     assert call["accelerator"] is None
     assert (call["height"], call["width"], call["steps"], call["seed"]) == (32, 64, 50, 0)
-    assert (call["solver"], call["guidance"], call["negative_prompt"]) == ("dpmpp2m", 7.5, "")
+    assert (call["solver"], call["guidance"], call["negative_prompt"]) == ("dpmpp2m", 7.5, None)
 
 
 def test_several_prompts_get_numbered_files(pipe: StandIn) -> None:

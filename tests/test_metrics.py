@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from sadaflow.metrics import psnr, ssim
+from sadaflow.metrics import psnr, spectrogram_psnr, ssim
 
 
 def pair(noise: float, shape: tuple[int, ...] = (3, 3, 40, 52)) -> tuple[Tensor, Tensor]:
@@ -27,6 +27,19 @@ def test_psnr_matches_scikit_image(noise: float) -> None:
     expected = [peak_signal_noise_ratio(r.double().numpy(), i.double().numpy(), data_range=1)
                 for i, r in zip(images, reference, strict=True)]  # fmt: skip
     assert psnr(images, reference).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_psnr_of_spectrograms_has_the_range_of_the_reference_for_its_peak() -> None:
+    rng = np.random.default_rng(3)
+    reference = rng.normal(-5, 3, (2, 1, 30, 8))
+    noisy = reference + rng.normal(0, 0.1, reference.shape)
+    expected = [peak_signal_noise_ratio(r, n, data_range=np.ptp(r)) for r, n in zip(reference, noisy, strict=True)]
+    found = spectrogram_psnr(torch.from_numpy(noisy), torch.from_numpy(reference))
+    assert found.tolist() == pytest.approx(expected, rel=1e-12)
+    flat = torch.zeros(1, 1, 4, 4)
+    assert spectrogram_psnr(flat, flat).item() == math.inf
+    with pytest.raises(ValueError, match="frames, mels"):
+        spectrogram_psnr(flat, flat[0])
 
 
 @pytest.mark.parametrize("noise", [0.002, 0.05, 0.5])

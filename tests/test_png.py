@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sadaflow.png import Recipe, check_target, read_text, write_png
+from sadaflow.output_file import check_target
+from sadaflow.png import read_text, write_png
+from sadaflow.recipe import Recipe
 
 RECIPE = Recipe(
     prompt="red apple, on a table",

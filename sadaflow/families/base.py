@@ -98,6 +98,7 @@ class AudioFamily(Protocol):
     """What kinds of checkpoint that make sound offer beside `Family`; they decode latents to log-mel spectrograms."""
 
     sample_rate: int
+    frame_seconds: float
 
     def frames(self, seconds: float) -> int:
         """Spectrogram frames (the height) that hold `seconds`; ValueError for a length that cannot be."""

@@ -38,7 +38,7 @@ class MusicLDM(LatentUNet):
         self.vocoder = vocoder
         self.mels = vocoder.config.model_in_dim
         self.sample_rate: int = vocoder.config.sampling_rate
-        self._frame_seconds = math.prod(vocoder.config.upsample_rates) / self.sample_rate
+        self.frame_seconds: float = math.prod(vocoder.config.upsample_rates) / self.sample_rate
         if backbone.config.class_width != self.width:
             raise ValueError(
                 f"CLAP's projection_dim is {self.width}, the U-Net's projection_class_embeddings_input_dim (with "
@@ -70,10 +70,10 @@ class MusicLDM(LatentUNet):
     def frames(self, seconds: float) -> int:
         """Spectrogram frames that hold `seconds`; ValueError for less than one latent position."""
         factor = self.vae.config.downscale
-        least = factor * self._frame_seconds
+        least = factor * self.frame_seconds
         if not least <= seconds < math.inf:
             raise ValueError(f"seconds={seconds} is not a length of at least {least:.4g}, one latent position")
-        return math.ceil(int(seconds / self._frame_seconds) / factor) * factor
+        return math.ceil(int(seconds / self.frame_seconds) / factor) * factor
 
     def condition(self, request: Request) -> Prompted:
         if request.shape[2] * self.vae.config.downscale != self.mels:

@@ -1,0 +1,235 @@
+"""What `generate` and `compare` may be asked for, once for both, and what of it can be refused before loading."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import torch
+import typer
+
+from .accelerators import ACCELERATORS, make_accelerator
+from .control import per_net
+from .solvers.registry import SOLVERS, known_solver
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SINGLE_FILES = (".safetensors", ".sft")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
+def _seed(text: str) -> int:
+    seed = _whole(text)
+    if not 0 <= seed < 2**63:
+        raise typer.BadParameter(f"{text} is not between 0 and 2^63 - 1")
+    return seed
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{text!r} is not a finite number")
+    return value
+
+
+def _text(metavar: str, help: str, **how: Any) -> Any:
+    return typer.Option(metavar=metavar, help=help, **how)
+
+
+def _count(help: str, **how: Any) -> Any:
+    return typer.Option(parser=_whole, metavar="N", help=help, **how)
+
+
+def _real(help: str, **how: Any) -> Any:
+    return typer.Option(parser=_number, metavar="X", help=help, **how)
+
+
+Device = Annotated[str | None, _text("NAME", "Where the networks run.", show_default="cuda if there is one, else cpu")]
+Dtype = Annotated[str, _text("NAME", f"What the networks compute in: {', '.join(DTYPES)}.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Revision = Annotated[str | None, _text("NAME", "Branch, tag or commit of a Hub id.")]
+Variant = Annotated[str | None, _text("NAME", 'Variant of the weights, as in "fp16".')]
+
+Names = list[str] | None
+Numbers = list[float] | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The flags in the order in which --help shows them; None and empty lists are flags not given."""
+
+    prompt: Annotated[Names, typer.Argument(metavar="PROMPT", help="One image, sound or row per prompt.")] = None
+    model: Annotated[
+        str | None,
+        _text(
+            "NAME",
+            "Hub id, folder in the Hub's layout, name of an embedded checkpoint, or single .safetensors file.",
+            show_default="the embedded tiny-sd",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        _text(
+            "FILE",
+            "File to write: PNG, or WAV for generated sound.",
+            show_default="sadaflow.png, sadaflow.wav; compare.png",
+        ),
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False
+    steps: Annotated[int | None, _count("Steps of the solver.", show_default="the checkpoint's, or 50")] = None
+    solver: Annotated[
+        str | None, _text("NAME", f"Solver: {', '.join(SOLVERS)}.", show_default="the checkpoint's, or dpmpp2m")
+    ] = None
+    accelerate: Annotated[str, _text("NAME", f"Accelerator: {', '.join(ACCELERATORS)}; or none.")] = "sada"
+    guidance: Annotated[
+        float | None,
+        _real(
+            "Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",
+            show_default="the checkpoint's, or 7.5; 5 for SDXL, 3.5 for Flux.1, 2 for MusicLDM",
+        ),
+    ] = None
+    seed: Annotated[
+        int, typer.Option(parser=_seed, metavar="N", help="Seed of the start noise, the same for every prompt.")
+    ] = 0
+    negative: Annotated[str | None, _text("TEXT", "Negative prompt.")] = None
+    height: Annotated[int | None, _count("Pixels.", show_default="the checkpoint's")] = None
+    width: Annotated[int | None, _count("Pixels.", show_default="the checkpoint's")] = None
+    seconds: Annotated[float | None, _real("Length of a sound.", show_default="the checkpoint's")] = None
+    controlnet: Annotated[Names, _text("NAME", "ControlNet: Hub id, folder or embedded name; may be repeated.")] = None
+    control: Annotated[Names, _text("FILE", "Picture that a ControlNet is shown; one for each, in order.")] = None
+    control_scale: Annotated[Numbers, _real("Weight of the ControlNets: one for all, or one for each.")] = None
+    control_start: Annotated[Numbers, _real("Where they begin to act, as a fraction of the steps.")] = None
+    control_end: Annotated[Numbers, _real("Where they cease to act, likewise.")] = None
+    lora: Annotated[
+        Names, _text("NAME", "LoRA to merge: file, folder, Hub id or owner/name/file.safetensors; may be repeated.")
+    ] = None
+    lora_scale: Annotated[Numbers, _real("Scale of the LoRAs, in their order: one for all, or one for each.")] = None
+    true_guidance: Annotated[
+        float | None, _real("On Flux.1: guidance by the negative prompt, at twice the cost.")
+    ] = None
+    max_sequence_length: Annotated[int | None, _count("On Flux.1: tokens of the T5 prompt.")] = None
+    revision: Revision = None
+    variant: Variant = None
+    tokenizer: Annotated[str | None, _text("NAME", "For a single file: checkpoint with its tokenizer.")] = None
+    base: Annotated[str | None, _text("NAME", "For a single file: checkpoint with whatever it lacks.")] = None
+    prediction: Annotated[str | None, _text("NAME", "For a single file: epsilon or v_prediction.")] = None
+    device: Device = None
+    dtype: Dtype = "float32"
+    debug: Debug = False
+
+    @property
+    def single_file(self) -> bool:
+        return self.model is not None and self.model.endswith(SINGLE_FILES)
+
+    @property
+    def accelerator(self) -> str | None:
+        return None if self.accelerate == "none" else self.accelerate
+
+    @property
+    def lora_scales(self) -> Sequence[float]:
+        return _one_for_each("--lora-scale", self.lora_scale, "--lora", self.lora)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Of the flags `names` those that were given, by name."""
+        values = ((name, getattr(self, name)) for name in names)
+        return {name: value for name, value in values if value is not None and value != []}
+
+    def check(self) -> None:
+        """Raise ValueError for what no checkpoint could honour."""
+        if not self.prompt:
+            raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+        if self.solver is not None:
+            known_solver(self.solver)
+        if self.accelerator is not None:
+            make_accelerator(self.accelerator)
+        read_dtype(self.dtype)
+        self._check_control()
+        if self.lora_scale and not self.lora:
+            raise ValueError("--lora-scale needs a --lora")
+        _ = self.lora_scales
+        self._check_model()
+
+    def _check_control(self) -> None:
+        nets, pictures = len(self.controlnet or ()), len(self.control or ())
+        if nets != pictures:
+            raise ValueError(f"{nets} --controlnet but {pictures} --control: give one picture for each ControlNet")
+        numbers = self.given("control_scale", "control_start", "control_end")
+        if numbers and not nets:
+            raise ValueError(f"--{next(iter(numbers)).replace('_', '-')} needs a --controlnet")
+        scale, start, end = (
+            _one_for_each(f"--control-{name}", values, "--controlnet", self.controlnet, default)
+            for name, values, default in (
+                ("scale", self.control_scale, 1.0),
+                ("start", self.control_start, 0.0),
+                ("end", self.control_end, 1.0),
+            )
+        )
+        per_net(scale, start, end, nets)
+
+    def _check_model(self) -> None:
+        aids = self.given("tokenizer", "base", "prediction")
+        if self.single_file:
+            if not aids.keys() & {"tokenizer", "base"}:
+                raise ValueError(
+                    f"{self.model}: a single file holds no tokenizer; name a checkpoint in the Hub's layout that has "
+                    "it: --tokenizer ID_OR_DIR"
+                )
+            if self.variant is not None:
+                raise ValueError("--variant has no meaning for a single file: name the file itself")
+        elif aids:
+            raise ValueError(f"--{next(iter(aids))} is for single files, --model FILE.safetensors")
+
+
+def _one_for_each(
+    flag: str, values: Sequence[float] | None, owner: str, owners: Sequence[str] | None, default: float = 1.0
+) -> Sequence[float]:
+    """One number for each of the `owners`, from as many or a single one."""
+    values, count = values or [default], len(owners or ())
+    if len(values) not in (1, count):
+        raise ValueError(f"{len(values)} {flag} for {count} {owner}: give one for all, or one for each")
+    return list(values) * count if len(values) == 1 else values
+
+
+def with_options(command: Callable[[Options], None]) -> Callable[..., None]:
+    """`command` as typer reads it: every field of `Options` is a parameter of its own."""
+    hints = get_type_hints(Options, include_extras=True)
+
+    def run(**given: Any) -> None:
+        command(Options(**given))
+
+    flags = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(Options)
+    ]
+    run.__signature__ = Signature(flags)  # type: ignore[attr-defined]
+    run.__annotations__ = hints
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+def read_dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise ValueError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def read_device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name!r} cannot be used here ({reason}); cpu always can") from error

@@ -1,0 +1,60 @@
+"""Files that are written whole or not at all, and never over another file unasked."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def _kept(path: Path) -> FileExistsError:
+    return FileExistsError(
+        f"output file '{path}' exists and is kept; name another, or overwrite it (--overwrite, overwrite=True)"
+    )
+
+
+def check_target(path: Path, overwrite: bool = False, ending: str = ".png") -> None:
+    """Refuse a place that could not be written to later, before any work is done.
+
+    Raises ValueError for another ending than `ending`, FileExistsError for an existing file, NotADirectoryError.
+    """
+    if path.suffix.lower() != ending:
+        raise ValueError(f"output file '{path}' must end in {ending}")
+    if path.is_dir():
+        raise FileExistsError(f"output file '{path}' is a folder; name a file in it")
+    if path.exists() and not overwrite:
+        raise _kept(path)
+    above = path.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise NotADirectoryError(f"output file '{path}' cannot be made: '{above}' is a file, not a folder")
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object], overwrite: bool = False) -> None:
+    """Let `write` fill the file `path`, which appears under its name only when complete; missing folders are made.
+
+    Raises FileExistsError for an existing file unless `overwrite`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+        _publish(part, path, overwrite)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _publish(part: Path, path: Path, overwrite: bool) -> None:
+    """Give the finished file its name, in one step; a link cannot replace a file that came into being meanwhile."""
+    if overwrite:
+        part.replace(path)
+        return
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise _kept(path) from None
+    except OSError:  # a file system without hard links: look once more, then rename
+        if path.exists():
+            raise _kept(path) from None
+        part.replace(path)
