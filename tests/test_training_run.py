@@ -14,11 +14,11 @@ from sadaflow.training.diffusion import (
     alphas_cumprod,
     build,
     diffusion_loss,
-    learning_rate_factor,
     loss_weight,
     stratified_timesteps,
 )
 from sadaflow.training.export import published_keys, write_tensors
+from sadaflow.training.loop import learning_rate_factor
 from sadaflow.training.run import Clock, Ema, Log, load_checkpoint, save_checkpoint, write_atomically
 from sadaflow.training.team import Team
 from sadaflow.training.vae import (

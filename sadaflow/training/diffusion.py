@@ -1,6 +1,5 @@
 """Joint training of a latent U-Net (v-prediction) and its text model on captioned latents."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ from torch import Tensor, nn
 
 from sadaflow.models import UNet, UNetConfig
 
-from .run import Clock, Ema, Log, channels_last, load_checkpoint, save_checkpoint
-from .team import Team, mean_over
+from .choice import CaptionSettings, Choice, choose
+from .loop import train_loop
+from .run import Clock, Ema, Log, channels_last, load_checkpoint
+from .team import Team
 from .tokenizer import MAX_LENGTH
 
 TEXT_WIDTH = 160
@@ -44,24 +45,12 @@ TIMESTEPS, BETA_START, BETA_END = 1000, 0.00085, 0.012
 
 
 @dataclass(frozen=True)
-class DiffusionSettings:
-    """What decides the training of U-Net and text model; it ends after `minutes` or `samples`, whichever is first."""
+class DiffusionSettings(CaptionSettings):
+    """What decides the training of U-Net and text model."""
 
     minutes: float = 80.0
-    samples: int = 1_000_000
-    batch: int = 64  # of all workers together
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warm_up_steps: int = 300
-    cooldown: float = 0.35  # last part of the run, over which the learning rate falls to zero
     snr_limit: float = 5.0
-    caption_dropout: float = 0.1
-    plain_phrasing: float = 0.8  # part of the captions that come as they are
-    plain_pictures: float = 0.5  # part of the pictures that come as they are, the others vary
-    ema_decay: float = 0.999
-    sheet_minutes: float = 10.0
     compile: bool = True
-    seed: int = 2
 
 
 @dataclass(frozen=True)
@@ -79,20 +68,16 @@ class Data:
     captions: Tensor
     empty: Tensor
 
-    def draw(self, count: int, settings: DiffusionSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of latents (count, 4, 16, 16) and token ids (count, L)."""
+    def choose(self, count: int, settings: CaptionSettings, generator: torch.Generator) -> Choice:
+        """Which pictures and captions the next batch has."""
+        sizes = self.latents.shape[1], len(self.tokens)
+        return choose(self.weights, self.captions, *sizes, count, settings, generator)
 
-        def uniform() -> Tensor:
-            return torch.rand(count, generator=generator)
-
-        rows = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        variants = (uniform() * self.latents.shape[1]).long() * (uniform() >= settings.plain_pictures)
-        captions = (uniform() * self.captions[rows]).long()
-        others = 1 + (uniform() * (len(self.tokens) - 1)).long()
-        phrasing = torch.where(uniform() < settings.plain_phrasing, 0, others)
-        tokens = self.tokens[phrasing, rows, captions]
-        dropped = uniform()[:, None] < settings.caption_dropout
-        return self.latents[rows, variants], torch.where(dropped, self.empty, tokens)
+    def tokens_of(self, choice: Choice, dropout: float, generator: torch.Generator) -> Tensor:
+        """Token ids (count, L) of the chosen captions, some dropped for the empty one."""
+        tokens = self.tokens[choice.phrasing, choice.rows, choice.captions]
+        dropped = torch.rand(len(tokens), generator=generator)[:, None] < dropout
+        return torch.where(dropped, self.empty, tokens)
 
 
 def alphas_cumprod() -> Tensor:
@@ -120,11 +105,6 @@ def text_model(vocabulary: int, start: int, end: int) -> Any:
             pad_token_id=end,
         )
     )
-
-
-def learning_rate_factor(step: int, progress: float, settings: DiffusionSettings) -> float:
-    """Linear warm-up, constant, then linear to zero over the last part of the run."""
-    return min(1.0, (step + 1) / settings.warm_up_steps, max(0.0, 1 - progress) / settings.cooldown)
 
 
 def stratified_timesteps(count: int, generator: torch.Generator) -> Tensor:
@@ -172,55 +152,25 @@ def train_diffusion(
     log: Log,
     sheet: Callable[[UNet, Any, Path], None],
 ) -> None:
-    """Train into folder/diffusion-train.pt, resuming from there.
-
-    The leader calls `sheet(unet, text, path)` with the averaged models every `sheet_minutes`.
-    """
+    """Train into folder/diffusion-train.pt; `sheet(unet, text, picture path)` shows the averaged models."""
     torch.manual_seed(settings.seed)
     unet, text = build(vocabulary)
     for parameter in unet.conv_out.parameters():
         nn.init.zeros_(parameter)
     models = nn.ModuleDict({"unet": unet, "text": text})
-    ema = Ema(models, settings.ema_decay)
-    optimiser = torch.optim.AdamW(
-        models.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
-    )
-    state = {"models": models, "ema": ema, "optimiser": optimiser}
-    clock, path = Clock(settings.minutes), folder / "diffusion-train.pt"
-    step = load_checkpoint(path, state, clock)
     compiled = torch.compile(unet, dynamic=False) if settings.compile else unet
-    table, running, saved = alphas_cumprod(), math.nan, clock.minutes
-    next_sheet = clock.minutes + settings.sheet_minutes
-    while (progress := max(team.agree(clock.progress), step * settings.batch / settings.samples)) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * learning_rate_factor(step, progress, settings)
-        generator = team.generator(settings.seed, step)
-        latents, tokens = data.draw(settings.batch // team.size, settings, generator)
-        loss = diffusion_loss(compiled, text, latents, tokens, table, settings.snr_limit, generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        team.average_gradients([models])
-        torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        clock.tick()
-        value = mean_over(team, loss)
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {step}; lower learning_rate and resume")
-        running = value if math.isnan(running) else 0.99 * running + 0.01 * value
-        if team.leads:
-            ema.update(models)
-            if step % 100 == 0:
-                log(f"unet step {step} samples {step * settings.batch} minutes {clock.minutes:.2f} loss {running:.4f}")
-            if clock.minutes - saved > 3:
-                saved = clock.minutes
-                save_checkpoint(path, step, state, clock, loss=running, samples=step * settings.batch)
-            if clock.minutes > next_sheet:
-                next_sheet += settings.sheet_minutes
-                sheet(*averaged(models, ema, vocabulary), folder / f"sheet-{round(clock.minutes):03d}.png")
-    if team.leads:
-        save_checkpoint(path, step, state, clock, loss=running, samples=step * settings.batch)
-        log(f"unet done: step {step} samples {step * settings.batch} minutes {clock.minutes:.2f} loss {running:.4f}")
+    table = alphas_cumprod()
+
+    def loss(count: int, generator: torch.Generator) -> Tensor:
+        choice = data.choose(count, settings, generator)
+        tokens = data.tokens_of(choice, settings.caption_dropout, generator)
+        latents = data.latents[choice.rows, choice.variants]
+        return diffusion_loss(compiled, text, latents, tokens, table, settings.snr_limit, generator)
+
+    def show(ema: Ema, path: Path) -> None:
+        sheet(*averaged(models, ema, vocabulary), path)
+
+    train_loop(team, settings, models, loss, folder / "diffusion-train.pt", log, show)
 
 
 def averaged(models: nn.ModuleDict, ema: Ema, vocabulary: int) -> tuple[UNet, Any]:

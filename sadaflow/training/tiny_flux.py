@@ -1,0 +1,169 @@
+"""Train the embedded checkpoint `tiny-flux`: python -m sadaflow.training.tiny_flux
+
+Autoencoder, CLIP text encoder and its tokenizer are those of `tiny-sd`, the pictures and captions too. Stages, each
+kept in the work folder and resumed from there: pictures, latents, T5 tokenizer, rectified flow, guidance distillation,
+export. `--export` writes what the last checkpoint holds, also while training goes on.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sadaflow.checkpoint import Checkpoint
+from sadaflow.families.base import load_autoencoder
+from sadaflow.models import Autoencoder
+from sadaflow.text import ClipText
+
+from .captions import CARD_PROMPTS, PHRASINGS
+from .emoji import Emoji, load_emoji
+from .flow import DistillationSettings, FlowData, FlowSettings, distil_guidance, train_flow
+from .run import Log, write_atomically
+from .sheet import write_sheet
+from .t5_tokenizer import load_t5_tokenizer, write_t5_tokenizer
+from .team import run_team
+from .tiny_sd import CHECKPOINT as TINY_SD
+from .tiny_sd import make_pictures
+from .vae import encode
+
+CHECKPOINT = TINY_SD.with_name("tiny-flux")
+VOCABULARY = 2048
+
+
+def make_latents(pictures: Tensor, vae: Autoencoder, folder: Path) -> Tensor:
+    """Scaled latents (N, variants, 4, 16, 16) of all pictures."""
+    path = folder / "latents.pt"
+    if not path.is_file():
+        scaled = vae.config.scaling_factor * encode(vae, pictures.flatten(0, 1))
+        write_atomically(path, scaled.unflatten(0, pictures.shape[:2]))
+    latents: Tensor = torch.load(path, weights_only=True)
+    return latents
+
+
+def phrasings(emoji: list[Emoji]) -> list[list[str]]:
+    """All captions in every phrasing: (P)(N * C), short lists of captions filled up by repeating them."""
+    most = max(len(item.captions) for item in emoji)
+    padded = [(item.captions * most)[:most] for item in emoji]
+    return [[phrase.format(caption) for row in padded for caption in row] for phrase in PHRASINGS]
+
+
+@torch.no_grad()
+def make_data(emoji: list[Emoji], latents: Tensor, tokenizer: Any, clip: ClipText) -> FlowData:
+    """What the training draws from."""
+    texts = phrasings(emoji)
+    grid = (len(PHRASINGS), len(emoji), -1)
+    flat = [text for row in texts for text in row]
+    unique = list(dict.fromkeys(["", *flat]))
+    pooled = torch.cat([clip.encode_pooled(unique[i : i + 512]) for i in range(0, len(unique), 512)])
+    tokens = token_ids(tokenizer, unique)
+    place = {text: index for index, text in enumerate(unique)}
+    rows = torch.tensor([place[text] for text in flat])
+    return FlowData(
+        latents=latents,
+        weights=torch.tensor([item.weight for item in emoji]),
+        tokens=tokens[rows].reshape(*grid, tokens.shape[1]),
+        pooled=pooled[rows].reshape(*grid, pooled.shape[1]),
+        captions=torch.tensor([len(item.captions) for item in emoji]),
+        empty_tokens=tokens[0],
+        empty_pooled=pooled[0],
+    )
+
+
+def token_ids(tokenizer: Any, texts: list[str]) -> Tensor:
+    """Padded and truncated T5 ids (B, L) of `texts`."""
+    ids: Tensor = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return ids
+
+
+@torch.no_grad()
+def draw_flow(
+    models: nn.ModuleDict,
+    vae: Autoencoder,
+    tokens: Tensor,
+    pooled: Tensor,
+    empty: tuple[Tensor, Tensor],
+    guidance: float,
+    true_guidance: float,
+    steps: int = 25,
+    seed: int = 0,
+) -> Tensor:
+    """Pictures (B, 3, H, W) in bytes for prompts as T5 ids (B, L) and pooled states (B, D), by Euler's method."""
+    noise = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(seed))
+    x = noise.repeat(len(tokens), 1, 1, 1)
+    rows = torch.cat((tokens, empty[0].expand_as(tokens))), torch.cat((pooled, empty[1].expand_as(pooled)))
+    count = 2 * len(tokens) if true_guidance != 1 else len(tokens)
+    context = models["t5"](rows[0][:count])[0]
+    line = torch.linspace(1, 0, steps + 1)
+    levels = line / (line + (1 - line) * torch.tensor(-0.5).exp())
+    for sigma, following in zip(levels[:-1], levels[1:], strict=True):
+        flow = models["transformer"](
+            x.repeat(count // len(tokens), 1, 1, 1),
+            1000 * sigma,
+            context=context,
+            pooled=rows[1][:count],
+            guidance=torch.full((count,), guidance),
+        )
+        if true_guidance != 1:
+            told, untold = flow.chunk(2)
+            flow = untold + true_guidance * (told - untold)
+        x = x + (following - sigma) * flow
+    images = vae.decode(x / vae.config.scaling_factor)
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class SheetMaker:
+    """Draws the card's prompts with the models it is given."""
+
+    vae: Autoencoder
+    tokens: Tensor
+    pooled: Tensor
+    empty: tuple[Tensor, Tensor]
+
+    def __call__(self, models: nn.ModuleDict, path: Path, guidance: float, true_guidance: float) -> None:
+        pictures = draw_flow(models, self.vae, self.tokens, self.pooled, self.empty, guidance, true_guidance)
+        write_sheet(path, pictures, CARD_PROMPTS)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/tiny-flux"), help="where the stages are kept")
+    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="where the checkpoint is written")
+    parser.add_argument("--sheet", type=Path, default=Path("docs/tiny-flux-contact-sheet.png"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--minutes", type=float, default=FlowSettings.minutes, help="end of the flow's training")
+    parser.add_argument("--distil-minutes", type=float, default=DistillationSettings.minutes)
+    parser.add_argument("--no-compile", action="store_true", help="train without torch.compile")
+    parser.add_argument("--export", action="store_true", help="train nothing, export the last checkpoint")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    options = parse(arguments)
+    work: Path = options.work
+    log = Log(work / "log.txt")
+    source = Checkpoint(TINY_SD, None, torch.float32, torch.device("cpu"))
+    vae, clip = load_autoencoder(source), ClipText.load(source)
+    emoji = load_emoji()
+    latents = make_latents(make_pictures(emoji, work), vae, work)
+    if not (work / "tokenizer_2" / "tokenizer.json").is_file():
+        write_t5_tokenizer([text for row in phrasings(emoji) for text in row], VOCABULARY, work / "tokenizer_2")
+    tokenizer = load_t5_tokenizer(work / "tokenizer_2")
+    data = make_data(emoji, latents, tokenizer, clip)
+    prompts = list(CARD_PROMPTS)
+    empty = (data.empty_tokens, data.empty_pooled)
+    sheet = SheetMaker(vae, token_ids(tokenizer, prompts), clip.encode_pooled(prompts), empty)
+    flow = FlowSettings(minutes=options.minutes, compile=not options.no_compile)
+    distillation = DistillationSettings(minutes=options.distil_minutes, compile=not options.no_compile)
+    if not options.export:
+        run_team(options.workers, train_flow, flow, data, len(tokenizer), work, log, sheet)
+        run_team(options.workers, distil_guidance, distillation, data, len(tokenizer), work, log, sheet)
+
+
+if __name__ == "__main__":
+    main()
