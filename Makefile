@@ -3,6 +3,8 @@
 # make slow    the tests marked slow
 # make lint    ruff, and mypy --strict on the built package
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
+# make tiny-flux, make tiny-controlnet
+#              the other two embedded checkpoints, of the autoencoder, the text encoder and the U-Net of tiny-sd
 # make clean   remove the environment and everything built
 #
 # PYTHON chooses the interpreter the environment is made with: make test PYTHON=python3.12
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow lint tiny-sd clean
+.PHONY: demo test slow lint tiny-sd tiny-flux tiny-controlnet clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -32,6 +34,12 @@ lint: $(VENV)/.installed-dev
 
 tiny-sd: $(VENV)/.installed-dev
 	$(BIN)/python -m sadaflow.training.tiny_sd
+
+tiny-flux: $(VENV)/.installed-dev
+	$(BIN)/python -m sadaflow.training.tiny_flux
+
+tiny-controlnet: $(VENV)/.installed-dev
+	$(BIN)/python -m sadaflow.training.tiny_controlnet
 
 clean:
 	rm -rf $(VENV) build dist outputs *.egg-info

@@ -7,15 +7,18 @@ from typing import Any
 
 from torch import nn
 
+from ..recommended import FIELD
 from .export import LIBRARY_VERSION, write_tensors
 from .flow import TRANSFORMER_CONFIG
 from .tokenizer import write_json
 
 SIZE = 64
+GUIDANCE = 3.5
 
 MODEL_INDEX: dict[str, Any] = {
     "_class_name": "FluxPipeline",
     "_diffusers_version": LIBRARY_VERSION,
+    FIELD: {"guidance": GUIDANCE, "solver": "euler", "steps": 50},
     "feature_extractor": [None, None],
     "image_encoder": [None, None],
     "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],

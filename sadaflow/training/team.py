@@ -76,7 +76,7 @@ def _worker(rank: int, size: int, meeting: str, work: Callable[..., None], argum
 def mean_over(team: Team, value: Tensor) -> float:
     """Mean of a scalar over the workers."""
     if team.size == 1:
-        return float(value)
+        return float(value.detach())
     shared = value.detach().clone()
     torch.distributed.all_reduce(shared)
     return float(shared) / team.size

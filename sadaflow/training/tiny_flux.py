@@ -6,8 +6,9 @@ export. `--export` writes what the last checkpoint holds, also while training go
 """
 
 import argparse
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from sadaflow.models import Autoencoder
 from sadaflow.text import ClipText
 
 from .captions import CARD_PROMPTS, PHRASINGS
+from .card_flux import flux_card
 from .emoji import Emoji, load_emoji
-from .flow import DistillationSettings, FlowData, FlowSettings, distil_guidance, train_flow
+from .export_flux import GUIDANCE, write_flux_checkpoint
+from .flow import DistillationSettings, FlowData, FlowSettings, distil_guidance, train_flow, trained
 from .run import Log, write_atomically
-from .sheet import write_sheet
+from .sheet import to_bytes, write_sheet
 from .t5_tokenizer import load_t5_tokenizer, write_t5_tokenizer
 from .team import run_team
 from .tiny_sd import CHECKPOINT as TINY_SD
-from .tiny_sd import make_pictures
+from .tiny_sd import VARIANTS, make_pictures
 from .vae import encode
 
 CHECKPOINT = TINY_SD.with_name("tiny-flux")
@@ -111,8 +114,7 @@ def draw_flow(
             told, untold = flow.chunk(2)
             flow = untold + true_guidance * (told - untold)
         x = x + (following - sigma) * flow
-    images = vae.decode(x / vae.config.scaling_factor)
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return to_bytes(vae.decode(x / vae.config.scaling_factor))
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,16 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.export:
         run_team(options.workers, train_flow, flow, data, len(tokenizer), work, log, sheet)
         run_team(options.workers, distil_guidance, distillation, data, len(tokenizer), work, log, sheet)
+    models = trained(work / "distilled.pt", len(tokenizer))
+    stages = {
+        "flow": (asdict(flow), json.loads((work / "flow.json").read_text())),
+        "distillation": (asdict(distillation), json.loads((work / "distilled.json").read_text())),
+    }
+    counts = {"pictures": len(emoji), "variants": VARIANTS, "workers": options.workers, "vocabulary": len(tokenizer)}
+    card = flux_card(models, counts, stages)
+    write_flux_checkpoint(options.out, models, TINY_SD, work / "tokenizer_2", card)
+    sheet(models, options.sheet, GUIDANCE, 1.0)
+    log(f"exported to {options.out}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""Train the embedded ControlNet `tiny-controlnet`: python -m sadaflow.training.tiny_controlnet
+
+It steers `tiny-sd` by edge maps of the pictures that `tiny-sd` was trained on. Stages, each kept in the work folder and
+resumed from there: pictures, latents, ControlNet, export. `--export` writes what the last checkpoint holds.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sadaflow.checkpoint import Checkpoint
+from sadaflow.families.stable_diffusion import StableDiffusion
+from sadaflow.models import Autoencoder, ControlledUNet, ControlNet, UNet
+
+from .captions import CARD_PROMPTS
+from .card_controlnet import controlnet_card
+from .diffusion import alphas_cumprod
+from .edges import edge_maps
+from .emoji import load_emoji
+from .export import LIBRARY_VERSION, write_tensors
+from .run import Log
+from .sheet import ddim, to_bytes, write_sheet
+from .steering import CONTROLNET_CONFIG, ControlSettings, train_controlnet, trained_controlnet
+from .team import run_team
+from .tiny_flux import make_latents
+from .tiny_sd import CHECKPOINT as TINY_SD
+from .tiny_sd import make_data, make_pictures
+from .tokenizer import write_json
+
+CHECKPOINT = TINY_SD.with_name("tiny-controlnet")
+
+
+@dataclass(frozen=True)
+class SheetMaker:
+    """Draws the card's prompts along the edges of other pictures of theirs than the plain ones."""
+
+    unet: UNet
+    vae: Autoencoder
+    context: Tensor
+    edges: Tensor
+
+    @torch.no_grad()
+    def __call__(self, net: ControlNet, path: Path) -> None:
+        steered = ControlledUNet(self.unet, [net])
+        control = self.edges.repeat(2, 1, 1, 1)[:, None]
+
+        def predict(x: Tensor, timestep: int) -> Tensor:
+            v: Tensor = steered(x, timestep, self.context, control=control, control_scales=(1.0,))
+            return v
+
+        latents = ddim(predict, len(self.edges), alphas_cumprod().float())
+        pictures = to_bytes(self.vae.decode(latents / self.vae.config.scaling_factor))
+        write_sheet(path, torch.cat((to_bytes(2 * self.edges - 1), pictures), dim=3), CARD_PROMPTS, columns=4)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/tiny-controlnet"), help="where the stages are kept")
+    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="where the checkpoint is written")
+    parser.add_argument("--sheet", type=Path, default=Path("docs/tiny-controlnet-contact-sheet.png"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--minutes", type=float, default=ControlSettings.minutes)
+    parser.add_argument("--no-compile", action="store_true", help="train without torch.compile")
+    parser.add_argument("--export", action="store_true", help="train nothing, export the last checkpoint")
+    return parser.parse_args(arguments)
+
+
+@torch.no_grad()
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    options = parse(arguments)
+    work: Path = options.work
+    log = Log(work / "log.txt")
+    base = StableDiffusion.load(Checkpoint(TINY_SD, None, torch.float32, torch.device("cpu")))
+    emoji = load_emoji()
+    pictures = make_pictures(emoji, work)
+    data = make_data(emoji, make_latents(pictures, base.vae, work), base.text.tokenizer)
+    unet = base.backbone
+    assert isinstance(unet, UNet)
+    places = [next(i for i, item in enumerate(emoji) if prompt in item.captions) for prompt in CARD_PROMPTS]
+    context = base.text.encode([""] * len(CARD_PROMPTS) + list(CARD_PROMPTS))
+    sheet = SheetMaker(unet, base.vae, context, edge_maps(pictures[places, 1].float() / 255))
+    settings = ControlSettings(minutes=options.minutes, compile=not options.no_compile)
+    if not options.export:
+        encoder = base.text.encoder
+        run_team(options.workers, train_controlnet, settings, unet, encoder, data, pictures, work, log, sheet)
+    net = trained_controlnet(work, unet)
+    out: Path = options.out
+    write_json(out / "config.json", {**CONTROLNET_CONFIG, "_diffusers_version": LIBRARY_VERSION})
+    write_tensors(out / "diffusion_pytorch_model.safetensors", net.state_dict())
+    facts = json.loads((work / "controlnet.json").read_text())
+    (out / "README.md").write_text(controlnet_card(net, facts, asdict(settings), options.workers), encoding="utf-8")
+    sheet(net, options.sheet)
+    log(f"exported to {out}")
+
+
+if __name__ == "__main__":
+    main()
