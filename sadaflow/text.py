@@ -162,11 +162,12 @@ class T5Text:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], length: int) -> Tensor:
-        """Hidden states (B, length, width) of `prompts`, padded and cut to `length` tokens.
+        """Hidden states (B, length, width) of `prompts`, padded and cut to `length` tokens, or to as many as the
+        tokenizer names as the checkpoint's most.
 
         The pads are not masked: the checkpoints read them.
         """
-        batch = tokenize(self.tokenizer, prompts, length)
+        batch = tokenize(self.tokenizer, prompts, min(length, self.tokenizer.model_max_length))
         return self.encoder(batch["input_ids"].to(self.encoder.device))[0]
 
 
