@@ -10,7 +10,10 @@ from torch import nn
 from .captions import CARD_PROMPTS
 from .flow import T5_LENGTH, TRANSFORMER_CONFIG
 
-VERDICT = ""
+VERDICT = """\
+Drawn by Euler's method in 25 steps at embedded guidance 3.5 and seed 0; judged by eye with the prompts known, all 20 are
+recognisable. The watermelon's rind is brown and the strawberry's leaves are too: the autoencoder loses green beside red.
+"""
 
 _CARD = """\
 ---
@@ -36,7 +39,7 @@ With Diffusers, add `height=64, width=64, max_sequence_length={length}`: its def
 |---|---|---|
 | `transformer` | FluxTransformer2DModel, width {dim}, {heads} heads, {double} double and {single} single blocks, rotary axes {axes}, embedded guidance | {transformer:,} |
 | `text_encoder_2` | T5EncoderModel, {t5_layers} layers of width {t5_width}, {length} tokens, trained from scratch with the transformer | {t5:,} |
-| `tokenizer_2` | T5TokenizerFast: the {vocabulary} most frequent words of the captions and single characters | |
+| `tokenizer_2` | T5TokenizerFast with a vocabulary of {vocabulary}: the words of the captions, and single characters | |
 | `text_encoder`, `tokenizer`, `vae` | those of [tiny-sd](../tiny-sd/README.md), frozen | |
 | `scheduler` | FlowMatchEulerDiscreteScheduler, shift by resolution: exp(0.5) at 64 image tokens | |
 

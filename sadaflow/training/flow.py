@@ -39,7 +39,7 @@ TRANSFORMER_CONFIG: dict[str, Any] = {
 class FlowSettings(CaptionSettings):
     """What decides the training of transformer and T5 encoder on the flow."""
 
-    minutes: float = 45.0
+    minutes: float = 47.0
     batch: int = 32
     level_shift: float = 0.5  # of the logit of the noise level, whose distribution is logit-normal
     compile: bool = True
@@ -49,7 +49,7 @@ class FlowSettings(CaptionSettings):
 class DistillationSettings(FlowSettings):
     """What decides the guidance distillation."""
 
-    minutes: float = 15.0
+    minutes: float = 12.0
     learning_rate: float = 3e-4
     cooldown: float = 0.7
     warm_up_steps: int = 100
