@@ -33,7 +33,7 @@ class Auto:
     each sample finds the tolerance, from `tolerance` on, under which the rest of the run is predicted to keep to it.
     """
 
-    tolerance: float = 0.002
+    tolerance: float = 0.003
     speedup: float | None = None
     budget: float | None = None
     max_order: int = 3
@@ -81,6 +81,7 @@ class _Run(PlainRun):
         self.replay = Replay(solver, samples)
         self.constants: list[dict[int, float]] = [{} for _ in range(samples)]
         self.degrees = [1] * samples
+        self.lengths = [0] * samples
         self.skip_until = [0] * samples
         self.modes: list[Mode] = []
         self.predicted: list[dict[int, float]] = [{} for _ in range(samples)]
@@ -103,8 +104,8 @@ class _Run(PlainRun):
         state = self.replay.corrected(state, evaluated, self._interpolated)
         for row in evaluated:
             if step + 1 >= self.settings.warm_up:
-                self.degrees[row], skips = self._choose(row, step)
-                self.skip_until[row] = step + 1 + skips
+                self.degrees[row], self.lengths[row] = self._choose(row, step)
+                self.skip_until[row] = step + 1 + self.lengths[row]
         return state
 
     def explain(self, step: int) -> Explanation:
@@ -130,22 +131,25 @@ class _Run(PlainRun):
         return [[next(roots) for _ in values] for values in squares]
 
     def _learn(self, row: int, step: int, measured: list[float]) -> None:
-        """Turn errors of degree 1, 2, ... at `step` into divided differences, averaged in the logarithm."""
+        """Turn errors of degree 1, 2, ... at `step` into divided differences: larger ones are believed at once,
+        smaller ones averaged with the past in the logarithm."""
         past, known = self.nodes.times[row], self.constants[row]
         for degree, error in enumerate(measured, start=1):
             constant = max(error, 1e-12) / distance(self.log_snr[step], past[: degree + 1])
-            inertia = self.settings.inertia if degree in known else 0.0
-            known[degree] = constant ** (1 - inertia) * known.get(degree, 1.0) ** inertia
+            inertia = self.settings.inertia
+            averaged = constant ** (1 - inertia) * known.get(degree, constant) ** inertia
+            known[degree] = max(constant, averaged)
 
     def _choose(self, row: int, step: int) -> tuple[int, int]:
         """Degree and length of the longest gap after `step` whose predicted error is within the tolerance."""
         constants, nodes, best = self.constants[row], self.nodes.times[row], (1, 0)
+        before = self.lengths[row]
         if self.budget is not None and constants:
             left = self.budget - self.used[row]
-            self.tolerances[row] = self.gaps.tolerance_for(step, constants, nodes, left, self.tolerances[row])
+            self.tolerances[row] = self.gaps.tolerance_for(step, constants, nodes, before, left, self.tolerances[row])
         tolerance = self.tolerances[row]
         scale = self.settings.tolerance / tolerance if tolerance else 1.0
-        for gap in self.gaps.tried(step, constants, nodes, tolerance):
+        for gap in self.gaps.tried(step, constants, nodes, before, tolerance):
             self.predicted[row][step + gap.skips] = gap.error * scale
             if gap.error <= tolerance:
                 best = (gap.degree, gap.skips)

@@ -33,15 +33,16 @@ class Gaps:
         return cls([node.log_snr for node in solver.nodes], gains(ratios), max_skips)
 
     def tried(
-        self, step: int, constants: Mapping[int, float], nodes: Sequence[float], tolerance: float
+        self, step: int, constants: Mapping[int, float], nodes: Sequence[float], before: int, tolerance: float
     ) -> list[Gap]:
         """Longer and longer gaps after the evaluation of `step`, to the first whose error exceeds `tolerance`.
 
         `constants` are the divided differences of x0 that the degrees leave out, `nodes` the log-SNR of the
-        evaluations made, newest first. The last two steps are evaluated.
+        evaluations made, newest first, and `before` the skips of the gap before, of which this one has at most one
+        more: a prediction is trusted as far as it has proved itself. The last two steps are evaluated.
         """
         tried = []
-        for skips in range(1, min(self.max_skips, len(self.log_snr) - 3 - step) + 1):
+        for skips in range(1, min(self.max_skips, before + 1, len(self.log_snr) - 3 - step) + 1):
             gap = min(
                 (Gap(skips, degree, self.error(step, skips, degree, constants[degree], nodes)) for degree in constants),
                 key=lambda one: one.error,
@@ -69,40 +70,48 @@ class Gaps:
         return constant * (after + before * total)
 
     def evaluations(
-        self, step: int, constants: Mapping[int, float], nodes: Sequence[float], tolerance: float
+        self, step: int, constants: Mapping[int, float], nodes: Sequence[float], before: int, tolerance: float
     ) -> int:
         """How many evaluations follow that of `step` under `tolerance`, if the divided differences stay as they are."""
         count, past = 0, list(nodes)
         while step < len(self.log_snr) - 1:
-            within = [gap for gap in self.tried(step, constants, past, tolerance) if gap.error <= tolerance]
-            step += 1 + (within[-1].skips if within else 0)
+            within = [gap for gap in self.tried(step, constants, past, before, tolerance) if gap.error <= tolerance]
+            before = within[-1].skips if within else 0
+            step += 1 + before
             past = [self.log_snr[step], *past][: len(nodes)]
             count += 1
         return count
 
     def tolerance_for(
-        self, step: int, constants: Mapping[int, float], nodes: Sequence[float], evaluations: float, guess: float
+        self,
+        step: int,
+        constants: Mapping[int, float],
+        nodes: Sequence[float],
+        before: int,
+        evaluations: float,
+        guess: float,
     ) -> float:
         """The least tolerance, near enough, under which no more than `evaluations` follow that of `step`.
 
         Found by bisection around `guess`, in the logarithm.
         """
-        made = self.evaluations(step, constants, nodes, guess)
-        if made == int(evaluations):
+
+        def made(tolerance: float) -> int:
+            return self.evaluations(step, constants, nodes, before, tolerance)
+
+        count = made(guess)
+        if count == int(evaluations):
             return guess
         low, high = guess, guess
-        while made > evaluations and high < _HIGHEST:
+        while count > evaluations and high < _HIGHEST:
             low, high = high, 4 * high
-            made = self.evaluations(step, constants, nodes, high)
-        while made <= evaluations and low > _LOWEST:
+            count = made(high)
+        while count <= evaluations and low > _LOWEST:
             low, high = low / 4, low
-            made = self.evaluations(step, constants, nodes, low)
+            count = made(low)
         while high > 1.1 * low:
             middle = math.sqrt(low * high)
-            if self.evaluations(step, constants, nodes, middle) > evaluations:
-                low = middle
-            else:
-                high = middle
+            low, high = (middle, high) if made(middle) > evaluations else (low, middle)
         return high
 
 
@@ -112,10 +121,10 @@ def distance(at: float, nodes: Sequence[float]) -> float:
 
 
 def gains(ratios: Sequence[float]) -> list[float]:
-    """How much an error of x0 at each step moves the final sample, up to a factor near one half.
+    """How much an error of x0 at each step moves the final sample, up to a factor.
 
     As the noise-to-signal ratio falls from s to s', x/alpha takes in (1 - s'/s) x0. Below s = 1 that stays; above,
-    where the noise hides x from the network, it fades with s.
+    the noise hides x from the network and it fades, here with the root of s (see docs/sada.md for what was measured).
     """
     following = [*ratios[1:], 0.0]
-    return [(1 - after / ratio) / max(1.0, ratio) for ratio, after in zip(ratios, following, strict=True)]
+    return [(1 - after / ratio) / max(1.0, ratio) ** 0.5 for ratio, after in zip(ratios, following, strict=True)]
