@@ -151,6 +151,45 @@ def test_the_cache_leaves_deeper_levels_and_shells_alone() -> None:
     assert cache.nbytes == 0
 
 
+def test_the_cache_takes_what_it_states_and_never_more_than_its_limit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sites = [Site("block", name, 0, (4, 4)) for name in "abc"]
+    one = 2 * 2 * 16 * 5 * 4  # branches, samples, tokens, channels, bytes: one site
+
+    def run(limit: int | None) -> tuple[TokenCache, list[bool]]:
+        """The cache after several evaluations, and which sites were pruned in the last."""
+        cache, calls = TokenCache(samples=2, max_depth=0, limit=limit), []
+
+        def counted(hidden: torch.Tensor) -> torch.Tensor:
+            calls.append(hidden.shape[1])
+            return hidden
+
+        for _ in range(3):
+            for site in sites:
+                cache.filling([0, 1])(site, counted, torch.randn(4, 16, 5, generator=generator))
+        calls.clear()
+        pruning = cache.pruning([0, 1], torch.full((2, 4, 4), -1.0), cell=3, limit=16)
+        for site in sites:
+            pruning(site, counted, torch.randn(4, 16, 5, generator=generator))
+        return cache, [count < 16 for count in calls]
+
+    assert run(None)[0].nbytes == 3 * one and run(None)[1] == [True] * 3
+    assert run(2 * one)[0].nbytes == 2 * one and run(2 * one)[1] == [True, True, False]
+    cache, pruned = run(one - 1)
+    assert cache.nbytes == 0 and not any(pruned) and not cache.holds(0)
+
+
+def test_nodes_hold_their_own_rows_and_not_the_batches_they_came_from() -> None:
+    buffer = NodeBuffer(3, 4)
+    for step in range(10):
+        batch = torch.randn(4, 5)
+        buffer.push(step % 4, float(step), batch[step % 4])
+        batch.fill_(torch.nan)
+    storages = [value.untyped_storage() for values in buffer._values for value in values]
+    assert sum(storage.nbytes() for storage in storages) == 10 * 5 * 4
+    assert bool(torch.isfinite(buffer.at(range(4), 0.0)).all())
+
+
 def test_cache_knows_who_was_evaluated() -> None:
     cache = TokenCache(samples=2, max_depth=0)
     seam, hidden = cache.filling([1]), torch.randn(1, 4, 2)

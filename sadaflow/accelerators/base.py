@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -82,6 +83,16 @@ class Accelerator(Protocol):
         Raises ValueError where `solver` has too few steps, or is of a kind that the method does not fit.
         """
         ...
+
+
+def require_falling_times(solver: Solver, name: str) -> None:
+    """ValueError where `solver` evaluates more than once at a time or comes back to an earlier one."""
+    times = [node.t for node in solver.nodes]
+    if any(later >= earlier for earlier, later in pairwise(times)):
+        raise ValueError(
+            f"accelerator {name!r} needs a solver with one evaluation per step, {type(solver).__name__} returns to "
+            "earlier times"
+        )
 
 
 class PlainRun:

@@ -21,12 +21,15 @@ class NodeBuffer:
         self._values: list[list[Tensor]] = [[] for _ in range(samples)]
 
     def push(self, row: int, time: float, value: Tensor) -> None:
-        """Add a node for sample `row`; value has the sample's shape (...). One at infinite time (the log-SNR of pure
-        noise) has no place on a polynomial and is left out."""
+        """Add a node for sample `row`; value, of the sample's shape (...), is copied, since a row kept as it is would
+        keep its whole batch. A node replaces one at the same time, to which solvers of several evaluations a step come
+        back. One at infinite time (the log-SNR of pure noise) has no place on a polynomial and is left out."""
         if not math.isfinite(time):
             return
-        self.times[row] = [time, *self.times[row]][: self.size]
-        self._values[row] = [value, *self._values[row]][: self.size]
+        others = [(t, x0) for t, x0 in zip(self.times[row], self._values[row], strict=True) if t != time]
+        nodes = [(time, value.clone()), *others][: self.size]
+        self.times[row] = [t for t, _ in nodes]
+        self._values[row] = [x0 for _, x0 in nodes]
 
     def count(self, row: int) -> int:
         return len(self.times[row])

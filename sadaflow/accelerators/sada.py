@@ -10,7 +10,7 @@ from torch import Tensor
 from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Solver
 
-from .base import Explanation, Mode, PlainRun
+from .base import Explanation, Mode, PlainRun, require_falling_times
 from .criterion import (
     extrapolate,
     instability,
@@ -56,6 +56,9 @@ class SADA:
     """One token of each cell of this side length is always computed."""
     token_limit: int = 5 * 1024
     """Most tokens computed in a pruned block."""
+    token_memory: int | None = None
+    """Most bytes that cached tokens may take, for the whole batch; what has no room is not pruned. None: no bound but
+    that of `TokenCache`, one output of each site."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.multistep_start <= self.end <= 1:
@@ -71,8 +74,9 @@ class SADA:
         for field, least in (("max_skips", 1), ("interval", 2), ("terms", 2), ("token_cell", 1), ("token_limit", 1)):
             if getattr(self, field) < least:
                 raise ValueError(f"SADA.{field} must be at least {least}, got {getattr(self, field)}")
-        if self.token_depth < 0:
-            raise ValueError(f"SADA.token_depth must not be negative, got {self.token_depth}")
+        for field in ("token_depth", "token_memory"):
+            if (getattr(self, field) or 0) < 0:
+                raise ValueError(f"SADA.{field} must not be negative, got {getattr(self, field)}")
 
     def extrapolation(self) -> Estimator:
         """The estimator in use."""
@@ -126,14 +130,9 @@ class _Run(PlainRun):
         super().__init__(shape[0])
         self.settings, self.limits, self.solver = settings, limits, solver
         self.estimator = settings.extrapolation()
-        times = [node.t for node in solver.nodes]
-        if any(later >= earlier for earlier, later in zip(times, times[1:], strict=False)):
-            raise ValueError(
-                f"accelerator 'sada' needs a solver with one evaluation per step, {type(solver).__name__} returns to "
-                "earlier times"
-            )
+        require_falling_times(solver, "sada")
         spatial = seams and settings.tokens and len(shape) == 4
-        self.cache = TokenCache(self.samples, settings.token_depth) if spatial else None
+        self.cache = TokenCache(self.samples, settings.token_depth, settings.token_memory) if spatial else None
         self.nodes = NodeBuffer(settings.terms, self.samples)
         self.modes = [Mode.FULL] * self.samples
         self.skips = [0] * self.samples

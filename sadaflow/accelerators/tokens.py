@@ -40,12 +40,15 @@ class TokenCache:
     """Outputs of a U-Net's transformer blocks at the latent's own resolution, or of a transformer's trunk, per sample
     and guidance branch.
 
-    Memory: one (branches, B, h*w, channels) tensor for each of these sites.
+    Memory: one (branches, B, h*w, channels) tensor for each of these sites, made at its first full evaluation and
+    written over from then on, whatever the number of steps. With `limit`, sites are cached in the order in which the
+    network meets them as long as `nbytes` stays within so many bytes; the others are computed in full every time.
     """
 
-    def __init__(self, samples: int, max_depth: int) -> None:
+    def __init__(self, samples: int, max_depth: int, limit: int | None = None) -> None:
         self.samples = samples
         self.max_depth = max_depth
+        self.limit = limit
         self._outputs: dict[str, Tensor] = {}
         self._filled: set[int] = set()
         self._chosen: dict[int, tuple[dict[tuple[int, int], list[Tensor]], int]] = {}
@@ -73,9 +76,9 @@ class TokenCache:
 
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
             output = fn(hidden, *args)
-            if self._concerns(site):
+            if self._concerns(site) and (entry := self._entry(site.name, output, len(rows))) is not None:
                 self._filled.update(rows)
-                self._entry(site.name, output, len(rows))[:, list(rows)] = output.unflatten(0, (-1, len(rows)))
+                entry[:, list(rows)] = output.unflatten(0, (-1, len(rows)))
             return output
 
         return seam
@@ -89,11 +92,11 @@ class TokenCache:
         self._chosen.update({row: (kept_at, i) for i, row in enumerate(rows)})
 
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-            if not self._concerns(site):
+            if site.name not in self._outputs:
                 return fn(hidden, *args)
             if site.size not in kept_at:
                 kept_at[site.size] = keep_tokens(F.adaptive_avg_pool2d(scores, site.size), cell, limit)
-            kept, entry = kept_at[site.size], self._entry(site.name, hidden, len(rows))
+            kept, entry = kept_at[site.size], self._outputs[site.name]
             for count in sorted({len(indices) for indices in kept}):
                 group = [i for i, indices in enumerate(kept) if len(indices) == count]
                 self._update(site, entry, fn, hidden, args, rows, group, torch.stack([kept[i] for i in group]))
@@ -133,10 +136,13 @@ class TokenCache:
         pruned = site.kind == "trunk" or (site.kind == "block" and not site.prefix)
         return pruned and site.depth <= self.max_depth
 
-    def _entry(self, name: str, like: Tensor, rows: int) -> Tensor:
+    def _entry(self, name: str, like: Tensor, rows: int) -> Tensor | None:
+        """The cached outputs of site `name`, made if need be; None where the limit leaves no room for them."""
         if name not in self._outputs:
-            branches = like.shape[0] // rows
-            self._outputs[name] = like.new_empty((branches, self.samples, *like.shape[1:]))
+            size = like.element_size() * like.numel() // rows * self.samples
+            if self.limit is not None and self.nbytes + size > self.limit:
+                return None
+            self._outputs[name] = like.new_empty((like.shape[0] // rows, self.samples, *like.shape[1:]))
         return self._outputs[name]
 
 
