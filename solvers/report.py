@@ -1,4 +1,4 @@
-"""What an examination of a solver found."""
+"""What an examination of a solver, or of an accelerator, found."""
 
 from dataclasses import dataclass
 
@@ -20,9 +20,9 @@ class Law:
 
 @dataclass(frozen=True)
 class Report:
-    """All laws examined on a solver; `str(report)` is a table of them, failures last."""
+    """All laws that were examined; `str(report)` is a table of them, failures last."""
 
-    solver: str
+    subject: str
     laws: tuple[Law, ...]
 
     @property
@@ -36,4 +36,4 @@ class Report:
     def __str__(self) -> str:
         lines = [str(law) for law in sorted(self.laws, key=lambda law: not law.passed)]
         kept = len(self.laws) - len(self.failures)
-        return "\n".join([f"{self.solver}: {kept} of {len(self.laws)} laws hold", *lines])
+        return "\n".join([f"{self.subject}: {kept} of {len(self.laws)} laws hold", *lines])

@@ -1,0 +1,427 @@
+"""The laws that an accelerator is examined by, each measured on exact denoisers."""
+
+import gc
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam
+from sadaflow.sampling import Sampled, Step, sample
+from sadaflow.solvers import Grid, GridSolver, SeededNoise, Solver, State, draws_noise, make_solver
+from sadaflow.solvers.problems import GRIDS, clean
+from sadaflow.solvers.report import Law
+
+from .base import Accelerator, Mode, PlainRun, Run
+from .problems import Modes, Plain, Seamed
+
+Factory = Callable[[], Accelerator]
+
+BASE: Final = ("euler", "dpmpp2m")
+"""Solvers of one evaluation a step, which all laws but those on solvers are measured with."""
+SAMPLES: Final = 4
+SHAPE: Final = (2, 6, 6)
+_TOLERANCE: Final = 1e-8  # between a sample alone and in a batch, whose sums round differently
+SHAPES: Final = ((1, 2, 5, 8), (3, 2, 6, 6), (2, 7))
+
+
+def solver_of(name: str, steps: int, grid: str = "flow-uniform", samples: int = SAMPLES) -> Solver:
+    noise = {"noise": SeededNoise(tuple(range(samples)))} if draws_noise(name) else {}
+    return make_solver(name, clean(GRIDS[grid](steps)), **noise)
+
+
+@dataclass
+class Watched:
+    """An accelerator whose runs are written down: what they were given, and whether that stayed as it was."""
+
+    accelerator: Accelerator
+    measure_memory: bool = False
+    entered: dict[int, Tensor] = field(default_factory=dict)
+    left: dict[int, Tensor] = field(default_factory=dict)
+    given: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    estimates: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Each estimate beside the states it is for."""
+    bytes_held: int = 0
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
+        return _WatchedRun(self, self.accelerator.begin(solver, shape, seams=seams), solver, shape[0])
+
+    def keep(self, *tensors: Tensor | None) -> None:
+        self.given += [(one, one.clone()) for one in tensors if one is not None]
+
+    @property
+    def changed(self) -> int:
+        """How many of the tensors it was given have changed since."""
+        return sum(not torch.equal(one, before) for one, before in self.given)
+
+
+class _WatchedRun:
+    def __init__(self, notes: Watched, run: Run, solver: Solver, samples: int) -> None:
+        self.notes, self.run, self.samples = notes, run, samples
+        self.solver_parts = set(reachable(solver)) if notes.measure_memory else set()
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        modes = self.run.plan(step)
+        if len(modes) != self.samples or not all(isinstance(mode, Mode) for mode in modes):
+            raise TypeError(f"plan({step}) is {modes!r}, not one Mode for each of {self.samples} samples")
+        return modes
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        self.notes.keep(x)
+        x0 = self.run.estimate(step, x, rows)
+        self.notes.estimates.append((x0, x[list(rows)]))
+        return x0
+
+    def revise(self, state: State, x0: Tensor) -> State:
+        self.notes.keep(state.x, *state.history, state.anchor, x0)
+        self.notes.entered[state.step] = state.x.clone()
+        revised = self.run.revise(state, x0)
+        self.notes.left[state.step] = revised.x.clone()
+        return revised
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        self.notes.keep(x, x0, y, x_next)
+        self.run.observe(step, x, x0, y, x_next)
+        if self.notes.measure_memory:
+            held = tensor_bytes(reachable(self.run, self.solver_parts).values())
+            self.notes.bytes_held = max(self.notes.bytes_held, held)
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        return self.run.seam(step, mode, rows)
+
+
+def reachable(start: object, without: set[int] | None = None) -> dict[int, object]:
+    """All objects that `start` keeps alive, by id, but for those in `without`, classes, modules and globals."""
+    found: dict[int, object] = {}
+    waiting: list[object] = [start]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in found or id(one) in (without or ()) or isinstance(one, type | ModuleType):
+            continue
+        found[id(one)] = one
+        if isinstance(one, FunctionType):
+            waiting += [one.__closure__, one.__defaults__, one.__dict__]
+        elif isinstance(one, MethodType):
+            waiting += [one.__self__, one.__func__]
+        elif not isinstance(one, Tensor):
+            waiting += gc.get_referents(one)
+    return found
+
+
+def tensor_bytes(objects: Any) -> int:
+    """Bytes of the storages behind the tensors and arrays among `objects`, each counted once."""
+    sizes: dict[int, int] = {}
+    for one in objects:
+        if isinstance(one, Tensor):
+            sizes[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+        elif isinstance(one, np.ndarray):
+            sizes[one.ctypes.data] = one.nbytes
+    return sum(sizes.values())
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global generators of torch, numpy and Python at a seed, and as they were afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def drawn_state() -> tuple[Any, ...]:
+    """Where the global generators stand."""
+    return (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run and what it was seen to do."""
+
+    sampled: Sampled
+    notes: Watched
+    denoiser: Plain | Seamed
+    seeds_used: bool
+
+    @property
+    def modes(self) -> list[list[str]]:
+        return self.sampled.stats.modes
+
+    @property
+    def first_departure(self) -> int:
+        """The first step at which a sample is not evaluated in full; the number of steps if there is none."""
+        steps = [[mode == Mode.FULL for mode in modes] for modes in zip(*self.modes, strict=True)]
+        return next((index for index, full in enumerate(steps) if not all(full)), len(steps))
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The laws, one method each, on accelerators made by `factory`."""
+
+    factory: Factory
+    steps: int
+    worst: float
+
+    def run(
+        self,
+        accelerator: Accelerator | None = None,
+        *,
+        seam: bool = True,
+        rows: Sequence[int] = tuple(range(SAMPLES)),
+        shape: Sequence[int] = SHAPE,
+        solver: Solver | str = BASE[-1],
+        dtype: torch.dtype = torch.float64,
+        seed: int = 0,
+        memory: bool = False,
+        observer: Callable[[Step], None] | None = None,
+    ) -> Outcome:
+        """Sample the exact problem; samples are told by `rows`, whatever batch they are in."""
+        solver = solver_of(solver, self.steps) if isinstance(solver, str) else solver
+        count = max(rows) + 1
+        data = Modes.drawn(count, shape).of(rows)
+        noise = torch.stack([_noise(row, shape) for row in rows]).to(dtype)
+        denoise = Seamed(solver, data) if seam else Plain(solver, data)
+        with seeded(seed):
+            notes = Watched(self.factory() if accelerator is None else accelerator, memory)
+            before = drawn_state()
+            sampled = sample(solver, denoise, noise, cast(Accelerator, notes), observer=observer)
+            return Outcome(sampled, notes, denoise, drawn_state() != before)
+
+    def plain(self, solver: Solver | str, seam: bool = True) -> Outcome:
+        return self.run(cast(Accelerator, _Never()), solver=solver, seam=seam)
+
+    def runs(self, name: str) -> Law:
+        """A first run ends, with one mode for each sample at each step."""
+        fast = self.run(solver=name)
+        finite = bool(torch.isfinite(fast.sampled.x).all())
+        return Law("runs", f"[{name}]", "to the end" if finite else "not finite", "to a finite end", finite)
+
+    def identity(self, name: str, seam: bool, never: Factory | None) -> list[Law]:
+        """Up to the first step that is not evaluated in full, the trajectory is the plain one, bit for bit."""
+        where = _kind(name, seam)
+        plain, fast = self.plain(name, seam), self.run(solver=name, seam=seam)
+        last = fast.first_departure
+        apart = [
+            step
+            for step in range(self.steps)
+            if (step <= last and not torch.equal(fast.notes.entered[step], plain.notes.entered[step]))
+            or (step < last and not torch.equal(fast.notes.left[step], plain.notes.entered[step]))
+        ]
+        equal = not apart and (last < self.steps or torch.equal(fast.sampled.x, plain.sampled.x))
+        found = f"equal up to step {last}" if equal else f"x differs at step {apart[0] if apart else last}"
+        laws = [Law("identity", where, found, "plain sampling until the first step saved", equal)]
+        if never is not None:
+            unspared = self.run(never(), solver=name, seam=seam)
+            full = unspared.sampled.stats.nfe == [float(self.steps)] * SAMPLES
+            same = torch.equal(unspared.sampled.x, plain.sampled.x)
+            found = f"{'equal' if same else 'another x'}, NFE {max(unspared.sampled.stats.nfe):g}"
+            laws.append(Law("identity", f"{where[:-1]}, never]", found, f"equal, NFE {self.steps}", full and same))
+        return laws
+
+    def batch(self, name: str, seam: bool) -> Law:
+        """A sample alone, in a batch and in a batch of another order decides and ends the same."""
+        together = self.run(solver=name, seam=seam)
+        worst, others = 0.0, []
+        for rows in ([0], [SAMPLES - 1], list(reversed(range(SAMPLES)))):
+            part = self.run(solver=name, seam=seam, rows=rows)
+            others += [row for row, modes in zip(rows, part.modes, strict=True) if modes != together.modes[row]]
+            worst = max(worst, float((part.sampled.x - together.sampled.x[rows]).abs().max()))
+        found = f"samples {sorted(set(others))} decide otherwise" if others else f"{worst:.1e}"
+        good = not others and worst < _TOLERANCE
+        return Law("batch invariance", _kind(name, seam), found, f"the same decisions, below {_TOLERANCE:g}", good)
+
+    def determinism(self) -> Law:
+        """Two runs are equal, whatever the global generators hold, and draw nothing from them."""
+        first, second = self.run(seed=0), self.run(seed=1)
+        equal = torch.equal(first.sampled.x, second.sampled.x) and first.modes == second.modes
+        drew = first.seeds_used or second.seeds_used
+        found = f"{'equal' if equal else 'another result'}{', drew from a global generator' if drew else ''}"
+        return Law("determinism", "[two global seeds]", found, "equal, nothing drawn", equal and not drew)
+
+    def state(self) -> Law:
+        """One object serves runs of other shapes and lengths before, after and in the middle of a run."""
+        alone, shared = self.run(), self.factory()
+        other = solver_of("euler", self.steps + 7)
+        beside = self.run(solver=other, rows=(1,), shape=(1, 4, 5))
+
+        def between(accelerator: Accelerator) -> Outcome:
+            return self.run(accelerator, solver=other, rows=(1,), shape=(1, 4, 5))
+
+        disturbed: list[Outcome] = []
+
+        def interrupt(step: Step) -> None:
+            if step.index == step.total // 2:
+                disturbed.append(between(shared))
+
+        before, interrupted = between(shared), self.run(shared, observer=interrupt)
+        after = self.run(shared)
+        pairs = [(interrupted, alone), (after, alone), *((one, beside) for one in (before, *disturbed))]
+        good = all(a.modes == b.modes and torch.equal(a.sampled.x, b.sampled.x) for a, b in pairs)
+        found = "equal" if good else "another result"
+        return Law("state", "[one object, four runs]", found, "those of a new object", good)
+
+    def solvers(self, name: str) -> list[Law]:
+        """With every solver: refused before the first evaluation, or finite and not worse than a coarser grid."""
+        solver, where = solver_of(name, self.steps), f"[{name}]"
+        try:
+            fast = self.run(solver=solver)
+        except ValueError as refusal:
+            try:
+                self.factory().begin(solver, torch.Size((SAMPLES, *SHAPE)), seams=True)
+            except ValueError:
+                return [Law("solvers", where, f"refused: {refusal}", "finite, or refused at once", True)]
+            return [Law("solvers", where, f"stopped midway: {refusal}", "finite, or refused at once", False)]
+        finite = bool(torch.isfinite(fast.sampled.x).all())
+        laws = [Law("solvers", where, "finite" if finite else "not finite", "finite, or refused at once", finite)]
+        if draws_noise(name):
+            return laws
+        error = _rms(fast.sampled.x - self.plain(solver).sampled.x)
+        share = sum(fast.sampled.stats.nfe) / (SAMPLES * solver.n_evals)
+        bound = self.worst * self._coarse_error(max(1, round(share * self.steps)))
+        expected = f"at most {bound:.1e}, {self.worst:g} x Euler's on as few steps"
+        return [*laws, Law("accuracy", where, f"{error:.1e} at {share:.2f} of the cost", expected, error <= bound)]
+
+    def _coarse_error(self, steps: int) -> float:
+        """What Euler changes by taking `steps` of the grid's steps in place of all."""
+        whole = cast(GridSolver, solver_of("euler", self.steps))
+        points = torch.linspace(0, self.steps, steps + 1, dtype=torch.float64).round().long()
+        part = replace(whole, grid=Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
+        return _rms(self.plain(part).sampled.x - self.plain(whole).sampled.x)
+
+    def accounting(self, name: str) -> list[Law]:
+        """What `stats` says was evaluated is what the network was made to do."""
+        fast = self.run(solver=name)
+        work = cast(Seamed, fast.denoiser).work
+        rows = [sum(one.row == row for one in work) for row in range(SAMPLES)]
+        nfe = fast.sampled.stats.nfe
+        modes = {(step, row): mode for row, line in enumerate(fast.modes) for step, mode in enumerate(line)}
+        full = [one for one in work if modes[one.step, one.row] == Mode.FULL]
+        pruned = [one for one in work if modes[one.step, one.row] == Mode.TOKENS]
+        shares = [one.share for one in full]
+        most = max((one.share for one in pruned), default=0.0)
+        altered = sum(not one.exact for one in full)
+        plain = self.run(solver=name, seam=False)
+        calls = cast(Plain, plain.denoiser).calls
+        return [
+            Law("accounting", f"[{name}, seam] rows", f"{rows}", f"nfe {nfe}", rows == nfe),
+            Law("accounting", f"[{name}, seam] full", f"tokens computed {_span(shares)} times", "once each",
+                all(share == 1 for share in shares)),
+            Law("accounting", f"[{name}, seam] tokens", f"at most {most:.2f} of the network", "no more than all",
+                most <= 1),
+            Law("full is full", _kind(name, True), f"{altered} of {len(full)} answers altered", "the network's own",
+                not altered),
+            Law("accounting", _kind(name, False), f"{calls} calls", f"nfe {plain.sampled.stats.nfe}",
+                plain.sampled.stats.nfe == [float(calls)] * SAMPLES),
+        ]  # fmt: skip
+
+    def memory(self) -> Law:
+        """What a run holds does not grow with the number of steps.
+
+        It may vary a little: rows that share a storage are counted once, and whether they do depends on the decisions.
+        """
+        latents = SAMPLES * int(np.prod(SHAPE)) * 8
+        few, many = (
+            self.run(solver=solver_of(BASE[-1], steps), memory=True).notes.bytes_held / latents for steps in (50, 200)
+        )
+        found = f"{few:.1f} batches of latents at 50 steps, {many:.1f} at 200"
+        return Law("memory", "[50, 200 steps]", found, "at most half as much again", many <= 1.5 * few + 1)
+
+    def few_steps(self) -> Law:
+        """Where the steps are too few, `begin` says so with a ValueError that names how many it needs.
+
+        The shortest runs that are accepted come to a finite end.
+        """
+        where, shape = "[1 to 30 steps]", torch.Size((SAMPLES, *SHAPE))
+        refused: list[int] = []
+        for steps in range(1, 31):
+            try:
+                self.factory().begin(solver_of(BASE[-1], steps), shape, seams=True)
+            except ValueError as refusal:
+                refused.append(steps)
+                if not re.search(r"\d.*(step|evaluation)|(step|evaluation).*\d", str(refusal)):
+                    return Law("few steps", where, f"{refusal} at {steps}", "the steps it needs", False)
+                continue
+            if steps > len(refused) + 3:
+                continue
+            try:
+                fast = self.run(solver=solver_of(BASE[-1], steps))
+                good = bool(torch.isfinite(fast.sampled.x).all())
+                found = "not finite"
+            except Exception as failure:  # whatever an accelerator may raise
+                good, found = False, f"{type(failure).__name__}: {failure}"
+            if not good:
+                return Law("few steps", where, f"{found} at {steps}", "ValueError before the run, or none", False)
+        found = f"refuses {_span(refused)}" if refused else "takes any number"
+        return Law("few steps", where, found, "ValueError before the run, or none", True)
+
+    def inputs(self, name: str, seam: bool) -> Law:
+        """No tensor it was given is changed, then or later."""
+        changed = self.run(solver=name, seam=seam).notes.changed
+        return Law("inputs kept", _kind(name, seam), f"{changed} tensors changed", "none", changed == 0)
+
+    def dtypes(self) -> list[Law]:
+        """Estimates have the dtype, device and shape of the states they are for."""
+        laws = []
+        for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+            for dtype in (torch.float32, torch.bfloat16):
+                notes = self.run(dtype=dtype).notes
+                wrong = [
+                    f"{tuple(x0.shape)} {x0.dtype}"
+                    for x0, x in notes.estimates
+                    if (x0.shape, x0.dtype, x0.device) != (x.shape, x.dtype, x.device)
+                ]
+                found = wrong[0] if wrong else "those of x"
+                laws.append(Law("dtype", f"[{dtype}, {device}]", found, "shape, dtype and device of x", not wrong))
+        return laws
+
+    def shapes(self, shape: Sequence[int], seam: bool) -> Law:
+        """Batches of one, uneven sizes and vectors are sampled, or refused at once."""
+        where = f"[{tuple(shape)}, {'seam' if seam else 'plain callable'}]"
+        fast = self.run(rows=range(shape[0]), shape=shape[1:], seam=seam)
+        finite = bool(torch.isfinite(fast.sampled.x).all())
+        return Law("shapes", where, "finite" if finite else "not finite", "finite", finite)
+
+
+class _Never:
+    """Plain sampling, as an accelerator."""
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
+        return PlainRun(shape[0])
+
+
+def guarded(name: str, law: Callable[..., Law | Sequence[Law]], *args: Any) -> list[Law]:
+    """The laws that `law(*args)` finds; a failed law called `name` where it raises."""
+    try:
+        found = law(*args)
+    except Exception as failure:  # whatever an accelerator may raise
+        where = "[" + ", ".join(map(str, args)) + "]" if args else ""
+        return [Law(name, where, f"{type(failure).__name__}: {failure}", "no error", False)]
+    return [found] if isinstance(found, Law) else list(found)
+
+
+def _noise(row: int, shape: Sequence[int]) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(row), dtype=torch.float64)
+
+
+def _kind(name: str, seam: bool) -> str:
+    return f"[{name}, {'seam' if seam else 'plain callable'}]"
+
+
+def _rms(difference: Tensor) -> float:
+    return float(difference.square().mean().sqrt())
+
+
+def _span(values: Sequence[float]) -> str:
+    return "none" if not values else "-".join(f"{value:g}" for value in sorted({min(values), max(values)}))
