@@ -9,7 +9,9 @@ from torch import nn
 
 from .edges import THRESHOLD
 
-VERDICT = ""
+VERDICT = """\
+Judged by eye: the outlines are followed in all 20, fine inner lines loosely (the pizza's slices of sausage, the banana's stripes are lost).
+"""
 
 _CARD = """\
 ---

@@ -33,8 +33,10 @@ CONTROLNET_CONFIG: dict[str, Any] = {
 class ControlSettings(CaptionSettings):
     """What decides the training of the ControlNet."""
 
-    minutes: float = 20.0
-    learning_rate: float = 5e-4
+    minutes: float = 14.0
+    batch: int = 32
+    warm_up_steps: int = 50
+    learning_rate: float = 7e-4
     caption_dropout: float = 0.5  # the paper's: what the picture shows must then be read from the edges
     plain_pictures: float = 0.2
     snr_limit: float = 5.0
