@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
-from .base import Explanation, Mode, PlainRun
+from .base import Explanation, Mode, PlainRun, require_falling_times
 from .gaps import Gaps, distance
 from .nodes import NodeBuffer
 from .replay import Replay
@@ -55,6 +55,7 @@ class Auto:
                 raise ValueError(f"Auto.{field} must be at least {least}, got {getattr(self, field)}")
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        require_falling_times(solver, "auto")
         needed = self.warm_up + 3
         if solver.n_evals < needed:
             raise ValueError(f"accelerator 'auto' needs at least {needed} steps, got {solver.n_evals}")

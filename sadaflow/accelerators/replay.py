@@ -46,11 +46,11 @@ class Replay:
 
 
 def row_of(state: State, row: int) -> State:
-    """The state of one sample, as a batch of one."""
+    """The state of one sample, as a batch of one, which does not keep the others in memory."""
 
     def cut(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value[row : row + 1]
+            return value[row : row + 1].clone()
         return tuple(map(cut, value)) if isinstance(value, tuple) else value
 
     return replace(state, **{field.name: cut(getattr(state, field.name)) for field in fields(state)})
