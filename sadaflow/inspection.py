@@ -172,7 +172,7 @@ def _sampling(
     empty = dict.fromkeys(("scheduler", "schedule", "prediction", "solver", "steps", "guidance"))
     if config is None:
         return empty
-    setup = from_scheduler_config(config, 50)
+    setup = from_scheduler_config(config, 50, image_tokens=1)  # the size moves no more than the shift, not told here
     schedule = type(setup.schedule).__name__
     if "beta_schedule" in config:
         schedule += f", {config['beta_schedule']} betas {config.get('beta_start')} to {config.get('beta_end')}"

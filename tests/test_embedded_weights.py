@@ -6,6 +6,7 @@ from diffusers import ControlNetModel, FluxPipeline, StableDiffusionControlNetPi
 
 from sadaflow import Pipeline
 from sadaflow.embedded import EMBEDDED
+from sadaflow.inspection import inspect
 
 PROMPTS = ["red apple", "a drawing of a cat face"]
 
@@ -49,6 +50,14 @@ def test_tiny_controlnet_steers_as_in_diffusers():
     pipe = Pipeline.from_pretrained("tiny-sd", controlnet="tiny-controlnet")
     ours = pipe(PROMPTS, steps=8, noise=noise, control=control, guidance=5.0, output="tensor", progress=False)
     torch.testing.assert_close(ours.images, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tiny-sd", "tiny-flux"])
+def test_inspection_tells_what_the_pipeline_does(name):
+    found, pipe = inspect(name), Pipeline.from_pretrained(name)
+    assert (found.prediction, found.guidance) == (pipe.prediction, pipe.default_guidance)
+    assert sum(part.count for part in found.components) < 13e6 and sum(part.bytes for part in found.components) < 30e6
+    assert pipe.solver(found.solver, found.steps).n_evals == 50
 
 
 @pytest.mark.parametrize("accelerator", ["sada", "auto"])

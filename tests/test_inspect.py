@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import controlnet, stable_diffusion
+from checkpoints_flux import flux
 from hub_server import serve
 
 from sadaflow import Pipeline
@@ -34,6 +35,13 @@ def test_a_folder_is_described_as_it_loads(folder: Path) -> None:
     assert (found.prediction, found.guidance) == (pipe.prediction, pipe.default_guidance)
     assert pipe.solver(found.solver, found.steps).n_evals == 25
     assert found.downloads == ()
+
+
+@pytest.mark.parametrize(("style", "steps"), [("dev", 50), ("schnell", 4)])
+def test_flux_whose_schedule_shifts_with_the_size(style: str, steps: int, tmp_path: Path) -> None:
+    found = inspect(flux(tmp_path / style, style))
+    assert (found.kind, found.supported, found.prediction) == ("FluxPipeline", True, "flow_prediction")
+    assert (found.solver, found.steps, found.guidance) == ("euler", steps, 3.5)
 
 
 def test_an_id_is_described_without_its_weights(folder: Path, tmp_path: Path) -> None:
