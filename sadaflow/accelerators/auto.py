@@ -74,8 +74,8 @@ class _Run(PlainRun):
         super().__init__(samples)
         self.settings = settings
         self.budget = budget
-        self.log_snr = [node.log_snr for node in solver.nodes]
         self.gaps = Gaps.of(solver, settings.max_skips)
+        self.log_snr = self.gaps.log_snr
         self.tolerances = [settings.tolerance] * samples
         self.used = [0] * samples
         self.nodes = NodeBuffer(settings.max_order + 2, samples)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from sadaflow.models import UNet, UNetConfig
 
 from .choice import CaptionSettings, Choice, choose
-from .loop import train_loop
-from .run import Clock, Ema, Log, channels_last, load_checkpoint
+from .loop import averaged, restored, train_loop
+from .run import Ema, Log, channels_last
 from .team import Team
 from .tokenizer import MAX_LENGTH
 
@@ -168,25 +168,15 @@ def train_diffusion(
         return diffusion_loss(compiled, text, latents, tokens, table, settings.snr_limit, generator)
 
     def show(ema: Ema, path: Path) -> None:
-        sheet(*averaged(models, ema, vocabulary), path)
+        unet, text = build(vocabulary)
+        averaged(nn.ModuleDict({"unet": unet, "text": text}), models, ema)
+        sheet(unet, text, path)
 
     train_loop(team, settings, models, loss, folder / "diffusion-train.pt", log, show)
-
-
-def averaged(models: nn.ModuleDict, ema: Ema, vocabulary: int) -> tuple[UNet, Any]:
-    """Fresh modules with the averaged parameters (and the buffers of `models`)."""
-    unet, text = build(vocabulary)
-    fresh = nn.ModuleDict({"unet": unet, "text": text})
-    fresh.load_state_dict(models.state_dict())
-    ema.copy_to(fresh)
-    fresh.eval().requires_grad_(False)
-    return unet, text
 
 
 def trained_diffusion(folder: Path, vocabulary: int) -> tuple[UNet, Any]:
     """The averaged U-Net and text model that `train_diffusion` left in `folder`."""
     unet, text = build(vocabulary)
-    models = nn.ModuleDict({"unet": unet, "text": text})
-    ema = Ema(models, 0.0)
-    load_checkpoint(folder / "diffusion-train.pt", {"models": models, "ema": ema}, Clock(1))
-    return averaged(models, ema, vocabulary)
+    restored(folder / "diffusion-train.pt", nn.ModuleDict({"unet": unet, "text": text}))
+    return unet, text

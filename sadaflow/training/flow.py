@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sadaflow.models import FluxConfig, FluxTransformer
 
 from .choice import CaptionSettings, choose
-from .loop import train_loop
-from .run import Clock, Ema, Log, load_checkpoint
+from .loop import averaged, restored, train_loop
+from .run import Ema, Log
 from .team import Team
 
 T5_WIDTH = 128
@@ -201,7 +201,7 @@ def train_flow(
             return flow_loss(transformer, models["t5"], data, settings, count, generator)
 
     def show(ema: Ema, path: Path) -> None:
-        sheet(averaged(models, ema, vocabulary), path, 1.0, 4.0)
+        sheet(averaged(build(vocabulary), models, ema), path, 1.0, 4.0)
 
     train_loop(team, settings, models, loss, folder / "flow.pt", log, show)
 
@@ -210,8 +210,7 @@ def distil_guidance(
     team: Team, settings: DistillationSettings, data: FlowData, vocabulary: int, folder: Path, log: Log, sheet: Any
 ) -> None:
     """Teach a copy of the transformer in folder/flow.pt its own guidance, into folder/distilled.pt."""
-    teacher = trained(folder / "flow.pt", vocabulary)
-    models = trained(folder / "flow.pt", vocabulary)
+    teacher, models = (restored(folder / "flow.pt", build(vocabulary)) for _ in range(2))
     models["transformer"].train().requires_grad_(True)
     student = compiled(models["transformer"], settings.compile)
     guide = compiled(teacher["transformer"], settings.compile)
@@ -221,23 +220,6 @@ def distil_guidance(
             return distillation_loss(student, guide, models["t5"], data, settings, count, generator)
 
     def show(ema: Ema, path: Path) -> None:
-        sheet(averaged(models, ema, vocabulary), path, 3.5, 1.0)
+        sheet(averaged(build(vocabulary), models, ema), path, 3.5, 1.0)
 
     train_loop(team, settings, models, loss, folder / "distilled.pt", log, show)
-
-
-def averaged(models: nn.ModuleDict, ema: Ema, vocabulary: int) -> nn.ModuleDict:
-    """Fresh modules with the averaged parameters (and the buffers of `models`), for evaluation."""
-    fresh = build(vocabulary)
-    fresh.load_state_dict(models.state_dict())
-    ema.copy_to(fresh)
-    return fresh.eval().requires_grad_(False)
-
-
-def trained(path: Path, vocabulary: int) -> nn.ModuleDict:
-    """The averaged models that a training left in `path`."""
-    models = build(vocabulary)
-    ema = Ema(models, 0.0)
-    load_checkpoint(path, {"models": models, "ema": ema}, Clock(1))
-    return averaged(models, ema, vocabulary)
-

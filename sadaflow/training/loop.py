@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from .run import Clock, Ema, Log, load_checkpoint, save_checkpoint
 from .team import Team, mean_over
 
 SAVE_MINUTES = 3.0
+Models = TypeVar("Models", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,18 @@ def train_loop(
         samples = step * settings.batch
         save_checkpoint(path, step, state, clock, loss=running, samples=samples)
         log(f"{name} done: step {step} samples {samples} minutes {clock.minutes:.2f} loss {running:.4f}")
+
+
+def averaged(fresh: Models, models: nn.Module, ema: Ema) -> Models:
+    """`fresh`, built like `models`, with the averaged parameters (and the buffers of `models`), for evaluation."""
+    fresh.load_state_dict(models.state_dict())
+    ema.copy_to(fresh)
+    return fresh.eval().requires_grad_(False)
+
+
+def restored(path: Path, models: Models) -> Models:
+    """`models` with the averaged parameters that `train_loop` left in `path`, for evaluation."""
+    ema = Ema(models, 0.0)
+    load_checkpoint(path, {"models": models, "ema": ema}, Clock(1))
+    ema.copy_to(models)
+    return models.eval().requires_grad_(False)

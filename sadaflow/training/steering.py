@@ -13,8 +13,8 @@ from sadaflow.models import ControlledUNet, ControlNet, ControlNetConfig, UNet
 from .choice import CaptionSettings
 from .diffusion import UNET_CONFIG, Data, alphas_cumprod, diffusion_loss
 from .edges import edge_maps
-from .loop import train_loop
-from .run import Clock, Ema, Log, channels_last, load_checkpoint
+from .loop import averaged, restored, train_loop
+from .run import Ema, Log, channels_last
 from .team import Team
 
 _NOT_IN_CONTROLNET = ("center_input_sample", "out_channels", "sample_size", "up_block_types")
@@ -84,23 +84,15 @@ def train_controlnet(
         return diffusion_loss(predict, text, latents, tokens, table, settings.snr_limit, generator)
 
     def show(ema: Ema, path: Path) -> None:
-        sheet(averaged(net, ema, unet), path)
+        fresh = build(unet)
+        averaged(nn.ModuleDict({"net": fresh}), models, ema)
+        sheet(fresh, path)
 
     train_loop(team, settings, models, loss, folder / "controlnet.pt", log, show)
-
-
-def averaged(net: ControlNet, ema: Ema, unet: UNet) -> ControlNet:
-    """A fresh ControlNet with the averaged parameters."""
-    fresh = build(unet)
-    fresh.load_state_dict(net.state_dict())
-    ema.copy_to(fresh)
-    return fresh.eval().requires_grad_(False)
 
 
 def trained_controlnet(folder: Path, unet: UNet) -> ControlNet:
     """The averaged ControlNet that `train_controlnet` left in `folder`."""
     net = build(unet)
-    models = nn.ModuleDict({"net": net})
-    ema = Ema(models, 0.0)
-    load_checkpoint(folder / "controlnet.pt", {"models": models, "ema": ema}, Clock(1))
-    return averaged(net, ema, unet)
+    restored(folder / "controlnet.pt", nn.ModuleDict({"net": net}))
+    return net

@@ -6,7 +6,6 @@ resumed from there: pictures, latents, ControlNet, export. `--export` writes wha
 
 import argparse
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sadaflow.checkpoint import Checkpoint
 from sadaflow.families.stable_diffusion import StableDiffusion
 from sadaflow.models import Autoencoder, ControlledUNet, ControlNet, UNet
 
+from .arguments import training_parser
 from .captions import CARD_PROMPTS
 from .card_controlnet import controlnet_card
 from .diffusion import alphas_cumprod
@@ -59,18 +59,11 @@ class SheetMaker:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("build/tiny-controlnet"), help="where the stages are kept")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="where the checkpoint is written")
-    parser.add_argument("--sheet", type=Path, default=Path("docs/tiny-controlnet-contact-sheet.png"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
-    parser.add_argument("--minutes", type=float, default=ControlSettings.minutes)
-    parser.add_argument("--no-compile", action="store_true", help="train without torch.compile")
-    parser.add_argument("--export", action="store_true", help="train nothing, export the last checkpoint")
+    parser = training_parser(__doc__, CHECKPOINT)
+    parser.add_argument("--minutes", type=float, default=ControlSettings.minutes, help="end of the training")
     return parser.parse_args(arguments)
 
 
-@torch.no_grad()
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     options = parse(arguments)

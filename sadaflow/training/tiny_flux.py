@@ -7,7 +7,6 @@ export. `--export` writes what the last checkpoint holds, also while training go
 
 import argparse
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,19 @@ from sadaflow.families.base import load_autoencoder
 from sadaflow.models import Autoencoder
 from sadaflow.text import ClipText
 
+from .arguments import training_parser
 from .captions import CARD_PROMPTS, PHRASINGS
 from .card_flux import flux_card
 from .emoji import Emoji, load_emoji
 from .export_flux import GUIDANCE, write_flux_checkpoint
-from .flow import DistillationSettings, FlowData, FlowSettings, distil_guidance, train_flow, trained
+from .flow import DistillationSettings, FlowData, FlowSettings, build, distil_guidance, train_flow
+from .loop import restored
 from .run import Log, write_atomically
 from .sheet import to_bytes, write_sheet
 from .t5_tokenizer import load_t5_tokenizer, write_t5_tokenizer
 from .team import run_team
 from .tiny_sd import CHECKPOINT as TINY_SD
-from .tiny_sd import VARIANTS, make_pictures
+from .tiny_sd import VARIANTS, make_pictures, phrasings, token_ids
 from .vae import encode
 
 CHECKPOINT = TINY_SD.with_name("tiny-flux")
@@ -45,13 +46,6 @@ def make_latents(pictures: Tensor, vae: Autoencoder, folder: Path) -> Tensor:
         write_atomically(path, scaled.unflatten(0, pictures.shape[:2]))
     latents: Tensor = torch.load(path, weights_only=True)
     return latents
-
-
-def phrasings(emoji: list[Emoji]) -> list[list[str]]:
-    """All captions in every phrasing: (P)(N * C), short lists of captions filled up by repeating them."""
-    most = max(len(item.captions) for item in emoji)
-    padded = [(item.captions * most)[:most] for item in emoji]
-    return [[phrase.format(caption) for row in padded for caption in row] for phrase in PHRASINGS]
 
 
 @torch.no_grad()
@@ -74,12 +68,6 @@ def make_data(emoji: list[Emoji], latents: Tensor, tokenizer: Any, clip: ClipTex
         empty_tokens=tokens[0],
         empty_pooled=pooled[0],
     )
-
-
-def token_ids(tokenizer: Any, texts: list[str]) -> Tensor:
-    """Padded and truncated T5 ids (B, L) of `texts`."""
-    ids: Tensor = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return ids
 
 
 @torch.no_grad()
@@ -132,15 +120,9 @@ class SheetMaker:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("build/tiny-flux"), help="where the stages are kept")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="where the checkpoint is written")
-    parser.add_argument("--sheet", type=Path, default=Path("docs/tiny-flux-contact-sheet.png"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser = training_parser(__doc__, CHECKPOINT)
     parser.add_argument("--minutes", type=float, default=FlowSettings.minutes, help="end of the flow's training")
     parser.add_argument("--distil-minutes", type=float, default=DistillationSettings.minutes)
-    parser.add_argument("--no-compile", action="store_true", help="train without torch.compile")
-    parser.add_argument("--export", action="store_true", help="train nothing, export the last checkpoint")
     return parser.parse_args(arguments)
 
 
@@ -165,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.export:
         run_team(options.workers, train_flow, flow, data, len(tokenizer), work, log, sheet)
         run_team(options.workers, distil_guidance, distillation, data, len(tokenizer), work, log, sheet)
-    models = trained(work / "distilled.pt", len(tokenizer))
+    models = restored(work / "distilled.pt", build(len(tokenizer)))
     stages = {
         "flow": (asdict(flow), json.loads((work / "flow.json").read_text())),
         "distillation": (asdict(distillation), json.loads((work / "distilled.json").read_text())),

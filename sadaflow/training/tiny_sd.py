@@ -6,7 +6,6 @@ text model, export. `--export` writes what the last checkpoint holds, also while
 
 import argparse
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet
 
+from .arguments import training_parser
 from .captions import CARD_PROMPTS, PHRASINGS
 from .card import Facts
 from .diffusion import UNET_CONFIG, Data, DiffusionSettings, train_diffusion, trained_diffusion
@@ -114,6 +114,13 @@ def make_tokenizer(emoji: list[Emoji], folder: Path) -> Any:
     return load_tokenizer(folder / "tokenizer")
 
 
+def phrasings(emoji: list[Emoji]) -> list[list[str]]:
+    """All captions in every phrasing: (P)(N * C), short lists of captions filled up by repeating them."""
+    most = max(len(item.captions) for item in emoji)
+    padded = [(item.captions * most)[:most] for item in emoji]
+    return [[phrase.format(caption) for row in padded for caption in row] for phrase in PHRASINGS]
+
+
 def token_ids(tokenizer: Any, texts: list[str]) -> Tensor:
     """Padded and truncated ids (B, L) of `texts`."""
     ids: Tensor = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -122,13 +129,10 @@ def token_ids(tokenizer: Any, texts: list[str]) -> Tensor:
 
 def make_data(emoji: list[Emoji], latents: Tensor, tokenizer: Any) -> Data:
     """What the U-Net's training draws from."""
-    most = max(len(item.captions) for item in emoji)
-    padded = [(item.captions * most)[:most] for item in emoji]
-    phrasings = [[phrase.format(caption) for row in padded for caption in row] for phrase in PHRASINGS]
     return Data(
         latents=latents,
         weights=torch.tensor([item.weight for item in emoji]),
-        tokens=torch.stack([token_ids(tokenizer, texts) for texts in phrasings]).unflatten(1, (len(emoji), most)),
+        tokens=torch.stack([token_ids(tokenizer, texts) for texts in phrasings(emoji)]).unflatten(1, (len(emoji), -1)),
         captions=torch.tensor([len(item.captions) for item in emoji]),
         empty=token_ids(tokenizer, [""])[0],
     )
@@ -147,16 +151,10 @@ class SheetMaker:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("build/tiny-sd"), help="where the stages are kept")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="where the checkpoint is written")
-    parser.add_argument("--sheet", type=Path, default=Path("docs/tiny-sd-contact-sheet.png"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser = training_parser(__doc__, CHECKPOINT)
     parser.add_argument("--vae-minutes", type=float, default=VaeSettings.minutes)
     parser.add_argument("--minutes", type=float, default=DiffusionSettings.minutes, help="end of the U-Net's training")
     parser.add_argument("--samples", type=int, default=DiffusionSettings.samples, help="end of the U-Net's training")
-    parser.add_argument("--no-compile", action="store_true", help="train the U-Net without torch.compile")
-    parser.add_argument("--export", action="store_true", help="train nothing, export the last checkpoint")
     return parser.parse_args(arguments)
 
 
