@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MODE_COLOURS = {
     "full": "#0072b2",
     "tokens": "#56b4e9",
+    "cached": "#009e73",
     "stepwise": "#e69f00",
     "multistep": "#f0e442",
     "extrapolated": "#d9d9d9",
@@ -26,11 +27,12 @@ MODE_COLOURS = {
 MODE_MEANINGS = {
     "full": "network in full",
     "tokens": "network on some tokens",
+    "cached": "network in part, the rest from a cache",
     "stepwise": "skipped, step-wise estimate",
     "multistep": "skipped, multistep estimate",
     "extrapolated": "skipped, extrapolated",
 }
-OTHER_COLOURS = ("#cc79a7", "#009e73", "#d55e00", "#000000")
+OTHER_COLOURS = ("#cc79a7", "#d55e00", "#000000")
 INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
 PANEL = 320  # pixels: smaller images are shown enlarged by a whole factor
 LOUDEST = 64  # the most that a difference is amplified

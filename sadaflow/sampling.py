@@ -10,7 +10,8 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from .accelerators import Accelerator, Mode, make_accelerator
-from .accelerators.base import PlainRun, Run
+from .accelerators.base import CachingRun, PlainRun, Run
+from .cost import Meter
 from .denoiser import Denoise, RowDenoise
 from .trace import Recorder, Trace
 
@@ -32,6 +33,8 @@ class Step:
 class Stats:
     """What sampling cost. `nfe` and `modes` have one entry per sample; seconds are wall-clock, of the whole batch.
 
+    An evaluation that took a part of the network from a cache counts in `nfe` with the share of the network's
+    multiplications that it made; one on a part of the tokens counts as a whole.
     `controller_seconds` is the part spent in the accelerator itself, outside the network and the solver. What keeping
     a trace takes is left out.
     """
@@ -77,6 +80,7 @@ def sample(
     network = controller = recording = 0.0
     began = clock()
     state = solver.start(noise)
+    meter = Meter(selective and isinstance(run, CachingRun))
     recorder = Recorder(solver, state.x) if trace else None
     while state.step < solver.n_evals:
         step, x = state.step, state.x
@@ -86,11 +90,11 @@ def sample(
         estimate = run.estimate(step, x, skipped) if skipped else None
         controller += clock() - mark
         mark = clock()
-        x0 = _answers(denoise, run, step, x, plan, skipped, estimate)
+        x0, plan = _answers(denoise, run, step, x, plan, skipped, estimate, meter)
         network += clock() - mark
         for row, mode in enumerate(plan):
             modes[row].append(mode.value)
-            nfe[row] += mode.evaluates if selective else float(len(skipped) < samples)
+            nfe[row] += meter.cost(mode) if selective else float(len(skipped) < samples)
         _check_finite(x0, solver, step)
         mark = clock()
         state = run.revise(state, x0)
@@ -123,25 +127,41 @@ def _waiting_clock(device: torch.device) -> Callable[[], float]:
 
 
 def _answers(
-    denoise: Denoise, run: Run, step: int, x: Tensor, plan: Sequence[Mode], skipped: list[int], estimate: Tensor | None
-) -> Tensor:
-    """x0 of every sample: the network's for those planned to be evaluated, the estimate for the others."""
+    denoise: Denoise,
+    run: Run,
+    step: int,
+    x: Tensor,
+    plan: Sequence[Mode],
+    skipped: list[int],
+    estimate: Tensor | None,
+    meter: Meter,
+) -> tuple[Tensor, Sequence[Mode]]:
+    """x0 of every sample, the network's for those planned to be evaluated, the estimate for the others; and how each
+    was had, which for cached ones may turn out inside the network."""
     if estimate is not None and len(skipped) == len(plan):
-        return estimate
+        return estimate, plan
     if not isinstance(denoise, RowDenoise):
         x0 = denoise(x, step)
         _check_shape(x0, x, step)
-        return x0 if estimate is None else x0.index_copy(0, torch.tensor(skipped, device=x0.device), estimate)
-    x0 = torch.empty_like(x)
-    for mode in (Mode.FULL, Mode.TOKENS):
+        return x0 if estimate is None else x0.index_copy(0, torch.tensor(skipped, device=x0.device), estimate), plan
+    x0, modes = torch.empty_like(x), list(plan)
+    for mode in (Mode.FULL, Mode.TOKENS, Mode.CACHED):
         rows = [row for row, planned in enumerate(plan) if planned is mode]
-        if len(rows) == len(plan):
-            return denoise.evaluate(x, step, rows, run.seam(step, mode, rows))
-        if rows:
-            x0[rows] = denoise.evaluate(x[rows], step, rows, run.seam(step, mode, rows))
+        if not rows:
+            continue
+        everyone = len(rows) == len(plan)
+        with meter.watching(mode):
+            answer = denoise.evaluate(x if everyone else x[rows], step, rows, run.seam(step, mode, rows))
+        if mode is Mode.CACHED and isinstance(run, CachingRun):
+            for row, found in zip(rows, run.carried_out(step, rows), strict=True):
+                modes[row] = found
+        meter.learn([modes[row] for row in rows])
+        if everyone:
+            return answer, modes
+        x0[rows] = answer
     if estimate is not None:
         x0[skipped] = estimate
-    return x0
+    return x0, modes
 
 
 def _check_shape(x0: Tensor, x: Tensor, step: int) -> None:

@@ -1,7 +1,7 @@
 """Training-free accelerators: they decide, per step and sample, whether the network runs."""
 
 from .auto import Auto
-from .base import Accelerator, ExplainedRun, Explanation, Mode, PlainRun, Run
+from .base import Accelerator, CachingRun, ExplainedRun, Explanation, Mode, PlainRun, Run
 from .estimators import ESTIMATORS
 from .registry import ACCELERATORS, make_accelerator
 from .released import ReleasedSADA
@@ -15,6 +15,7 @@ __all__ = [
     "SADA",
     "Accelerator",
     "Auto",
+    "CachingRun",
     "ExplainedRun",
     "Explanation",
     "Mode",

@@ -18,6 +18,7 @@ class Mode(StrEnum):
 
     FULL = "full"  # the whole network
     TOKENS = "tokens"  # the network on a part of the tokens
+    CACHED = "cached"  # a part of the network, the rest taken from a cache
     STEPWISE = "stepwise"  # no network: SADA's step-wise estimate
     MULTISTEP = "multistep"  # no network: SADA's multistep-wise (Lagrange) estimate
     EXTRAPOLATED = "extrapolated"  # no network: polynomial in log-SNR through true evaluations
@@ -25,7 +26,7 @@ class Mode(StrEnum):
     @property
     def evaluates(self) -> bool:
         """Whether the network runs."""
-        return self in (Mode.FULL, Mode.TOKENS)
+        return self in (Mode.FULL, Mode.TOKENS, Mode.CACHED)
 
 
 class Run(Protocol):
@@ -71,6 +72,21 @@ class ExplainedRun(Protocol):
 
     def explain(self, step: int) -> Explanation:
         """Of the plan for `step`; called once between `revise` and `observe` of that step."""
+        ...
+
+
+@runtime_checkable
+class CachingRun(Protocol):
+    """A run that plans `Mode.CACHED`, which asks for this beside `Run`.
+
+    Samples planned so go through `seam(step, Mode.CACHED, rows)`, which may find inside the network that some need all
+    of it. Where the denoiser is a `RowDenoise`, a run of this kind has its first evaluations counted (see
+    `cost.Meter`), so that `Stats.nfe` holds what cached ones cost.
+    """
+
+    def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
+        """How the samples `rows`, planned CACHED, were evaluated at `step`: CACHED, or FULL where all of the network
+        was. Called once they have been."""
         ...
 
 

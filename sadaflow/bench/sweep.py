@@ -16,6 +16,7 @@ Key = tuple[object, ...]
 LETTERS = {
     Mode.FULL: "F",
     Mode.TOKENS: "t",
+    Mode.CACHED: "c",
     Mode.STEPWISE: "s",
     Mode.MULTISTEP: "m",
     Mode.EXTRAPOLATED: "x",

@@ -1,0 +1,67 @@
+"""What an evaluation that takes a part of the network from a cache costs: its share of a full one's multiplications."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .accelerators.base import Mode
+
+
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    """Operations of attention, from the shapes (B, heads, L, dim) of its inputs."""
+    batch, heads, length, dim = query
+    return 2 * batch * heads * length * key[2] * (dim + value[3])
+
+
+_UNKNOWN_TO_TORCH = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+
+
+class Meter:
+    """Counts a run's evaluations, if it `counts` at all, until it knows what a cached one costs beside a full one.
+
+    The operations of matrix products, convolutions and attention are counted (`FlopCounterMode`), of the first
+    evaluation and of the first with cached samples; what one sample costs in full is known by then, so samples of both
+    kinds may be in it. All cached evaluations of a run are taken to cost the same.
+    """
+
+    def __init__(self, counts: bool) -> None:
+        self._counts = counts
+        self._operations: int | None = None
+        self._full: float | None = None
+        self._share = 1.0
+
+    @contextmanager
+    def watching(self, mode: Mode) -> Iterator[None]:
+        """Around one evaluation of the network planned in `mode`; `learn` comes next."""
+        self._operations = None
+        if not self._counts or (mode is not Mode.CACHED and self._full is not None):
+            yield
+            return
+        with FlopCounterMode(display=False, custom_mapping=_UNKNOWN_TO_TORCH) as counter:
+            yield
+        self._operations = counter.get_total_flops()
+
+    def learn(self, modes: Sequence[Mode]) -> None:
+        """How each of the samples in the evaluation just watched was evaluated.
+
+        Raises ValueError where samples are cached before any has been evaluated in full.
+        """
+        if self._operations is None:
+            return
+        cached, total = modes.count(Mode.CACHED), self._operations
+        if self._full is None:
+            if cached:
+                raise ValueError("an evaluation took from a cache before any sample had been evaluated in full")
+            if all(mode is Mode.FULL for mode in modes):
+                self._full = total / len(modes)
+        elif cached:
+            self._counts = False
+            if self._full > 0:
+                self._share = (total / self._full - (len(modes) - cached)) / cached
+
+    def cost(self, mode: Mode) -> float:
+        """Of one evaluation, in full ones; a cached one is whole where nothing that is counted was multiplied."""
+        return self._share if mode is Mode.CACHED else float(mode.evaluates)
