@@ -9,6 +9,7 @@ import torch
 
 from . import environment
 from .folder import Folder, write_atomically
+from .page import page
 from .picture import draw_fronts
 from .subjects import Subjects
 from .suite import Suite
@@ -16,6 +17,7 @@ from .suite_file import parse_suite
 from .sweep import Advance, check, sweep
 from .tables import markdown
 from .timing import measure, rounds
+from .worst import WORST
 
 Bar = Callable[[int, str], "Iterator[Advance]"]
 
@@ -54,12 +56,15 @@ def run_bench(
 
 
 def report(out: Path) -> str:
-    """Write table.md and the pictures from what the folder holds; returns the tables."""
+    """Write table.md, report.html and the pictures from what the folder holds; returns the tables."""
     folder = Folder.read(out)
     suite = parse_suite(folder.header["suite"], folder.header["name"])
     records = folder.samples.read()
-    text = markdown(suite, folder.header, records, folder.timing.read())
+    timings = folder.timing.read()
+    text = markdown(suite, folder.header, records, timings)
     write_atomically(out / "table.md", text.encode("utf-8"))
+    html = page(suite, folder.header, records, timings, out / WORST)
+    write_atomically(out / "report.html", html.encode("utf-8"))
     for name, figure in draw_fronts(suite, records):
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=160)

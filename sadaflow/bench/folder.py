@@ -4,6 +4,7 @@
     samples.jsonl       one line per sample and setting
     timing.jsonl        one line per round of timing
     references/         the plain runs, a safetensors file per case and sample
+    worst/              the worst picture of every case and setting, small
 
 Lines are only ever appended, whole batches at a time; a last line that was torn is cut off when the folder is opened
 again. Other files appear under their names only when complete.

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours and two greys, in the order of the suite's methods.
-COLOURS = ("#d55e00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#555555", "#a6a6a6", "#e69f00", "#f0e442")
+# Okabe and Ito's colours, two greys and three of Tol's, in the order of the suite's methods.
+COLOURS = (
+    "#d55e00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#555555", "#a6a6a6", "#e69f00", "#f0e442",
+    "#882255", "#44aa99", "#999933",
+)  # fmt: skip
 INK, FAINT = "#222222", "#777777"
 MEAN: Any = {"ls": "-", "lw": 1.8}
 WORST: Any = {"ls": (0, (3, 2)), "lw": 1.0}

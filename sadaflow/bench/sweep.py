@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from ..metrics import psnr, ssim
 from .folder import Folder, Record
 from .subjects import Made, Subject, Subjects
 from .suite import PLAIN, Case, Sample, Setting, Suite
+from .worst import WORST, keep_worst
 
 Advance = Callable[[int], None]
 Key = tuple[object, ...]
@@ -67,6 +69,7 @@ def _batch(
                 reference = folder.references(case, samples)
                 assert reference is not None
             records = _records(case, setting, samples, made, reference)
+            _keep_worst(folder.path / WORST, case, setting, samples, made, reference, records)
             folder.samples.append(record for record, wanted in zip(records, missing, strict=True) if wanted)
         advance(len(samples))
 
@@ -107,6 +110,20 @@ def _records(
         }
         for row, sample in enumerate(samples)
     ]
+
+
+def _keep_worst(
+    place: Path,
+    case: Case,
+    setting: Setting,
+    samples: Sequence[Sample],
+    made: Made,
+    reference: tuple[Tensor, Tensor | None],
+    records: Sequence[Record],
+) -> None:
+    if made.images is not None and reference[1] is not None:
+        psnr = [float(record["psnr"]) for record in records]
+        keep_worst(place, case, setting, samples, psnr, made.stats.nfe, made.images.float().cpu(), reference[1])
 
 
 def relative_error(latents: Tensor, reference: Tensor) -> list[float]:
