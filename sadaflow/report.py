@@ -23,6 +23,7 @@ MODE_COLOURS = {
     "stepwise": "#e69f00",
     "multistep": "#f0e442",
     "extrapolated": "#d9d9d9",
+    "reused": "#cc79a7",
 }
 MODE_MEANINGS = {
     "full": "network in full",
@@ -31,8 +32,9 @@ MODE_MEANINGS = {
     "stepwise": "skipped, step-wise estimate",
     "multistep": "skipped, multistep estimate",
     "extrapolated": "skipped, extrapolated",
+    "reused": "skipped, past outputs reused",
 }
-OTHER_COLOURS = ("#cc79a7", "#d55e00", "#000000")
+OTHER_COLOURS = ("#d55e00", "#000000")
 INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
 PANEL = 320  # pixels: smaller images are shown enlarged by a whole factor
 LOUDEST = 64  # the most that a difference is amplified

@@ -1,11 +1,14 @@
 """Training-free accelerators: they decide, per step and sample, whether the network runs."""
 
+from .adaptive_diffusion import AdaptiveDiffusion
 from .auto import Auto
 from .base import Accelerator, CachingRun, ExplainedRun, Explanation, Mode, PlainRun, Run
+from .easycache import EasyCache
 from .estimators import ESTIMATORS
 from .registry import ACCELERATORS, make_accelerator
 from .released import ReleasedSADA
 from .sada import SADA
+from .seacache import SeaCache
 from .tokens import TokenCache
 from .uniform import Uniform
 
@@ -14,14 +17,17 @@ __all__ = [
     "ESTIMATORS",
     "SADA",
     "Accelerator",
+    "AdaptiveDiffusion",
     "Auto",
     "CachingRun",
+    "EasyCache",
     "ExplainedRun",
     "Explanation",
     "Mode",
     "PlainRun",
     "ReleasedSADA",
     "Run",
+    "SeaCache",
     "TokenCache",
     "Uniform",
     "make_accelerator",

@@ -22,6 +22,7 @@ class Mode(StrEnum):
     STEPWISE = "stepwise"  # no network: SADA's step-wise estimate
     MULTISTEP = "multistep"  # no network: SADA's multistep-wise (Lagrange) estimate
     EXTRAPOLATED = "extrapolated"  # no network: polynomial in log-SNR through true evaluations
+    REUSED = "reused"  # no network: its past outputs, held or carried on
 
     @property
     def evaluates(self) -> bool:

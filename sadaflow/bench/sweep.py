@@ -22,6 +22,7 @@ LETTERS = {
     Mode.STEPWISE: "s",
     Mode.MULTISTEP: "m",
     Mode.EXTRAPOLATED: "x",
+    Mode.REUSED: "r",
 }
 
 

@@ -1,0 +1,101 @@
+"""EasyCache: skip while the predicted change of the network's output stays small (Zhou et al., arXiv 2507.02860)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Solver
+
+from .base import require_falling_times
+from .reuse import ReuseRun, mean_size, renewed
+
+
+@dataclass(frozen=True)
+class EasyCache:
+    """The output is taken to change in proportion to the input, and its offset from the input to stay.
+
+    With v the network's output and x its input, m the mean |.| of one sample, and c' < c the last two evaluated steps,
+    k = m(v_c - v_c') / m(x_c - x_c'). Every step i adds k m(x_i - x_(i-1)) / m(v_c) to an error, and is skipped, its
+    output x_i + v_c - x_c, while that stays below `threshold`; an evaluation sets it to 0. The steps before `start` and
+    from `end` on (fractions of the steps) are evaluated, the first two and the last one always.
+
+    `start` and `threshold` are those of the authors' code for Wan 2.1 and HunyuanVideo at 50 steps (0.05, and 0.025 for
+    the latter). Of ComfyUI's node one writes threshold=0.2, start=0.15, end=0.95, subsample=8, from_evaluated=True:
+    `subsample` measures every n-th position, `from_evaluated` takes m(x_i - x_c) in place of the last step's move.
+
+    `reuse` names what the network predicts (see `reuse.reused_kind`), which is what v is.
+    """
+
+    threshold: float = 0.05
+    start: float = 0.1
+    end: float = 1.0
+    subsample: int = 1
+    from_evaluated: bool = False
+    reuse: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.threshold) and self.threshold >= 0):
+            raise ValueError(f"EasyCache.threshold must be finite and not negative, got {self.threshold}")
+        if not 0 <= self.start <= self.end <= 1:
+            raise ValueError(
+                f"EasyCache needs 0 <= start <= end <= 1 (fractions of the steps), got {self.start}, {self.end}"
+            )
+        if self.subsample < 1:
+            raise ValueError(f"EasyCache.subsample must be at least 1, got {self.subsample}")
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        require_falling_times(solver, "easycache")
+        if solver.n_evals < 4:
+            raise ValueError(f"accelerator 'easycache' needs at least 4 steps, got {solver.n_evals}")
+        return _Run(self, solver, shape[0])
+
+
+class _Run(ReuseRun):
+    criterion = "accumulated error"
+
+    def __init__(self, settings: EasyCache, solver: Solver, samples: int) -> None:
+        super().__init__(solver, samples, settings.reuse, settings.threshold)
+        self.settings = settings
+        steps = solver.n_evals
+        self.free = range(max(2, round(settings.start * steps)), min(steps - 1, round(settings.end * steps)))
+        self.inputs: Tensor | None = None
+        self.outputs: Tensor | None = None
+        self.rates = [math.nan] * samples
+        self.errors = [0.0] * samples
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        assert self.inputs is not None and self.outputs is not None
+        index = list(rows)
+        return self.answer(x[index] + (self.outputs[index] - self.inputs[index]), x[index], step)
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        self._learn(step, x, x0)
+        assert self.inputs is not None and self.outputs is not None
+        self.values = [math.nan] * self.samples
+        if step + 1 in self.free:
+            moved = x_next - (self.inputs if self.settings.from_evaluated else x)
+            growths = (self._size(moved) / self._size(self.outputs)).tolist()
+            parts = zip(self.errors, self.rates, growths, strict=True)
+            self.values = [error + rate * growth for error, rate, growth in parts]
+        skip = [value < self.threshold for value in self.values]
+        self.errors = [value if one else 0.0 for value, one in zip(self.values, skip, strict=True)]
+        self.decide(skip)
+
+    def _learn(self, step: int, x: Tensor, x0: Tensor) -> None:
+        """Take in what the network answered at `step`: the new offset, and how fast it follows its input."""
+        evaluated = self.evaluated
+        if not evaluated:
+            return
+        output = self.output(x, x0, step)
+        if self.inputs is not None and self.outputs is not None:
+            rates = (self._size(output - self.outputs) / self._size(x - self.inputs)).tolist()
+            for row in evaluated:
+                self.rates[row] = rates[row]
+        self.inputs, self.outputs = renewed(self.inputs, x, evaluated), renewed(self.outputs, output, evaluated)
+
+    def _size(self, x: Tensor) -> Tensor:
+        every = slice(None, None, self.settings.subsample)
+        return mean_size(x[(slice(None), slice(None), *[every] * (x.dim() - 2))])
