@@ -19,6 +19,7 @@ from sadaflow.accelerators import Mode
 from sadaflow.bench import fronts, load_suite, parse_suite, report, run_bench, shipped_suites
 from sadaflow.bench.folder import Folder, Lines
 from sadaflow.bench.fronts import CEILING, Point, cost_at, fidelity_at, front
+from sadaflow.bench.memory import peak_memory
 from sadaflow.bench.picture import draw_fronts, spread
 from sadaflow.bench.subjects import ANALYTIC, PipelineSubject
 from sadaflow.bench.suite import PLAIN, Case
@@ -318,13 +319,30 @@ def test_speeds_are_ratios_within_a_round() -> None:
     case = Case("m", "euler", 10)
     named = {"model": "m", "solver": "euler", "steps": 10, "guidance": None}
     slow = [1.0, 2.0, 4.0]  # the machine slows down; the ratios are 2, 2 and 4
-    runs = [{"plain": {"nfe": 10, "seconds": 2 * s, "controller": 0.0},
-             "fast": {"nfe": 4, "seconds": s if s < 4 else 2.0, "controller": 0.02 * s}} for s in slow]  # fmt: skip
+    runs = [{"plain": {"nfe": 10, "seconds": 2 * s, "controller": 0.0, "network": 1.5 * s, "memory": 10},
+             "fast": {"nfe": 4, "seconds": s if s < 4 else 2.0, "controller": 0.02 * s, "network": s / 2,
+                      "memory": 30 - s}} for s in slow]  # fmt: skip
     found = fronts.speeds(case, [{**named, "runs": one} for one in runs])
     fast = found["fast"]
     assert (fast.rounds, fast.speedup, fast.low, fast.high, fast.seconds) == (3, 2.0, 2.0, 3.0, 2.0)
     assert fast.realised == pytest.approx(0.5 / 0.6) and fast.controller == pytest.approx(0.01)
+    assert (fast.network, fast.memory) == (1.0, 29) and (found["plain"].network, found["plain"].memory) == (3.0, 10)
     assert found["plain"].speedup == 1 and found["plain"].realised is None
+
+
+def test_peak_memory_is_of_tensors_alive_at_once() -> None:
+    weights = torch.zeros(1000)  # there before: neither it nor a view of it counts
+
+    def act() -> None:
+        first = weights.view(10, 100) + 1  # 4000 bytes
+        second = first * 2  # 8000 alive
+        del first
+        third = second.view(-1).add_(1)[:500].clone()  # 6000: in place and views cost nothing
+        del second, third
+        torch.zeros(1500)  # 6000
+
+    for _ in range(2):
+        assert peak_memory(act, torch.device("cpu")) == 8000
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -339,6 +357,9 @@ def test_timing_goes_round_by_round_and_resumes(tmp_path: Path) -> None:
     for line in whole:
         nfe = {setting: run["nfe"] for setting, run in line["runs"].items()}
         assert nfe == {"plain": 8, "uniform": 6, "sub-grid steps=4": 4}
+        for run in line["runs"].values():
+            assert 0 < run["network"] < run["seconds"] and 0 <= run["controller"] < run["seconds"] - run["network"]
+        assert line["runs"]["uniform"]["memory"] > line["runs"]["plain"]["memory"] > 3 * 8 * 8 * 8  # it keeps past x0
     assert not (folder / "samples.jsonl").exists() and "Timing not finished" not in text
     file.write_bytes(file.read_bytes()[:-30])
     run_bench(suite, folder, timing=True, resume=True)

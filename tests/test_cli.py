@@ -59,7 +59,7 @@ class StandIn:
         if nfe < len(modes):
             images = images + 0.01
         count = len(prompts)
-        stats = Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0)
+        stats = Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0, 0.0)
         return Made(images, stats, self.trace(modes) if arguments.get("trace") else None)
 
     def solver(self, name: str | None, steps: int, **size: int | None) -> Solver:

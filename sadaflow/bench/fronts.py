@@ -133,6 +133,8 @@ class Speed:
     high: float
     realised: float | None  # saved share of seconds over saved share of cost, median; None where nothing was saved
     controller: float  # share of the plain run's seconds, median
+    network: float  # seconds in the network, median; nan of folders that do not hold them, as memory
+    memory: float  # peak, bytes, the most of all batches
 
 
 def speeds(case: Case, lines: Iterable[Record]) -> dict[str, Speed]:
@@ -161,4 +163,6 @@ def _speed(pairs: Sequence[tuple[Record, Record]]) -> Speed:
         high=high,
         realised=statistics.median(realised) if realised else None,
         controller=statistics.median(one["controller"] / plain["seconds"] for one, plain in pairs),
+        network=statistics.median(one.get("network", math.nan) for one, _ in pairs),
+        memory=max(one.get("memory", math.nan) for one, _ in pairs),
     )

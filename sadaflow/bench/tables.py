@@ -115,10 +115,12 @@ def _reading(reading: Reading | None) -> str:
 
 
 def _speeds(measured: dict[str, Speed]) -> Table:
-    head = ("setting", "rounds", "seconds", "speed-up", "quartiles", "saved seconds / saved cost", "controller")
+    head = ("setting", "rounds", "seconds", "network seconds", "speed-up", "quartiles", "saved seconds / saved cost",
+            "controller", "peak memory (MB)")  # fmt: skip
     lines = [
-        (label, str(one.rounds), f"{one.seconds:.3f}", f"{one.speedup:.2f}x", f"{one.low:.2f}-{one.high:.2f}",
-         "-" if one.realised is None else f"{one.realised:.2f}", f"{100 * one.controller:.1f}%")
+        (label, str(one.rounds), f"{one.seconds:.3f}", f"{one.network:.3f}", f"{one.speedup:.2f}x",
+         f"{one.low:.2f}-{one.high:.2f}", "-" if one.realised is None else f"{one.realised:.2f}",
+         f"{100 * one.controller:.1f}%", f"{one.memory / 1e6:.1f}")
         for label, one in measured.items()
     ]  # fmt: skip
     return Table("Seconds against the plain run of the same round:", head, tuple(lines), words=1)

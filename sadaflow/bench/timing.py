@@ -1,8 +1,15 @@
-"""Seconds as ratios: settings side by side, interleaved over several rounds, a round of warm-up left out."""
+"""Seconds as ratios: settings side by side, interleaved over several rounds, a round of warm-up left out.
+
+Peak memory is measured in that round, where watching it costs no seconds that count.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from .folder import Folder, Record
-from .subjects import Subjects
-from .suite import PLAIN, Case, Setting, Suite
+from .memory import peak_memory
+from .subjects import Subject, Subjects
+from .suite import PLAIN, Case, Sample, Setting, Suite
 from .sweep import Advance, run
 
 
@@ -39,11 +46,21 @@ def measure(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance =
         for first in range(0, min(timing.samples, len(suite.samples)), timing.batch):
             missing = [index for index in range(timing.rounds) if (case, first, index) not in done]
             advance(timing.rounds - len(missing))
-            for index in [-1, *missing] if missing else []:
-                line = _round(suite, case, settings, first, index, subjects)
-                if index >= 0:
-                    folder.timing.append([line])
-                    advance(1)
+            if not missing:
+                continue
+            samples = suite.samples[first : min(first + timing.batch, timing.samples)]
+            subject = subjects(case.model)
+            run(PLAIN, case, samples, subject)
+            memory = {
+                setting.label: peak_memory(partial(run, setting, case, samples, subject), subjects.device)
+                for setting in settings
+            }
+            for index in missing:
+                runs = _round(case, settings, samples, index, subject, memory)
+                named = {"model": case.model, "solver": case.solver, "steps": case.steps, "guidance": case.guidance}
+                line = {**named, "first": first, "samples": len(samples), "round": index, "runs": runs}
+                folder.timing.append([line])
+                advance(1)
 
 
 def case_of(line: Record) -> Case:
@@ -52,15 +69,23 @@ def case_of(line: Record) -> Case:
 
 
 def _round(
-    suite: Suite, case: Case, settings: tuple[Setting, ...], first: int, index: int, subjects: Subjects
+    case: Case,
+    settings: Sequence[Setting],
+    samples: Sequence[Sample],
+    index: int,
+    subject: Subject,
+    memory: Mapping[str, int],
 ) -> Record:
-    assert suite.timing is not None
-    samples = suite.samples[first : min(first + suite.timing.batch, suite.timing.samples)]
+    """What one batch cost in every setting."""
     turn = index % len(settings)
     runs = {}
     for setting in (*settings[turn:], *settings[:turn]):
-        stats = run(setting, case, samples, subjects(case.model)).stats
-        nfe = sum(stats.nfe) / len(samples)
-        runs[setting.label] = {"nfe": nfe, "seconds": stats.seconds, "controller": stats.controller_seconds}
-    named = {"model": case.model, "solver": case.solver, "steps": case.steps, "guidance": case.guidance}
-    return {**named, "first": first, "samples": len(samples), "round": index, "runs": runs}
+        stats = run(setting, case, samples, subject).stats
+        runs[setting.label] = {
+            "nfe": sum(stats.nfe) / len(samples),
+            "seconds": stats.seconds,
+            "network": stats.network_seconds,
+            "controller": stats.controller_seconds,
+            "memory": memory[setting.label],  # bytes
+        }
+    return runs
