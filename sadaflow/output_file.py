@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and never over another file unasked."""
 
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -36,10 +37,24 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], overwrite: bool
     Raises FileExistsError for an existing file unless `overwrite`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _write(path, write, overwrite)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put `content` in the place of the file `path`: at every moment there is the old file or the new one, whole.
+
+    Its folder is not made again where it has vanished: FileNotFoundError.
+    """
+    _write(path, lambda file: file.write(content), overwrite=True)
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object], overwrite: bool) -> None:
+    part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             write(file)
+            file.flush()
+            os.fsync(file.fileno())
         _publish(part, path, overwrite)
     finally:
         part.unlink(missing_ok=True)

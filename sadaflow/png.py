@@ -1,5 +1,6 @@
 """PNG files with text chunks."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,22 @@ def write_png(path: str | Path, image: "Image", text: Mapping[str, str] | None =
 
     The file appears under its name only when complete. Raises as `check_target`.
     """
-    from PIL.PngImagePlugin import PngInfo
-
     path = Path(path)
     check_target(path, overwrite)
+    content = encode_png(image, text)
+    write_whole(path, lambda file: file.write(content), overwrite)
+
+
+def encode_png(image: "Image", text: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of a PNG file, as `write_png` writes it."""
+    from PIL.PngImagePlugin import PngInfo
+
     info = PngInfo()
     for key, value in (text or {}).items():
         info.add_text(key, value)
-    write_whole(path, lambda file: image.save(file, format="PNG", pnginfo=info), overwrite)
+    file = io.BytesIO()
+    image.save(file, format="PNG", pnginfo=info)
+    return file.getvalue()
 
 
 def read_text(path: str | Path) -> dict[str, str]:

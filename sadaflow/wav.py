@@ -21,13 +21,19 @@ def write_wav(path: str | Path, audio: Tensor, rate: int, comment: str = "", ove
     """
     path = Path(path)
     check_target(path, overwrite, ".wav")
+    content = encode_wav(audio, rate, comment)
+    write_whole(path, lambda file: file.write(content), overwrite)
+
+
+def encode_wav(audio: Tensor, rate: int, comment: str = "") -> bytes:
+    """The bytes of a WAV file, as `write_wav` writes it; FloatingPointError likewise."""
     if not bool(torch.isfinite(audio).all()):
         raise FloatingPointError("the sound is not finite: float16 overflows where bfloat16 and float32 do not")
     plain = io.BytesIO()
     wavfile.write(plain, rate, (audio.cpu().clamp(-1, 1) * _LOUDEST).round().to(torch.int16).numpy())
     entry = _chunk(b"ICMT", comment.encode() + b"\0")
     chunks = plain.getvalue()[12:] + _chunk(b"LIST", b"INFO" + entry)
-    write_whole(path, lambda file: file.write(_chunk(b"RIFF", b"WAVE" + chunks)), overwrite)
+    return _chunk(b"RIFF", b"WAVE" + chunks)
 
 
 def read_comment(path: str | Path) -> str:

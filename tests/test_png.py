@@ -1,6 +1,8 @@
 """PNG files: text chunks read back by Pillow and by hand, whole-or-nothing writing, no silent overwriting."""
 
+import errno
 import json
+import os
 import struct
 import zlib
 from dataclasses import replace
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sadaflow.output_file import check_target
+from sadaflow.output_file import check_target, write_atomically
 from sadaflow.png import read_text, write_png
 from sadaflow.recipe import Recipe
 
@@ -124,6 +126,24 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="disk full"):
         write_png(tmp_path / "a.png", PICTURE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_atomic_write_replaces_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a"
+    write_atomically(file, b"old")
+    write_atomically(file, b"new")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            write_atomically(file, b"newest")
+    assert file.read_bytes() == b"new" and list(tmp_path.iterdir()) == [file]
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "vanished" / "a", b"new")
+    assert not (tmp_path / "vanished").exists()
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_impossible_places_are_refused_before_any_work(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from sadaflow.training.diffusion import (
 )
 from sadaflow.training.export import published_keys, write_tensors
 from sadaflow.training.loop import learning_rate_factor
-from sadaflow.training.run import Clock, Ema, Log, load_checkpoint, save_checkpoint, write_atomically
+from sadaflow.training.run import Clock, Ema, Log, load_checkpoint, save_checkpoint, write_value
 from sadaflow.training.team import Team
 from sadaflow.training.vae import (
     VAE_CONFIG,
@@ -135,9 +135,9 @@ def test_checkpoint_restores_every_part_and_the_clock(tmp_path: Path):
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path):
     path = tmp_path / "value.pt"
-    write_atomically(path, 1)
+    write_value(path, 1)
     with pytest.raises(Exception, match="pickle"):
-        write_atomically(path, lambda: None)
+        write_value(path, lambda: None)
     assert torch.load(path) == 1
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from ..output_file import write_atomically
 from . import environment
-from .folder import Folder, write_atomically
+from .folder import Folder
 from .page import page
 from .picture import draw_fronts
 from .subjects import Subjects

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..output_file import write_atomically
 from .subjects import Made
 from .suite import Case, Sample, Suite
 
@@ -137,16 +138,6 @@ class Lines:
             file.write(text.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file appears under its name only when complete, in place of an older one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _read_header(file: Path) -> Record:

@@ -1,17 +1,17 @@
 """Writing `tiny-sd` in the Hub layout of StableDiffusionPipeline, in half precision."""
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sadaflow.models import Autoencoder, UNet
 
+from ..output_file import write_whole
 from ..recommended import FIELD
 from .card import Facts, model_card
 from .diffusion import BETA_END, BETA_START, TIMESTEPS, UNET_CONFIG
@@ -87,9 +87,5 @@ def published_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write `state` in half precision as safetensors."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
     halves = {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()}
-    save_file(halves, partial, {"format": "pt"})
-    partial.chmod(0o644)
-    os.replace(partial, path)
+    write_whole(path, lambda file: file.write(save(halves, {"format": "pt"})), overwrite=True)

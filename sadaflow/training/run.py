@@ -1,7 +1,6 @@
 """What a long training run needs: a clock that survives interruptions, averaged weights, a log, atomic checkpoints."""
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+from ..output_file import write_whole
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -81,18 +82,15 @@ class Ema:
         self.updates, self._average = state["updates"], list(state["average"])
 
 
-def write_atomically(path: Path, value: Any) -> None:
+def write_value(path: Path, value: Any) -> None:
     """torch.save to `path` such that an interruption leaves the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    torch.save(value, partial)
-    os.replace(partial, path)
+    write_whole(path, lambda file: torch.save(value, file), overwrite=True)
 
 
 def save_checkpoint(path: Path, step: int, parts: Mapping[str, Any], clock: Clock, **facts: float) -> None:
     """Store step, clock and the states of the parts (modules, optimisers, averages), the facts beside it as JSON."""
     states = {name: part.state_dict() for name, part in parts.items()}
-    write_atomically(path, {"step": step, "minutes": clock.minutes, "states": states})
+    write_value(path, {"step": step, "minutes": clock.minutes, "states": states})
     facts = {"steps": step, "minutes": round(clock.minutes, 1), **facts}
     path.with_suffix(".json").write_text(json.dumps(facts) + "\n")
 

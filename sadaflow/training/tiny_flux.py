@@ -26,7 +26,7 @@ from .emoji import Emoji, load_emoji
 from .export_flux import GUIDANCE, write_flux_checkpoint
 from .flow import DistillationSettings, FlowData, FlowSettings, build, distil_guidance, train_flow
 from .loop import restored
-from .run import Log, write_atomically
+from .run import Log, write_value
 from .sheet import to_bytes, write_sheet
 from .t5_tokenizer import load_t5_tokenizer, write_t5_tokenizer
 from .team import run_team
@@ -43,7 +43,7 @@ def make_latents(pictures: Tensor, vae: Autoencoder, folder: Path) -> Tensor:
     path = folder / "latents.pt"
     if not path.is_file():
         scaled = vae.config.scaling_factor * encode(vae, pictures.flatten(0, 1))
-        write_atomically(path, scaled.unflatten(0, pictures.shape[:2]))
+        write_value(path, scaled.unflatten(0, pictures.shape[:2]))
     latents: Tensor = torch.load(path, weights_only=True)
     return latents
 

@@ -21,7 +21,7 @@ from .card import Facts
 from .diffusion import UNET_CONFIG, Data, DiffusionSettings, train_diffusion, trained_diffusion
 from .emoji import EVERYDAY_WEIGHT, Emoji, load_emoji, render
 from .export import write_checkpoint
-from .run import Clock, Log, load_checkpoint, write_atomically
+from .run import Clock, Log, load_checkpoint, write_value
 from .sheet import draw_prompts, write_sheet
 from .team import run_team
 from .tokenizer import load_tokenizer, train_tokenizer, write_json
@@ -47,7 +47,7 @@ def make_pictures(emoji: list[Emoji], folder: Path) -> Tensor:
     """Stage 1: bytes (N, VARIANTS, 3, 64, 64)."""
     path = folder / "pictures.pt"
     if not path.is_file():
-        write_atomically(path, render(emoji, SIZE, VARIANTS, seed=0))
+        write_value(path, render(emoji, SIZE, VARIANTS, seed=0))
     pictures: Tensor = torch.load(path, weights_only=True)
     return pictures
 
@@ -67,7 +67,7 @@ def make_vae(
         log(f"vae done: {quality:.2f} dB over the {len(pictures)} plain pictures, scaling factor {factor:.5f}")
         std, mean = torch.std_mean(raw, dim=(0, 2, 3), keepdim=True)
         latents = ((raw - mean) / std).unflatten(0, pictures.shape[:2])
-        write_atomically(path, {"weights": vae.state_dict(), "factor": factor, "latents": latents})
+        write_value(path, {"weights": vae.state_dict(), "factor": factor, "latents": latents})
         write_json(folder / "vae.json", {**json.loads((folder / "vae-train.json").read_text()), "psnr": quality})
     stored = torch.load(path, weights_only=True)
     vae = Autoencoder(AutoencoderConfig.from_dict({**VAE_CONFIG, "scaling_factor": stored["factor"]}))
