@@ -1,0 +1,139 @@
+"""Files of prompts: text, JSON Lines or CSV, read and checked whole before any work."""
+
+import csv
+import io
+import json
+import re
+import reprlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+FIELDS: Final = ("prompt", "seed", "negative_prompt", "id")
+LAST_SEED: Final = 2**63 - 1
+_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+Entry = Mapping[str, Any]  # what a line says, by the names of `FIELDS`
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What one line asks for; `name` is that of the file to write, without its ending."""
+
+    index: int
+    text: str
+    seed: int
+    negative: str | None  # None: that of the run
+    name: str
+
+
+def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
+    """The prompts in `path`, in order.
+
+    The ending tells the form: .txt has one prompt a line; .jsonl objects with "prompt" and, as wanted, "seed",
+    "negative_prompt" and "id"; .csv the same names in its header, and an empty cell where a field is not given. All are
+    UTF-8; blank lines do not count. Prompt i has the seed `seed` + i unless it gives its own, and is named by its id,
+    or else by i in six digits.
+    Raises ValueError naming file and line of what cannot be honoured, FileNotFoundError.
+    """
+    ending = path.suffix.lower()
+    if ending not in _FORMS:
+        raise ValueError(f"prompt file '{path}' must end in {', '.join(_FORMS)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no prompt file '{path}'")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _Bad(path, content.count(b"\n", 0, error.start) + 1, "is not UTF-8") from error
+    prompts: list[Prompt] = []
+    lines: dict[str, int] = {}
+    for line, entry in _FORMS[ending](path, text.replace("\r\n", "\n")):
+        try:
+            prompt = _prompt(len(prompts), entry, seed)
+        except ValueError as error:
+            raise _Bad(path, line, str(error)) from error
+        first = lines.setdefault(prompt.name.lower(), line)  # on some systems A.png and a.png are one file
+        if first != line:
+            raise _Bad(path, line, f"would be written to the same file as line {first}: {prompt.name}; change its id")
+        prompts.append(prompt)
+    if not prompts:
+        raise ValueError(f"prompt file '{path}' holds no prompt")
+    return prompts
+
+
+class _Bad(ValueError):
+    def __init__(self, path: Path, line: int, problem: str) -> None:
+        super().__init__(f"prompt file '{path}', line {line} {problem}")
+
+
+def _text(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
+    for line, text in enumerate(content.split("\n"), 1):
+        if text.strip():
+            yield line, {"prompt": text.strip()}
+
+
+def _objects(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
+    for line, text in enumerate(content.split("\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            entry = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _Bad(path, line, f"is not valid JSON: {error}") from error
+        if not isinstance(entry, dict):
+            raise _Bad(path, line, f'holds {reprlib.repr(entry)}, expected an object like {{"prompt": "red apple"}}')
+        yield line, entry
+
+
+def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
+    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
+    header: list[str] | None = None
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise _Bad(path, line, f"is not valid CSV: {error}") from error
+        if row is None:
+            return
+        if not row:
+            continue
+        if header is None:
+            header = row
+            if "prompt" not in header or len(set(header)) < len(header):
+                raise _Bad(path, line, f"is the header and names {', '.join(header)}; of {', '.join(FIELDS)} it must "
+                           "name prompt, and none twice")  # fmt: skip
+            continue
+        if len(row) != len(header):
+            raise _Bad(path, line, f"has {len(row)} cells, the header {len(header)}")
+        entry: dict[str, Any] = {name: cell for name, cell in zip(header, row, strict=True) if cell or name == "prompt"}
+        if re.fullmatch("[0-9]{1,30}", entry.get("seed", "")):
+            entry["seed"] = int(entry["seed"])
+        yield line, entry
+
+
+_FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table}
+
+
+def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
+    for name in entry:
+        if name not in FIELDS:
+            raise ValueError(f"has the field {reprlib.repr(name)}; known: {', '.join(FIELDS)}")
+    if "prompt" not in entry:
+        raise ValueError("has no prompt")
+    negative = entry.get("negative_prompt")
+    for name, text in (("prompt", entry["prompt"]), ("negative_prompt", "" if negative is None else negative)):
+        if not isinstance(text, str):
+            raise ValueError(f"has the {name} {reprlib.repr(text)}, expected a string")
+        if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(f"has a {name} with characters that no file could hold: {reprlib.repr(text)}")
+    seed: Any = first_seed + index if entry.get("seed") is None else entry["seed"]
+    if type(seed) is not int or not 0 <= seed <= LAST_SEED:
+        raise ValueError(f"has the seed {reprlib.repr(seed)}, expected a whole number from 0 to 2^63 - 1")
+    name: Any = f"{index:06d}" if entry.get("id") is None else entry["id"]
+    name = str(name) if type(name) is int else name
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        raise ValueError(f"has the id {reprlib.repr(name)}; an id names a file: up to 100 of A-Z a-z 0-9 - _ and .")
+    return Prompt(index, entry["prompt"], seed, negative, name)
