@@ -132,8 +132,8 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
     seed: Any = first_seed + index if entry.get("seed") is None else entry["seed"]
     if type(seed) is not int or not 0 <= seed <= LAST_SEED:
         raise ValueError(f"has the seed {reprlib.repr(seed)}, expected a whole number from 0 to 2^63 - 1")
-    name: Any = f"{index:06d}" if entry.get("id") is None else entry["id"]
-    name = str(name) if type(name) is int else name
-    if not isinstance(name, str) or not _ID.fullmatch(name):
-        raise ValueError(f"has the id {reprlib.repr(name)}; an id names a file: up to 100 of A-Z a-z 0-9 - _ and .")
-    return Prompt(index, entry["prompt"], seed, negative, name)
+    label: Any = f"{index:06d}" if entry.get("id") is None else entry["id"]
+    label = str(label) if type(label) is int else label
+    if not isinstance(label, str) or not _ID.fullmatch(label):
+        raise ValueError(f"has the id {reprlib.repr(label)}; an id names a file: up to 100 of A-Z a-z 0-9 - _ and .")
+    return Prompt(index, entry["prompt"], seed, negative, label)

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..images import to_pil
+from ..output_file import write_atomically
 from ..png import read_text
-from .folder import write_atomically
 from .suite import Case, Sample, Setting
 
 SIDE = 256  # pixels
