@@ -1,4 +1,4 @@
-"""Fidelity of images to a reference: PSNR and SSIM, per image, in float64; PSNR of spectrograms."""
+"""Fidelity of pictures and of spectrograms to a reference: PSNR and SSIM, per sample, in float64."""
 
 import math
 
@@ -24,11 +24,7 @@ def spectrogram_psnr(spectrograms: Tensor, reference: Tensor) -> Tensor:
 
     spectrograms, reference (B, 1, frames, mels) -> (B,); equal ones give inf. Raises ValueError for shapes that differ.
     """
-    if spectrograms.shape != reference.shape or reference.ndim != 4:
-        raise ValueError(
-            "spectrograms and reference must both be (B, 1, frames, mels), got "
-            f"{tuple(spectrograms.shape)} and {tuple(reference.shape)}"
-        )
+    _check_spectrograms(spectrograms, reference)
     error = (spectrograms.double() - reference.double()).square().mean(dim=(1, 2, 3))
     span = reference.double().amax(dim=(1, 2, 3)) - reference.double().amin(dim=(1, 2, 3))
     return torch.where(error == 0, math.inf, 20 * torch.log10(span) - 10 * torch.log10(error))
@@ -41,7 +37,45 @@ def ssim(images: Tensor, reference: Tensor) -> Tensor:
     population (not sample) covariance; K1 = 0.01, K2 = 0.03, dynamic range 1. Raises ValueError for shapes that
     differ or are smaller than the window, and for values outside [0, 1].
     """
-    images, reference = _checked(images, reference)
+    return _ssim(*_checked(images, reference))
+
+
+def spectrogram_ssim(spectrograms: Tensor, reference: Tensor) -> Tensor:
+    """SSIM of log-mel spectrograms, both scaled so that the reference's smallest value is 0 and its largest 1.
+
+    spectrograms, reference (B, 1, frames, mels) -> (B,). Raises ValueError for shapes that differ, are smaller than the
+    window, and for a reference without range.
+    """
+    return _ssim(*_scaled(spectrograms, reference))
+
+
+def spectrogram_pictures(spectrograms: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as grey pictures (B, 3, frames, mels) in [0, 1], float32, for networks that look at pictures: scaled as for
+    `spectrogram_ssim`, and cut at 0 and 1."""
+    first, second = (
+        one.clamp(0, 1).float().expand(-1, 3, -1, -1).contiguous() for one in _scaled(spectrograms, reference)
+    )
+    return first, second
+
+
+def _scaled(spectrograms: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    _check_spectrograms(spectrograms, reference)
+    low, high = (kind(reference.double(), dim=(1, 2, 3), keepdim=True) for kind in (torch.amin, torch.amax))
+    if not bool((high > low).all()):
+        raise ValueError("a reference spectrogram has the same value everywhere, so that there is no range to scale by")
+    return (spectrograms.double() - low) / (high - low), (reference.double() - low) / (high - low)
+
+
+def _check_spectrograms(spectrograms: Tensor, reference: Tensor) -> None:
+    if spectrograms.shape != reference.shape or reference.ndim != 4:
+        raise ValueError(
+            "spectrograms and reference must both be (B, 1, frames, mels), got "
+            f"{tuple(spectrograms.shape)} and {tuple(reference.shape)}"
+        )
+
+
+def _ssim(images: Tensor, reference: Tensor) -> Tensor:
+    """SSIM with dynamic range 1 of (B, C, H, W) in float64."""
     if min(images.shape[-2:]) < WINDOW:
         raise ValueError(f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, got {tuple(images.shape[-2:])}")
     mean_x, mean_y = _windowed(images), _windowed(reference)

@@ -1,22 +1,23 @@
 """A bench from its suite to its report."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from ..measures import Metric, SetMetric, find_metrics
 from ..output_file import write_atomically
 from . import environment
-from .folder import Folder
+from .folder import Folder, Record
 from .page import page
 from .picture import draw_fronts
 from .subjects import Subjects
 from .suite import Suite
 from .suite_file import parse_suite
 from .sweep import Advance, check, sweep
-from .tables import markdown
+from .tables import Measured, markdown
 from .timing import measure, rounds
 from .worst import WORST
 
@@ -31,20 +32,25 @@ def run_bench(
     timing: bool = False,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> str:
     """Measure what `suite` asks for into the folder `out`, and write its report there; returns the tables (Markdown).
 
     With `resume` an existing folder is continued: nothing that it holds is measured again. With `timing` the settings
-    that the suite names for it are timed, for which the machine should be idle; else fidelity is measured.
+    that the suite names for it are timed, for which the machine should be idle; else fidelity is measured. `metrics`
+    are those of the caller's own, by the names that the suite has for them (see `sadaflow.measures`).
     Raises ValueError where suite, folder, models and settings do not fit each other, before any work.
     """
     device = device or torch.device("cpu")
     if timing and suite.timing is None:
         raise ValueError(f"suite {suite.name} has no [timing] table that names the settings to time")
+    chosen = {} if timing else find_metrics(suite.metrics, device, metrics)
     identity, session = environment.identity(device, dtype), environment.session(device)
     folder = Folder.open(out, suite, identity, session, resume)
-    folder.samples.mend()
-    folder.timing.mend()
+    for lines in (folder.samples, folder.sets, folder.timing):
+        lines.mend()
+    for name, metric in chosen.items():
+        folder.know_metric(name, _told(metric))
     subjects = Subjects(device, dtype)
     check(suite, folder, subjects)
     if timing:
@@ -52,7 +58,7 @@ def run_bench(
             measure(suite, folder, subjects, advance)
     else:
         with _bar(suite.size, "sample") as advance:
-            sweep(suite, folder, subjects, advance)
+            sweep(suite, folder, subjects, chosen, advance)
     return report(out)
 
 
@@ -60,17 +66,22 @@ def report(out: Path) -> str:
     """Write table.md, report.html and the pictures from what the folder holds; returns the tables."""
     folder = Folder.read(out)
     suite = parse_suite(folder.header["suite"], folder.header["name"])
-    records = folder.samples.read()
-    timings = folder.timing.read()
-    text = markdown(suite, folder.header, records, timings)
+    measured = Measured(folder.samples.read(), folder.sets.read(), folder.timing.read())
+    text = markdown(suite, folder.header, measured)
     write_atomically(out / "table.md", text.encode("utf-8"))
-    html = page(suite, folder.header, records, timings, out / WORST)
+    html = page(suite, folder.header, measured, out / WORST)
     write_atomically(out / "report.html", html.encode("utf-8"))
-    for name, figure in draw_fronts(suite, records):
+    for name, figure in draw_fronts(suite, measured.records):
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=160)
         write_atomically(out / f"{name}.png", content.getvalue())
     return text
+
+
+def _told(metric: Metric) -> Record:
+    if isinstance(metric, SetMetric):
+        return {"kind": "set", "lower is better": True, "source": metric.source}
+    return {"kind": "sample", "lower is better": metric.lower_is_better, "source": metric.source}
 
 
 @contextmanager

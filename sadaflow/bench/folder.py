@@ -2,8 +2,10 @@
 
     header.json         suite, models and environment; every start of the bench adds a session
     samples.jsonl       one line per sample and setting
+    sets.jsonl          one line per setting and metric that is of all its samples together, as FID
     timing.jsonl        one line per round of timing
     references/         the plain runs, a safetensors file per case and sample
+    features/           what such metrics compare, a safetensors file per case, setting and batch
     worst/              the worst picture of every case and setting, small
 
 Lines are only ever appended, whole batches at a time; a last line that was torn is cut off when the folder is opened
@@ -37,6 +39,7 @@ class Folder:
         self.path = path
         self.header = header
         self.samples = Lines(path / "samples.jsonl")
+        self.sets = Lines(path / "sets.jsonl")
         self.timing = Lines(path / "timing.jsonl")
 
     @classmethod
@@ -78,6 +81,32 @@ class Folder:
         if known != fingerprint:
             raise ValueError(f"the weights of {model} are not those {self.path} was begun with; name another folder")
         self._write_header()
+
+    def know_metric(self, name: str, told: Record) -> None:
+        """Note what is behind a metric's name; ValueError where it is not what the folder was begun with."""
+        known = self.header.setdefault("metrics", {}).setdefault(name, told)
+        if known != told:
+            raise ValueError(
+                f"metric {name!r} is {told}, and {self.path} was begun with {known}: start again in another folder"
+            )
+        self._write_header()
+
+    def keep_features(self, metric: str, case: Case, label: str, samples: Sequence[Sample], features: Tensor) -> None:
+        """Write what a metric of all samples needs of a batch, (B, D)."""
+        (self.path / "features").mkdir(exist_ok=True)
+        kept = {"features": features.detach().cpu().contiguous()}
+        write_atomically(self._features(metric, case, label, samples), save(kept))
+
+    def features(self, metric: str, case: Case, label: str, batches: Iterable[Sequence[Sample]]) -> Tensor | None:
+        """Those of all batches, (N, D), or None unless all of them are kept."""
+        files = [self._features(metric, case, label, samples) for samples in batches]
+        if not all(file.exists() for file in files):
+            return None
+        return torch.cat([_read_tensors(file)["features"] for file in files])
+
+    def _features(self, metric: str, case: Case, label: str, samples: Sequence[Sample]) -> Path:
+        named = json.dumps([metric, *astuple(case), label, *map(astuple, samples)])
+        return self.path / "features" / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.safetensors"
 
     def keep_references(self, case: Case, samples: Sequence[Sample], made: Made) -> None:
         """Write the plain run of a batch."""

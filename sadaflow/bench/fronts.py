@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from .folder import Record
 from .suite import PLAIN, Case, Setting, Suite
-from .sweep import key_of
-from .timing import case_of
+from .sweep import case_of, key_of
 
 CEILING = 80.0  # dB: no sample counts more, lest those that were not skipped at all carry a mean
 
@@ -27,6 +26,7 @@ class Row:
     worst_ssim: float | None
     error: float  # mean of ||latents - plain|| / ||plain||
     worst_error: float
+    metrics: Mapping[str, tuple[float, float, float]]  # further ones by name: mean, least and most
 
 
 def decibels(error: float) -> float:
@@ -60,7 +60,16 @@ def _row(setting: Setting, records: Sequence[Record]) -> Row:
         worst_ssim=min(ssim, default=None),
         error=statistics.fmean(errors),
         worst_error=max(errors),
+        metrics=_metrics(records),
     )
+
+
+def _metrics(records: Sequence[Record]) -> dict[str, tuple[float, float, float]]:
+    found = {}
+    for name in records[0].get("metrics", {}):
+        values = [record["metrics"][name] for record in records]
+        found[name] = (statistics.fmean(values), min(values), max(values))
+    return found
 
 
 class Point(NamedTuple):

@@ -20,8 +20,8 @@ from .picture import COLOURS
 from .strips import colours_of, strip
 from .suite import Case, Setting, Suite
 from .suite_file import shipped_suites
-from .tables import Table, case_tables, provenance
-from .timing import case_of
+from .sweep import case_of
+from .tables import Measured, Table, case_tables, provenance
 from .worst import Worst, worst
 
 # What would not stand out on a dark ground, or not from its neighbours.
@@ -29,15 +29,13 @@ LIGHTER = {"#0072b2": "#4d8dff", "#56b4e9": "#79d7f5", "#555555": "#b0b0b0", "#a
 DARKER = {"#f0e442": "#b8a800", "#56b4e9": "#2f97d0"}  # and on a light one
 
 
-def page(
-    suite: Suite, header: Record, records: Sequence[Record], timings: Sequence[Record], pictures: Path
-) -> str:
+def page(suite: Suite, header: Record, found: Measured, pictures: Path) -> str:
     """The page. `pictures` is the folder of the worst pictures."""
     methods = list(dict.fromkeys(method.name for method in suite.methods))
     colours = {name: number for name, number in zip(methods, cycle(range(len(COLOURS))), strict=False)}
-    measured = [(case, table) for case in suite.cases if (table := rows(suite, case, records))]
+    measured = [(case, table) for case in suite.cases if (table := rows(suite, case, found.records))]
     sections = [
-        _case(suite, case, table, [one for one in records if case_of(one) == case], timings, colours, pictures, number)
+        _case(suite, header, case, table, found, colours, pictures, number)
         for number, (case, table) in enumerate(measured, 1)
     ]
     titles = enumerate((case.title for case, _ in measured), 1)
@@ -52,7 +50,7 @@ def page(
             f"<title>{escape(suite.name)} - sadaflow bench</title>",
             f'<link rel="icon" href="data:,"><style>{_palette()}{style}</style></head><body><main>',
             f"<header><p class=kind>sadaflow bench</p><h1>{escape(suite.name)}</h1>",
-            *(f"<p>{escape(line)}</p>" for line in provenance(suite, header, len(records), len(timings))),
+            *(f"<p>{escape(line)}</p>" for line in provenance(suite, header, found)),
             f'<nav>{links}<a href="#reproduce">Reproduce</a></nav></header>',
             *sections,
             _reproduce(suite, header),
@@ -65,18 +63,19 @@ def page(
 
 def _case(
     suite: Suite,
+    header: Record,
     case: Case,
     table: Sequence[Row],
-    records: Sequence[Record],
-    timings: Sequence[Record],
+    measured: Measured,
     colours: dict[str, int],
     pictures: Path,
     number: int,
 ) -> str:
     kept = [(row.setting, found) for row in table if (found := worst(pictures, case, row.setting))]
     parts = [f'<section id="case-{number}"><h2>{escape(case.title)}</h2>', _chart(table, colours)]
-    for one in case_tables(suite, case, table, timings):
+    for one in case_tables(suite, header, case, table, measured):
         parts.append(_table(one, colours))
+    records = [record for record in measured.records if case_of(record) == case]
     parts += [_strips(suite, table, records), _worst(kept), "</section>"]
     return "\n".join(parts)
 
@@ -178,17 +177,22 @@ def _reproduce(suite: Suite, header: Record) -> str:
     shipped = shipped_suites().get(suite.name) == suite.text
     name = suite.name if shipped else f"{suite.name}.toml"
     command = f"sadaflow bench {shlex.quote(name)} --out FOLDER --device {header['device']} --dtype {header['dtype']}"
-    told = {name: value for name, value in header.items() if name not in ("name", "suite", "models", "sessions")}
+    told = {name: header[name] for name in ("sadaflow", "torch", "device", "dtype")}
     parts = [
         '<section id="reproduce"><h2>Reproduce</h2>',
         f"<pre>{escape(command)}</pre>",
         "" if shipped else f"<p>with the suite below in {escape(name)}.</p>",
-        _facts(told | {f"weights of {model}": fingerprint for model, fingerprint in header["models"].items()}),
+        _facts(told | _sources(header)),
     ]
     for number, session in enumerate(header["sessions"], 1):
         parts += [f"<h3>Session {number}</h3>", _facts(session)]
     parts += ["<h3>Suite</h3>", f"<pre>{escape(suite.text)}</pre></section>"]
     return "\n".join(parts)
+
+
+def _sources(header: Record) -> dict[str, str]:
+    weights = {f"weights of {model}": fingerprint for model, fingerprint in header["models"].items()}
+    return weights | {f"metric {name}": told["source"] for name, told in header.get("metrics", {}).items()}
 
 
 def _facts(values: Mapping[str, Any]) -> str:

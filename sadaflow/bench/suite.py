@@ -121,6 +121,7 @@ class Suite:
     batch: int
     questions: Questions
     timing: Timing | None
+    metrics: tuple[str, ...] = ()  # beside PSNR, SSIM and latent error, by name
 
     def settings(self, case: Case) -> tuple[Setting, ...]:
         """Everything run on a case, the plain run first."""

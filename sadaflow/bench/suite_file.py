@@ -67,7 +67,10 @@ def parse_suite(text: str, name: str) -> Suite:
         batch=top.whole("batch", 8),
         questions=questions,
         timing=None if timing is None else _timing(top.at("timing", timing), steps),
+        metrics=tuple(top.texts("metrics", ())),
     )
+    analytic = suite.cases[0].model in ANALYTIC
+    top.need(not (suite.metrics and analytic), "metrics look at pictures, which analytic problems have none of")
     top.done()
     _check_labels(top, suite)
     return suite

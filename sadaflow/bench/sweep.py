@@ -1,13 +1,14 @@
 """The fidelity sweep: every setting on every sample, against the plain run of the same seed."""
 
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from torch import Tensor
 
 from ..accelerators import Mode
-from ..metrics import psnr, ssim
+from ..measures import Metric, SetMetric
+from ..metrics import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim
 from .folder import Folder, Record
 from .subjects import Made, Subject, Subjects
 from .suite import PLAIN, Case, Sample, Setting, Suite
@@ -35,7 +36,13 @@ def check(suite: Suite, folder: Folder, subjects: Subjects) -> None:
             setting.arrange(case, subject)
 
 
-def sweep(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance = lambda samples: None) -> None:
+def sweep(
+    suite: Suite,
+    folder: Folder,
+    subjects: Subjects,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
+    advance: Advance = lambda samples: None,
+) -> None:
     """Measure what the folder does not hold yet. `advance` is told the number of samples done, found ones included.
 
     A batch of which lines are missing is sampled whole again, so that the numbers are those of an undisturbed run.
@@ -44,7 +51,8 @@ def sweep(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance = l
     for case in suite.cases:
         subject = subjects(case.model)
         for samples in suite.batches():
-            _batch(suite.settings(case), case, samples, folder, subject, done, advance)
+            _batch(suite.settings(case), case, samples, folder, subject, metrics, done, advance)
+        _sets(suite, case, folder, metrics)
 
 
 def _batch(
@@ -53,6 +61,7 @@ def _batch(
     samples: Sequence[Sample],
     folder: Folder,
     subject: Subject,
+    metrics: Mapping[str, Metric],
     done: set[Key],
     advance: Advance,
 ) -> None:
@@ -70,7 +79,8 @@ def _batch(
                 reference = folder.references(case, samples)
                 assert reference is not None
             records = _records(case, setting, samples, made, reference)
-            _keep_worst(folder.path / WORST, case, setting, samples, made, reference, records)
+            if made.images is not None and reference[1] is not None:
+                _look(folder, case, setting, samples, made.images.float().cpu(), reference[1], metrics, records)
             folder.samples.append(record for record, wanted in zip(records, missing, strict=True) if wanted)
         advance(len(samples))
 
@@ -89,9 +99,11 @@ def _records(
     errors = relative_error(made.latents.cpu(), latents)
     fidelity: list[tuple[float | str | None, float | None]] = [(None, None)] * len(samples)
     if made.images is not None and images is not None:
-        pictures = made.images.float().cpu()
-        decibels = [value if math.isfinite(value) else "inf" for value in psnr(pictures, images).tolist()]
-        fidelity = list(zip(decibels, ssim(pictures, images).tolist(), strict=True))
+        pictures, sound = made.images.float().cpu(), images.shape[1] == 1
+        values = (spectrogram_psnr if sound else psnr)(pictures, images).tolist()
+        decibels = [value if math.isfinite(value) else "inf" for value in values]
+        similarity = (spectrogram_ssim if sound else ssim)(pictures, images).tolist()
+        fidelity = list(zip(decibels, similarity, strict=True))
     return [
         {
             "model": case.model,
@@ -113,18 +125,48 @@ def _records(
     ]
 
 
-def _keep_worst(
-    place: Path,
+def _look(
+    folder: Folder,
     case: Case,
     setting: Setting,
     samples: Sequence[Sample],
-    made: Made,
-    reference: tuple[Tensor, Tensor | None],
+    pictures: Tensor,
+    plain: Tensor,
+    metrics: Mapping[str, Metric],
     records: Sequence[Record],
 ) -> None:
-    if made.images is not None and reference[1] is not None:
-        psnr = [float(record["psnr"]) for record in records]
-        keep_worst(place, case, setting, samples, psnr, made.stats.nfe, made.images.float().cpu(), reference[1])
+    """Keep the worst picture, and measure what networks see in them all, into the `records`."""
+    psnr, nfe = [float(record["psnr"]) for record in records], [record["nfe"] for record in records]
+    keep_worst(folder.path / WORST, case, setting, samples, psnr, nfe, pictures, plain)
+    if pictures.shape[1] == 1:
+        pictures, plain = spectrogram_pictures(pictures, plain)
+    for name, metric in metrics.items():
+        if isinstance(metric, SetMetric):
+            folder.keep_features(name, case, setting.label, samples, metric.features(pictures))
+            continue
+        values = metric.measure(pictures, plain, [sample.prompt for sample in samples])
+        for record, value in zip(records, values.tolist(), strict=True):
+            record.setdefault("metrics", {})[name] = value
+
+
+def _sets(suite: Suite, case: Case, folder: Folder, metrics: Mapping[str, Metric]) -> None:
+    """What is of all samples of a setting together, once they are all there."""
+    named = {"model": case.model, "solver": case.solver, "steps": case.steps, "guidance": case.guidance}
+    done = {(case_of(line), line["setting"], line["metric"]) for line in folder.sets.read()}
+    for name, metric in metrics.items():
+        if not isinstance(metric, SetMetric):
+            continue
+        plain = folder.features(name, case, PLAIN.label, suite.batches())
+        for setting in suite.settings(case):
+            found = folder.features(name, case, setting.label, suite.batches())
+            if plain is not None and found is not None and (case, setting.label, name) not in done:
+                value = metric.distance(found, plain)
+                folder.sets.append([{**named, "setting": setting.label, "metric": name, "value": value}])
+
+
+def case_of(line: Record) -> Case:
+    """The case that a line of measurements belongs to."""
+    return Case(line["model"], line["solver"], line["steps"], line["guidance"])
 
 
 def relative_error(latents: Tensor, reference: Tensor) -> list[float]:

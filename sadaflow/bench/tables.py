@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from .folder import Record
 from .fronts import CEILING, Reading, Row, Speed, cost_at, fidelity_at, fronts, rows, speeds
 from .suite import PLAIN, Case, Suite
+from .sweep import case_of
 from .timing import rounds
 
 
@@ -19,28 +20,39 @@ class Table:
     words: int
 
 
-def case_tables(suite: Suite, case: Case, table: Sequence[Row], timings: Sequence[Record]) -> list[Table]:
+@dataclass(frozen=True)
+class Measured:
+    """What a folder holds: lines of samples, of sets of them, and of rounds of timing."""
+
+    records: Sequence[Record]
+    sets: Sequence[Record] = ()
+    timings: Sequence[Record] = ()
+
+
+def case_tables(suite: Suite, header: Record, case: Case, table: Sequence[Row], measured: Measured) -> list[Table]:
     """Every setting of a case, what every front reaches, and seconds where they were measured."""
-    tables = [_settings(table, len(suite.samples))]
+    sets = [line for line in measured.sets if case_of(line) == case]
+    tables = [_settings(table, len(suite.samples), header.get("metrics", {}), sets)]
     tables += _questions(suite, case, table)
-    if measured := speeds(case, timings):
-        tables.append(_speeds(measured))
+    if timed := speeds(case, measured.timings):
+        tables.append(_speeds(timed))
     return tables
 
 
-def markdown(suite: Suite, header: Record, records: Sequence[Record], timings: Sequence[Record]) -> str:
+def markdown(suite: Suite, header: Record, measured: Measured) -> str:
     """The report in Markdown."""
-    blocks = [f"# {suite.name}", *provenance(suite, header, len(records), len(timings))]
+    blocks = [f"# {suite.name}", *provenance(suite, header, measured)]
     for case in suite.cases:
-        if table := rows(suite, case, records):
+        if table := rows(suite, case, measured.records):
             blocks.append(f"## {case.title}")
-            for part in case_tables(suite, case, table, timings):
+            for part in case_tables(suite, header, case, table, measured):
                 blocks += [part.caption, _markdown(part)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def provenance(suite: Suite, header: Record, found: int, timed: int) -> list[str]:
+def provenance(suite: Suite, header: Record, measured: Measured) -> list[str]:
     """Sentences on what was measured and on what, and whether all of it was."""
+    found, timed = len(measured.records), len(measured.timings)
     sessions = header["sessions"]
     now = sessions[-1]
     lines = [
@@ -52,6 +64,7 @@ def provenance(suite: Suite, header: Record, found: int, timed: int) -> list[str
     ]
     models = ", ".join(f"{model} ({fingerprint})" for model, fingerprint in header["models"].items())
     lines.append(f"Weights: {models}.")
+    lines += [f"{name}: {told['source']}." for name, told in header.get("metrics", {}).items()]
     if found < suite.size:
         lines.append(f"Not finished: {found} of {suite.size} samples.")
     if 0 < timed < rounds(suite):
@@ -62,21 +75,33 @@ def provenance(suite: Suite, header: Record, found: int, timed: int) -> list[str
     return lines
 
 
-def _settings(table: Sequence[Row], expected: int) -> Table:
+def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequence[Record]) -> Table:
     pictured, what = table[0].ssim is not None, _measure(table)
     head = ["method", "setting", "cost", f"{what} mean", f"{what} worst"]
     head += ["SSIM mean", "SSIM worst"] if pictured else []
     head += ["latent error mean", "latent error worst"]
+    for name, told in metrics.items():
+        head += [name] if told["kind"] == "set" else [f"{name} mean", f"{name} worst"]
+    values = {(line["setting"], line["metric"]): f"{line['value']:.4g}" for line in sets}
     lines = []
     for row in table:
         label = row.setting.label + ("" if row.samples == expected else f" ({row.samples} of {expected} samples)")
         cells = [row.setting.method, label, f"{row.cost:.1f}"]
         if row.setting == PLAIN:
-            lines.append((*cells, *["-"] * (len(head) - 3)))
-            continue
-        cells += [f"{row.fidelity:.2f}", f"{row.worst:.2f}"]
-        cells += [f"{row.ssim:.4f}", f"{row.worst_ssim:.4f}"] if pictured else []
-        lines.append((*cells, f"{row.error:.2e}", f"{row.worst_error:.2e}"))
+            cells += ["-"] * (6 if pictured else 4)
+        else:
+            cells += [f"{row.fidelity:.2f}", f"{row.worst:.2f}"]
+            cells += [f"{row.ssim:.4f}", f"{row.worst_ssim:.4f}"] if pictured else []
+            cells += [f"{row.error:.2e}", f"{row.worst_error:.2e}"]
+        for name, told in metrics.items():
+            if told["kind"] == "set":
+                cells.append(values.get((row.setting.label, name), "-"))
+            elif name in row.metrics:
+                mean, least, most = row.metrics[name]
+                cells += [f"{mean:.4g}", f"{most if told['lower is better'] else least:.4g}"]
+            else:
+                cells += ["-", "-"]
+        lines.append(tuple(cells))
     return Table("", tuple(head), tuple(lines), words=2)
 
 

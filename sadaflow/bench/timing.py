@@ -10,7 +10,7 @@ from .folder import Folder, Record
 from .memory import peak_memory
 from .subjects import Subject, Subjects
 from .suite import PLAIN, Case, Sample, Setting, Suite
-from .sweep import Advance, run
+from .sweep import Advance, case_of, run
 
 
 def timed(suite: Suite, case: Case) -> tuple[Setting, ...]:
@@ -61,11 +61,6 @@ def measure(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance =
                 line = {**named, "first": first, "samples": len(samples), "round": index, "runs": runs}
                 folder.timing.append([line])
                 advance(1)
-
-
-def case_of(line: Record) -> Case:
-    """The case that a line of measurements belongs to."""
-    return Case(line["model"], line["solver"], line["steps"], line["guidance"])
 
 
 def _round(
