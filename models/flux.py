@@ -156,10 +156,16 @@ class FluxTransformer(nn.Module):
         text = self.context_embedder(context)
         rope = rotary_table(size, self.config.axes_dims_rope, x.device).expand(x.shape[0], -1, -1, -1)
         trunk = partial(self._trunk, seam=seam, size=size)
-        image = seam(Site("trunk", "trunk", 0, size, per_token=(2,)), trunk, image, text, embedding, rope)
+        site = Site("trunk", "trunk", 0, size, per_token=(2,), probe=self._first_look)
+        image = seam(site, trunk, image, text, embedding, rope)
         scale, shift = self.norm_out(embedding)
         tokens = self.proj_out(modulated(image, shift, scale))
         return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=size[0], p=PATCH, q=PATCH)
+
+    def _first_look(self, image: Tensor, text: Tensor, embedding: Tensor, rope: Tensor) -> Tensor:
+        """What the first block's attention reads of the image tokens (B, N, dim)."""
+        first: DoubleBlock | SingleBlock = (*self.transformer_blocks, *self.single_transformer_blocks)[0]
+        return first.first_look(image, embedding)
 
     def _trunk(
         self, image: Tensor, text: Tensor, embedding: Tensor, rope: Tensor, *, seam: Seam, size: tuple[int, int]

@@ -140,6 +140,10 @@ class DoubleBlock(nn.Module):
         self.ff = _FeedForward(dim)
         self.ff_context = _FeedForward(dim)
 
+    def first_look(self, image: Tensor, embedding: Tensor) -> Tensor:
+        """What attention reads of the image tokens (B, N, dim)."""
+        return modulated(image, *self.norm1(embedding)[:2])
+
     def forward(self, joint: Tensor, embedding: Tensor, rope: Tensor) -> Tensor:
         text, image = _parts(joint, rope)
         image_parts, text_parts = self.norm1(embedding), self.norm1_context(embedding)
@@ -167,6 +171,10 @@ class SingleBlock(nn.Module):
         self.proj_mlp = nn.Linear(dim, 4 * dim)
         self.proj_out = nn.Linear(5 * dim, dim)
         self.attn = SingleAttention(dim, heads)
+
+    def first_look(self, image: Tensor, embedding: Tensor) -> Tensor:
+        """What attention reads of the image tokens (B, N, dim)."""
+        return modulated(image, *self.norm(embedding)[:2])
 
     def forward(self, joint: Tensor, embedding: Tensor, rope: Tensor) -> Tensor:
         shift, scale, gate = self.norm(embedding)

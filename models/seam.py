@@ -9,10 +9,11 @@ from torch import Tensor
 class Site(NamedTuple):
     """A place in a backbone where a seam may act.
 
-    `kind` is "shell" (a U-Net level and all inside it; hidden is (B, C, h, w)), "block" (one transformer block;
-    hidden is (B, prefix + h*w, C)) or "trunk" (all blocks of a transformer; hidden is (B, h*w, C)). `name` is unique
-    within the backbone, `size` is the (h, w) of the feature map, `depth` counts the downsamplings above it (0 = the
-    latent's own resolution).
+    `kind` is "shell" (a U-Net's skip connection, the layer that consumes it and all between; hidden is the skip
+    connection (B, C, h, w)), "deep" (what lies between: the shell without that layer, which reads what comes out),
+    "block" (one transformer block; hidden is (B, prefix + h*w, C)) or "trunk" (all blocks of a transformer; hidden is
+    (B, h*w, C)). `name` is unique within the backbone, `size` is the (h, w) of the feature map, `depth` counts the
+    downsamplings above it (0 = the latent's own resolution).
     """
 
     kind: str
@@ -23,13 +24,16 @@ class Site(NamedTuple):
     """How many tokens of another kind (text) precede the h*w positions in hidden."""
     per_token: tuple[int, ...] = ()
     """Which of the args are (B, h*w, ...), one entry per position: whoever gathers tokens of hidden gathers these."""
+    probe: Callable[..., Tensor] | None = None
+    """Of a trunk, a cheap first look: called as `fn` is, answers with what the first block's attention reads of the
+    image, normed and modulated, (B, h*w, C)."""
 
 
 class Seam(Protocol):
     """Called as `seam(site, fn, hidden, *args)` in place of `fn(hidden, *args)`; returns what `fn` would return.
 
     Batched `args` have the rows of `hidden`, so a seam may call `fn` on a subset of rows or of tokens. The output of
-    `fn` has the shape of the hidden that it was given.
+    `fn` has the shape of the hidden that it was given, but for that of a "deep" site, whose channels may be others.
     """
 
     def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor: ...

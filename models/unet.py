@@ -63,20 +63,29 @@ class UNet(UNetEncoder):
         Layer `layer` of `level` opens the next shell; after a level's last layer, its downsampler does.
         """
         level, layer = self.shells[shell]
-        site = Site("shell", f"shell.{level}.{layer}", level, (hidden.shape[-2], hidden.shape[-1]))
-        return inputs.seam(site, lambda skip: self._inside(skip, inputs, shell), hidden)
+        return inputs.seam(_site("shell", hidden, level, layer), lambda skip: self._inside(skip, inputs, shell), hidden)
 
     def _inside(self, skip: Tensor, inputs: Inputs, shell: int) -> Tensor:
         level, layer = self.shells[shell]
-        layers, up_index = self.config.layers_per_block[level], self.config.levels - 1 - level
+        up_index = self.config.levels - 1 - level
+        inner = inputs.seam(_site("deep", skip, level, layer), lambda skip: self._deep(skip, inputs, shell), skip)
+        if inputs.residuals is not None:
+            skip = skip + inputs.residuals[shell]
+        up, index = cast(Level, self.up_blocks[up_index]), self.config.layers_per_block[level] - layer
+        return up.layer(index, torch.cat((inner, skip), dim=1), inputs, f"up_blocks.{up_index}", level)
+
+    def _deep(self, skip: Tensor, inputs: Inputs, shell: int) -> Tensor:
+        """All of a shell but the layer that consumes its skip connection."""
+        level, layer = self.shells[shell]
         inner = self.advance(skip, inputs, shell)
         if shell + 1 < len(self.shells):
             inner = self._shell(inner, inputs, shell + 1)
-            if layer == layers:
-                inner = cast(Level, self.up_blocks[up_index - 1]).upsamplers[0](inner, skip.shape[-2:])
+            if layer == self.config.layers_per_block[level]:
+                inner = cast(Level, self.up_blocks[-level - 2]).upsamplers[0](inner, skip.shape[-2:])
         elif inputs.residuals is not None:
             inner = inner + inputs.residuals[-1]
-        if inputs.residuals is not None:
-            skip = skip + inputs.residuals[shell]
-        up = cast(Level, self.up_blocks[up_index])
-        return up.layer(layers - layer, torch.cat((inner, skip), dim=1), inputs, f"up_blocks.{up_index}", level)
+        return inner
+
+
+def _site(kind: str, hidden: Tensor, level: int, layer: int) -> Site:
+    return Site(kind, f"{kind}.{level}.{layer}", level, (hidden.shape[-2], hidden.shape[-1]))

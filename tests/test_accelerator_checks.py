@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sadaflow import SADA, Accelerator, Auto, Mode, Uniform
-from sadaflow.accelerators import PlainRun, ReleasedSADA
+from sadaflow.accelerators import DeepCache, FirstBlock, MagCache, PlainRun, ReleasedSADA, TaylorSeer, TeaCache
 from sadaflow.checks import check_accelerator, examine_accelerator
 from sadaflow.models import Seam, Site, call_through
 from sadaflow.solvers import Solver, State
@@ -30,9 +30,30 @@ from sadaflow.solvers import Solver, State
 def test_ours(factory: Callable[[], Accelerator], never: Callable[[], Accelerator] | None) -> None:
     report = check_accelerator(factory, never=never)
     assert {law.name for law in report.laws} == {
-        "runs", "identity", "batch invariance", "inputs kept", "accounting", "full is full", "shapes", "solvers",
-        "accuracy", "determinism", "state", "memory", "few steps", "dtype",
+        "networks", "runs", "identity", "batch invariance", "inputs kept", "accounting", "full is full", "shapes",
+        "solvers", "accuracy", "determinism", "state", "memory", "few steps", "dtype",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("factory", "never", "refused"),
+    [
+        (DeepCache, lambda: DeepCache(interval=1), "transformer"),
+        (lambda: DeepCache(branch=2, uniform=False), None, "transformer"),
+        (FirstBlock, lambda: FirstBlock(threshold=0.0), "U-Net"),
+        (lambda: FirstBlock(0.12, front=2, back=1, warmup=4, max_skips=3, max_cached=20), None, "U-Net"),
+        (MagCache, lambda: MagCache(max_skips=0), None),
+        (TaylorSeer, lambda: TaylorSeer(interval=1), None),
+        (TeaCache, lambda: TeaCache(threshold=0.0), "U-Net"),
+    ],
+    ids=["deepcache", "deepcache-branch", "first-block", "dbcache", "magcache", "taylorseer", "teacache"],
+)
+def test_rivals_inside_the_network(
+    factory: Callable[[], Accelerator], never: Callable[[], Accelerator] | None, refused: str | None
+) -> None:
+    report = check_accelerator(factory, never=never, solvers=("euler", "heun"))
+    wanted = {"[plain callable]", *([] if refused is None else [f"[{refused}]"])}
+    assert {law.where for law in report.laws if law.measured.startswith("refused") and law.name == "networks"} == wanted
 
 
 def test_auto() -> None:
@@ -44,9 +65,13 @@ def test_the_problem_shows_tokens_and_samples_that_decide_apart() -> None:
     """Else the laws on seams and batches would hold of anything."""
     from sadaflow.accelerators.laws import Examination
 
-    modes = Examination(SADA, 50, 3.0).run(solver="euler").modes
-    assert {mode for line in modes for mode in line} == {"full", "tokens", "stepwise", "multistep"}
-    assert len({tuple(line) for line in modes}) >= 3
+    for network in ("U-Net", "transformer"):
+        modes = Examination(SADA, 50, 3.0).run(solver="euler", network=network).modes
+        assert {mode for line in modes for mode in line} == {"full", "tokens", "stepwise", "multistep"}
+        assert len({tuple(line) for line in modes}) >= 3
+    modes = Examination(FirstBlock, 50, 3.0).run(solver="euler").modes
+    assert {mode for line in modes for mode in line} == {"full", "cached"}
+    assert any(len(set(step)) == 2 for step in zip(*modes, strict=True))
 
 
 class Every2nd(PlainRun):
@@ -108,7 +133,8 @@ class WorksTwice(Every2nd):
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-            fn(hidden, *args)
+            if site.kind == "block":
+                fn(hidden, *args)
             return fn(hidden, *args)
 
         return seam
@@ -116,6 +142,20 @@ class WorksTwice(Every2nd):
 
 def test_work_that_is_not_counted() -> None:
     broken(WorksTwice, "accounting")
+
+
+class CountsAsCached(Every2nd):
+    """Calls everything cached, and computes it."""
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        return [Mode.CACHED if step else Mode.FULL] * self.samples
+
+    def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
+        return [Mode.CACHED] * len(rows)
+
+
+def test_whole_evaluations_that_are_called_cached() -> None:
+    broken(CountsAsCached, "accounting")
 
 
 class PrunesInFull(Every2nd):
@@ -127,6 +167,8 @@ class PrunesInFull(Every2nd):
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+            if site.kind != "block":
+                return fn(hidden, *args)
             stale = self.hidden.get(0, hidden)
             self.hidden[0] = hidden
             return fn(0.99 * hidden + 0.01 * stale, *args)

@@ -3,12 +3,17 @@
 from .adaptive_diffusion import AdaptiveDiffusion
 from .auto import Auto
 from .base import Accelerator, CachingRun, ExplainedRun, Explanation, Mode, PlainRun, Run
+from .deepcache import DeepCache
 from .easycache import EasyCache
 from .estimators import ESTIMATORS
+from .first_block import FirstBlock
+from .magcache import MagCache
 from .registry import ACCELERATORS, make_accelerator
 from .released import ReleasedSADA
 from .sada import SADA
 from .seacache import SeaCache
+from .taylorseer import TaylorSeer
+from .teacache import TeaCache
 from .tokens import TokenCache
 from .uniform import Uniform
 
@@ -21,13 +26,18 @@ __all__ = [
     "Auto",
     "CachingRun",
     "EasyCache",
+    "DeepCache",
     "ExplainedRun",
     "Explanation",
+    "FirstBlock",
+    "MagCache",
     "Mode",
     "PlainRun",
     "ReleasedSADA",
     "Run",
     "SeaCache",
+    "TaylorSeer",
+    "TeaCache",
     "TokenCache",
     "Uniform",
     "make_accelerator",

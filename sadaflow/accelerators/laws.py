@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final, cast
 
@@ -19,8 +20,8 @@ from sadaflow.solvers import Grid, GridSolver, SeededNoise, Solver, State, draws
 from sadaflow.solvers.problems import GRIDS, clean
 from sadaflow.solvers.report import Law
 
-from .base import Accelerator, Mode, PlainRun, Run
-from .problems import Modes, Plain, Seamed
+from .base import Accelerator, CachingRun, Mode, PlainRun, Run
+from .problems import NETWORKS, PLAIN, Modes, Plain, Seamed, Work
 
 Factory = Callable[[], Accelerator]
 
@@ -51,7 +52,9 @@ class Watched:
     bytes_held: int = 0
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        return _WatchedRun(self, self.accelerator.begin(solver, shape, seams=seams), solver, shape[0])
+        run = self.accelerator.begin(solver, shape, seams=seams)
+        kind = _WatchedCachingRun if isinstance(run, CachingRun) else _WatchedRun
+        return kind(self, run, solver, shape[0])
 
     def keep(self, *tensors: Tensor | None) -> None:
         self.given += [(one, one.clone()) for one in tensors if one is not None]
@@ -95,6 +98,14 @@ class _WatchedRun:
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         return self.run.seam(step, mode, rows)
+
+
+class _WatchedCachingRun(_WatchedRun):
+    def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
+        found = cast(CachingRun, self.run).carried_out(step, rows)
+        if len(found) != len(rows) or not set(found) <= {Mode.FULL, Mode.CACHED}:
+            raise TypeError(f"carried_out({step}, {list(rows)}) is {found!r}, not FULL or CACHED for each")
+        return found
 
 
 def reachable(start: object, without: set[int] | None = None) -> dict[int, object]:
@@ -168,17 +179,43 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Examination:
-    """The laws, one method each, on accelerators made by `factory`."""
+    """The laws, one method each, on accelerators made by `factory`, in the networks that these do not refuse."""
 
     factory: Factory
     steps: int
     worst: float
 
+    @cached_property
+    def refusals(self) -> dict[str, str | None]:
+        """Why each kind of network is not taken: a ValueError by the end of the first evaluation; None where it is."""
+        return {network: self._refusal(network=network) for network in NETWORKS}
+
+    @property
+    def networks(self) -> list[str]:
+        return [network for network, reason in self.refusals.items() if reason is None]
+
+    def _refusal(self, **settings: Any) -> str | None:
+        steps: list[Step] = []
+        try:
+            self.run(observer=steps.append, **settings)
+        except Exception as failure:  # any other is for the laws to find
+            return str(failure) if isinstance(failure, ValueError) and not steps else None
+        return None
+
+    def enters(self) -> list[Law]:
+        """Every kind of network is sampled, or refused before the second evaluation; one at least is sampled."""
+        expected = "sampled, or refused at once"
+        laws = [
+            Law("networks", f"[{network}]", "sampled" if reason is None else f"refused: {reason}", expected, True)
+            for network, reason in self.refusals.items()
+        ]
+        return [*laws, Law("networks", "[all]", f"{len(self.networks)} sampled", "one or more", bool(self.networks))]
+
     def run(
         self,
         accelerator: Accelerator | None = None,
         *,
-        seam: bool = True,
+        network: str | None = None,
         rows: Sequence[int] = tuple(range(SAMPLES)),
         shape: Sequence[int] = SHAPE,
         solver: Solver | str = BASE[-1],
@@ -192,15 +229,16 @@ class Examination:
         count = max(rows) + 1
         data = Modes.drawn(count, shape).of(rows)
         noise = torch.stack([_noise(row, shape) for row in rows]).to(dtype)
-        denoise = Seamed(solver, data) if seam else Plain(solver, data)
+        network = self.networks[0] if network is None else network
+        denoise = Plain(solver, data) if network == PLAIN else Seamed(solver, data, network)
         with seeded(seed):
             notes = Watched(self.factory() if accelerator is None else accelerator, memory)
             before = drawn_state()
             sampled = sample(solver, denoise, noise, cast(Accelerator, notes), observer=observer)
             return Outcome(sampled, notes, denoise, drawn_state() != before)
 
-    def plain(self, solver: Solver | str, seam: bool = True) -> Outcome:
-        return self.run(cast(Accelerator, _Never()), solver=solver, seam=seam)
+    def plain(self, solver: Solver | str, network: str | None = None) -> Outcome:
+        return self.run(cast(Accelerator, _Never()), solver=solver, network=network)
 
     def runs(self, name: str) -> Law:
         """A first run ends, with one mode for each sample at each step."""
@@ -208,10 +246,10 @@ class Examination:
         finite = bool(torch.isfinite(fast.sampled.x).all())
         return Law("runs", f"[{name}]", "to the end" if finite else "not finite", "to a finite end", finite)
 
-    def identity(self, name: str, seam: bool, never: Factory | None) -> list[Law]:
+    def identity(self, name: str, network: str, never: Factory | None) -> list[Law]:
         """Up to the first step that is not evaluated in full, the trajectory is the plain one, bit for bit."""
-        where = _kind(name, seam)
-        plain, fast = self.plain(name, seam), self.run(solver=name, seam=seam)
+        where = f"[{name}, {network}]"
+        plain, fast = self.plain(name, network), self.run(solver=name, network=network)
         last = fast.first_departure
         apart = [
             step
@@ -223,24 +261,24 @@ class Examination:
         found = f"equal up to step {last}" if equal else f"x differs at step {apart[0] if apart else last}"
         laws = [Law("identity", where, found, "plain sampling until the first step saved", equal)]
         if never is not None:
-            unspared = self.run(never(), solver=name, seam=seam)
+            unspared = self.run(never(), solver=name, network=network)
             full = unspared.sampled.stats.nfe == [float(self.steps)] * SAMPLES
             same = torch.equal(unspared.sampled.x, plain.sampled.x)
             found = f"{'equal' if same else 'another x'}, NFE {max(unspared.sampled.stats.nfe):g}"
             laws.append(Law("identity", f"{where[:-1]}, never]", found, f"equal, NFE {self.steps}", full and same))
         return laws
 
-    def batch(self, name: str, seam: bool) -> Law:
+    def batch(self, name: str, network: str) -> Law:
         """A sample alone, in a batch and in a batch of another order decides and ends the same."""
-        together = self.run(solver=name, seam=seam)
+        together = self.run(solver=name, network=network)
         worst, others = 0.0, []
         for rows in ([0], [SAMPLES - 1], list(reversed(range(SAMPLES)))):
-            part = self.run(solver=name, seam=seam, rows=rows)
+            part = self.run(solver=name, network=network, rows=rows)
             others += [row for row, modes in zip(rows, part.modes, strict=True) if modes != together.modes[row]]
             worst = max(worst, float((part.sampled.x - together.sampled.x[rows]).abs().max()))
         found = f"samples {sorted(set(others))} decide otherwise" if others else f"{worst:.1e}"
         good = not others and worst < _TOLERANCE
-        return Law("batch invariance", _kind(name, seam), found, f"the same decisions, below {_TOLERANCE:g}", good)
+        return Law("batch invariance", f"[{name}, {network}]", found, f"the same decisions, below {_TOLERANCE:g}", good)
 
     def determinism(self) -> Law:
         """Two runs are equal, whatever the global generators hold, and draw nothing from them."""
@@ -300,30 +338,34 @@ class Examination:
         part = replace(whole, grid=Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
         return _rms(self.plain(part).sampled.x - self.plain(whole).sampled.x)
 
-    def accounting(self, name: str) -> list[Law]:
+    def accounting(self, name: str, network: str) -> list[Law]:
         """What `stats` says was evaluated is what the network was made to do."""
-        fast = self.run(solver=name)
-        work = cast(Seamed, fast.denoiser).work
-        rows = [sum(one.row == row for one in work) for row in range(SAMPLES)]
+        fast, where = self.run(solver=name, network=network), f"[{name}, {network}]"
         nfe = fast.sampled.stats.nfe
+        if isinstance(fast.denoiser, Plain):
+            calls = fast.denoiser.calls
+            return [Law("accounting", where, f"{calls} calls", f"nfe {nfe}", nfe == [float(calls)] * SAMPLES)]
+        work = fast.denoiser.work
         modes = {(step, row): mode for row, line in enumerate(fast.modes) for step, mode in enumerate(line)}
-        full = [one for one in work if modes[one.step, one.row] == Mode.FULL]
-        pruned = [one for one in work if modes[one.step, one.row] == Mode.TOKENS]
+
+        def did(mode: Mode) -> list[Work]:
+            return [one for one in work if modes[one.step, one.row] == mode]
+
+        cached = {(one.step, one.row): one.share for one in did(Mode.CACHED)}
+        rows = [sum(cached.get((one.step, row), 1.0) for one in work if one.row == row) for row in range(SAMPLES)]
+        full, tokens, parts = did(Mode.FULL), [one.share for one in did(Mode.TOKENS)], list(cached.values())
         shares = [one.share for one in full]
-        most = max((one.share for one in pruned), default=0.0)
         altered = sum(not one.exact for one in full)
-        plain = self.run(solver=name, seam=False)
-        calls = cast(Plain, plain.denoiser).calls
+        same = all(abs(row - own) < _TOLERANCE for row, own in zip(rows, nfe, strict=True))
         return [
-            Law("accounting", f"[{name}, seam] rows", f"{rows}", f"nfe {nfe}", rows == nfe),
-            Law("accounting", f"[{name}, seam] full", f"tokens computed {_span(shares)} times", "once each",
+            Law("accounting", f"{where} rows", f"{_rounded(rows)}", f"nfe {_rounded(nfe)}", same),
+            Law("accounting", f"{where} full", f"tokens computed {_span(shares)} times", "once each",
                 all(share == 1 for share in shares)),
-            Law("accounting", f"[{name}, seam] tokens", f"at most {most:.2f} of the network", "no more than all",
-                most <= 1),
-            Law("full is full", _kind(name, True), f"{altered} of {len(full)} answers altered", "the network's own",
-                not altered),
-            Law("accounting", _kind(name, False), f"{calls} calls", f"nfe {plain.sampled.stats.nfe}",
-                plain.sampled.stats.nfe == [float(calls)] * SAMPLES),
+            Law("accounting", f"{where} tokens", f"at most {max(tokens, default=0.0):.2f} of the network",
+                "no more than all", max(tokens, default=0.0) <= 1),
+            Law("accounting", f"{where} cached", f"at most {max(parts, default=0.0):.2f} of the network",
+                "less than all", max(parts, default=0.0) < 1),
+            Law("full is full", where, f"{altered} of {len(full)} answers altered", "the network's own", not altered),
         ]  # fmt: skip
 
     def memory(self) -> Law:
@@ -366,10 +408,10 @@ class Examination:
         found = f"refuses {_span(refused)}" if refused else "takes any number"
         return Law("few steps", where, found, "ValueError before the run, or none", True)
 
-    def inputs(self, name: str, seam: bool) -> Law:
+    def inputs(self, name: str, network: str) -> Law:
         """No tensor it was given is changed, then or later."""
-        changed = self.run(solver=name, seam=seam).notes.changed
-        return Law("inputs kept", _kind(name, seam), f"{changed} tensors changed", "none", changed == 0)
+        changed = self.run(solver=name, network=network).notes.changed
+        return Law("inputs kept", f"[{name}, {network}]", f"{changed} tensors changed", "none", changed == 0)
 
     def dtypes(self) -> list[Law]:
         """Estimates have the dtype, device and shape of the states they are for."""
@@ -386,12 +428,14 @@ class Examination:
                 laws.append(Law("dtype", f"[{dtype}, {device}]", found, "shape, dtype and device of x", not wrong))
         return laws
 
-    def shapes(self, shape: Sequence[int], seam: bool) -> Law:
+    def shapes(self, shape: Sequence[int], network: str) -> Law:
         """Batches of one, uneven sizes and vectors are sampled, or refused at once."""
-        where = f"[{tuple(shape)}, {'seam' if seam else 'plain callable'}]"
-        fast = self.run(rows=range(shape[0]), shape=shape[1:], seam=seam)
-        finite = bool(torch.isfinite(fast.sampled.x).all())
-        return Law("shapes", where, "finite" if finite else "not finite", "finite", finite)
+        where, expected = f"[{tuple(shape)}, {network}]", "finite, or refused at once"
+        given: dict[str, Any] = {"rows": range(shape[0]), "shape": shape[1:], "network": network}
+        if (reason := self._refusal(**given)) is not None:
+            return Law("shapes", where, f"refused: {reason}", expected, True)
+        finite = bool(torch.isfinite(self.run(**given).sampled.x).all())
+        return Law("shapes", where, "finite" if finite else "not finite", expected, finite)
 
 
 class _Never:
@@ -415,12 +459,12 @@ def _noise(row: int, shape: Sequence[int]) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(row), dtype=torch.float64)
 
 
-def _kind(name: str, seam: bool) -> str:
-    return f"[{name}, {'seam' if seam else 'plain callable'}]"
-
-
 def _rms(difference: Tensor) -> float:
     return float(difference.square().mean().sqrt())
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 3) for value in values]
 
 
 def _span(values: Sequence[float]) -> str:

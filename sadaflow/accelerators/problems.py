@@ -1,7 +1,8 @@
-"""Data with exact denoisers that accelerators are examined on, as a plain callable and as a network with a seam."""
+"""Data with exact denoisers that accelerators are examined on, as a plain callable and as networks with a seam."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +10,15 @@ from torch import Tensor
 from sadaflow.models import Seam, Site, call_through
 from sadaflow.solvers import Solver
 
+PLAIN: Final = "plain callable"
+UNET: Final = "U-Net"
+TRANSFORMER: Final = "transformer"
+NETWORKS: Final = (UNET, TRANSFORMER, PLAIN)
+
 _GUIDANCE = 1.5
+_TEXT = 2  # tokens before those of the image
+_SHARES = (0.25, 0.35, 0.3, 0.1)  # of the answer, that the blocks of the transformer add
+_LEVELS = (0, 0, 1)  # of the shells of the U-Net
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,29 @@ class Modes:
         return self.centre, self.half, self.deviation
 
 
-def posterior_mean(x: Tensor, centre: Tensor, half: Tensor, deviation: Tensor, alpha: float, sigma: float) -> Tensor:
-    """E[x0 | x = alpha x0 + sigma eps], number by number, for the data that `Modes` describes."""
-    offset = x - alpha * centre
-    variance = (alpha * deviation) ** 2 + sigma**2
-    likelier = torch.tanh(alpha * half * offset / variance)  # of the upper mode, less of the lower
-    return centre + (alpha * deviation**2 * offset + likelier * half * sigma**2) / variance
+class Posterior(NamedTuple):
+    """E[x0 | x = alpha x0 + sigma eps], number by number, for data whose `Modes.parts` are given."""
+
+    parts: Sequence[Tensor]
+    alpha: float
+    sigma: float
+
+    @property
+    def _variance(self) -> Tensor:
+        return (self.alpha * self.parts[2]) ** 2 + self.sigma**2
+
+    def sides(self, x: Tensor) -> Tensor:
+        """How much each number of x looks like the upper mode; its tanh is how much likelier that one is."""
+        centre, half, _ = self.parts
+        return self.alpha * half * (x - self.alpha * centre) / self._variance
+
+    def mean(self, x: Tensor, likelier: Tensor) -> Tensor:
+        centre, half, deviation = self.parts
+        near = self.alpha * deviation**2 * (x - self.alpha * centre)
+        return centre + (near + likelier * half * self.sigma**2) / self._variance
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.mean(x, torch.tanh(self.sides(x)))
 
 
 @dataclass
@@ -61,14 +87,13 @@ class Plain:
     def __call__(self, x: Tensor, step: int) -> Tensor:
         self.calls += 1
         node = self.solver.nodes[step]
-        centre, half, deviation = (part.to(x) for part in self.data.parts)
-        return posterior_mean(x, centre, half, deviation, node.alpha, node.sigma)
+        return Posterior([part.to(x) for part in self.data.parts], node.alpha, node.sigma)(x)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one evaluation of one sample did: how often its tokens were computed on average (1 is the whole network
-    once), and whether its answer was the network's own."""
+    """What one evaluation of one sample did: the share of the network's layers, over all tokens, that were computed (1
+    is the whole network once), and whether its answer was the network's own."""
 
     step: int
     row: int
@@ -78,52 +103,130 @@ class Work:
 
 @dataclass
 class Seamed:
-    """The exact denoiser as a network: two branches of guidance, states (B, C, h, w) as h*w tokens through one block.
+    """The exact denoiser as a network with two branches of guidance, on states (B, C, h, w).
 
-    It notes what it was made to do. States of other shapes have no block.
+    The U-Net has three shells, whose layers make the answer from the skip connections and from what a transformer block
+    in the middle says; the transformer has four blocks in a trunk, which add to the image tokens behind two of text.
+    It notes what it was made to do. States of other shapes are answered by no network that a seam reaches.
     """
 
     solver: Solver
     data: Modes
+    kind: str = UNET
     work: list[Work] = field(default_factory=list)
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
 
     def evaluate(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam) -> Tensor:
-        if x.dim() != 4:
-            self.work += [Work(step, row, 1.0, True) for row in rows]
-            return self._guided(x, step, rows, seam, [])
-        computed = [0] * (2 * len(rows))
-        answer = self._guided(x, step, rows, seam, computed)
-        exact = self._guided(x, step, rows, call_through, [0] * (2 * len(rows)))
-        for place, row in enumerate(rows):
-            share = (computed[place] + computed[place + len(rows)]) / (2 * x.shape[2:].numel())
-            self.work.append(Work(step, row, share, torch.equal(answer[place], exact[place])))
-        return answer
-
-    def _guided(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam, computed: list[int]) -> Tensor:
-        """The guided x0; `computed` counts the tokens computed for each row of the two branches."""
-        node, data = self.solver.nodes[step], self.data.of(rows)
+        data, node = self.data.of(rows), self.solver.nodes[step]
         # The other branch has its modes twice as close.
         parts = [torch.cat((other, own)).to(x) for own, other in zip(data.parts, _closer(data).parts, strict=True)]
         hidden = torch.cat((x, x))
+        if x.dim() != 4:
+            self.work += [Work(step, row, 1.0, True) for row in rows]
+            return _guided(Posterior(parts, node.alpha, node.sigma)(hidden))
+        network = _unet if self.kind == UNET else _transformer
+        layers = _Layers(hidden.shape[0])
+        answer = _guided(network(hidden, parts, node.alpha, node.sigma, seam, layers))
+        exact = _guided(network(hidden, parts, node.alpha, node.sigma, call_through, _unwatched))
+        whole = 2 * layers.of(network) * x.shape[2:].numel()
+        for place, row in enumerate(rows):
+            share = (layers.tokens[place] + layers.tokens[place + len(rows)]) / whole
+            self.work.append(Work(step, row, share, torch.equal(answer[place], exact[place])))
+        return answer
 
-        def block(tokens: Tensor, *args: Tensor | None) -> Tensor:
-            centre, half, deviation, ids = (arg for arg in args if arg is not None)
-            for place in ids.tolist():
-                computed[place] += tokens.shape[1]
-            return posterior_mean(tokens, centre, half, deviation, node.alpha, node.sigma)
 
-        if x.dim() == 4:
-            size = (x.shape[2], x.shape[3])
-            site = Site("block", "only", 0, size, per_token=(0, 1, 2))
-            ids = torch.arange(hidden.shape[0], device=x.device)
-            answer = seam(site, block, _tokens(hidden), *(_tokens(part) for part in parts), ids)
-            other, own = answer.mT.unflatten(2, size).chunk(2)
-        else:
-            other, own = posterior_mean(hidden, parts[0], parts[1], parts[2], node.alpha, node.sigma).chunk(2)
-        return other + _GUIDANCE * (own - other)
+class _Layers:
+    """Counts the tokens of each row that went through a layer, and multiplies them for the FLOP counter to see."""
+
+    def __init__(self, rows: int) -> None:
+        self.tokens = [0] * rows
+
+    @staticmethod
+    def of(network: Callable[..., Tensor]) -> int:
+        """Layers that a network has in all."""
+        return 2 * len(_LEVELS) + 1 if network is _unet else len(_SHARES)
+
+    def __call__(self, tokens: Tensor, ids: Tensor, prefix: int = 0) -> Tensor:
+        """One layer on tokens (B, prefix + N, C), those of the rows `ids`: it changes nothing. The prefix is neither
+        counted nor multiplied."""
+        for place in ids.tolist():
+            self.tokens[place] += tokens.shape[1] - prefix
+        image = tokens[:, prefix:]
+        image = image + image @ image.new_zeros(image.shape[2], image.shape[2])
+        return torch.cat((tokens[:, :prefix], image), dim=1) if prefix else image
+
+
+def _unwatched(tokens: Tensor, ids: Tensor, prefix: int = 0) -> Tensor:
+    """A layer that costs nothing."""
+    return tokens
+
+
+_Layer = Callable[..., Tensor]
+
+
+def _guided(both: Tensor) -> Tensor:
+    other, own = both.chunk(2)
+    return other + _GUIDANCE * (own - other)
+
+
+def _unet(x: Tensor, parts: Sequence[Tensor], alpha: float, sigma: float, seam: Seam, layers: _Layer) -> Tensor:
+    posterior = Posterior(parts, alpha, sigma)
+    ids, size = torch.arange(x.shape[0], device=x.device), (x.shape[2], x.shape[3])
+
+    def layer(hidden: Tensor) -> Tensor:
+        return layers(_tokens(hidden), ids).mT.unflatten(2, size)
+
+    def middle(tokens: Tensor, centre: Tensor, half: Tensor, deviation: Tensor, ids: Tensor) -> Tensor:
+        return Posterior((centre, half, deviation), alpha, sigma).sides(layers(tokens, ids))
+
+    def deep(skip: Tensor, index: int) -> Tensor:
+        skip = layer(skip)
+        if index + 1 < len(_LEVELS):
+            return shell(skip, index + 1)
+        site = Site("block", "middle", 0, size, per_token=(0, 1, 2))
+        return seam(site, middle, _tokens(skip), *map(_tokens, parts), ids).mT.unflatten(2, size)
+
+    def inside(skip: Tensor, index: int) -> Tensor:
+        level = _LEVELS[index]
+        inner = layer(seam(Site("deep", f"deep.{index}", level, size), lambda skip: deep(skip, index), skip))
+        if index == len(_LEVELS) - 1:
+            return torch.tanh(inner)
+        return inner if index else posterior.mean(skip, inner)
+
+    def shell(hidden: Tensor, index: int) -> Tensor:
+        site = Site("shell", f"shell.{index}", _LEVELS[index], size)
+        return seam(site, lambda skip: inside(skip, index), hidden)
+
+    return shell(x, 0)
+
+
+def _transformer(x: Tensor, parts: Sequence[Tensor], alpha: float, sigma: float, seam: Seam, layers: _Layer) -> Tensor:
+    size = (x.shape[2], x.shape[3])
+
+    def trunk(
+        image: Tensor, text: Tensor, centre: Tensor, half: Tensor, deviation: Tensor, ids: Tensor
+    ) -> Tensor:
+        joint = torch.cat((text, image), dim=1)
+        for index, share in enumerate(_SHARES):
+
+            def block(joint: Tensor, ids: Tensor, *rest: Tensor, share: float = share) -> Tensor:
+                origin, *own = rest
+                added = share * (Posterior(own, alpha, sigma)(origin) - origin)
+                joint = layers(joint, ids, _TEXT)
+                return torch.cat((joint[:, :_TEXT] + share, joint[:, _TEXT:] + added), dim=1)
+
+            site = Site("block", f"blocks.{index}", 0, size, prefix=_TEXT, per_token=(1, 2, 3, 4))
+            joint = seam(site, block, joint, ids, image, centre, half, deviation)
+        return joint[:, _TEXT:]
+
+    def probe(image: Tensor, *args: Tensor) -> Tensor:
+        return image / (alpha**2 + sigma**2) ** 0.5
+
+    site = Site("trunk", "trunk", 0, size, per_token=(1, 2, 3), probe=probe)
+    text, ids = x.new_zeros(x.shape[0], _TEXT, x.shape[1]), torch.arange(x.shape[0], device=x.device)
+    return seam(site, trunk, _tokens(x), text, *map(_tokens, parts), ids).mT.unflatten(2, size)
 
 
 def _closer(data: Modes) -> Modes:

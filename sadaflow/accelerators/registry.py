@@ -6,21 +6,31 @@ from types import MappingProxyType
 from .adaptive_diffusion import AdaptiveDiffusion
 from .auto import Auto
 from .base import Accelerator
+from .deepcache import DeepCache
 from .easycache import EasyCache
+from .first_block import FirstBlock
+from .magcache import MagCache
 from .released import ReleasedSADA
 from .sada import SADA
 from .seacache import SeaCache
+from .taylorseer import TaylorSeer
+from .teacache import TeaCache
 from .uniform import Uniform
 
 ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
     {
+        "adaptive-diffusion": AdaptiveDiffusion,
         "auto": Auto,
+        "deepcache": DeepCache,
+        "easycache": EasyCache,
+        "first-block": FirstBlock,
+        "magcache": MagCache,
         "sada": SADA,
         "sada-released": ReleasedSADA,
-        "uniform": Uniform,
-        "adaptive-diffusion": AdaptiveDiffusion,
-        "easycache": EasyCache,
         "seacache": SeaCache,
+        "taylorseer": TaylorSeer,
+        "teacache": TeaCache,
+        "uniform": Uniform,
     }
 )
 

@@ -1,0 +1,109 @@
+"""What accelerators that act inside the network share: values kept per sample, rows of samples, whom they refuse."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam, Site
+from sadaflow.solvers import Solver
+
+from .base import Mode, PlainRun
+
+Handler = Callable[..., Tensor]
+"""Called as a seam is, at one site."""
+
+
+class RowStore:
+    """One value for each sample and guidance branch, written over from evaluation to evaluation.
+
+    The rows of an evaluation are branches x samples, the samples in the order of `rows`.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self._values: Tensor | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything was put."""
+        return self._values is not None
+
+    def put(self, rows: Sequence[int], values: Tensor) -> None:
+        """Remember values (branches x len(rows), ...) of the samples `rows`."""
+        parts = values.unflatten(0, (-1, len(rows)))
+        if self._values is None:
+            self._values = parts.new_empty((parts.shape[0], self.samples, *parts.shape[2:]))
+        self._values[:, list(rows)] = parts
+
+    def take(self, rows: Sequence[int]) -> Tensor:
+        """Those of the samples `rows`, (branches x len(rows), ...)."""
+        assert self._values is not None
+        return self._values[:, list(rows)].flatten(0, 1)
+
+
+def places(batch: Tensor, samples: int, chosen: Sequence[int]) -> list[int]:
+    """Where in a batch of branches x samples the `chosen` ones are, branch by branch."""
+    return [branch + sample for branch in range(0, batch.shape[0], samples) for sample in chosen]
+
+
+def on_some(fn: Handler, samples: int, chosen: Sequence[int], hidden: Tensor, *args: Tensor | None) -> Tensor:
+    """`fn` on the chosen ones of `samples` samples alone, all branches of each."""
+    if len(chosen) == samples:
+        return fn(hidden, *args)
+    at = places(hidden, samples, chosen)
+    return fn(hidden[at], *(None if arg is None else arg[at] for arg in args))
+
+
+def relative_change(new: Tensor, old: Tensor, samples: int) -> list[float]:
+    """Per sample, mean |new - old| / mean |old| over both branches; new and old (branches x samples, ...)."""
+
+    def mean(values: Tensor) -> Tensor:
+        exact = torch.promote_types(values.dtype, torch.float32)
+        return values.abs().unflatten(0, (-1, samples)).transpose(0, 1).flatten(1).mean(dim=1, dtype=exact)
+
+    return (mean(new - old) / mean(old)).tolist()
+
+
+def outermost(handle: Handler) -> Seam:
+    """The seam of one evaluation that acts on the network as a whole: on a transformer's trunk, or a U-Net's first
+    shell."""
+    met = False
+
+    def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+        nonlocal met
+        if met or site.kind not in ("trunk", "shell"):
+            return fn(hidden, *args)
+        met = True
+        return handle(site, fn, hidden, *args)
+
+    return seam
+
+
+class InsideRun(PlainRun):
+    """Base of the runs that act inside the network.
+
+    Raises ValueError where it cannot be entered at all; and, after the first evaluation, where what `needs` names was
+    not met in it (`met` is still False).
+    """
+
+    name: str
+    needs: str
+
+    def __init__(self, solver: Solver, shape: torch.Size, seams: bool) -> None:
+        super().__init__(shape[0])
+        self.steps = solver.n_evals
+        self.met = False
+        if not seams:
+            raise ValueError(
+                f"accelerator {self.name!r} acts inside the network, and this denoiser is a plain callable: it needs "
+                "one with `evaluate`, as `RowDenoise` describes"
+            )
+        if len(shape) != 4:
+            raise ValueError(f"accelerator {self.name!r} needs states (B, C, h, w), got {tuple(shape)}")
+
+    def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
+        return [Mode.CACHED] * len(rows)
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        if not self.met:
+            raise ValueError(f"accelerator {self.name!r} needs {self.needs}, which this network does not have")
