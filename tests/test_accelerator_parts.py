@@ -1,5 +1,7 @@
 """The parts of SADA, each against an independent value: estimates, polynomial nodes, token choice, token cache."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,22 @@ def _local_error(step: float) -> float:
     value = [torch.tensor(np.sin(3 * t) * np.exp(t)) for t in (0.8, 0.8 - step)]
     slopes = [torch.tensor(np.exp(t) * (np.sin(3 * t) + 3 * np.cos(3 * t))) for t in times]
     return float((extrapolate(value[0], slopes, -step, paper((), 0.0)) - value[1]).abs())
+
+
+def test_damping_halves_each_newton_term_above_the_line() -> None:
+    times, values = [0.3, -0.4, -1.0, -1.9], [2.0, -1.0, 0.5, 3.0]
+    buffer = NodeBuffer(4, 1)
+    for time, value in reversed(list(zip(times, values, strict=True))):
+        buffer.push(0, time, torch.tensor([value], dtype=torch.float64))
+    at = 0.9
+    expected, differences, product = values[0], values, 1.0
+    for degree in (1, 2, 3):  # Newton's divided differences, newest node first
+        differences = [
+            (a - b) / (times[i] - times[i + degree]) for i, (a, b) in enumerate(pairwise(differences))
+        ]
+        product *= at - times[degree - 1]
+        expected += 0.5 ** (degree - 1) * differences[0] * product
+        assert float(buffer.at([0], at, degree + 1, damping=0.5)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_papers_extrapolation_is_second_order_consistent() -> None:

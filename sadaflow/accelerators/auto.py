@@ -25,8 +25,9 @@ class Auto:
     """Each sample skips as many evaluations at a time as keep the predicted error of the gap under `tolerance`.
 
     `tolerance` is the root mean square by which one gap may move the final latents (of about unit variance). Skipped
-    x0 are extrapolated in log-SNR through the last true evaluations, with the degree up to `max_order` that errs least,
-    and the steps are taken again with interpolated x0 once the next evaluation is known. The first `warm_up` steps and
+    x0 are extrapolated in log-SNR through the last true evaluations, with the degree up to `max_order` that errs least;
+    terms above the linear one count `damping` times each degree, because only a part of a curvature lasts over a gap.
+    The steps are taken again with interpolated x0 once the next evaluation is known. The first `warm_up` steps and
     the last two are evaluated. `inertia` is the weight of the past in the estimate of x0's divided differences.
 
     `budget` evaluations, or as many as `speedup` leaves of the solver's, ask for a cost instead: at every evaluation
@@ -36,10 +37,11 @@ class Auto:
     tolerance: float = 0.003
     speedup: float | None = None
     budget: float | None = None
-    max_order: int = 3
+    max_order: int = 2
     max_skips: int = 6
     warm_up: int = 3
     inertia: float = 0.3
+    damping: float = 0.5
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
@@ -50,6 +52,8 @@ class Auto:
             raise ValueError(f"Auto.speedup must be at least 1, got {self.speedup}")
         if not 0 <= self.inertia < 1:
             raise ValueError(f"Auto.inertia must be at least 0 and below 1, got {self.inertia}")
+        if not 0 <= self.damping <= 1:
+            raise ValueError(f"Auto.damping must be from 0 to 1, got {self.damping}")
         for field, least in (("max_order", 1), ("max_skips", 1), ("warm_up", 3)):
             if getattr(self, field) < least:
                 raise ValueError(f"Auto.{field} must be at least {least}, got {getattr(self, field)}")
@@ -92,7 +96,7 @@ class _Run(PlainRun):
         return self.modes
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        return torch.cat([self.nodes.at([row], self.log_snr[step], self.degrees[row] + 1) for row in rows])
+        return torch.cat([self._extrapolated(row, step, self.degrees[row]) for row in rows])
 
     def revise(self, state: State, x0: Tensor) -> State:
         step = state.step
@@ -117,15 +121,19 @@ class _Run(PlainRun):
         values = [predicted.get(step, math.nan) for predicted in self.predicted]
         return Explanation("predicted error", self.settings.tolerance, values, [None] * self.samples)
 
+    def _extrapolated(self, row: int, step: int, degree: int) -> Tensor:
+        return self.nodes.at([row], self.log_snr[step], degree + 1, self.settings.damping)
+
     def _interpolated(self, row: int, step: int) -> Tensor:
-        return self.nodes.at([row], self.log_snr[step], self.degrees[row] + 1)[0]
+        """Through the nodes of the extrapolation and the new one."""
+        return self.nodes.at([row], self.log_snr[step], self.degrees[row] + 2)[0]
 
     def _errors(self, step: int, x0: Tensor, rows: list[int]) -> list[list[float]]:
         """Per row, the RMS errors of extrapolating to `step` with degree 1, 2, ... as far as its nodes allow."""
         squares: list[list[Tensor]] = []
         for row in rows:
-            counts = range(2, min(self.nodes.count(row), self.settings.max_order + 1) + 1)
-            guesses = [self.nodes.at([row], self.log_snr[step], count)[0] for count in counts]
+            degrees = range(1, min(self.nodes.count(row) - 1, self.settings.max_order) + 1)
+            guesses = [self._extrapolated(row, step, degree)[0] for degree in degrees]
             squares.append([(guess - x0[row]).square().mean() for guess in guesses])
         flat = [value for values in squares for value in values]
         roots = iter(torch.stack(flat).sqrt().tolist() if flat else [])  # the one transfer from the device

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sadaflow.solvers.weights import lagrange_weights
+from sadaflow.solvers.weights import Weights, lagrange_weights
 
 
 class NodeBuffer:
@@ -34,14 +35,28 @@ class NodeBuffer:
     def count(self, row: int) -> int:
         return len(self.times[row])
 
-    def at(self, rows: Sequence[int], time: float, count: int | None = None) -> Tensor:
-        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes, or its newest `count`."""
-        return torch.stack([self._one(row, time, count) for row in rows])
+    def at(self, rows: Sequence[int], time: float, count: int | None = None, damping: float = 1.0) -> Tensor:
+        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes, or its newest `count`.
 
-    def _one(self, row: int, time: float, count: int | None) -> Tensor:
-        weights = lagrange_weights(self.times[row][:count], time)
+        In Newton's form, from the newest node back, the terms above the linear one count `damping` times each degree.
+        """
+        return torch.stack([self._one(row, time, count, damping) for row in rows])
+
+    def _one(self, row: int, time: float, count: int | None, damping: float) -> Tensor:
         values = self._values[row][:count]
+        weights = damped_weights(self.times[row][:count], time, damping)
         total = values[0] * float(weights[0])
         for weight, value in zip(weights[1:], values[1:], strict=True):
             total = total + value * float(weight)
         return total
+
+
+def damped_weights(nodes: Sequence[float], at: float, damping: float) -> Weights:
+    """`lagrange_weights` whose Newton terms of degree 2, 3, ... count `damping`, `damping` squared, ..."""
+    if damping == 1 or len(nodes) < 3:
+        return lagrange_weights(nodes, at)
+    total = np.zeros(len(nodes))
+    for count in range(2, len(nodes) + 1):  # a sum of polynomials of degree 1, 2, ...
+        share = damping ** (count - 2) * (1 if count == len(nodes) else 1 - damping)
+        total[:count] += share * lagrange_weights(nodes[:count], at)
+    return total
