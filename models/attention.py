@@ -1,15 +1,27 @@
 """Attention and transformer blocks of the latent-diffusion U-Net (Rombach et al. 2022, arXiv 2112.10752)."""
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .seam import Seam, Site
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention of queries (B, L, heads, head_dim) to M keys and values; shaped as the queries."""
+    query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
 class Attention(nn.Module):
     """Multi-head attention: queries from `hidden` (B, L, dim), keys and values from `context` (B, M, context_dim).
 
     Without a context it attends to itself. `bias` concerns the three input projections; the output has always one.
+    Queries, keys and values (B, L or M, heads, head_dim) meet in `attending`.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None, bias: bool = False) -> None:
@@ -21,17 +33,16 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
     def _split(self, projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return projected.unflatten(-1, (self.heads, -1))
 
-    def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, context: Tensor | None = None, attending: Attend = attend) -> Tensor:
         context = hidden if context is None else context
         query, key, value = (
             self._split(self.to_q(hidden)),
             self._split(self.to_k(context)),
             self._split(self.to_v(context)),
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return self.to_out[0](attended.transpose(1, 2).flatten(2))
+        return self.to_out[0](attending(query, key, value).flatten(2))
 
 
 class GEGLU(nn.Module):
@@ -60,8 +71,7 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention and feed-forward, each pre-normed with a residual, on tokens (B, L, dim).
 
-    `hidden` may be a subset of the tokens (queries); `memory` (B, M, dim), where given, are the tokens whose keys
-    and values the self-attention reads instead of those of `hidden`.
+    Sites: each attention of the tokens to each other, the second one too where there is no context.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int) -> None:
@@ -73,9 +83,10 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim)
 
-    def forward(self, hidden: Tensor, context: Tensor | None, memory: Tensor | None = None) -> Tensor:
-        hidden = hidden + self.attn1(self.norm1(hidden), None if memory is None else self.norm1(memory))
-        hidden = hidden + self.attn2(self.norm2(hidden), context)
+    def forward(self, hidden: Tensor, context: Tensor | None, seam: Seam, site: Site) -> Tensor:
+        hidden = hidden + self.attn1(self.norm1(hidden), None, partial(seam, site.attention("attn1"), attend))
+        crossing = attend if context is not None else partial(seam, site.attention("attn2"), attend)
+        hidden = hidden + self.attn2(self.norm2(hidden), context, crossing)
         return hidden + self.ff(self.norm3(hidden))
 
 
@@ -95,7 +106,8 @@ class SpatialTransformer(nn.Module):
         tokens = self.norm(hidden)
         tokens = self.proj_in(_to_tokens(tokens)) if self.linear else _to_tokens(self.proj_in(tokens))
         for index, block in enumerate(self.transformer_blocks):
-            tokens = seam(Site("block", f"{name}.transformer_blocks.{index}", depth, size), block, tokens, context)
+            site = Site("block", f"{name}.transformer_blocks.{index}", depth, size)
+            tokens = seam(site, partial(block, seam=seam, site=site), tokens, context)
         tokens = _to_map(self.proj_out(tokens), size) if self.linear else self.proj_out(_to_map(tokens, size))
         return hidden + tokens
 

@@ -109,7 +109,7 @@ class FluxTransformer(nn.Module):
     image tokens, given text tokens (B, L, dim), the embedding (B, dim) and the rotary table (B, N, head_dim/2, 2) of
     the image tokens. A seam may leave out image tokens if it gathers the rows of `rope` alike (`Site.per_token`): those
     that remain keep their own positions. Inside it each block is a site "block" on the joint sequence (text first,
-    `Site.prefix` tokens), `fn(joint, embedding, rope)`.
+    `Site.prefix` tokens), `fn(joint, embedding, rope)`, and inside that its attention is one, keys already rotated.
     """
 
     def __init__(self, config: FluxConfig) -> None:
@@ -178,5 +178,5 @@ class FluxTransformer(nn.Module):
         ):
             for index, block in enumerate(blocks):
                 site = Site("block", f"{kind}.{index}", 0, size, prefix=length, per_token=(1,))
-                joint = seam(site, block, joint, embedding, rope)
+                joint = seam(site, partial(block, seam=seam, site=site), joint, embedding, rope)
         return joint[:, length:]

@@ -5,11 +5,15 @@ time, guidance and pooled text, and the image tokens' rotary table (B, N, head_d
 zero, which no rotation changes.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import Attend, attend
 from .rope import rotate
+from .seam import Seam, Site
 
 _EPS = 1e-6
 _HALF_MAX = torch.finfo(torch.float16).max
@@ -82,13 +86,13 @@ class _Attention(nn.Module):
 class SingleAttention(_Attention):
     """Attention over the joint sequence, the same projections for text and image, without one for the output."""
 
-    def forward(self, joint: Tensor, rope: Tensor) -> Tensor:
+    def forward(self, joint: Tensor, rope: Tensor, attending: Attend) -> Tensor:
         query, key, value = self._project(joint)
         length = joint.shape[1] - rope.shape[1]
         query, key = (
             torch.cat((heads[:, :, :length], rotate(heads[:, :, length:], rope)), dim=2) for heads in (query, key)
         )
-        return _attend(query, key, value)
+        return _joined(query, key, value, attending)
 
 
 class DoubleAttention(_Attention):
@@ -107,20 +111,22 @@ class DoubleAttention(_Attention):
         query, key, value = (self._split(layer(hidden)) for layer in layers)
         return self.norm_added_q(query), self.norm_added_k(key), value
 
-    def forward(self, text: Tensor, image: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, text: Tensor, image: Tensor, rope: Tensor, attending: Attend) -> tuple[Tensor, Tensor]:
         text_query, text_key, text_value = self._project_text(text)
         query, key, value = self._project(image)
-        attended = _attend(
+        attended = _joined(
             torch.cat((text_query, rotate(query, rope)), dim=2),
             torch.cat((text_key, rotate(key, rope)), dim=2),
             torch.cat((text_value, value), dim=2),
+            attending,
         )
         text, image = _parts(attended, rope)
         return self.to_add_out(text), self.to_out[0](image)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+def _joined(query: Tensor, key: Tensor, value: Tensor, attending: Attend) -> Tensor:
+    """What heads (B, heads, L, head_dim) attend to, (B, L, dim)."""
+    return attending(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)).flatten(2)
 
 
 def _parts(joint: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,11 +150,12 @@ class DoubleBlock(nn.Module):
         """What attention reads of the image tokens (B, N, dim)."""
         return modulated(image, *self.norm1(embedding)[:2])
 
-    def forward(self, joint: Tensor, embedding: Tensor, rope: Tensor) -> Tensor:
+    def forward(self, joint: Tensor, embedding: Tensor, rope: Tensor, seam: Seam, site: Site) -> Tensor:
         text, image = _parts(joint, rope)
         image_parts, text_parts = self.norm1(embedding), self.norm1_context(embedding)
+        attending = partial(seam, site.attention("attn"), attend)
         text_change, image_change = self.attn(
-            modulated(text, *text_parts[:2]), modulated(image, *image_parts[:2]), rope
+            modulated(text, *text_parts[:2]), modulated(image, *image_parts[:2]), rope, attending
         )
         image = _finished(image, image_change, image_parts[2:], self.ff)
         text = _finished(text, text_change, text_parts[2:], self.ff_context)
@@ -176,8 +183,9 @@ class SingleBlock(nn.Module):
         """What attention reads of the image tokens (B, N, dim)."""
         return modulated(image, *self.norm(embedding)[:2])
 
-    def forward(self, joint: Tensor, embedding: Tensor, rope: Tensor) -> Tensor:
+    def forward(self, joint: Tensor, embedding: Tensor, rope: Tensor, seam: Seam, site: Site) -> Tensor:
         shift, scale, gate = self.norm(embedding)
         normed = modulated(joint, shift, scale)
-        mixed = torch.cat((self.attn(normed, rope), F.gelu(self.proj_mlp(normed), approximate="tanh")), dim=2)
+        attended = self.attn(normed, rope, partial(seam, site.attention("attn"), attend))
+        mixed = torch.cat((attended, F.gelu(self.proj_mlp(normed), approximate="tanh")), dim=2)
         return _within_half(joint + gate * self.proj_out(mixed))

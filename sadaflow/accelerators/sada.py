@@ -21,7 +21,7 @@ from .criterion import (
 )
 from .estimators import Estimator, known_estimator
 from .nodes import NodeBuffer
-from .tokens import TokenCache
+from .tokens import KEYS, TokenCache
 
 _REFERENCE_STEPS = 50  # the step count for which the paper states `interval` and `max_skips`
 
@@ -56,9 +56,12 @@ class SADA:
     """One token of each cell of this side length is always computed."""
     token_limit: int = 5 * 1024
     """Most tokens computed in a pruned block."""
+    token_keys: str = "cached"
+    """What stands for the keys and values of pruned tokens: "cached", those they last had, or "dropped", nothing, as
+    in the paper."""
     token_memory: int | None = None
     """Most bytes that cached tokens may take, for the whole batch; what has no room is not pruned. None: no bound but
-    that of `TokenCache`, one output of each site."""
+    that of `TokenCache`, whatever the number of steps."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.multistep_start <= self.end <= 1:
@@ -71,6 +74,8 @@ class SADA:
             raise ValueError(f"SADA.weights are those of three velocities, got {len(self.weights)}")
         if self.weights is not None and self.estimator != "paper":
             raise ValueError(f"SADA takes either estimator={self.estimator!r} or weights={self.weights}, not both")
+        if self.token_keys not in KEYS:
+            raise ValueError(f"SADA.token_keys must be one of {', '.join(KEYS)}, got {self.token_keys!r}")
         for field, least in (("max_skips", 1), ("interval", 2), ("terms", 2), ("token_cell", 1), ("token_limit", 1)):
             if getattr(self, field) < least:
                 raise ValueError(f"SADA.{field} must be at least {least}, got {getattr(self, field)}")
@@ -132,7 +137,8 @@ class _Run(PlainRun):
         self.estimator = settings.extrapolation()
         require_falling_times(solver, "sada")
         spatial = seams and settings.tokens and len(shape) == 4
-        self.cache = TokenCache(self.samples, settings.token_depth, settings.token_memory) if spatial else None
+        bounds = (settings.token_depth, settings.token_memory, settings.token_keys)
+        self.cache = TokenCache(self.samples, *bounds) if spatial else None
         self.nodes = NodeBuffer(settings.terms, self.samples)
         self.modes = [Mode.FULL] * self.samples
         self.skips = [0] * self.samples

@@ -2,10 +2,13 @@
 
 SADA's token-wise pruning (arXiv 2507.17135, Eqs. 18-20): a full evaluation initialises the cache of each block, a
 pruned one computes the kept tokens, updates their cache entries and reconstructs the rest from the cache. In a
-transformer, where no layer outside the blocks mixes tokens, the stack of blocks is cached as one.
+transformer, where no layer outside the blocks mixes tokens, the stack of blocks is cached as one. Past the paper, the
+kept tokens attend to all: keys and values of the pruned ones are those they last had.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,6 +16,7 @@ from torch.nn import functional as F
 
 from sadaflow.models import Seam, Site
 
+KEYS = ("cached", "dropped")
 _BUCKETS = 16
 
 
@@ -37,19 +41,23 @@ def keep_tokens(scores: Tensor, cell: int, limit: int) -> list[Tensor]:
 
 
 class TokenCache:
-    """Outputs of a U-Net's transformer blocks at the latent's own resolution, or of a transformer's trunk, per sample
-    and guidance branch.
+    """What pruned tokens leave behind in a U-Net's transformer blocks at the latent's own resolution, or in a
+    transformer's trunk, per sample and guidance branch: their outputs, and with keys "cached" the keys and values of
+    every attention inside. With keys "dropped" the computed tokens attend to each other alone (and to a text).
 
-    Memory: one (branches, B, h*w, channels) tensor for each of these sites, made at its first full evaluation and
-    written over from then on, whatever the number of steps. With `limit`, sites are cached in the order in which the
-    network meets them as long as `nbytes` stays within so many bytes; the others are computed in full every time.
+    Memory: per block or trunk one (branches, B, h*w, channels) tensor, and two of this size (with the text's tokens,
+    if they attend together) for each attention inside; made at the first full evaluation and written over from then
+    on, whatever the number of steps. With `limit`, a block or trunk is cached if all it needs keeps `nbytes` within so
+    many bytes, in the order in which the network meets them; the others are computed in full every time.
     """
 
-    def __init__(self, samples: int, max_depth: int, limit: int | None = None) -> None:
+    def __init__(self, samples: int, max_depth: int, limit: int | None = None, keys: str = "cached") -> None:
         self.samples = samples
         self.max_depth = max_depth
         self.limit = limit
-        self._outputs: dict[str, Tensor] = {}
+        self.keys = keys
+        self._held: dict[str, dict[str, Tensor]] = {}  # by block or trunk, then by part: (branches * samples, ...)
+        self._refused: set[str] = set()
         self._filled: set[int] = set()
         self._chosen: dict[int, tuple[dict[tuple[int, int], list[Tensor]], int]] = {}
 
@@ -69,16 +77,26 @@ class TokenCache:
     @property
     def nbytes(self) -> int:
         """Bytes held at present."""
-        return sum(output.numel() * output.element_size() for output in self._outputs.values())
+        return sum(held.numel() * held.element_size() for parts in self._held.values() for held in parts.values())
 
     def filling(self, rows: Sequence[int]) -> Seam:
-        """The seam of a full evaluation of `rows`: computes everything and remembers the blocks' outputs."""
+        """The seam of a full evaluation of `rows`: computes everything and remembers what pruned ones will need."""
+        owner: str | None = None
 
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+            nonlocal owner
+            if owner is not None:
+                if site.kind == "attention" and self.keys == "cached":
+                    for part, heads in _keys_and_values(site, args).items():
+                        self._store(owner, part, heads, rows)
+                return fn(hidden, *args)
+            if not self._concerns(site):
+                return fn(hidden, *args)
+            owner = site.name
             output = fn(hidden, *args)
-            if self._concerns(site) and (entry := self._entry(site.name, output, len(rows))) is not None:
+            owner = None
+            if self._store(site.name, "output", output, rows):
                 self._filled.update(rows)
-                entry[:, list(rows)] = output.unflatten(0, (-1, len(rows)))
             return output
 
         return seam
@@ -90,68 +108,120 @@ class TokenCache:
         """
         kept_at: dict[tuple[int, int], list[Tensor]] = {}
         self._chosen.update({row: (kept_at, i) for i, row in enumerate(rows)})
+        group: _Group | None = None
 
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-            if site.name not in self._outputs:
+            nonlocal group
+            if group is not None:
+                attended = site.kind == "attention" and self.keys == "cached"
+                return fn(hidden, *(group.completed(site, args) if attended else args))
+            if site.name not in self._held:
                 return fn(hidden, *args)
             if site.size not in kept_at:
                 kept_at[site.size] = keep_tokens(F.adaptive_avg_pool2d(scores, site.size), cell, limit)
-            kept, entry = kept_at[site.size], self._outputs[site.name]
-            for count in sorted({len(indices) for indices in kept}):
-                group = [i for i, indices in enumerate(kept) if len(indices) == count]
-                self._update(site, entry, fn, hidden, args, rows, group, torch.stack([kept[i] for i in group]))
-            return entry[:, list(rows)].flatten(0, 1)
+            held, branches = self._held[site.name], hidden.shape[0] // len(rows)
+            for alike, positions in _alike(kept_at[site.size]):
+                places = _places(alike, len(rows), branches)
+                entries = _places([rows[i] for i in alike], self.samples, branches)
+                group = _Group(held, entries, positions.repeat(branches, 1))
+                index = _index(places, group.positions, hidden.shape[1])
+                given = [
+                    None if arg is None else
+                    _tokens(arg, index, len(places)) if position in site.per_token else _rows(arg, places)
+                    for position, arg in enumerate(args)
+                ]  # fmt: skip
+                group.update("output", fn(_tokens(hidden, index, len(places)), *given))
+                group = None
+            return _rows(held["output"], _places(rows, self.samples, branches)).clone()
 
         return seam
-
-    def _update(
-        self,
-        site: Site,
-        entry: Tensor,
-        fn: Callable[..., Tensor],
-        hidden: Tensor,
-        args: tuple[Tensor | None, ...],
-        rows: Sequence[int],
-        group: list[int],
-        kept: Tensor,
-    ) -> None:
-        """Compute the kept tokens (len(group), count) of the samples `rows[i] for i in group` and store them."""
-
-        def part(batch: Tensor) -> Tensor:
-            return batch.unflatten(0, (-1, len(rows)))[:, group]
-
-        def taken(position: int, arg: Tensor | None) -> Tensor | None:
-            if arg is None:
-                return None
-            rows_of = part(arg)
-            return (_gather(rows_of, kept) if position in site.per_token else rows_of).flatten(0, 1)
-
-        tokens = _gather(part(hidden), kept).flatten(0, 1)
-        computed = fn(tokens, *(taken(position, arg) for position, arg in enumerate(args)))
-        samples = [rows[i] for i in group]
-        computed = computed.unflatten(0, (entry.shape[0], -1))
-        entry[:, samples] = entry[:, samples].scatter(2, _index(kept, computed), computed)
 
     def _concerns(self, site: Site) -> bool:
         pruned = site.kind == "trunk" or (site.kind == "block" and not site.prefix)
         return pruned and site.depth <= self.max_depth
 
-    def _entry(self, name: str, like: Tensor, rows: int) -> Tensor | None:
-        """The cached outputs of site `name`, made if need be; None where the limit leaves no room for them."""
-        if name not in self._outputs:
-            size = like.element_size() * like.numel() // rows * self.samples
-            if self.limit is not None and self.nbytes + size > self.limit:
-                return None
-            self._outputs[name] = like.new_empty((like.shape[0] // rows, self.samples, *like.shape[1:]))
-        return self._outputs[name]
+    def _store(self, owner: str, part: str, fresh: Tensor, rows: Sequence[int]) -> bool:
+        """Remember a part of what the site `owner` needs; False where the limit leaves no room for all of it."""
+        if owner in self._refused:
+            return False
+        parts, branches = self._held.setdefault(owner, {}), fresh.shape[0] // len(rows)
+        if part not in parts:
+            shape = (branches * self.samples, *fresh.shape[1:])
+            if self.limit is not None and self.nbytes + math.prod(shape) * fresh.element_size() > self.limit:
+                del self._held[owner]
+                self._refused.add(owner)
+                return False
+            parts[part] = fresh.new_empty(shape)
+        places = _places(rows, self.samples, branches)
+        if _whole(parts[part], places):
+            parts[part].copy_(fresh)
+        else:
+            parts[part][places] = fresh
+        return True
 
 
-def _index(kept: Tensor, like: Tensor) -> Tensor:
-    """Positions kept (B, count) as an index of the third dimension of `like` (branches, B, ..., channels...)."""
-    index = kept.view(1, *kept.shape, *(1,) * (like.dim() - 3))
-    return index.expand(like.shape[0], -1, -1, *like.shape[3:])
+@dataclass(frozen=True)
+class _Group:
+    """Samples of a pruned evaluation that compute equally many tokens of a site: what is held for it, where their
+    entries lie in that, and the positions (entries, count) that they compute."""
+
+    held: dict[str, Tensor]
+    entries: list[int]
+    positions: Tensor
+    _indices: dict[int, Tensor] = field(default_factory=dict)
+
+    def update(self, part: str, fresh: Tensor, prefix: int = 0) -> None:
+        """Write what was computed, (entries, prefix + count, ...), over what is held of it."""
+        held = self.held[part]
+        if prefix not in self._indices:
+            first = torch.arange(prefix, device=self.positions.device).expand(len(self.entries), -1)
+            positions = torch.cat((first, self.positions + prefix), dim=1)
+            self._indices[prefix] = _index(self.entries, positions, held.shape[1])
+        held.flatten(0, 1).index_copy_(0, self._indices[prefix], fresh.flatten(0, 1))
+
+    def completed(self, site: Site, args: Sequence[Tensor | None]) -> list[Tensor]:
+        """Keys and values of all tokens at `site`: the fresh ones of those computed, the others' as they last were."""
+        complete = []
+        for part, heads in _keys_and_values(site, args).items():
+            self.update(part, heads, site.prefix)
+            complete.append(_rows(self.held[part], self.entries))
+        return complete
 
 
-def _gather(tokens: Tensor, kept: Tensor) -> Tensor:
-    """Of tokens (branches, B, N, channels...) those at the positions kept (B, count)."""
-    return tokens.gather(2, _index(kept, tokens))
+def _keys_and_values(site: Site, args: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    key, value = args
+    assert key is not None and value is not None
+    return {f"{site.name}.key": key, f"{site.name}.value": value}
+
+
+def _alike(kept: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
+    """The samples that keep equally many positions, and which (samples, count)."""
+    for count in sorted({len(positions) for positions in kept}):
+        samples = [i for i, positions in enumerate(kept) if len(positions) == count]
+        yield samples, torch.stack([kept[i] for i in samples])
+
+
+def _places(samples: Sequence[int], total: int, branches: int) -> list[int]:
+    """Where `samples` lie in a batch of `branches` after each other, `total` samples each."""
+    return [branch * total + sample for branch in range(branches) for sample in samples]
+
+
+def _whole(batch: Tensor, places: list[int]) -> bool:
+    return places == list(range(batch.shape[0]))
+
+
+def _rows(batch: Tensor, places: list[int]) -> Tensor:
+    """Of a batch what lies at `places`; the batch itself where that is all of it."""
+    return batch if _whole(batch, places) else batch[places]
+
+
+def _index(places: list[int], positions: Tensor, length: int) -> Tensor:
+    """The tokens at `positions` (places, count) of the samples at `places`, counted through a batch of `length` each.
+
+    Taking and writing whole tokens by one index moves memory in rows, many times as fast as gather and scatter do.
+    """
+    return (torch.tensor(places, device=positions.device)[:, None] * length + positions).flatten()
+
+
+def _tokens(batch: Tensor, index: Tensor, samples: int) -> Tensor:
+    return batch.flatten(0, 1).index_select(0, index).unflatten(0, (samples, -1))
