@@ -25,7 +25,7 @@ from sadaflow.accelerators.estimators import paper
 from sadaflow.denoiser import GuidedDenoiser
 from sadaflow.families import Request
 from sadaflow.metrics import psnr
-from sadaflow.models import FluxConfig, FluxTransformer, Seam, UNet, UNetConfig, call_through
+from sadaflow.models import FluxConfig, FluxTransformer, Seam, Site, UNet, UNetConfig, call_through
 from sadaflow.pipeline import initial_noise, latent_shape
 from sadaflow.solvers import Solver
 
@@ -41,11 +41,16 @@ UNET = {  # Stable Diffusion 2.1, its levels `1/width` as wide
 }  # fmt: skip
 
 
-def pruned(cache: TokenCache, rows: Sequence[int], scores: Tensor, share: float) -> Seam:
+class Pruned:
     """The seam that prunes the `share` of the tokens with the lowest scores (B, h, w)."""
-    ranked = scores.flatten(1)
-    bound = ranked.sort(dim=1).values[:, round(share * ranked.shape[1])]
-    return cache.pruning(rows, scores - bound[:, None, None], max(scores.shape), scores[0].numel())
+
+    def __init__(self, cache: TokenCache, rows: Sequence[int], scores: Tensor, share: float) -> None:
+        ranked = scores.flatten(1)
+        bound = ranked.sort(dim=1).values[:, round(share * ranked.shape[1])]
+        self.seam = cache.pruning(rows, scores - bound[:, None, None], max(scores.shape), scores[0].numel())
+
+    def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+        return self.seam(site, fn, hidden, *args)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class AlternatingRun(PlainRun):
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         if mode is Mode.FULL:
             return self.cache.filling(rows)
-        return pruned(self.cache, rows, self.scores[list(rows)], self.settings.share)
+        return Pruned(self.cache, rows, self.scores[list(rows)], self.settings.share)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         self.inner.observe(step, x, x0, y, x_next)
@@ -119,8 +124,8 @@ class Compared:
 
     def evaluate(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam) -> Tensor:
         answer = self.whole.evaluate(x, step, rows, seam)
-        exact = self.whole.evaluate(x, step, rows, call_through)
-        if not torch.equal(answer, exact):
+        if isinstance(seam, Pruned):
+            exact = self.whole.evaluate(x, step, rows, call_through)
             self.errors.append(float((answer - exact).norm() / exact.norm()))
         return answer
 
@@ -148,7 +153,7 @@ def fidelity(model: str) -> None:
     print("| pruned | chosen by | " + " | ".join(f"{keys}: error | {keys}: PSNR" for keys in KEYS) + " |")
     print("|---" * (2 + 2 * len(KEYS)) + "|")
     for choice in ("criterion", "random", "change"):
-        for share in SHARES:
+        for share in SHARES[1:]:
             cells = [measured(Alternating(None, share, keys, choice, patch))[:2] for keys in KEYS]
             line = [f"{100 * share:g} %", choice, *(cell for pair in cells for cell in pair)]
             print(f"| {' | '.join(line)} |", flush=True)
@@ -217,7 +222,7 @@ def seconds(subject: Subject, device: torch.device, dtype: torch.dtype, repeats:
         seams: dict[str, Callable[[], Seam]] = {"plain": lambda: call_through}
         seams["filling"] = lambda cache=cache: cache.filling([0])
         for share in [0.0, *SHARES]:
-            seams[f"{share:g}"] = lambda cache=cache, share=share: pruned(cache, [0], scores, share)
+            seams[f"{share:g}"] = lambda cache=cache, share=share: Pruned(cache, [0], scores, share)
         taken: dict[str, list[float]] = {name: [] for name in seams}
         for _ in range(repeats + 1):
             for name, seam in seams.items():

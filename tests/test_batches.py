@@ -64,11 +64,12 @@ def test_a_batch_costs_what_its_samples_cost_alone_and_gives_the_same(
 
 
 def test_the_token_cache_of_tiny_sd_is_as_large_as_stated(pipe: Pipeline) -> None:
-    """One (branches, B, h*w, channels) tensor for each of the three blocks at the latent's own resolution."""
+    """Three (branches, B, h*w, channels) tensors for each of the three blocks at the latent's own resolution: output,
+    keys and values."""
     solver, samples = pipe.solver("euler", STEPS), 3
     denoise = pipe.denoiser(solver, Request(PROMPTS[:samples], None, 5.0, (4, 16, 16)))
     cache = TokenCache(samples, max_depth=0)
     x = initial_noise((4, 16, 16), SEEDS[:samples])
     for step in (0, 5):
         denoise.evaluate(x, step, range(samples), cache.filling(range(samples)))
-        assert cache.nbytes == 3 * 2 * samples * 16 * 16 * 64 * 4
+        assert cache.nbytes == 3 * 3 * 2 * samples * 16 * 16 * 64 * 4

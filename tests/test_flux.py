@@ -83,13 +83,15 @@ def test_trunk_and_blocks_are_sites() -> None:
     with torch.no_grad():
         plain = ours(x, 500.0, **conditioning(1))
         assert torch.equal(ours(x, 500.0, **conditioning(1), seam=watch), plain)
-    trunk, *blocks = seen
+    trunk, *inside = seen
+    blocks, attentions = inside[::2], inside[1::2]
     assert trunk[0].probe is not None
     assert (trunk[0]._replace(probe=None), trunk[1]) == (Site("trunk", "trunk", 0, (4, 6), per_token=(2,)), (1, 24, 32))
     assert {site.kind for site, _ in blocks} == {"block"}
     assert {(site.prefix, *shape) for site, shape in blocks} == {(7, 1, 31, 32)}
     names = [f"{kind}.{index}" for kind in ("transformer_blocks", "single_transformer_blocks") for index in (0, 1)]
     assert [site.name for site, _ in blocks] == names
+    assert attentions == [(Site("attention", f"{name}.attn", 0, (4, 6), prefix=7), (1, 31, 2, 16)) for name in names]
 
 
 def test_tokens_of_the_trunk_keep_their_own_positions() -> None:

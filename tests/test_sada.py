@@ -244,6 +244,7 @@ def test_too_few_steps_are_refused_with_the_number_needed(accelerator: str, step
         {"token_cell": 0},
         {"token_depth": -1},
         {"token_memory": -1},
+        {"token_keys": "stale"},
     ],
 )
 def test_settings_are_validated_by_name(fields: dict[str, object]) -> None:
