@@ -18,7 +18,19 @@ from .families import FAMILIES, AudioFamily
 from .images import read_image
 from .inspection import describe, inspect
 from .jsonfile import read_object
-from .options import Debug, Device, Dtype, Options, Revision, Variant, read_device, read_dtype, with_options
+from .many_command import generate_many
+from .options import (
+    Debug,
+    Device,
+    Dtype,
+    GenerateOptions,
+    Options,
+    Revision,
+    Variant,
+    read_device,
+    read_dtype,
+    with_options,
+)
 from .output_file import check_target
 from .pipeline import Pipeline, locate_lora
 from .png import write_png
@@ -45,23 +57,26 @@ def _options() -> None:
 
 @app.command()
 @with_options
-def generate(options: Options) -> None:
+def generate(options: GenerateOptions) -> None:
     """Write one picture (PNG) or sound (WAV) per prompt, with the recipe of the run in the file.
 
-    Several prompts number the file: FILE-1, FILE-2.
+    Several prompts number the file: FILE-1, FILE-2. Thousands come from a file and fill a folder, on any number of
+    processes under torchrun: --prompts FILE --out FOLDER.
     """
     options.check()
     ending = _ending(options)
+    if options.prompts is not None:
+        _check_seconds(options, ending)
+        generate_many(options, _loaded)
+        return
     outs = _targets(options, ending)
-    pictures = [read_image(path) for path in options.control or ()]
-    pipe = _load(options)
+    pipe, settings, recipe = _loaded(options)
     if ending is None:
         ending = ".wav" if isinstance(pipe.family, AudioFamily) else ".png"
         outs = _targets(options, ending)
-    settings, prompts = _settings(options, pipe, pictures), list(options.prompt or ())
+    prompts = list(options.prompt or ())
     call = {**settings.call(), "output": "audio"} if ending == ".wav" else settings.call()
     made = pipe(prompts, steps=settings.steps, accelerator=options.accelerator, **call)
-    recipe = _recipe(pipe, options, settings)
     for i, path in enumerate(outs):
         height, width = made.images.shape[-2:]
         nfe, modes = made.stats.nfe[i], made.stats.modes[i]
@@ -184,6 +199,14 @@ def _targets(options: Options, ending: str | None) -> list[Path]:
 def _check_seconds(options: Options, ending: str | None) -> None:
     if options.seconds is not None and ending == ".png":
         raise ValueError(f"--seconds {options.seconds:g} is a length of sound, and what is made are pictures")
+
+
+def _loaded(options: Options) -> tuple[Pipeline, Settings, Recipe]:
+    """The pipeline, what it is asked for, and the recipe that all files share."""
+    pictures = [read_image(path) for path in options.control or ()]
+    pipe = _load(options)
+    settings = _settings(options, pipe, pictures)
+    return pipe, settings, _recipe(pipe, options, settings)
 
 
 def _load(options: Options) -> Pipeline:

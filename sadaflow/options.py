@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -202,16 +202,51 @@ def _one_for_each(
     return list(values) * count if len(values) == 1 else values
 
 
-def with_options(command: Callable[[Options], None]) -> Callable[..., None]:
-    """`command` as typer reads it: every field of `Options` is a parameter of its own."""
-    hints = get_type_hints(Options, include_extras=True)
+@dataclass(frozen=True)
+class GenerateOptions(Options):
+    """What `generate` may be asked for beside that: prompts by the thousand."""
+
+    prompts: Annotated[
+        Path | None,
+        _text("FILE", "File of prompts: .txt, .jsonl or .csv. --out is then a folder, and prompt i has seed + i."),
+    ] = None
+    batch: Annotated[int | None, _count("With --prompts: how many are sampled together.", show_default="4")] = None
+    threads: Annotated[
+        int | None, _count("With --prompts, on a CPU: threads of each process.", show_default="1")
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="With --prompts: continue the folder where it stopped.")] = (
+        False
+    )
+
+    def check(self) -> None:
+        if self.prompts is None:
+            for name in self.given("batch", "threads") or (["resume"] if self.resume else []):
+                raise ValueError(f"--{name} is for many prompts, --prompts FILE --out FOLDER")
+            super().check()
+            return
+        if self.prompt:
+            raise ValueError(f"prompts are given twice: {self.prompt[0]!r} and --prompts {self.prompts}")
+        if self.out is None:
+            raise ValueError("--prompts needs a folder to fill: --out FOLDER")
+        if self.overwrite:
+            raise ValueError("--overwrite has no meaning with --prompts: a folder is new, or continued with --resume")
+        for name, count in self.given("batch", "threads").items():
+            if count < 1:
+                raise ValueError(f"--{name} must be at least 1, got {count}")
+        replace(self, prompt=["of the file"], prompts=None, batch=None, threads=None, resume=False).check()
+
+
+def with_options(command: Callable[[Any], None]) -> Callable[..., None]:
+    """`command` as typer reads it: every field of the `Options` that it takes is a parameter of its own."""
+    kind: type[Options] = get_type_hints(command)["options"]
+    hints = get_type_hints(kind, include_extras=True)
 
     def run(**given: Any) -> None:
-        command(Options(**given))
+        command(kind(**given))
 
     flags = [
         Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
-        for field in fields(Options)
+        for field in fields(kind)
     ]
     run.__signature__ = Signature(flags)  # type: ignore[attr-defined]
     run.__annotations__ = hints

@@ -1,0 +1,90 @@
+"""`generate --prompts`: a file of prompts in, a folder of pictures or sounds and their manifest out."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from .compare import Settings
+from .families import AudioFamily
+from .manifest import Folder
+from .many import PipelineMaker, prompts_digest, sample_many, share_size, threads, weights_digest
+from .options import GenerateOptions, Options, read_device
+from .pipeline import Pipeline
+from .prompt_file import read_prompt_file
+from .recipe import Recipe
+from .shard import Shard
+
+BATCH, THREADS, FAILED = 4, 1, 1
+Load = Callable[[Options], tuple[Pipeline, Settings, Recipe]]
+
+
+def generate_many(options: GenerateOptions, load: Load) -> None:
+    """Fill the folder `options.out` with what `options.prompts` asks for, by the pipeline that `load` answers.
+
+    Under torchrun this process does its share, and the last to finish writes the manifest. Exits with status 1 where
+    prompts failed. Raises ValueError and OSError before any work for a file, a folder or settings that do not fit.
+    """
+    file, out = options.prompts, options.out
+    assert file is not None and out is not None
+    shard = Shard.current()
+    options = replace(options, device=shard.device(options.device))
+    prompts = read_prompt_file(file, options.seed)
+    batch, resume = options.batch or BATCH, options.resume or shard.start > 0
+    count, device = options.threads or THREADS, read_device(options.device).type
+    known = {
+        "prompts": {"count": len(prompts), "sha256": prompts_digest(prompts)},
+        "control": [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in options.control or ()],
+        "batch": batch,
+        "device": device,
+        "threads": count if device == "cpu" else None,  # the last bits depend on it
+    }
+    folder = Folder(out, known, -(-len(prompts) // batch))
+    if shard.leads:
+        folder.check(resume)
+    with threads(count):
+        pipe, settings, recipe = load(options)
+        if options.seconds is not None and not isinstance(pipe.family, AudioFamily):
+            raise ValueError(f"--seconds {options.seconds:g} is a length of sound, and what is made are pictures")
+        shared = {name: value for name, value in asdict(recipe).items() if name not in ("prompt", "nfe", "modes")}
+        folder = replace(folder, identity={"settings": shared, **known, "weights": weights_digest(pipe)})
+        shard.lead(lambda: folder.begin(resume))
+        folder.join()
+        try:
+            with _bar(share_size(len(prompts), batch, shard)) as bar:
+                sample_many(folder, prompts, batch, PipelineMaker(pipe, settings, recipe), shard, bar.update, _say)
+        except ValueError:  # what was asked for does not fit
+            folder.withdraw()
+            raise
+        except (KeyboardInterrupt, OSError):
+            _say(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
+            raise
+    _report(folder, shard)
+
+
+def _report(folder: Folder, shard: Shard) -> None:
+    tally = folder.merge()
+    if tally is None:
+        typer.echo(f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed")
+        return
+    typer.echo(f"{tally.path}: {tally.lines} prompts, {len(tally.failed)} of them failed")
+    if tally.failed:
+        _say(f"error: failed: prompts {', '.join(map(str, tally.failed))}; their lines say why, --resume tries again")
+        raise typer.Exit(FAILED)
+
+
+def _bar(total: int) -> Any:
+    """A progress bar on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="prompt", disable=None, smoothing=0.05)
+
+
+def _say(what: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(what, file=sys.stderr)
