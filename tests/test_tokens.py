@@ -182,6 +182,14 @@ def test_what_is_held_is_what_is_stated_and_never_more_than_allowed(make: Make) 
         assert cache.holds(0) is (cache.nbytes > 0)
 
 
+@networks
+def test_a_transformer_can_be_left_alone(make: Make) -> None:
+    network, x = make(2)
+    cache = TokenCache(1, max_depth=1, trunk=False)
+    network(x, cache.filling([0]), [0, 1])
+    assert (cache.nbytes == 0) is (not cache.holds(0)) is (make is flux)
+
+
 def test_text_tokens_are_never_pruned() -> None:
     network, x = flux(2)
     cache, seen = TokenCache(1, max_depth=0), []

@@ -52,6 +52,8 @@ class SADA:
     """Token-wise pruning; needs a denoiser that lets a seam into its network."""
     token_depth: int = 0
     """Prune down to this many downsamplings below the latent's resolution."""
+    token_trunk: bool = False
+    """Prune transformers such as Flux too; the paper does not, and the keys and values of all blocks take memory."""
     token_cell: int = 3
     """One token of each cell of this side length is always computed."""
     token_limit: int = 5 * 1024
@@ -137,8 +139,8 @@ class _Run(PlainRun):
         self.estimator = settings.extrapolation()
         require_falling_times(solver, "sada")
         spatial = seams and settings.tokens and len(shape) == 4
-        bounds = (settings.token_depth, settings.token_memory, settings.token_keys)
-        self.cache = TokenCache(self.samples, *bounds) if spatial else None
+        how = (settings.token_depth, settings.token_memory, settings.token_keys, settings.token_trunk)
+        self.cache = TokenCache(self.samples, *how) if spatial else None
         self.nodes = NodeBuffer(settings.terms, self.samples)
         self.modes = [Mode.FULL] * self.samples
         self.skips = [0] * self.samples

@@ -48,14 +48,18 @@ class TokenCache:
     Memory: per block or trunk one (branches, B, h*w, channels) tensor, and two of this size (with the text's tokens,
     if they attend together) for each attention inside; made at the first full evaluation and written over from then
     on, whatever the number of steps. With `limit`, a block or trunk is cached if all it needs keeps `nbytes` within so
-    many bytes, in the order in which the network meets them; the others are computed in full every time.
+    many bytes, in the order in which the network meets them; the others are computed in full every time. Without
+    `trunk`, a transformer is left alone.
     """
 
-    def __init__(self, samples: int, max_depth: int, limit: int | None = None, keys: str = "cached") -> None:
+    def __init__(
+        self, samples: int, max_depth: int, limit: int | None = None, keys: str = "cached", trunk: bool = True
+    ) -> None:
         self.samples = samples
         self.max_depth = max_depth
         self.limit = limit
         self.keys = keys
+        self.trunk = trunk
         self._held: dict[str, dict[str, Tensor]] = {}  # by block or trunk, then by part: (branches * samples, ...)
         self._refused: set[str] = set()
         self._filled: set[int] = set()
@@ -137,7 +141,7 @@ class TokenCache:
         return seam
 
     def _concerns(self, site: Site) -> bool:
-        pruned = site.kind == "trunk" or (site.kind == "block" and not site.prefix)
+        pruned = (site.kind == "trunk" and self.trunk) or (site.kind == "block" and not site.prefix)
         return pruned and site.depth <= self.max_depth
 
     def _store(self, owner: str, part: str, fresh: Tensor, rows: Sequence[int]) -> bool:
