@@ -39,7 +39,7 @@ class Auto:
     budget: float | None = None
     max_order: int = 2
     max_skips: int = 6
-    warm_up: int = 3
+    warm_up: int = 2
     inertia: float = 0.3
     damping: float = 0.5
 
@@ -54,7 +54,7 @@ class Auto:
             raise ValueError(f"Auto.inertia must be at least 0 and below 1, got {self.inertia}")
         if not 0 <= self.damping <= 1:
             raise ValueError(f"Auto.damping must be from 0 to 1, got {self.damping}")
-        for field, least in (("max_order", 1), ("max_skips", 1), ("warm_up", 3)):
+        for field, least in (("max_order", 1), ("max_skips", 1), ("warm_up", 2)):
             if getattr(self, field) < least:
                 raise ValueError(f"Auto.{field} must be at least {least}, got {getattr(self, field)}")
 
@@ -129,10 +129,12 @@ class _Run(PlainRun):
         return self.nodes.at([row], self.log_snr[step], self.degrees[row] + 2)[0]
 
     def _errors(self, step: int, x0: Tensor, rows: list[int]) -> list[list[float]]:
-        """Per row, the RMS errors of extrapolating to `step` with degree 1, 2, ... as far as its nodes allow."""
+        """Per row, the RMS errors of extrapolating to `step` with degree 1, 2, ... as far as its nodes allow; of holding
+        the value, degree 0, where there is but one."""
         squares: list[list[Tensor]] = []
         for row in rows:
-            degrees = range(1, min(self.nodes.count(row) - 1, self.settings.max_order) + 1)
+            highest = min(self.nodes.count(row) - 1, self.settings.max_order)
+            degrees = range(min(1, highest), highest + 1) if highest >= 0 else ()
             guesses = [self._extrapolated(row, step, degree)[0] for degree in degrees]
             squares.append([(guess - x0[row]).square().mean() for guess in guesses])
         flat = [value for values in squares for value in values]
@@ -141,9 +143,11 @@ class _Run(PlainRun):
 
     def _learn(self, row: int, step: int, measured: list[float]) -> None:
         """Turn errors of degree 1, 2, ... at `step` into divided differences: larger ones are believed at once,
-        smaller ones averaged with the past in the logarithm."""
+        smaller ones averaged with the past in the logarithm. That of degree 0 serves until another is known."""
         past, known = self.nodes.times[row], self.constants[row]
-        for degree, error in enumerate(measured, start=1):
+        if len(past) > 1:
+            known.pop(0, None)
+        for degree, error in enumerate(measured, start=min(1, len(past) - 1)):
             constant = max(error, 1e-12) / distance(self.log_snr[step], past[: degree + 1])
             inertia = self.settings.inertia
             averaged = constant ** (1 - inertia) * known.get(degree, constant) ** inertia
@@ -161,5 +165,5 @@ class _Run(PlainRun):
         for gap in self.gaps.tried(step, constants, nodes, before, tolerance):
             self.predicted[row][step + gap.skips] = gap.error * scale
             if gap.error <= tolerance:
-                best = (gap.degree, gap.skips)
+                best = (max(1, gap.degree), gap.skips)
         return best
