@@ -138,12 +138,16 @@ def bench(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for measurements, tables and pictures.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue the folder where it stopped.")] = False,
     timing: Annotated[bool, typer.Option("--timing", help="Measure seconds, on an idle machine.")] = False,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Prompts in place of the suite's: .txt, .jsonl, .csv, or MS-COCO's .json."),
+    ] = None,
     device: Device = None,
     dtype: Dtype = "float32",
     debug: Debug = False,
 ) -> None:
     """Measure accelerators and plain rivals on a suite: fidelity over cost, or with --timing seconds."""
-    chosen, where, kind = load_suite(suite), read_device(device), read_dtype(dtype)
+    chosen, where, kind = load_suite(suite, prompts), read_device(device), read_dtype(dtype)
     _hush()
     typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind))
 

@@ -32,9 +32,10 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
     """The prompts in `path`, in order.
 
     The ending tells the form: .txt has one prompt a line; .jsonl objects with "prompt" and, as wanted, "seed",
-    "negative_prompt" and "id"; .csv the same names in its header, and an empty cell where a field is not given. All are
-    UTF-8; blank lines do not count. Prompt i has the seed `seed` + i unless it gives its own, and is named by its id,
-    or else by i in six digits.
+    "negative_prompt" and "id"; .csv the same names in its header, and an empty cell where a field is not given; .json
+    MS-COCO's captions (captions_val2017.json), of which the first of every picture is taken, in the order of their ids.
+    All are UTF-8; blank lines do not count. Prompt i has the seed `seed` + i unless it gives its own, and is named by
+    its id, or else by i in six digits.
     Raises ValueError naming file and line of what cannot be honoured, FileNotFoundError.
     """
     ending = path.suffix.lower()
@@ -114,7 +115,22 @@ def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
         yield line, entry
 
 
-_FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table}
+def _captions(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
+    """Of MS-COCO: {"annotations": [{"image_id": 139, "id": 371, "caption": "..."}, ...]}. Lines are not told."""
+    try:
+        first: dict[int, tuple[int, str]] = {}
+        for one in json.loads(content)["annotations"]:
+            image, number, caption = int(one["image_id"]), int(one["id"]), one["caption"].strip()
+            first[image] = min(first.get(image, (number, caption)), (number, caption))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"prompt file '{path}' does not hold captions as MS-COCO's do: {type(error).__name__}: {error}"
+        ) from error
+    for image, (_, caption) in sorted(first.items()):
+        yield 1, {"prompt": caption, "id": image}
+
+
+_FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table, ".json": _captions}
 
 
 def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:

@@ -407,8 +407,11 @@ def test_spread_keeps_order_and_distance() -> None:
 
 
 def test_shipped_suites_are_sound() -> None:
-    suites = {name: load_suite(name) for name in shipped_suites()}
-    assert set(suites) == {"fronts-mixture", "fronts-tiny-flux", "fronts-tiny-sd", "tune-tiny-flux", "tune-tiny-sd"}
+    prompted = [name for name in shipped_suites() if not name.startswith("paper-")]  # they are in files of their own
+    suites = {name: load_suite(name) for name in prompted}
+    assert set(suites) == {
+        "fronts-mixture", "fronts-tiny-flux", "fronts-tiny-sd", "quick", "tune-tiny-flux", "tune-tiny-sd"
+    }  # fmt: skip
     for name in ("tiny-sd", "tiny-flux"):
         shown, tuned = suites[f"fronts-{name}"], suites[f"tune-{name}"]
         assert {sample.prompt for sample in shown.samples} == set(CARD_PROMPTS)

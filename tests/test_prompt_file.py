@@ -96,7 +96,7 @@ def test_any_bytes_are_prompts_or_an_error_that_names_the_file(
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.json", b"", ["a.json", ".txt, .jsonl, .csv"]),
+        ("a.xml", b"", ["a.xml", ".txt, .jsonl, .csv"]),
         ("a.txt", b"\n \n", ["holds no prompt"]),
         ("a.csv", b"prompt\n", ["holds no prompt"]),
         ("a.txt", b"fine\nbad \xff", ["line 2", "UTF-8"]),

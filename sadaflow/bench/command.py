@@ -14,7 +14,7 @@ from .folder import Folder, Record
 from .page import page
 from .picture import draw_fronts
 from .subjects import Subjects
-from .suite import Suite
+from .suite import Sample, Suite
 from .suite_file import parse_suite
 from .sweep import Advance, check, sweep
 from .tables import Measured, markdown
@@ -37,8 +37,9 @@ def run_bench(
     """Measure what `suite` asks for into the folder `out`, and write its report there; returns the tables (Markdown).
 
     With `resume` an existing folder is continued: nothing that it holds is measured again. With `timing` the settings
-    that the suite names for it are timed, for which the machine should be idle; else fidelity is measured. `metrics`
-    are those of the caller's own, by the names that the suite has for them (see `sadaflow.measures`).
+    that the suite names for it are timed, for which the machine should be idle; else fidelity is measured, and then
+    seconds too where the suite says so. `metrics` are those of the caller's own, by the names that the suite has for
+    them (see `sadaflow.measures`).
     Raises ValueError where suite, folder, models and settings do not fit each other, before any work.
     """
     device = device or torch.device("cpu")
@@ -53,19 +54,21 @@ def run_bench(
         folder.know_metric(name, _told(metric))
     subjects = Subjects(device, dtype)
     check(suite, folder, subjects)
-    if timing:
-        with _bar(rounds(suite), "round") as advance:
-            measure(suite, folder, subjects, advance)
-    else:
+    if not timing:
         with _bar(suite.size, "sample") as advance:
             sweep(suite, folder, subjects, chosen, advance)
+    if timing or (suite.timing is not None and suite.timing.always):
+        with _bar(rounds(suite), "round") as advance:
+            measure(suite, folder, subjects, advance)
     return report(out)
 
 
 def report(out: Path) -> str:
     """Write table.md, report.html and the pictures from what the folder holds; returns the tables."""
     folder = Folder.read(out)
-    suite = parse_suite(folder.header["suite"], folder.header["name"])
+    given = folder.header.get("samples")
+    samples = None if given is None else [Sample(prompt, seed) for prompt, seed in given]
+    suite = parse_suite(folder.header["suite"], folder.header["name"], samples)
     measured = Measured(folder.samples.read(), folder.sets.read(), folder.timing.read())
     text = markdown(suite, folder.header, measured)
     write_atomically(out / "table.md", text.encode("utf-8"))

@@ -52,18 +52,20 @@ class Folder:
         existing folder without `resume`, ValueError where it belongs to another suite or identity.
         """
         file = path / "header.json"
+        samples = [[one.prompt, one.seed] for one in suite.samples] if suite.given else None  # those not in its text
         if path.exists() and not resume:
             raise FileExistsError(f"{path} exists; continue it with --resume, or name another folder")
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(f"{path} is a file; name a folder for the results")
         if file.exists():
             header = _read_header(file)
-            _check_same(path, header, {"name": suite.name, "suite": suite.text, **identity})
+            _check_same(path, header, {"name": suite.name, "suite": suite.text, "samples": samples, **identity})
         elif path.exists() and any(child.suffix != ".part" for child in path.iterdir()):
             raise ValueError(f"{path} holds files, but no header.json of a bench; name another folder")
         else:
             path.mkdir(parents=True, exist_ok=True)
             header = {"name": suite.name, "suite": suite.text, **identity, "models": {}, "sessions": []}
+            header |= {} if samples is None else {"samples": samples}
         folder = cls(path, header)
         if session not in header["sessions"]:
             header["sessions"].append(dict(session))
@@ -186,8 +188,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"{file} is damaged ({error}); delete it and resume, it is computed again") from error
 
 
-def _check_same(path: Path, header: Record, wanted: Mapping[str, str]) -> None:
+def _check_same(path: Path, header: Record, wanted: Mapping[str, object]) -> None:
     for name, value in wanted.items():
         if header.get(name) != value:
-            values = "" if name == "suite" else f" ({header.get(name)}, now {value})"
-            raise ValueError(f"{path} was begun with another {name}{values}: start again in another folder")
+            values = "" if name in ("suite", "samples") else f" ({header.get(name)}, now {value})"
+            what = "list of samples (--prompts)" if name == "samples" else name
+            raise ValueError(f"{path} was begun with another {what}{values}: start again in another folder")

@@ -177,6 +177,7 @@ def _reproduce(suite: Suite, header: Record) -> str:
     shipped = shipped_suites().get(suite.name) == suite.text
     name = suite.name if shipped else f"{suite.name}.toml"
     command = f"sadaflow bench {shlex.quote(name)} --out FOLDER --device {header['device']} --dtype {header['dtype']}"
+    command += " --prompts prompts.jsonl" * suite.given
     told = {name: header[name] for name in ("sadaflow", "torch", "device", "dtype")}
     parts = [
         '<section id="reproduce"><h2>Reproduce</h2>',
@@ -186,7 +187,11 @@ def _reproduce(suite: Suite, header: Record) -> str:
     ]
     for number, session in enumerate(header["sessions"], 1):
         parts += [f"<h3>Session {number}</h3>", _facts(session)]
-    parts += ["<h3>Suite</h3>", f"<pre>{escape(suite.text)}</pre></section>"]
+    parts += ["<h3>Suite</h3>", f"<pre>{escape(suite.text)}</pre>"]
+    if suite.given:
+        lines = (json.dumps({"prompt": one.prompt, "seed": one.seed}, ensure_ascii=False) for one in suite.samples)
+        parts.append(f"<details><summary>prompts.jsonl</summary><pre>{escape(chr(10).join(lines))}</pre></details>")
+    parts.append("</section>")
     return "\n".join(parts)
 
 

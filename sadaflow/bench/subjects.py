@@ -17,6 +17,7 @@ from ..accelerators import Accelerator
 from ..arguments import initial_noise
 from ..pipeline import Pipeline
 from ..sampling import Stats, sample
+from ..training.edges import edge_maps
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,14 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PipelineSubject:
-    """A checkpoint."""
+    """A checkpoint. ControlNets are shown the edges of the picture that it makes of the same sample without them."""
 
     pipe: Pipeline
+    edges: "_Edges | None" = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of up to 64 values of every tensor of the backbone and the autoencoder."""
+        """Digest of up to 64 values of every tensor of the backbone, the ControlNets and the autoencoder."""
         digest = hashlib.sha256()
         for module in (self.pipe.backbone, self.pipe.vae):
             assert isinstance(module, torch.nn.Module)
@@ -87,13 +89,32 @@ class PipelineSubject:
         solver: Solver,
         accelerator: Accelerator | None,
     ) -> Made:
-        out = self.pipe(
-            list(prompts), seed=list(seeds), guidance=guidance, solver=solver, accelerator=accelerator,
-            output="tensor", progress=False,
-        )  # fmt: skip
+        call: dict[str, Any] = {"seed": list(seeds), "guidance": guidance, "output": "tensor", "progress": False}
+        if self.edges is not None:
+            call["control"] = [self.edges(call, list(prompts))] * self.pipe.controlnets
+        out = self.pipe(list(prompts), solver=solver, accelerator=accelerator, **call)
         return Made(out.latents, out.images, out.stats)
 
 
+class _Edges:
+    """What ControlNets are shown, the last batch of which is kept for the next setting."""
+
+    def __init__(self, pipe: Pipeline) -> None:
+        self.pipe = pipe
+        self._last: tuple[Any, Tensor] | None = None
+
+    def __call__(self, call: Mapping[str, Any], prompts: list[str]) -> Tensor:
+        """Edges (B, 3, H, W) of pictures drawn with the ControlNets at weight 0."""
+        key = (prompts, call)
+        if self._last is None or self._last[0] != key:
+            blank = torch.zeros(len(prompts), 3, *self.pipe.family.default_size)
+            unseen: dict[str, Any] = {"control": [blank] * self.pipe.controlnets, "control_scale": 0.0}
+            pictures = self.pipe(prompts, steps=_EDGES_STEPS, solver="dpmpp2m", **unseen, **call).images
+            self._last = ((prompts, dict(call)), edge_maps(pictures.float().cpu()))
+        return self._last[1]
+
+
+_EDGES_STEPS: Final = 20
 _SHAPE: Final = (3, 8, 8)
 _VP: Final = {
     "_class_name": "DPMSolverMultistepScheduler",
@@ -169,8 +190,11 @@ ANALYTIC: Final[Mapping[str, Callable[[], Subject]]] = {
 }
 
 
+WITH: Final = " + "
+
+
 class Subjects:
-    """Models by name, loaded when first asked for; the last one is kept."""
+    """Models by name, loaded when first asked for; the last one is kept. "BASE + NET" is a base with a ControlNet."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -185,4 +209,6 @@ class Subjects:
     def _load(self, model: str) -> Subject:
         if model in ANALYTIC:
             return ANALYTIC[model]()
-        return PipelineSubject(Pipeline.from_pretrained(model, device=self.device, dtype=self.dtype))
+        base, *nets = (name.strip() for name in model.split(WITH))
+        pipe = Pipeline.from_pretrained(base, controlnet=nets or None, device=self.device, dtype=self.dtype)
+        return PipelineSubject(pipe, _Edges(pipe) if nets else None)

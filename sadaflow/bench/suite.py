@@ -82,22 +82,32 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Method:
-    """Settings on one front. `steps` are those of the cases they run on, None for all."""
+    """Settings on one front. `steps` and `models` are those of the cases they run on, None for all."""
 
     name: str
     settings: tuple[Setting, ...]
     steps: tuple[int, ...] | None = None
+    models: tuple[str, ...] | None = None
+
+    def runs_on(self, case: Case) -> bool:
+        return all(
+            allowed is None or one in allowed for one, allowed in ((case.steps, self.steps), (case.model, self.models))
+        )
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Which settings are timed beside the plain run: by label, at `steps`, on the first `samples` in batches."""
+    """Which settings are timed beside the plain run: by label, at `steps`, on the first `samples` in batches.
+
+    `settings` is empty where all are. With `always` a bench measures fidelity and then seconds.
+    """
 
     settings: tuple[str, ...]
     steps: tuple[int, ...]
     rounds: int
     samples: int
     batch: int
+    always: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,11 +117,12 @@ class Questions:
     speedups: tuple[float, ...] = (2.0,)  # fidelity at the plain cost divided by these
     levels: tuple[float, ...] = ()  # cost at these fidelities, in dB
     rivals: tuple[str, ...] = ()  # cost at the fidelity of these settings, by label
+    nearest: tuple[float, ...] = ()  # of every method the setting whose speed-up is nearest these
 
 
 @dataclass(frozen=True)
 class Suite:
-    """All samples x cases x settings; `text` is the file it was read from."""
+    """All samples x cases x settings; `text` is the file it was read from, `given` tells that its samples were not."""
 
     name: str
     text: str
@@ -121,12 +132,12 @@ class Suite:
     batch: int
     questions: Questions
     timing: Timing | None
+    given: bool = False
     metrics: tuple[str, ...] = ()  # beside PSNR, SSIM and latent error, by name
 
     def settings(self, case: Case) -> tuple[Setting, ...]:
         """Everything run on a case, the plain run first."""
-        chosen = [method for method in self.methods if method.steps is None or case.steps in method.steps]
-        return (PLAIN, *(setting for method in chosen for setting in method.settings))
+        return (PLAIN, *(setting for method in self.methods if method.runs_on(case) for setting in method.settings))
 
     def batches(self) -> Iterator[tuple[Sample, ...]]:
         for start in range(0, len(self.samples), self.batch):

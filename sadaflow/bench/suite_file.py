@@ -3,7 +3,7 @@
 import inspect
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from sadaflow.solvers.registry import draws_noise, known_solver
 
 from ..accelerators.registry import ACCELERATORS, ALIASES
+from ..prompt_file import read_prompt_file
 from .subjects import ANALYTIC
 from .suite import RIVALS, Case, Method, Questions, Sample, Setting, Suite, Timing, frozen
 
@@ -25,22 +26,30 @@ def shipped_suites() -> dict[str, str]:
     return {file.name.removesuffix(".toml"): file.read_text("utf-8") for file in files}
 
 
-def load_suite(name: str) -> Suite:
-    """The suite of the package called `name`, or that in the TOML file at this path."""
+def load_suite(name: str, prompts: Path | None = None) -> Suite:
+    """The suite of the package called `name`, or that in the TOML file at this path.
+
+    With `prompts`, those in this file (see `sadaflow.prompt_file`) take the place of the suite's: each with every seed
+    of the suite, or where it has none, with its own.
+    """
     shipped = shipped_suites()
+    given = None if prompts is None else _read_prompts(prompts)
     if name in shipped:
-        return parse_suite(shipped[name], name)
+        return parse_suite(shipped[name], name, given)
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
         raise FileNotFoundError(f"no suite {name!r}: known are {', '.join(shipped)}, or name a .toml file that exists")
     try:
-        return parse_suite(path.read_text("utf-8"), path.stem)
+        return parse_suite(path.read_text("utf-8"), path.stem, given)
     except UnicodeDecodeError as error:
         raise ValueError(f"suite {path} is not UTF-8 text: {error}") from error
 
 
-def parse_suite(text: str, name: str) -> Suite:
-    """The suite in a TOML text. Raises ValueError naming the place, the value and what is allowed there."""
+def parse_suite(text: str, name: str, given: Sequence[Sample] | None = None) -> Suite:
+    """The suite in a TOML text, with `given` samples in place of its own prompts, and of its seeds if it has none.
+
+    Raises ValueError naming the place, the value and what is allowed there.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -61,12 +70,13 @@ def parse_suite(text: str, name: str) -> Suite:
     suite = Suite(
         name=name,
         text=text,
-        samples=_samples(top, cases),
+        samples=_samples(top, cases, given),
         cases=tuple(cases),
         methods=tuple(methods),
         batch=top.whole("batch", 8),
         questions=questions,
         timing=None if timing is None else _timing(top.at("timing", timing), steps),
+        given=given is not None,
         metrics=tuple(top.texts("metrics", ())),
     )
     analytic = suite.cases[0].model in ANALYTIC
@@ -76,11 +86,28 @@ def parse_suite(text: str, name: str) -> Suite:
     return suite
 
 
-def _samples(top: "_Section", cases: list[Case]) -> tuple[Sample, ...]:
+def _read_prompts(path: Path) -> list[Sample]:
+    entries = read_prompt_file(path)
+    if any(entry.negative is not None for entry in entries):
+        raise ValueError(f"prompt file '{path}' has negative prompts, which a bench does not take; leave them out")
+    return [Sample(entry.text, entry.seed) for entry in entries]
+
+
+def _samples(top: "_Section", cases: list[Case], given: Sequence[Sample] | None) -> tuple[Sample, ...]:
     analytic = {case.model in ANALYTIC for case in cases}
     top.need(len(analytic) == 1, f"analytic problems ({', '.join(ANALYTIC)}) need a suite without checkpoints")
-    prompts = [""] if analytic == {True} else top.texts("prompts")
-    seeds = top.wholes("seeds", least=0)
+    if given is None:
+        missing = "prompts is missing; it is a list of texts, not empty, or name a file of them (--prompts FILE)"
+        top.need("prompts" in top.values or analytic == {True}, missing)
+        prompts = [""] if analytic == {True} else top.texts("prompts")
+        seeds = top.wholes("seeds", least=0)
+    else:
+        top.need(analytic == {False}, "analytic problems know no prompts; leave the file out")
+        top.texts("prompts", ())
+        prompts, seeds = list(dict.fromkeys(sample.prompt for sample in given)), top.wholes("seeds", (), least=0)
+        if not seeds:
+            top.need(len(set(given)) == len(given), "the prompt file has a prompt twice with the same seed")
+            return tuple(given)
     for name, values in (("prompts", prompts), ("seeds", seeds)):
         top.need(len(set(values)) == len(values), f"{name} holds an entry twice")
     return tuple(Sample(prompt, seed) for prompt in prompts for seed in seeds)
@@ -106,13 +133,17 @@ def _method(part: "_Section", cases: list[Case]) -> Method:
     steps = part.wholes("steps", default=counts)
     for count in steps:
         part.need(count in counts, f"no case has {count} steps; they have {', '.join(map(str, counts))}")
+    known = list(dict.fromkeys(case.model for case in cases))
+    models = part.texts("models", known)
+    for model in models:
+        part.need(model in known, _unknown("model", model, known))
     settings = []
     method = part.text("name", name)
     for index, arguments in enumerate(part.tables("settings", [{}]), 1):
         _check_arguments(part.at(f"setting {index}", arguments), name, min(steps))
         settings.append(Setting(method, name, frozen(arguments)))
     part.done()
-    return Method(method, tuple(settings), tuple(steps))
+    return Method(method, tuple(settings), tuple(steps), tuple(models))
 
 
 def _check_arguments(part: "_Section", name: str, most: int) -> None:
@@ -134,19 +165,22 @@ def _questions(part: "_Section") -> Questions:
         tuple(part.numbers("speedups", default.speedups)),
         tuple(part.numbers("levels", default.levels)),
         tuple(part.texts("rivals", default.rivals)),
+        tuple(part.numbers("nearest", default.nearest)),
     )
-    part.need(all(value >= 1 for value in questions.speedups), "speedups must be at least 1")
+    for name, values in (("speedups", questions.speedups), ("nearest", questions.nearest)):
+        part.need(all(value >= 1 for value in values), f"{name} must be at least 1")
     part.done()
     return questions
 
 
 def _timing(part: "_Section", steps: set[int]) -> Timing:
     timing = Timing(
-        settings=tuple(part.texts("settings")),
+        settings=tuple(part.texts("settings", ())),
         steps=tuple(part.wholes("steps", default=sorted(steps, reverse=True))),
         rounds=part.whole("rounds", 5),
         samples=part.whole("samples", 2),
         batch=part.whole("batch", 1),
+        always=part.truth("always", False),
     )
     for count in timing.steps:
         part.need(count in steps, f"no case has {count} steps; they have {', '.join(map(str, sorted(steps)))}")
@@ -216,6 +250,9 @@ class _Section:
 
     def numbers(self, key: str, default: Any = _REQUIRED) -> list[float]:
         return list(map(float, self._get(key, default, "a list of finite numbers, not empty", _list_of(_is_number))))
+
+    def truth(self, key: str, default: Any = _REQUIRED) -> bool:
+        return bool(self._get(key, default, "true or false", lambda value: isinstance(value, bool)))
 
     def table(self, key: str, default: Any = {}) -> Any:  # noqa: B006 (only read)
         return self._get(key, default, "a table", _is_table)

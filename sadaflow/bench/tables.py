@@ -1,6 +1,6 @@
 """The tables of a report, as words and numbers, and all of them in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .folder import Record
@@ -30,11 +30,13 @@ class Measured:
 
 
 def case_tables(suite: Suite, header: Record, case: Case, table: Sequence[Row], measured: Measured) -> list[Table]:
-    """Every setting of a case, what every front reaches, and seconds where they were measured."""
+    """Methods at the speed-ups asked for, all settings of a case, what every front reaches, seconds where measured."""
+    timed = speeds(case, measured.timings)
     sets = [line for line in measured.sets if case_of(line) == case]
-    tables = [_settings(table, len(suite.samples), header.get("metrics", {}), sets)]
+    tables = [_nearest(wanted, table, timed) for wanted in suite.questions.nearest if len(table) > 1]
+    tables += [_settings(table, len(suite.samples), header.get("metrics", {}), sets)]
     tables += _questions(suite, case, table)
-    if timed := speeds(case, measured.timings):
+    if timed:
         tables.append(_speeds(timed))
     return tables
 
@@ -102,7 +104,38 @@ def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequen
             else:
                 cells += ["-", "-"]
         lines.append(tuple(cells))
-    return Table("", tuple(head), tuple(lines), words=2)
+    return Table("All settings:", tuple(head), tuple(lines), words=2)
+
+
+def _nearest(wanted: float, table: Sequence[Row], timed: Mapping[str, Speed]) -> Table:
+    """The plain run, and of every method the setting whose speed-up is nearest the one wanted."""
+    plain = max(row.cost for row in table)
+    compared = [row for row in table if row.setting != PLAIN and (not timed or row.setting.label in timed)]
+
+    def speedup(row: Row) -> float:
+        return timed[row.setting.label].speedup if timed else plain / row.cost
+
+    methods = dict.fromkeys(row.setting.method for row in compared)
+    chosen = [
+        min((row for row in compared if row.setting.method == method), key=lambda row: abs(speedup(row) - wanted))
+        for method in methods
+    ]
+    pictured, what = table[0].ssim is not None, _measure(table)
+    head = ["method", "setting", "NFE", "speed-up", f"{what} mean", f"{what} worst", *(["SSIM"] if pictured else [])]
+    head += ["latent error", *(["peak memory (MB)"] if timed else [])]
+    lines = []
+    for row in (*(row for row in table if row.setting == PLAIN), *chosen):
+        cells = [row.setting.method, row.setting.label, f"{row.cost:.1f}"]
+        if row.setting == PLAIN:
+            cells += ["1.00x", *["-"] * (4 if pictured else 3)]
+        else:
+            cells += [f"{speedup(row):.2f}x", f"{row.fidelity:.2f}", f"{row.worst:.2f}"]
+            cells += [*([f"{row.ssim:.4f}"] if pictured else []), f"{row.error:.2e}"]
+        cells += [f"{timed[row.setting.label].memory / 1e6:.1f}"] if timed else []
+        lines.append(tuple(cells))
+    kind = "seconds" if timed else "network evaluations"
+    caption = f"Of every method the setting whose speed-up in {kind} is nearest {wanted:g}x:"
+    return Table(caption, tuple(head), tuple(lines), words=2)
 
 
 def _measure(table: Sequence[Row]) -> str:

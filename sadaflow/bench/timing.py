@@ -17,7 +17,8 @@ def timed(suite: Suite, case: Case) -> tuple[Setting, ...]:
     """What is timed on a case, the plain run first; nothing where the suite times none of its settings."""
     if suite.timing is None or case.steps not in suite.timing.steps:
         return ()
-    chosen = [setting for setting in suite.settings(case) if setting.label in suite.timing.settings]
+    wanted = suite.timing.settings
+    chosen = [setting for setting in suite.settings(case) if not wanted or setting.label in wanted]
     return (PLAIN, *(setting for setting in chosen if setting is not PLAIN)) if chosen else ()
 
 
