@@ -129,8 +129,10 @@ class _Run(PlainRun):
         return self.nodes.at([row], self.log_snr[step], self.degrees[row] + 2)[0]
 
     def _errors(self, step: int, x0: Tensor, rows: list[int]) -> list[list[float]]:
-        """Per row, the RMS errors of extrapolating to `step` with degree 1, 2, ... as far as its nodes allow; of holding
-        the value, degree 0, where there is but one."""
+        """Per row, the RMS errors of extrapolating to `step` with degree 1, 2, ... as far as its nodes allow.
+
+        Of holding the value, degree 0, where there is but one node.
+        """
         squares: list[list[Tensor]] = []
         for row in rows:
             highest = min(self.nodes.count(row) - 1, self.settings.max_order)
