@@ -36,6 +36,7 @@ from .pipeline import Pipeline, locate_lora
 from .png import write_png
 from .recipe import Recipe
 from .report import draw, to_image
+from .shard import Shard
 from .spectrogram import draw_sound
 from .wav import write_wav
 
@@ -147,9 +148,10 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure accelerators and plain rivals on a suite: fidelity over cost, or with --timing seconds."""
-    chosen, where, kind = load_suite(suite, prompts), read_device(device), read_dtype(dtype)
+    shard = Shard.current()
+    chosen, where, kind = load_suite(suite, prompts), read_device(shard.device(device)), read_dtype(dtype)
     _hush()
-    typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind))
+    typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind, shard=shard))
 
 
 @app.command("inspect")

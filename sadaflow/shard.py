@@ -48,7 +48,7 @@ class Shard:
         ours = self.size > 1 and (name == "cuda" or (name is None and torch.cuda.is_available()))
         return f"cuda:{self.local_rank}" if ours else name
 
-    def lead(self, prepare: Callable[[], None]) -> None:
+    def lead(self, prepare: Callable[[], object]) -> None:
         """Let the first process `prepare` what all need, and return in all of them when it has.
 
         Raises in the first what `prepare` raises, in the others ConnectionError.

@@ -26,6 +26,7 @@ from sadaflow.bench.suite import PLAIN, Case
 from sadaflow.bench.sweep import LETTERS, key_of
 from sadaflow.bench.timing import timed
 from sadaflow.cli import main
+from sadaflow.shard import Shard
 from sadaflow.training.captions import CARD_PROMPTS
 
 Record = dict[str, Any]
@@ -165,6 +166,52 @@ def test_interrupted_again_and_again_nothing_is_lost_or_doubled(
             stops += 1
     assert stops > 3
     assert lines(folder) == lines(mixture)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_several_processes_measure_what_one_measures(
+    mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another; the second of three dies, and two resume what they left."""
+    monkeypatch.setattr(Shard, "lead", lambda shard, prepare: prepare() if shard.leads else None)
+    suite, folder = parse_suite(MIXTURE, "m"), tmp_path / "parts"
+
+    def start(rank: int, size: int, resume: bool = False) -> str:
+        return run_bench(suite, folder, resume=resume, shard=Shard(rank, size))
+
+    assert "process 0 of 3 has done its share" in start(0, 3)
+    append = Lines.append
+    with monkeypatch.context() as dying:
+        dying.setattr(Lines, "append", lambda self, records: append(self, records) or stop())
+        with pytest.raises(KeyboardInterrupt):
+            start(1, 3)
+    assert "process 2 of 3 has done its share" in start(2, 3)
+    before = sum(file.read_bytes().count(b"\n") for file in folder.rglob("samples.jsonl"))
+    assert 0 < before < len(lines(mixture))
+    assert "process 0 of 2" in start(0, 2, resume=True)
+    assert start(1, 2) == (mixture / "table.md").read_text() == (folder / "table.md").read_text()
+    assert lines(folder) == lines(mixture)
+    assert not (folder / "parts").exists() and not (folder / "gathering").exists()
+    with pytest.raises(ValueError, match="--timing is for one process"):
+        run_bench(suite, folder, resume=True, timing=True, shard=Shard(0, 2))
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_parts_are_put_together_whenever_that_was_cut_off(mixture: Path, tmp_path: Path) -> None:
+    suite = parse_suite(MIXTURE, "m")
+    whole = (mixture / "samples.jsonl").read_text().splitlines(keepends=True)
+    for name in ("parts", "gathering"):
+        folder = shutil.copytree(mixture, tmp_path / name)
+        for part, own in enumerate((whole[:20], whole[15:], ["torn"])):
+            (folder / name / str(part)).mkdir(parents=True)
+            (folder / name / str(part) / "samples.jsonl").write_text("".join(own))
+        (folder / "samples.jsonl").write_text("".join(whole[10:12]))
+        run_bench(suite, folder, resume=True)
+        assert (folder / "samples.jsonl").read_text() == "".join(whole) and not (folder / name).exists()
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -9,14 +9,16 @@ import torch
 
 from ..measures import Metric, SetMetric, find_metrics
 from ..output_file import write_atomically
+from ..shard import Shard
 from . import environment
 from .folder import Folder, Record
 from .page import page
+from .parts import finish, gather
 from .picture import draw_fronts
 from .subjects import Subjects
 from .suite import Sample, Suite
 from .suite_file import parse_suite
-from .sweep import Advance, check, sweep
+from .sweep import Advance, check, measure_sets, sweep
 from .tables import Measured, markdown
 from .timing import measure, rounds
 from .worst import WORST
@@ -33,33 +35,67 @@ def run_bench(
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     metrics: Mapping[str, Metric] | None = None,
+    shard: Shard = Shard(),  # noqa: B008 - frozen
 ) -> str:
     """Measure what `suite` asks for into the folder `out`, and write its report there; returns the tables (Markdown).
 
     With `resume` an existing folder is continued: nothing that it holds is measured again. With `timing` the settings
     that the suite names for it are timed, for which the machine should be idle; else fidelity is measured, and then
     seconds too where the suite says so. `metrics` are those of the caller's own, by the names that the suite has for
-    them (see `sadaflow.measures`).
+    them (see `sadaflow.measures`). Of several processes, each called with its `shard`, none measures seconds, and the
+    last to finish writes the report.
     Raises ValueError where suite, folder, models and settings do not fit each other, before any work.
     """
     device = device or torch.device("cpu")
     if timing and suite.timing is None:
         raise ValueError(f"suite {suite.name} has no [timing] table that names the settings to time")
     chosen = {} if timing else find_metrics(suite.metrics, device, metrics)
+    if timing and shard.size > 1:
+        raise ValueError("--timing is for one process: several would take each other's time")
     identity, session = environment.identity(device, dtype), environment.session(device)
-    folder = Folder.open(out, suite, identity, session, resume)
-    for lines in (folder.samples, folder.sets, folder.timing):
-        lines.mend()
-    for name, metric in chosen.items():
-        folder.know_metric(name, _told(metric))
     subjects = Subjects(device, dtype)
-    check(suite, folder, subjects)
+
+    def begin() -> Folder:
+        folder = Folder.open(out, suite, identity, session, resume or shard.start > 0)
+        for lines in (folder.samples, folder.sets, folder.timing):
+            lines.mend()
+        gather(out, suite)
+        for name, metric in chosen.items():
+            folder.know_metric(name, _told(metric))
+        check(suite, folder, subjects)
+        return folder
+
+    if shard.size > 1:
+        return _share(suite, out, identity, subjects, chosen, shard, begin)
+    folder = begin()
     if not timing:
         with _bar(suite.size, "sample") as advance:
             sweep(suite, folder, subjects, chosen, advance)
+        measure_sets(suite, folder, chosen)
     if timing or (suite.timing is not None and suite.timing.always):
         with _bar(rounds(suite), "round") as advance:
             measure(suite, folder, subjects, advance)
+    return report(out)
+
+
+def _share(
+    suite: Suite,
+    out: Path,
+    identity: Mapping[str, str],
+    subjects: Subjects,
+    metrics: Mapping[str, Metric],
+    shard: Shard,
+    begin: Callable[[], object],
+) -> str:
+    """One of several processes: the first opens the folder for all, and the last to finish writes the report."""
+    shard.lead(begin)
+    folder = Folder.join(out, suite, identity, str(shard.rank))
+    check(suite, folder, subjects)
+    with _bar(suite.size // shard.size, "sample") as advance:
+        sweep(suite, folder, subjects, metrics, advance, shard)
+    if not finish(out, suite):
+        return f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed"
+    measure_sets(suite, Folder.read(out), metrics)
     return report(out)
 
 

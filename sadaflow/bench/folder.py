@@ -33,12 +33,13 @@ Record = dict[str, Any]
 
 
 class Folder:
-    """A bench's folder, opened for one start of the bench."""
+    """A bench's folder, opened for one start of the bench. `part` is where this process measures, of several."""
 
-    def __init__(self, path: Path, header: Record) -> None:
+    def __init__(self, path: Path, header: Record, part: Path | None = None) -> None:
         self.path = path
         self.header = header
-        self.samples = Lines(path / "samples.jsonl")
+        self.part = path if part is None else part
+        self.samples = Lines(self.part / "samples.jsonl")
         self.sets = Lines(path / "sets.jsonl")
         self.timing = Lines(path / "timing.jsonl")
 
@@ -71,6 +72,14 @@ class Folder:
             header["sessions"].append(dict(session))
         folder._write_header()
         return folder
+
+    @classmethod
+    def join(cls, path: Path, suite: Suite, identity: Mapping[str, str], part: str) -> Self:
+        """A folder that another process has opened, to measure into a part of it."""
+        header = _read_header(path / "header.json")
+        _check_same(path, header, {"name": suite.name, "suite": suite.text, **identity})
+        (path / "parts" / part).mkdir(parents=True, exist_ok=True)
+        return cls(path, header, path / "parts" / part)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -1,7 +1,7 @@
 """The fidelity sweep: every setting on every sample, against the plain run of the same seed."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from torch import Tensor
@@ -9,7 +9,8 @@ from torch import Tensor
 from ..accelerators import Mode
 from ..measures import Metric, SetMetric
 from ..metrics import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim
-from .folder import Folder, Record
+from ..shard import Shard
+from .folder import Folder, Lines, Record
 from .subjects import Made, Subject, Subjects
 from .suite import PLAIN, Case, Sample, Setting, Suite
 from .worst import WORST, keep_worst
@@ -42,17 +43,26 @@ def sweep(
     subjects: Subjects,
     metrics: Mapping[str, Metric] = MappingProxyType({}),
     advance: Advance = lambda samples: None,
+    shard: Shard = Shard(),  # noqa: B008 - frozen
 ) -> None:
     """Measure what the folder does not hold yet. `advance` is told the number of samples done, found ones included.
 
-    A batch of which lines are missing is sampled whole again, so that the numbers are those of an undisturbed run.
+    A batch of which lines are missing is sampled whole again, so that the numbers are those of an undisturbed run. Of
+    several processes each takes its share of the batches of all cases.
     """
-    done = {key_of(record) for record in folder.samples.read()}
+    done = {key_of(record) for record in Lines(folder.path / "samples.jsonl").read()}
+    batches = [(case, samples) for case in suite.cases for samples in suite.batches()]
+    for number in shard.share(len(batches)):
+        case, samples = batches[number]
+        _batch(suite.settings(case), case, samples, folder, subjects(case.model), metrics, done, advance)
+
+
+def keys(suite: Suite) -> Iterator[Key]:
+    """What is to be measured, in order."""
     for case in suite.cases:
-        subject = subjects(case.model)
         for samples in suite.batches():
-            _batch(suite.settings(case), case, samples, folder, subject, metrics, done, advance)
-        _sets(suite, case, folder, metrics)
+            for setting in suite.settings(case):
+                yield from (_key(case, setting, sample) for sample in samples)
 
 
 def _batch(
@@ -137,7 +147,7 @@ def _look(
 ) -> None:
     """Keep the worst picture, and measure what networks see in them all, into the `records`."""
     psnr, nfe = [float(record["psnr"]) for record in records], [record["nfe"] for record in records]
-    keep_worst(folder.path / WORST, case, setting, samples, psnr, nfe, pictures, plain)
+    keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, pictures, plain)
     if pictures.shape[1] == 1:
         pictures, plain = spectrogram_pictures(pictures, plain)
     for name, metric in metrics.items():
@@ -149,8 +159,13 @@ def _look(
             record.setdefault("metrics", {})[name] = value
 
 
+def measure_sets(suite: Suite, folder: Folder, metrics: Mapping[str, Metric]) -> None:
+    """What is of all samples of a setting together, where they are all there."""
+    for case in suite.cases:
+        _sets(suite, case, folder, metrics)
+
+
 def _sets(suite: Suite, case: Case, folder: Folder, metrics: Mapping[str, Metric]) -> None:
-    """What is of all samples of a setting together, once they are all there."""
     named = {"model": case.model, "solver": case.solver, "steps": case.steps, "guidance": case.guidance}
     done = {(case_of(line), line["setting"], line["metric"]) for line in folder.sets.read()}
     for name, metric in metrics.items():
