@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .accelerators.base import Mode
+from sadaflow.solvers import Solver
+
+from .accelerators.base import Accelerator, Mode, Run
 
 
 def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
@@ -65,3 +68,28 @@ class Meter:
     def cost(self, mode: Mode) -> float:
         """Of one evaluation, in full ones; a cached one is whole where nothing that is counted was multiplied."""
         return self._share if mode is Mode.CACHED else float(mode.evaluates)
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """An accelerator none of whose evaluations are counted, for timing it: counting one takes as long again.
+
+    It samples the same; in `Stats` cached evaluations count as whole ones, and those that turned out full as cached.
+    """
+
+    accelerator: Accelerator
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
+        return cast(Run, _UncountedRun(self.accelerator.begin(solver, shape, seams=seams)))
+
+
+class _UncountedRun:
+    """The run itself, but for what makes it a `CachingRun`."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "carried_out":
+            raise AttributeError(name)
+        return getattr(self._run, name)

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from sadaflow import Mode, sample
 from sadaflow.accelerators import CachingRun, PlainRun
+from sadaflow.cost import Uncounted
 from sadaflow.models import Seam, Site
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 
@@ -112,6 +113,14 @@ def test_nothing_is_counted_without_need() -> None:
     network = Network()
     sample(solver(), network, noise, Scripted([[F_], [F_], [C], [F_], [C], [F_]]))
     assert network.counted == [True, False, True, False, False, False]
+
+
+def test_what_is_timed_is_not_counted() -> None:
+    noise = torch.randn(2, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    scripted, network = Scripted([[F_, F_], [C, C], [F_, F_], [C, F_], [C, C], [F_, F_]], {1: [1]}), Network()
+    timed = sample(solver(), network, noise, Uncounted(scripted))
+    assert not any(network.counted)
+    assert torch.equal(timed.x, sample(solver(), Network(), noise, scripted).x)
 
 
 def test_a_cache_that_nothing_has_filled() -> None:

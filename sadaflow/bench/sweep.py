@@ -7,6 +7,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from ..accelerators import Mode
+from ..cost import Uncounted
 from ..measures import Metric, SetMetric
 from ..metrics import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim
 from ..shard import Shard
@@ -95,9 +96,11 @@ def _batch(
         advance(len(samples))
 
 
-def run(setting: Setting, case: Case, samples: Sequence[Sample], subject: Subject) -> Made:
-    """One batch, sampled as the setting says."""
+def run(setting: Setting, case: Case, samples: Sequence[Sample], subject: Subject, counted: bool = True) -> Made:
+    """One batch, sampled as the setting says; unless `counted`, without counting what cached evaluations cost."""
     solver, accelerator = setting.arrange(case, subject)
+    if accelerator is not None and not counted:
+        accelerator = Uncounted(accelerator)
     prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
     return subject.run(prompts, seeds, case.guidance, solver, accelerator)
 

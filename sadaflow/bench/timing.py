@@ -1,10 +1,12 @@
 """Seconds as ratios: settings side by side, interleaved over several rounds, a round of warm-up left out.
 
-Peak memory is measured in that round, where watching it costs no seconds that count.
+Evaluations are counted and peak memory is measured in that round, where watching costs no seconds that count.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
+
+import torch
 
 from .folder import Folder, Record
 from .memory import peak_memory
@@ -52,16 +54,31 @@ def measure(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance =
             samples = suite.samples[first : min(first + timing.batch, timing.samples)]
             subject = subjects(case.model)
             run(PLAIN, case, samples, subject)
-            memory = {
-                setting.label: peak_memory(partial(run, setting, case, samples, subject), subjects.device)
-                for setting in settings
+            watched = {
+                setting.label: _watched(setting, case, samples, subject, subjects.device) for setting in settings
             }
             for index in missing:
-                runs = _round(case, settings, samples, index, subject, memory)
+                runs = _round(case, settings, samples, index, subject, watched)
                 named = {"model": case.model, "solver": case.solver, "steps": case.steps, "guidance": case.guidance}
                 line = {**named, "first": first, "samples": len(samples), "round": index, "runs": runs}
                 folder.timing.append([line])
                 advance(1)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Evaluations a sample, and bytes beyond those before the run, of the round that is not timed."""
+
+    nfe: float
+    memory: int
+
+
+def _watched(
+    setting: Setting, case: Case, samples: Sequence[Sample], subject: Subject, device: torch.device
+) -> Watched:
+    nfe: list[float] = []
+    memory = peak_memory(lambda: nfe.extend(run(setting, case, samples, subject).stats.nfe), device)
+    return Watched(sum(nfe) / len(samples), memory)
 
 
 def _round(
@@ -70,18 +87,18 @@ def _round(
     samples: Sequence[Sample],
     index: int,
     subject: Subject,
-    memory: Mapping[str, int],
+    watched: Mapping[str, Watched],
 ) -> Record:
     """What one batch cost in every setting."""
     turn = index % len(settings)
     runs = {}
     for setting in (*settings[turn:], *settings[:turn]):
-        stats = run(setting, case, samples, subject).stats
+        stats = run(setting, case, samples, subject, counted=False).stats
         runs[setting.label] = {
-            "nfe": sum(stats.nfe) / len(samples),
+            "nfe": watched[setting.label].nfe,
             "seconds": stats.seconds,
             "network": stats.network_seconds,
             "controller": stats.controller_seconds,
-            "memory": memory[setting.label],  # bytes
+            "memory": watched[setting.label].memory,
         }
     return runs
