@@ -25,7 +25,7 @@ ENTRIES = st.lists(
     max_size=5,
 )  # fmt: skip
 law = settings(
-    derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True, deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
