@@ -66,7 +66,10 @@ class Meter:
                 self._share = (total / self._full - (len(modes) - cached)) / cached
 
     def cost(self, mode: Mode) -> float:
-        """Of one evaluation, in full ones; a cached one is whole where nothing that is counted was multiplied."""
+        """Of one evaluation, in full ones; a cached one is whole where nothing that is counted was multiplied, one of
+        two branches is half."""
+        if mode is Mode.CONDITIONAL:
+            return 0.5
         return self._share if mode is Mode.CACHED else float(mode.evaluates)
 
 

@@ -28,6 +28,24 @@ class RowDenoise(Denoise, Protocol):
         ...
 
 
+@runtime_checkable
+class BranchDenoise(RowDenoise, Protocol):
+    """A denoiser whose answer may be guided by a second, negative branch, and that answers for the branches apart."""
+
+    @property
+    def has_negative(self) -> bool:
+        """Whether there is a negative branch."""
+        ...
+
+    def evaluate_branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> tuple[Tensor, Tensor]:
+        """What `evaluate` answers, and x0 of the conditional branch in it. Only where there is a negative branch."""
+        ...
+
+    def evaluate_conditional(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
+        """x0 of the conditional branch, without the work of the other."""
+        ...
+
+
 class Backbone(Protocol):
     """A network that answers x (B, C, h, w), a timestep and its conditioning with a prediction as x.
 
@@ -59,19 +77,46 @@ class GuidedDenoiser:
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
 
+    @property
+    def has_negative(self) -> bool:
+        return self.negative is not None
+
     def evaluate(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         """x0 of the samples `rows`, whose states are x (len(rows), C, h, w)."""
-        node = self.nodes[step]
+        return self._x0(self._guided(*self._branches(x, step, rows, seam)), x, step)
+
+    def evaluate_branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> tuple[Tensor, Tensor]:
+        """x0 as `evaluate` gives it, and that of the conditional branch alone; both as x."""
+        negative, conditional = self._branches(x, step, rows, seam)
+        return self._x0(self._guided(negative, conditional), x, step), self._x0(conditional, x, step)
+
+    def evaluate_conditional(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
+        """x0 of the conditional branch, the only one that goes through the network."""
+        return self._x0(self._predictions([self.conditional], x, step, rows, seam), x, step)
+
+    def _branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Sequence[Tensor]:
+        """The network's predictions by branch, the conditional one last."""
         branches = [self.conditional] if self.negative is None else [self.negative, self.conditional]
+        return self._predictions(branches, x, step, rows, seam).chunk(len(branches))
+
+    def _predictions(
+        self, branches: Sequence[Mapping[str, Tensor]], x: Tensor, step: int, rows: Rows, seam: Seam
+    ) -> Tensor:
         inputs = torch.cat([x.to(self.dtype)] * len(branches))
         conditioning = {
             name: torch.cat([_take(branch[name], rows) for branch in branches]) for name in self.conditional
         }
         settings = {} if self.settings is None else self.settings[step]
-        prediction = self.backbone(inputs, node.timestep, seam=seam, **conditioning, **settings)
-        if self.negative is not None:
-            negative, conditional = prediction.chunk(2)
-            prediction = negative + self.guidance * (conditional - negative)
+        return self.backbone(inputs, self.nodes[step].timestep, seam=seam, **conditioning, **settings)
+
+    def _guided(self, *branches: Tensor) -> Tensor:
+        if len(branches) == 1:
+            return branches[0]
+        negative, conditional = branches
+        return negative + self.guidance * (conditional - negative)
+
+    def _x0(self, prediction: Tensor, x: Tensor, step: int) -> Tensor:
+        node = self.nodes[step]
         return to_x0(self.prediction, prediction.to(x.dtype), x, node.alpha, node.sigma)
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from .accelerators import Accelerator, Mode, make_accelerator
-from .accelerators.base import CachingRun, PlainRun, Run
+from .accelerators.base import BranchRun, CachingRun, FittedAccelerator, PlainRun, Run
 from .cost import Meter
-from .denoiser import Denoise, RowDenoise
+from .denoiser import BranchDenoise, Denoise, RowDenoise
 from .trace import Recorder, Trace
 
 
@@ -34,7 +34,8 @@ class Stats:
     """What sampling cost. `nfe` and `modes` have one entry per sample; seconds are wall-clock, of the whole batch.
 
     An evaluation that took a part of the network from a cache counts in `nfe` with the share of the network's
-    multiplications that it made; one on a part of the tokens counts as a whole.
+    multiplications that it made; one on a part of the tokens counts as a whole, one of the conditional branch alone as
+    a half.
     `controller_seconds` is the part spent in the accelerator itself, outside the network and the solver, and
     `network_seconds` that in the network. What keeping a trace takes is left out. On CUDA the device is waited for.
     """
@@ -69,13 +70,20 @@ def sample(
 
     `denoise(x, step) -> x0` is any callable; one with an `evaluate` method (see `RowDenoise`) is asked for those
     samples only that need the network, any other is asked for the whole batch as soon as one sample does. `trace`
-    keeps the trajectory (see `Trace` for its memory); it changes no result.
-    Raises FloatingPointError, naming step and samples, when an x0 is not finite.
+    keeps the trajectory (see `Trace` for its memory); it changes no result. An accelerator that goes by what the
+    network predicts is told, where `denoise` has a `prediction`.
+    Raises FloatingPointError, naming step and samples, when an x0 is not finite; ValueError where the accelerator does
+    not fit the solver or the denoiser.
     """
     accelerator = make_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
+    prediction = getattr(denoise, "prediction", None)
+    if isinstance(accelerator, FittedAccelerator) and prediction is not None:
+        accelerator = accelerator.fitted(prediction)
     selective = isinstance(denoise, RowDenoise)
     samples = noise.shape[0]
     run: Run = PlainRun(samples) if accelerator is None else accelerator.begin(solver, noise.shape, seams=selective)
+    if isinstance(run, BranchRun):
+        _require_negative(denoise)
     nfe, modes = [0.0] * samples, [[] for _ in range(samples)]  # type: list[float], list[list[str]]
     clock = _waiting_clock(noise.device)
     network = controller = recording = 0.0
@@ -146,13 +154,13 @@ def _answers(
         _check_shape(x0, x, step)
         return x0 if estimate is None else x0.index_copy(0, torch.tensor(skipped, device=x0.device), estimate), plan
     x0, modes = torch.empty_like(x), list(plan)
-    for mode in (Mode.FULL, Mode.TOKENS, Mode.CACHED):
+    for mode in (Mode.FULL, Mode.TOKENS, Mode.CACHED, Mode.CONDITIONAL):
         rows = [row for row, planned in enumerate(plan) if planned is mode]
         if not rows:
             continue
         everyone = len(rows) == len(plan)
         with meter.watching(mode):
-            answer = denoise.evaluate(x if everyone else x[rows], step, rows, run.seam(step, mode, rows))
+            answer = _evaluated(denoise, run, step, x if everyone else x[rows], mode, rows)
         if mode is Mode.CACHED and isinstance(run, CachingRun):
             for row, found in zip(rows, run.carried_out(step, rows), strict=True):
                 modes[row] = found
@@ -163,6 +171,31 @@ def _answers(
     if estimate is not None:
         x0[skipped] = estimate
     return x0, modes
+
+
+def _evaluated(denoise: RowDenoise, run: Run, step: int, x: Tensor, mode: Mode, rows: list[int]) -> Tensor:
+    """x0 of the samples `rows`, whose states are x (len(rows), ...), all evaluated in `mode`."""
+    seam = run.seam(step, mode, rows)
+    if not (isinstance(run, BranchRun) and isinstance(denoise, BranchDenoise)):
+        return denoise.evaluate(x, step, rows, seam)
+    if mode is Mode.CONDITIONAL:
+        return denoise.evaluate_conditional(x, step, rows, seam) + run.guidance(step, rows)
+    x0, conditional = denoise.evaluate_branches(x, step, rows, seam)
+    run.learn_guidance(step, rows, x0 - conditional)
+    return x0
+
+
+def _require_negative(denoise: Denoise) -> None:
+    if isinstance(denoise, BranchDenoise) and denoise.has_negative:
+        return
+    raise ValueError(
+        "guidance caching leaves out the negative branch of classifier-free guidance, and this denoiser has none: "
+        + (
+            "guidance is 1 or less, or embedded in the network"
+            if isinstance(denoise, BranchDenoise)
+            else "it has no `evaluate_branches`, as `BranchDenoise` describes"
+        )
+    )
 
 
 def _check_shape(x0: Tensor, x: Tensor, step: int) -> None:

@@ -2,11 +2,13 @@
 
 from .adaptive_diffusion import AdaptiveDiffusion
 from .auto import Auto
-from .base import Accelerator, CachingRun, ExplainedRun, Explanation, Mode, PlainRun, Run
+from .base import Accelerator, BranchRun, CachingRun, ExplainedRun, Explanation, Mode, PlainRun, Run
+from .combined import Combined
 from .deepcache import DeepCache
 from .easycache import EasyCache
 from .estimators import ESTIMATORS
 from .first_block import FirstBlock
+from .guidance import Guidance
 from .magcache import MagCache
 from .registry import ACCELERATORS, make_accelerator
 from .released import ReleasedSADA
@@ -24,12 +26,15 @@ __all__ = [
     "Accelerator",
     "AdaptiveDiffusion",
     "Auto",
+    "BranchRun",
     "CachingRun",
-    "EasyCache",
+    "Combined",
     "DeepCache",
+    "EasyCache",
     "ExplainedRun",
     "Explanation",
     "FirstBlock",
+    "Guidance",
     "MagCache",
     "Mode",
     "PlainRun",

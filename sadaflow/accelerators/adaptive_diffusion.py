@@ -10,13 +10,13 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from .base import require_falling_times
-from .reuse import ReuseRun, mean_size, renewed
+from .reuse import Reuse, ReuseRun, mean_size, renewed
 
 _WARM_UP = 4  # steps: three differences of the latents after a step need four of them
 
 
 @dataclass(frozen=True)
-class AdaptiveDiffusion:
+class AdaptiveDiffusion(Reuse):
     """A step is skipped where the last three moves of the latents differ little: third-order difference against first.
 
     With d_i = mean |x_(i+1) - x_i| of one sample over step i, step i + 1 is skipped where
@@ -29,7 +29,6 @@ class AdaptiveDiffusion:
 
     threshold: float = 0.01
     max_skips: int = 4
-    reuse: str | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.threshold) and self.threshold >= 0):

@@ -19,6 +19,7 @@ class Mode(StrEnum):
     FULL = "full"  # the whole network
     TOKENS = "tokens"  # the network on a part of the tokens
     CACHED = "cached"  # a part of the network, the rest taken from a cache
+    CONDITIONAL = "conditional"  # the conditional branch alone, what guidance adds to it estimated
     STEPWISE = "stepwise"  # no network: SADA's step-wise estimate
     MULTISTEP = "multistep"  # no network: SADA's multistep-wise (Lagrange) estimate
     EXTRAPOLATED = "extrapolated"  # no network: polynomial in log-SNR through true evaluations
@@ -27,7 +28,7 @@ class Mode(StrEnum):
     @property
     def evaluates(self) -> bool:
         """Whether the network runs."""
-        return self in (Mode.FULL, Mode.TOKENS, Mode.CACHED)
+        return self in (Mode.FULL, Mode.TOKENS, Mode.CACHED, Mode.CONDITIONAL)
 
 
 class Run(Protocol):
@@ -91,6 +92,21 @@ class CachingRun(Protocol):
         ...
 
 
+@runtime_checkable
+class BranchRun(Protocol):
+    """A run that plans `Mode.CONDITIONAL`, which asks for this beside `Run`, and for a `BranchDenoise` with a negative
+    branch."""
+
+    def learn_guidance(self, step: int, rows: Sequence[int], difference: Tensor) -> None:
+        """What guidance made of the samples `rows`, evaluated with both branches at `step`: guided x0 less the
+        conditional branch's, (len(rows), ...)."""
+        ...
+
+    def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
+        """An estimate of that difference for the samples `rows`, whose conditional branch is evaluated at `step`."""
+        ...
+
+
 class Accelerator(Protocol):
     """Immutable settings that can start any number of independent runs."""
 
@@ -99,6 +115,15 @@ class Accelerator(Protocol):
 
         Raises ValueError where `solver` has too few steps, or is of a kind that the method does not fit.
         """
+        ...
+
+
+@runtime_checkable
+class FittedAccelerator(Protocol):
+    """An accelerator that goes by what the network predicts; optional beside `Accelerator`."""
+
+    def fitted(self, prediction: str) -> Accelerator:
+        """These settings for a network that predicts `prediction`, one of `solvers.PREDICTIONS`."""
         ...
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from .base import require_falling_times
-from .reuse import ReuseRun, mean_size, renewed
+from .reuse import Reuse, ReuseRun, mean_size, renewed
 
 
 @dataclass(frozen=True)
-class EasyCache:
+class EasyCache(Reuse):
     """The output is taken to change in proportion to the input, and its offset from the input to stay.
 
     With v the network's output and x its input, m the mean |.| of one sample, and c' < c the last two evaluated steps,
@@ -34,7 +34,6 @@ class EasyCache:
     end: float = 1.0
     subsample: int = 1
     from_evaluated: bool = False
-    reuse: str | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.threshold) and self.threshold >= 0):

@@ -32,7 +32,7 @@ class RowStore:
         """Remember values (branches x len(rows), ...) of the samples `rows`."""
         parts = values.unflatten(0, (-1, len(rows)))
         if self._values is None:
-            self._values = parts.new_empty((parts.shape[0], self.samples, *parts.shape[2:]))
+            self._values = parts.new_zeros((parts.shape[0], self.samples, *parts.shape[2:]))
         self._values[:, list(rows)] = parts
 
     def take(self, rows: Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ from sadaflow.solvers import Grid, GridSolver, SeededNoise, Solver, State, draws
 from sadaflow.solvers.problems import GRIDS, clean
 from sadaflow.solvers.report import Law
 
-from .base import Accelerator, CachingRun, Mode, PlainRun, Run
+from .base import Accelerator, BranchRun, CachingRun, Mode, PlainRun, Run
 from .problems import NETWORKS, PLAIN, Modes, Plain, Seamed, Work
 
 Factory = Callable[[], Accelerator]
@@ -53,8 +53,10 @@ class Watched:
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
         run = self.accelerator.begin(solver, shape, seams=seams)
-        kind = _WatchedCachingRun if isinstance(run, CachingRun) else _WatchedRun
-        return kind(self, run, solver, shape[0])
+        for protocol, kind in ((CachingRun, _WatchedCachingRun), (BranchRun, _WatchedBranchRun)):
+            if isinstance(run, protocol):
+                return kind(self, run, solver, shape[0])
+        return _WatchedRun(self, run, solver, shape[0])
 
     def keep(self, *tensors: Tensor | None) -> None:
         self.given += [(one, one.clone()) for one in tensors if one is not None]
@@ -106,6 +108,18 @@ class _WatchedCachingRun(_WatchedRun):
         if len(found) != len(rows) or not set(found) <= {Mode.FULL, Mode.CACHED}:
             raise TypeError(f"carried_out({step}, {list(rows)}) is {found!r}, not FULL or CACHED for each")
         return found
+
+
+class _WatchedBranchRun(_WatchedRun):
+    def learn_guidance(self, step: int, rows: Sequence[int], difference: Tensor) -> None:
+        self.notes.keep(difference)
+        cast(BranchRun, self.run).learn_guidance(step, rows, difference)
+        self.difference = difference
+
+    def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
+        difference = cast(BranchRun, self.run).guidance(step, rows)
+        self.notes.estimates.append((difference, self.difference[:1].expand(len(rows), *self.difference.shape[1:])))
+        return difference
 
 
 def reachable(start: object, without: set[int] | None = None) -> dict[int, object]:
@@ -351,9 +365,10 @@ class Examination:
         def did(mode: Mode) -> list[Work]:
             return [one for one in work if modes[one.step, one.row] == mode]
 
-        cached = {(one.step, one.row): one.share for one in did(Mode.CACHED)}
-        rows = [sum(cached.get((one.step, row), 1.0) for one in work if one.row == row) for row in range(SAMPLES)]
-        full, tokens, parts = did(Mode.FULL), [one.share for one in did(Mode.TOKENS)], list(cached.values())
+        partly = {(one.step, one.row): one.share for one in [*did(Mode.CACHED), *did(Mode.CONDITIONAL)]}
+        rows = [sum(partly.get((one.step, row), 1.0) for one in work if one.row == row) for row in range(SAMPLES)]
+        full, tokens = did(Mode.FULL), [one.share for one in did(Mode.TOKENS)]
+        parts, halves = [one.share for one in did(Mode.CACHED)], [one.share for one in did(Mode.CONDITIONAL)]
         shares = [one.share for one in full]
         altered = sum(not one.exact for one in full)
         same = all(abs(row - own) < _TOLERANCE for row, own in zip(rows, nfe, strict=True))
@@ -365,6 +380,8 @@ class Examination:
                 "no more than all", max(tokens, default=0.0) <= 1),
             Law("accounting", f"{where} cached", f"at most {max(parts, default=0.0):.2f} of the network",
                 "less than all", max(parts, default=0.0) < 1),
+            Law("accounting", f"{where} conditional", f"{_span(halves)} of the network", "half of it",
+                all(share == 0.5 for share in halves)),
             Law("full is full", where, f"{altered} of {len(full)} answers altered", "the network's own", not altered),
         ]  # fmt: skip
 

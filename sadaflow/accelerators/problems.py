@@ -118,22 +118,39 @@ class Seamed:
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
 
+    @property
+    def has_negative(self) -> bool:
+        return True
+
     def evaluate(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam) -> Tensor:
+        return self.evaluate_branches(x, step, rows, seam)[0]
+
+    def evaluate_branches(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam) -> tuple[Tensor, Tensor]:
+        other, own = self._through(x, step, rows, seam, 2).chunk(2)
+        return other + _GUIDANCE * (own - other), own
+
+    def evaluate_conditional(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam) -> Tensor:
+        return self._through(x, step, rows, seam, 1)
+
+    def _through(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam, branches: int) -> Tensor:
+        """What the network answers (branches x rows, ...), the conditional branch last."""
         data, node = self.data.of(rows), self.solver.nodes[step]
         # The other branch has its modes twice as close.
-        parts = [torch.cat((other, own)).to(x) for own, other in zip(data.parts, _closer(data).parts, strict=True)]
-        hidden = torch.cat((x, x))
+        each = [_closer(data).parts, data.parts][-branches:]
+        parts = [torch.cat(part).to(x) for part in zip(*each, strict=True)]
+        hidden = torch.cat([x] * branches)
         if x.dim() != 4:
-            self.work += [Work(step, row, 1.0, True) for row in rows]
-            return _guided(Posterior(parts, node.alpha, node.sigma)(hidden))
+            self.work += [Work(step, row, branches / 2, True) for row in rows]
+            return Posterior(parts, node.alpha, node.sigma)(hidden)
         network = _unet if self.kind == UNET else _transformer
         layers = _Layers(hidden.shape[0])
-        answer = _guided(network(hidden, parts, node.alpha, node.sigma, seam, layers))
-        exact = _guided(network(hidden, parts, node.alpha, node.sigma, call_through, _unwatched))
+        answer = network(hidden, parts, node.alpha, node.sigma, seam, layers)
+        exact = network(hidden, parts, node.alpha, node.sigma, call_through, _unwatched)
         whole = 2 * layers.of(network) * x.shape[2:].numel()
         for place, row in enumerate(rows):
-            share = (layers.tokens[place] + layers.tokens[place + len(rows)]) / whole
-            self.work.append(Work(step, row, share, torch.equal(answer[place], exact[place])))
+            places = range(place, len(hidden), len(rows))
+            share = sum(layers.tokens[one] for one in places) / whole
+            self.work.append(Work(step, row, share, all(torch.equal(answer[one], exact[one]) for one in places)))
         return answer
 
 
@@ -164,11 +181,6 @@ def _unwatched(tokens: Tensor, ids: Tensor, prefix: int = 0) -> Tensor:
 
 
 _Layer = Callable[..., Tensor]
-
-
-def _guided(both: Tensor) -> Tensor:
-    other, own = both.chunk(2)
-    return other + _GUIDANCE * (own - other)
 
 
 def _unet(x: Tensor, parts: Sequence[Tensor], alpha: float, sigma: float, seam: Seam, layers: _Layer) -> Tensor:

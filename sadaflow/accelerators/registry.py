@@ -6,9 +6,11 @@ from types import MappingProxyType
 from .adaptive_diffusion import AdaptiveDiffusion
 from .auto import Auto
 from .base import Accelerator
+from .combined import Combined
 from .deepcache import DeepCache
 from .easycache import EasyCache
 from .first_block import FirstBlock
+from .guidance import Guidance
 from .magcache import MagCache
 from .released import ReleasedSADA
 from .sada import SADA
@@ -24,6 +26,7 @@ ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
         "deepcache": DeepCache,
         "easycache": EasyCache,
         "first-block": FirstBlock,
+        "guidance": Guidance,
         "magcache": MagCache,
         "sada": SADA,
         "sada-released": ReleasedSADA,
@@ -39,7 +42,18 @@ ALIASES: Mapping[str, str] = MappingProxyType({"paper": "sada", "sada-paper": "s
 
 
 def make_accelerator(name: str) -> Accelerator:
-    """The accelerator `name` with its default settings; ValueError listing the known ones."""
+    """The accelerator `name` with its default settings; ValueError listing the known ones.
+
+    "uniform+guidance" is `Combined` of the two: the first decides which steps are evaluated, the second how.
+    """
+    parts = name.split("+")
+    if len(parts) > 2:
+        raise ValueError(f"accelerator {name!r} names {len(parts)}; two can be combined")
+    made = [_single(part) for part in parts]
+    return made[0] if len(made) == 1 else Combined(*made)
+
+
+def _single(name: str) -> Accelerator:
     name = ALIASES.get(name, name)
     if name not in ACCELERATORS:
         raise ValueError(f"unknown accelerator {name!r}; known: {', '.join(sorted(ACCELERATORS))}")

@@ -6,7 +6,8 @@ still. So outputs are kept in the network's own terms, and turned into x0 at the
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -30,16 +31,44 @@ def reused_kind(kind: str | None, solver: Solver) -> str:
     return chosen
 
 
-class ReuseRun(PlainRun):
-    """Decides on the next step in `observe`, by `decide`, and speaks the network's own terms, of prediction `kind`."""
+@dataclass(frozen=True, kw_only=True)
+class Reuse:
+    """Settings of a method that reuses outputs: `reuse` names what the network predicts, which is what is held.
+
+    None takes what the denoiser says that it predicts, or else what fits the schedule (see `reused_kind`).
+    """
+
+    reuse: str | None = None
+
+    def fitted(self, prediction: str) -> Self:
+        return self if self.reuse is not None else replace(self, reuse=prediction)
+
+
+class OutputRun(PlainRun):
+    """Speaks the network's own terms, of prediction `kind`."""
+
+    def __init__(self, solver: Solver, samples: int, kind: str | None) -> None:
+        super().__init__(samples)
+        self.nodes = solver.nodes
+        self.kind = reused_kind(kind, solver)
+
+    def output(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
+        """What the network answered at `step`, all (B, ...)."""
+        return from_x0(self.kind, x0, x, self.nodes[step].alpha, self.nodes[step].sigma)
+
+    def answer(self, output: Tensor, x: Tensor, step: int) -> Tensor:
+        """The x0 that an output means at the states x of `step`."""
+        return to_x0(self.kind, output, x, self.nodes[step].alpha, self.nodes[step].sigma)
+
+
+class ReuseRun(OutputRun):
+    """Decides on the next step in `observe`, by `decide`."""
 
     criterion: ClassVar[str]
     """What `values` are called."""
 
     def __init__(self, solver: Solver, samples: int, kind: str | None, threshold: float) -> None:
-        super().__init__(samples)
-        self.nodes = solver.nodes
-        self.kind = reused_kind(kind, solver)
+        super().__init__(solver, samples, kind)
         self.threshold = threshold
         self.modes = [Mode.FULL] * samples
         self.skips = [0] * samples
@@ -51,14 +80,6 @@ class ReuseRun(PlainRun):
 
     def explain(self, step: int) -> Explanation:
         return Explanation(self.criterion, self.threshold, self.values, [None] * self.samples)
-
-    def output(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
-        """What the network answered at `step`, all (B, ...)."""
-        return from_x0(self.kind, x0, x, self.nodes[step].alpha, self.nodes[step].sigma)
-
-    def answer(self, output: Tensor, x: Tensor, step: int) -> Tensor:
-        """The x0 that an output means at the states x of `step`."""
-        return to_x0(self.kind, output, x, self.nodes[step].alpha, self.nodes[step].sigma)
 
     @property
     def evaluated(self) -> list[int]:

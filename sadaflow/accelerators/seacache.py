@@ -12,13 +12,13 @@ from sadaflow.solvers import Point, Solver
 
 from .base import require_falling_times
 from .nodes import NodeBuffer
-from .reuse import ReuseRun, mean_size
+from .reuse import Reuse, ReuseRun, mean_size
 
 _LEAST = 1e-6  # of alpha and sigma in the filter, as published
 
 
 @dataclass(frozen=True)
-class SeaCache:
+class SeaCache(Reuse):
     """Relative changes of the filtered latents are added up, and steps skipped while the sum is below `threshold`.
 
     The change at step i is mean |s_i - s_(i-1)| / mean |s_(i-1)| of one sample, s = `filtered(x)`. A skipped step adds
@@ -37,7 +37,6 @@ class SeaCache:
     last: int = 1
     max_skips: int = 2
     exponent: float = 2.0
-    reuse: str | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.threshold) and self.threshold >= 0):

@@ -51,8 +51,10 @@ class _Run(InsideRun):
         super().__init__(solver, shape, seams)
         self.settings = settings
         self.full = settings.full_steps(self.steps)
-        self.last = 0
-        self.derivatives: list[RowStore] = []
+        self.last = [0] * self.samples
+        self.known = [0] * self.samples
+        """How many of the derivatives each sample has; the others are 0."""
+        self.derivatives = [RowStore(self.samples) for _ in range(settings.order + 1)]
 
     def plan(self, step: int) -> Sequence[Mode]:
         return [Mode.FULL if step in self.full else Mode.CACHED] * self.samples
@@ -69,17 +71,27 @@ class _Run(InsideRun):
         return outermost(handle)
 
     def _learn(self, step: int, rows: Sequence[int], residual: Tensor) -> None:
-        """Backward differences at this full step from those at the last."""
-        known = len(self.derivatives) if step >= self.settings.first - 1 else 0
-        new = [residual]
-        for old in self.derivatives[: min(self.settings.order, known)]:
-            new.append((new[-1] - old.take(rows)) / (step - self.last))
-        self.derivatives += [RowStore(self.samples) for _ in new[len(self.derivatives) :]]
-        for store, value in zip(self.derivatives, new, strict=False):
-            store.put(rows, value)
-        self.last = step
+        """Backward differences at this full step from those at each sample's last."""
+        known = [self.known[row] if step >= self.settings.first - 1 else 0 for row in rows]
+        steps, new = _along(residual, [step - self.last[row] for row in rows]), residual
+        for order, store in enumerate(self.derivatives):
+            old = store.take(rows) if store else None
+            store.put(rows, new)
+            if old is None or order == max(known):
+                new = torch.zeros_like(new)
+            else:
+                new = torch.where(_along(new, known) > order, (new - old) / steps, 0)
+        for row, count in zip(rows, known, strict=True):
+            self.known[row], self.last[row] = min(count, self.settings.order) + 1, step
 
     def _forecast(self, step: int, rows: Sequence[int]) -> Tensor:
-        ahead = step - self.last
+        first = self.derivatives[0].take(rows)
+        ahead = _along(first, [step - self.last[row] for row in rows])
         terms = [store.take(rows) * (ahead**k / math.factorial(k)) for k, store in enumerate(self.derivatives)]
         return torch.stack(terms).sum(dim=0)
+
+
+def _along(values: Tensor, numbers: Sequence[int]) -> Tensor:
+    """A number for each sample, for values (branches x samples, ...) of the same dtype."""
+    each = values.new_tensor(numbers).repeat(values.shape[0] // len(numbers))
+    return each.view(-1, *[1] * (values.dim() - 1))

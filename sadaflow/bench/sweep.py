@@ -22,6 +22,7 @@ LETTERS = {
     Mode.FULL: "F",
     Mode.TOKENS: "t",
     Mode.CACHED: "c",
+    Mode.CONDITIONAL: "h",
     Mode.STEPWISE: "s",
     Mode.MULTISTEP: "m",
     Mode.EXTRAPOLATED: "x",
