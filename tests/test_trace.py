@@ -145,7 +145,7 @@ def test_token_masks_are_where_the_network_answered_anew() -> None:
 def test_seconds_are_those_of_the_network_and_of_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that goes on by itself in the denoiser alone, only evaluations take time."""
     now = [0.0]
-    monkeypatch.setattr("sadaflow.sampling.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sadaflow.stopwatch.perf_counter", lambda: now[0])
     solver, denoise, noise = problem(rows=[0])
 
     def slow(x: Tensor, step: int) -> Tensor:
