@@ -40,7 +40,7 @@ def test_they_pass_the_examination(factory: Callable[[], Accelerator], never: Ca
 class Record:
     """One sample of a trace in a published rule's terms: latents x and network outputs v, float64 arrays by step.
 
-    `flow` tells which of velocity or noise the network of the checkpoint predicts.
+    The checkpoints' networks predict v = alpha eps - sigma x0 (`flow` is false) or the velocity eps - x0.
     """
 
     def __init__(self, trace: Trace, row: int, flow: bool) -> None:
@@ -55,13 +55,13 @@ class Record:
 
     def _output(self, i: int) -> Array:
         noise = (self.x[i] - self.alpha[i] * self.x0[i]) / self.sigma[i]
-        return noise - self.x0[i] if self.flow else noise
+        return noise - self.x0[i] if self.flow else self.alpha[i] * noise - self.sigma[i] * self.x0[i]
 
     def x0_of(self, output: Array, i: int) -> Array:
         """Clean sample that `output` stands for at the latents of step i."""
         if self.flow:
             return self.x[i] - self.sigma[i] * output
-        return (self.x[i] - self.sigma[i] * output) / self.alpha[i]
+        return self.alpha[i] * self.x[i] - self.sigma[i] * output
 
 
 def size(x: Array) -> float:
@@ -172,7 +172,7 @@ def pipe(request: pytest.FixtureRequest) -> Pipeline:
     [
         (AdaptiveDiffusion(0.007), lambda record: adaptive_diffusion(record, 0.007)),
         (AdaptiveDiffusion(0.015, max_skips=2), lambda record: adaptive_diffusion(record, 0.015, 2)),
-        (EasyCache(start=0.2), easycache),
+        (EasyCache(0.15, start=0.2), lambda record: easycache(record, 0.15)),
         (
             EasyCache(0.1, 0.2, 0.9, subsample=8, from_evaluated=True),
             lambda record: easycache(record, 0.1, last=22, every=8, anchored=True),
@@ -185,6 +185,7 @@ def pipe(request: pytest.FixtureRequest) -> Pipeline:
 def test_decisions_and_answers_are_those_of_the_formulas(
     pipe: Pipeline, accelerator: Accelerator, rule: Rule
 ) -> None:
+    assert pipe.prediction in ("v_prediction", "flow_prediction")
     flow = pipe.prediction == "flow_prediction"
     out = pipe(
         ["hot dog", "tree"], steps=24, guidance=1.0, seed=[100, 7], accelerator=accelerator, trace=True,
