@@ -18,7 +18,7 @@ from sadaflow.solvers import Solver, State
 @pytest.mark.parametrize(
     ("factory", "never"),
     [
-        (SADA, None),
+        (lambda: SADA(token_trunk=True), None),
         (lambda: SADA(estimator="nonuniform", tokens=False), None),
         (lambda: SADA(token_memory=0), None),
         (ReleasedSADA, None),
@@ -66,7 +66,7 @@ def test_the_problem_shows_tokens_and_samples_that_decide_apart() -> None:
     from sadaflow.accelerators.laws import Examination
 
     for network in ("U-Net", "transformer"):
-        modes = Examination(SADA, 50, 3.0).run(solver="euler", network=network).modes
+        modes = Examination(lambda: SADA(token_trunk=True), 50, 3.0).run(solver="euler", network=network).modes
         assert {mode for line in modes for mode in line} == {"full", "tokens", "stepwise", "multistep"}
         assert len({tuple(line) for line in modes}) >= 3
     modes = Examination(FirstBlock, 50, 3.0).run(solver="euler").modes
