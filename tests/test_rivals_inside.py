@@ -20,7 +20,7 @@ from sadaflow.accelerators import Accelerator, DeepCache, FirstBlock, MagCache, 
 from sadaflow.accelerators.magcache import FLUX_DEV
 from sadaflow.calibration import magcache_ratios, teacache_coefficients, teacache_pairs
 from sadaflow.denoiser import GuidedDenoiser
-from sadaflow.models import FluxConfig, FluxTransformer, UNet
+from sadaflow.models import FluxConfig, FluxTransformer, Site, UNet, call_through
 from sadaflow.models.rope import rotary_table
 from sadaflow.models.unet_config import UNetConfig
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
@@ -206,7 +206,7 @@ def test_first_block(flux: FluxTransformer, settings: dict[str, Any]) -> None:
             for branch, rest in zip(branches, kept_rest, strict=True):
                 joint = branch.joint[front] + rest
                 for block in list(flux.single_transformer_blocks)[3 - back :]:
-                    joint = block(joint, branch.time, branch.rope)
+                    joint = block(joint, branch.time, branch.rope, call_through, Site("block", "last", 0, (1, 1)))
                 answers.append(branch.head(joint[:, branch.length :]))
             yield "full" if full else "cached", guided(answers)
 
