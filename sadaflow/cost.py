@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sadaflow.solvers import Solver
 
-from .accelerators.base import Accelerator, FittedAccelerator, Mode, Run
+from .accelerators.base import Accelerator, Mode, Run, fitted
 
 
 def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
@@ -83,8 +83,7 @@ class Uncounted:
     accelerator: Accelerator
 
     def fitted(self, prediction: str) -> "Uncounted":
-        inner = self.accelerator
-        return Uncounted(inner.fitted(prediction) if isinstance(inner, FittedAccelerator) else inner)
+        return Uncounted(fitted(self.accelerator, prediction))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
         return cast(Run, _UncountedRun(self.accelerator.begin(solver, shape, seams=seams)))

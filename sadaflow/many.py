@@ -12,6 +12,7 @@ from torch import nn
 
 from .compare import Settings
 from .families import AudioFamily
+from .fingerprint import fingerprint
 from .manifest import Folder, Line
 from .pipeline import Pipeline
 from .png import encode_png
@@ -173,13 +174,9 @@ def prompts_digest(prompts: Iterable[Prompt]) -> str:
 
 def weights_digest(pipe: Pipeline) -> str:
     """Tells other weights apart, by up to 64 values of every tensor of every network, LoRAs merged."""
-    family, digest = pipe.family, hashlib.sha256()
+    family = pipe.family
     parts: list[Any] = [family.backbone, family.vae, *family.adaptable.values(), *vars(family).values()]
-    for module in dict.fromkeys(part for part in parts if isinstance(part, nn.Module)):
-        for name, tensor in module.state_dict().items():
-            few = tensor.flatten()[:: max(1, tensor.numel() // 64)]
-            digest.update(name.encode() + few.double().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return fingerprint(dict.fromkeys(part for part in parts if isinstance(part, nn.Module)))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from .accelerators import Accelerator, Mode, make_accelerator
-from .accelerators.base import BranchRun, CachingRun, FittedAccelerator, PlainRun, Run
+from .accelerators.base import BranchRun, CachingRun, PlainRun, Run, fitted
 from .answers import answers, require_negative
 from .cost import Meter
 from .denoiser import Denoise, RowDenoise
@@ -78,8 +78,8 @@ def sample(
     """
     accelerator = make_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
     prediction = getattr(denoise, "prediction", None)
-    if isinstance(accelerator, FittedAccelerator) and prediction is not None:
-        accelerator = accelerator.fitted(prediction)
+    if accelerator is not None and prediction is not None:
+        accelerator = fitted(accelerator, prediction)
     selective = isinstance(denoise, RowDenoise)
     samples = noise.shape[0]
     run: Run = PlainRun(samples) if accelerator is None else accelerator.begin(solver, noise.shape, seams=selective)

@@ -127,6 +127,11 @@ class FittedAccelerator(Protocol):
         ...
 
 
+def fitted(accelerator: Accelerator, prediction: str) -> Accelerator:
+    """`accelerator` for a network that predicts `prediction`; itself where it does not go by that."""
+    return accelerator.fitted(prediction) if isinstance(accelerator, FittedAccelerator) else accelerator
+
+
 def require_falling_times(solver: Solver, name: str) -> None:
     """ValueError where `solver` evaluates more than once at a time or comes back to an earlier one."""
     times = [node.t for node in solver.nodes]

@@ -17,10 +17,10 @@ from .base import (
     CachingRun,
     ExplainedRun,
     Explanation,
-    FittedAccelerator,
     Mode,
     PlainRun,
     Run,
+    fitted,
 )
 
 
@@ -38,7 +38,7 @@ class Combined:
     inside: Accelerator
 
     def fitted(self, prediction: str) -> "Combined":
-        return Combined(_fitted(self.steps, prediction), _fitted(self.inside, prediction))
+        return Combined(fitted(self.steps, prediction), fitted(self.inside, prediction))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         inside = self.inside.begin(solver, shape, seams=seams)
@@ -59,10 +59,6 @@ class Combined:
 
 def _decides_how(run: Run) -> bool:
     return isinstance(run, CachingRun | BranchRun)
-
-
-def _fitted(accelerator: Accelerator, prediction: str) -> Accelerator:
-    return accelerator.fitted(prediction) if isinstance(accelerator, FittedAccelerator) else accelerator
 
 
 class _Run(PlainRun):

@@ -11,7 +11,7 @@ from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
 from .base import Mode
-from .inside import InsideRun, RowStore
+from .inside import RowStore, ScheduledRun
 
 _REFERENCE_STEPS = 50  # the step count for which the paper states `centre`
 _LESS_POWER = 0.02
@@ -65,18 +65,14 @@ class DeepCache:
         )
 
 
-class _Run(InsideRun):
+class _Run(ScheduledRun):
     name = "deepcache"
 
     def __init__(self, settings: DeepCache, solver: Solver, shape: torch.Size, seams: bool) -> None:
-        super().__init__(solver, shape, seams)
+        super().__init__(solver, shape, seams, settings.full_steps)
         self.branch = settings.branch
         self.needs = f"a U-Net with more than {settings.branch} skip connections"
-        self.full = settings.full_steps(self.steps)
         self.cache = RowStore(self.samples)
-
-    def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.FULL if step in self.full else Mode.CACHED] * self.samples
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         met = 0

@@ -107,3 +107,14 @@ class InsideRun(PlainRun):
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         if not self.met:
             raise ValueError(f"accelerator {self.name!r} needs {self.needs}, which this network does not have")
+
+
+class ScheduledRun(InsideRun):
+    """Computes all of the network at the steps `full`, known beforehand, and a part of it at the others."""
+
+    def __init__(self, solver: Solver, shape: torch.Size, seams: bool, full: Callable[[int], frozenset[int]]) -> None:
+        super().__init__(solver, shape, seams)
+        self.full = full(self.steps)
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        return [Mode.FULL if step in self.full else Mode.CACHED] * self.samples

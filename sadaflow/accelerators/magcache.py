@@ -11,7 +11,7 @@ from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
 from .base import Mode
-from .inside import InsideRun, outermost
+from .inside import ScheduledRun, outermost
 from .residual import Residuals
 
 FLUX_DEV: Final = (
@@ -70,17 +70,13 @@ class MagCache:
         return frozenset(full)
 
 
-class _Run(InsideRun):
+class _Run(ScheduledRun):
     name = "magcache"
     needs = "a stack of blocks or shells that a seam reaches"
 
     def __init__(self, settings: MagCache, solver: Solver, shape: torch.Size, seams: bool) -> None:
-        super().__init__(solver, shape, seams)
-        self.full = settings.full_steps(self.steps)
+        super().__init__(solver, shape, seams, settings.full_steps)
         self.residuals = Residuals(self.samples)
-
-    def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.FULL if step in self.full else Mode.CACHED] * self.samples
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         def handle(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
 from .base import Mode
-from .inside import InsideRun, RowStore, outermost
+from .inside import RowStore, ScheduledRun, outermost
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,17 @@ class TaylorSeer:
         return frozenset([*range(self.first), *range(self.first - 1, steps, self.interval)])
 
 
-class _Run(InsideRun):
+class _Run(ScheduledRun):
     name = "taylorseer"
     needs = "a stack of blocks or shells that a seam reaches"
 
     def __init__(self, settings: TaylorSeer, solver: Solver, shape: torch.Size, seams: bool) -> None:
-        super().__init__(solver, shape, seams)
+        super().__init__(solver, shape, seams, settings.full_steps)
         self.settings = settings
-        self.full = settings.full_steps(self.steps)
         self.last = [0] * self.samples
         self.known = [0] * self.samples
         """How many of the derivatives each sample has; the others are 0."""
         self.derivatives = [RowStore(self.samples) for _ in range(settings.order + 1)]
-
-    def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.FULL if step in self.full else Mode.CACHED] * self.samples
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         def handle(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:

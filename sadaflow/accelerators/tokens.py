@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from sadaflow.models import Seam, Site
 
+from .inside import places
+
 KEYS = ("cached", "dropped")
 _BUCKETS = 16
 
@@ -125,18 +127,18 @@ class TokenCache:
                 kept_at[site.size] = keep_tokens(F.adaptive_avg_pool2d(scores, site.size), cell, limit)
             held, branches = self._held[site.name], hidden.shape[0] // len(rows)
             for alike, positions in _alike(kept_at[site.size]):
-                places = _places(alike, len(rows), branches)
-                entries = _places([rows[i] for i in alike], self.samples, branches)
+                here = places(hidden, len(rows), alike)
+                entries = places(held["output"], self.samples, [rows[i] for i in alike])
                 group = _Group(held, entries, positions.repeat(branches, 1))
-                index = _index(places, group.positions, hidden.shape[1])
+                index = _index(here, group.positions, hidden.shape[1])
                 given = [
                     None if arg is None else
-                    _tokens(arg, index, len(places)) if position in site.per_token else _rows(arg, places)
+                    _tokens(arg, index, len(here)) if position in site.per_token else _rows(arg, here)
                     for position, arg in enumerate(args)
                 ]  # fmt: skip
-                group.update("output", fn(_tokens(hidden, index, len(places)), *given))
+                group.update("output", fn(_tokens(hidden, index, len(here)), *given))
                 group = None
-            return _rows(held["output"], _places(rows, self.samples, branches)).clone()
+            return _rows(held["output"], places(held["output"], self.samples, rows)).clone()
 
         return seam
 
@@ -156,11 +158,11 @@ class TokenCache:
                 self._refused.add(owner)
                 return False
             parts[part] = fresh.new_empty(shape)
-        places = _places(rows, self.samples, branches)
-        if _whole(parts[part], places):
+        entries = places(parts[part], self.samples, rows)
+        if _whole(parts[part], entries):
             parts[part].copy_(fresh)
         else:
-            parts[part][places] = fresh
+            parts[part][entries] = fresh
         return True
 
 
@@ -203,11 +205,6 @@ def _alike(kept: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
     for count in sorted({len(positions) for positions in kept}):
         samples = [i for i, positions in enumerate(kept) if len(positions) == count]
         yield samples, torch.stack([kept[i] for i in samples])
-
-
-def _places(samples: Sequence[int], total: int, branches: int) -> list[int]:
-    """Where `samples` lie in a batch of `branches` after each other, `total` samples each."""
-    return [branch * total + sample for branch in range(branches) for sample in samples]
 
 
 def _whole(batch: Tensor, places: list[int]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from .fronts import CEILING, Point, Row, front
-from .picture import spread
+from .picture import points_of, spread
 from .suite import PLAIN
 
 WIDTH, HEIGHT = 1000, 440
@@ -26,7 +26,7 @@ def chart(table: Sequence[Row], colours: dict[str, int]) -> str:
     x_ticks, y_ticks = ticks(min(costs), max(costs), 8), ticks(min(levels), max(levels), 7)
     x = _scale(x_ticks[0], x_ticks[-1], LEFT, WIDTH - RIGHT)
     y = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
-    ends = {method: best[-1] for method in colours if (best := front(_points(compared, method, worst=False)))}
+    ends = {method: best[-1] for method in colours if (best := front(points_of(compared, method, worst=False)))}
     heights = spread([1 - y(end.fidelity) / HEIGHT for end in ends.values()], LINE / HEIGHT)
     names = {method: (1 - height) * HEIGHT for method, height in zip(ends, heights, strict=True)}
     what = "PSNR against the plain run (dB)" if table[0].ssim is not None else "latent SNR against the plain run (dB)"
@@ -70,15 +70,10 @@ def _scale(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
-def _points(rows: Sequence[Row], method: str, worst: bool) -> list[Point]:
-    points = [Point(row.cost, row.worst if worst else row.fidelity) for row in rows if row.setting.method == method]
-    return [point for point in points if point.fidelity < CEILING]
-
-
 def _curves(rows: Sequence[Row], x: Scale, y: Scale) -> list[str]:
     parts = []
     for worst in (True, False):
-        best = front(_points(rows, rows[0].setting.method, worst))
+        best = front(points_of(rows, rows[0].setting.method, worst))
         line = " ".join(f"{x(point.cost):.1f},{y(point.fidelity):.1f}" for point in best)
         parts.append(f'<polyline class="{"worst" if worst else "mean"}" points="{line}"/>')
         for row in rows:

@@ -57,7 +57,8 @@ def _figure(suite: Suite, panels: Sequence[tuple[Case, list[Row]]]) -> "Figure":
     return figure
 
 
-def _points(table: Sequence[Row], method: str, worst: bool) -> list[Point]:
+def points_of(table: Sequence[Row], method: str, worst: bool) -> list[Point]:
+    """What a method's settings cost and keep, the plain run and what is at the ceiling left out."""
     chosen = [row for row in table if row.setting.method == method and row.setting != PLAIN]
     points = [Point(row.cost, row.worst if worst else row.fidelity) for row in chosen]
     return [point for point in points if point.fidelity < CEILING]
@@ -66,7 +67,7 @@ def _points(table: Sequence[Row], method: str, worst: bool) -> list[Point]:
 def _panel(panel: "Axes", case: Case, table: Sequence[Row], colours: dict[str, str]) -> None:
     for method, colour in reversed(colours.items()):  # the suite's first method on top
         for worst, style in ((True, WORST), (False, MEAN)):
-            points = _points(table, method, worst)
+            points = points_of(table, method, worst)
             best = front(points)
             size = 3.0 if worst else 4.5
             beaten = [point for point in points if point not in best]
@@ -106,7 +107,7 @@ def _dress(panel: "Axes", left: float, right: float) -> None:
 
 def _name_fronts(panel: "Axes", table: Sequence[Row], colours: dict[str, str]) -> None:
     """Every method's name to the right of its solid line's end, moved up or down where names would meet."""
-    fronts = {method: front(_points(table, method, worst=False)) for method in colours}
+    fronts = {method: front(points_of(table, method, worst=False)) for method in colours}
     ends = {method: best[-1] for method, best in fronts.items() if best}
     low, high = panel.get_ylim()
     left, right = panel.get_xlim()

@@ -1,10 +1,9 @@
 """What a bench samples: checkpoints, and analytic problems whose denoiser is exact."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from sadaflow.solvers.exact import GaussianMixture
 
 from ..accelerators import Accelerator
 from ..arguments import initial_noise
+from ..fingerprint import fingerprint
 from ..pipeline import Pipeline
 from ..sampling import Stats, sample
 from ..training.edges import edge_maps
@@ -64,13 +64,7 @@ class PipelineSubject:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of up to 64 values of every tensor of the backbone, the ControlNets and the autoencoder."""
-        digest = hashlib.sha256()
-        for module in (self.pipe.backbone, self.pipe.vae):
-            assert isinstance(module, torch.nn.Module)
-            for name, tensor in module.state_dict().items():
-                few = tensor.flatten()[:: max(1, tensor.numel() // 64)]
-                digest.update(name.encode() + few.double().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(cast(torch.nn.Module, part) for part in (self.pipe.backbone, self.pipe.vae))[:16]
 
     @cached_property
     def shape(self) -> torch.Size:

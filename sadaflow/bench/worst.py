@@ -4,7 +4,6 @@ One PNG a case and setting, at most `SIDE` pixels a panel, whatever the number o
 """
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from ..images import to_pil
 from ..output_file import write_atomically
-from ..png import read_text
+from ..png import encode_png, read_text
 from .suite import Case, Sample, Setting
 
 SIDE = 256  # pixels
@@ -53,16 +52,11 @@ def keep_worst(
     path = folder / _name(case, setting)
     if not math.isfinite(psnr[row]) or (path.exists() and float(read_text(path)["psnr"]) <= psnr[row]):
         return
-    from PIL.PngImagePlugin import PngInfo
-
     told = {"prompt": samples[row].prompt, "seed": samples[row].seed, "psnr": psnr[row], "nfe": nfe[row]}
-    info, content = PngInfo(), io.BytesIO()
-    for key, value in told.items():
-        info.add_text(key, str(value))
     both = torch.cat([_small(reference[row], reference[row]), _small(pictures[row], reference[row])], dim=-1)
-    to_pil(both[None])[0].save(content, format="PNG", pnginfo=info)
+    content = encode_png(to_pil(both[None])[0], {key: str(value) for key, value in told.items()})
     folder.mkdir(exist_ok=True)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, content)
 
 
 def worst(folder: Path, case: Case, setting: Setting) -> Worst | None:
