@@ -156,7 +156,7 @@ class FluxTransformer(nn.Module):
         text = self.context_embedder(context)
         rope = rotary_table(size, self.config.axes_dims_rope, x.device).expand(x.shape[0], -1, -1, -1)
         trunk = partial(self._trunk, seam=seam, size=size)
-        site = Site("trunk", "trunk", 0, size, per_token=(2,), probe=self._first_look)
+        site = Site("trunk", "trunk", 0, size, per_token=(2,), per_prefix=(0,), probe=self._first_look)
         image = seam(site, trunk, image, text, embedding, rope)
         scale, shift = self.norm_out(embedding)
         tokens = self.proj_out(modulated(image, shift, scale))

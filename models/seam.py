@@ -25,6 +25,8 @@ class Site(NamedTuple):
     """How many tokens of another kind (text) precede the h*w positions in hidden."""
     per_token: tuple[int, ...] = ()
     """Which of the args are (B, h*w, ...), one entry per position: whoever gathers tokens of hidden gathers these."""
+    per_prefix: tuple[int, ...] = ()
+    """Of a trunk, which of the args are the tokens of another kind (B, L, ...) that precede the others inside it."""
     probe: Callable[..., Tensor] | None = None
     """Of a trunk, a cheap first look: called as `fn` is, answers with what the first block's attention reads of the
     image, normed and modulated, (B, h*w, C)."""

@@ -2,6 +2,7 @@
 
 from .accelerators import SADA, Accelerator, Auto, Mode, Uniform
 from .denoiser import Denoise, GuidedDenoiser
+from .parallel import Parallel
 from .pipeline import Output, Pipeline
 from .sampling import Sampled, Stats, Step, sample
 from .trace import Trace
@@ -16,6 +17,7 @@ __all__ = [
     "GuidedDenoiser",
     "Mode",
     "Output",
+    "Parallel",
     "Pipeline",
     "Sampled",
     "Stats",

@@ -10,7 +10,7 @@ from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
 from .accelerators.base import Mode, PlainRun
-from .accelerators.inside import outermost, relative_change
+from .accelerators.inside import Outermost, relative_change
 from .denoiser import RowDenoise
 from .sampling import sample
 
@@ -91,4 +91,4 @@ class _Observed(PlainRun):
             self.look(site, hidden, args, output)
             return output
 
-        return outermost(handle)
+        return Outermost(handle)

@@ -23,6 +23,7 @@ from .families import FAMILIES, AudioFamily, Family, Options, Pair, Request
 from .hub import resolve
 from .images import to_pil
 from .lora import Lora, LoraStack, find_lora, read_lora
+from .parallel import Parallel
 from .progress import progress_observer
 from .recommended import Recommended
 from .sampling import Stats, sample
@@ -258,6 +259,7 @@ class Pipeline:
         output: str | None = None,
         progress: bool | None = None,
         trace: bool = False,
+        parallel: Parallel | None = None,
     ) -> Output:
         """Sample one image per prompt.
 
@@ -273,8 +275,9 @@ class Pipeline:
         wanted; None is an uncropped picture of the size made. A refiner is told `aesthetic_score` (6.0) in place of
         `target_size`. The negative branch is told the same (but a score of 2.5), except for what is given for it alone.
         `seconds` is the length of a sound. `output` is "pil", "tensor" or "latent", for sounds "audio", "tensor" or
-        "latent"; None is the first. `trace` keeps the trajectory in `out.trace` (see `Trace` for its memory). Raises
-        ValueError before any work for arguments that do not fit.
+        "latent"; None is the first. `trace` keeps the trajectory in `out.trace` (see `Trace` for its memory).
+        `parallel` shares the work out among processes, which all make this call and all get the same. Raises ValueError
+        before any work for arguments that do not fit.
         """
         prompts, output = read_prompts(prompt), read_output(output, self.family)
         height = read_height(height, seconds, self.family)
@@ -319,7 +322,12 @@ class Pipeline:
             size=(size[0], size[1]),
         )
         request = Request(prompts, negative_prompt, guidance, shape, options)
+        if parallel is not None:
+            call = {**vars(request), "solver": chosen, "noise": noise, "accelerator": accelerator, "control": controls}
+            parallel.require_same({**call, "dtype": self.dtype}, self.device)
         denoise = self.denoiser(chosen, request, controls)
+        if parallel is not None:
+            denoise = parallel.denoiser(denoise)
         start = noise.to(self.device, torch.float32)
         with progress_observer(progress, chosen.n_evals) as observer:
             sampled = sample(chosen, denoise, start, accelerator, observer=observer, trace=trace)

@@ -86,7 +86,8 @@ def test_trunk_and_blocks_are_sites() -> None:
     trunk, *inside = seen
     blocks, attentions = inside[::2], inside[1::2]
     assert trunk[0].probe is not None
-    assert (trunk[0]._replace(probe=None), trunk[1]) == (Site("trunk", "trunk", 0, (4, 6), per_token=(2,)), (1, 24, 32))
+    assert trunk[0]._replace(probe=None) == Site("trunk", "trunk", 0, (4, 6), per_token=(2,), per_prefix=(0,))
+    assert trunk[1] == (1, 24, 32)
     assert {site.kind for site, _ in blocks} == {"block"}
     assert {(site.prefix, *shape) for site, shape in blocks} == {(7, 1, 31, 32)}
     names = [f"{kind}.{index}" for kind in ("transformer_blocks", "single_transformer_blocks") for index in (0, 1)]

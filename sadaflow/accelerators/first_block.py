@@ -90,6 +90,8 @@ class _Run(InsideRun):
 class _Evaluation:
     """The seam of one evaluation of the samples `rows`; it counts the blocks that it meets inside the trunk."""
 
+    decides = True  # by what it sees
+
     def __init__(self, run: _Run, mode: Mode, rows: Sequence[int]) -> None:
         self.run, self.mode, self.rows = run, mode, list(rows)
         self.front, self.back = run.settings.front, run.settings.back

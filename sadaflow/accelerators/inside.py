@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sadaflow.models import Seam, Site
+from sadaflow.models import Site
 from sadaflow.solvers import Solver
 
 from .base import Mode, PlainRun
@@ -64,19 +64,20 @@ def relative_change(new: Tensor, old: Tensor, samples: int) -> list[float]:
     return (mean(new - old) / mean(old)).tolist()
 
 
-def outermost(handle: Handler) -> Seam:
+class Outermost:
     """The seam of one evaluation that acts on the network as a whole: on a transformer's trunk, or a U-Net's first
-    shell."""
-    met = False
+    shell. `decides` tells whether what it does there depends on what it sees."""
 
-    def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-        nonlocal met
-        if met or site.kind not in ("trunk", "shell"):
+    def __init__(self, handle: Handler, decides: bool = False) -> None:
+        self.decides = decides
+        self._handle = handle
+        self._met = False
+
+    def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+        if self._met or site.kind not in ("trunk", "shell"):
             return fn(hidden, *args)
-        met = True
-        return handle(site, fn, hidden, *args)
-
-    return seam
+        self._met = True
+        return self._handle(site, fn, hidden, *args)
 
 
 class InsideRun(PlainRun):

@@ -11,7 +11,7 @@ from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
 from .base import Mode
-from .inside import ScheduledRun, outermost
+from .inside import Outermost, ScheduledRun
 from .residual import Residuals
 
 FLUX_DEV: Final = (
@@ -83,4 +83,4 @@ class _Run(ScheduledRun):
             self.met = True
             return self.residuals.apply(fn, rows if mode is Mode.FULL else [], rows, hidden, *args)
 
-        return outermost(handle)
+        return Outermost(handle)

@@ -11,7 +11,7 @@ from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
 from .base import Mode
-from .inside import RowStore, ScheduledRun, outermost
+from .inside import Outermost, RowStore, ScheduledRun
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Run(ScheduledRun):
             self._learn(step, rows, output - hidden)
             return output
 
-        return outermost(handle)
+        return Outermost(handle)
 
     def _learn(self, step: int, rows: Sequence[int], residual: Tensor) -> None:
         """Backward differences at this full step from those at each sample's last."""

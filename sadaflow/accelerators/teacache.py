@@ -11,7 +11,7 @@ from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
 from .base import Explanation, Mode
-from .inside import InsideRun, RowStore, outermost, relative_change
+from .inside import InsideRun, Outermost, RowStore, relative_change
 from .residual import Residuals
 
 FLUX: Final = (4.98651651e02, -2.83781631e02, 5.58554382e01, -3.82021401e00, 2.64230861e-01)
@@ -75,7 +75,7 @@ class _Run(InsideRun):
             self.indicator.put(rows, modulated)
             return self.residuals.apply(fn, [row for row in rows if self.computed[row]], rows, hidden, *args)
 
-        return outermost(handle)
+        return Outermost(handle, decides=True)
 
     def _decide(self, modulated: Tensor, mode: Mode, rows: Sequence[int]) -> None:
         distances = [float("nan")] * len(rows)
