@@ -1,6 +1,7 @@
 # make demo    from a fresh clone: virtual environment, install, one prompt plain and accelerated side by side
 # make test    the same environment with the development tools, then the test suite
 # make slow    the tests marked slow
+# make speed   seconds and memory beside Diffusers, on an idle machine, into outputs/speed: docs/performance.md
 # make lint    ruff, and mypy --strict on the built package
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
 # make tiny-flux, make tiny-controlnet
@@ -13,9 +14,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+SPEED ?= outputs/speed
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow lint tiny-sd tiny-flux tiny-controlnet clean
+.PHONY: demo test slow speed lint tiny-sd tiny-flux tiny-controlnet clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -25,6 +27,11 @@ test: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+speed: $(VENV)/.installed-dev
+	$(BIN)/sadaflow bench speed --out $(SPEED) --accelerate auto --accelerate "sada tokens=false"
+	$(BIN)/sadaflow bench speed --out $(SPEED)-random --cache outputs/random --model random-sd21/2 --model random-flux/4 \
+	    --measure sampling --measure memory --measure loading --latent --steps 4 --rounds 3
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

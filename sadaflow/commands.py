@@ -5,19 +5,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import torch
 import typer
+from typer.core import TyperGroup
 
 from . import __version__
 from .bench import load_suite, run_bench
+from .bench.speed import run_speed
 from .compare import Settings, compare, table
 from .embedded import embedded
 from .families import FAMILIES, AudioFamily
 from .images import read_image
 from .inspection import describe, inspect
 from .jsonfile import read_object
+from .many import threads
 from .many_command import generate_many
 from .options import (
     Debug,
@@ -38,12 +42,23 @@ from .recipe import Recipe
 from .report import draw, to_image
 from .shard import Shard
 from .spectrogram import draw_sound
+from .speed_options import SpeedOptions
 from .wav import write_wav
 
 STEPS, SOLVER = 50, "dpmpp2m"  # where neither flag nor checkpoint names any
 
+
+class _Words(TyperGroup):
+    """Commands may have names of two words: `bench speed` is one, and `bench` followed by anything else another."""
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        name = " ".join(args[:2])
+        return super().resolve_command(ctx, [name, *args[2:]] if name in self.commands else args)
+
+
 app = typer.Typer(
     name="sadaflow",
+    cls=_Words,
     help="Sample images and music from diffusion checkpoints, with stability-guided adaptive acceleration (SADA).",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -147,11 +162,28 @@ def bench(
     dtype: Dtype = "float32",
     debug: Debug = False,
 ) -> None:
-    """Measure accelerators and plain rivals on a suite: fidelity over cost, or with --timing seconds."""
+    """Measure accelerators and plain rivals on a suite: fidelity over cost, or with --timing seconds.
+
+    Seconds and memory beside Diffusers are another command: sadaflow bench speed.
+    """
     shard = Shard.current()
     chosen, where, kind = load_suite(suite, prompts), read_device(shard.device(device)), read_dtype(dtype)
     _hush()
     typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind, shard=shard))
+
+
+@app.command("bench speed")
+@with_options
+def bench_speed(options: SpeedOptions) -> None:
+    """Measure seconds and memory side by side with Diffusers on the same checkpoint, on an idle machine.
+
+    A model is a Hub id, a folder, an embedded checkpoint, or random weights: random-sd21, random-sdxl, random-flux, and
+    random-flux/4 with a quarter of the channels and layers.
+    """
+    device, dtype, speed = read_device(options.device), read_dtype(options.dtype), options.speed()
+    _hush()
+    with TemporaryDirectory() as passing, threads(options.threads or torch.get_num_threads()):
+        typer.echo(run_speed(speed, options.out, options.cache or Path(passing), device=device, dtype=dtype))
 
 
 @app.command("inspect")

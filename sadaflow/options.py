@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -42,23 +42,23 @@ def _number(text: str) -> float:
     return value
 
 
-def _text(metavar: str, help: str, **how: Any) -> Any:
+def text(metavar: str, help: str, **how: Any) -> Any:
     return typer.Option(metavar=metavar, help=help, **how)
 
 
-def _count(help: str, **how: Any) -> Any:
+def count(help: str, **how: Any) -> Any:
     return typer.Option(parser=_whole, metavar="N", help=help, **how)
 
 
-def _real(help: str, **how: Any) -> Any:
+def real(help: str, **how: Any) -> Any:
     return typer.Option(parser=_number, metavar="X", help=help, **how)
 
 
-Device = Annotated[str | None, _text("NAME", "Where the networks run.", show_default="cuda if there is one, else cpu")]
-Dtype = Annotated[str, _text("NAME", f"What the networks compute in: {', '.join(DTYPES)}.")]
+Device = Annotated[str | None, text("NAME", "Where the networks run.", show_default="cuda if there is one, else cpu")]
+Dtype = Annotated[str, text("NAME", f"What the networks compute in: {', '.join(DTYPES)}.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Revision = Annotated[str | None, _text("NAME", "Branch, tag or commit of a Hub id.")]
-Variant = Annotated[str | None, _text("NAME", 'Variant of the weights, as in "fp16".')]
+Revision = Annotated[str | None, text("NAME", "Branch, tag or commit of a Hub id.")]
+Variant = Annotated[str | None, text("NAME", 'Variant of the weights, as in "fp16".')]
 
 Names = list[str] | None
 Numbers = list[float] | None
@@ -71,7 +71,7 @@ class Options:
     prompt: Annotated[Names, typer.Argument(metavar="PROMPT", help="One image, sound or row per prompt.")] = None
     model: Annotated[
         str | None,
-        _text(
+        text(
             "NAME",
             "Hub id, folder in the Hub's layout, name of an embedded checkpoint, or single .safetensors file.",
             show_default="the embedded tiny-sd",
@@ -79,21 +79,21 @@ class Options:
     ] = None
     out: Annotated[
         Path | None,
-        _text(
+        text(
             "FILE",
             "File to write: PNG, or WAV for generated sound.",
             show_default="sadaflow.png, sadaflow.wav; compare.png",
         ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False
-    steps: Annotated[int | None, _count("Steps of the solver.", show_default="the checkpoint's, or 50")] = None
+    steps: Annotated[int | None, count("Steps of the solver.", show_default="the checkpoint's, or 50")] = None
     solver: Annotated[
-        str | None, _text("NAME", f"Solver: {', '.join(SOLVERS)}.", show_default="the checkpoint's, or dpmpp2m")
+        str | None, text("NAME", f"Solver: {', '.join(SOLVERS)}.", show_default="the checkpoint's, or dpmpp2m")
     ] = None
-    accelerate: Annotated[str, _text("NAME", f"Accelerator: {', '.join(ACCELERATORS)}; or none.")] = "sada"
+    accelerate: Annotated[str, text("NAME", f"Accelerator: {', '.join(ACCELERATORS)}; or none.")] = "sada"
     guidance: Annotated[
         float | None,
-        _real(
+        real(
             "Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",
             show_default="the checkpoint's, or 7.5; 5 for SDXL, 3.5 for Flux.1, 2 for MusicLDM",
         ),
@@ -101,28 +101,28 @@ class Options:
     seed: Annotated[
         int, typer.Option(parser=_seed, metavar="N", help="Seed of the start noise, the same for every prompt.")
     ] = 0
-    negative: Annotated[str | None, _text("TEXT", "Negative prompt.")] = None
-    height: Annotated[int | None, _count("Pixels.", show_default="the checkpoint's")] = None
-    width: Annotated[int | None, _count("Pixels.", show_default="the checkpoint's")] = None
-    seconds: Annotated[float | None, _real("Length of a sound.", show_default="the checkpoint's")] = None
-    controlnet: Annotated[Names, _text("NAME", "ControlNet: Hub id, folder or embedded name; may be repeated.")] = None
-    control: Annotated[Names, _text("FILE", "Picture that a ControlNet is shown; one for each, in order.")] = None
-    control_scale: Annotated[Numbers, _real("Weight of the ControlNets: one for all, or one for each.")] = None
-    control_start: Annotated[Numbers, _real("Where they begin to act, as a fraction of the steps.")] = None
-    control_end: Annotated[Numbers, _real("Where they cease to act, likewise.")] = None
+    negative: Annotated[str | None, text("TEXT", "Negative prompt.")] = None
+    height: Annotated[int | None, count("Pixels.", show_default="the checkpoint's")] = None
+    width: Annotated[int | None, count("Pixels.", show_default="the checkpoint's")] = None
+    seconds: Annotated[float | None, real("Length of a sound.", show_default="the checkpoint's")] = None
+    controlnet: Annotated[Names, text("NAME", "ControlNet: Hub id, folder or embedded name; may be repeated.")] = None
+    control: Annotated[Names, text("FILE", "Picture that a ControlNet is shown; one for each, in order.")] = None
+    control_scale: Annotated[Numbers, real("Weight of the ControlNets: one for all, or one for each.")] = None
+    control_start: Annotated[Numbers, real("Where they begin to act, as a fraction of the steps.")] = None
+    control_end: Annotated[Numbers, real("Where they cease to act, likewise.")] = None
     lora: Annotated[
-        Names, _text("NAME", "LoRA to merge: file, folder, Hub id or owner/name/file.safetensors; may be repeated.")
+        Names, text("NAME", "LoRA to merge: file, folder, Hub id or owner/name/file.safetensors; may be repeated.")
     ] = None
-    lora_scale: Annotated[Numbers, _real("Scale of the LoRAs, in their order: one for all, or one for each.")] = None
+    lora_scale: Annotated[Numbers, real("Scale of the LoRAs, in their order: one for all, or one for each.")] = None
     true_guidance: Annotated[
-        float | None, _real("On Flux.1: guidance by the negative prompt, at twice the cost.")
+        float | None, real("On Flux.1: guidance by the negative prompt, at twice the cost.")
     ] = None
-    max_sequence_length: Annotated[int | None, _count("On Flux.1: tokens of the T5 prompt.")] = None
+    max_sequence_length: Annotated[int | None, count("On Flux.1: tokens of the T5 prompt.")] = None
     revision: Revision = None
     variant: Variant = None
-    tokenizer: Annotated[str | None, _text("NAME", "For a single file: checkpoint with its tokenizer.")] = None
-    base: Annotated[str | None, _text("NAME", "For a single file: checkpoint with whatever it lacks.")] = None
-    prediction: Annotated[str | None, _text("NAME", "For a single file: epsilon or v_prediction.")] = None
+    tokenizer: Annotated[str | None, text("NAME", "For a single file: checkpoint with its tokenizer.")] = None
+    base: Annotated[str | None, text("NAME", "For a single file: checkpoint with whatever it lacks.")] = None
+    prediction: Annotated[str | None, text("NAME", "For a single file: epsilon or v_prediction.")] = None
     device: Device = None
     dtype: Dtype = "float32"
     debug: Debug = False
@@ -208,11 +208,11 @@ class GenerateOptions(Options):
 
     prompts: Annotated[
         Path | None,
-        _text("FILE", "File of prompts: .txt, .jsonl or .csv. --out is then a folder, and prompt i has seed + i."),
+        text("FILE", "File of prompts: .txt, .jsonl or .csv. --out is then a folder, and prompt i has seed + i."),
     ] = None
-    batch: Annotated[int | None, _count("With --prompts: how many are sampled together.", show_default="4")] = None
+    batch: Annotated[int | None, count("With --prompts: how many are sampled together.", show_default="4")] = None
     threads: Annotated[
-        int | None, _count("With --prompts, on a CPU: threads of each process.", show_default="1")
+        int | None, count("With --prompts, on a CPU: threads of each process.", show_default="1")
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="With --prompts: continue the folder where it stopped.")] = (
         False
@@ -245,13 +245,17 @@ def with_options(command: Callable[[Any], None]) -> Callable[..., None]:
         command(kind(**given))
 
     flags = [
-        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=_default(field), annotation=hints[field.name])
         for field in fields(kind)
     ]
     run.__signature__ = Signature(flags)  # type: ignore[attr-defined]
     run.__annotations__ = hints
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
+
+
+def _default(field: Field[Any]) -> Any:
+    return Parameter.empty if field.default is MISSING else field.default
 
 
 def read_dtype(name: str) -> torch.dtype:

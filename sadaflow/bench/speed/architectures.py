@@ -1,0 +1,170 @@
+"""Published architectures as configs in the Hub's layout, whole or with channels and layers divided by a number."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ...training.export import SCHEDULER_CONFIG
+
+Config = Mapping[str, Any]
+
+_NAME: Final = re.compile(r"random-(sd21|sdxl|flux)(?:/([1-9][0-9]?))?")
+_HEADS: Final = {"sd21": (5, 10, 20, 20), "sdxl": (5, 10, 20)}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A checkpoint without its weights. `components` are the configs of its networks by folder, `text` those of its
+    text encoders, which have two layers of the published width: the backbone is what is timed."""
+
+    pipeline: str
+    size: int
+    components: Mapping[str, Config]
+    text: Mapping[str, Config]
+    scheduler: Config
+
+
+def is_random(model: str) -> bool:
+    """Whether `model` is meant as the name of an architecture."""
+    return model.startswith("random-")
+
+
+def architecture(name: str) -> Architecture:
+    """Of "random-sd21" (Stable Diffusion 2.1), "random-sdxl", "random-flux" (Flux.1 dev); "random-flux/4" has a quarter
+    of the channels and layers, and of the default size in pixels. ValueError for another name."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(
+            f"unknown random checkpoint {name!r}; known: random-sd21, random-sdxl and random-flux, whole or in parts "
+            "as in random-sd21/2"
+        )
+    kind, part = found[1], int(found[2] or 1)
+    makers = {"sd21": _sd21, "sdxl": _sdxl, "flux": _flux}
+    if 16 % part:
+        raise ValueError(f"{name!r}: the widths can be divided by 1, 2, 4, 8 and 16")
+    return makers[kind](part)
+
+
+def _sd21(part: int) -> Architecture:
+    unet = _unet("sd21", part) | {
+        "sample_size": 96 // part,
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+        "cross_attention_dim": 1024 // part,
+    }
+    text = {"text_encoder": _clip(1024 // part, 16)}
+    vae = _vae(part, 768, scaling_factor=0.18215)
+    return Architecture("StableDiffusionPipeline", 768 // part, {"unet": unet, "vae": vae}, text, SCHEDULER_CONFIG)
+
+
+def _sdxl(part: int) -> Architecture:
+    pooled, ids = 1280 // part, 256 // part
+    unet = _unet("sdxl", part) | {
+        "sample_size": 128 // part,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": [1, _fewer(2, part), _fewer(10, part)],
+        "cross_attention_dim": 2048 // part,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": ids,
+        "projection_class_embeddings_input_dim": pooled + 6 * ids,
+    }
+    text = {
+        "text_encoder": _clip(768 // part, 12),
+        "text_encoder_2": _clip(1280 // part, 20) | {"projection_dim": pooled},
+    }
+    vae = _vae(part, 1024, scaling_factor=0.13025, force_upcast=True)
+    scheduler = {name: SCHEDULER_CONFIG[name] for name in ("beta_schedule", "beta_start", "beta_end")} | {
+        "_class_name": "EulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "prediction_type": "epsilon",
+        "steps_offset": 1,
+        "timestep_spacing": "leading",
+    }
+    return Architecture("StableDiffusionXLPipeline", 1024 // part, {"unet": unet, "vae": vae}, text, scheduler)
+
+
+def _flux(part: int) -> Architecture:
+    width = 4096 // part
+    transformer = {
+        "in_channels": 64,
+        "num_layers": _fewer(19, part),
+        "num_single_layers": _fewer(38, part),
+        "attention_head_dim": 128,
+        "num_attention_heads": _fewer(24, part),
+        "joint_attention_dim": width,
+        "pooled_projection_dim": 768 // part,
+        "guidance_embeds": True,
+        "axes_dims_rope": [16, 56, 56],
+    }
+    vae = _vae(part, 1024, 16, scaling_factor=0.3611, shift_factor=0.1159)
+    vae |= {"use_quant_conv": False, "use_post_quant_conv": False}
+    t5 = {
+        "d_model": width,
+        "d_kv": 64,
+        "d_ff": 2 * width,
+        "num_layers": 2,
+        "num_heads": max(1, width // 64),
+        "feed_forward_proj": "gated-gelu",
+        "is_encoder_decoder": False,
+        "use_cache": False,
+    }
+    scheduler = {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "base_image_seq_len": 256,
+        "base_shift": 0.5,
+        "max_image_seq_len": 4096,
+        "max_shift": 1.15,
+        "num_train_timesteps": 1000,
+        "shift": 3.0,
+        "use_dynamic_shifting": True,
+    }
+    text = {"text_encoder": _clip(768 // part, 12), "text_encoder_2": t5}
+    return Architecture("FluxPipeline", 1024 // part, {"transformer": transformer, "vae": vae}, text, scheduler)
+
+
+def _unet(kind: str, part: int) -> dict[str, Any]:
+    """What both U-Nets share. The number of heads stays, each is narrower."""
+    heads = _HEADS[kind]
+    widths = [64 * count // part for count in heads]
+    return {
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": widths,
+        "layers_per_block": _fewer(2, part),
+        "attention_head_dim": list(heads),
+        "norm_num_groups": math.gcd(32, *widths),
+        "use_linear_projection": True,
+    }
+
+
+def _vae(part: int, size: int, latents: int = 4, **further: Any) -> dict[str, Any]:
+    widths = [width // part for width in (128, 256, 512, 512)]
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": latents,
+        "block_out_channels": widths,
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": _fewer(2, part),
+        "norm_num_groups": math.gcd(32, *widths),
+        "sample_size": size // part,
+        **further,
+    }
+
+
+def _clip(width: int, heads: int) -> dict[str, Any]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": heads,
+        "max_position_embeddings": 77,
+    }
+
+
+def _fewer(count: int, part: int) -> int:
+    return max(1, count // part)

@@ -1,0 +1,70 @@
+"""One side in a process of its own: seconds to import, to load and to take the first step, and memory.
+
+Run by its path, so that nothing of this library is imported before the clock starts on the other one's. The argument is
+JSON: module and class of the pipeline, the arguments of its `from_pretrained` and of two calls. Writes JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+
+def main() -> None:
+    """Measure what the process's argument says; ValueError nowhere, the parent has checked it."""
+    task: dict[str, Any] = json.loads(sys.argv[1])
+    began = perf_counter()
+    import torch
+
+    base = perf_counter()
+    library = __import__(task["module"])
+    kind = getattr(library, task["kind"])
+    imported = perf_counter()
+    device = torch.device(task["device"])
+    if task["threads"]:
+        torch.set_num_threads(task["threads"])
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return perf_counter()
+
+    where = {"device": device} if task["places"] else {}
+    pipe = kind.from_pretrained(task["folder"], **{task["dtype_name"]: getattr(torch, task["dtype"])}, **where)
+    if not task["places"]:
+        pipe.to(device)
+        pipe.set_progress_bar_config(disable=True)
+    loaded = now()
+    pipe(**task["first"])
+    made = {"torch": base - began, "import": imported - base, "load": loaded - imported, "first": now() - loaded}
+    if task["memory"]:
+        made |= _memory(pipe, task["call"], device)
+    print(json.dumps(made))
+
+
+def _memory(pipe: Any, call: dict[str, Any], device: Any) -> dict[str, float]:
+    """Bytes: the most that the process held ("process"), and what a call takes beyond the weights ("call")."""
+    pipe(**call)
+    whole = _resident()
+    from sadaflow.bench.memory import peak_memory
+
+    taken = peak_memory(lambda: pipe(**call), device)
+    if device.type == "cuda":
+        import torch
+
+        whole = torch.cuda.max_memory_allocated(device)
+    return {"call": taken, **({} if whole is None else {"process": whole})}
+
+
+def _resident() -> int | None:
+    """Most bytes of memory that the process has had, where Linux tells it: what `getrusage` says there begins with
+    what the parent had."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return 1024 * peaks[0] if peaks else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""`sadaflow bench speed` from its settings to its two files."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from ...accelerators import Accelerator
+from ...embedded import embedded
+from ...hub import resolve
+from ...output_file import write_atomically
+from ...solvers.registry import known_solver
+from .. import environment
+from . import controller, loading, starts
+from .accelerate import read_accelerator
+from .architectures import architecture, is_random
+from .forced import replayed
+from .random_checkpoint import random_checkpoint
+from .rounds import interleaved
+from .sampling import Record, measure_sampling
+from .sides import OURS, SCHEDULERS, THEIRS, Ours, Task, Theirs, diffusers_module, task_for
+from .tables import markdown
+
+MEASURES: Final = ("sampling", "starts", "memory", "loading", "controller")
+_CONTROLLED: Final = ("sada tokens=false", "auto")
+_FILES: Final = ("speed.json", "speed.md")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What is measured: `measures` of MEASURES on `models`, each at its own size, solver and guidance unless given.
+
+    `accelerators` are those of `read_accelerator`; `replay` is a file of recorded modes, each replayed as an
+    accelerator (see `Forced`). `latent` leaves the decoder out, `alone` Diffusers. `network_seconds` is what an
+    evaluation takes at the size of SDXL, which accelerator and solver are compared with; None is that of a measured
+    model of that size.
+    """
+
+    models: tuple[str, ...] = ("tiny-sd", "tiny-flux")
+    measures: tuple[str, ...] = MEASURES
+    steps: int = 20
+    solver: str | None = None
+    guidance: float | None = None
+    batches: tuple[int, ...] = (1,)
+    size: int | None = None
+    rounds: int = 5
+    processes: int = 3
+    accelerators: tuple[str, ...] = ()
+    replay: Path | None = None
+    latent: bool = False
+    alone: bool = False
+    network_seconds: float | None = None
+
+    def check(self) -> None:
+        """Raise ValueError or ImportError for what could not be measured."""
+        for name in self.measures:
+            if name not in MEASURES:
+                raise ValueError(f"unknown measure {name!r}; known: {', '.join(MEASURES)}")
+        for label, count in (("steps", self.steps), ("rounds", self.rounds), ("processes", self.processes)):
+            if count < 1:
+                raise ValueError(f"{label} must be at least 1, got {count}")
+        if any(batch < 1 for batch in self.batches):
+            raise ValueError(f"batches must be at least 1, got {', '.join(map(str, self.batches))}")
+        if self.network_seconds is not None and not self.network_seconds > 0:
+            raise ValueError(f"network_seconds must be positive, got {self.network_seconds}")
+        for model in self.models:
+            architecture(model) if is_random(model) else embedded(model)
+        if self.solver is not None:
+            known_solver(self.solver)
+            if not self.alone and self.solver not in SCHEDULERS:
+                raise ValueError(
+                    f"solver {self.solver!r} is compared with no scheduler of Diffusers; known: {', '.join(SCHEDULERS)}"
+                )
+        if not self.alone:
+            diffusers_module()
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return (OURS,) if self.alone else (OURS, THEIRS)
+
+
+def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dtype: torch.dtype) -> str:
+    """Measure, and write speed.json (every number of every round) and speed.md (tables) into the folder `out`; returns
+    the latter. Both are written after every measurement, so that what is done is kept whatever comes after.
+
+    Random checkpoints (see `architecture`) are made in the folder `cache`, and found there again. Raises ValueError,
+    ImportError and FileExistsError before any work.
+    """
+    speed.check()
+    accelerators = {name: read_accelerator(name) for name in speed.accelerators}
+    if speed.replay is not None:
+        accelerators |= {f"replayed {name}": one for name, one in replayed(speed.replay, speed.steps).items()}
+    _check_folder(out)
+    results = _header(speed, device, dtype)
+    out.mkdir(parents=True, exist_ok=True)
+
+    def keep(kind: str, record: Record) -> None:
+        results[kind].append(record)
+        write_atomically(out / "speed.json", json.dumps(results, indent=1).encode())
+        write_atomically(out / "speed.md", markdown(results).encode())
+
+    for model in speed.models:
+        folder = random_checkpoint(model, cache, dtype) if is_random(model) else resolve(embedded(model))
+        _measure_model(speed, model, folder, accelerators, device, dtype, results, keep)
+    if "controller" in speed.measures:
+        chosen = {name: accelerators.get(name) or read_accelerator(name) for name in speed.accelerators or _CONTROLLED}
+        acts = controller.settings(chosen, speed.steps, device, speed.solver)
+        keep("controller", {"steps": speed.steps, "rounds": _rounds("controller", acts, speed.rounds)})
+    return markdown(results)
+
+
+def _measure_model(
+    speed: Speed,
+    model: str,
+    folder: Path,
+    accelerators: Mapping[str, Accelerator],
+    device: torch.device,
+    dtype: torch.dtype,
+    results: Record,
+    keep: Callable[[str, Record], None],
+) -> None:
+    """All that concerns one checkpoint."""
+    if {"sampling", "starts", "memory"} & set(speed.measures):
+        _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
+    if "loading" in speed.measures:
+        size = sum(file.stat().st_size for file in loading.backbone_files(folder)[1])
+        for cold in (False, True)[: 1 + loading.can_forget()]:
+            acts = loading.settings(folder, dtype, device, alone=speed.alone, cold=cold)
+            made = _rounds(f"{model}, loading", acts, speed.rounds, warm=not cold)
+            keep("loading", {"model": model, "bytes": size, "cold": cold, "rounds": made})
+
+
+def _measure_pictures(
+    speed: Speed,
+    model: str,
+    folder: Path,
+    accelerators: Mapping[str, Accelerator],
+    device: torch.device,
+    dtype: torch.dtype,
+    results: Record,
+    keep: Callable[[str, Record], None],
+) -> None:
+    ours = Ours(folder, dtype, device)
+    downscale = ours.pipe.vae.config.downscale
+    tasks = [
+        task_for(ours.pipe, batch, speed.steps, speed.size, speed.guidance, speed.solver) for batch in speed.batches
+    ]
+    for name, accelerator in accelerators.items():
+        for task in tasks:
+            _check_fit(name, accelerator, ours, task)
+    named: list[Record] = [
+        {
+            "model": model,
+            "batch": len(task.prompts),
+            "pixels": [side * downscale for side in task.size],
+            "latent": list(task.noise.shape),
+            "steps": task.steps,
+            "solver": task.solver,
+            "guidance": task.guidance,
+            "decoded": not speed.latent,
+        }
+        for task in tasks
+    ]
+    if "sampling" in speed.measures:
+        theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver)
+        for task, names in zip(tasks, named, strict=True):
+            total = (speed.rounds + 1) * (len(speed.sides) + len(accelerators))
+            with _bar(total, f"{model}, batch {names['batch']}") as advance:
+                found = measure_sampling(ours, theirs, task, accelerators, speed.rounds, advance, latent=speed.latent)
+            for name, modes in found.pop("modes").items():
+                results["modes"][f"{name} on {model}, {speed.steps} steps, batch {names['batch']}"] = modes
+            keep("sampling", {**names, **found})
+        del theirs
+    del ours
+    for task, names in zip(tasks, named, strict=True):
+        process = starts.Process(folder, task, tuple(names["pixels"]), dtype, device, speed.latent)
+        if "starts" in speed.measures and task is tasks[0]:
+            made = _rounds(f"{model}, starts", starts.settings(process, speed.sides), speed.processes)
+            keep("starts", {**names, "rounds": made})
+        if "memory" in speed.measures:
+            keep("memory", {**names, **{side: process.measure(side, memory=True) for side in speed.sides}})
+
+
+def _check_fit(name: str, accelerator: Accelerator, ours: Ours, task: Task) -> None:
+    try:
+        accelerator.begin(ours.pipe.solver(task.solver, task.steps), task.noise.shape, seams=True)
+    except ValueError as error:
+        raise ValueError(f"accelerator {name!r} on {ours.pipe.name}: {error}") from error
+
+
+def _rounds(
+    what: str, acts: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, warm: bool = True
+) -> list[Mapping[str, Mapping[str, float]]]:
+    """Interleaved, after a run that does not count where `warm`."""
+    with _bar((rounds + warm) * len(acts), what) as advance:
+        if warm:
+            interleaved(acts, 1, advance)
+        return interleaved(acts, rounds, advance)
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; name a folder for the results")
+    for name in _FILES:
+        if (out / name).exists():
+            raise FileExistsError(f"{out / name} exists and is kept; name another folder")
+
+
+def _header(speed: Speed, device: torch.device, dtype: torch.dtype) -> Record:
+    about: dict[str, Any] = {**environment.identity(device, dtype), **environment.session(device)}
+    about["diffusers"] = None if speed.alone else diffusers_module().__version__
+    settings = {**asdict(speed), "replay": None if speed.replay is None else str(speed.replay)}
+    lists: Record = {name: [] for name in MEASURES}
+    return {"environment": about, "settings": settings, **lists, "modes": {}}
+
+
+@contextmanager
+def _bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, disable=None, leave=False) as bar:
+        yield lambda count: bar.update(count) and None

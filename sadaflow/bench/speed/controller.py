@@ -1,0 +1,49 @@
+"""What accelerator and solver themselves take at the size of SDXL, with a function in the place of the network."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Solver, from_scheduler_config
+
+from ...accelerators import Accelerator
+from ...denoiser import Denoise
+from ...sampling import sample
+from .architectures import architecture
+
+SHAPE: Final = (1, 4, 128, 128)
+PLAIN: Final = "plain"
+
+
+def settings(
+    accelerators: Mapping[str, Accelerator], steps: int, device: torch.device, solver: str | None = None
+) -> dict[str, Callable[[], Mapping[str, float]]]:
+    """For `interleaved`: seconds a step in the accelerator ("controller"), and in solver and loop ("solver"); "nfe"."""
+    config = architecture("random-sdxl").scheduler
+    chosen = from_scheduler_config(config, steps, solver=solver).solver
+    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
+    denoise = _gaussian(chosen, device)
+
+    def timed(accelerator: Accelerator | None) -> Callable[[], Mapping[str, float]]:
+        def measure() -> Mapping[str, float]:
+            stats = sample(chosen, denoise, noise, accelerator).stats
+            rest = stats.seconds - stats.network_seconds - stats.controller_seconds
+            controller = stats.controller_seconds / steps
+            return {"controller": controller, "solver": rest / steps, "nfe": stats.nfe[0]}
+
+        return measure
+
+    return {PLAIN: timed(None)} | {name: timed(one) for name, one in accelerators.items()}
+
+
+def _gaussian(solver: Solver, device: torch.device) -> Denoise:
+    """The denoiser of independent normal variables, whose deviations fall from 1 to 1/8 over the columns."""
+    variance = torch.logspace(0, -6, SHAPE[-1], base=2, device=device)
+
+    def denoise(x: Tensor, step: int) -> Tensor:
+        node = solver.nodes[step]
+        return x * (node.alpha * variance / (node.alpha**2 * variance + node.sigma**2))
+
+    return denoise

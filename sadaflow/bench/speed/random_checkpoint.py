@@ -1,0 +1,162 @@
+"""Checkpoints of random weights in the Hub's layout, which whoever reads that layout can load: no Diffusers here."""
+
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, UNet, UNetConfig
+
+from ...embedded import EMBEDDED
+from ...jsonfile import read_object
+from ...text import transformers_module
+from ...training.export import published_keys
+from ...training.tokenizer import write_json
+from .architectures import Architecture, Config, architecture
+
+_SHARD: Final = 2 * 2**30
+_CLASSES: Final = {
+    "unet": "UNet2DConditionModel",
+    "transformer": "FluxTransformer2DModel",
+    "vae": "AutoencoderKL",
+}
+_IDS: Final = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+_TOKENIZERS: Final = {
+    "CLIPTokenizer": ("tiny-sd", "tokenizer", 77),
+    "T5TokenizerFast": ("tiny-flux", "tokenizer_2", 512),
+}
+
+
+def random_checkpoint(name: str, cache: Path, dtype: torch.dtype) -> Path:
+    """The folder of the random checkpoint `name` (see `architecture`) in `cache`, written there unless it is there.
+
+    Its weights are stored in `dtype`. The folder appears under its name only when complete.
+    """
+    made = architecture(name)
+    folder = cache / f"{name.replace('/', '-')}-{str(dtype).removeprefix('torch.')}"
+    if (folder / "model_index.json").is_file():
+        return folder
+    part = cache / f".{folder.name}.{os.getpid()}.part"
+    part.mkdir(parents=True)
+    try:
+        write_random(made, part, dtype)
+        os.replace(part, folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return folder
+
+
+def write_random(made: Architecture, folder: Path, dtype: torch.dtype) -> None:
+    """Write all files of a random checkpoint into `folder`."""
+    index: dict[str, Any] = {
+        "_class_name": made.pipeline,
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "scheduler": ["diffusers", made.scheduler["_class_name"]],
+    }
+    if made.pipeline == "StableDiffusionPipeline":
+        index |= {"safety_checker": [None, None], "requires_safety_checker": False}
+    generator = torch.Generator().manual_seed(0)
+    for component, config in made.components.items():
+        index[component] = ["diffusers", _CLASSES[component]]
+        _write_config(folder / component, config)
+        names = empty_backbone(component, config).state_dict()
+        _write_weights(folder / component, "diffusion_pytorch_model", names, dtype, generator)
+    for component, config in made.text.items():
+        suffix = component.removeprefix("text_encoder")
+        kind = _text_class(config)
+        tokenizer = "T5TokenizerFast" if kind.startswith("T5") else "CLIPTokenizer"
+        index[component], index[f"tokenizer{suffix}"] = ["transformers", kind], ["transformers", tokenizer]
+        _write_tokenizer(folder / f"tokenizer{suffix}", tokenizer)
+        _write_text_encoder(folder / component, kind, config, dtype, generator)
+    _write_config(folder / "scheduler", made.scheduler, "scheduler_config.json")
+    write_json(folder / "model_index.json", index)
+
+
+def empty_backbone(component: str, config: Config) -> nn.Module:
+    """The network of a config on the meta device."""
+    with torch.device("meta"):
+        if component == "unet":
+            return UNet(UNetConfig.from_dict(config))
+        if component == "transformer":
+            return FluxTransformer(FluxConfig.from_dict(config))
+        return Autoencoder(AutoencoderConfig.from_dict(config))
+
+
+def _text_class(config: Config) -> str:
+    if "d_model" in config:
+        return "T5EncoderModel"
+    return "CLIPTextModelWithProjection" if "projection_dim" in config else "CLIPTextModel"
+
+
+def _write_text_encoder(
+    folder: Path, kind: str, config: Config, dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    """Its vocabulary is that of the tokenizer, an embedded checkpoint's."""
+    model, component = ("tiny-flux", "text_encoder_2") if kind.startswith("T5") else ("tiny-sd", "text_encoder")
+    known = read_object(EMBEDDED / model / component / "config.json")
+    ids = {name: known[name] for name in _IDS if name in known}
+    cls = getattr(transformers_module(), kind)
+    with torch.device("meta"):
+        encoder = cls(cls.config_class(**config, **ids))
+    state = {name: one for name, one in encoder.state_dict().items() if name != "encoder.embed_tokens.weight"}
+    if kind == "CLIPTextModel":
+        state = published_keys(state)
+    _write_config(folder, {**encoder.config.to_dict(), "architectures": [kind]})
+    _write_weights(folder, "model", state, dtype, generator)
+
+
+def _write_tokenizer(folder: Path, kind: str) -> None:
+    """A copy of an embedded one that allows the published number of tokens."""
+    model, component, length = _TOKENIZERS[kind]
+    shutil.copytree(EMBEDDED / model / component, folder)
+    settings = read_object(folder / "tokenizer_config.json")
+    write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": length})
+
+
+def _write_config(folder: Path, config: Config, name: str = "config.json") -> None:
+    write_json(folder / name, dict(config))
+
+
+def _write_weights(
+    folder: Path, stem: str, empty: Mapping[str, Tensor], dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    """Random tensors of the names and shapes of `empty`, in shards of at most 2 GiB, of which one is in memory."""
+    shards = list(_shards(empty, dtype.itemsize))
+    index: dict[str, str] = {}
+    for number, names in enumerate(shards, 1):
+        single = len(shards) == 1
+        file = f"{stem}.safetensors" if single else f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
+        state = {name: random_weight(name, empty[name].shape, generator).to(dtype) for name in names}
+        save_file(state, folder / file, {"format": "pt"})
+        index |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        write_json(folder / f"{stem}.safetensors.index.json", {"metadata": {}, "weight_map": index})
+
+
+def _shards(empty: Mapping[str, Tensor], itemsize: int) -> Iterator[list[str]]:
+    names: list[str] = []
+    size = 0
+    for name, tensor in empty.items():
+        if names and size + tensor.numel() * itemsize > _SHARD:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += tensor.numel() * itemsize
+    yield names
+
+
+def random_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Weights that keep the size of what passes through them, about: networks of them answer finite numbers in every
+    dtype, of a prompt and a time that matter."""
+    if len(shape) > 1:
+        return torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:]))
+    noise = 0.1 * torch.randn(shape, generator=generator)
+    return 1 + noise if name.endswith("weight") else noise

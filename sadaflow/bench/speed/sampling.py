@@ -1,0 +1,80 @@
+"""Pictures: both sides and our accelerators, interleaved, after a proof that both sides do the same work."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ...accelerators import Accelerator
+from ...cost import Uncounted
+from .rounds import Round, interleaved
+from .sides import OURS, THEIRS, Ours, Ran, Side, Task
+
+Record = dict[str, Any]
+
+
+def accelerated(name: str) -> str:
+    """What a setting is called in the rounds."""
+    return f"{OURS} {name}"
+
+
+def measure_sampling(
+    ours: Ours,
+    theirs: Side | None,
+    task: Task,
+    accelerators: Mapping[str, Accelerator],
+    rounds: int,
+    advance: Callable[[int], None],
+    *,
+    latent: bool = False,
+) -> Record:
+    """Of one task: "rounds", each with the numbers of every setting; "difference" of the two sides' final latents, the
+    largest, beside the largest of "latents"; and the "modes" of every accelerator's samples. `latent` leaves out the
+    decoder in the rounds.
+
+    Before the rounds everything runs twice: caches and libraries take what they then keep.
+    """
+    found: Record = {"difference": None, "latents": None, "modes": {}}
+    plain = ours.run(task, latent=True)
+    if theirs is not None:
+        found["difference"], found["latents"] = difference(plain.latents, theirs.run(task, latent=True).latents)
+    settings: dict[str, Callable[[], Mapping[str, float]]] = {OURS: lambda: _numbers(ours.run(task, latent=latent))}
+    for name, accelerator in accelerators.items():
+        counted = ours.run(task, latent=True, accelerator=accelerator)
+        found["modes"][name] = [list(modes) for modes in counted.modes]
+        settings[accelerated(name)] = _timed(ours, task, accelerator, counted, latent)
+    if theirs is not None:
+        settings[THEIRS] = lambda: _numbers(theirs.run(task, latent=latent))
+    for act in settings.values():
+        act()
+        advance(1)
+    made: list[Round] = interleaved(settings, rounds, advance)
+    return {**found, "rounds": made}
+
+
+def difference(ours: Tensor | None, theirs: Tensor | None) -> tuple[float, float]:
+    """Largest absolute difference of two sides' latents, and the largest absolute value of theirs; ValueError where
+    shapes differ."""
+    assert ours is not None and theirs is not None
+    if ours.shape != theirs.shape:
+        raise ValueError(f"latents of {OURS} are {tuple(ours.shape)}, of {THEIRS} {tuple(theirs.shape)}")
+    theirs = theirs.to(ours)
+    return float((ours - theirs).abs().max()), float(theirs.abs().max())
+
+
+def _timed(
+    ours: Ours, task: Task, accelerator: Accelerator, counted: Ran, latent: bool
+) -> Callable[[], Mapping[str, float]]:
+    """Timed runs do not count what cached evaluations cost, which takes seconds: `counted` has."""
+    uncounted = Uncounted(accelerator)
+
+    def run() -> Mapping[str, float]:
+        numbers = dict(_numbers(ours.run(task, latent=latent, accelerator=uncounted)))
+        return numbers | ({} if counted.nfe is None else {"nfe": counted.nfe})
+
+    return run
+
+
+def _numbers(ran: Ran) -> Mapping[str, float]:
+    told = {"seconds": ran.seconds, "network": ran.network, "loop": ran.loop, "nfe": ran.nfe}
+    return {name: value for name, value in told.items() if value is not None}
