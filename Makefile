@@ -31,7 +31,8 @@ slow: $(VENV)/.installed-dev
 speed: $(VENV)/.installed-dev
 	$(BIN)/sadaflow bench speed --out $(SPEED) --accelerate auto --accelerate "sada tokens=false"
 	$(BIN)/sadaflow bench speed --out $(SPEED)-random --cache outputs/random --model random-sd21/2 --model random-flux/4 \
-	    --measure sampling --measure memory --measure loading --latent --steps 4 --rounds 3
+	    --measure sampling --measure memory --latent --steps 4 --rounds 3
+	$(BIN)/sadaflow bench speed --out $(SPEED)-loading --cache outputs/random --model random-sdxl/2 --measure loading
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -12,10 +12,13 @@ from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from sadaflow import Pipeline, Uniform, sample
 from sadaflow.accelerators import Mode
 from sadaflow.accelerators.auto import Auto
+from sadaflow.accelerators.registry import ACCELERATORS, make_accelerator
 from sadaflow.accelerators.sada import SADA
 from sadaflow.bench.speed import MEASURES, Speed, run_speed
 from sadaflow.bench.speed.accelerate import read_accelerator
 from sadaflow.bench.speed.architectures import architecture
+from sadaflow.bench.speed.controller import settings as controlled
+from sadaflow.bench.speed.controller import unfit
 from sadaflow.bench.speed.forced import Forced, read_modes, replayed
 from sadaflow.bench.speed.loading import READ, can_forget, forget, read
 from sadaflow.bench.speed.loading import settings as loading_settings
@@ -206,6 +209,18 @@ def test_accelerators_are_named_with_their_arguments() -> None:
             read_accelerator(wrong)
 
 
+def test_what_works_inside_the_network_has_no_controller_to_measure() -> None:
+    accelerators = {name: make_accelerator(name) for name in (*ACCELERATORS, "uniform+guidance")}
+    found = unfit(accelerators, 20)
+    outside = {"adaptive-diffusion", "auto", "easycache", "sada", "sada-released", "seacache", "uniform"}
+    assert outside == set(accelerators) - set(found)
+    assert "branches" in found["guidance"] and "at least 13" in unfit(accelerators, 12)["sada"]
+    acts = controlled({name: accelerators[name] for name in outside}, 20, CPU)
+    for one in acts.values():
+        assert set(one()) == {"controller", "solver", "nfe"}
+    assert acts["plain"]()["nfe"] == 20 and acts["uniform"]()["nfe"] < 15
+
+
 def test_reading_is_of_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sadaflow.bench.speed.loading._CHUNK", 1000)
     file = tmp_path / "weights"
@@ -310,10 +325,11 @@ def test_tables_say_what_was_measured() -> None:
     loaded = {"model": "m", "bytes": 10**9, "cold": False}
     loaded["rounds"] = [{READ: {"seconds": 0.5}, OURS: {"seconds": 0.6}, THEIRS: {"seconds": 1.0}}]
     memory = {side: {"process": 3e8, "call": 5e6 + 1e6 * (side == THEIRS)} for side in (OURS, THEIRS)}
-    controlled = {"steps": 10, "rounds": [{"plain": {"controller": 0.001, "solver": 0.002, "nfe": 10.0}}]}
+    outside: dict[str, Any] = {"steps": 10, "unfit": {"deepcache": "it is"}}
+    outside["rounds"] = [{"plain": {"controller": 0.001, "solver": 0.002, "nfe": 10.0}}]
     everything = results(
         sampling=[record()], starts=[record(rounds=starts)], memory=[{**record(), **memory}],
-        loading=[loaded], controller=[controlled],
+        loading=[loaded], controller=[outside],
     )  # fmt: skip
     text = markdown(everything)
     for line in (
@@ -327,6 +343,7 @@ def test_tables_say_what_was_measured() -> None:
         "| MB of tensors beyond the weights | 5.0 | 6.0 | 0.833 |",
         "| sadaflow | 0.600 | 1.20 |",
         "| plain | 10.0 | 1.000 | 2.000 | 1.00% |",
+        "`deepcache` is left out: it is.",
     ):
         assert line in text.splitlines(), line
     assert network_seconds(everything) == pytest.approx(0.3)

@@ -45,15 +45,13 @@ def main() -> None:
 
 def _memory(pipe: Any, call: dict[str, Any], device: Any) -> dict[str, float]:
     """Bytes: the most that the process held ("process"), and what a call takes beyond the weights ("call")."""
+    import torch
+
     pipe(**call)
-    whole = _resident()
+    whole = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident()
     from sadaflow.bench.memory import peak_memory
 
     taken = peak_memory(lambda: pipe(**call), device)
-    if device.type == "cuda":
-        import torch
-
-        whole = torch.cuda.max_memory_allocated(device)
     return {"call": taken, **({} if whole is None else {"process": whole})}
 
 

@@ -1,5 +1,6 @@
 """`sadaflow bench speed` from its settings to its two files."""
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -108,8 +109,11 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
         _measure_model(speed, model, folder, accelerators, device, dtype, results, keep)
     if "controller" in speed.measures:
         chosen = {name: accelerators.get(name) or read_accelerator(name) for name in speed.accelerators or _CONTROLLED}
-        acts = controller.settings(chosen, speed.steps, device, speed.solver)
-        keep("controller", {"steps": speed.steps, "rounds": _rounds("controller", acts, speed.rounds)})
+        unfit = controller.unfit(chosen, speed.steps, speed.solver)
+        fit = {name: one for name, one in chosen.items() if name not in unfit}
+        acts = controller.settings(fit, speed.steps, device, speed.solver)
+        made = _rounds("controller", acts, speed.rounds)
+        keep("controller", {"steps": speed.steps, "unfit": unfit, "rounds": made})
     return markdown(results)
 
 
@@ -176,6 +180,9 @@ def _measure_pictures(
             keep("sampling", {**names, **found})
         del theirs
     del ours
+    gc.collect()  # before other processes need the memory: hooks are cycles of references
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     for task, names in zip(tasks, named, strict=True):
         process = starts.Process(folder, task, tuple(names["pixels"]), dtype, device, speed.latent)
         if "starts" in speed.measures and task is tasks[0]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver, from_scheduler_config
 
 from ...accelerators import Accelerator
+from ...accelerators.base import BranchRun
 from ...denoiser import Denoise
 from ...sampling import sample
 from .architectures import architecture
@@ -21,8 +22,7 @@ def settings(
     accelerators: Mapping[str, Accelerator], steps: int, device: torch.device, solver: str | None = None
 ) -> dict[str, Callable[[], Mapping[str, float]]]:
     """For `interleaved`: seconds a step in the accelerator ("controller"), and in solver and loop ("solver"); "nfe"."""
-    config = architecture("random-sdxl").scheduler
-    chosen = from_scheduler_config(config, steps, solver=solver).solver
+    chosen = _solver(steps, solver)
     noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
     denoise = _gaussian(chosen, device)
 
@@ -36,6 +36,24 @@ def settings(
         return measure
 
     return {PLAIN: timed(None)} | {name: timed(one) for name, one in accelerators.items()}
+
+
+def unfit(accelerators: Mapping[str, Accelerator], steps: int, solver: str | None = None) -> dict[str, str]:
+    """Of those that cannot be measured so, the reason: too few steps, or work inside the network or on its branches."""
+    found = {}
+    for name, accelerator in accelerators.items():
+        try:
+            run = accelerator.begin(_solver(steps, solver), torch.Size(SHAPE), seams=False)
+        except ValueError as error:
+            found[name] = str(error)
+        else:
+            if isinstance(run, BranchRun):
+                found[name] = "it leaves out branches of guidance, of which there are none here"
+    return found
+
+
+def _solver(steps: int, solver: str | None) -> Solver:
+    return from_scheduler_config(architecture("random-sdxl").scheduler, steps, solver=solver).solver
 
 
 def _gaussian(solver: Solver, device: torch.device) -> Denoise:

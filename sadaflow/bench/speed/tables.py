@@ -133,6 +133,8 @@ def _controller(record: Record, network: float | None) -> Iterator[str]:
         label = name if name == PLAIN else f"`{name}`"
         part = "" if network is None else f" {(own.median + rest.median) / network:.2%} |"
         yield f"| {label} | {nfe:.1f} | {_shown(own, 1e3)} | {_shown(rest, 1e3)} |{part}"
+    for name, reason in record["unfit"].items():
+        yield from ("", f"`{name}` is left out: {reason}.")
 
 
 def _sides(rounds: Sequence[Round], rows: Mapping[str, tuple[str, float]], digits: int = 3) -> Iterator[str]:
