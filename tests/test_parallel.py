@@ -10,6 +10,7 @@ import torch
 from parallel_child import ACCELERATORS, WORK, flux, pictures, run, unet
 
 from sadaflow import Parallel, Pipeline
+from sadaflow.parallel.context import Shares
 
 PATIENCE = 300  # seconds, far more than they take
 SETUPS = list(WORK)
@@ -109,6 +110,15 @@ def test_without_a_process_group() -> None:
         Parallel.across(context=2)
     with pytest.raises(ValueError, match="guidance=0"):
         Parallel.across(guidance=0)
+
+
+def test_a_trunk_that_does_not_name_its_text() -> None:
+    class Second:
+        rank, size = 1, 2
+
+    axis: Any = Second()
+    with pytest.raises(ValueError, match="9 tokens, where this process has 0 of text and 7 of the image"):
+        Shares(axis, 0, 15).whole(torch.zeros(1, 9, 4))
 
 
 def test_dimensions_of_a_mesh() -> None:
