@@ -5,6 +5,7 @@ if not __name__.startswith("sadaflow."):
 
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .controlnet import ControlledUNet, ControlNet, ControlNetConfig
+from .conv import kept_layouts
 from .flux import FluxConfig, FluxTransformer
 from .seam import Seam, Site, call_through
 from .unet import UNet
@@ -23,4 +24,5 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "call_through",
+    "kept_layouts",
 ]

@@ -1,11 +1,13 @@
 """Attention and transformer blocks of the latent-diffusion U-Net (Rombach et al. 2022, arXiv 2112.10752)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .conv import Conv2d
 from .seam import Seam, Site
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -18,7 +20,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention: queries from `hidden` (B, L, dim), keys and values from `context` (B, M, context_dim).
+    """Multi-head attention: queries from `hidden` (B, L, dim), keys and values from a context (B, M, context_dim).
 
     Without a context it attends to itself. `bias` concerns the three input projections; the output has always one.
     Queries, keys and values (B, L or M, heads, head_dim) meet in `attending`.
@@ -32,17 +34,15 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_dim or dim, dim, bias=bias)
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
-    def _split(self, projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (self.heads, -1))
+    def keys_and_values(self, context: Tensor) -> Tensor:
+        """Those of a context (B, M, context_dim), side by side (B, M, 2 dim)."""
+        return torch.cat((self.to_k(context), self.to_v(context)), dim=-1)
 
     def forward(self, hidden: Tensor, context: Tensor | None = None, attending: Attend = attend) -> Tensor:
-        context = hidden if context is None else context
-        query, key, value = (
-            self._split(self.to_q(hidden)),
-            self._split(self.to_k(context)),
-            self._split(self.to_v(context)),
-        )
-        return self.to_out[0](attending(query, key, value).flatten(2))
+        """`context` is what `keys_and_values` made of it."""
+        key, value = (self.to_k(hidden), self.to_v(hidden)) if context is None else context.chunk(2, dim=-1)
+        heads = (part.unflatten(-1, (self.heads, -1)) for part in (self.to_q(hidden), key, value))
+        return self.to_out[0](attending(*heads).flatten(2))
 
 
 class GEGLU(nn.Module):
@@ -54,7 +54,7 @@ class GEGLU(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         value, gate = self.proj(hidden).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        return F.gelu(gate).mul_(value)
 
 
 class FeedForward(nn.Module):
@@ -71,7 +71,8 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention and feed-forward, each pre-normed with a residual, on tokens (B, L, dim).
 
-    Sites: each attention of the tokens to each other, the second one too where there is no context.
+    The cross-attention reads keys and values of a text (B, M, 2 dim), see `Attention.keys_and_values`; without one it
+    is a second self-attention. Sites: each attention of the tokens to each other.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int) -> None:
@@ -83,11 +84,11 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim)
 
-    def forward(self, hidden: Tensor, context: Tensor | None, seam: Seam, site: Site) -> Tensor:
-        hidden = hidden + self.attn1(self.norm1(hidden), None, partial(seam, site.attention("attn1"), attend))
-        crossing = attend if context is not None else partial(seam, site.attention("attn2"), attend)
-        hidden = hidden + self.attn2(self.norm2(hidden), context, crossing)
-        return hidden + self.ff(self.norm3(hidden))
+    def forward(self, hidden: Tensor, text: Tensor | None, *, seam: Seam, site: Site) -> Tensor:
+        hidden = self.attn1(self.norm1(hidden), None, partial(seam, site.attention("attn1"), attend)).add_(hidden)
+        crossing = attend if text is not None else partial(seam, site.attention("attn2"), attend)
+        hidden = self.attn2(self.norm2(hidden), text, crossing).add_(hidden)
+        return self.ff(self.norm3(hidden)).add_(hidden)
 
 
 class SpatialTransformer(nn.Module):
@@ -97,17 +98,18 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.proj_in = nn.Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context_dim) for _ in range(layers)])
-        self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
 
-    def forward(self, hidden: Tensor, context: Tensor | None, seam: Seam, name: str, depth: int) -> Tensor:
+    def forward(self, hidden: Tensor, texts: Mapping[str, Tensor], seam: Seam, name: str, depth: int) -> Tensor:
+        """`texts` are what the blocks' cross-attentions read, by the names of the blocks."""
         size = (hidden.shape[-2], hidden.shape[-1])
         tokens = self.norm(hidden)
         tokens = self.proj_in(_to_tokens(tokens)) if self.linear else _to_tokens(self.proj_in(tokens))
         for index, block in enumerate(self.transformer_blocks):
             site = Site("block", f"{name}.transformer_blocks.{index}", depth, size)
-            tokens = seam(site, partial(block, seam=seam, site=site), tokens, context)
+            tokens = seam(site, partial(block, seam=seam, site=site), tokens, texts.get(site.name))
         tokens = _to_map(self.proj_out(tokens), size) if self.linear else self.proj_out(_to_map(tokens, size))
         return hidden + tokens
 

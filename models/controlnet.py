@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import NAMES, WIDTHS, refuse_mistyped, refuse_unsupported
+from .conv import Conv2d
 from .seam import Seam, call_through
 from .unet import UNet
 from .unet_config import UNetConfig
-from .unet_encoder import Inputs, UNetEncoder
+from .unet_encoder import UNetEncoder
 
 _ONLY: dict[str, tuple[Any, ...]] = {
     "conditioning_channels": (3,),
@@ -58,7 +59,7 @@ class _ImageEmbedding(nn.Module):
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.conv_in = Conv2d(3, widths[0], 3, padding=1)
         pairs = zip(widths, widths[1:], strict=False)
         self.blocks = nn.ModuleList(
             [conv for here, there in pairs for conv in (_conv(here, here, 1), _conv(here, there, 2))]
@@ -72,8 +73,8 @@ class _ImageEmbedding(nn.Module):
         return self.conv_out(hidden)
 
 
-def _conv(channels: int, out_channels: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, out_channels, 3, stride=stride, padding=1)
+def _conv(channels: int, out_channels: int, stride: int) -> Conv2d:
+    return Conv2d(channels, out_channels, 3, stride=stride, padding=1)
 
 
 class ControlNet(UNetEncoder):
@@ -83,9 +84,9 @@ class ControlNet(UNetEncoder):
         super().__init__(config.unet)
         self.bgr, self.downscale = config.bgr, config.downscale
         self.controlnet_cond_embedding = _ImageEmbedding(config.embedding_widths, config.unet.block_out_channels[0])
-        self.controlnet_down_blocks = nn.ModuleList([nn.Conv2d(width, width, 1) for width in self.skip_widths])
+        self.controlnet_down_blocks = nn.ModuleList([Conv2d(width, width, 1) for width in self.skip_widths])
         width = config.unet.block_out_channels[-1]
-        self.controlnet_mid_block = nn.Conv2d(width, width, 1)
+        self.controlnet_mid_block = Conv2d(width, width, 1)
 
     def forward(
         self,
@@ -102,16 +103,42 @@ class ControlNet(UNetEncoder):
         image (B, 3, H, W) is RGB in [0, 1], `downscale` times the size of x; the rest is what the U-Net gets, of
         which a ControlNet without text_time conditioning ignores pooled and time_ids.
         """
-        if image.shape[-2:] != (x.shape[-2] * self.downscale, x.shape[-1] * self.downscale):
+        given = self.read(image, context, pooled=pooled, time_ids=time_ids)
+        time = self.prepare_times(torch.as_tensor(timestep, device=x.device).reshape(1, -1), given)[0]
+        return self.evaluate(x, time, given)
+
+    def read(
+        self,
+        image: Tensor,
+        context: Tensor | None = None,
+        *,
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """What every evaluation for a prompt and an image shares: what `prepare` gives, and the image embedded (B,
+        channels, h, w). Arguments as in `forward`."""
+        if any(side % self.downscale for side in image.shape[-2:]):
             raise ValueError(
-                f"control image of {tuple(image.shape[-2:])} for latents of {tuple(x.shape[-2:])}: "
-                f"{self.downscale} pixels per latent are needed"
+                f"control image of {tuple(image.shape[-2:])}: its sides must be multiples of {self.downscale}, the "
+                "pixels per latent"
             )
         if self.config.added_width is None:
             pooled = time_ids = None
-        inputs = Inputs(self.embed(x, timestep, pooled, time_ids), context)
-        image = image.to(x.dtype).flip(1) if self.bgr else image.to(x.dtype)
-        hidden = self.conv_in(x) + self.controlnet_cond_embedding(image)
+        image = image.to(self.conv_in.weight.dtype)
+        embedded = self.controlnet_cond_embedding(image.flip(1) if self.bgr else image)
+        return {**self.prepare(context, pooled=pooled, time_ids=time_ids), "image": embedded}
+
+    def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> list[Tensor]:
+        """Residuals as `forward` gives them, with the rows of x of what `read` gave, and of one step of what
+        `prepare_times` did, (1 or B, width)."""
+        image, inputs = given["image"], self.inputs(time, given)
+        if image.shape[-2:] != x.shape[-2:]:
+            height, width = (side * self.downscale for side in image.shape[-2:])
+            raise ValueError(
+                f"control image of {(height, width)} for latents of {tuple(x.shape[-2:])}: "
+                f"{self.downscale} pixels per latent are needed"
+            )
+        hidden = self.conv_in(x) + image
         residuals = []
         for shell, block in enumerate(self.controlnet_down_blocks):
             residuals.append(block(hidden))
@@ -153,14 +180,60 @@ class ControlledUNet(nn.Module):
         control (B, nets, 3, H, W) holds an image for each net, `control_scales` a factor; a net at 0 is not run. The
         seam enters the U-Net alone. The rest is as in `UNet.forward`.
         """
+        given = self.prepare(context, control=control, pooled=pooled, time_ids=time_ids)
+        time = self.prepare_times(torch.as_tensor(timestep, device=x.device).reshape(1, -1), given)[0]
+        return self.evaluate(x, time, given, seam, control_scales=control_scales)
+
+    def prepare(
+        self,
+        context: Tensor | None = None,
+        *,
+        control: Tensor,
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """What every evaluation for a prompt and its images shares, of the U-Net and of each net; see `UNet.prepare`
+        and `ControlNet.read`."""
+        given = self.unet.prepare(context, pooled=pooled, time_ids=time_ids)
+        for index, (net, image) in enumerate(zip(self.nets, control.unbind(1), strict=True)):
+            own = cast(ControlNet, net).read(image, context, pooled=pooled, time_ids=time_ids)
+            given.update({f"{index}.{name}": tensor for name, tensor in own.items()})
+        return given
+
+    def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        """As `UNet.prepare_times`, of the U-Net and behind it of each net."""
+        parts = [self.unet.prepare_times(timesteps, given)]
+        for index, net in enumerate(self.nets):
+            parts.append(cast(ControlNet, net).prepare_times(timesteps, _own(given, index)))
+        rows = max(part.shape[1] for part in parts)
+        return torch.cat([part.expand(-1, rows, -1) for part in parts], dim=-1)
+
+    def evaluate(
+        self,
+        x: Tensor,
+        time: Tensor,
+        given: Mapping[str, Tensor],
+        seam: Seam = call_through,
+        *,
+        control_scales: Sequence[float],
+    ) -> Tensor:
+        """As `UNet.evaluate`, steered as in `forward`."""
+        steered = [cast(ControlNet, net) for net in self.nets]
+        times = time.split([sum(part.shift_widths.values()) for part in (self.unet, *steered)], dim=-1)
         total: list[Tensor] | None = None
-        for net, image, scale in zip(self.nets, control.unbind(1), control_scales, strict=True):
+        for index, (net, scale) in enumerate(zip(steered, control_scales, strict=True)):
             if scale == 0:
                 continue
-            residuals = net(x, timestep, context, image, pooled=pooled, time_ids=time_ids)
+            residuals = net.evaluate(x, times[1 + index], _own(given, index))
             scaled = [residual * scale for residual in residuals]
             total = scaled if total is None else [torch.add(*pair) for pair in zip(total, scaled, strict=True)]
-        return self.unet(x, timestep, context, seam, pooled=pooled, time_ids=time_ids, residuals=total)
+        return self.unet.evaluate(x, times[0], given, seam, residuals=total)
+
+
+def _own(given: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+    """Of what a steered U-Net was given, that of the ControlNet `index`."""
+    start = f"{index}."
+    return {name.removeprefix(start): tensor for name, tensor in given.items() if name.startswith(start)}
 
 
 def _check_fit(unet: UNetConfig, net: UNetConfig, index: int) -> None:

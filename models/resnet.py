@@ -4,11 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .conv import Conv2d
+
 
 class ResnetBlock(nn.Module):
-    """Two group-normed 3x3 convolutions with a residual; the time embedding (B, time_dim), if any, is added between.
+    """Two group-normed 3x3 convolutions with a residual; between them time shifts the channels, where there is one.
 
-    Maps (B, channels, h, w) to (B, out_channels, h, w).
+    Maps (B, channels, h, w) to (B, out_channels, h, w). The shift (B, out_channels) is what `time_emb_proj` makes of an
+    activated time embedding (B, time_dim).
     """
 
     def __init__(
@@ -16,18 +19,18 @@ class ResnetBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, channels, eps=eps)
-        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.conv1 = Conv2d(channels, out_channels, 3, padding=1)
         self.time_emb_proj = None if time_dim is None else nn.Linear(time_dim, out_channels)
         self.norm2 = nn.GroupNorm(groups, out_channels, eps=eps)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = None if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = None if channels == out_channels else Conv2d(channels, out_channels, 1)
 
-    def forward(self, hidden: Tensor, time: Tensor | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, shift: Tensor | None = None) -> Tensor:
         inner = self.conv1(F.silu(self.norm1(hidden)))
-        if self.time_emb_proj is not None and time is not None:
-            inner = inner + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        if shift is not None:
+            inner = inner.add_(shift[:, :, None, None])
         inner = self.conv2(F.silu(self.norm2(inner)))
-        return inner + (hidden if self.conv_shortcut is None else self.conv_shortcut(hidden))
+        return inner.add_(hidden if self.conv_shortcut is None else self.conv_shortcut(hidden))
 
 
 class Downsample(nn.Module):
@@ -36,7 +39,7 @@ class Downsample(nn.Module):
     def __init__(self, channels: int, *, pad_after: bool = False) -> None:
         super().__init__()
         self.pad_after = pad_after
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if pad_after else 1)
+        self.conv = Conv2d(channels, channels, 3, stride=2, padding=0 if pad_after else 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.conv(F.pad(hidden, (0, 1, 0, 1)) if self.pad_after else hidden)
@@ -47,7 +50,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, hidden: Tensor, size: torch.Size | None = None) -> Tensor:
         target = (2 * hidden.shape[-2], 2 * hidden.shape[-1]) if size is None else (size[0], size[1])

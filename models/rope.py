@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def rotary_table(size: tuple[int, int], dims: tuple[int, int, int], device: torch.device) -> Tensor:
@@ -22,9 +23,23 @@ def _axis(count: int, dim: int, theta: float = 10_000.0) -> Tensor:
     return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
 
 
+def after_text(table: Tensor, length: int) -> Tensor:
+    """A table (B, N, dim/2, 2) preceded by `length` tokens that are not turned, (B, length + N, dim/2, 2)."""
+    still = F.pad(table.new_ones(table.shape[0], length, table.shape[2], 1), (0, 1))
+    return torch.cat((still, table), dim=1)
+
+
 def rotate(heads: Tensor, table: Tensor) -> Tensor:
-    """Turn neighbouring channels of queries or keys (B, heads, N, dim) by the angles of a table (B, N, dim/2, 2)."""
-    real, imaginary = heads.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = table[:, None].unbind(-1)
-    turned = torch.stack((real * cos - imaginary * sin, imaginary * cos + real * sin), dim=-1)
+    """Turn neighbouring channels of queries or keys (B, L, heads, dim) by the angles of a table (B, L, dim/2, 2).
+
+    The pairs are complex numbers: one multiplication, in float32 at least.
+    """
+    pairs = heads.to(torch.promote_types(heads.dtype, torch.float32)).unflatten(-1, (-1, 2))
+    table = table[:, :, None].to(pairs.dtype)
+    if torch.compiler.is_compiling():  # the compiler fuses real arithmetic, and leaves complex alone
+        real, imaginary = pairs.unbind(-1)
+        cos, sin = table.unbind(-1)
+        turned = torch.stack((real * cos - imaginary * sin, imaginary * cos + real * sin), dim=-1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(table))
     return turned.flatten(-2).to(heads.dtype)

@@ -24,7 +24,7 @@ class Site(NamedTuple):
     prefix: int = 0
     """How many tokens of another kind (text) precede the h*w positions in hidden."""
     per_token: tuple[int, ...] = ()
-    """Which of the args are (B, h*w, ...), one entry per position: whoever gathers tokens of hidden gathers these."""
+    """Which of the args have one entry per token of hidden: whoever gathers tokens of hidden gathers these."""
     per_prefix: tuple[int, ...] = ()
     """Of a trunk, which of the args are the tokens of another kind (B, L, ...) that precede the others inside it."""
     probe: Callable[..., Tensor] | None = None

@@ -1,12 +1,13 @@
 """The latent-diffusion U-Net (SD 1.x, 2.x and XL) as a nest of shells, under the Hub's UNet2DConditionModel names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .conv import Conv2d
 from .resnet import Upsample
 from .seam import Seam, Site, call_through
 from .unet_config import UNetConfig
@@ -14,7 +15,11 @@ from .unet_encoder import Inputs, Level, UNetEncoder
 
 
 class UNet(UNetEncoder):
-    """Conditional U-Net: predicts (per its checkpoint's prediction type) from x (B, C, h, w), timestep and context."""
+    """Conditional U-Net: predicts (per its checkpoint's prediction type) from x (B, C, h, w), timestep and context.
+
+    An evaluation has three parts, of which `forward` makes one: `prepare` depends on the prompt alone,
+    `prepare_times` on the prompt and the time, `evaluate` on x too.
+    """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
@@ -29,7 +34,7 @@ class UNet(UNetEncoder):
             ups.append(Level(config, level, inputs, ("upsamplers", Upsample(width)) if level else None))
         self.up_blocks = nn.ModuleList(ups)
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
-        self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+        self.conv_out = Conv2d(widths[0], config.out_channels, 3, padding=1)
 
     def forward(
         self,
@@ -51,10 +56,24 @@ class UNet(UNetEncoder):
         `residuals`, as a `ControlNet` gives them, are added to the skip connections, outermost first, and the last
         one to what the middle answers.
         """
+        given = self.prepare(context, pooled=pooled, time_ids=time_ids, class_vector=class_vector)
+        time = self.prepare_times(torch.as_tensor(timestep, device=x.device).reshape(1, -1), given)[0]
+        return self.evaluate(x, time, given, seam, residuals=residuals)
+
+    def evaluate(
+        self,
+        x: Tensor,
+        time: Tensor,
+        given: Mapping[str, Tensor],
+        seam: Seam = call_through,
+        *,
+        residuals: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Prediction (B, out_channels, h, w), with the rows of x of what `prepare` gave, and of one step of what
+        `prepare_times` did, (1 or B, width)."""
         if residuals is not None and len(residuals) != len(self.shells) + 1:
             raise ValueError(f"{len(residuals)} residuals, expected {len(self.shells)} and one for the middle")
-        inputs = Inputs(self.embed(x, timestep, pooled, time_ids, class_vector), context, seam, residuals)
-        hidden = self._shell(self.conv_in(x), inputs, 0)
+        hidden = self._shell(self.conv_in(x), self.inputs(time, given, seam, residuals), 0)
         return self.conv_out(F.silu(self.conv_norm_out(hidden)))
 
     def _shell(self, hidden: Tensor, inputs: Inputs, shell: int) -> Tensor:

@@ -1,13 +1,16 @@
 """The half of a latent-diffusion U-Net that a ControlNet shares with it: embeddings, the way down, the middle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .attention import SpatialTransformer
+from .attention import SpatialTransformer, TransformerBlock
+from .conv import Conv2d
 from .embeddings import TimestepEmbedding, sinusoids
 from .resnet import Downsample, ResnetBlock
 from .seam import Seam, call_through
@@ -16,10 +19,11 @@ from .unet_config import UNetConfig
 
 @dataclass(frozen=True)
 class Inputs:
-    """What every layer of one evaluation shares. `residuals`: see `UNet.forward`."""
+    """What every layer of one evaluation shares: by the layers' names, the shifts (B, channels) of the residual blocks
+    and the texts (B, M, 2 width) of the transformer blocks. `residuals`: see `UNet.forward`."""
 
-    time: Tensor
-    context: Tensor | None
+    shifts: Mapping[str, Tensor]
+    texts: Mapping[str, Tensor]
     seam: Seam = call_through
     residuals: Sequence[Tensor] | None = None
 
@@ -45,9 +49,9 @@ class Level(nn.Module):
 
     def layer(self, index: int, hidden: Tensor, inputs: Inputs, name: str, depth: int) -> Tensor:
         """Residual block `index`, and the transformer behind it where the level has one."""
-        hidden = self.resnets[index](hidden, inputs.time)
+        hidden = self.resnets[index](hidden, inputs.shifts[f"{name}.resnets.{index}"])
         if hasattr(self, "attentions"):
-            hidden = self.attentions[index](hidden, inputs.context, inputs.seam, f"{name}.attentions.{index}", depth)
+            hidden = self.attentions[index](hidden, inputs.texts, inputs.seam, f"{name}.attentions.{index}", depth)
         return hidden
 
 
@@ -61,10 +65,10 @@ class Middle(nn.Module):
         self.resnets = nn.ModuleList([_resnet(config, width, width) for _ in range(2 if config.mid_attention else 1)])
 
     def forward(self, hidden: Tensor, inputs: Inputs, depth: int) -> Tensor:
-        hidden = self.resnets[0](hidden, inputs.time)
+        hidden = self.resnets[0](hidden, inputs.shifts["mid_block.resnets.0"])
         for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
-            hidden = attention(hidden, inputs.context, inputs.seam, "mid_block.attentions.0", depth)
-            hidden = resnet(hidden, inputs.time)
+            hidden = attention(hidden, inputs.texts, inputs.seam, "mid_block.attentions.0", depth)
+            hidden = resnet(hidden, inputs.shifts["mid_block.resnets.1"])
         return hidden
 
 
@@ -91,7 +95,7 @@ class UNetEncoder(nn.Module):
         self.config = config
         self.shells = config.shells
         widths, levels = config.block_out_channels, config.levels
-        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.conv_in = Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
         if config.added_width is not None:
             self.add_embedding = TimestepEmbedding(config.added_width, 4 * widths[0])
@@ -111,18 +115,17 @@ class UNetEncoder(nn.Module):
         widths = self.config.block_out_channels
         return [widths[level if layer else max(level - 1, 0)] for level, layer in self.shells]
 
-    def embed(
+    def prepare(
         self,
-        x: Tensor,
-        timestep: Tensor | float,
+        context: Tensor | None = None,
+        *,
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         class_vector: Tensor | None = None,
-    ) -> Tensor:
-        """What the residual blocks read (B, time_width); arguments as in `UNet.forward`."""
-        config = self.config
-        times = torch.as_tensor(timestep, dtype=torch.float32, device=x.device).expand(x.shape[0])
-        embedding = self.time_embedding(self._sinusoids(times, config.block_out_channels[0]).to(x.dtype))
+    ) -> dict[str, Tensor]:
+        """What every evaluation for a prompt shares: of the context, keys and values of all cross-attentions side by
+        side (B, M, width); embeddings (B, dim) of what is told beside it. Arguments and errors as in `UNet.forward`."""
+        config, dtype = self.config, self.conv_in.weight.dtype
         for name, value, wanted in (
             ("pooled", pooled, config.added_width),
             ("time_ids", time_ids, config.added_width),
@@ -130,13 +133,65 @@ class UNetEncoder(nn.Module):
         ):
             if (value is None) != (wanted is None):
                 raise ValueError(f"this network {'takes no' if wanted is None else 'needs'} {name}=")
+        given: dict[str, Tensor] = {}
+        if context is not None and (blocks := self._transformer_blocks()):
+            texts = [block.attn2.keys_and_values(context.to(dtype)) for block in blocks.values()]
+            given["text"] = torch.cat(texts, dim=-1)
         if pooled is not None and time_ids is not None and config.time_id_width is not None:
             ids = self._sinusoids(time_ids.flatten(), config.time_id_width).unflatten(0, time_ids.shape).flatten(1)
-            embedding = embedding + self.add_embedding(torch.cat((pooled.to(x.dtype), ids.to(x.dtype)), dim=1))
+            given["added"] = self.add_embedding(torch.cat((pooled.to(dtype), ids.to(dtype)), dim=1))
         if class_vector is not None:
-            labels = self.class_embedding(class_vector.to(x.dtype))
-            embedding = torch.cat((embedding, labels), dim=1) if config.class_embeddings_concat else embedding + labels
-        return embedding
+            given["label"] = self.class_embedding(class_vector.to(dtype))
+        return given
+
+    def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        """The shifts of all residual blocks side by side (S, 1 or B, width) at timesteps (S, 1) or (S, B), for what
+        `prepare` gave."""
+        features = self._sinusoids(timesteps.flatten().float(), self.config.block_out_channels[0])
+        embedding = self.time_embedding(features.to(self.conv_in.weight.dtype)).unflatten(0, timesteps.shape)
+        if "added" in given:
+            embedding = embedding + given["added"]
+        if "label" in given and not self.config.class_embeddings_concat:
+            embedding = embedding + given["label"]
+        elif "label" in given:
+            label = given["label"].expand(len(timesteps), -1, -1)
+            embedding = torch.cat((embedding.expand(-1, label.shape[1], -1), label), dim=-1)
+        activated = F.silu(embedding)
+        layers = [block.time_emb_proj for block in self._residual_blocks().values()]
+        return torch.cat([layer(activated) for layer in layers if layer is not None], dim=-1)
+
+    def inputs(
+        self,
+        time: Tensor,
+        given: Mapping[str, Tensor],
+        seam: Seam = call_through,
+        residuals: Sequence[Tensor] | None = None,
+    ) -> Inputs:
+        """Of one evaluation, with the rows that are evaluated of what `prepare` gave, and of one step of what
+        `prepare_times` did, (B, width)."""
+        shifts = time.split(list(self.shift_widths.values()), dim=-1)
+        texts = given["text"].split(list(self._text_widths.values()), dim=-1) if "text" in given else None
+        return Inputs(
+            dict(zip(self.shift_widths, shifts, strict=True)),
+            {} if texts is None else dict(zip(self._text_widths, texts, strict=True)),
+            seam,
+            residuals,
+        )
+
+    def _residual_blocks(self) -> dict[str, ResnetBlock]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, ResnetBlock)}
+
+    def _transformer_blocks(self) -> dict[str, TransformerBlock]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, TransformerBlock)}
+
+    @cached_property
+    def shift_widths(self) -> dict[str, int]:
+        """Channels that each residual block shifts, by its name, in the order of `prepare_times`."""
+        return {name: block.conv1.out_channels for name, block in self._residual_blocks().items()}
+
+    @cached_property
+    def _text_widths(self) -> dict[str, int]:
+        return {name: 2 * block.attn2.to_q.out_features for name, block in self._transformer_blocks().items()}
 
     def _sinusoids(self, values: Tensor, dim: int) -> Tensor:
         return sinusoids(values, dim, cos_first=self.config.flip_sin_to_cos, shift=self.config.freq_shift)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
@@ -37,7 +37,7 @@ class ParallelDenoiser(GuidedDenoiser):
         given = {one.name: getattr(denoise, one.name) for one in fields(GuidedDenoiser) if one.init}
         return cls(**given, parallel=parallel)
 
-    def _predictions(self, branches: Sequence[Any], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
+    def _predictions(self, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         guidance, context = self.parallel.guidance, self.parallel.context
         apart = guidance is not None and len(branches) == 2
         if guidance is not None and apart:
