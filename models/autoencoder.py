@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from .attention import Attend, Attention, attend
 from .config import COUNT, FLAG, NAMES, NONE, NUMBER, POSITIVE, WIDTH, WIDTHS, Kind, refuse_mistyped, refuse_unsupported
 from .resnet import Downsample, ResnetBlock, Upsample
+from .tiling import SHARED, decode_tiled
 
 _EPS = 1e-6
 
@@ -61,6 +62,12 @@ class AutoencoderConfig:
     def safe_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """`dtype`, or float32 in place of a float16 that would overflow."""
         return torch.float32 if dtype is torch.float16 and self.force_upcast else dtype
+
+    def check_tile(self, side: int | None) -> None:
+        """Raise ValueError for what is no `Autoencoder.tile`: a side that has no whole quarters in latent positions."""
+        unit = SHARED * self.downscale
+        if side is not None and (type(side) is not int or side < unit or side % unit):
+            raise ValueError(f"tile={side!r} is no side in pixels; multiples of {unit} are, such as {16 * unit}")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
@@ -174,16 +181,30 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """KL autoencoder between images in [-1, 1] and unscaled latents."""
+    """KL autoencoder between images in [-1, 1] and unscaled latents.
+
+    `tile` is the side in pixels of the tiles in which it decodes what is larger, None to decode it whole. See
+    `decode_tiled`.
+    """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
+        self._tile: int | None = None
         latent = config.latent_channels
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1) if config.use_quant_conv else nn.Identity()
         self.post_quant_conv = nn.Conv2d(latent, latent, 1) if config.use_post_quant_conv else nn.Identity()
+
+    @property
+    def tile(self) -> int | None:
+        return self._tile
+
+    @tile.setter
+    def tile(self, side: int | None) -> None:
+        self.config.check_tile(side)
+        self._tile = side
 
     @staticmethod
     def rename(key: str) -> str:
@@ -199,6 +220,12 @@ class Autoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W), nominally in [-1, 1], of unscaled `latents` (B, latent_channels, h, w)."""
+        factor = self.config.downscale
+        if self._tile is None or max(latents.shape[2:]) * factor <= self._tile:
+            return self._decode(latents)
+        return decode_tiled(self._decode, latents, self._tile // factor, factor)
+
+    def _decode(self, latents: Tensor) -> Tensor:
         return self.decoder(self.post_quant_conv(latents))
 
     def forward(self, images: Tensor) -> Tensor:
