@@ -10,23 +10,25 @@ from torch import nn
 
 from .hub_files import component_names
 from .jsonfile import read_object
-from .weights import find_weights, load_module
+from .stored_weights import StoredWeights
+from .streaming import Stream
+from .weights import find_weights, load_module, match_module, same
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def _same(name: str) -> str:
-    return name
-
-
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a checkpoint lies, and how it is wanted: file `variant` ("fp16"), dtype and device of the weights."""
+    """Where a checkpoint lies, and how it is wanted: file `variant` ("fp16"), dtype and device of the weights.
+
+    With a `stream`, weights are not loaded but left to it.
+    """
 
     root: Path
     variant: str | None
     dtype: torch.dtype
     device: torch.device
+    stream: Stream | None = None
 
     def json(self, *path: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; FileNotFoundError or ValueError that names the file."""
@@ -41,7 +43,12 @@ class Checkpoint:
             if not isinstance(found, list) or found[-1:] != [name]:
                 raise ValueError(f"{self.root}/model_index.json: {component} is {found!r}, supported: {name}")
 
-    def load(self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = _same) -> Module:
+    def load(self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = same) -> Module:
         """The module of `component`, strictly filled (see `load_module`), convolutions in channels-last layout."""
         files = find_weights(self.root / component, "diffusion_pytorch_model", self.variant)
-        return load_module(build, files, dtype=self.dtype, device=self.device, rename=rename)
+        if self.stream is None:
+            return load_module(build, files, dtype=self.dtype, device=self.device, rename=rename)
+        module, stored = match_module(build, files, rename)
+        module = module.to(self.dtype).requires_grad_(False).eval()
+        self.stream.add(module, StoredWeights(module, stored))
+        return module

@@ -254,6 +254,7 @@ def _load(options: Options) -> Pipeline:
     loras = [locate_lora(name) for name in options.lora or ()]
     how: dict[str, Any] = {"dtype": read_dtype(options.dtype), "device": where}
     how |= options.given("revision", "variant", "controlnet", "tokenizer", "base", "prediction")
+    how |= options.given("offload", "tile", "quantize")
     load = Pipeline.from_single_file if options.single_file else Pipeline.from_pretrained
     pipe = load(options.model, **how)  # type: ignore[arg-type]  # None is no single file
     for path, scale in zip(loras, options.lora_scales, strict=True):
@@ -283,11 +284,14 @@ def _settings(options: Options, pipe: Pipeline, pictures: Sequence[Any]) -> Sett
 
 
 def _hush() -> None:
-    """The other libraries' chatter while loading: their errors reach us as exceptions, their bars only a terminal."""
+    """The other libraries' chatter while loading: their errors reach us as exceptions, their bars only a terminal.
+
+    torchao's is that of transformers too, which imports it where it is installed.
+    """
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    for library in ("huggingface_hub", "transformers", "matplotlib"):
+    for library in ("huggingface_hub", "transformers", "matplotlib", "torchao", "torch.utils._pytree"):
         logging.getLogger(library).setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     if not sys.stderr.isatty():
@@ -300,6 +304,7 @@ def _recipe(pipe: Pipeline, options: Options, settings: Settings) -> Recipe:
     further = options.given(
         "controlnet", "control", "control_scale", "control_start", "control_end", "lora", "lora_scale", "seconds",
         "true_guidance", "max_sequence_length", "variant", "tokenizer", "base", "prediction",
+        "tile", "quantize",
     )  # fmt: skip
     return Recipe(
         prompt="",

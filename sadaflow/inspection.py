@@ -199,6 +199,9 @@ def describe(found: Inspection) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     head = f"{found.place}: {found.kind}" + ("" if found.supported else " (not supported)")
     lines = [head, *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)]
+    if total:
+        half, most = _bytes(2 * total), _bytes(2 * max(part.count for part in found.components))
+        lines.append(f"memory       weights in float16 or bfloat16 {half}, with --offload model {most} at a time")
     if found.scheduler is not None:
         lines.append(f"scheduler    {found.scheduler} ({found.schedule}); the network predicts {found.prediction}")
         guidance = "" if found.guidance is None else f" --guidance {found.guidance:g}"

@@ -12,6 +12,8 @@ import typer
 
 from .accelerators import ACCELERATORS, make_accelerator
 from .control import per_net
+from .offload import OFFLOADS
+from .quantization import QUANTIZATIONS
 from .solvers.registry import SOLVERS, known_solver
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -125,6 +127,13 @@ class Options:
     prediction: Annotated[str | None, text("NAME", "For a single file: epsilon or v_prediction.")] = None
     device: Device = None
     dtype: Dtype = "float32"
+    offload: Annotated[
+        str | None, text("NAME", f"Keep out of the device's memory what is not in use: {', '.join(OFFLOADS)}.")
+    ] = None
+    tile: Annotated[int | None, count("Side in pixels of the tiles in which large pictures are decoded.")] = None
+    quantize: Annotated[
+        str | None, text("NAME", f"Hold the large networks' weights in eight bits: {', '.join(QUANTIZATIONS)}.")
+    ] = None
     debug: Debug = False
 
     @property
@@ -155,6 +164,9 @@ class Options:
         if self.accelerator is not None:
             make_accelerator(self.accelerator)
         read_dtype(self.dtype)
+        for name, known in (("offload", OFFLOADS), ("quantize", QUANTIZATIONS)):
+            if (value := getattr(self, name)) is not None and value not in known:
+                raise ValueError(f"unknown --{name} {value!r}; known: {', '.join(known)}")
         self._check_control()
         if self.lora_scale and not self.lora:
             raise ValueError("--lora-scale needs a --lora")

@@ -10,15 +10,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sadaflow.models import Autoencoder, kept_layouts
+from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
 from .arguments import check_noise, initial_noise, latent_shape, read_height, read_output, read_prompts, read_seeds
 from .checkpoint import Checkpoint
-from .conditioned import Backbone
 from .control import Control, Name, as_list, attach, load_controlnet
-from .denoiser import GuidedDenoiser
+from .denoiser import Backbone, GuidedDenoiser
 from .embedded import embedded
 from .families import FAMILIES, AudioFamily, Family, Options, Pair, Request
 from .hub import resolve
@@ -27,6 +26,7 @@ from .lora import Lora, LoraStack, find_lora, read_lora
 from .parallel import Parallel
 from .progress import progress_observer
 from .recommended import Recommended
+from .residence import Residence
 from .sampling import Stats, sample
 from .single_file import Aid, assemble, locate_file, locate_folder, locate_parts
 from .trace import Trace
@@ -63,6 +63,7 @@ class Pipeline:
         device: torch.device,
         controlnets: int = 0,
         recommended: Recommended = Recommended(),  # noqa: B008 - frozen
+        residence: Residence | None = None,
     ) -> None:
         self.name = name
         self.recommended = recommended
@@ -75,6 +76,8 @@ class Pipeline:
         self.schedule: Schedule = setup.schedule
         self.prediction: str = setup.prediction
         self._loras = LoraStack(family.adaptable)
+        self._residence = residence or Residence(device)
+        self._residence.take(family.networks)
 
     @property
     def backbone(self) -> Backbone:
@@ -102,6 +105,9 @@ class Pipeline:
         controlnet: Name | Sequence[Name] | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        offload: str | None = None,
+        tile: int | None = None,
+        quantize: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
@@ -109,25 +115,32 @@ class Pipeline:
         """Load `model`: a Hub id, a folder in the same layout, or the name of an embedded checkpoint (None: tiny-sd).
 
         `controlnet` is the same of a ControlNetModel, or a list of them; `revision` is that of `model` alone.
+
+        `offload` keeps out of the device's memory what is not in use: "model" all networks but one, "stream" all layers
+        but those that run (from host memory, or on the CPU from the files). `tile` is that of `vae`. `quantize` holds
+        the large networks' weights in eight bits, "int8" or "fp8". See docs/memory.md.
         Raises ValueError for a checkpoint that cannot be honoured (naming field or tensor), FileNotFoundError,
         ConnectionError and PermissionError where it cannot be had.
         """
         place: dict[str, Any] = {"variant": variant, "cache_dir": cache_dir, "token": token}
         place["local_files_only"] = local_files_only
         names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
+        residence = Residence.read(torch.device(device), offload, quantize)
         root = resolve(embedded(model), revision=revision, **place)
-        checkpoint = Checkpoint(root, variant, dtype, torch.device(device))
+        checkpoint = Checkpoint(root, variant, dtype, residence.loads, residence.stream)
         index = checkpoint.json("model_index.json")
         kind, recommended = str(index.get("_class_name")), Recommended.read(index, f"{root}/model_index.json")
         if kind not in FAMILIES:
             raise ValueError(f"{root} holds a {kind}; supported: {', '.join(FAMILIES)}")
         checkpoint.expect(FAMILIES[kind].components)
+        AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json")).check_tile(tile)
         roots = [resolve(name, marker="config.json", **place) for name in names]
         family = FAMILIES[kind].load(checkpoint)
         if roots:
             attach(family, [load_controlnet(replace(checkpoint, root=root)) for root in roots])
         scheduler = checkpoint.json("scheduler", "scheduler_config.json")
-        how: dict[str, Any] = {"dtype": dtype, "device": checkpoint.device}
+        family.vae.tile = tile
+        how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
         return cls(root.name, family, scheduler, controlnets=len(roots), recommended=recommended, **how)
 
     @classmethod
@@ -142,6 +155,9 @@ class Pipeline:
         revision: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        offload: str | None = None,
+        tile: int | None = None,
+        quantize: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
@@ -152,8 +168,8 @@ class Pipeline:
         Configs are told by the tensors' shapes. No such file holds a tokenizer: `tokenizer` is a Hub id or a folder of
         a checkpoint in the Hub's layout that has it. `base`, alike, supplies other components that the file lacks
         (autoencoder and text encoders of Flux.1), and its tokenizers. `prediction` is "epsilon" or "v_prediction"; SD
-        2.x needs it. `controlnet` is as for `from_pretrained`. Raises ValueError naming what is missing, unexpected or
-        misshaped.
+        2.x needs it. `controlnet`, `offload`, `tile` and `quantize` are as for `from_pretrained`, but that the CPU
+        streams no single file. Raises ValueError naming what is missing, unexpected or misshaped.
         """
         place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         if tokenizer is None and base is None:
@@ -161,13 +177,16 @@ class Pipeline:
                 f"{file}: a single file holds no tokenizer; name a checkpoint in the Hub's layout that has it: "
                 "tokenizer=ID_OR_FOLDER"
             )
+        residence = Residence.read(torch.device(device), offload, quantize)
+        if residence.stream is not None:
+            raise ValueError("offload='stream' on the CPU reads folders in the Hub's layout, and this is a single file")
         words, whole = embedded(base if tokenizer is None else tokenizer), base and embedded(base)
         aid = Aid(
             lambda: locate_parts(words, ("tokenizer", "tokenizer_2"), **place),
             None if whole is None else lambda: locate_parts(whole, _BASE_PARTS, **place),
             prediction,
             dtype,
-            torch.device(device),
+            residence.loads,
         )
         names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
         path = locate_file(file, revision=revision, **place)
@@ -175,7 +194,9 @@ class Pipeline:
         family, scheduler = assemble(path, aid)
         if roots:
             attach(family, [load_controlnet(aid.checkpoint(root)) for root in roots])
-        return cls(path.stem, family, scheduler, dtype=dtype, device=aid.device, controlnets=len(roots))
+        family.vae.tile = tile
+        how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
+        return cls(path.stem, family, scheduler, controlnets=len(roots), **how)
 
     def load_lora(
         self,
@@ -196,12 +217,14 @@ class Pipeline:
         place: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
         place["local_files_only"] = local_files_only
         lora = read_lora(locate_lora(model, weight_name, **place), self._loras.places, scale)
-        self._loras.add(lora)
+        with self._residence.changing():
+            self._loras.add(lora)
         return lora
 
     def unload_lora(self, lora: Lora) -> None:
         """Take a LoRA out of the weights: without any, they are bit for bit what they were before."""
-        self._loras.remove(lora)
+        with self._residence.changing():
+            self._loras.remove(lora)
 
     def solver(
         self,
@@ -330,7 +353,7 @@ class Pipeline:
         if parallel is not None:
             denoise = parallel.denoiser(denoise)
         start = noise.to(self.device, torch.float32)
-        with progress_observer(progress, chosen.n_evals) as observer, kept_layouts(self.backbone):
+        with progress_observer(progress, chosen.n_evals) as observer:
             sampled = sample(chosen, denoise, start, accelerator, observer=observer, trace=trace)
         images: Any = None if output == "latent" else self.family.decode(sampled.x)
         if output == "audio" and isinstance(self.family, AudioFamily):
@@ -341,7 +364,7 @@ class Pipeline:
 
     def denoiser(self, solver: Solver, request: Request, control: Control | None = None) -> GuidedDenoiser:
         """The x0-answering callable for `request` at the evaluation points of `solver`."""
-        prompted = self.family.condition(request)
+        prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = prompted.both(control=control.images.to(self.device, self.dtype))
         return GuidedDenoiser(

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .jsonfile import read_object
-from .safetensor_file import read_headers
+from .safetensor_file import Stored, read_headers
+from .stored_weights import StoredWeights
 from .weights import build_empty, check_names, find_weights, is_finite, refuse_oversized
 
 # Buffers that older writers stored although they follow from the config.
 _DERIVED = ("position_ids",)
+_STREAMED = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 
 
 def transformers_module() -> Any:
@@ -82,6 +84,9 @@ def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
         if not one.is_float and one.name.endswith((".weight", ".bias")):
             raise ValueError(f"{one.path}: {one.name} holds {one.kind}, expected floats")
     refuse_oversized(empty, stored, str(folder))
+    if checkpoint.stream is not None and kind in _STREAMED:
+        _stream(empty, stored, checkpoint, str(folder))
+        return empty
     with reading(folder):
         encoder, report = cls.from_pretrained(
             folder,
@@ -102,6 +107,47 @@ def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
         if not is_finite(parameter):
             raise ValueError(f"{folder}: {name} holds NaN or infinity in {checkpoint.dtype}")
     return encoder
+
+
+def _stream(encoder: Any, stored: Sequence[Stored], checkpoint: Checkpoint, place: str) -> None:
+    """Leave the weights of an encoder without memory to the checkpoint's stream; raises as `load_encoder`."""
+    assert checkpoint.stream is not None
+    encoder.tie_weights()
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in encoder.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    tied = {name: same for same in names.values() for name in same}
+    found: dict[str, Stored] = {}
+    unexpected = set()
+    for one in stored:
+        if one.name.endswith(_DERIVED):
+            continue
+        # Whether the CLIP encoder's names begin so depends on the version of `transformers` that wrote them.
+        spelt = (one.name, one.name.removeprefix("text_model."), f"text_model.{one.name}")
+        name = next((name for name in spelt if name in tied), None)
+        if name is None:
+            unexpected.add(one.name)
+            continue
+        if one.shape != (expected := tuple(encoder.get_parameter(name).shape)):
+            raise ValueError(f"{place}: misshaped: {one.name} is {one.shape}, expected {expected}")
+        found |= dict.fromkeys(tied[name], one)
+    check_names(place, set(tied), set(found) | unexpected)
+    encoder.to(checkpoint.dtype).requires_grad_(False).eval()
+    if checkpoint.dtype is torch.float16:
+        for name, module in encoder.named_modules():
+            if name.rpartition(".")[2] in (encoder._keep_in_fp32_modules or ()):
+                module.float()
+    for name, buffer in encoder.named_buffers():
+        if not name.endswith(_DERIVED):
+            raise ValueError(f"{place}: {type(encoder).__name__} cannot be streamed: its buffer {name} is not known")
+        owner, _, leaf = name.rpartition(".")
+        setattr(encoder.get_submodule(owner), leaf, torch.arange(buffer.shape[-1]).expand(buffer.shape))
+    checkpoint.stream.add(encoder, StoredWeights(encoder, found))
+
+
+def where(encoder: nn.Module) -> torch.device:
+    """The device that an encoder takes its inputs on: that of a weight which is there."""
+    return next((weight.device for weight in encoder.parameters() if weight.device.type != "meta"), torch.device("cpu"))
 
 
 class ClipText:
@@ -138,7 +184,7 @@ class ClipText:
     @torch.no_grad()
     def _run(self, prompts: Sequence[str], **wanted: bool) -> Any:
         batch = tokenize(self.tokenizer, prompts, self.length)
-        device = self.encoder.device
+        device = where(self.encoder)
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         mask = batch["attention_mask"].to(device) if masked else None
         return self.encoder(batch["input_ids"].to(device), attention_mask=mask, **wanted)
@@ -168,7 +214,7 @@ class T5Text:
         The pads are not masked: the checkpoints read them.
         """
         batch = tokenize(self.tokenizer, prompts, min(length, self.tokenizer.model_max_length))
-        return self.encoder(batch["input_ids"].to(self.encoder.device))[0]
+        return self.encoder(batch["input_ids"].to(where(self.encoder)))[0]
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:

@@ -19,11 +19,20 @@ __all__ = [
     "find_weights",
     "is_finite",
     "load_module",
+    "match_module",
     "open_safetensors",
+    "placed",
     "refuse_oversized",
+    "same",
 ]
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+def same(name: str) -> str:
+    return name
+
+
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
@@ -138,14 +147,31 @@ def load_module(
     *,
     dtype: torch.dtype,
     device: torch.device,
-    rename: Callable[[str], str] = lambda name: name,
+    rename: Callable[[str], str] = same,
 ) -> Module:
     """Build a module without memory for its weights and fill it from `files`, in `dtype` on `device`.
 
     Weights of convolutions are put into channels-last layout. Host memory holds the weights once (on the CPU), and
     what `read_tensors` maps of the file: they are copied, so that a file changed later does not change them.
+    Raises as `match_module`, and ValueError for the first tensor that holds NaN or infinity.
+    """
+    module, found = match_module(build, files, rename)
+    expected, names = module.state_dict(), {one: name for name, one in found.items()}
+    state = {
+        names[one]: placed(one, tensor, dtype if one.is_float else expected[names[one]].dtype, device)
+        for one, tensor in read_tensors(list(names))
+    }
+    module.load_state_dict(state, assign=True)
+    return module.requires_grad_(False).eval()
+
+
+def match_module(
+    build: Callable[[], Module], files: Sequence[Path], rename: Callable[[str], str] = same
+) -> tuple[Module, dict[str, Stored]]:
+    """A module on the meta device, and where in `files` each of its tensors is, in the order of the files.
+
     `rename` turns a name in the file into the module's. Raises ValueError naming every missing, unexpected, misshaped
-    or non-float tensor before any is read, and the first that holds NaN or infinity.
+    or non-float tensor; none is read.
     """
     stored, place = list(read_headers(files)), str(files[0].parent)
     module = build_empty(build, stored, place)
@@ -174,21 +200,18 @@ def load_module(
             if found[name].is_float != tensor.is_floating_point()
         ],
     )
-    state = {rename(one.name): _placed(one, tensor, dtype, device) for one, tensor in read_tensors(stored)}
-    module.load_state_dict(state, assign=True)
-    return module.requires_grad_(False).eval()
+    return module, found
 
 
-def _placed(one: Stored, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A copy in `dtype` on `device`; ValueError if it holds NaN or infinity."""
+def placed(one: Stored, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A copy in `dtype` on `device`, convolutions in channels-last layout; ValueError if it holds NaN or infinity."""
     layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
-    wanted = dtype if one.is_float else tensor.dtype
-    placed = tensor.to(device=device, dtype=wanted, copy=True, memory_format=layout)
-    if one.is_float and not is_finite(placed):
+    copy = tensor.to(device=device, dtype=dtype, copy=True, memory_format=layout)
+    if one.is_float and not is_finite(copy):
         if is_finite(tensor.double()):
             raise ValueError(f"{one.path}: {one.name} does not fit {dtype}: load in torch.bfloat16 or torch.float32")
         raise ValueError(f"{one.path}: {one.name} holds NaN or infinity: the file is damaged; download it again")
-    return placed
+    return copy
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

@@ -35,6 +35,10 @@ def test_a_folder_is_described_as_it_loads(folder: Path) -> None:
     assert (found.prediction, found.guidance) == (pipe.prediction, pipe.default_guidance)
     assert pipe.solver(found.solver, found.steps).n_evals == 25
     assert found.downloads == ()
+    networks = pipe.family.networks.values()
+    megabytes = [2e-6 * sum(weight.numel() for weight in network.parameters()) for network in networks]
+    said = f"bfloat16 {sum(megabytes):.1f} MB, with --offload model {max(megabytes):.1f} MB at a time"
+    assert said in describe(found)
 
 
 @pytest.mark.parametrize(("style", "steps"), [("dev", 50), ("schnell", 4)])

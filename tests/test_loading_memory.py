@@ -93,3 +93,56 @@ def test_weights_are_in_memory_once(tmp_path: Path, layout: str, stored: str, wa
     run("write")
     assert sum(path.stat().st_size for path in (tmp_path / "large").glob("*.safetensors")) > 90e6
     assert float(run("load")) < 1.15
+
+
+_STREAMED = """
+import gc, resource, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from sadaflow.checkpoint import Checkpoint
+from sadaflow.models import FluxConfig, FluxTransformer
+from sadaflow.streaming import Stream
+
+folder = Path(sys.argv[1])
+
+def build(blocks):
+    return FluxTransformer(FluxConfig(
+        in_channels=64, num_layers=blocks, num_single_layers=blocks, attention_head_dim=128, num_attention_heads=5,
+        joint_attention_dim=64, pooled_projection_dim=64))
+
+def run(blocks):
+    stream = Stream(torch.device("cpu"), ahead=2**23)
+    checkpoint = Checkpoint(folder, None, torch.bfloat16, torch.device("cpu"), stream)
+    network = checkpoint.load(str(blocks), lambda: build(blocks))
+    x, context, pooled = (torch.ones(1, *shape, dtype=torch.bfloat16) for shape in ((16, 8, 8), (8, 64), (64,)))
+    with torch.no_grad():
+        for _ in range(3):
+            network(x, 500.0, context=context, pooled=pooled)
+    gc.collect()
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.parameters())
+
+if sys.argv[2] == "write":
+    for blocks in (1, 10):
+        (folder / str(blocks)).mkdir()
+        state = build(blocks).to(torch.bfloat16).state_dict()
+        save_file(state, folder / str(blocks) / "diffusion_pytorch_model.safetensors")
+    raise SystemExit
+run(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+size = run(10)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) * 1024 / size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of resident memory in kilobytes, as Linux gives it")
+def test_streamed_weights_are_never_in_memory_together(tmp_path: Path) -> None:
+    def run(task: str) -> str:
+        command = [sys.executable, "-c", _STREAMED, str(tmp_path), task]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    run("write")
+    assert (tmp_path / "10" / "diffusion_pytorch_model.safetensors").stat().st_size > 400e6
+    assert float(run("run")) < 0.4

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..checkpoint import Checkpoint
-from ..conditioned import Backbone
+from ..denoiser import Backbone
 from .options import Options
 
 Conditioning = Mapping[str, Tensor]
@@ -41,6 +41,15 @@ class Prompted:
     conditional: Conditioning
     negative: Conditioning | None
     guidance: float | None = None
+
+    def to(self, device: torch.device) -> "Prompted":
+        """With all tensors on `device`."""
+        conditional, negative = (
+            None if branch is None else {name: tensor.to(device) for name, tensor in branch.items()}
+            for branch in (self.conditional, self.negative)
+        )
+        assert conditional is not None
+        return replace(self, conditional=conditional, negative=negative)
 
     def both(self, **rows: Tensor) -> "Prompted":
         """With further arguments that both branches share."""
@@ -82,6 +91,11 @@ class Family(Protocol):
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         """The networks that a LoRA may change, by the Hub's names of their components."""
+        ...
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """All networks, by name: what of the checkpoint takes memory."""
         ...
 
     def condition(self, request: Request) -> Prompted:

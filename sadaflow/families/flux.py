@@ -76,6 +76,10 @@ class Flux:
             "text_encoder_2": self.t5.encoder,
         }
 
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {**self.adaptable, "vae": self.vae}
+
     def condition(self, request: Request) -> Prompted:
         length = request.options.max_sequence_length
         if not 1 <= length <= self.t5.longest:

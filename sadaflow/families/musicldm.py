@@ -1,17 +1,17 @@
 """MusicLDM (Chen et al. 2023, arXiv 2308.01546): text to music through log-mel spectrograms."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
-from ..text import load_encoder, load_tokenizer, tokenize
+from ..text import load_encoder, load_tokenizer, tokenize, where
 from .base import Prompted, Request, decode_latents, load_autoencoder
 from .unet import LatentUNet
 
@@ -64,6 +64,11 @@ class MusicLDM(LatentUNet):
         )
 
     @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        text = {"text_model": self.text_model, "text_projection": self.text_projection}
+        return {**text, **super().networks, "vocoder": self.vocoder}
+
+    @property
     def default_size(self) -> tuple[int, int]:
         return super().default_size[0], self.mels
 
@@ -91,7 +96,7 @@ class MusicLDM(LatentUNet):
     def _encode(self, prompts: Sequence[str], length: int) -> Tensor:
         """CLAP's unit-norm text vectors (B, width)."""
         unique = list(dict.fromkeys(prompts))
-        batch = tokenize(self.tokenizer, unique, length).to(self.text_model.device)
+        batch = tokenize(self.tokenizer, unique, length).to(where(self.text_model))
         states = self.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         vectors = F.normalize(self.text_projection(states.pooler_output), dim=-1)
         return vectors[[unique.index(prompt) for prompt in prompts]]

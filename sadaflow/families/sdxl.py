@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
-from ..text import ClipText
+from ..text import ClipText, where
 from .base import Prompted, Request, load_autoencoder
 from .unet import LatentUNet
 
@@ -127,5 +127,5 @@ class StableDiffusionXL(LatentUNet):
             score, published = given.negative_aesthetic_score, _NEGATIVE_AESTHETIC
         last = [published if score is None else score] if self.aesthetic else target or size
         ids = [*(original or size), *(crop or (0, 0)), *last]
-        row = torch.tensor(ids, dtype=torch.float32, device=self.texts[-1].encoder.device)
+        row = torch.tensor(ids, dtype=torch.float32, device=where(self.texts[-1].encoder))
         return row.expand(len(request.prompts), -1)

@@ -53,5 +53,9 @@ class LatentUNet:
         backbone = self.backbone
         return {"unet": backbone.unet if isinstance(backbone, ControlledUNet) else backbone}
 
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {**self.adaptable, "unet": self.backbone, "vae": self.vae}
+
     def decode(self, latents: Tensor) -> Tensor:
         return decode_images(self.vae, latents)
