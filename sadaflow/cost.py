@@ -1,5 +1,6 @@
 """What an evaluation that takes a part of the network from a cache costs: its share of a full one's multiplications."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,15 @@ def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *
     return 2 * batch * heads * length * key[2] * (dim + value[3])
 
 
-_UNKNOWN_TO_TORCH = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+def _convolution(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    """Operations of a convolution with weights (out, in, height, width)."""
+    return 2 * math.prod(weight) * x[0] * math.prod(out_shape[2:])
+
+
+_UNKNOWN_TO_TORCH = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.mkldnn._convolution_pointwise: _convolution,
+}
 
 
 class Meter:

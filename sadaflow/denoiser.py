@@ -1,7 +1,7 @@
 """The edge between a network and the solvers: guidance and prediction type, out comes x0."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Node, to_x0
+
+from .conditioned import Backbone, Conditioned
 
 Rows = Sequence[int]
 
@@ -46,15 +48,6 @@ class BranchDenoise(RowDenoise, Protocol):
         ...
 
 
-class Backbone(Protocol):
-    """A network that answers x (B, C, h, w), a timestep and its conditioning with a prediction as x.
-
-    Tensors of the conditioning have the rows of x.
-    """
-
-    def __call__(self, x: Tensor, timestep: float, *, seam: Seam, **conditioning: Any) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class GuidedDenoiser:
     """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) around a backbone.
@@ -63,6 +56,7 @@ class GuidedDenoiser:
     branch of `negative + guidance (conditional - negative)`; both branches go through the network in one call.
     The state keeps its own dtype; the network computes in that of its weights (`dtype`). `settings`, when given, are
     keyword arguments of the backbone that are the same for all samples and change from step to step, one per node.
+    Of a `PreparedBackbone`, what it can do ahead is done when the denoiser is made.
     """
 
     backbone: Backbone
@@ -73,6 +67,12 @@ class GuidedDenoiser:
     guidance: float
     dtype: torch.dtype
     settings: Sequence[Mapping[str, Any]] | None = None
+    _conditioned: Conditioned = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        branches = [self.conditional] if self.negative is None else [self.negative, self.conditional]
+        timesteps = [node.timestep for node in self.nodes]
+        object.__setattr__(self, "_conditioned", Conditioned(self.backbone, timesteps, branches))
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
@@ -92,22 +92,18 @@ class GuidedDenoiser:
 
     def evaluate_conditional(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         """x0 of the conditional branch, the only one that goes through the network."""
-        return self._x0(self._predictions([self.conditional], x, step, rows, seam), x, step)
+        return self._x0(self._predictions([int(self.has_negative)], x, step, rows, seam), x, step)
 
     def _branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Sequence[Tensor]:
         """The network's predictions by branch, the conditional one last."""
-        branches = [self.conditional] if self.negative is None else [self.negative, self.conditional]
+        branches = range(1 + self.has_negative)
         return self._predictions(branches, x, step, rows, seam).chunk(len(branches))
 
-    def _predictions(
-        self, branches: Sequence[Mapping[str, Tensor]], x: Tensor, step: int, rows: Rows, seam: Seam
-    ) -> Tensor:
+    def _predictions(self, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         inputs = torch.cat([x.to(self.dtype)] * len(branches))
-        conditioning = {
-            name: torch.cat([_take(branch[name], rows) for branch in branches]) for name in self.conditional
-        }
+        entries = [branch * self._conditioned.samples + row for branch in branches for row in rows]
         settings = {} if self.settings is None else self.settings[step]
-        return self.backbone(inputs, self.nodes[step].timestep, seam=seam, **conditioning, **settings)
+        return self._conditioned.evaluate(inputs, step, entries, seam, settings)
 
     def _guided(self, *branches: Tensor) -> Tensor:
         if len(branches) == 1:
@@ -118,7 +114,3 @@ class GuidedDenoiser:
     def _x0(self, prediction: Tensor, x: Tensor, step: int) -> Tensor:
         node = self.nodes[step]
         return to_x0(self.prediction, prediction.to(x.dtype), x, node.alpha, node.sigma)
-
-
-def _take(batch: Tensor, rows: Rows) -> Tensor:
-    return batch if len(rows) == batch.shape[0] else batch[list(rows)]

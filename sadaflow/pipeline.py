@@ -10,14 +10,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sadaflow.models import Autoencoder, AutoencoderConfig
+from sadaflow.models import Autoencoder, AutoencoderConfig, kept_layouts
 from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
 from .arguments import check_noise, initial_noise, latent_shape, read_height, read_output, read_prompts, read_seeds
 from .checkpoint import Checkpoint
+from .conditioned import Backbone
 from .control import Control, Name, as_list, attach, load_controlnet
-from .denoiser import Backbone, GuidedDenoiser
+from .denoiser import GuidedDenoiser
 from .embedded import embedded
 from .families import FAMILIES, AudioFamily, Family, Options, Pair, Request
 from .hub import resolve
@@ -353,7 +354,7 @@ class Pipeline:
         if parallel is not None:
             denoise = parallel.denoiser(denoise)
         start = noise.to(self.device, torch.float32)
-        with progress_observer(progress, chosen.n_evals) as observer:
+        with progress_observer(progress, chosen.n_evals) as observer, kept_layouts(self.backbone):
             sampled = sample(chosen, denoise, start, accelerator, observer=observer, trace=trace)
         images: Any = None if output == "latent" else self.family.decode(sampled.x)
         if output == "audio" and isinstance(self.family, AudioFamily):

@@ -20,7 +20,7 @@ from sadaflow.bench.speed.architectures import architecture
 from sadaflow.bench.speed.controller import settings as controlled
 from sadaflow.bench.speed.controller import unfit
 from sadaflow.bench.speed.forced import Forced, read_modes, replayed
-from sadaflow.bench.speed.loading import READ, can_forget, forget, read
+from sadaflow.bench.speed.loading import READ, can_forget, forget
 from sadaflow.bench.speed.loading import settings as loading_settings
 from sadaflow.bench.speed.random_checkpoint import empty_backbone, random_checkpoint
 from sadaflow.bench.speed.rounds import Spread, efficiency, interleaved, ratio
@@ -221,14 +221,12 @@ def test_what_works_inside_the_network_has_no_controller_to_measure() -> None:
     assert acts["plain"]()["nfe"] == 20 and acts["uniform"]()["nfe"] < 15
 
 
-def test_reading_is_of_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sadaflow.bench.speed.loading._CHUNK", 1000)
+@pytest.mark.skipif(not can_forget(), reason="no posix_fadvise")
+def test_a_forgotten_file_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "weights"
-    content = bytes(range(256)) * 17
-    file.write_bytes(content)
-    if can_forget():
-        forget(file)
-    assert read(file) == content
+    file.write_bytes(bytes(range(256)) * 17)
+    forget(file)
+    assert file.read_bytes() == bytes(range(256)) * 17
 
 
 @pytest.mark.parametrize("model", ["tiny-sd", "tiny-flux"])

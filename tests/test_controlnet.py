@@ -210,7 +210,7 @@ def test_skipped_steps_run_no_controlnet(folders: Folders) -> None:
     backbone = pipe.backbone
     assert isinstance(backbone, ControlledUNet)
     for name, module in (("unet", backbone.unet), ("net0", backbone.nets[0]), ("net1", backbone.nets[1])):
-        module.register_forward_hook(count(name))
+        module.conv_in.register_forward_hook(count(name))
     controls = {"control": [picture(0, SIZE), picture(1, SIZE)], "height": SIZE[0], "width": SIZE[1]}
     out = pipe("a red apple", steps=20, accelerator=Uniform(), control_end=[1.0, 0.5], output="latent", **controls)
     assert out.stats.modes[0].count("full") == out.stats.nfe[0] == calls["unet"] == calls["net0"] < 20

@@ -10,8 +10,9 @@ import torch
 from parallel_child import ACCELERATORS, WORK, flux, pictures, run, unet
 
 from sadaflow import Parallel, Pipeline
+from sadaflow.parallel.context import Shares
 
-PATIENCE = 300  # seconds, far more than they take
+PATIENCE = 600  # seconds; they take some ten, but each exchange waits for a turn on a busy processor
 SETUPS = list(WORK)
 
 Made = dict[tuple[int, int], list[dict[str, Any]]]
@@ -54,17 +55,14 @@ def test_they_make_what_one_process_makes(made: Made, setup: tuple[int, int]) ->
         if "cached" not in {mode for line in alone["modes"] for mode in line}:
             assert ours["nfe"] == alone["nfe"], name
         compared, modes = compared + 1, modes | {mode for line in alone["modes"] for mode in line}
-    assert compared == {(2, 1): 14, (1, 2): 12, (2, 2): 2, (1, 4): 2}[setup]
-    assert {"full", "tokens", "stepwise"} <= modes
+    assert compared == {(2, 1): 11, (1, 2): 8, (2, 2): 2, (1, 4): 2}[setup]
+    several = {"stepwise", "extrapolated", "cached", "conditional"} if setup in ((2, 1), (1, 2)) else set()
+    assert {"full", "tokens"} | several <= modes
 
 
-def test_without_guidance_and_inside_the_network(made: Made) -> None:
-    (first, second), net = made[1, 2], flux()
-    alone = run(net, None, guided=False, size=(8, 6))
-    assert float((first["alone"]["x"] - alone["x"]).abs().max()) < 1e-12
-    seen = run(net, ACCELERATORS["teacache"], trace=True).criterion
-    torch.testing.assert_close(first["trace"], seen, rtol=1e-9, atol=0, equal_nan=True)
-    assert torch.equal(first["trace"].nan_to_num(), second["trace"].nan_to_num())
+def test_without_guidance(made: Made) -> None:
+    alone = run(flux(), None, guided=False, size=(8, 6))
+    assert float((made[1, 2][0]["alone"]["x"] - alone["x"]).abs().max()) < 1e-12
 
 
 def test_each_process_computes_its_share(made: Made) -> None:
@@ -72,8 +70,8 @@ def test_each_process_computes_its_share(made: Made) -> None:
     for rank, (image, joint) in enumerate([(8, 11), (7, 9)]):
         shares = made[1, 2][rank]["shares"]
         assert [count for kind, count in shares if kind == "trunk"] == [image]
-        assert [count for kind, count in shares if kind == "block"] == [joint] * 5
-        assert [count for kind, count in shares if kind == "attention"] == [joint] * 5
+        assert [count for kind, count in shares if kind == "block"] == [joint] * 4
+        assert [count for kind, count in shares if kind == "attention"] == [joint] * 4
 
 
 @pytest.mark.parametrize(("setup", "model"), [((2, 1), "tiny-sd"), ((1, 2), "tiny-flux")])
@@ -109,6 +107,15 @@ def test_without_a_process_group() -> None:
         Parallel.across(context=2)
     with pytest.raises(ValueError, match="guidance=0"):
         Parallel.across(guidance=0)
+
+
+def test_a_trunk_that_does_not_name_its_text() -> None:
+    class Second:
+        rank, size = 1, 2
+
+    axis: Any = Second()
+    with pytest.raises(ValueError, match="9 tokens, where this process has 0 of text and 7 of the image"):
+        Shares(axis, 0, 15).whole(torch.zeros(1, 9, 4))
 
 
 def test_dimensions_of_a_mesh() -> None:

@@ -21,7 +21,8 @@ from sadaflow.accelerators.magcache import FLUX_DEV
 from sadaflow.calibration import magcache_ratios, teacache_coefficients, teacache_pairs
 from sadaflow.denoiser import GuidedDenoiser
 from sadaflow.models import FluxConfig, FluxTransformer, Site, UNet, call_through
-from sadaflow.models.rope import rotary_table
+from sadaflow.models.embeddings import sinusoids
+from sadaflow.models.rope import after_text, rotary_table
 from sadaflow.models.unet_config import UNetConfig
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 from sadaflow.trace import Trace
@@ -107,13 +108,15 @@ class Branch:
         blocks = [*net.transformer_blocks, *net.single_transformer_blocks]
         hooks = [block.register_forward_hook(lambda _, __, output: self.joint.append(output)) for block in blocks]
         hooks.append(blocks[0].register_forward_pre_hook(lambda _, args: self.joint.append(args[0])))
-        hooks.append(net.time_text_embed.register_forward_hook(lambda _, __, output: setattr(self, "time", output)))
         self.plain = net(x[None], timestep, **inputs)
         for hook in hooks:
             hook.remove()
         self.length = inputs["context"].shape[1]
-        self.rope = rotary_table((SIZE[0] // 2, SIZE[1] // 2), net.config.axes_dims_rope, torch.device("cpu"))[None]
-        self.time: Tensor
+        rope = rotary_table((SIZE[0] // 2, SIZE[1] // 2), net.config.axes_dims_rope, torch.device("cpu"))
+        self.rope = after_text(rope[None], self.length)
+        embed, pooled = net.time_text_embed, inputs["pooled"]
+        features = sinusoids(torch.tensor([timestep], dtype=pooled.dtype), 256).to(pooled.dtype)
+        self.time = F.silu(embed.timestep_embedder(features) + embed.text_embedder(pooled))
 
     def image(self, block: int) -> Tensor:
         """Image tokens behind so many blocks; -1: behind all."""
@@ -125,12 +128,12 @@ class Branch:
         tokens = self.image(0).numpy()
         tokens = (tokens - tokens.mean(-1, keepdims=True)) / np.sqrt(tokens.var(-1, keepdims=True) + 1e-6)
         linear = self.net.transformer_blocks[0].norm1.linear
-        shift, scale = linear(F.silu(self.time))[:, None].chunk(6, dim=-1)[:2]
+        shift, scale = linear(self.time)[:, None].chunk(6, dim=-1)[:2]
         return tokens * (1 + scale.numpy()) + shift.numpy()
 
     def head(self, image: Tensor) -> Tensor:
         """The prediction (C, h, w) from image tokens behind the blocks."""
-        scale, shift = self.net.norm_out.linear(F.silu(self.time))[:, None].chunk(2, dim=-1)
+        scale, shift = self.net.norm_out.linear(self.time)[:, None].chunk(2, dim=-1)
         tokens = self.net.proj_out(F.layer_norm(image, image.shape[-1:], eps=1e-6) * (1 + scale) + shift)
         h, w = SIZE[0] // 2, SIZE[1] // 2
         return tokens.reshape(h, w, -1, 2, 2).permute(2, 0, 3, 1, 4).reshape(-1, *SIZE)
@@ -206,7 +209,9 @@ def test_first_block(flux: FluxTransformer, settings: dict[str, Any]) -> None:
             for branch, rest in zip(branches, kept_rest, strict=True):
                 joint = branch.joint[front] + rest
                 for block in list(flux.single_transformer_blocks)[3 - back :]:
-                    joint = block(joint, branch.time, branch.rope, call_through, Site("block", "last", 0, (1, 1)))
+                    site = Site("block", "last", 0, (1, 1))
+                    parts = block.norm.linear(branch.time)
+                    joint = block(joint, parts, branch.rope, seam=call_through, site=site)
                 answers.append(branch.head(joint[:, branch.length :]))
             yield "full" if full else "cached", guided(answers)
 
@@ -322,8 +327,13 @@ def test_deepcache(unet: UNet, branch: int, uniform: bool) -> None:
     full = [i for i in range(STEPS) if i % 3 == 0] if uniform else published_full_steps(STEPS, 3, 7, 1.4)
 
     def layer(level: Any, index: int, hidden: Tensor, time: Tensor, context: Tensor) -> Tensor:
-        hidden = level.resnets[index](hidden, time)
-        return level.attentions[index](hidden, context, lambda _, fn, *args: fn(*args), "", 0)
+        resnet, transformer = level.resnets[index], level.attentions[index]
+        texts = {
+            f".transformer_blocks.{i}": block.attn2.keys_and_values(context)
+            for i, block in enumerate(transformer.transformer_blocks)
+        }
+        hidden = resnet(hidden, resnet.time_emb_proj(F.silu(time)))
+        return transformer(hidden, texts, lambda _, fn, *args: fn(*args), "", 0)
 
     def answer(x: Tensor, timestep: float, context: Tensor, below: dict[str, Tensor], whole: bool) -> Tensor:
         if whole:
@@ -331,7 +341,8 @@ def test_deepcache(unet: UNet, branch: int, uniform: bool) -> None:
             prediction = unet(x, timestep, context)
             keep.remove()
             return prediction[0]
-        time = unet.embed(x, timestep)
+        features = sinusoids(torch.tensor([timestep]), unet.config.block_out_channels[0]).to(x.dtype)
+        time = unet.time_embedding(features)
         skips = [unet.conv_in(x)]
         for index in range(branch):
             skips.append(layer(unet.down_blocks[0], index, skips[-1], time, context))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from sadaflow.accelerators.tokens import keep_tokens
 from sadaflow.models import FluxConfig, FluxTransformer, Seam, Site, UNet, UNetConfig, call_through
 from sadaflow.models.attention import TransformerBlock
 from sadaflow.models.flux_blocks import DoubleBlock, SingleBlock
-from sadaflow.models.rope import rotary_table
+from sadaflow.models.rope import after_text, rotary_table
 
 UNET = {
     "block_out_channels": [32, 32], "attention_head_dim": 2, "cross_attention_dim": 24, "norm_num_groups": 8,
@@ -116,22 +117,23 @@ def test_kept_tokens_attend_to_all_the_others_as_they_last_were(kind: str) -> No
     tokens new, the others old."""
     size, length, branches = (4, 6), 5, 2
     rope = rotary_table(size, (4, 6, 6), torch.device("cpu")).expand(branches, -1, -1, -1)
-    embedding, context = torch.randn(branches, 32), torch.randn(branches, 3, 24)
+    parts, context = torch.randn(branches, 12 * 32), torch.randn(branches, 3, 24)
     text, old, new = (torch.randn(branches, count, 32) for count in (length, 24, 24))
-    block: torch.nn.Module
+    block: Any
     if kind == "block":
-        site, args = Site("block", "b", 0, size), (context,)
         block = TransformerBlock(32, 2, 24).eval()
+        site, args = Site("block", "b", 0, size), (block.attn2.keys_and_values(context),)
 
         def answer(hidden: Tensor, *args: Tensor, seam: Seam = call_through) -> Tensor:
-            return block(hidden, *args, seam, site)
+            return block(hidden, *args, seam=seam, site=site)
     else:
-        site, args = Site("trunk", "trunk", 0, size, per_token=(2,)), (text, embedding, rope)
         block = {"double": DoubleBlock, "single": SingleBlock}[kind](32, 2).eval()
+        site, args = Site("trunk", "trunk", 0, size, per_token=(2,)), (text, parts[:, : block.parts * 32], rope)
 
         def answer(hidden: Tensor, *args: Tensor, seam: Seam = call_through) -> Tensor:
             inner = Site("block", "b", 0, size, prefix=length)
-            return block(torch.cat((args[0], hidden), dim=1), *args[1:], seam, inner)[:, length:]
+            joint, parts, rope = torch.cat((args[0], hidden), dim=1), args[1], after_text(args[2], length)
+            return block(joint, parts, rope, seam=seam, site=inner)[:, length:]
 
     cache, scores = TokenCache(1, max_depth=0), torch.randn(1, *size)
     (kept,) = keep_tokens(scores, 3, 1000)

@@ -14,7 +14,7 @@ def peak_memory(act: Callable[[], object], device: torch.device) -> int:
     """Bytes alive at most while `act` runs, beyond those before.
 
     Something like it should have run before: libraries and caches take what they then keep. On CUDA it is what torch's
-    allocator counts, elsewhere the storages that operators return, while any tensor holds them; what one operator takes
+    allocator counts, elsewhere what operators return, while any tensor holds it; what one operator takes
     and gives back inside is not seen. Resident memory would be no measure, since what is freed stays with the process.
     """
     if device.type == "cuda":
@@ -40,24 +40,32 @@ class _Storages(TorchDispatchMode):
     def __torch_dispatch__(
         self, operator: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
     ) -> Any:
-        for storage in _storages((arguments, named)):
-            self._note(storage, 0)  # views are of these; what is not known yet was there before
+        for holder, key, _ in _holders((arguments, named)):
+            self._note(holder, key, 0)  # views are of these; what is not known yet was there before
         answer = operator(*arguments, **(named or {}))
-        for storage in _storages(answer):
-            self._note(storage, storage.nbytes())
+        for holder, key, size in _holders(answer):
+            self._note(holder, key, size)
         self.peak = max(self.peak, self.alive)
         return answer
 
-    def _note(self, storage: torch.UntypedStorage, size: int) -> None:
-        if storage._cdata not in self._known:
-            self._known.add(storage._cdata)
+    def _note(self, holder: object, key: int, size: int) -> None:
+        if key not in self._known:
+            self._known.add(key)
             self.alive += size
-            weakref.finalize(storage, self._forget, storage._cdata, size).atexit = False
+            weakref.finalize(holder, self._forget, key, size).atexit = False
 
     def _forget(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.alive -= size
 
 
-def _storages(tree: Any) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+def _holders(tree: Any) -> list[tuple[object, int, int]]:
+    """What holds the memory of each tensor, a key to know it by, and its bytes."""
+    return [_holder(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _holder(tensor: Tensor) -> tuple[object, int, int]:
+    if tensor.layout == torch._mkldnn:  # type: ignore[attr-defined]  # laid out by oneDNN: no storage, and no views
+        return tensor, id(tensor), tensor.numel() * tensor.element_size()
+    storage = tensor.untyped_storage()
+    return storage, storage._cdata, storage.nbytes()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..checkpoint import Checkpoint
-from ..denoiser import Backbone
+from ..conditioned import Backbone
 from .options import Options
 
 Conditioning = Mapping[str, Tensor]

@@ -46,9 +46,15 @@ class Shares:
         return tokens.tensor_split(self.axis.size, dim=1)[self.axis.rank]
 
     def whole(self, own: Tensor) -> Tensor:
-        """What `own` took apart, from the pieces of all."""
-        images = self._lengths(self.image)
-        texts = self._lengths(0 if own.shape[1] == images[self.axis.rank] else self.text)
+        """What `own` took apart, from the pieces of all; ValueError where it is none."""
+        rank, images = self.axis.rank, self._lengths(self.image)
+        texts = self._lengths(0 if own.shape[1] == images[rank] else self.text)
+        if own.shape[1] != texts[rank] + images[rank]:
+            raise ValueError(
+                f"{own.shape[1]} tokens, where this process has {texts[rank]} of text and {images[rank]} of the image: "
+                "the site of the trunk has to name the args that go with image tokens (per_token) or are text "
+                "(per_prefix)"
+            )
         longest = texts[0] + images[0]
         padding = (0, 0) * (own.dim() - 2) + (0, longest - own.shape[1])
         pieces = self.axis.gather(F.pad(own, padding)).unbind()

@@ -1,6 +1,6 @@
 """A denoiser of which every process computes a share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Self
 
@@ -34,11 +34,10 @@ class ParallelDenoiser(GuidedDenoiser):
                 "denoiser has no negative one: guidance is 1 or less, or embedded in the network (Flux needs "
                 "true_guidance > 1). Use context parallelism alone"
             )
-        return cls(**{one.name: getattr(denoise, one.name) for one in fields(GuidedDenoiser)}, parallel=parallel)
+        given = {one.name: getattr(denoise, one.name) for one in fields(GuidedDenoiser) if one.init}
+        return cls(**given, parallel=parallel)
 
-    def _predictions(
-        self, branches: Sequence[Mapping[str, Tensor]], x: Tensor, step: int, rows: Rows, seam: Seam
-    ) -> Tensor:
+    def _predictions(self, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         guidance, context = self.parallel.guidance, self.parallel.context
         apart = guidance is not None and len(branches) == 2
         if guidance is not None and apart:

@@ -1,7 +1,9 @@
 """Loading weights against reading their file: from the page cache, and from the disk where the system can forget."""
 
+import ctypes
 import gc
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +19,8 @@ from .random_checkpoint import empty_backbone
 from .sides import OURS, THEIRS, diffusers_module
 
 READ = "reading the file"
-_CHUNK: Final = 16 * 2**20
 _STEM: Final = "diffusion_pytorch_model"
+_CLASSES: Final = {"unet": "UNet2DConditionModel", "transformer": "FluxTransformer2DModel"}
 
 
 def backbone_files(folder: Path) -> tuple[str, list[Path]]:
@@ -40,13 +42,14 @@ def settings(
         return checkpoint.load(component, lambda: empty_backbone(component, config))
 
     def theirs() -> object:
-        cls: Any = getattr(diffusers_module(), config.get("_class_name") or _CLASSES[component])
+        cls: Any = getattr(diffusers_module(), _CLASSES[component])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             return cls.from_pretrained(folder / component, torch_dtype=dtype, local_files_only=True).to(device)
 
     def timed(act: Callable[[], object]) -> Callable[[], Mapping[str, float]]:
         def measure() -> Mapping[str, float]:
+            release()
             for file in files:
                 if cold:
                     forget(file)
@@ -56,18 +59,14 @@ def settings(
                 torch.cuda.synchronize(device)
             seconds = perf_counter() - began
             del kept
-            gc.collect()  # a model in a cycle of references keeps its file mapped, and that in the page cache
             return {"seconds": seconds}
 
         return measure
 
-    acts: dict[str, Callable[[], object]] = {READ: lambda: list(map(read, files)), OURS: ours}
+    acts: dict[str, Callable[[], object]] = {READ: lambda: [file.read_bytes() for file in files], OURS: ours}
     if not alone:
         acts[THEIRS] = theirs
     return {name: timed(act) for name, act in acts.items()}
-
-
-_CLASSES: Final = {"unet": "UNet2DConditionModel", "transformer": "FluxTransformer2DModel"}
 
 
 def can_forget() -> bool:
@@ -82,11 +81,12 @@ def forget(file: Path) -> None:
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def read(file: Path) -> bytearray:
-    """The whole file in memory of its own: the least that loading must do unless it leaves the weights in the file."""
-    content = bytearray(file.stat().st_size)
-    with memoryview(content) as view, file.open("rb", buffering=0) as opened:
-        done = 0
-        while count := opened.readinto(view[done : done + _CHUNK]):
-            done += count
-    return content
+def release() -> None:
+    """Give back what memory is free, so that whatever comes next takes new pages, as the first in a process does.
+
+    A model in a cycle of references keeps its file mapped, and that in the page cache; glibc keeps freed memory.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
