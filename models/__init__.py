@@ -4,6 +4,7 @@ if not __name__.startswith("sadaflow."):
     raise ImportError("import this package as 'sadaflow.models'")
 
 from .autoencoder import Autoencoder, AutoencoderConfig
+from .compiled import compile_regions, compile_whole
 from .controlnet import ControlledUNet, ControlNet, ControlNetConfig
 from .conv import kept_layouts
 from .flux import FluxConfig, FluxTransformer
@@ -24,5 +25,7 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "call_through",
+    "compile_regions",
+    "compile_whole",
     "kept_layouts",
 ]

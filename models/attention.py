@@ -1,7 +1,8 @@
 """Attention and transformer blocks of the latent-diffusion U-Net (Rombach et al. 2022, arXiv 2112.10752)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,6 @@ from torch.nn import functional as F
 
 from .conv import Conv2d
 from .seam import Seam, Site
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -23,7 +22,6 @@ class Attention(nn.Module):
     """Multi-head attention: queries from `hidden` (B, L, dim), keys and values from a context (B, M, context_dim).
 
     Without a context it attends to itself. `bias` concerns the three input projections; the output has always one.
-    Queries, keys and values (B, L or M, heads, head_dim) meet in `attending`.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None, bias: bool = False) -> None:
@@ -38,11 +36,18 @@ class Attention(nn.Module):
         """Those of a context (B, M, context_dim), side by side (B, M, 2 dim)."""
         return torch.cat((self.to_k(context), self.to_v(context)), dim=-1)
 
-    def forward(self, hidden: Tensor, context: Tensor | None = None, attending: Attend = attend) -> Tensor:
-        """`context` is what `keys_and_values` made of it."""
+    def project(self, hidden: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value (B, L or M, heads, head_dim); `context` is what `keys_and_values` made of it."""
         key, value = (self.to_k(hidden), self.to_v(hidden)) if context is None else context.chunk(2, dim=-1)
-        heads = (part.unflatten(-1, (self.heads, -1)) for part in (self.to_q(hidden), key, value))
-        return self.to_out[0](attending(*heads).flatten(2))
+        query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in (self.to_q(hidden), key, value))
+        return query, key, value
+
+    def leave(self, attended: Tensor) -> Tensor:
+        """Tokens (B, L, dim) of what heads (B, L, heads, head_dim) attended to."""
+        return self.to_out[0](attended.flatten(2))
+
+    def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.leave(attend(*self.project(hidden, context)))
 
 
 class GEGLU(nn.Module):
@@ -75,6 +80,8 @@ class TransformerBlock(nn.Module):
     is a second self-attention. Sites: each attention of the tokens to each other.
     """
 
+    regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
+
     def __init__(self, dim: int, heads: int, context_dim: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
@@ -85,14 +92,30 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(dim)
 
     def forward(self, hidden: Tensor, text: Tensor | None, *, seam: Seam, site: Site) -> Tensor:
-        hidden = self.attn1(self.norm1(hidden), None, partial(seam, site.attention("attn1"), attend)).add_(hidden)
-        crossing = attend if text is not None else partial(seam, site.attention("attn2"), attend)
-        hidden = self.attn2(self.norm2(hidden), text, crossing).add_(hidden)
+        attended = seam(site.attention("attn1"), attend, *self.enter(hidden))
+        if text is not None:
+            return self.leave(hidden, attended, text)
+        hidden = self.attn1.leave(attended).add_(hidden)
+        attended = seam(site.attention("attn2"), attend, *self.attn2.project(self.norm2(hidden)))
+        return self._finished(self.attn2.leave(attended).add_(hidden))
+
+    def enter(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What comes before the first attention."""
+        return self.attn1.project(self.norm1(hidden))
+
+    def leave(self, hidden: Tensor, attended: Tensor, text: Tensor) -> Tensor:
+        """What comes behind it where there is a text."""
+        hidden = self.attn1.leave(attended).add_(hidden)
+        return self._finished(self.attn2(self.norm2(hidden), text).add_(hidden))
+
+    def _finished(self, hidden: Tensor) -> Tensor:
         return self.ff(self.norm3(hidden)).add_(hidden)
 
 
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the positions of a feature map (B, C, h, w), with a residual around them."""
+
+    regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
 
     def __init__(self, channels: int, heads: int, layers: int, context_dim: int, groups: int, linear: bool) -> None:
         super().__init__()
@@ -105,13 +128,22 @@ class SpatialTransformer(nn.Module):
     def forward(self, hidden: Tensor, texts: Mapping[str, Tensor], seam: Seam, name: str, depth: int) -> Tensor:
         """`texts` are what the blocks' cross-attentions read, by the names of the blocks."""
         size = (hidden.shape[-2], hidden.shape[-1])
-        tokens = self.norm(hidden)
-        tokens = self.proj_in(_to_tokens(tokens)) if self.linear else _to_tokens(self.proj_in(tokens))
+        tokens = self.enter(hidden)
         for index, block in enumerate(self.transformer_blocks):
             site = Site("block", f"{name}.transformer_blocks.{index}", depth, size)
             tokens = seam(site, partial(block, seam=seam, site=site), tokens, texts.get(site.name))
-        tokens = _to_map(self.proj_out(tokens), size) if self.linear else self.proj_out(_to_map(tokens, size))
-        return hidden + tokens
+        return self.leave(hidden, tokens)
+
+    def enter(self, hidden: Tensor) -> Tensor:
+        """The tokens (B, h*w, C) of a map."""
+        normed = self.norm(hidden)
+        return self.proj_in(_to_tokens(normed)) if self.linear else _to_tokens(self.proj_in(normed))
+
+    def leave(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """The map that tokens change the one before into."""
+        size = (hidden.shape[-2], hidden.shape[-1])
+        change = _to_map(self.proj_out(tokens), size) if self.linear else self.proj_out(_to_map(tokens, size))
+        return hidden + change
 
 
 def _to_tokens(feature_map: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import Attend, Attention, attend
+from .attention import Attention
 from .config import COUNT, FLAG, NAMES, NONE, NUMBER, POSITIVE, WIDTH, WIDTHS, Kind, refuse_mistyped, refuse_unsupported
 from .resnet import Downsample, ResnetBlock, Upsample
 from .tiling import SHARED, decode_tiled
@@ -91,8 +91,8 @@ class _AttentionBlock(Attention):
         super().__init__(channels, heads=1, bias=True)
         self.group_norm = nn.GroupNorm(groups, channels, eps=_EPS)
 
-    def forward(self, hidden: Tensor, context: Tensor | None = None, attending: Attend = attend) -> Tensor:
-        tokens = super().forward(self.group_norm(hidden).flatten(2).transpose(1, 2), context, attending)
+    def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
+        tokens = super().forward(self.group_norm(hidden).flatten(2).transpose(1, 2), context)
         return hidden + tokens.transpose(1, 2).unflatten(2, hidden.shape[-2:])
 
 

@@ -16,7 +16,7 @@ class Conv2d(nn.Conv2d):
     _kept: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.keeping or x.dtype != torch.float32 or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self.keeping or x.dtype != torch.float32:
             return super().forward(x)
         how = (self.padding, self.stride, self.dilation, self.groups)
         if self._kept is None:

@@ -179,7 +179,8 @@ class FluxTransformer(nn.Module):
             raise ValueError(f"x has {height}x{width} positions; {_OWNER} needs sides that {PATCH} divides")
         size, dim = (height // PATCH, width // PATCH), self.config.dim
         image = self.x_embedder(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH))
-        rope = _rotary_table(size, self.config.axes_dims_rope, x.device).expand(x.shape[0], -1, -1, -1)
+        table = rotary_table if torch.compiler.is_compiling() else _known_rotary_table
+        rope = table(size, self.config.axes_dims_rope, x.device).expand(x.shape[0], -1, -1, -1)
         modulations, last = time.split((time.shape[-1] - 2 * dim, 2 * dim), dim=-1)
         trunk = partial(self._trunk, seam=seam, size=size)
         site = Site("trunk", "trunk", 0, size, per_token=(2,), per_prefix=(0,), probe=self._first_look)
@@ -211,4 +212,4 @@ class FluxTransformer(nn.Module):
         return joint[:, length:]
 
 
-_rotary_table = lru_cache(maxsize=8)(rotary_table)
+_known_rotary_table = lru_cache(maxsize=8)(rotary_table)

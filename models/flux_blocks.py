@@ -6,14 +6,13 @@ tokens have position zero, which no rotation changes.
 """
 
 import math
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import Attend, attend
+from .attention import attend
 from .rope import rotate
 from .seam import Seam, Site
 
@@ -115,9 +114,10 @@ class _Attention(nn.Module):
 class SingleAttention(_Attention):
     """Attention over the joint sequence, the same projections for text and image, without one for the output."""
 
-    def forward(self, joint: Tensor, rope: Tensor, attending: Attend) -> Tensor:
+    def project(self, joint: Tensor, rope: Tensor) -> Heads:
+        """What attends to each other of tokens (B, L, dim)."""
         query, key, value = self._heads_of(joint)
-        return attending(rotate(query, rope), rotate(key, rope), value).flatten(2)
+        return rotate(query, rope), rotate(key, rope), value
 
 
 class DoubleAttention(_Attention):
@@ -136,17 +136,17 @@ class DoubleAttention(_Attention):
         query, key, value = (self._split(layer(hidden)) for layer in layers)
         return self.norm_added_q(query), self.norm_added_k(key), value
 
-    def forward(self, text: Tensor, image: Tensor, rope: Tensor, attending: Attend) -> tuple[Tensor, Tensor]:
+    def project(self, text: Tensor, image: Tensor, rope: Tensor) -> Heads:
+        """What attends to each other of both kinds of tokens, text first."""
         pairs = zip(self._heads_of_text(text), self._heads_of(image), strict=True)
         query, key, value = (torch.cat(pair, dim=1) for pair in pairs)
-        attended = attending(rotate(query, rope), rotate(key, rope), value).flatten(2)
-        length = text.shape[1]
-        return self.to_add_out(attended[:, :length]), self.to_out[0](attended[:, length:])
+        return rotate(query, rope), rotate(key, rope), value
 
 
 class DoubleBlock(nn.Module):
     """Text and image tokens attend together; norms, projections and feed-forwards are each stream's own."""
 
+    regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
     parts: ClassVar[int] = 12
     """Vectors in its modulations: shift, scale and gate for attention, then feed-forward, of the image and the text."""
 
@@ -167,16 +167,28 @@ class DoubleBlock(nn.Module):
         return modulated(image, *parts_of(modulations, self.parts)[:2])
 
     def forward(self, joint: Tensor, modulations: Tensor, rope: Tensor, *, seam: Seam, site: Site) -> Tensor:
-        text, image = joint[:, : site.prefix], joint[:, site.prefix :]
-        parts = parts_of(modulations, self.parts)
-        image_parts, text_parts = parts[:6], parts[6:]
-        attending = partial(seam, site.attention("attn"), attend)
-        text_change, image_change = self.attn(
-            modulated(text, *text_parts[:2]), modulated(image, *image_parts[:2]), rope, attending
-        )
-        image = _finished(image, image_change, image_parts[2:], self.ff)
-        text = _finished(text, text_change, text_parts[2:], self.ff_context)
+        heads = self.enter(joint, modulations, rope, site.prefix)
+        attended = seam(site.attention("attn"), attend, *heads)
+        return self.leave(joint, attended, modulations, site.prefix)
+
+    def enter(self, joint: Tensor, modulations: Tensor, rope: Tensor, length: int) -> Heads:
+        """What comes before the attention; the first `length` tokens are text."""
+        image_parts, text_parts = self._parts(modulations)
+        text, image = joint[:, :length], joint[:, length:]
+        return self.attn.project(modulated(text, *text_parts[:2]), modulated(image, *image_parts[:2]), rope)
+
+    def leave(self, joint: Tensor, attended: Tensor, modulations: Tensor, length: int) -> Tensor:
+        """What comes behind it."""
+        image_parts, text_parts = self._parts(modulations)
+        text, image, attended = joint[:, :length], joint[:, length:], attended.flatten(2)
+        image = _finished(image, self.attn.to_out[0](attended[:, length:]), image_parts[2:], self.ff)
+        text = _finished(text, self.attn.to_add_out(attended[:, :length]), text_parts[2:], self.ff_context)
         return torch.cat((_within_half(text), image), dim=1)
+
+    def _parts(self, modulations: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Those of the image, and of the text."""
+        parts = parts_of(modulations, self.parts)
+        return parts[:6], parts[6:]
 
 
 def _finished(hidden: Tensor, change: Tensor, parts: tuple[Tensor, ...], feed_forward: nn.Module) -> Tensor:
@@ -189,6 +201,7 @@ def _finished(hidden: Tensor, change: Tensor, parts: tuple[Tensor, ...], feed_fo
 class SingleBlock(nn.Module):
     """Attention and feed-forward side by side on the joint sequence, with the same weights for text and image."""
 
+    regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
     parts: ClassVar[int] = 3
     """Vectors in its modulations: shift, scale and gate."""
 
@@ -208,8 +221,17 @@ class SingleBlock(nn.Module):
         return modulated(image, *parts_of(modulations, self.parts)[:2])
 
     def forward(self, joint: Tensor, modulations: Tensor, rope: Tensor, *, seam: Seam, site: Site) -> Tensor:
-        shift, scale, gate = parts_of(modulations, self.parts)
-        normed = modulated(joint, shift, scale)
-        attended = self.attn(normed, rope, partial(seam, site.attention("attn"), attend))
-        mixed = torch.cat((attended, _gelu(self.proj_mlp(normed))), dim=2)
+        *heads, inner = self.enter(joint, modulations, rope)
+        attended = seam(site.attention("attn"), attend, *heads)
+        return self.leave(joint, attended, inner, modulations)
+
+    def enter(self, joint: Tensor, modulations: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What comes before the attention, and the feed-forward's inner tokens (B, L, 4 dim) beside it."""
+        normed = modulated(joint, *parts_of(modulations, self.parts)[:2])
+        return *self.attn.project(normed, rope), _gelu(self.proj_mlp(normed))
+
+    def leave(self, joint: Tensor, attended: Tensor, inner: Tensor, modulations: Tensor) -> Tensor:
+        """What comes behind both."""
+        gate = parts_of(modulations, self.parts)[2]
+        mixed = torch.cat((attended.flatten(2), inner), dim=2)
         return _within_half(torch.addcmul(joint, gate, self.proj_out(mixed)))

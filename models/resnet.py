@@ -1,5 +1,7 @@
 """Residual convolution blocks and resampling shared by the U-Net and the autoencoder."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +15,8 @@ class ResnetBlock(nn.Module):
     Maps (B, channels, h, w) to (B, out_channels, h, w). The shift (B, out_channels) is what `time_emb_proj` makes of an
     activated time embedding (B, time_dim).
     """
+
+    regions: ClassVar[tuple[str, ...]] = ("forward",)
 
     def __init__(
         self, channels: int, out_channels: int, *, groups: int, eps: float, time_dim: int | None = None

@@ -16,6 +16,7 @@ from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, f
 from .accelerators import Accelerator, make_accelerator
 from .arguments import check_noise, initial_noise, latent_shape, read_height, read_output, read_prompts, read_seeds
 from .checkpoint import Checkpoint
+from .compilation import compile_backbone
 from .conditioned import Backbone
 from .control import Control, Name, as_list, attach, load_controlnet
 from .denoiser import GuidedDenoiser
@@ -79,6 +80,7 @@ class Pipeline:
         self._loras = LoraStack(family.adaptable)
         self._residence = residence or Residence(device)
         self._residence.take(family.networks)
+        self._frozen = False
 
     @property
     def backbone(self) -> Backbone:
@@ -199,6 +201,24 @@ class Pipeline:
         how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
         return cls(path.stem, family, scheduler, controlnets=len(roots), **how)
 
+    def compile(self, *, whole: bool = True, freeze: bool = False, **options: Any) -> Self:
+        """Compile the backbone, and ControlNets beside it; what compiles is done at the first evaluations.
+
+        Regions are compiled: residual blocks, and transformer blocks up to their attention and from there on. They work
+        with every accelerator. With `whole`, evaluations that no accelerator enters run in one piece, which takes
+        longer to compile. Numbers of samples and of tokens compile again once, for sizes in general (and for a single
+        row, since one is no size in general to torch). With `freeze` the weights are made part of what is compiled in
+        one piece; a LoRA must come before. It pays on a CPU, and holds the weights twice. `options` are those of
+        `torch.compile`. Returns the pipeline.
+
+        Raises ValueError for modes that use CUDA graphs, whose answers do not outlive the next one, and for a backbone
+        of another make.
+        """
+        self._residence.refuse_compiling()
+        compile_backbone(self.backbone, whole, freeze, options)
+        self._frozen = whole and freeze
+        return self
+
     def load_lora(
         self,
         model: str | os.PathLike[str],
@@ -217,6 +237,7 @@ class Pipeline:
         """
         place: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
         place["local_files_only"] = local_files_only
+        self._refuse_frozen()
         lora = read_lora(locate_lora(model, weight_name, **place), self._loras.places, scale)
         with self._residence.changing():
             self._loras.add(lora)
@@ -224,8 +245,13 @@ class Pipeline:
 
     def unload_lora(self, lora: Lora) -> None:
         """Take a LoRA out of the weights: without any, they are bit for bit what they were before."""
+        self._refuse_frozen()
         with self._residence.changing():
             self._loras.remove(lora)
+
+    def _refuse_frozen(self) -> None:
+        if self._frozen:
+            raise ValueError("the weights are part of what compile(freeze=True) compiled: load the pipeline anew")
 
     def solver(
         self,

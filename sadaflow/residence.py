@@ -52,6 +52,11 @@ class Residence:
             for network in networks.values():
                 network.to(self.device)
 
+    def refuse_compiling(self) -> None:
+        """ValueError where weights come and go, which what is compiled cannot know."""
+        if self.offload is not None:
+            raise ValueError("compile() needs the weights where they compute: load the pipeline without offload=")
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """While weights are changed, as a LoRA does; ValueError where they cannot be."""

@@ -1,0 +1,98 @@
+"""Compiled backbones: the same answers, with every accelerator, and nothing compiled twice without need."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, fx
+from torch._dynamo.utils import counters
+
+from sadaflow import SADA, Pipeline
+from sadaflow.accelerators import DeepCache, TeaCache, Uniform
+
+
+@dataclass
+class Counting:
+    """A backend that compiles nothing, and counts what it is asked to."""
+
+    graphs: list[fx.GraphModule] = field(default_factory=list)
+
+    def __call__(self, graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        self.graphs.append(graph)
+        return graph.forward
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> None:
+    torch.compiler.reset()
+    counters.clear()
+
+
+MODELS = ["tiny-sd", "tiny-flux"]
+TWO = ["red apple", "blue heart"]
+
+
+def run(pipe: Pipeline, prompts: list[str] = TWO, accelerator: Any = None, steps: int = 13) -> Any:
+    call: dict[str, Any] = {"max_sequence_length": 16} if pipe.name == "tiny-flux" else {}
+    return pipe(prompts, steps=steps, seed=[3, 4, 5][: len(prompts)], accelerator=accelerator, output="latent", **call)
+
+
+@pytest.mark.parametrize(("model", "whole"), [("tiny-sd", False), ("tiny-flux", True)])
+def test_plans_rows_and_tokens_compile_nothing_new(model: str, whole: bool) -> None:
+    backend = Counting()
+    plain, pipe = Pipeline.from_pretrained(model), Pipeline.from_pretrained(model)
+    pipe.compile(whole=whole, backend=backend)
+    pruning, inside = SADA(token_trunk=True), DeepCache(2) if model == "tiny-sd" else TeaCache()
+    branch = "guidance" if model == "tiny-sd" else Uniform(3)
+    for prompts in (TWO[:1], TWO):
+        run(pipe, prompts, branch, steps=6)
+        run(pipe, prompts, pruning)
+    run(pipe, [*TWO, "green tree"], steps=2)
+    found = len(backend.graphs)
+    for prompts, accelerator in ((TWO, SADA()), (TWO, "auto"), (TWO[:1], pruning), (TWO, branch), (TWO, inside)):
+        ours, theirs = (run(one, prompts, accelerator) for one in (pipe, plain))
+        torch.testing.assert_close(ours.latents, theirs.latents, rtol=1e-4, atol=1e-4)
+        assert ours.stats.modes == theirs.stats.modes
+    assert len(backend.graphs) == found
+    assert not counters["graph_break"]
+
+
+def test_a_lora_changes_what_is_compiled(tmp_path: Path) -> None:
+    plain, pipe = Pipeline.from_pretrained(), Pipeline.from_pretrained()
+    pipe.compile(backend=Counting())
+    before = run(pipe).latents
+    generator = torch.Generator().manual_seed(0)
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    factors = {"lora_A": torch.randn(4, 128, generator=generator), "lora_B": torch.randn(128, 4, generator=generator)}
+    save_file({f"{layer}.{name}.weight": factor for name, factor in factors.items()}, tmp_path / "a.safetensors")
+    for one in (plain, pipe):
+        one.load_lora(tmp_path / "a.safetensors")
+    torch.testing.assert_close(run(pipe).latents, run(plain).latents, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(run(pipe).latents, before, atol=1e-2)
+    pipe.compile(freeze=True, backend=Counting())
+    with pytest.raises(ValueError, match="freeze=True"):
+        pipe.load_lora(tmp_path / "a.safetensors")
+
+
+def test_what_cannot_be_compiled_is_refused() -> None:
+    pipe = Pipeline.from_pretrained()
+    with pytest.raises(ValueError, match="'reduce-overhead' uses CUDA graphs"):
+        pipe.compile(mode="reduce-overhead")
+    with pytest.raises(ValueError, match="freeze=True concerns"):
+        pipe.compile(whole=False, freeze=True)
+    with pytest.raises(ValueError, match="without offload="):
+        Pipeline.from_pretrained(offload="stream").compile()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze", [True, False])
+@pytest.mark.parametrize("model", MODELS)
+def test_inductor(model: str, freeze: bool) -> None:
+    plain, pipe = Pipeline.from_pretrained(model), Pipeline.from_pretrained(model).compile(freeze=freeze)
+    for accelerator in (None, "sada"):
+        ours, theirs = (run(one, TWO, accelerator) for one in (pipe, plain))
+        torch.testing.assert_close(ours.latents, theirs.latents, rtol=1e-4, atol=1e-4)
