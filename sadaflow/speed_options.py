@@ -35,6 +35,7 @@ class SpeedOptions:
     ] = None
     replay: Annotated[Path | None, text("FILE", "speed.json of another run, whose skip patterns are replayed.")] = None
     latent: Annotated[bool, typer.Option("--latent", help="Leave the decoder out.")] = False
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the backbones of both sides.")] = False
     alone: Annotated[bool, typer.Option("--alone", help="Leave Diffusers out.")] = False
     network_seconds: Annotated[
         float | None,
@@ -63,6 +64,7 @@ class SpeedOptions:
             accelerators=tuple(self.accelerate or ()),
             replay=self.replay,
             latent=self.latent,
+            compiled=self.compile,
             alone=self.alone,
             network_seconds=self.network_seconds,
         )

@@ -308,7 +308,7 @@ def record(**changes: Any) -> dict[str, Any]:
          THEIRS: {"seconds": 5.0, "network": 4.0}},
     ]  # fmt: skip
     about = {"model": "m", "batch": 2, "pixels": [8, 8], "latent": [1, 4, 128, 128], "steps": 10, "solver": "euler"}
-    about |= {"guidance": 3.0, "decoded": True, "difference": 1e-5, "latents": 3.0}
+    about |= {"guidance": 3.0, "decoded": True, "compiled": False, "difference": 1e-5, "latents": 3.0}
     return {**about, "rounds": rounds, **changes}
 
 

@@ -36,9 +36,9 @@ class Speed:
     """What is measured: `measures` of MEASURES on `models`, each at its own size, solver and guidance unless given.
 
     `accelerators` are those of `read_accelerator`; `replay` is a file of recorded modes, each replayed as an
-    accelerator (see `Forced`). `latent` leaves the decoder out, `alone` Diffusers. `network_seconds` is what an
-    evaluation takes at the size of SDXL, which accelerator and solver are compared with; None is that of a measured
-    model of that size.
+    accelerator (see `Forced`). `latent` leaves the decoder out, `alone` Diffusers; `compiled` compiles the backbones of
+    both, for `sampling` alone. `network_seconds` is what an evaluation takes at the size of SDXL, which accelerator and
+    solver are compared with; None is that of a measured model of that size.
     """
 
     models: tuple[str, ...] = ("tiny-sd", "tiny-flux")
@@ -53,6 +53,7 @@ class Speed:
     accelerators: tuple[str, ...] = ()
     replay: Path | None = None
     latent: bool = False
+    compiled: bool = False
     alone: bool = False
     network_seconds: float | None = None
 
@@ -148,7 +149,7 @@ def _measure_pictures(
     results: Record,
     keep: Callable[[str, Record], None],
 ) -> None:
-    ours = Ours(folder, dtype, device)
+    ours = Ours(folder, dtype, device, speed.compiled)
     downscale = ours.pipe.vae.config.downscale
     tasks = [
         task_for(ours.pipe, batch, speed.steps, speed.size, speed.guidance, speed.solver) for batch in speed.batches
@@ -166,11 +167,12 @@ def _measure_pictures(
             "solver": task.solver,
             "guidance": task.guidance,
             "decoded": not speed.latent,
+            "compiled": speed.compiled,
         }
         for task in tasks
     ]
     if "sampling" in speed.measures:
-        theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver)
+        theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver, speed.compiled)
         for task, names in zip(tasks, named, strict=True):
             total = (speed.rounds + 1) * (len(speed.sides) + len(accelerators))
             with _bar(total, f"{model}, batch {names['batch']}") as advance:

@@ -67,10 +67,12 @@ class Side(Protocol):
 
 
 class Ours:
-    """The checkpoint in `folder`, sampled by this library."""
+    """The checkpoint in `folder`, sampled by this library; compiled in one piece if so wanted, frozen on a CPU."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device, compiled: bool = False) -> None:
         self.pipe = Pipeline.from_pretrained(folder, dtype=dtype, device=device)
+        if compiled:
+            self.pipe.compile(freeze=device.type == "cpu")
         self.device = device
 
     def run(self, task: Task, *, latent: bool = False, accelerator: Accelerator | None = None) -> Ran:
@@ -96,11 +98,19 @@ class Ours:
 class Theirs:
     """The checkpoint in `folder`, sampled by Diffusers: the pipeline as `from_pretrained` gives it.
 
-    `solver` puts the scheduler of that name in place of the checkpoint's. Raises ImportError without Diffusers,
+    `solver` puts the scheduler of that name in place of the checkpoint's; `compiled` compiles the network as Diffusers'
+    documentation does, `torch.compile` of all of it. Raises ImportError without Diffusers,
     ValueError for a solver that it has not for this checkpoint.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device, solver: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        device: torch.device,
+        solver: str | None = None,
+        compiled: bool = False,
+    ) -> None:
         diffusers = diffusers_module()
         further = {} if _kind(folder) != "StableDiffusionXLPipeline" else {"add_watermarker": False}
         with warnings.catch_warnings():
@@ -119,7 +129,10 @@ class Theirs:
             self.pipe.scheduler = getattr(diffusers, SCHEDULERS[solver]).from_config(self.pipe.scheduler.config)
         self._parts: list[AbstractContextManager[None]] = []
         self._watch = Stopwatch(device)
-        network = self.pipe.transformer if self.flux else self.pipe.unet
+        part = "transformer" if self.flux else "unet"
+        if compiled:
+            setattr(self.pipe, part, torch.compile(getattr(self.pipe, part)))
+        network = getattr(self.pipe, part)
         network.register_forward_pre_hook(self._enter)
         network.register_forward_hook(self._leave)
 

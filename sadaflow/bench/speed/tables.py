@@ -158,4 +158,5 @@ def _title(record: Mapping[str, Any]) -> str:
     height, width = record["pixels"]
     solver = record["solver"] or "its own solver"
     how = f"{record['steps']} steps of {solver}, guidance {record['guidance']:g}"
-    return f"{record['model']}, {height}x{width}, {how}{'' if record['decoded'] else ', not decoded'}"
+    marks = f"{', compiled' if record['compiled'] else ''}{'' if record['decoded'] else ', not decoded'}"
+    return f"{record['model']}, {height}x{width}, {how}{marks}"
