@@ -66,13 +66,14 @@ def read_headers(files: Sequence[Path]) -> Iterator[Stored]:
 def read_tensors(stored: Sequence[Stored]) -> Iterator[tuple[Stored, torch.Tensor]]:
     """The tensors, memory-mapped: the caller copies each before it asks for the next.
 
-    At most 16 MiB (or one tensor) stay mapped, so that pages already copied are not held beside the copy.
+    At most 16 MiB, a sixteenth of all or one tensor stay mapped, so that pages already copied are not held beside the
+    copy. Mapping less at a time costs more than it saves: each time the header is read again.
     """
-    start = 0
+    start, most = 0, max(_MAPPED, sum(one.bytes for one in stored) // 16)
     while start < len(stored):
         with open_safetensors(stored[start].path) as file:
             mapped, path = 0, stored[start].path
-            while start < len(stored) and stored[start].path == path and mapped < _MAPPED:
+            while start < len(stored) and stored[start].path == path and mapped < most:
                 one = stored[start]
                 mapped, start = mapped + one.bytes, start + 1
                 yield one, file.get_tensor(one.name)

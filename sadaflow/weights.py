@@ -1,5 +1,6 @@
 """Strict loading of safetensors into a module: by name, by shape, straight from the file to the device."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,6 +98,8 @@ def check_names(place: str, expected: set[str], found: set[str]) -> None:
         raise ValueError(f"{place}: the tensors do not match the config: {'; '.join(problems)}")
 
 
+_INITIAL = (nn.init.kaiming_uniform_, nn.init.uniform_, torch.Tensor.fill_, torch.Tensor.zero_)
+"""What gives weights their first values: nothing to do on the meta device."""
 _SIZED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace)
 
 
@@ -109,6 +112,8 @@ class _Frugal(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in _INITIAL:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
         if func not in _SIZED:
             return func(*args, **kwargs)
         self.limit -= 1
@@ -156,13 +161,13 @@ def load_module(
     Raises as `match_module`, and ValueError for the first tensor that holds NaN or infinity.
     """
     module, found = match_module(build, files, rename)
-    expected, names = module.state_dict(), {one: name for name, one in found.items()}
-    state = {
-        names[one]: placed(one, tensor, dtype if one.is_float else expected[names[one]].dtype, device)
-        for one, tensor in read_tensors(list(names))
-    }
-    module.load_state_dict(state, assign=True)
-    return module.requires_grad_(False).eval()
+    names, owners = {one: name for name, one in found.items()}, dict(module.named_modules())
+    for one, tensor in read_tensors(list(names)):
+        owner, _, name = names[one].rpartition(".")
+        empty = getattr(owners[owner], name)
+        weight = placed(one, tensor, dtype if one.is_float else empty.dtype, device)
+        setattr(owners[owner], name, nn.Parameter(weight, False) if isinstance(empty, nn.Parameter) else weight)
+    return module.eval()
 
 
 def match_module(
@@ -218,7 +223,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
     """Whether no element is NaN or infinite: one pass, no memory."""
     if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         tensor = tensor.permute(0, 2, 3, 1)  # as it lies in memory: the search copies what it does not find so
-    return tensor.numel() == 0 or all(bool(torch.isfinite(bound)) for bound in tensor.aminmax())
+    return tensor.numel() == 0 or all(math.isfinite(bound.item()) for bound in tensor.aminmax())
 
 
 def _refuse(place: str, what: str, problems: list[str]) -> None:
