@@ -13,6 +13,7 @@ from .accelerators.base import BranchRun, CachingRun, PlainRun, Run, fitted
 from .answers import answers, require_negative
 from .cost import Meter
 from .denoiser import Denoise, RowDenoise
+from .finite import FiniteCheck
 from .stopwatch import Stopwatch
 from .trace import Recorder, Trace
 
@@ -73,8 +74,8 @@ def sample(
     samples only that need the network, any other is asked for the whole batch as soon as one sample does. `trace`
     keeps the trajectory (see `Trace` for its memory); it changes no result. An accelerator that goes by what the
     network predicts is told, where `denoise` has a `prediction`.
-    Raises FloatingPointError, naming step and samples, when an x0 is not finite; ValueError where the accelerator does
-    not fit the solver or the denoiser.
+    Raises FloatingPointError, naming step and samples, when an x0 is not finite (on CUDA one step later); ValueError
+    where the accelerator does not fit the solver or the denoiser.
     """
     accelerator = make_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
     prediction = getattr(denoise, "prediction", None)
@@ -91,6 +92,7 @@ def sample(
     state = solver.start(noise)
     meter = Meter(selective and isinstance(run, CachingRun))
     recorder = Recorder(solver, state.x) if trace else None
+    finite = FiniteCheck(solver, lag=noise.device.type == "cuda")
     while state.step < solver.n_evals:
         step, x = state.step, state.x
         with watch.measuring("controller"):
@@ -102,7 +104,7 @@ def sample(
         for row, mode in enumerate(plan):
             modes[row].append(mode.value)
             nfe[row] += meter.cost(mode) if selective else float(len(skipped) < samples)
-        _check_finite(x0, solver, step)
+        finite.check(x0, step)
         with watch.measuring("controller"):
             state = run.revise(state, x0)
         x = state.x
@@ -115,17 +117,7 @@ def sample(
             run.observe(step, x, x0, y, state.x)
         if observer is not None:
             observer(Step(step, solver.n_evals, solver.nodes[step].t, x, x0, y, tuple(plan)))
+    finite.finish()
     seconds = watch.now() - began - watch.seconds("trace")
     stats = Stats(nfe, modes, seconds, watch.seconds("controller"), watch.seconds("network"))
     return Sampled(state.x, stats, None if recorder is None else recorder.trace(modes))
-
-
-def _check_finite(x0: Tensor, solver: Solver, step: int) -> None:
-    if bool(torch.isfinite(x0).all()):
-        return
-    bad = [row for row in range(x0.shape[0]) if not bool(torch.isfinite(x0[row]).all())]
-    node = solver.nodes[step]
-    raise FloatingPointError(
-        f"x0 is not finite at step {step} of {solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g}) for samples "
-        f"{bad}: check the checkpoint, the dtype (float16 overflows where bfloat16 and float32 do not) and the guidance"
-    )

@@ -1,0 +1,39 @@
+"""Whether what a denoiser answers are numbers."""
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Solver
+
+
+class FiniteCheck:
+    """Raises FloatingPointError, naming step and samples, for an x0 that holds NaN or infinity.
+
+    With `lag` it looks at each step's answer when the next one comes, so that on a device that works by itself the host
+    never waits for the step it has just asked for.
+    """
+
+    def __init__(self, solver: Solver, lag: bool) -> None:
+        self._solver, self._lag = solver, lag
+        self._waiting: tuple[Tensor, int] | None = None
+
+    def check(self, x0: Tensor, step: int) -> None:
+        """x0 (B, ...) of `step`."""
+        self.finish()
+        self._waiting = torch.isfinite(x0).reshape(len(x0), -1).all(dim=1), step
+        if not self._lag:
+            self.finish()
+
+    def finish(self) -> None:
+        """Look at what has not been looked at."""
+        if self._waiting is None:
+            return
+        (finite, step), self._waiting = self._waiting, None
+        bad = [row for row, good in enumerate(finite.tolist()) if not good]
+        if bad:
+            node = self._solver.nodes[step]
+            raise FloatingPointError(
+                f"x0 is not finite at step {step} of {self._solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g}) "
+                f"for samples {bad}: check the checkpoint, the dtype (float16 overflows where bfloat16 and float32 do "
+                "not) and the guidance"
+            )
