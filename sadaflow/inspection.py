@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import HfApi, constants, errors, hf_hub_download
+import huggingface_hub
+from huggingface_hub import constants
 
 from sadaflow.solvers import from_scheduler_config
 
@@ -86,15 +87,17 @@ class _Repository:
     variant: str | None
 
     def json(self, name: str) -> dict[str, Any]:
-        return read_object(Path(hf_hub_download(filename=name, **self.place)))
+        return read_object(Path(huggingface_hub.hf_hub_download(filename=name, **self.place)))
 
     def parameters(self, file: str) -> Mapping[str, int]:
-        api = HfApi(endpoint=self.place["endpoint"], token=self.place["token"])
+        from huggingface_hub import errors  # with an HTTP client, slow to import
+
+        api = huggingface_hub.HfApi(endpoint=self.place["endpoint"], token=self.place["token"])
         where = {"repo_id": self.place["repo_id"], "revision": self.place["revision"]}
         try:
             found = api.parse_safetensors_file_metadata(filename=file, **where).parameter_count
             return {str(kind): count for kind, count in found.items()}
-        except (errors.SafetensorsParsingError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (LookupError, TypeError, AttributeError, RecursionError, errors.SafetensorsParsingError) as error:
             raise ValueError(f"{file} of {where['repo_id']!r} begins with no safetensors header: {error}") from error
 
 

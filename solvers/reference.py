@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from .grid import Grid
@@ -20,6 +19,8 @@ def reference_solution(x0: X0, grid: Grid, x: Tensor, rtol: float = 1e-11, atol:
     s = sigma / (alpha + sigma). This frame is smooth whatever the schedule, and uses none of the solvers' code.
     Raises RuntimeError where the integration fails, e.g. where the end is so close to s = 0 that the field is stiff.
     """
+    from scipy.integrate import solve_ivp  # slow to import, and for tests alone
+
     fraction = (grid.sigma / (grid.alpha + grid.sigma))[[0, -1]].tolist()
     total = (grid.alpha + grid.sigma)[[0, -1]].tolist()
 

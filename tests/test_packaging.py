@@ -121,7 +121,7 @@ def test_every_module_lies_in_a_package() -> None:
 
 @pytest.mark.parametrize("module", ["sadaflow", "sadaflow.models", "sadaflow.solvers"])
 def test_import_stays_light(module: str, tmp_path: Path) -> None:
-    heavy = ("transformers", "diffusers", "torchvision", "PIL", "matplotlib", "typer")
+    heavy = ("transformers", "diffusers", "torchvision", "PIL", "matplotlib", "typer", "scipy", "httpx", "httpx2")
     # torch and huggingface-hub may bring some of these themselves; only what our import adds to theirs counts.
     code = f"""
 import sys, torch, huggingface_hub, einops, safetensors

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, snapshot_download
+import huggingface_hub
 
 from ..hub_errors import explained
 
@@ -26,7 +26,7 @@ def locate_file(model: str | os.PathLike[str], **place: Any) -> Path:
     if match is None or ".." in str(model).split("/") or path.is_absolute():
         raise ValueError(f"{str(model)!r} is neither a file nor of the form owner/name/file.safetensors on the Hub")
     try:
-        return Path(hf_hub_download(match[1], match[2], **place))
+        return Path(huggingface_hub.hf_hub_download(match[1], match[2], **place))
     except Exception as error:
         raise explained(error, match[1], place.get("revision"), match[2]) from error
 
@@ -39,7 +39,7 @@ def locate_folder(model: str | os.PathLike[str], patterns: Sequence[str], **plac
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(model)):
         raise ValueError(f"{str(model)!r} is neither a folder nor a Hub id of the form owner/name")
     try:
-        return Path(snapshot_download(str(model), allow_patterns=list(patterns), **place))
+        return Path(huggingface_hub.snapshot_download(str(model), allow_patterns=list(patterns), **place))
     except Exception as error:
         raise explained(error, str(model), place.get("revision"), "") from error
 
