@@ -20,7 +20,7 @@ class Conv2d(nn.Conv2d):
             return super().forward(x)
         how = (self.padding, self.stride, self.dilation, self.groups)
         if self._kept is None:
-            self._kept = torch.ops.aten.mkldnn_reorder_conv2d_weight(self.weight.to_mkldnn(), *how, x.shape)
+            self._kept = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *how, x.shape)
         return torch.ops.mkldnn._convolution_pointwise(x, self._kept, self.bias, *how, "none", [], "")
 
     def let_go(self) -> None:

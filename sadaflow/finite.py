@@ -1,5 +1,7 @@
 """Whether what a denoiser answers are numbers."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,12 @@ class FiniteCheck:
 
     def __init__(self, solver: Solver, lag: bool) -> None:
         self._solver, self._lag = solver, lag
-        self._waiting: tuple[Tensor, int] | None = None
+        self._waiting: tuple[Tensor, Tensor, int] | None = None  # an answer, its sum, its step
 
     def check(self, x0: Tensor, step: int) -> None:
         """x0 (B, ...) of `step`."""
         self.finish()
-        self._waiting = torch.isfinite(x0).reshape(len(x0), -1).all(dim=1), step
+        self._waiting = x0, x0.sum(), step
         if not self._lag:
             self.finish()
 
@@ -28,8 +30,10 @@ class FiniteCheck:
         """Look at what has not been looked at."""
         if self._waiting is None:
             return
-        (finite, step), self._waiting = self._waiting, None
-        bad = [row for row, good in enumerate(finite.tolist()) if not good]
+        (x0, total, step), self._waiting = self._waiting, None
+        if math.isfinite(total.item()):
+            return
+        bad = [row for row, one in enumerate(x0) if not bool(torch.isfinite(one).all())]
         if bad:
             node = self._solver.nodes[step]
             raise FloatingPointError(
