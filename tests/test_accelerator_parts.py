@@ -1,12 +1,12 @@
 """The parts of SADA, each against an independent value: estimates, polynomial nodes, token choice, token cache."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.interpolate import CubicSpline
 
 from sadaflow.accelerators.criterion import (
     extrapolate,
@@ -20,6 +20,7 @@ from sadaflow.accelerators.estimators import ab2, paper
 from sadaflow.accelerators.nodes import NodeBuffer
 from sadaflow.accelerators.replay import row_of, with_row
 from sadaflow.accelerators.tokens import TokenCache, keep_tokens
+from sadaflow.accelerators.wander import guess
 from sadaflow.models import Site
 from sadaflow.solvers import State
 
@@ -32,20 +33,38 @@ def _local_error(step: float) -> float:
     return float((extrapolate(value[0], slopes, -step, paper((), 0.0)) - value[1]).abs())
 
 
-def test_damping_halves_each_newton_term_above_the_line() -> None:
-    times, values = [0.3, -0.4, -1.0, -1.9], [2.0, -1.0, 0.5, 3.0]
-    buffer = NodeBuffer(4, 1)
-    for time, value in reversed(list(zip(times, values, strict=True))):
-        buffer.push(0, time, torch.tensor([value], dtype=torch.float64))
-    at = 0.9
-    expected, differences, product = values[0], values, 1.0
-    for degree in (1, 2, 3):  # Newton's divided differences, newest node first
-        differences = [
-            (a - b) / (times[i] - times[i + degree]) for i, (a, b) in enumerate(pairwise(differences))
-        ]
-        product *= at - times[degree - 1]
-        expected += 0.5 ** (degree - 1) * differences[0] * product
-        assert float(buffer.at([0], at, degree + 1, damping=0.5)) == pytest.approx(expected, rel=1e-12)
+@pytest.mark.parametrize("at", [0.55, 0.1, -0.2, -0.8])
+@pytest.mark.parametrize("memory", [0.15, 0.6, 10.0])
+def test_guesses_are_the_best_for_a_velocity_that_is_forgotten(at: float, memory: float) -> None:
+    """Against the normal equations, with covariances of moves integrated numerically from that of the velocity."""
+    nodes = (0.3, -0.1, -0.4, -1.0)
+
+    def covariance(one: float, other: float) -> float:  # of the moves from the newest node
+        def with_other(u: float) -> float:
+            kink = [u] if min(nodes[0], other) < u < max(nodes[0], other) else None
+            return quad(lambda v: np.exp(-abs(u - v) / memory), nodes[0], other, points=kink, epsabs=1e-13)[0]
+
+        return float(quad(with_other, nodes[0], one, epsabs=1e-12)[0])
+
+    for count in range(1, 5):
+        others = nodes[1:count]
+        among = np.array([[covariance(one, other) for other in others] for one in others]).reshape(count - 1, count - 1)
+        to = np.array([covariance(one, at) for one in others])
+        weights = np.linalg.solve(among, to)
+        found = guess(nodes[:count], at, memory)
+        np.testing.assert_allclose(found.weights, [1 - weights.sum(), *weights], atol=1e-6)
+        assert found.spread == pytest.approx(np.sqrt(covariance(at, at) - weights @ to), rel=1e-4)
+
+
+def test_a_long_memory_guesses_like_a_natural_spline_and_a_short_one_holds() -> None:
+    nodes, values = (0.3, -0.4, -1.0, -1.9), np.array([2.0, -1.0, 0.5, 3.0])
+    spline = CubicSpline(nodes[::-1], values[::-1], bc_type="natural")
+    for at in (-0.1, -0.6, -1.5):
+        assert values @ guess(nodes, at, 1e3).weights == pytest.approx(float(spline(at)), abs=2e-2)
+    beyond = float(spline(0.3) + spline(0.3, 1) * 0.5)
+    assert values @ guess(nodes, 0.8, 1e3).weights == pytest.approx(beyond, abs=2e-2)
+    np.testing.assert_allclose(guess(nodes, 0.8, 1e-3).weights, [1, 0, 0, 0], atol=5e-3)
+    assert guess(nodes, -0.4, 0.3).spread == pytest.approx(0.0, abs=1e-7)
 
 
 def test_the_papers_extrapolation_is_second_order_consistent() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -175,6 +176,33 @@ def test_less_tolerance_costs_more_and_errs_less() -> None:
         errors.append(float((result.x - plain.x).square().mean().sqrt()))
     assert costs == sorted(set(costs)) and errors == sorted(errors, reverse=True)
     assert all(error < 10 * tolerance for error, tolerance in zip(errors, (1e-2, 1e-4, 1e-6), strict=True))
+
+
+def test_each_sample_takes_the_memory_that_guesses_it_best() -> None:
+    solver = solver_of(30, "euler", end=0.05)
+    log_snr = torch.tensor([node.log_snr for node in solver.nodes], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    slope = torch.randn(SHAPE, generator=generator, dtype=torch.float64)
+    walk = torch.randn(30, *SHAPE, generator=generator, dtype=torch.float64).cumsum(0)
+
+    class Kept(Auto):
+        def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Any:
+            runs.append(super().begin(solver, shape, seams=seams))
+            return runs[-1]
+
+    runs: list[Any] = []
+    noise = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
+    sample(solver, lambda x, step: torch.stack([slope * log_snr[step], walk[step]]), noise, Kept(memories=(0.1, 10.0)))
+    assert runs[0].memories == [10.0, 0.1]
+
+
+def test_what_auto_is_given_is_checked() -> None:
+    with pytest.raises(ValueError, match=r"Auto.memories must be.*\(0.3, 0.0\)"):
+        Auto(memories=(0.3, 0.0))
+    with pytest.raises(ValueError, match="Auto.memories"):
+        Auto(memories=())
+    with pytest.raises(ValueError, match="Auto.nodes must be at least 1, got 0"):
+        Auto(nodes=0)
 
 
 @pytest.mark.parametrize("steps", [25, 50])

@@ -1,8 +1,9 @@
-"""Error-controlled skipping: x0 as a multistep polynomial in log-SNR, with predictor, corrector and step-size control.
+"""Error-controlled skipping: x0 guessed from the last evaluations, with predictor, corrector and step-size control.
 
 Skipping evaluations is taking a larger step of a multistep method. At every true evaluation the difference between the
-network's x0 and its extrapolation from earlier ones is, for free, a divided difference of x0(log_snr); it predicts the
-errors of the gap to come (Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, sections III.5-7).
+network's x0 and what was guessed from earlier ones tells, for free, how fast x0 moves and how soon it turns; it
+predicts the errors of the gap to come, as in adaptive ODE solvers (Hairer, Norsett & Wanner, Solving Ordinary
+Differential Equations I, sections III.5-7).
 """
 
 import math
@@ -15,9 +16,12 @@ from torch import Tensor
 from sadaflow.solvers import Solver, State
 
 from .base import Explanation, Mode, PlainRun, require_falling_times
-from .gaps import Gaps, distance
+from .gaps import Gaps, Motion
 from .nodes import NodeBuffer
 from .replay import Replay
+from .wander import guess
+
+MEMORIES = (0.15, 0.3, 0.6, 10.0)  # in log-SNR; 10 is as good as no end
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,10 @@ class Auto:
     """Each sample skips as many evaluations at a time as keep the predicted error of the gap under `tolerance`.
 
     `tolerance` is the root mean square by which one gap may move the final latents (of about unit variance). Skipped
-    x0 are extrapolated in log-SNR through the last true evaluations, with the degree up to `max_order` that errs least;
-    terms above the linear one count `damping` times each degree, because only a part of a curvature lasts over a gap.
-    The steps are taken again with interpolated x0 once the next evaluation is known. The first `warm_up` steps and
-    the last two are evaluated. `inertia` is the weight of the past in the estimate of x0's divided differences.
+    x0 are guessed from the last `nodes` true evaluations, for a motion along log-SNR that forgets its velocity over a
+    distance of `memories`: of those, each sample takes the one under which its evaluations were guessed best. The steps
+    are taken again with interpolated x0 once the next evaluation is known. The first `warm_up` steps and the last two
+    are evaluated. `inertia` is the weight of the past in what is learned of errors.
 
     `budget` evaluations, or as many as `speedup` leaves of the solver's, ask for a cost instead: at every evaluation
     each sample finds the tolerance, from `tolerance` on, under which the rest of the run is predicted to keep to it.
@@ -37,11 +41,11 @@ class Auto:
     tolerance: float = 0.003
     speedup: float | None = None
     budget: float | None = None
-    max_order: int = 2
+    nodes: int = 3
+    memories: tuple[float, ...] = MEMORIES
     max_skips: int = 6
     warm_up: int = 2
     inertia: float = 0.3
-    damping: float = 0.5
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
@@ -52,9 +56,9 @@ class Auto:
             raise ValueError(f"Auto.speedup must be at least 1, got {self.speedup}")
         if not 0 <= self.inertia < 1:
             raise ValueError(f"Auto.inertia must be at least 0 and below 1, got {self.inertia}")
-        if not 0 <= self.damping <= 1:
-            raise ValueError(f"Auto.damping must be from 0 to 1, got {self.damping}")
-        for field, least in (("max_order", 1), ("max_skips", 1), ("warm_up", 2)):
+        if not self.memories or not all(math.isfinite(memory) and memory > 0 for memory in self.memories):
+            raise ValueError(f"Auto.memories must be one or more finite numbers above 0, got {self.memories}")
+        for field, least in (("nodes", 1), ("max_skips", 1), ("warm_up", 2)):
             if getattr(self, field) < least:
                 raise ValueError(f"Auto.{field} must be at least {least}, got {getattr(self, field)}")
 
@@ -78,14 +82,15 @@ class _Run(PlainRun):
         super().__init__(samples)
         self.settings = settings
         self.budget = budget
-        self.gaps = Gaps.of(solver, settings.max_skips)
+        self.gaps = Gaps.of(solver, settings.max_skips, settings.nodes)
         self.log_snr = self.gaps.log_snr
         self.tolerances = [settings.tolerance] * samples
         self.used = [0] * samples
-        self.nodes = NodeBuffer(settings.max_order + 2, samples)
+        self.nodes = NodeBuffer(settings.nodes + 1, samples)
         self.replay = Replay(solver, samples)
-        self.constants: list[dict[int, float]] = [{} for _ in range(samples)]
-        self.degrees = [1] * samples
+        self.misses: list[list[float]] = [[] for _ in range(samples)]
+        self.speeds: list[list[float]] = [[] for _ in range(samples)]
+        self.memories = [settings.memories[0]] * samples
         self.lengths = [0] * samples
         self.skip_until = [0] * samples
         self.modes: list[Mode] = []
@@ -96,7 +101,7 @@ class _Run(PlainRun):
         return self.modes
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        return torch.cat([self._extrapolated(row, step, self.degrees[row]) for row in rows])
+        return torch.stack([self._extrapolated(row, step, self.memories[row]) for row in rows])
 
     def revise(self, state: State, x0: Tensor) -> State:
         step = state.step
@@ -109,7 +114,7 @@ class _Run(PlainRun):
         state = self.replay.corrected(state, evaluated, self._interpolated)
         for row in evaluated:
             if step + 1 >= self.settings.warm_up:
-                self.degrees[row], self.lengths[row] = self._choose(row, step)
+                self.lengths[row] = self._choose(row, step)
                 self.skip_until[row] = step + 1 + self.lengths[row]
         return state
 
@@ -121,51 +126,61 @@ class _Run(PlainRun):
         values = [predicted.get(step, math.nan) for predicted in self.predicted]
         return Explanation("predicted error", self.settings.tolerance, values, [None] * self.samples)
 
-    def _extrapolated(self, row: int, step: int, degree: int) -> Tensor:
-        return self.nodes.at([row], self.log_snr[step], degree + 1, self.settings.damping)
+    def _extrapolated(self, row: int, step: int, memory: float) -> Tensor:
+        return self._guessed(row, step, memory, self.settings.nodes)
 
     def _interpolated(self, row: int, step: int) -> Tensor:
         """Through the nodes of the extrapolation and the new one."""
-        return self.nodes.at([row], self.log_snr[step], self.degrees[row] + 2)[0]
+        return self._guessed(row, step, self.memories[row], self.settings.nodes + 1)
+
+    def _guessed(self, row: int, step: int, memory: float, count: int) -> Tensor:
+        nodes = tuple(self.nodes.times[row][:count])
+        return self.nodes.combined(row, guess(nodes, self.log_snr[step], memory).weights)
 
     def _errors(self, step: int, x0: Tensor, rows: list[int]) -> list[list[float]]:
-        """Per row, the RMS errors of extrapolating to `step` with degree 1, 2, ... as far as its nodes allow.
-
-        Of holding the value, degree 0, where there is but one node.
-        """
-        squares: list[list[Tensor]] = []
-        for row in rows:
-            highest = min(self.nodes.count(row) - 1, self.settings.max_order)
-            degrees = range(min(1, highest), highest + 1) if highest >= 0 else ()
-            guesses = [self._extrapolated(row, step, degree)[0] for degree in degrees]
-            squares.append([(guess - x0[row]).square().mean() for guess in guesses])
-        flat = [value for values in squares for value in values]
-        roots = iter(torch.stack(flat).sqrt().tolist() if flat else [])  # the one transfer from the device
-        return [[next(roots) for _ in values] for values in squares]
+        """Per row, the RMS errors of extrapolating to `step` with each memory; none for a first node."""
+        tried = {row: self.settings.memories if self.nodes.count(row) else () for row in rows}
+        squares = [
+            (self._extrapolated(row, step, memory) - x0[row]).square().mean() for row in rows for memory in tried[row]
+        ]
+        roots = iter(torch.stack(squares).sqrt().tolist() if squares else [])  # the one transfer from the device
+        return [[next(roots) for _ in tried[row]] for row in rows]
 
     def _learn(self, row: int, step: int, measured: list[float]) -> None:
-        """Turn errors of degree 1, 2, ... at `step` into divided differences: larger ones are believed at once,
-        smaller ones averaged with the past in the logarithm. That of degree 0 serves until another is known."""
-        past, known = self.nodes.times[row], self.constants[row]
-        if len(past) > 1:
-            known.pop(0, None)
-        for degree, error in enumerate(measured, start=min(1, len(past) - 1)):
-            constant = max(error, 1e-12) / distance(self.log_snr[step], past[: degree + 1])
-            inertia = self.settings.inertia
-            averaged = constant ** (1 - inertia) * known.get(degree, constant) ** inertia
-            known[degree] = max(constant, averaged)
+        """Average the errors at `step` of each memory, in the logarithm, with the past, and take the memory that errs
+        least. What they tell of x0's speed is believed at once where it is more than before."""
+        if not measured:
+            return
+        inertia, nodes = self.settings.inertia, tuple(self.nodes.times[row][: self.settings.nodes])
+        errors = [max(error, 1e-12) for error in measured]
+        speeds = [
+            error / guess(nodes, self.log_snr[step], memory).spread
+            for error, memory in zip(errors, self.settings.memories, strict=True)
+        ]
+        averaged = _averaged(speeds, self.speeds[row], inertia)
+        self.speeds[row] = [max(pair) for pair in zip(speeds, averaged, strict=True)]
+        self.misses[row] = _averaged(errors, self.misses[row], inertia)
 
-    def _choose(self, row: int, step: int) -> tuple[int, int]:
-        """Degree and length of the longest gap after `step` whose predicted error is within the tolerance."""
-        constants, nodes, best = self.constants[row], self.nodes.times[row], (1, 0)
-        before = self.lengths[row]
-        if self.budget is not None and constants:
-            left = self.budget - self.used[row]
-            self.tolerances[row] = self.gaps.tolerance_for(step, constants, nodes, before, left, self.tolerances[row])
+    def _choose(self, row: int, step: int) -> int:
+        """Length of the longest gap after `step` whose predicted error is within the tolerance."""
+        nodes, before, motion = self.nodes.times[row], self.lengths[row], None
+        if self.misses[row]:
+            best = self.misses[row].index(min(self.misses[row]))
+            self.memories[row] = self.settings.memories[best]
+            motion = Motion(self.memories[row], self.speeds[row][best])
+            if self.budget is not None:
+                left = self.budget - self.used[row]
+                self.tolerances[row] = self.gaps.tolerance_for(step, motion, nodes, before, left, self.tolerances[row])
         tolerance = self.tolerances[row]
         scale = self.settings.tolerance / tolerance if tolerance else 1.0
-        for gap in self.gaps.tried(step, constants, nodes, before, tolerance):
+        length = 0
+        for gap in self.gaps.tried(step, motion, nodes, before, tolerance):
             self.predicted[row][step + gap.skips] = gap.error * scale
             if gap.error <= tolerance:
-                best = (max(1, gap.degree), gap.skips)
-        return best
+                length = gap.skips
+        return length
+
+
+def _averaged(new: Sequence[float], past: Sequence[float], inertia: float) -> list[float]:
+    """Geometric means of new values and past ones of the weight `inertia`; the new ones where there is no past."""
+    return [one ** (1 - inertia) * other**inertia for one, other in zip(new, past or new, strict=True)]

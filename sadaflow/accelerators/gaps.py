@@ -1,81 +1,87 @@
-"""What leaving out evaluations is predicted to cost, from divided differences of x0 in log-SNR."""
+"""What leaving out evaluations is predicted to cost, from how x0 of a sample was seen to move."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from sadaflow.solvers import Solver
 
+from .wander import guess
+
 _LOWEST, _HIGHEST = 1e-12, 1e6  # of a tolerance: below, everything is evaluated, above, as little as may be
 
 
 @dataclass(frozen=True)
+class Motion:
+    """How x0 of a sample moves along log-SNR: `memory` of its velocity, and `speed`, its root mean square."""
+
+    memory: float
+    speed: float
+
+
+@dataclass(frozen=True)
 class Gap:
-    """`skips` evaluations left out, x0 extrapolated with `degree`, and the predicted error of the final sample."""
+    """`skips` evaluations left out, and the predicted error of the final sample."""
 
     skips: int
-    degree: int
     error: float
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """The steps of one run: log-SNR of each, how much an error of x0 there moves the final sample, the longest gap."""
+    """The steps of one run: log-SNR of each, how much an error of x0 there moves the final sample, the longest gap,
+    and through how many evaluations x0 is guessed."""
 
     log_snr: Sequence[float]
     gains: Sequence[float]
     max_skips: int
+    count: int
 
     @classmethod
-    def of(cls, solver: Solver, max_skips: int) -> Self:
+    def of(cls, solver: Solver, max_skips: int, count: int) -> Self:
         ratios = [node.sigma / node.alpha if node.alpha else math.inf for node in solver.nodes]
-        return cls([node.log_snr for node in solver.nodes], gains(ratios), max_skips)
+        return cls([node.log_snr for node in solver.nodes], gains(ratios), max_skips, count)
 
     def tried(
-        self, step: int, constants: Mapping[int, float], nodes: Sequence[float], before: int, tolerance: float
+        self, step: int, motion: Motion | None, nodes: Sequence[float], before: int, tolerance: float
     ) -> list[Gap]:
         """Longer and longer gaps after the evaluation of `step`, to the first whose error exceeds `tolerance`.
 
-        `constants` are the divided differences of x0 that the degrees leave out, `nodes` the log-SNR of the
-        evaluations made, newest first, and `before` the skips of the gap before, of which this one has at most one
-        more: a prediction is trusted as far as it has proved itself. The last two steps are evaluated.
+        `motion` is None where nothing is known of it, `nodes` are the log-SNR of the evaluations made, newest first,
+        and `before` the skips of the gap before, of which this one has at most one more: a prediction is trusted as far
+        as it has proved itself. The last two steps are evaluated.
         """
-        tried = []
+        found = []
         for skips in range(1, min(self.max_skips, before + 1, len(self.log_snr) - 3 - step) + 1):
-            gap = min(
-                (Gap(skips, degree, self.error(step, skips, degree, constants[degree], nodes)) for degree in constants),
-                key=lambda one: one.error,
-                default=Gap(skips, 1, math.inf),
-            )
-            tried.append(gap)
-            if gap.error > tolerance:
+            found.append(Gap(skips, math.inf if motion is None else self.error(step, skips, motion, nodes)))
+            if found[-1].error > tolerance:
                 break
-        return tried
+        return found
 
-    def error(self, step: int, skips: int, degree: int, constant: float, nodes: Sequence[float]) -> float:
-        """Predicted change of the final sample by skipping `skips` steps after `step` with a polynomial of `degree`.
+    def error(self, step: int, skips: int, motion: Motion, nodes: Sequence[float]) -> float:
+        """Predicted change of the final sample by skipping `skips` steps after `step`.
 
         What remains is the interpolation error of the replayed steps, and the error of the next true x0, which the
         network gives at the extrapolated state.
         """
-        outside = nodes[: degree + 1]
-        inside = [self.log_snr[step + skips + 1], *nodes][: degree + 1]
+        outside = tuple(nodes[: self.count])
+        inside = (self.log_snr[step + skips + 1], *nodes)[: self.count]
         before = after = total = 0.0
         for k in range(step + 1, step + skips + 1):
             at, gain = self.log_snr[k], self.gains[k]
-            before += gain * distance(at, outside)
-            after += gain * distance(at, inside)
+            before += gain * guess(outside, at, motion.memory).spread
+            after += gain * guess(inside, at, motion.memory).spread
             total += gain
-        return constant * (after + before * total)
+        return motion.speed * (after + before * total)
 
     def evaluations(
-        self, step: int, constants: Mapping[int, float], nodes: Sequence[float], before: int, tolerance: float
+        self, step: int, motion: Motion | None, nodes: Sequence[float], before: int, tolerance: float
     ) -> int:
-        """How many evaluations follow that of `step` under `tolerance`, if the divided differences stay as they are."""
+        """How many evaluations follow that of `step` under `tolerance`, if x0 goes on moving as it did."""
         count, past = 0, list(nodes)
         while step < len(self.log_snr) - 1:
-            within = [gap for gap in self.tried(step, constants, past, before, tolerance) if gap.error <= tolerance]
+            within = [gap for gap in self.tried(step, motion, past, before, tolerance) if gap.error <= tolerance]
             before = within[-1].skips if within else 0
             step += 1 + before
             past = [self.log_snr[step], *past][: len(nodes)]
@@ -85,24 +91,24 @@ class Gaps:
     def tolerance_for(
         self,
         step: int,
-        constants: Mapping[int, float],
+        motion: Motion | None,
         nodes: Sequence[float],
         before: int,
         evaluations: float,
-        guess: float,
+        first: float,
     ) -> float:
         """The least tolerance, near enough, under which no more than `evaluations` follow that of `step`.
 
-        Found by bisection around `guess`, in the logarithm.
+        Found by bisection around `first`, in the logarithm.
         """
 
         def made(tolerance: float) -> int:
-            return self.evaluations(step, constants, nodes, before, tolerance)
+            return self.evaluations(step, motion, nodes, before, tolerance)
 
-        count = made(guess)
+        count = made(first)
         if count == int(evaluations):
-            return guess
-        low, high = guess, guess
+            return first
+        low, high = first, first
         while count > evaluations and high < _HIGHEST:
             low, high = high, 4 * high
             count = made(high)
@@ -113,11 +119,6 @@ class Gaps:
             middle = math.sqrt(low * high)
             low, high = (middle, high) if made(middle) > evaluations else (low, middle)
         return high
-
-
-def distance(at: float, nodes: Sequence[float]) -> float:
-    """prod |at - node|, by which a divided difference becomes an interpolation error."""
-    return math.prod(abs(at - node) for node in nodes)
 
 
 def gains(ratios: Sequence[float]) -> list[float]:

@@ -1,13 +1,12 @@
 """Past x0 of every sample at times of its own, and polynomials through them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sadaflow.solvers.weights import Weights, lagrange_weights
+from sadaflow.solvers.weights import lagrange_weights
 
 
 class NodeBuffer:
@@ -35,28 +34,11 @@ class NodeBuffer:
     def count(self, row: int) -> int:
         return len(self.times[row])
 
-    def at(self, rows: Sequence[int], time: float, count: int | None = None, damping: float = 1.0) -> Tensor:
-        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes, or its newest `count`.
+    def at(self, rows: Sequence[int], time: float, count: int | None = None) -> Tensor:
+        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes, or its newest `count`."""
+        return torch.stack([self.combined(row, lagrange_weights(self.times[row][:count], time)) for row in rows])
 
-        In Newton's form, from the newest node back, the terms above the linear one count `damping` times each degree.
-        """
-        return torch.stack([self._one(row, time, count, damping) for row in rows])
-
-    def _one(self, row: int, time: float, count: int | None, damping: float) -> Tensor:
-        values = self._values[row][:count]
-        weights = damped_weights(self.times[row][:count], time, damping)
-        total = values[0] * float(weights[0])
-        for weight, value in zip(weights[1:], values[1:], strict=True):
-            total = total + value * float(weight)
-        return total
-
-
-def damped_weights(nodes: Sequence[float], at: float, damping: float) -> Weights:
-    """`lagrange_weights` whose Newton terms of degree 2, 3, ... count `damping`, `damping` squared, ..."""
-    if damping == 1 or len(nodes) < 3:
-        return lagrange_weights(nodes, at)
-    total = np.zeros(len(nodes))
-    for count in range(2, len(nodes) + 1):  # a sum of polynomials of degree 1, 2, ...
-        share = damping ** (count - 2) * (1 if count == len(nodes) else 1 - damping)
-        total[:count] += share * lagrange_weights(nodes[:count], at)
-    return total
+    def combined(self, row: int, weights: Iterable[float]) -> Tensor:
+        """The sum (...) of sample `row`'s newest nodes, one for each of one or more `weights`."""
+        terms = [value * float(weight) for value, weight in zip(self._values[row], weights, strict=False)]
+        return sum(terms[1:], terms[0])
