@@ -21,8 +21,6 @@ from .nodes import NodeBuffer
 from .replay import Replay
 from .wander import guess
 
-MEMORIES = (0.15, 0.3, 0.6, 10.0)  # in log-SNR; 10 is as good as no end
-
 
 @dataclass(frozen=True)
 class Auto:
@@ -30,9 +28,9 @@ class Auto:
 
     `tolerance` is the root mean square by which one gap may move the final latents (of about unit variance). Skipped
     x0 are guessed from the last `nodes` true evaluations, for a motion along log-SNR that forgets its velocity over a
-    distance of `memories`: of those, each sample takes the one under which its evaluations were guessed best. The steps
-    are taken again with interpolated x0 once the next evaluation is known. The first `warm_up` steps and the last two
-    are evaluated. `inertia` is the weight of the past in what is learned of errors.
+    distance of `memories` (10: hardly ever): of those, each sample takes the one under which its evaluations were
+    guessed best. The steps are taken again with interpolated x0 once the next evaluation is known. The first `warm_up`
+    steps and the last two are evaluated. `inertia` is the weight of the past in what is learned of errors.
 
     `budget` evaluations, or as many as `speedup` leaves of the solver's, ask for a cost instead: at every evaluation
     each sample finds the tolerance, from `tolerance` on, under which the rest of the run is predicted to keep to it.
@@ -42,7 +40,7 @@ class Auto:
     speedup: float | None = None
     budget: float | None = None
     nodes: int = 3
-    memories: tuple[float, ...] = MEMORIES
+    memories: tuple[float, ...] = (0.15, 0.3, 0.6, 10.0)
     max_skips: int = 6
     warm_up: int = 2
     inertia: float = 0.3
