@@ -20,8 +20,9 @@ def compile_regions(network: nn.Module, **options: Any) -> None:
     """Compile the regions of all modules in `network`; `options` are those of `torch.compile`.
 
     Every site stays where it was, so a seam works as before. Modules that are alike share what was compiled. Doing it
-    again replaces what it did.
+    again replaces what it did, and what `compile_whole` did.
     """
+    network.__dict__.pop("evaluate", None)
     for module in network.modules():
         if isinstance(module, Regional):
             for name in module.regions:
@@ -32,7 +33,8 @@ def compile_regions(network: nn.Module, **options: Any) -> None:
 def compile_whole(network: Any, freeze: bool = False, **options: Any) -> None:
     """Compile `network.evaluate` in one piece, for evaluations without a seam; those with one run as they did.
 
-    With `freeze` the weights are constants of what is compiled: laid out once, and not read again.
+    With `freeze` the weights are constants of what is compiled: laid out once, and not read again, not even where the
+    same network is compiled once more.
     """
     from torch._inductor import config as inductor  # takes as long to import as torch itself
 

@@ -51,4 +51,9 @@ def kept_layouts(network: object) -> Iterator[None]:
 def _suits(convolution: Conv2d) -> bool:
     weight = convolution.weight
     plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
-    return plain and torch.backends.mkldnn.is_available() and not convolution.keeping
+    return plain and _can_keep() and not convolution.keeping
+
+
+def _can_keep() -> bool:
+    operators = ("_reorder_convolution_weight", "_convolution_pointwise")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)

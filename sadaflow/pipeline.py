@@ -208,12 +208,13 @@ class Pipeline:
         with every accelerator. With `whole`, evaluations that no accelerator enters run in one piece, which takes
         longer to compile. Numbers of samples and of tokens compile again once, for sizes in general (and for a single
         row, since one is no size in general to torch). With `freeze` the weights are made part of what is compiled in
-        one piece; a LoRA must come before. It pays on a CPU, and holds the weights twice. `options` are those of
-        `torch.compile`. Returns the pipeline.
+        one piece, for good; a LoRA must come before. It pays on a CPU, and holds the weights twice. `options` are those
+        of `torch.compile`. Returns the pipeline.
 
         Raises ValueError for modes that use CUDA graphs, whose answers do not outlive the next one, and for a backbone
         of another make.
         """
+        self._refuse_frozen()
         self._residence.refuse_compiling()
         compile_backbone(self.backbone, whole, freeze, options)
         self._frozen = whole and freeze

@@ -76,6 +76,14 @@ def test_a_lora_changes_what_is_compiled(tmp_path: Path) -> None:
     pipe.compile(freeze=True, backend=Counting())
     with pytest.raises(ValueError, match="freeze=True"):
         pipe.load_lora(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="freeze=True"):  # what was frozen would be found again
+        pipe.compile()
+
+
+def test_compiling_regions_alone_undoes_the_whole() -> None:
+    pipe, backend = Pipeline.from_pretrained(), Counting()
+    pipe.compile(backend=backend).compile(whole=False, backend=backend)
+    assert "evaluate" not in vars(pipe.backbone)
 
 
 def test_what_cannot_be_compiled_is_refused() -> None:
