@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .config import NAMES, WIDTHS, refuse_mistyped, refuse_unsupported
 from .conv import Conv2d
+from .embeddings import single_time
 from .seam import Seam, call_through
 from .unet import UNet
 from .unet_config import UNetConfig
@@ -104,7 +105,7 @@ class ControlNet(UNetEncoder):
         which a ControlNet without text_time conditioning ignores pooled and time_ids.
         """
         given = self.read(image, context, pooled=pooled, time_ids=time_ids)
-        time = self.prepare_times(torch.as_tensor(timestep, device=x.device).reshape(1, -1), given)[0]
+        time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given)
 
     def read(
@@ -181,7 +182,7 @@ class ControlledUNet(nn.Module):
         seam enters the U-Net alone. The rest is as in `UNet.forward`.
         """
         given = self.prepare(context, control=control, pooled=pooled, time_ids=time_ids)
-        time = self.prepare_times(torch.as_tensor(timestep, device=x.device).reshape(1, -1), given)[0]
+        time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, control_scales=control_scales)
 
     def prepare(

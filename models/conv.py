@@ -35,7 +35,7 @@ def kept_layouts(network: object) -> Iterator[None]:
     weights must not change meanwhile. That costs the memory of these weights again, so networks with more than 64 MiB
     of them are left alone: theirs are the larger maps, where little would be gained.
     """
-    parts = network.modules() if isinstance(network, nn.Module) else ()
+    parts = network.modules() if isinstance(network, nn.Module) and _can_keep() else ()
     convolutions = [part for part in parts if isinstance(part, Conv2d) and _suits(part)]
     if sum(convolution.weight.nbytes for convolution in convolutions) > _LIMIT:
         convolutions = []
@@ -51,7 +51,7 @@ def kept_layouts(network: object) -> Iterator[None]:
 def _suits(convolution: Conv2d) -> bool:
     weight = convolution.weight
     plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
-    return plain and _can_keep() and not convolution.keeping
+    return plain and not convolution.keeping
 
 
 def _can_keep() -> bool:

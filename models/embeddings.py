@@ -21,6 +21,11 @@ def sinusoids(
     return F.pad(torch.cat(parts, dim=-1), (0, dim % 2))
 
 
+def single_time(timestep: Tensor | float, device: torch.device) -> Tensor:
+    """A timestep, a number or (B,), as one step of several: (1, 1) or (1, B)."""
+    return torch.as_tensor(timestep, device=device).reshape(1, -1)
+
+
 class TimestepEmbedding(nn.Module):
     """Two-layer perceptron (B, in_dim) -> (B, dim) on sinusoidal features."""
 

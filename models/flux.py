@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import COUNT, FLAG, NONE, WIDTH, WIDTHS, Kind, refuse_mistyped, refuse_unsupported
-from .embeddings import TimestepEmbedding, sinusoids
+from .embeddings import TimestepEmbedding, single_time, sinusoids
 from .flux_blocks import DoubleBlock, Modulation, SingleBlock, modulated, parts_of
 from .rope import after_text, rotary_table
 from .seam import Seam, Site, call_through
@@ -142,7 +142,7 @@ class FluxTransformer(nn.Module):
         ValueError otherwise.
         """
         given = self.prepare(context=context, pooled=pooled, guidance=guidance)
-        time = self.prepare_times(torch.as_tensor(timestep, device=x.device).reshape(1, -1), given)[0]
+        time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam)
 
     def prepare(self, *, context: Tensor, pooled: Tensor, guidance: Tensor | None = None) -> dict[str, Tensor]:

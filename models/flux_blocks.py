@@ -17,7 +17,6 @@ from .rope import rotate
 from .seam import Seam, Site
 
 _EPS = 1e-6
-_EXACT = torch.float32
 _GELU_SLOPE = math.sqrt(8 / math.pi)
 _HALF_MAX = torch.finfo(torch.float16).max
 
@@ -84,7 +83,8 @@ class _HeadNorm(nn.RMSNorm):
         if heads.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(heads)
         # On a CPU torch makes its own of many passes over the heads; this one takes three.
-        norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=torch.promote_types(heads.dtype, _EXACT))
+        exact = torch.promote_types(heads.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=exact)
         return (heads * torch.rsqrt(norm.square() / heads.shape[-1] + _EPS)).to(heads.dtype) * self.weight
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .conv import Conv2d
+from .embeddings import single_time
 from .resnet import Upsample
 from .seam import Seam, Site, call_through
 from .unet_config import UNetConfig
@@ -57,7 +58,7 @@ class UNet(UNetEncoder):
         one to what the middle answers.
         """
         given = self.prepare(context, pooled=pooled, time_ids=time_ids, class_vector=class_vector)
-        time = self.prepare_times(torch.as_tensor(timestep, device=x.device).reshape(1, -1), given)[0]
+        time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, residuals=residuals)
 
     def evaluate(

@@ -169,14 +169,8 @@ class UNetEncoder(nn.Module):
     ) -> Inputs:
         """Of one evaluation, with the rows that are evaluated of what `prepare` gave, and of one step of what
         `prepare_times` did, (B, width)."""
-        shifts = time.split(list(self.shift_widths.values()), dim=-1)
-        texts = given["text"].split(list(self._text_widths.values()), dim=-1) if "text" in given else None
-        return Inputs(
-            dict(zip(self.shift_widths, shifts, strict=True)),
-            {} if texts is None else dict(zip(self._text_widths, texts, strict=True)),
-            seam,
-            residuals,
-        )
+        texts = _by_name(given["text"], self._text_widths) if "text" in given else {}
+        return Inputs(_by_name(time, self.shift_widths), texts, seam, residuals)
 
     def _residual_blocks(self) -> dict[str, ResnetBlock]:
         return {name: module for name, module in self.named_modules() if isinstance(module, ResnetBlock)}
@@ -208,3 +202,8 @@ class UNetEncoder(nn.Module):
         if level < self.config.levels - 1:
             return down.downsamplers[0](skip)
         return self.mid_block(skip, inputs, level)
+
+
+def _by_name(side_by_side: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """What lies side by side (..., sum of the widths), by the names of the layers that read it."""
+    return dict(zip(widths, side_by_side.split(list(widths.values()), dim=-1), strict=True))

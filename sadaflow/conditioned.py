@@ -47,9 +47,8 @@ class Conditioned:
         self.backbone = backbone
         self.timesteps = timesteps
         given: Mapping[str, Tensor] = {name: torch.cat([one[name] for one in branches]) for name in branches[0]}
-        if isinstance(backbone, PreparedBackbone):
-            given = backbone.prepare(**given)
-        self._given = given
+        self._prepared = backbone if isinstance(backbone, PreparedBackbone) else None
+        self._given = given = given if self._prepared is None else self._prepared.prepare(**given)
         self._entries = max((tensor.shape[0] for tensor in given.values()), default=0)
         self.samples = self._entries // len(branches)
         self._taken: tuple[list[int], Mapping[str, Tensor]] = ([], {})
@@ -61,22 +60,22 @@ class Conditioned:
         if self._taken[0] != places:
             self._taken = (places, {name: self._take(tensor, places) for name, tensor in self._given.items()})
         given = self._taken[1]
-        if not isinstance(self.backbone, PreparedBackbone):
+        if self._prepared is None:
             return self.backbone(x, self.timesteps[step], seam=seam, **given, **settings)
-        time = self._at(self.backbone, step, step + 1, x.device)[0] if self._times is None else self._times[step]
-        return self.backbone.evaluate(x, self._take(time, places), given, seam, **settings)
+        time = self._at(self._prepared, step, step + 1, x.device)[0] if self._times is None else self._times[step]
+        return self._prepared.evaluate(x, self._take(time, places), given, seam, **settings)
 
     def _take(self, batch: Tensor, places: list[int]) -> Tensor:
         """Of a batch what lies at `places`; the batch itself where that is all of it, or where all rows are one."""
         return batch if len(batch) == 1 or places == list(range(self._entries)) else batch[places]
 
     def _table(self) -> Tensor | None:
-        if not isinstance(self.backbone, PreparedBackbone) or not self._given:
+        if self._prepared is None or not self._given:
             return None
         device = next(iter(self._given.values())).device
-        first = self._at(self.backbone, 0, 1, device)
+        first = self._at(self._prepared, 0, 1, device)
         fits = first.numel() * first.element_size() * len(self.timesteps) <= _TABLE
-        return self._at(self.backbone, 0, len(self.timesteps), device) if fits else None
+        return self._at(self._prepared, 0, len(self.timesteps), device) if fits else None
 
     def _at(self, backbone: PreparedBackbone, begin: int, end: int, device: torch.device) -> Tensor:
         """What the times of the steps from `begin` up to `end` ask of all entries."""

@@ -1,30 +1,27 @@
 """What an evaluation that takes a part of the network from a cache costs: its share of a full one's multiplications."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop_count
 
 from sadaflow.solvers import Solver
 
 from .accelerators.base import Accelerator, Mode, Run, fitted
 
 
-def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-    """Operations of attention, from the shapes (B, heads, L, dim) of its inputs."""
-    batch, heads, length, dim = query
-    return 2 * batch * heads * length * key[2] * (dim + value[3])
+def _attention(query: list[int], key: list[int], value: list[int], *_: Any, **__: Any) -> int:
+    return cast(int, sdpa_flop_count(query, key, value))
 
 
-def _convolution(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    """Operations of a convolution with weights (out, in, height, width)."""
-    return 2 * math.prod(weight) * x[0] * math.prod(out_shape[2:])
+def _convolution(x: list[int], weight: list[int], *_: Any, out_shape: list[int], **__: Any) -> int:
+    return conv_flop_count(x, weight, out_shape)
 
 
+# What torch counts of other operators, of these from the shapes of their inputs.
 _UNKNOWN_TO_TORCH = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.mkldnn._convolution_pointwise: _convolution,

@@ -1,8 +1,9 @@
-"""One progress bar per sampling run."""
+"""Progress bars: of a sampling run, and of anything that is counted."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .sampling import Step
 
@@ -21,3 +22,12 @@ def progress_observer(show: bool | None, total: int) -> Iterator[Callable[[Step]
             bar.update()
 
         yield advance
+
+
+@contextmanager
+def counting_bar(total: int, **how: Any) -> Iterator[Callable[[int], None]]:
+    """What moves a bar on stderr, where that is a terminal, by a number; `how` is tqdm's."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, disable=None, **how) as bar:
+        yield lambda count: bar.update(count) and None

@@ -11,11 +11,12 @@ from typing import Any, TypedDict
 import torch
 import torch.distributed as dist
 import transformers
+from networks import small_flux, small_unet
 from torch import Tensor, nn
 
 from sadaflow import SADA, GuidedDenoiser, Parallel, Pipeline, Stats, sample
 from sadaflow.accelerators import Combined, FirstBlock, TaylorSeer, TeaCache, Uniform
-from sadaflow.models import FluxConfig, FluxTransformer, Site, UNet, UNetConfig, call_through
+from sadaflow.models import FluxTransformer, Site, call_through
 from sadaflow.parallel.context import ContextSeam
 from sadaflow.solvers import Grid, RectifiedFlow, make_solver
 
@@ -47,31 +48,6 @@ class Result(TypedDict):
 
 def result(x: Tensor, stats: Stats) -> Result:
     return {"x": x, "modes": stats.modes, "nfe": stats.nfe}
-
-
-def flux() -> nn.Module:
-    torch.manual_seed(0)
-    axes: dict[str, Any] = {"attention_head_dim": 16, "num_attention_heads": 2, "axes_dims_rope": (4, 6, 6)}
-    widths = {"in_channels": 8, "joint_attention_dim": 12, "pooled_projection_dim": 10}
-    net = FluxTransformer(FluxConfig(num_layers=2, num_single_layers=2, **axes, **widths))
-    return net.double().requires_grad_(False).eval()
-
-
-def unet() -> nn.Module:
-    torch.manual_seed(1)
-    config = {
-        "sample_size": 8,
-        "in_channels": 2,
-        "out_channels": 2,
-        "block_out_channels": [8, 16],
-        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-        "layers_per_block": 2,
-        "cross_attention_dim": 12,
-        "attention_head_dim": 2,
-        "norm_num_groups": 4,
-    }
-    return UNet(UNetConfig.from_dict(config)).double().requires_grad_(False).eval()
 
 
 def run(
@@ -137,7 +113,7 @@ def shares(parallel: Parallel, net: nn.Module) -> list[tuple[str, int]]:
 
 def of_guidance(parallel: Parallel, rank: int) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    net, convolutions = flux(), unet()
+    net, convolutions = small_flux(single=2), small_unet()
     for name in ("none", "sada", "auto", "tokens", "taylorseer"):
         made[f"flux {name}"] = run(net, ACCELERATORS[name], parallel)
     for name in ("none", "uniform", "tokens", "deepcache", "taylorseer", "guidance"):
@@ -153,24 +129,24 @@ def of_guidance(parallel: Parallel, rank: int) -> dict[str, Any]:
 
 
 def of_context(parallel: Parallel, rank: int) -> dict[str, Any]:
-    net = flux()
+    net = small_flux(single=2)
     fitting = ("none", "sada", "auto", "tokens", "teacache", "first-block-back", "taylorseer", "guidance")
     made: dict[str, Any] = {f"flux {name}": run(net, ACCELERATORS[name], parallel) for name in fitting}
     made["alone"] = run(net, None, parallel, guided=False, size=(8, 6))
     made["shares"] = shares(parallel, net)
-    made["refused unet"] = message(lambda: run(unet(), None, parallel, size=(8, 6)))
+    made["refused unet"] = message(lambda: run(small_unet(), None, parallel, size=(8, 6)))
     made["refused few"] = message(lambda: run(net, None, parallel, size=(2, 2)))
     made["tiny-flux"] = pictures(Pipeline.from_pretrained("tiny-flux"), parallel)
     return made
 
 
 def of_both(parallel: Parallel, rank: int) -> dict[str, Any]:
-    net = flux()
+    net = small_flux(single=2)
     return {f"flux {name}": run(net, ACCELERATORS[name], parallel) for name in ("tokens", "guidance")}
 
 
 def of_four(parallel: Parallel, rank: int) -> dict[str, Any]:
-    net = flux()
+    net = small_flux(single=2)
     return {f"flux {name}": run(net, ACCELERATORS[name], parallel) for name in ("tokens", "first-block")}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from parallel_child import ACCELERATORS, WORK, flux, pictures, run, unet
+from networks import small_flux, small_unet
+from parallel_child import ACCELERATORS, WORK, pictures, run
 
 from sadaflow import Parallel, Pipeline
 from sadaflow.parallel.context import Shares
@@ -42,7 +43,7 @@ def test_all_processes_make_the_same_bits(made: Made) -> None:
 @pytest.mark.parametrize("setup", SETUPS)
 def test_they_make_what_one_process_makes(made: Made, setup: tuple[int, int]) -> None:
     """In float64, where the order of additions is all that may differ."""
-    nets = {"flux": (flux(), (10, 6)), "unet": (unet(), (8, 6))}
+    nets = {"flux": (small_flux(single=2), (10, 6)), "unet": (small_unet(), (8, 6))}
     compared, modes = 0, set()
     for name, ours in made[setup][0].items():
         kind, _, accelerator = name.partition(" ")
@@ -61,7 +62,7 @@ def test_they_make_what_one_process_makes(made: Made, setup: tuple[int, int]) ->
 
 
 def test_without_guidance(made: Made) -> None:
-    alone = run(flux(), None, guided=False, size=(8, 6))
+    alone = run(small_flux(single=2), None, guided=False, size=(8, 6))
     assert float((made[1, 2][0]["alone"]["x"] - alone["x"]).abs().max()) < 1e-12
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import small_flux, small_unet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,10 +21,9 @@ from sadaflow.accelerators import Accelerator, DeepCache, FirstBlock, MagCache, 
 from sadaflow.accelerators.magcache import FLUX_DEV
 from sadaflow.calibration import magcache_ratios, teacache_coefficients, teacache_pairs
 from sadaflow.denoiser import GuidedDenoiser
-from sadaflow.models import FluxConfig, FluxTransformer, Site, UNet, call_through
+from sadaflow.models import FluxTransformer, Site, UNet, call_through
 from sadaflow.models.embeddings import sinusoids
 from sadaflow.models.rope import after_text, rotary_table
-from sadaflow.models.unet_config import UNetConfig
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 from sadaflow.trace import Trace
 
@@ -40,31 +40,12 @@ def solver_of(steps: int = STEPS) -> Solver:
 
 @pytest.fixture(scope="module")
 def flux() -> FluxTransformer:
-    torch.manual_seed(0)
-    axes = {"attention_head_dim": 16, "num_attention_heads": 2, "axes_dims_rope": (4, 6, 6)}
-    widths = {"in_channels": 8, "joint_attention_dim": 12, "pooled_projection_dim": 10}
-    net = FluxTransformer(FluxConfig(num_layers=2, num_single_layers=3, **axes, **widths))  # type: ignore[arg-type]
-    return net.double().requires_grad_(False).eval()
+    return small_flux(single=3)
 
 
 @pytest.fixture(scope="module")
 def unet() -> UNet:
-    torch.manual_seed(1)
-    config = UNetConfig.from_dict(
-        {
-            "sample_size": 8,
-            "in_channels": 2,
-            "out_channels": 2,
-            "block_out_channels": [8, 16],
-            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-            "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-            "layers_per_block": 2,
-            "cross_attention_dim": 12,
-            "attention_head_dim": 2,
-            "norm_num_groups": 4,
-        }
-    )
-    return UNet(config).double().requires_grad_(False).eval()
+    return small_unet()
 
 
 def conditioning(net: nn.Module) -> list[dict[str, Tensor]]:

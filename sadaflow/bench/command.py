@@ -1,14 +1,14 @@
 """A bench from its suite to its report."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from ..measures import Metric, SetMetric, find_metrics
 from ..output_file import write_atomically
+from ..progress import counting_bar
 from ..shard import Shard
 from . import environment
 from .folder import Folder, Record
@@ -18,12 +18,10 @@ from .picture import draw_fronts
 from .subjects import Subjects
 from .suite import Sample, Suite
 from .suite_file import parse_suite
-from .sweep import Advance, check, measure_sets, sweep
+from .sweep import check, measure_sets, sweep
 from .tables import Measured, markdown
 from .timing import measure, rounds
 from .worst import WORST
-
-Bar = Callable[[int, str], "Iterator[Advance]"]
 
 
 def run_bench(
@@ -69,11 +67,11 @@ def run_bench(
         return _share(suite, out, identity, subjects, chosen, shard, begin)
     folder = begin()
     if not timing:
-        with _bar(suite.size, "sample") as advance:
+        with counting_bar(suite.size, unit="sample", smoothing=0.05) as advance:
             sweep(suite, folder, subjects, chosen, advance)
         measure_sets(suite, folder, chosen)
     if timing or (suite.timing is not None and suite.timing.always):
-        with _bar(rounds(suite), "round") as advance:
+        with counting_bar(rounds(suite), unit="round", smoothing=0.05) as advance:
             measure(suite, folder, subjects, advance)
     return report(out)
 
@@ -91,7 +89,7 @@ def _share(
     shard.lead(begin)
     folder = Folder.join(out, suite, identity, str(shard.rank))
     check(suite, folder, subjects)
-    with _bar(suite.size // shard.size, "sample") as advance:
+    with counting_bar(suite.size // shard.size, unit="sample", smoothing=0.05) as advance:
         sweep(suite, folder, subjects, metrics, advance, shard)
     if not finish(out, suite):
         return f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed"
@@ -121,12 +119,3 @@ def _told(metric: Metric) -> Record:
     if isinstance(metric, SetMetric):
         return {"kind": "set", "lower is better": True, "source": metric.source}
     return {"kind": "sample", "lower is better": metric.lower_is_better, "source": metric.source}
-
-
-@contextmanager
-def _bar(total: int, unit: str) -> Iterator[Advance]:
-    """A progress bar on stderr where that is a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit=unit, disable=None, smoothing=0.05) as bar:
-        yield lambda count: bar.update(count) and None

@@ -2,8 +2,7 @@
 
 import gc
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from ...accelerators import Accelerator
 from ...embedded import embedded
 from ...hub import resolve
 from ...output_file import write_atomically
+from ...progress import counting_bar
 from ...solvers.registry import known_solver
 from .. import environment
 from . import controller, loading, starts
@@ -107,7 +107,10 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
 
     for model in speed.models:
         folder = random_checkpoint(model, cache, dtype) if is_random(model) else resolve(embedded(model))
-        _measure_model(speed, model, folder, accelerators, device, dtype, results, keep)
+        if {"sampling", "starts", "memory"} & set(speed.measures):
+            _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
+        if "loading" in speed.measures:
+            _measure_loading(speed, model, folder, device, dtype, keep)
     if "controller" in speed.measures:
         chosen = {name: accelerators.get(name) or read_accelerator(name) for name in speed.accelerators or _CONTROLLED}
         unfit = controller.unfit(chosen, speed.steps, speed.solver)
@@ -116,27 +119,6 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
         made = _rounds("controller", acts, speed.rounds)
         keep("controller", {"steps": speed.steps, "unfit": unfit, "rounds": made})
     return markdown(results)
-
-
-def _measure_model(
-    speed: Speed,
-    model: str,
-    folder: Path,
-    accelerators: Mapping[str, Accelerator],
-    device: torch.device,
-    dtype: torch.dtype,
-    results: Record,
-    keep: Callable[[str, Record], None],
-) -> None:
-    """All that concerns one checkpoint."""
-    if {"sampling", "starts", "memory"} & set(speed.measures):
-        _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
-    if "loading" in speed.measures:
-        size = sum(file.stat().st_size for file in loading.backbone_files(folder)[1])
-        for cold in (False, True)[: 1 + loading.can_forget()]:
-            acts = loading.settings(folder, dtype, device, alone=speed.alone, cold=cold)
-            made = _rounds(f"{model}, loading", acts, speed.rounds, warm=not cold)
-            keep("loading", {"model": model, "bytes": size, "cold": cold, "rounds": made})
 
 
 def _measure_pictures(
@@ -175,7 +157,7 @@ def _measure_pictures(
         theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver, speed.compiled)
         for task, names in zip(tasks, named, strict=True):
             total = (speed.rounds + 1) * (len(speed.sides) + len(accelerators))
-            with _bar(total, f"{model}, batch {names['batch']}") as advance:
+            with counting_bar(total, desc=f"{model}, batch {names['batch']}", leave=False) as advance:
                 found = measure_sampling(ours, theirs, task, accelerators, speed.rounds, advance, latent=speed.latent)
             for name, modes in found.pop("modes").items():
                 results["modes"][f"{name} on {model}, {speed.steps} steps, batch {names['batch']}"] = modes
@@ -194,6 +176,21 @@ def _measure_pictures(
             keep("memory", {**names, **{side: process.measure(side, memory=True) for side in speed.sides}})
 
 
+def _measure_loading(
+    speed: Speed,
+    model: str,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    keep: Callable[[str, Record], None],
+) -> None:
+    size = sum(file.stat().st_size for file in loading.backbone_files(folder)[1])
+    for cold in (False, True)[: 1 + loading.can_forget()]:
+        acts = loading.settings(folder, dtype, device, alone=speed.alone, cold=cold)
+        made = _rounds(f"{model}, loading", acts, speed.rounds, warm=not cold)
+        keep("loading", {"model": model, "bytes": size, "cold": cold, "rounds": made})
+
+
 def _check_fit(name: str, accelerator: Accelerator, ours: Ours, task: Task) -> None:
     try:
         accelerator.begin(ours.pipe.solver(task.solver, task.steps), task.noise.shape, seams=True)
@@ -205,7 +202,7 @@ def _rounds(
     what: str, acts: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, warm: bool = True
 ) -> list[Mapping[str, Mapping[str, float]]]:
     """Interleaved, after a run that does not count where `warm`."""
-    with _bar((rounds + warm) * len(acts), what) as advance:
+    with counting_bar((rounds + warm) * len(acts), desc=what, leave=False) as advance:
         if warm:
             interleaved(acts, 1, advance)
         return interleaved(acts, rounds, advance)
@@ -225,12 +222,3 @@ def _header(speed: Speed, device: torch.device, dtype: torch.dtype) -> Record:
     settings = {**asdict(speed), "replay": None if speed.replay is None else str(speed.replay)}
     lists: Record = {name: [] for name in MEASURES}
     return {"environment": about, "settings": settings, **lists, "modes": {}}
-
-
-@contextmanager
-def _bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr where that is a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, disable=None, leave=False) as bar:
-        yield lambda count: bar.update(count) and None

@@ -24,8 +24,9 @@ class Forced:
     """Evaluate and skip as `modes` say, one sequence per sample, one mode per step.
 
     On random weights an accelerator's own decisions mean nothing, but the seconds that a pattern of decisions leaves do
-    not depend on the weights. What is done outside the network is what `Auto` does: parabolas in log-SNR through the
-    last evaluations, the distance of each new one from its extrapolation, and skipped steps taken again.
+    not depend on the weights. What is done outside the network is of the kind that `Auto` does: sums of the last three
+    evaluations, here parabolas in log-SNR, the distance of each new one from its extrapolation, and skipped steps taken
+    again. `Auto` measures four such distances.
     Raises ValueError for modes that run a part of the network, and for a first step that is skipped.
     """
 
