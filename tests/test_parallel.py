@@ -11,6 +11,7 @@ from networks import small_flux, small_unet
 from parallel_child import ACCELERATORS, WORK, pictures, run
 
 from sadaflow import Parallel, Pipeline
+from sadaflow.models import FluxTransformer
 from sadaflow.parallel.context import Shares
 
 PATIENCE = 600  # seconds; they take some ten, but each exchange waits for a turn on a busy processor
@@ -117,6 +118,27 @@ def test_a_trunk_that_does_not_name_its_text() -> None:
     axis: Any = Second()
     with pytest.raises(ValueError, match="9 tokens, where this process has 0 of text and 7 of the image"):
         Shares(axis, 0, 15).whole(torch.zeros(1, 9, 4))
+
+
+def test_conditioning_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[str] = []
+    prepare = FluxTransformer.prepare
+
+    def counted(net: FluxTransformer, **given: Any) -> Any:
+        prepared.append("prepare")
+        return prepare(net, **given)
+
+    class One:
+        mesh_dim_names = ("guidance",)
+
+        def size(self, dimension: int) -> int:
+            return 1
+
+    mesh: Any = One()
+    monkeypatch.setattr(FluxTransformer, "prepare", counted)
+    together = run(small_flux(single=2), None, Parallel(mesh))
+    assert prepared == ["prepare"]
+    assert torch.equal(together["x"], run(small_flux(single=2), None)["x"])
 
 
 def test_dimensions_of_a_mesh() -> None:

@@ -1,7 +1,7 @@
 """A denoiser of which every process computes a share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
@@ -34,8 +34,9 @@ class ParallelDenoiser(GuidedDenoiser):
                 "denoiser has no negative one: guidance is 1 or less, or embedded in the network (Flux needs "
                 "true_guidance > 1). Use context parallelism alone"
             )
-        given = {one.name: getattr(denoise, one.name) for one in fields(GuidedDenoiser) if one.init}
-        return cls(**given, parallel=parallel)
+        made = object.__new__(cls)  # and not initialised, which would prepare the conditioning again
+        vars(made).update(vars(denoise), parallel=parallel)
+        return made
 
     def _predictions(self, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         guidance, context = self.parallel.guidance, self.parallel.context
