@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -15,6 +14,7 @@ from .manifest import Folder
 from .many import PipelineMaker, prompts_digest, sample_many, share_size, threads, weights_digest
 from .options import GenerateOptions, Options, read_device
 from .pipeline import Pipeline
+from .progress import counting_bar
 from .prompt_file import read_prompt_file
 from .recipe import Recipe
 from .shard import Shard
@@ -55,8 +55,8 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
         shard.lead(lambda: folder.begin(resume))
         folder.join()
         try:
-            with _bar(share_size(len(prompts), batch, shard)) as bar:
-                sample_many(folder, prompts, batch, PipelineMaker(pipe, settings, recipe), shard, bar.update, _say)
+            with counting_bar(share_size(len(prompts), batch, shard), unit="prompt", smoothing=0.05) as advance:
+                sample_many(folder, prompts, batch, PipelineMaker(pipe, settings, recipe), shard, advance, _say)
         except ValueError:  # what was asked for does not fit
             folder.withdraw()
             raise
@@ -75,13 +75,6 @@ def _report(folder: Folder, shard: Shard) -> None:
     if tally.failed:
         _say(f"error: failed: prompts {', '.join(map(str, tally.failed))}; their lines say why, --resume tries again")
         raise typer.Exit(FAILED)
-
-
-def _bar(total: int) -> Any:
-    """A progress bar on stderr where that is a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="prompt", disable=None, smoothing=0.05)
 
 
 def _say(what: str) -> None:
