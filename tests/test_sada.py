@@ -249,11 +249,21 @@ def test_uniform_extrapolation_is_exact_on_its_own_polynomials() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "steps", "needed"), [("sada", 12, 13), ("sada", 1, 13), ("uniform", 4, 5), ("auto", 4, 5)]
+    ("accelerator", "steps", "needed"),
+    [
+        ("sada", 12, 13),
+        ("sada", 1, 13),
+        ("sada-released", 12, 13),
+        ("uniform", 4, 5),
+        ("auto", 4, 5),
+        ("adaptive-diffusion", 4, 5),
+        ("easycache", 3, 4),
+        ("seacache", 2, 3),
+    ],
 )
 def test_too_few_steps_are_refused_with_the_number_needed(accelerator: str, steps: int, needed: int) -> None:
     solver, denoise, noise = problem(steps)
-    with pytest.raises(ValueError, match=f"at least {needed}"):
+    with pytest.raises(ValueError, match=rf"at least {needed}\b.* accelerator=None \(--accelerate none\)"):
         sample(solver, denoise, noise, accelerator)
     assert denoise.calls == []
     solver, denoise, noise = problem(needed)

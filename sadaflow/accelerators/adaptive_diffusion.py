@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from .base import require_falling_times
+from .base import require_falling_times, require_steps
 from .reuse import Reuse, ReuseRun, mean_size, renewed
 
 _WARM_UP = 4  # steps: three differences of the latents after a step need four of them
@@ -38,10 +38,7 @@ class AdaptiveDiffusion(Reuse):
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "adaptive-diffusion")
-        if solver.n_evals <= _WARM_UP:
-            raise ValueError(
-                f"accelerator 'adaptive-diffusion' needs at least {_WARM_UP + 1} steps, got {solver.n_evals}"
-            )
+        require_steps(solver, "'adaptive-diffusion'", _WARM_UP + 1)
         return _Run(self, solver, shape[0])
 
 

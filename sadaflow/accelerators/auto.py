@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
-from .base import Explanation, Mode, PlainRun, require_falling_times
+from .base import Explanation, Mode, PlainRun, require_falling_times, require_steps
 from .gaps import Gaps, Motion
 from .nodes import NodeBuffer
 from .replay import Replay
@@ -62,9 +62,7 @@ class Auto:
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "auto")
-        needed = self.warm_up + 3
-        if solver.n_evals < needed:
-            raise ValueError(f"accelerator 'auto' needs at least {needed} steps, got {solver.n_evals}")
+        require_steps(solver, "'auto'", self.warm_up + 3)
         budget = solver.n_evals / self.speedup if self.speedup is not None else self.budget
         least = self.warm_up + 2 + math.ceil((solver.n_evals - self.warm_up - 2) / (self.max_skips + 1))
         if budget is not None and not budget >= least:

@@ -12,6 +12,8 @@ from torch import Tensor
 from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Solver, State
 
+WITHOUT = "accelerator=None (--accelerate none) samples without one"
+
 
 class Mode(StrEnum):
     """How one sample gets its x0 at one step."""
@@ -140,6 +142,12 @@ def require_falling_times(solver: Solver, name: str) -> None:
             f"accelerator {name!r} needs a solver with one evaluation per step, {type(solver).__name__} returns to "
             "earlier times"
         )
+
+
+def require_steps(solver: Solver, who: str, needed: int) -> None:
+    """ValueError where `solver` makes fewer than `needed` evaluations; `who` begins with the accelerator's name."""
+    if solver.n_evals < needed:
+        raise ValueError(f"accelerator {who} needs at least {needed} steps, got {solver.n_evals}; {WITHOUT}")
 
 
 class PlainRun:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from .base import require_falling_times
+from .base import require_falling_times, require_steps
 from .reuse import Reuse, ReuseRun, mean_size, renewed
 
 
@@ -47,8 +47,7 @@ class EasyCache(Reuse):
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "easycache")
-        if solver.n_evals < 4:
-            raise ValueError(f"accelerator 'easycache' needs at least 4 steps, got {solver.n_evals}")
+        require_steps(solver, "'easycache'", 4)
         return _Run(self, solver, shape[0])
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from .base import Mode, require_falling_times
+from .base import Mode, require_falling_times, require_steps
 from .nodes import NodeBuffer
 from .reuse import OutputRun, Reuse
 
@@ -47,11 +47,7 @@ class Guidance(Reuse):
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "guidance")
-        needed = self.order + 2 + _GUIDED_LAST
-        if solver.n_evals < needed:
-            raise ValueError(
-                f"accelerator 'guidance' of order {self.order} needs at least {needed} steps, got {solver.n_evals}"
-            )
+        require_steps(solver, f"'guidance' of order {self.order}", self.order + 2 + _GUIDED_LAST)
         return _Run(self, solver, shape[0])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Solver
 
-from .base import Explanation, Mode, PlainRun, require_falling_times
+from .base import WITHOUT, Explanation, Mode, PlainRun, require_falling_times
 from .criterion import (
     extrapolate,
     instability,
@@ -96,9 +96,10 @@ class SADA:
         if limits.usable:
             return limits
         enough = next((n for n in range(steps + 1, 1001) if self._scaled(n).usable), None)
-        remedy = f"it needs at least {enough}" if enough else "no number of steps allows a skip with these fractions"
+        needs = f"it needs at least {enough}" if enough else "no number of steps allows a skip with these fractions"
         raise ValueError(
-            f"accelerator 'sada' with start={self.start}, end={self.end} cannot work with {steps} steps: {remedy}"
+            f"accelerator 'sada' with start={self.start}, end={self.end} cannot work with {steps} steps: {needs}; "
+            f"{WITHOUT}"
         )
 
     def _scaled(self, steps: int) -> "Limits":

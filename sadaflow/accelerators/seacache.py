@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Point, Solver
 
-from .base import require_falling_times
+from .base import require_falling_times, require_steps
 from .nodes import NodeBuffer
 from .reuse import Reuse, ReuseRun, mean_size
 
@@ -51,12 +51,8 @@ class SeaCache(Reuse):
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "seacache")
-        needed = self.first + self.last + 1
-        if solver.n_evals < needed:
-            raise ValueError(
-                f"accelerator 'seacache' with first={self.first}, last={self.last} needs at least {needed} steps, got "
-                f"{solver.n_evals}"
-            )
+        who = f"'seacache' with first={self.first}, last={self.last}"
+        require_steps(solver, who, self.first + self.last + 1)
         return _Run(self, solver, shape[0])
 
 

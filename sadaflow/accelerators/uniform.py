@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
-from .base import Mode, PlainRun
+from .base import Mode, PlainRun, require_steps
 from .nodes import NodeBuffer
 from .replay import Replay
 
@@ -32,11 +32,7 @@ class Uniform:
             raise ValueError(f"uniform skipping needs every >= 1 and order >= 0, got {self.every} and {self.order}")
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
-        needed = self.order + 4
-        if solver.n_evals < needed:
-            raise ValueError(
-                f"accelerator 'uniform' of order {self.order} needs at least {needed} steps, got {solver.n_evals}"
-            )
+        require_steps(solver, f"'uniform' of order {self.order}", self.order + 4)
         return _Run(self, solver, shape[0])
 
 
