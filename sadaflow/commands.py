@@ -46,6 +46,10 @@ from .speed_options import SpeedOptions
 from .wav import write_wav
 
 STEPS, SOLVER = 50, "dpmpp2m"  # where neither flag nor checkpoint names any
+CONDITIONING = (
+    "original_size", "crop", "target_size", "negative_original_size", "negative_crop", "negative_target_size",
+    "aesthetic_score", "negative_aesthetic_score",
+)  # fmt: skip
 
 
 class _Words(TyperGroup):
@@ -265,8 +269,9 @@ def _load(options: Options) -> Pipeline:
 def _settings(options: Options, pipe: Pipeline, pictures: Sequence[Any]) -> Settings:
     """What was asked for, and where nothing was, what the checkpoint recommends."""
     arguments = options.given(
-        "control_scale", "control_start", "control_end", "true_guidance", "max_sequence_length", "seconds"
-    )
+        "control_scale", "control_start", "control_end", "true_guidance", "max_sequence_length", "seconds",
+        *CONDITIONING,
+    )  # fmt: skip
     for name, value in arguments.items():
         if isinstance(value, list) and len(value) == 1:
             arguments[name] = value[0]
@@ -274,6 +279,7 @@ def _settings(options: Options, pipe: Pipeline, pictures: Sequence[Any]) -> Sett
     return Settings(
         steps=options.steps or recommended.steps or STEPS,
         solver=options.solver or recommended.solver or SOLVER,
+        grid=options.grid,
         guidance=pipe.default_guidance if options.guidance is None else options.guidance,
         seed=options.seed,
         negative_prompt=options.negative,
@@ -304,7 +310,7 @@ def _recipe(pipe: Pipeline, options: Options, settings: Settings) -> Recipe:
     further = options.given(
         "controlnet", "control", "control_scale", "control_start", "control_end", "lora", "lora_scale", "seconds",
         "true_guidance", "max_sequence_length", "variant", "tokenizer", "base", "prediction",
-        "tile", "quantize",
+        "tile", "quantize", *CONDITIONING,
     )  # fmt: skip
     return Recipe(
         prompt="",
@@ -312,6 +318,7 @@ def _recipe(pipe: Pipeline, options: Options, settings: Settings) -> Recipe:
         model=f"{options.model}@{pipe.name}" if commit else pipe.name,
         steps=settings.steps,
         solver=settings.solver,
+        grid=options.grid,
         guidance=settings.guidance,
         seed=settings.seed,
         width=settings.width or 0,

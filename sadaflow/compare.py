@@ -33,11 +33,13 @@ class Settings:
     height: int | None = None
     width: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)  # further ones of a pipeline's call, as control=
+    grid: str | None = None
 
     def call(self) -> dict[str, Any]:
         """Keyword arguments for one run of a pipeline; the steps and the accelerator are the run's own."""
         return {
             "solver": self.solver,
+            "grid": self.grid,
             "guidance": self.guidance,
             "seed": self.seed,
             "negative_prompt": self.negative_prompt,
@@ -128,7 +130,7 @@ def compare(
         stats = out.stats
         return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
 
-    whole = pipe.solver(settings.solver, settings.steps, height=settings.height, width=settings.width)
+    whole = pipe.solver(settings.solver, settings.steps, settings.grid, height=settings.height, width=settings.width)
     run("warming up", prompts[0], min(WARM_UP_STEPS, settings.steps))
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()

@@ -15,9 +15,11 @@ from .control import per_net
 from .offload import OFFLOADS
 from .quantization import QUANTIZATIONS
 from .solvers.registry import SOLVERS, known_solver
+from .solvers.spacing import RAMPS, SPACINGS
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SINGLE_FILES = (".safetensors", ".sft")
+GRIDS = (*SPACINGS, *RAMPS)
 
 
 def _whole(text: str) -> int:
@@ -62,8 +64,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Revision = Annotated[str | None, text("NAME", "Branch, tag or commit of a Hub id.")]
 Variant = Annotated[str | None, text("NAME", 'Variant of the weights, as in "fp16".')]
 
+
+def pair(metavar: str, help: str, default: str = "as for the other") -> Any:
+    return typer.Option(metavar=metavar, help=f"On SDXL: {help}", show_default=default)
+
+
 Names = list[str] | None
 Numbers = list[float] | None
+Pair = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class Options:
     solver: Annotated[
         str | None, text("NAME", f"Solver: {', '.join(SOLVERS)}.", show_default="the checkpoint's, or dpmpp2m")
     ] = None
+    grid: Annotated[str | None, text("NAME", f"Time grid: {', '.join(GRIDS)}.", show_default="the checkpoint's")] = None
     accelerate: Annotated[str, text("NAME", f"Accelerator: {', '.join(ACCELERATORS)}; or none.")] = "sada"
     guidance: Annotated[
         float | None,
@@ -108,7 +117,9 @@ class Options:
     width: Annotated[int | None, count("Pixels.", show_default="the checkpoint's")] = None
     seconds: Annotated[float | None, real("Length of a sound.", show_default="the checkpoint's")] = None
     controlnet: Annotated[Names, text("NAME", "ControlNet: Hub id, folder or embedded name; may be repeated.")] = None
-    control: Annotated[Names, text("FILE", "Picture that a ControlNet is shown; one for each, in order.")] = None
+    control: Annotated[
+        Names, text("FILE", "Picture that a ControlNet is shown, stretched to the size made; one for each, in order.")
+    ] = None
     control_scale: Annotated[Numbers, real("Weight of the ControlNets: one for all, or one for each.")] = None
     control_start: Annotated[Numbers, real("Where they begin to act, as a fraction of the steps.")] = None
     control_end: Annotated[Numbers, real("Where they cease to act, likewise.")] = None
@@ -120,6 +131,20 @@ class Options:
         float | None, real("On Flux.1: guidance by the negative prompt, at twice the cost.")
     ] = None
     max_sequence_length: Annotated[int | None, count("On Flux.1: tokens of the T5 prompt.")] = None
+    original_size: Annotated[
+        Pair, pair("HEIGHT WIDTH", "what the network is told of the size before scaling.", "the size made")
+    ] = None
+    crop: Annotated[Pair, pair("TOP LEFT", "what it is told of the corner cut at.", "0 0")] = None
+    target_size: Annotated[Pair, pair("HEIGHT WIDTH", "what it is told of the size wanted.", "the size made")] = None
+    negative_original_size: Annotated[Pair, pair("HEIGHT WIDTH", "the same for the negative branch.")] = None
+    negative_crop: Annotated[Pair, pair("TOP LEFT", "the same for the negative branch.")] = None
+    negative_target_size: Annotated[Pair, pair("HEIGHT WIDTH", "the same for the negative branch.")] = None
+    aesthetic_score: Annotated[
+        float | None, real("On SDXL's refiner: what it is told of the picture's score.", show_default="6")
+    ] = None
+    negative_aesthetic_score: Annotated[
+        float | None, real("On SDXL's refiner: the same for the negative branch.", show_default="2.5")
+    ] = None
     revision: Revision = None
     variant: Variant = None
     tokenizer: Annotated[str | None, text("NAME", "For a single file: checkpoint with its tokenizer.")] = None
@@ -164,7 +189,7 @@ class Options:
         if self.accelerator is not None:
             make_accelerator(self.accelerator)
         read_dtype(self.dtype)
-        for name, known in (("offload", OFFLOADS), ("quantize", QUANTIZATIONS)):
+        for name, known in (("grid", GRIDS), ("offload", OFFLOADS), ("quantize", QUANTIZATIONS)):
             if (value := getattr(self, name)) is not None and value not in known:
                 raise ValueError(f"unknown --{name} {value!r}; known: {', '.join(known)}")
         self._check_control()

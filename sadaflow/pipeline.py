@@ -320,16 +320,16 @@ class Pipeline:
         number that the network embeds, and `true_guidance` > 1 adds a negative branch. None is what the checkpoint
         recommends, or its kind was published with (7.5 for Stable Diffusion). `max_sequence_length` is the length of
         Flux's T5 prompt in tokens, at most what the checkpoint's tokenizer allows. `progress` None shows a bar when
-        stderr is a terminal. `control` is an image for the ControlNet, or a list of one for each: PIL, or a tensor (3,
-        H, W) or (B, 3, H, W), RGB in [0, 1]; `control_scale` weighs each, and it acts from `control_start` to
-        `control_end` (fractions of the evaluations). On XL, `original_size`, `crop` and `target_size` tell the network
-        of a picture's history: its size before it was scaled, the corner (top, left) that it was cut at, and the size
-        wanted; None is an uncropped picture of the size made. A refiner is told `aesthetic_score` (6.0) in place of
-        `target_size`. The negative branch is told the same (but a score of 2.5), except for what is given for it alone.
-        `seconds` is the length of a sound. `output` is "pil", "tensor" or "latent", for sounds "audio", "tensor" or
-        "latent"; None is the first. `trace` keeps the trajectory in `out.trace` (see `Trace` for its memory).
-        `parallel` shares the work out among processes, which all make this call and all get the same. Raises ValueError
-        before any work for arguments that do not fit.
+        stderr is a terminal. `control` is an image for the ControlNet, or a list of one for each: PIL, which is
+        stretched to the size made, or a tensor (3, H, W) or (B, 3, H, W) of that size, RGB in [0, 1]; `control_scale`
+        weighs each, and it acts from `control_start` to `control_end` (fractions of the evaluations). On XL,
+        `original_size`, `crop` and `target_size` tell the network of a picture's history: its size before it was
+        scaled, the corner (top, left) that it was cut at, and the size wanted; None is an uncropped picture of the size
+        made. A refiner is told `aesthetic_score` (6.0) in place of `target_size`. The negative branch is told the same
+        (but a score of 2.5), except for what is given for it alone. `seconds` is the length of a sound. `output` is
+        "pil", "tensor" or "latent", for sounds "audio", "tensor" or "latent"; None is the first. `trace` keeps the
+        trajectory in `out.trace` (see `Trace` for its memory). `parallel` shares the work out among processes, which
+        all make this call and all get the same. Raises ValueError before any work for arguments that do not fit.
         """
         prompts, output = read_prompts(prompt), read_output(output, self.family)
         height = read_height(height, seconds, self.family)

@@ -56,7 +56,7 @@ class Recipe:
 
 
 def _joined(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _quoted(value: str) -> str:

@@ -47,6 +47,7 @@ class StandIn:
     recommended: Recommended = Recommended()
     family: None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
+    grids: list[str | None] = field(default_factory=list)
 
     def __call__(self, prompt: str | Sequence[str], **arguments: Any) -> Made:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -62,7 +63,8 @@ class StandIn:
         stats = Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0, 0.0)
         return Made(images, stats, self.trace(modes) if arguments.get("trace") else None)
 
-    def solver(self, name: str | None, steps: int, **size: int | None) -> Solver:
+    def solver(self, name: str | None, steps: int, grid: str | None, **size: int | None) -> Solver:
+        self.grids.append(grid)
         return make_solver(name or "dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, steps + 1)))
 
     @staticmethod
@@ -140,6 +142,27 @@ def test_generate_passes_its_flags_on(pipe: StandIn) -> None:
     assert (call["solver"], call["guidance"], call["negative_prompt"]) == ("dpmpp2m", 7.5, None)
 
 
+def test_sdxl_is_told_what_the_flags_say(pipe: StandIn) -> None:
+    sizes = ["--original-size", "512", "768", "--crop", "0", "64", "--negative-target-size", "1024", "1024"]
+    assert main(["generate", "a", *sizes, "--aesthetic-score", "7", "--out", "a.png"]) == 0
+    told = {"original_size": (512, 768), "crop": (0, 64), "negative_target_size": (1024, 1024), "aesthetic_score": 7.0}
+    (call,) = pipe.calls
+    assert {name: call[name] for name in told} == told
+    assert not {"target_size", "negative_crop", "negative_aesthetic_score"} & call.keys()
+    recipe = json.loads(read_text("a.png")["sadaflow"])
+    assert recipe["options"] == json.loads(json.dumps(told))
+    assert 'Original size: "512, 768"' in read_text("a.png")["parameters"]
+
+
+def test_the_grid_is_that_of_every_run(pipe: StandIn) -> None:
+    assert main(["generate", "a", "--grid", "karras", "--out", "a.png"]) == 0
+    assert main(["compare", "a", "--steps", "20", "--grid", "karras", "--out", "b.png"]) == 0
+    assert {call["grid"] for call in pipe.calls} == {"karras"} and pipe.grids == ["karras"]
+    for name in ("a.png", "b.png"):
+        assert json.loads(read_text(name)["sadaflow"])["grid"] == "karras"
+        assert "Schedule type: karras, " in read_text(name)["parameters"]
+
+
 def test_several_prompts_get_numbered_files(pipe: StandIn) -> None:
     assert main(["generate", "a", "b", "--out", "x.png"]) == 0
     assert [path.name for path in sorted(Path.cwd().iterdir())] == ["x-1.png", "x-2.png"]
@@ -181,6 +204,8 @@ def test_an_existing_file_is_kept_unless_told(pipe: StandIn, capsys: pytest.Capt
         ([], ["no prompt given"]),
         (["x", "--solver", "eulr"], ["eulr", "euler", "dpmpp2m"]),
         (["x", "--accelerate", "warp"], ["warp", "sada", "uniform"]),
+        (["x", "--grid", "kerras"], ["--grid", "kerras", "karras"]),
+        (["x", "--original-size", "512", "wide"], ["--original-size"]),
         (["x", "--steps", "0"], ["steps", "0"]),
         (["x", "--steps", "many"], ["--steps", "many"]),
         (["x", "--guidance", "strong"], ["--guidance", "strong"]),
