@@ -9,6 +9,7 @@ from .accelerators import Mode
 from .accelerators.base import BranchRun, CachingRun, Run
 from .cost import Meter
 from .denoiser import BranchDenoise, Denoise, RowDenoise
+from .rows import index_of, put, taken
 
 
 def answers(
@@ -28,7 +29,7 @@ def answers(
     if not isinstance(denoise, RowDenoise):
         x0 = denoise(x, step)
         _check_shape(x0, x, step)
-        return x0 if estimate is None else x0.index_copy(0, torch.tensor(skipped, device=x0.device), estimate), plan
+        return x0 if estimate is None else x0.index_copy(0, index_of(skipped, x0.device), estimate), plan
     x0, modes = torch.empty_like(x), list(plan)
     for mode in (Mode.FULL, Mode.TOKENS, Mode.CACHED, Mode.CONDITIONAL):
         rows = [row for row, planned in enumerate(plan) if planned is mode]
@@ -36,16 +37,16 @@ def answers(
             continue
         everyone = len(rows) == len(plan)
         with meter.watching(mode):
-            answer = _evaluated(denoise, run, step, x if everyone else x[rows], mode, rows)
+            answer = _evaluated(denoise, run, step, taken(x, rows), mode, rows)
         if mode is Mode.CACHED and isinstance(run, CachingRun):
             for row, found in zip(rows, run.carried_out(step, rows), strict=True):
                 modes[row] = found
         meter.learn([modes[row] for row in rows])
         if everyone:
             return answer, modes
-        x0[rows] = answer
+        put(x0, rows, answer)
     if estimate is not None:
-        x0[skipped] = estimate
+        put(x0, skipped, estimate)
     return x0, modes
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from sadaflow.models import Seam
 
+from .rows import sent, taken
+
 _TABLE = 256 * 2**20
 
 
@@ -67,7 +69,7 @@ class Conditioned:
 
     def _take(self, batch: Tensor, places: list[int]) -> Tensor:
         """Of a batch what lies at `places`; the batch itself where that is all of it, or where all rows are one."""
-        return batch if len(batch) == 1 or places == list(range(self._entries)) else batch[places]
+        return batch if len(batch) == 1 or places == list(range(self._entries)) else taken(batch, places)
 
     def _table(self) -> Tensor | None:
         if self._prepared is None or not self._given:
@@ -79,5 +81,5 @@ class Conditioned:
 
     def _at(self, backbone: PreparedBackbone, begin: int, end: int, device: torch.device) -> Tensor:
         """What the times of the steps from `begin` up to `end` ask of all entries."""
-        timesteps = torch.tensor(self.timesteps[begin:end], device=device)
+        timesteps = sent(self.timesteps[begin:end], device, torch.float32)
         return backbone.prepare_times(timesteps[:, None], self._given)

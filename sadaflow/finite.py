@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
+from .readback import Readback
+
 
 class FiniteCheck:
     """Raises FloatingPointError, naming step and samples, for an x0 that holds NaN or infinity.
@@ -17,12 +19,12 @@ class FiniteCheck:
 
     def __init__(self, solver: Solver, lag: bool) -> None:
         self._solver, self._lag = solver, lag
-        self._waiting: tuple[Tensor, Tensor, int] | None = None  # an answer, its sum, its step
+        self._waiting: tuple[Tensor, Readback, int] | None = None  # an answer, its sum, its step
 
     def check(self, x0: Tensor, step: int) -> None:
         """x0 (B, ...) of `step`."""
         self.finish()
-        self._waiting = x0, x0.sum(), step
+        self._waiting = x0, Readback(x0.sum()), step
         if not self._lag:
             self.finish()
 
@@ -31,7 +33,7 @@ class FiniteCheck:
         if self._waiting is None:
             return
         (x0, total, step), self._waiting = self._waiting, None
-        if math.isfinite(total.item()):
+        if all(map(math.isfinite, total.read())):
             return
         bad = [row for row, one in enumerate(x0) if not bool(torch.isfinite(one).all())]
         if bad:

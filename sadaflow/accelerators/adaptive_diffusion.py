@@ -9,8 +9,10 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
+from ..readback import Readback
+from ..rows import renewed, taken
 from .base import require_falling_times, require_steps
-from .reuse import Reuse, ReuseRun, mean_size, renewed
+from .reuse import Reuse, ReuseRun, mean_size
 
 _WARM_UP = 4  # steps: three differences of the latents after a step need four of them
 
@@ -53,13 +55,12 @@ class _Run(ReuseRun):
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         assert self.last is not None
-        index = list(rows)
-        return self.answer(self.last[index], x[index], step)
+        return self.answer(taken(self.last, rows), taken(x, rows), step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         if self.evaluated:
             self.last = renewed(self.last, self.output(x, x0, step), self.evaluated)
-        self.moves = (mean_size(x_next - x).tolist(), *self.moves)[:3]
+        self.moves = (Readback(mean_size(x_next - x)).read(), *self.moves)[:3]
         self.values = [math.nan] * self.samples
         if step + 1 >= _WARM_UP:
             self.values = [_unevenness(*moves) for moves in zip(*self.moves, strict=True)]

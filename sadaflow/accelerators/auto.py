@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
+from ..readback import Readback
 from .base import Explanation, Mode, PlainRun, require_falling_times, require_steps
 from .gaps import Gaps, Motion
 from .nodes import NodeBuffer
@@ -139,7 +140,7 @@ class _Run(PlainRun):
         squares = [
             (self._extrapolated(row, step, memory) - x0[row]).square().mean() for row in rows for memory in tried[row]
         ]
-        roots = iter(torch.stack(squares).sqrt().tolist() if squares else [])  # the one transfer from the device
+        roots = iter(Readback(torch.stack(squares).sqrt()).read() if squares else [])
         return [[next(roots) for _ in tried[row]] for row in rows]
 
     def _learn(self, row: int, step: int, measured: list[float]) -> None:

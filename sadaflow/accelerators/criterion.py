@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..readback import Readback
+
 
 def extrapolate(x: Tensor, velocities: Sequence[Tensor], dt: float, weights: Sequence[float]) -> Tensor:
     """The state one step of length `dt` (negative) after x, from past velocities alone: x + dt sum(w_k y_k).
@@ -35,7 +37,7 @@ def instability(x_next: Tensor, predicted: Tensor, velocities: Sequence[Tensor])
 
 def sample_scores(scores: Tensor) -> list[float]:
     """Per sample, the mean of its `scores` (B, ...): negative is stable. One transfer from the device."""
-    return scores.flatten(1).mean(dim=1).tolist()
+    return Readback(scores.flatten(1).mean(dim=1)).read()
 
 
 def noise_of(x: Tensor, x0: Tensor, alpha: float, sigma: float) -> Tensor:

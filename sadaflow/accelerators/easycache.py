@@ -9,8 +9,10 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
+from ..readback import Readback
+from ..rows import renewed, taken
 from .base import require_falling_times, require_steps
-from .reuse import Reuse, ReuseRun, mean_size, renewed
+from .reuse import Reuse, ReuseRun, mean_size
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,13 @@ class _Run(ReuseRun):
         self.free = range(max(2, round(settings.start * steps)), min(steps - 1, round(settings.end * steps)))
         self.inputs: Tensor | None = None
         self.outputs: Tensor | None = None
-        self.rates = [math.nan] * samples
+        self.rates: Tensor | None = None
         self.errors = [0.0] * samples
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         assert self.inputs is not None and self.outputs is not None
-        index = list(rows)
-        return self.answer(x[index] + (self.outputs[index] - self.inputs[index]), x[index], step)
+        states = taken(x, rows)
+        return self.answer(states + (taken(self.outputs, rows) - taken(self.inputs, rows)), states, step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         self._learn(step, x, x0)
@@ -75,9 +77,9 @@ class _Run(ReuseRun):
         self.values = [math.nan] * self.samples
         if step + 1 in self.free:
             moved = x_next - (self.inputs if self.settings.from_evaluated else x)
-            growths = (self._size(moved) / self._size(self.outputs)).tolist()
-            parts = zip(self.errors, self.rates, growths, strict=True)
-            self.values = [error + rate * growth for error, rate, growth in parts]
+            assert self.rates is not None  # at least two evaluations precede the free steps
+            changes = Readback(self.rates * (self._size(moved) / self._size(self.outputs))).read()
+            self.values = [error + change for error, change in zip(self.errors, changes, strict=True)]
         skip = [value < self.threshold for value in self.values]
         self.errors = [value if one else 0.0 for value, one in zip(self.values, skip, strict=True)]
         self.decide(skip)
@@ -89,9 +91,8 @@ class _Run(ReuseRun):
             return
         output = self.output(x, x0, step)
         if self.inputs is not None and self.outputs is not None:
-            rates = (self._size(output - self.outputs) / self._size(x - self.inputs)).tolist()
-            for row in evaluated:
-                self.rates[row] = rates[row]
+            rates = self._size(output - self.outputs) / self._size(x - self.inputs)
+            self.rates = renewed(self.rates, rates, evaluated)
         self.inputs, self.outputs = renewed(self.inputs, x, evaluated), renewed(self.outputs, output, evaluated)
 
     def _size(self, x: Tensor) -> Tensor:

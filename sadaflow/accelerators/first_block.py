@@ -10,6 +10,7 @@ from torch import Tensor
 from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
+from ..rows import index_of, put, taken
 from .base import Explanation, Mode
 from .inside import InsideRun, RowStore, on_some, places, relative_change
 
@@ -120,8 +121,8 @@ class _Evaluation:
             samples = [self.rows[place] for place in chosen]
             at = places(output, len(self.rows), chosen)
             start, end = (self.behind_front, self.inputs[0]) if self.back else (self.behind_front_image, output)
-            run.front.put(samples, self.change[at])
-            run.rest.put(samples, (end - start)[at])
+            run.front.put(samples, taken(self.change, at))
+            run.rest.put(samples, taken(end - start, at))
         return output if self.back else self._with_rest(output)
 
     def _block(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
@@ -146,7 +147,7 @@ class _Evaluation:
         if len(chosen) in (0, len(self.rows)):
             return fn(hidden, *args) if chosen else hidden
         output = hidden.clone()
-        output[places(hidden, len(self.rows), chosen)] = on_some(fn, len(self.rows), chosen, hidden, *args)
+        put(output, places(hidden, len(self.rows), chosen), on_some(fn, len(self.rows), chosen, hidden, *args))
         return output
 
     def _with_rest(self, hidden: Tensor) -> Tensor:
@@ -155,5 +156,5 @@ class _Evaluation:
         if not spared:
             return hidden
         output, at = hidden.clone(), places(hidden, len(self.rows), spared)
-        output[at] += self.run.rest.take([self.rows[place] for place in spared])
+        output.index_add_(0, index_of(at, output.device), self.run.rest.take([self.rows[place] for place in spared]))
         return output

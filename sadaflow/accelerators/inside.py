@@ -8,6 +8,8 @@ from torch import Tensor
 from sadaflow.models import Site
 from sadaflow.solvers import Solver
 
+from ..readback import Readback
+from ..rows import index_of, put, taken
 from .base import Mode, PlainRun
 
 Handler = Callable[..., Tensor]
@@ -33,12 +35,12 @@ class RowStore:
         parts = values.unflatten(0, (-1, len(rows)))
         if self._values is None:
             self._values = parts.new_zeros((parts.shape[0], self.samples, *parts.shape[2:]))
-        self._values[:, list(rows)] = parts
+        put(self._values.transpose(0, 1), rows, parts.transpose(0, 1))
 
     def take(self, rows: Sequence[int]) -> Tensor:
-        """Those of the samples `rows`, (branches x len(rows), ...)."""
+        """A copy of those of the samples `rows`, (branches x len(rows), ...)."""
         assert self._values is not None
-        return self._values[:, list(rows)].flatten(0, 1)
+        return self._values.index_select(1, index_of(rows, self._values.device)).flatten(0, 1)
 
 
 def places(batch: Tensor, samples: int, chosen: Sequence[int]) -> list[int]:
@@ -51,7 +53,7 @@ def on_some(fn: Handler, samples: int, chosen: Sequence[int], hidden: Tensor, *a
     if len(chosen) == samples:
         return fn(hidden, *args)
     at = places(hidden, samples, chosen)
-    return fn(hidden[at], *(None if arg is None else arg[at] for arg in args))
+    return fn(taken(hidden, at), *(None if arg is None else taken(arg, at) for arg in args))
 
 
 def relative_change(new: Tensor, old: Tensor, samples: int) -> list[float]:
@@ -61,7 +63,7 @@ def relative_change(new: Tensor, old: Tensor, samples: int) -> list[float]:
         exact = torch.promote_types(values.dtype, torch.float32)
         return values.abs().unflatten(0, (-1, samples)).transpose(0, 1).flatten(1).mean(dim=1, dtype=exact)
 
-    return (mean(new - old) / mean(old)).tolist()
+    return Readback(mean(new - old) / mean(old)).read()
 
 
 class Outermost:

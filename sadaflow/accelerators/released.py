@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
+from ..rows import renewed
 from .base import Explanation, Mode, PlainRun
 from .criterion import extrapolate, instability, noise_of, sample_scores, stepwise_x0
 from .estimators import released
@@ -70,11 +71,10 @@ class _Run(PlainRun):
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         node, limits = self.solver.nodes[step], self.limits
-        evaluated = torch.tensor([mode.evaluates for mode in self.modes], device=x.device)
+        evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
         self.skips = [0 if mode.evaluates else skips + 1 for mode, skips in zip(self.modes, self.skips, strict=True)]
         fresh = noise_of(x, x0, node.alpha, node.sigma)
-        mask = evaluated.view(-1, *[1] * (x.dim() - 1))
-        self.eps = torch.where(mask, fresh, self.eps) if self.eps.numel() else fresh
+        self.eps = renewed(self.eps if self.eps.numel() else None, fresh, evaluated)
         stale = self.solver.velocity(x, stepwise_x0(x, self.eps, node.alpha, node.sigma), step)
         self.velocities = (stale, *self.velocities)[:3]
         if step % limits.interval == 1:

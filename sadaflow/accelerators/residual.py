@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from ..rows import put, taken
 from .inside import RowStore, on_some, places
 
 
@@ -32,6 +33,6 @@ class Residuals(RowStore):
             chosen = [list(rows).index(row) for row in computed]
             at = places(hidden, len(rows), chosen)
             fresh = on_some(fn, len(rows), chosen, hidden, *args)
-            self.put(computed, fresh - hidden[at])
-            output[at] = fresh
+            self.put(computed, fresh - taken(hidden, at))
+            put(output, at, fresh)
         return output

@@ -92,14 +92,6 @@ class ReuseRun(OutputRun):
         self.skips = [skips + 1 if one else 0 for skips, one in zip(self.skips, skip, strict=True)]
 
 
-def renewed(kept: Tensor | None, fresh: Tensor, rows: Sequence[int]) -> Tensor:
-    """`kept` (B, ...) with the samples `rows` taken from `fresh`; all of it where nothing was kept."""
-    if kept is None or len(rows) == fresh.shape[0]:
-        return fresh
-    index = torch.tensor(list(rows), dtype=torch.long, device=fresh.device)
-    return kept.index_copy(0, index, fresh[index])
-
-
 def mean_size(x: Tensor) -> Tensor:
     """Mean |x| over each sample of x (B, ...), (B,), in float32 at least."""
     return x.abs().flatten(1).mean(dim=1, dtype=torch.promote_types(x.dtype, torch.float32))

@@ -10,6 +10,7 @@ from torch import Tensor
 from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Solver
 
+from ..rows import renewed, taken
 from .base import WITHOUT, Explanation, Mode, PlainRun, require_falling_times
 from .criterion import (
     extrapolate,
@@ -160,8 +161,7 @@ class _Run(PlainRun):
         if step >= self.limits.multistep:
             return self.nodes.at(rows, node.t)
         assert self.predicted is not None and self.eps is not None
-        index = list(rows)
-        return stepwise_x0(self.predicted[index], self.eps[index], node.alpha, node.sigma)
+        return stepwise_x0(taken(self.predicted, rows), taken(self.eps, rows), node.alpha, node.sigma)
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
         if self.cache is None:
@@ -169,7 +169,7 @@ class _Run(PlainRun):
         if mode is Mode.TOKENS:
             assert self.scores is not None
             return self.cache.pruning(
-                rows, self.scores[list(rows)], self.settings.token_cell, self.settings.token_limit
+                rows, taken(self.scores, rows), self.settings.token_cell, self.settings.token_limit
             )
         wanted = self.limits.first - 1 <= step < self.limits.multistep - 1
         return self.cache.filling(rows) if wanted else call_through
@@ -198,11 +198,7 @@ class _Run(PlainRun):
         """Keep what true evaluations told: the noise to reuse, and nodes `interval` steps apart."""
         node = self.solver.nodes[step]
         if step < self.limits.multistep and evaluated:
-            eps = noise_of(x, x0, node.alpha, node.sigma)
-            if self.eps is not None and len(evaluated) < self.samples:
-                index = torch.tensor(evaluated, device=x.device)
-                eps = self.eps.index_copy(0, index, eps[evaluated])
-            self.eps = eps
+            self.eps = renewed(self.eps, noise_of(x, x0, node.alpha, node.sigma), evaluated)
         for row in evaluated:
             if step - self.node_steps[row] >= self.limits.interval:
                 self.nodes.push(row, node.t, x0[row])

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sadaflow.solvers import Point, Solver
 
+from ..readback import Readback
+from ..rows import taken
 from .base import require_falling_times, require_steps
 from .nodes import NodeBuffer
 from .reuse import Reuse, ReuseRun, mean_size
@@ -68,7 +70,7 @@ class _Run(ReuseRun):
         self.sums = [0.0] * samples
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        states = x[list(rows)]
+        states = taken(x, rows)
         return self.answer(states + self.offsets.at(rows, step), states, step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
@@ -93,7 +95,7 @@ class _Run(ReuseRun):
         if self.indicator is None:
             self.indicator = filtered(before, self.nodes[step - 1], self.exponent)
         old, self.indicator = self.indicator, filtered(x, self.nodes[step], self.exponent)
-        return (mean_size(self.indicator - old) / mean_size(old)).tolist()
+        return Readback(mean_size(self.indicator - old) / mean_size(old)).read()
 
 
 def filtered(x: Tensor, point: Point, exponent: float) -> Tensor:

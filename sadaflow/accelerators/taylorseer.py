@@ -10,6 +10,7 @@ from torch import Tensor
 from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
+from ..rows import sent
 from .base import Mode
 from .inside import Outermost, RowStore, ScheduledRun
 
@@ -89,5 +90,5 @@ class _Run(ScheduledRun):
 
 def _along(values: Tensor, numbers: Sequence[int]) -> Tensor:
     """A number for each sample, for values (branches x samples, ...) of the same dtype."""
-    each = values.new_tensor(numbers).repeat(values.shape[0] // len(numbers))
+    each = sent(numbers, values.device, values.dtype).repeat(values.shape[0] // len(numbers))
     return each.view(-1, *[1] * (values.dim() - 1))

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from sadaflow.models import Seam, Site
 
+from ..readback import Readback
+from ..rows import index_of, put, taken
 from .inside import places
 
 KEYS = ("cached", "dropped")
@@ -29,17 +31,20 @@ def keep_tokens(scores: Tensor, cell: int, limit: int) -> list[Tensor]:
     `cell` x `cell` cell. The number is rounded up to a sixteenth of all, the next highest scores filling it, so that
     sizes repeat. Depends on each sample's own scores only.
     """
-    height, width = scores.shape[-2:]
-    total = height * width
-    grid = torch.zeros(height, width, dtype=torch.bool, device=scores.device)
-    rows, columns = ((torch.arange(0, n, cell) + cell // 2).clamp(max=n - 1) for n in (height, width))
-    grid[rows[:, None], columns[None, :]] = True
-    ranked = scores.flatten(1).masked_fill(grid.flatten(), torch.inf)
-    unstable = (ranked >= 0).sum(dim=1).clamp(max=max(limit, int(grid.sum())))
-    bucket = max(1, -(-total // _BUCKETS))
+    total = scores.shape[-2] * scores.shape[-1]
+    centres = _centres(*scores.shape[-2:], cell)
+    ranked = scores.flatten(1).index_fill(1, index_of(centres, scores.device), torch.inf)
+    unstable = Readback((ranked >= 0).sum(dim=1))
     order = ranked.argsort(dim=1, descending=True, stable=True)
-    counts = [min(total, -(-int(count) // bucket) * bucket) for count in unstable.tolist()]
+    bucket, most = max(1, -(-total // _BUCKETS)), max(limit, len(centres))
+    counts = [min(total, -(-min(int(count), most) // bucket) * bucket) for count in unstable.read()]
     return [order[row, :count].sort().values for row, count in enumerate(counts)]
+
+
+def _centres(height: int, width: int, cell: int) -> list[int]:
+    """The positions in the middle of each cell, row by row."""
+    rows, columns = ([min(start + cell // 2, side - 1) for start in range(0, side, cell)] for side in (height, width))
+    return [row * width + column for row in dict.fromkeys(rows) for column in dict.fromkeys(columns)]
 
 
 class TokenCache:
@@ -113,32 +118,32 @@ class TokenCache:
         `cell` and `limit` are those of `keep_tokens`.
         """
         kept_at: dict[tuple[int, int], list[Tensor]] = {}
+        groups: dict[tuple[int, int], list[_Group]] = {}
         self._chosen.update({row: (kept_at, i) for i, row in enumerate(rows)})
-        group: _Group | None = None
+        inside: tuple[_Group, dict[str, Tensor]] | None = None
 
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-            nonlocal group
-            if group is not None:
+            nonlocal inside
+            if inside is not None:
                 attended = site.kind == "attention" and self.keys == "cached"
-                return fn(hidden, *(group.completed(site, args) if attended else args))
+                return fn(hidden, *(_completed(*inside, site, args) if attended else args))
             if site.name not in self._held:
                 return fn(hidden, *args)
-            if site.size not in kept_at:
+            if site.size not in groups:
                 kept_at[site.size] = keep_tokens(F.adaptive_avg_pool2d(scores, site.size), cell, limit)
-            held, branches = self._held[site.name], hidden.shape[0] // len(rows)
-            for alike, positions in _alike(kept_at[site.size]):
-                here = places(hidden, len(rows), alike)
-                entries = places(held["output"], self.samples, [rows[i] for i in alike])
-                group = _Group(held, entries, positions.repeat(branches, 1))
-                index = _index(here, group.positions, hidden.shape[1])
+                branches = hidden.shape[0] // len(rows)
+                groups[site.size] = list(_groups(kept_at[site.size], rows, self.samples, branches))
+            held = self._held[site.name]
+            for group in groups[site.size]:
+                inside = group, held
                 given = [
                     None if arg is None else
-                    _tokens(arg, index, len(here)) if position in site.per_token else _rows(arg, here)
+                    group.tokens(arg) if position in site.per_token else taken(arg, group.here)
                     for position, arg in enumerate(args)
                 ]  # fmt: skip
-                group.update("output", fn(_tokens(hidden, index, len(here)), *given))
-                group = None
-            return _rows(held["output"], places(held["output"], self.samples, rows)).clone()
+                group.write(held["output"], fn(group.tokens(hidden), *given))
+                inside = None
+            return taken(held["output"], places(held["output"], self.samples, rows)).clone()
 
         return seam
 
@@ -158,71 +163,64 @@ class TokenCache:
                 self._refused.add(owner)
                 return False
             parts[part] = fresh.new_empty(shape)
-        entries = places(parts[part], self.samples, rows)
-        if _whole(parts[part], entries):
-            parts[part].copy_(fresh)
-        else:
-            parts[part][entries] = fresh
+        put(parts[part], places(parts[part], self.samples, rows), fresh)
         return True
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Samples of a pruned evaluation that compute equally many tokens of a site: what is held for it, where their
-    entries lie in that, and the positions (entries, count) that they compute."""
+    """Samples of a pruned evaluation that compute equally many positions of feature maps of one size: which entries of
+    the network's batch they are (`here`) and which of what is held (`entries`), and the positions (entries, count).
 
-    held: dict[str, Tensor]
+    Taking and writing whole tokens by one index moves memory in rows, many times as fast as gather and scatter do.
+    """
+
+    here: list[int]
     entries: list[int]
     positions: Tensor
-    _indices: dict[int, Tensor] = field(default_factory=dict)
+    _indices: dict[tuple[bool, int], Tensor] = field(default_factory=dict)
 
-    def update(self, part: str, fresh: Tensor, prefix: int = 0) -> None:
-        """Write what was computed, (entries, prefix + count, ...), over what is held of it."""
-        held = self.held[part]
-        if prefix not in self._indices:
-            first = torch.arange(prefix, device=self.positions.device).expand(len(self.entries), -1)
+    def tokens(self, batch: Tensor) -> Tensor:
+        """Those that are computed, (entries, count, ...), of all (B, h*w, ...) in the network's batch."""
+        index = self._index(False, 0, batch.shape[1])
+        return batch.flatten(0, 1).index_select(0, index).unflatten(0, (len(self.here), -1))
+
+    def write(self, held: Tensor, fresh: Tensor, prefix: int = 0) -> None:
+        """What was computed, (entries, prefix + count, ...), over what is held, (all entries, prefix + h*w, ...)."""
+        held.flatten(0, 1).index_copy_(0, self._index(True, prefix, held.shape[1]), fresh.flatten(0, 1))
+
+    def _index(self, held: bool, prefix: int, length: int) -> Tensor:
+        """The tokens computed, counted through a batch of `length` each: the network's, or that of what is held."""
+        if (held, prefix) not in self._indices:
+            device = self.positions.device
+            first = torch.arange(prefix, device=device).expand(len(self.here), -1)
+            starts = index_of(self.entries if held else self.here, device)[:, None] * length
             positions = torch.cat((first, self.positions + prefix), dim=1)
-            self._indices[prefix] = _index(self.entries, positions, held.shape[1])
-        held.flatten(0, 1).index_copy_(0, self._indices[prefix], fresh.flatten(0, 1))
+            self._indices[held, prefix] = (starts + positions).flatten()
+        return self._indices[held, prefix]
 
-    def completed(self, site: Site, args: Sequence[Tensor | None]) -> list[Tensor]:
-        """Keys and values of all tokens at `site`: the fresh ones of those computed, the others' as they last were."""
-        complete = []
-        for part, heads in _keys_and_values(site, args).items():
-            self.update(part, heads, site.prefix)
-            complete.append(_rows(self.held[part], self.entries))
-        return complete
+
+def _groups(kept: Sequence[Tensor], rows: Sequence[int], samples: int, branches: int) -> Iterator[_Group]:
+    """The samples `rows` out of `samples`, put together by how many positions each keeps."""
+    for count in sorted({len(positions) for positions in kept}):
+        alike = [i for i, positions in enumerate(kept) if len(positions) == count]
+        here = [branch * len(rows) + i for branch in range(branches) for i in alike]
+        entries = [branch * samples + rows[i] for branch in range(branches) for i in alike]
+        yield _Group(here, entries, torch.stack([kept[i] for i in alike]).repeat(branches, 1))
+
+
+def _completed(
+    group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Keys and values of all tokens at `site`: the fresh ones of those computed, the others' as they last were."""
+    complete = []
+    for part, heads in _keys_and_values(site, args).items():
+        group.write(held[part], heads, site.prefix)
+        complete.append(taken(held[part], group.entries))
+    return complete
 
 
 def _keys_and_values(site: Site, args: Sequence[Tensor | None]) -> dict[str, Tensor]:
     key, value = args
     assert key is not None and value is not None
     return {f"{site.name}.key": key, f"{site.name}.value": value}
-
-
-def _alike(kept: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
-    """The samples that keep equally many positions, and which (samples, count)."""
-    for count in sorted({len(positions) for positions in kept}):
-        samples = [i for i, positions in enumerate(kept) if len(positions) == count]
-        yield samples, torch.stack([kept[i] for i in samples])
-
-
-def _whole(batch: Tensor, places: list[int]) -> bool:
-    return places == list(range(batch.shape[0]))
-
-
-def _rows(batch: Tensor, places: list[int]) -> Tensor:
-    """Of a batch what lies at `places`; the batch itself where that is all of it."""
-    return batch if _whole(batch, places) else batch[places]
-
-
-def _index(places: list[int], positions: Tensor, length: int) -> Tensor:
-    """The tokens at `positions` (places, count) of the samples at `places`, counted through a batch of `length` each.
-
-    Taking and writing whole tokens by one index moves memory in rows, many times as fast as gather and scatter do.
-    """
-    return (torch.tensor(places, device=positions.device)[:, None] * length + positions).flatten()
-
-
-def _tokens(batch: Tensor, index: Tensor, samples: int) -> Tensor:
-    return batch.flatten(0, 1).index_select(0, index).unflatten(0, (samples, -1))
