@@ -117,6 +117,9 @@ class StreamOffload:
     @contextmanager
     def changing(self) -> Iterator[None]:
         if self._from_files:
-            raise ValueError("offload='stream' on the CPU reads the weights from their files: a LoRA cannot be merged")
+            raise ValueError(
+                "offload='stream' on the CPU reads the weights from their files, where a LoRA cannot be merged: load "
+                "the pipeline without offload="
+            )
         yield
         self._stream.renew()

@@ -193,6 +193,10 @@ class Options:
             if (value := getattr(self, name)) is not None and value not in known:
                 raise ValueError(f"unknown --{name} {value!r}; known: {', '.join(known)}")
         self._check_control()
+        if self.lora and self.quantize is not None:
+            raise ValueError("--lora cannot be merged into weights held in eight bits: leave out --quantize")
+        if self.lora and self.offload == "stream" and read_device(self.device).type == "cpu":
+            raise ValueError("--lora cannot be merged into weights read from their files: leave out --offload stream")
         if self.lora_scale and not self.lora:
             raise ValueError("--lora-scale needs a --lora")
         _ = self.lora_scales

@@ -216,6 +216,11 @@ def test_an_existing_file_is_kept_unless_told(pipe: StandIn, capsys: pytest.Capt
         (["x", "--out", "picture.jpg"], ["picture.jpg", ".png"]),
         (["x", "--dtype", "float8"], ["float8", "float32"]),
         (["x", "--device", "abacus"], ["--device", "abacus", "cpu"]),
+        (["x", "--lora", "a.safetensors", "--quantize", "int8"], ["--lora", "leave out --quantize"]),
+        (
+            ["x", "--lora", "a.safetensors", "--offload", "stream", "--device", "cpu"],
+            ["--lora", "leave out --offload stream"],
+        ),
     ],
 )
 def test_bad_arguments_are_refused_before_loading(
