@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from .occupied import occupied
 from .output_file import write_atomically, write_whole
 
 Line = Mapping[str, Any]
@@ -52,18 +53,19 @@ class Folder:
         """Make the folder, or put an interrupted one in order: no torn files, and failed batches to be tried again.
 
         For one process alone, before others `join`. Raises FileExistsError for a folder that is not empty and not to be
-        resumed, ValueError naming what differs for one that was begun otherwise.
+        resumed, ValueError naming what differs for one that was begun otherwise, BlockingIOError for one being filled.
         """
         self.check(resume)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._header, (json.dumps(self.identity, indent=1, ensure_ascii=False) + "\n").encode())
-        (self.path / "batches").mkdir(exist_ok=True)
-        for place in (self.path, self.path / "batches"):
-            for part in place.glob(".*.part"):
-                part.unlink()
-        sound = [self._is_sound(batch) for batch in range(self.batches)]
-        if not all(sound):
-            self.manifest.unlink(missing_ok=True)
+        with occupied(self.path, alone=True):
+            write_atomically(self._header, (json.dumps(self.identity, indent=1, ensure_ascii=False) + "\n").encode())
+            (self.path / "batches").mkdir(exist_ok=True)
+            for place in (self.path, self.path / "batches"):
+                for part in place.glob(".*.part"):
+                    part.unlink()
+            sound = [self._is_sound(batch) for batch in range(self.batches)]
+            if not all(sound):
+                self.manifest.unlink(missing_ok=True)
 
     def join(self) -> None:
         """Raise ValueError unless the folder was begun with the identity of this process too."""

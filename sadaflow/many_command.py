@@ -12,6 +12,7 @@ from .compare import Settings
 from .families import AudioFamily
 from .manifest import Folder
 from .many import PipelineMaker, prompts_digest, sample_many, share_size, threads, weights_digest
+from .occupied import occupied
 from .options import GenerateOptions, Options, read_device
 from .pipeline import Pipeline
 from .progress import counting_bar
@@ -55,7 +56,8 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
         shard.lead(lambda: folder.begin(resume))
         folder.join()
         try:
-            with counting_bar(share_size(len(prompts), batch, shard), unit="prompt", smoothing=0.05) as advance:
+            share = share_size(len(prompts), batch, shard)
+            with occupied(out), counting_bar(share, unit="prompt", smoothing=0.05) as advance:
                 sample_many(folder, prompts, batch, PipelineMaker(pipe, settings, recipe), shard, advance, _say)
         except ValueError:  # what was asked for does not fit
             folder.withdraw()

@@ -4,6 +4,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,23 @@ def test_a_finished_folder_is_left_as_it_is(mixture: Path, tmp_path: Path, monke
     monkeypatch.setattr("sadaflow.bench.sweep.run", None)  # nothing is sampled
     run_bench(parse_suite(MIXTURE, "m"), folder, resume=True)
     assert (folder / "samples.jsonl").read_bytes() == (mixture / "samples.jsonl").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
+@pytest.mark.usefixtures("undrawn")
+def test_one_command_at_a_time_fills_a_folder(mixture: Path, tmp_path: Path) -> None:
+    suite, folder = parse_suite(MIXTURE, "m"), shutil.copytree(mixture, tmp_path / "busy")
+    cut(folder, 100)
+    child = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_SH); print(flush=True); "
+    command = [sys.executable, "-c", child + "sys.stdin.read()", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()  # it has the lock
+        with pytest.raises(BlockingIOError, match="another command is at work in the folder '.*busy'"):
+            run_bench(suite, folder, resume=True)
+        assert (folder / "samples.jsonl").stat().st_size == 100
+        other.kill()
+    run_bench(suite, folder, resume=True)
+    assert sorted(map(json.dumps, lines(folder))) == sorted(map(json.dumps, lines(mixture)))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from sadaflow import Pipeline
 from sadaflow.cli import main
 from sadaflow.manifest import Folder
 from sadaflow.many import Made, sample_many, share_size, threads
+from sadaflow.occupied import occupied
 from sadaflow.png import read_text
 from sadaflow.prompt_file import Prompt
 from sadaflow.recipe import Recipe
@@ -113,6 +114,19 @@ def test_whoever_samples_and_however_often_stopped_the_files_are_the_same(
             folder.merge()
     assert contents(root / "parts") == contents(root / "whole")
     shutil.rmtree(root)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
+def test_a_folder_that_another_command_fills_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 4, 2, StandIn())
+    part = tmp_path / "a" / ".000001.png.host.1.part"
+    part.write_bytes(b"half")
+    with occupied(tmp_path / "a"), occupied(tmp_path / "a"):  # two processes of one command
+        with pytest.raises(BlockingIOError, match="another command is at work"):
+            fill(tmp_path / "a", 4, 2, StandIn(), resume=True)
+        assert part.exists()
+    fill(tmp_path / "a", 4, 2, StandIn(), resume=True)
+    assert not part.exists()
 
 
 def test_only_what_is_missing_is_sampled(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ..measures import Metric, SetMetric, find_metrics
+from ..occupied import occupied
 from ..output_file import write_atomically
 from ..progress import counting_bar
 from ..shard import Shard
@@ -42,7 +43,8 @@ def run_bench(
     seconds too where the suite says so. `metrics` are those of the caller's own, by the names that the suite has for
     them (see `sadaflow.measures`). Of several processes, each called with its `shard`, none measures seconds, and the
     last to finish writes the report.
-    Raises ValueError where suite, folder, models and settings do not fit each other, before any work.
+    Raises ValueError where suite, folder, models and settings do not fit each other, before any work, and
+    BlockingIOError where another bench is filling the folder.
     """
     device = device or torch.device("cpu")
     if timing and suite.timing is None:
@@ -55,25 +57,27 @@ def run_bench(
 
     def begin() -> Folder:
         folder = Folder.open(out, suite, identity, session, resume or shard.start > 0)
-        for lines in (folder.samples, folder.sets, folder.timing):
-            lines.mend()
-        gather(out, suite)
-        for name, metric in chosen.items():
-            folder.know_metric(name, _told(metric))
-        check(suite, folder, subjects)
+        with occupied(out, alone=True):
+            for lines in (folder.samples, folder.sets, folder.timing):
+                lines.mend()
+            gather(out, suite)
+            for name, metric in chosen.items():
+                folder.know_metric(name, _told(metric))
+            check(suite, folder, subjects)
         return folder
 
     if shard.size > 1:
         return _share(suite, out, identity, subjects, chosen, shard, begin)
     folder = begin()
-    if not timing:
-        with counting_bar(suite.size, unit="sample", smoothing=0.05) as advance:
-            sweep(suite, folder, subjects, chosen, advance)
-        measure_sets(suite, folder, chosen)
-    if timing or (suite.timing is not None and suite.timing.always):
-        with counting_bar(rounds(suite), unit="round", smoothing=0.05) as advance:
-            measure(suite, folder, subjects, advance)
-    return report(out)
+    with occupied(out):
+        if not timing:
+            with counting_bar(suite.size, unit="sample", smoothing=0.05) as advance:
+                sweep(suite, folder, subjects, chosen, advance)
+            measure_sets(suite, folder, chosen)
+        if timing or (suite.timing is not None and suite.timing.always):
+            with counting_bar(rounds(suite), unit="round", smoothing=0.05) as advance:
+                measure(suite, folder, subjects, advance)
+        return report(out)
 
 
 def _share(
@@ -87,14 +91,15 @@ def _share(
 ) -> str:
     """One of several processes: the first opens the folder for all, and the last to finish writes the report."""
     shard.lead(begin)
-    folder = Folder.join(out, suite, identity, str(shard.rank))
-    check(suite, folder, subjects)
-    with counting_bar(suite.size // shard.size, unit="sample", smoothing=0.05) as advance:
-        sweep(suite, folder, subjects, metrics, advance, shard)
-    if not finish(out, suite):
-        return f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed"
-    measure_sets(suite, Folder.read(out), metrics)
-    return report(out)
+    with occupied(out):
+        folder = Folder.join(out, suite, identity, str(shard.rank))
+        check(suite, folder, subjects)
+        with counting_bar(suite.size // shard.size, unit="sample", smoothing=0.05) as advance:
+            sweep(suite, folder, subjects, metrics, advance, shard)
+        if not finish(out, suite):
+            return f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed"
+        measure_sets(suite, Folder.read(out), metrics)
+        return report(out)
 
 
 def report(out: Path) -> str:
