@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -152,6 +152,8 @@ class ControlledUNet(nn.Module):
 
     Raises ValueError for a ControlNet that was made for another U-Net, naming the field.
     """
+
+    sites: ClassVar[frozenset[str]] = UNet.sites
 
     def __init__(self, unet: UNet, nets: Sequence[ControlNet]) -> None:
         super().__init__()

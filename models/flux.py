@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from einops import rearrange
@@ -110,6 +110,9 @@ class FluxTransformer(nn.Module):
     sequence (text first, `Site.prefix` tokens), `fn(joint, modulations, rope)` with its own modulations and the rotary
     table of all tokens, and inside that its attention is one, keys already rotated.
     """
+
+    sites: ClassVar[frozenset[str]] = frozenset({"trunk", "block", "attention"})
+    """Kinds of its sites."""
 
     def __init__(self, config: FluxConfig) -> None:
         super().__init__()

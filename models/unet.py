@@ -1,7 +1,7 @@
 """The latent-diffusion U-Net (SD 1.x, 2.x and XL) as a nest of shells, under the Hub's UNet2DConditionModel names."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ class UNet(UNetEncoder):
     An evaluation has three parts, of which `forward` makes one: `prepare` depends on the prompt alone,
     `prepare_times` on the prompt and the time, `evaluate` on x too.
     """
+
+    sites: ClassVar[frozenset[str]] = frozenset({"shell", "deep", "block", "attention"})
+    """Kinds of its sites."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)

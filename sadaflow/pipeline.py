@@ -14,6 +14,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, kept_layouts
 from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
+from .accelerators.inside import check_fit
 from .arguments import check_noise, initial_noise, latent_shape, read_height, read_output, read_prompts, read_seeds
 from .checkpoint import Checkpoint
 from .compilation import compile_backbone
@@ -363,7 +364,7 @@ class Pipeline:
         else:
             chosen = solver
         if accelerator is not None:
-            accelerator.begin(chosen, noise.shape, seams=True)
+            check_fit(accelerator, chosen, noise.shape, self.backbone)
         controls = Control.read(
             control,
             control_scale,

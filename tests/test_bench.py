@@ -556,6 +556,14 @@ def test_what_does_not_fit_a_solver_is_refused_before_any_work(tmp_path: Path) -
     assert not (tmp_path / "out" / "samples.jsonl").exists()
 
 
+def test_a_network_that_a_method_cannot_use_is_refused_before_any_work(tmp_path: Path) -> None:
+    text = 'model = "tiny-flux"\nprompts = ["x"]\nseeds = [0]\n[[case]]\nsolvers = ["euler"]\nsteps = [9]\n'
+    text += '[[method]]\nname = "deep"\naccelerator = "deepcache"\nsettings = [{}]\n'
+    with pytest.raises(ValueError, match=r"'deepcache' on tiny-flux, euler, 9 steps: .* needs a U-Net"):
+        run_bench(parse_suite(text, "m"), tmp_path / "out")
+    assert not (tmp_path / "out" / "references").exists()
+
+
 def test_every_mode_has_a_letter_of_its_own() -> None:
     assert set(LETTERS) == set(Mode) and len(set(LETTERS.values())) == len(LETTERS)
 

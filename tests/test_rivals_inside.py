@@ -16,7 +16,7 @@ from networks import small_flux, small_unet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sadaflow import sample
+from sadaflow import Pipeline, sample
 from sadaflow.accelerators import Accelerator, DeepCache, FirstBlock, MagCache, TaylorSeer, TeaCache
 from sadaflow.accelerators.magcache import FLUX_DEV
 from sadaflow.calibration import magcache_ratios, teacache_coefficients, teacache_pairs
@@ -41,6 +41,11 @@ def solver_of(steps: int = STEPS) -> Solver:
 @pytest.fixture(scope="module")
 def flux() -> FluxTransformer:
     return small_flux(single=3)
+
+
+@pytest.fixture(scope="module")
+def pipes() -> Mapping[str, Pipeline]:
+    return {name: Pipeline.from_pretrained(name) for name in ("tiny-sd", "tiny-flux")}
 
 
 @pytest.fixture(scope="module")
@@ -369,6 +374,43 @@ def test_residuals_of_a_unet(unet: UNet) -> None:
                 x0 = x[0] - trace.sigma[step] * guided([ends[0], ends[1]])
                 torch.testing.assert_close(trace.x0[row, step], x0, rtol=1e-9, atol=1e-10)
                 assert trace.modes[row][step] == ("full" if step in schedule else "cached")
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "fits"),
+    [
+        ("tiny-sd", "teacache", False),
+        ("tiny-sd", "uniform+first-block", False),
+        ("tiny-flux", "deepcache", False),
+        *[(model, name, True) for model in ("tiny-sd", "tiny-flux") for name in ("taylorseer", "sada", "magcache")],
+        ("tiny-sd", "uniform+deepcache", True),
+        ("tiny-flux", "first-block", True),
+    ],
+)
+def test_a_pipeline_knows_what_fits_before_it_reads_a_prompt(
+    model: str, name: str, fits: bool, pipes: Mapping[str, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipes[model]
+
+    def read(request: Any) -> Any:
+        raise InterruptedError
+
+    monkeypatch.setattr(pipe.family, "condition", read)
+    refusal: Any = pytest.raises(ValueError, match="which this network does not have")
+    with pytest.raises(InterruptedError) if fits else refusal:
+        pipe("a", steps=20, accelerator=name)
+
+
+def test_networks_tell_the_kinds_of_their_sites(unet: UNet, flux: FluxTransformer) -> None:
+    for net in (unet, flux):
+        met = set()
+
+        def seam(site: Site, fn: Any, hidden: Tensor, *args: Any, met: set[str] = met) -> Tensor:
+            met.add(site.kind)
+            return fn(hidden, *args)
+
+        net(torch.zeros(2, 2, 8, 8).double(), 500.0, **conditioning(net)[0], seam=seam)
+        assert met == net.sites
 
 
 @pytest.mark.parametrize("accelerator", [TeaCache(), FirstBlock(), DeepCache(branch=6)])

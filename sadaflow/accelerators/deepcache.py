@@ -67,6 +67,7 @@ class DeepCache:
 
 class _Run(ScheduledRun):
     name = "deepcache"
+    sites = frozenset({"deep"})
 
     def __init__(self, settings: DeepCache, solver: Solver, shape: torch.Size, seams: bool) -> None:
         super().__init__(solver, shape, seams, settings.full_steps)

@@ -49,6 +49,7 @@ class FirstBlock:
 
 class _Run(InsideRun):
     name = "first-block"
+    sites = frozenset({"trunk"})
 
     def __init__(self, settings: FirstBlock, solver: Solver, shape: torch.Size, seams: bool) -> None:
         super().__init__(solver, shape, seams)

@@ -1,6 +1,7 @@
 """What accelerators that act inside the network share: values kept per sample, rows of samples, whom they refuse."""
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from sadaflow.solvers import Solver
 
 from ..readback import Readback
 from ..rows import index_of, put, taken
-from .base import Mode, PlainRun
+from .base import Accelerator, Mode, PlainRun
 
 Handler = Callable[..., Tensor]
 """Called as a seam is, at one site."""
@@ -83,7 +84,7 @@ class Outermost:
 
 
 class InsideRun(PlainRun):
-    """Base of the runs that act inside the network.
+    """Base of the runs that act inside the network, at sites of the kinds `sites`.
 
     Raises ValueError where it cannot be entered at all; and, after the first evaluation, where what `needs` names was
     not met in it (`met` is still False).
@@ -91,6 +92,7 @@ class InsideRun(PlainRun):
 
     name: str
     needs: str
+    sites: frozenset[str] = frozenset({"trunk", "shell"})
 
     def __init__(self, solver: Solver, shape: torch.Size, seams: bool) -> None:
         super().__init__(shape[0])
@@ -109,7 +111,19 @@ class InsideRun(PlainRun):
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         if not self.met:
-            raise ValueError(f"accelerator {self.name!r} needs {self.needs}, which this network does not have")
+            self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """What it needs was not found."""
+        raise ValueError(f"accelerator {self.name!r} needs {self.needs}, which this network does not have")
+
+
+def check_fit(accelerator: Accelerator, solver: Solver, shape: torch.Size, network: object) -> None:
+    """ValueError where `accelerator` can begin no run, or where `network` tells its `sites` and has none for it."""
+    run = accelerator.begin(solver, shape, seams=True)
+    inside, sites = getattr(run, "inside", run), getattr(network, "sites", None)  # of a combination the second
+    if isinstance(inside, InsideRun) and sites is not None and inside.sites.isdisjoint(sites):
+        inside.refuse()
 
 
 class ScheduledRun(InsideRun):

@@ -46,6 +46,7 @@ class TeaCache:
 
 class _Run(InsideRun):
     name = "teacache"
+    sites = frozenset({"trunk"})
     needs = "a transformer whose stack of blocks is one site with a probe (Flux)"
 
     def __init__(self, settings: TeaCache, solver: Solver, shape: torch.Size, seams: bool) -> None:

@@ -42,6 +42,11 @@ class Subject(Protocol):
         """That of the latents of one sample in a batch of one."""
         ...
 
+    @property
+    def network(self) -> object:
+        """What an accelerator may act inside of, if anything."""
+        ...
+
     def solver(self, name: str, steps: int) -> Solver: ...
 
     def run(
@@ -71,6 +76,10 @@ class PipelineSubject:
         family = self.pipe.family
         height, width = (side // self.pipe.vae.config.downscale for side in family.default_size)
         return torch.Size((1, family.latent_channels, height, width))
+
+    @property
+    def network(self) -> object:
+        return self.pipe.backbone
 
     def solver(self, name: str, steps: int) -> Solver:
         return self.pipe.solver(name, steps)
@@ -162,6 +171,7 @@ class MixtureSubject:
     config: Mapping[str, Any]
     fingerprint: str = "mixture-1"
     shape: torch.Size = torch.Size((1, *_SHAPE))
+    network: object = None
 
     def solver(self, name: str, steps: int) -> Solver:
         return from_scheduler_config(self.config, steps, solver=name).solver

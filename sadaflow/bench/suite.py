@@ -7,6 +7,7 @@ from typing import Any, Final
 from sadaflow.solvers import Solver
 
 from ..accelerators import ACCELERATORS, Accelerator
+from ..accelerators.inside import check_fit
 from ..compare import coarser
 from .subjects import Subject
 
@@ -65,7 +66,7 @@ class Setting:
             return coarser(solver, arguments["steps"]), None
         accelerator = ACCELERATORS[self.accelerator](**arguments)
         try:
-            accelerator.begin(solver, subject.shape, seams=True)
+            check_fit(accelerator, solver, subject.shape, subject.network)
         except ValueError as error:
             raise ValueError(f"setting {self.label!r} on {case.title}: {error}") from error
         return solver, accelerator

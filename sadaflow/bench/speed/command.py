@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 
 from ...accelerators import Accelerator
+from ...accelerators.inside import check_fit
 from ...embedded import embedded
 from ...hub import resolve
 from ...output_file import write_atomically
@@ -193,7 +194,7 @@ def _measure_loading(
 
 def _check_fit(name: str, accelerator: Accelerator, ours: Ours, task: Task) -> None:
     try:
-        accelerator.begin(ours.pipe.solver(task.solver, task.steps), task.noise.shape, seams=True)
+        check_fit(accelerator, ours.pipe.solver(task.solver, task.steps), task.noise.shape, ours.pipe.backbone)
     except ValueError as error:
         raise ValueError(f"accelerator {name!r} on {ours.pipe.name}: {error}") from error
 
