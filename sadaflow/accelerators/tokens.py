@@ -32,7 +32,7 @@ def keep_tokens(scores: Tensor, cell: int, limit: int) -> list[Tensor]:
     sizes repeat. Depends on each sample's own scores only.
     """
     total = scores.shape[-2] * scores.shape[-1]
-    centres = _centres(*scores.shape[-2:], cell)
+    centres = _centres(scores.shape[-2], scores.shape[-1], cell)
     ranked = scores.flatten(1).index_fill(1, index_of(centres, scores.device), torch.inf)
     unstable = Readback((ranked >= 0).sum(dim=1))
     order = ranked.argsort(dim=1, descending=True, stable=True)
