@@ -33,8 +33,9 @@ def compile_regions(network: nn.Module, **options: Any) -> None:
 def compile_whole(network: Any, freeze: bool = False, **options: Any) -> None:
     """Compile `network.evaluate` in one piece, for evaluations without a seam; those with one run as they did.
 
-    With `freeze` the weights are constants of what is compiled: laid out once, and not read again, not even where the
-    same network is compiled once more.
+    Answers outlive the next evaluation, also where CUDA graphs (`mode="reduce-overhead"`, `backend="cudagraphs"`) write
+    each over the last. With `freeze` the weights are constants of what is compiled: laid out once, and not read again,
+    not even where the same network is compiled once more.
     """
     from torch._inductor import config as inductor  # takes as long to import as torch itself
 
@@ -50,7 +51,8 @@ def compile_whole(network: Any, freeze: bool = False, **options: Any) -> None:
     ) -> Tensor:
         if seam is not call_through:
             return plain(x, time, given, seam, **settings)
+        torch.compiler.cudagraph_mark_step_begin()
         with inductor.patch(freezing=freeze):  # compiling happens at a call, and asks then
-            return compiled(x, time, given, settings)
+            return compiled(x, time, given, settings).clone()
 
     object.__setattr__(network, "evaluate", evaluate)

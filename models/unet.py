@@ -39,6 +39,7 @@ class UNet(UNetEncoder):
         self.up_blocks = nn.ModuleList(ups)
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
         self.conv_out = Conv2d(widths[0], config.out_channels, 3, padding=1)
+        self._measure()
 
     def forward(
         self,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
 import torch
@@ -90,6 +89,9 @@ def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
 class UNetEncoder(nn.Module):
     """Embeddings, downward levels and middle of a conditional U-Net, one skip connection after the other."""
 
+    shift_widths: dict[str, int]
+    """Channels that each residual block shifts, by its name, in the order of `prepare_times`."""
+
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
@@ -108,6 +110,7 @@ class UNetEncoder(nn.Module):
             downs.append(Level(config, level, inputs, down))
         self.down_blocks = nn.ModuleList(downs)
         self.mid_block = Middle(config)
+        self._measure()
 
     @property
     def skip_widths(self) -> list[int]:
@@ -178,14 +181,11 @@ class UNetEncoder(nn.Module):
     def _transformer_blocks(self) -> dict[str, TransformerBlock]:
         return {name: module for name, module in self.named_modules() if isinstance(module, TransformerBlock)}
 
-    @cached_property
-    def shift_widths(self) -> dict[str, int]:
-        """Channels that each residual block shifts, by its name, in the order of `prepare_times`."""
-        return {name: block.conv1.out_channels for name, block in self._residual_blocks().items()}
-
-    @cached_property
-    def _text_widths(self) -> dict[str, int]:
-        return {name: 2 * block.attn2.to_q.out_features for name, block in self._transformer_blocks().items()}
+    def _measure(self) -> None:
+        """Note the widths that `inputs` goes by; once all blocks are there, since torch.compile traces no caching."""
+        self.shift_widths = {name: block.conv1.out_channels for name, block in self._residual_blocks().items()}
+        blocks = self._transformer_blocks().items()
+        self._text_widths = {name: 2 * block.attn2.to_q.out_features for name, block in blocks}
 
     def _sinusoids(self, values: Tensor, dim: int) -> Tensor:
         return sinusoids(values, dim, cos_first=self.config.flip_sin_to_cos, shift=self.config.freq_shift)

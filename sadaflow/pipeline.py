@@ -212,8 +212,10 @@ class Pipeline:
         one piece, for good; a LoRA must come before. It pays on a CPU, and holds the weights twice. `options` are those
         of `torch.compile`. Returns the pipeline.
 
-        Raises ValueError for modes that use CUDA graphs, whose answers do not outlive the next one, and for a backbone
-        of another make.
+        With `mode="reduce-overhead"`, "max-autotune" or `backend="cudagraphs"` what runs in one piece becomes a CUDA
+        graph for each number of samples; regions are compiled without.
+
+        Raises ValueError for CUDA graphs of nothing but regions, and for a backbone of another make.
         """
         self._refuse_frozen()
         self._residence.refuse_compiling()

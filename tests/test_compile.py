@@ -1,7 +1,7 @@
 """Compiled backbones: the same answers, with every accelerator, and nothing compiled twice without need."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch._dynamo.utils import counters
 
 from sadaflow import SADA, Pipeline
 from sadaflow.accelerators import DeepCache, TeaCache, Uniform
+from sadaflow.families.base import Request
 
 
 @dataclass
@@ -88,12 +89,53 @@ def test_compiling_regions_alone_undoes_the_whole() -> None:
 
 def test_what_cannot_be_compiled_is_refused() -> None:
     pipe = Pipeline.from_pretrained()
-    with pytest.raises(ValueError, match="'reduce-overhead' uses CUDA graphs"):
-        pipe.compile(mode="reduce-overhead")
+    for graphs in ({"mode": "reduce-overhead"}, {"backend": "cudagraphs"}):
+        with pytest.raises(ValueError, match="whole=False compiles none"):
+            pipe.compile(whole=False, **graphs)
     with pytest.raises(ValueError, match="freeze=True concerns"):
         pipe.compile(whole=False, freeze=True)
     with pytest.raises(ValueError, match="without offload="):
         Pipeline.from_pretrained(offload="stream").compile()
+
+
+@dataclass
+class Overwriting:
+    """A backend whose answers, where CUDA graphs were asked for, are written over by the next ones, as those of graphs
+    are; it keeps how it was asked."""
+
+    asked: list[Any] = field(default_factory=list)
+
+    def __call__(self, graph: fx.GraphModule, inputs: list[Tensor], mode: str | None = None) -> Callable[..., Any]:
+        self.asked.append(mode)
+        if mode != "max-autotune":
+            return graph.forward
+        held: dict[torch.Size, Tensor] = {}
+
+        def run(*args: Any) -> tuple[Tensor, ...]:
+            (answer,) = graph.forward(*args)
+            return (held.setdefault(answer.shape, torch.empty_like(answer)).copy_(answer),)
+
+        return run
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_answers_outlive_the_next_evaluation(model: str) -> None:
+    plain, pipe = Pipeline.from_pretrained(model), Pipeline.from_pretrained(model)
+    pipe.compile(backend=(backend := Overwriting()), mode="max-autotune")
+    for accelerator in (None, "auto", "easycache", "uniform"):
+        ours, theirs = (run(one, TWO, accelerator) for one in (pipe, plain))
+        torch.testing.assert_close(ours.latents, theirs.latents, rtol=1e-4, atol=1e-4)
+    assert backend.asked == ["max-autotune"] and not counters["graph_break"]
+    run(pipe, TWO, SADA(token_trunk=True, weights=(4.0, 0.0, 0.0)))
+    assert set(backend.asked[1:]) == {"max-autotune-no-cudagraphs"}
+    solver = pipe.solver("euler", 4)
+    request = Request(TWO, None, 1.0, (pipe.family.latent_channels, 8, 8))
+    denoise = replace(pipe.denoiser(solver, request), prediction="sample")  # the network's answer is x0
+    x = torch.randn(2, *request.shape, generator=torch.Generator().manual_seed(0))
+    first = denoise(x, 0)
+    held = first.clone()
+    denoise(x, 1)
+    assert torch.equal(first, held)
 
 
 @pytest.mark.slow
