@@ -198,6 +198,8 @@ class Examination:
     factory: Factory
     steps: int
     worst: float
+    _made: dict[tuple[str, str, bool], Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _coarse: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def refusals(self) -> dict[str, str | None]:
@@ -254,16 +256,23 @@ class Examination:
     def plain(self, solver: Solver | str, network: str | None = None) -> Outcome:
         return self.run(cast(Accelerator, _Never()), solver=solver, network=network)
 
+    def made(self, name: str, network: str | None = None, plain: bool = False) -> Outcome:
+        """The run of the accelerator, or plain sampling, that several laws look at; it is made once."""
+        key = name, self.networks[0] if network is None else network, plain
+        if key not in self._made:
+            self._made[key] = self.plain(*key[:2]) if plain else self.run(solver=key[0], network=key[1])
+        return self._made[key]
+
     def runs(self, name: str) -> Law:
         """A first run ends, with one mode for each sample at each step."""
-        fast = self.run(solver=name)
+        fast = self.made(name)
         finite = bool(torch.isfinite(fast.sampled.x).all())
         return Law("runs", f"[{name}]", "to the end" if finite else "not finite", "to a finite end", finite)
 
     def identity(self, name: str, network: str, never: Factory | None) -> list[Law]:
         """Up to the first step that is not evaluated in full, the trajectory is the plain one, bit for bit."""
         where = f"[{name}, {network}]"
-        plain, fast = self.plain(name, network), self.run(solver=name, network=network)
+        plain, fast = self.made(name, network, plain=True), self.made(name, network)
         last = fast.first_departure
         apart = [
             step
@@ -284,7 +293,7 @@ class Examination:
 
     def batch(self, name: str, network: str) -> Law:
         """A sample alone, in a batch and in a batch of another order decides and ends the same."""
-        together = self.run(solver=name, network=network)
+        together = self.made(name, network)
         worst, others = 0.0, []
         for rows in ([0], [SAMPLES - 1], list(reversed(range(SAMPLES)))):
             part = self.run(solver=name, network=network, rows=rows)
@@ -304,7 +313,7 @@ class Examination:
 
     def state(self) -> Law:
         """One object serves runs of other shapes and lengths before, after and in the middle of a run."""
-        alone, shared = self.run(), self.factory()
+        alone, shared = self.made(BASE[-1]), self.factory()
         other = solver_of("euler", self.steps + 7)
         beside = self.run(solver=other, rows=(1,), shape=(1, 4, 5))
 
@@ -347,14 +356,16 @@ class Examination:
 
     def _coarse_error(self, steps: int) -> float:
         """What Euler changes by taking `steps` of the grid's steps in place of all."""
-        whole = cast(GridSolver, solver_of("euler", self.steps))
-        points = torch.linspace(0, self.steps, steps + 1, dtype=torch.float64).round().long()
-        part = replace(whole, grid=Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
-        return _rms(self.plain(part).sampled.x - self.plain(whole).sampled.x)
+        if steps not in self._coarse:
+            whole = cast(GridSolver, solver_of("euler", self.steps))
+            points = torch.linspace(0, self.steps, steps + 1, dtype=torch.float64).round().long()
+            part = replace(whole, grid=Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
+            self._coarse[steps] = _rms(self.plain(part).sampled.x - self.made("euler", plain=True).sampled.x)
+        return self._coarse[steps]
 
     def accounting(self, name: str, network: str) -> list[Law]:
         """What `stats` says was evaluated is what the network was made to do."""
-        fast, where = self.run(solver=name, network=network), f"[{name}, {network}]"
+        fast, where = self.made(name, network), f"[{name}, {network}]"
         nfe = fast.sampled.stats.nfe
         if isinstance(fast.denoiser, Plain):
             calls = fast.denoiser.calls
@@ -427,7 +438,7 @@ class Examination:
 
     def inputs(self, name: str, network: str) -> Law:
         """No tensor it was given is changed, then or later."""
-        changed = self.run(solver=name, network=network).notes.changed
+        changed = self.made(name, network).notes.changed
         return Law("inputs kept", f"[{name}, {network}]", f"{changed} tensors changed", "none", changed == 0)
 
     def dtypes(self) -> list[Law]:

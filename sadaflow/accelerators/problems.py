@@ -145,7 +145,9 @@ class Seamed:
         network = _unet if self.kind == UNET else _transformer
         layers = _Layers(hidden.shape[0])
         answer = network(hidden, parts, node.alpha, node.sigma, seam, layers)
-        exact = network(hidden, parts, node.alpha, node.sigma, call_through, _unwatched)
+        exact = answer if seam is call_through else network(
+            hidden, parts, node.alpha, node.sigma, call_through, _unwatched
+        )
         whole = 2 * layers.of(network) * x.shape[2:].numel()
         for place, row in enumerate(rows):
             places = range(place, len(hidden), len(rows))
