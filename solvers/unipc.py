@@ -41,7 +41,7 @@ class UniPC(LinearSolver):
         points = self.grid.points
         if points[step + 1].sigma == 0:
             return 1
-        usable = step + 1 - sum(point.alpha == 0 for point in points[:step])
+        usable = step + 1 - (step > 0 and points[0].alpha == 0)  # pure noise, if a node at all, is the first one
         return min(self.solver_order, usable, self.grid.n_steps - step if self.lower_order_final else 3)
 
     @cached_property
@@ -51,8 +51,8 @@ class UniPC(LinearSolver):
     def _update(self, step: int) -> Update:
         """The correction of x, and the prediction from the corrected x."""
         correction = self._correction(step)
-        keep, ahead = self._predictor(step).keep, self._predictor(step)
-        led = Update(0.0, tuple(keep * weight for weight in correction))
+        ahead = self._predictor(step)
+        led = Update(0.0, tuple(ahead.keep * weight for weight in correction))
         return plus(ahead, led)
 
     def _predictor(self, step: int) -> Update:

@@ -16,19 +16,19 @@ from sadaflow.solvers import Solver, State
 
 
 @pytest.mark.parametrize(
-    ("factory", "never"),
+    ("factory", "never", "steps"),
     [
-        (lambda: SADA(token_trunk=True), None),
-        (lambda: SADA(estimator="nonuniform", tokens=False), None),
-        (lambda: SADA(token_memory=0), None),
-        (ReleasedSADA, None),
-        (lambda: Uniform(3, 2), lambda: Uniform(every=1)),
-        (lambda: Uniform(2, 1, correct=True), lambda: Uniform(every=1, correct=True)),
+        (lambda: SADA(token_trunk=True), None, 50),
+        (lambda: SADA(estimator="nonuniform", tokens=False), None, 32),
+        (lambda: SADA(token_memory=0), None, 32),
+        (ReleasedSADA, None, 32),
+        (lambda: Uniform(3, 2), lambda: Uniform(every=1), 32),
+        (lambda: Uniform(2, 1, correct=True), lambda: Uniform(every=1, correct=True), 32),
     ],
     ids=["sada", "sada-nonuniform", "sada-no-memory", "sada-released", "uniform", "uniform-corrected"],
 )
-def test_ours(factory: Callable[[], Accelerator], never: Callable[[], Accelerator] | None) -> None:
-    report = check_accelerator(factory, never=never)
+def test_ours(factory: Callable[[], Accelerator], never: Callable[[], Accelerator] | None, steps: int) -> None:
+    report = check_accelerator(factory, never=never, steps=steps)
     assert {law.name for law in report.laws} == {
         "networks", "runs", "identity", "batch invariance", "inputs kept", "accounting", "full is full", "shapes",
         "solvers", "accuracy", "determinism", "state", "memory", "few steps", "dtype",
@@ -51,14 +51,14 @@ def test_ours(factory: Callable[[], Accelerator], never: Callable[[], Accelerato
 def test_rivals_inside_the_network(
     factory: Callable[[], Accelerator], never: Callable[[], Accelerator] | None, refused: str | None
 ) -> None:
-    report = check_accelerator(factory, never=never, solvers=("euler", "heun"))
+    report = check_accelerator(factory, never=never, steps=32, solvers=("euler", "heun"))
     wanted = {"[plain callable]", *([] if refused is None else [f"[{refused}]"])}
     assert {law.where for law in report.laws if law.measured.startswith("refused") and law.name == "networks"} == wanted
 
 
 def test_auto() -> None:
     check_accelerator(Auto, never=lambda: Auto(tolerance=0.0))
-    check_accelerator(lambda: Auto(speedup=2.0), never=lambda: Auto(speedup=1.0), solvers=("euler",))
+    check_accelerator(lambda: Auto(speedup=2.0), never=lambda: Auto(speedup=1.0), steps=32, solvers=("euler",))
 
 
 def test_the_problem_shows_tokens_and_samples_that_decide_apart() -> None:

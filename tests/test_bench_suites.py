@@ -82,13 +82,14 @@ def test_paper_suites_hold_the_rows_of_its_tables(captions: Path) -> None:
     assert set(PAPER) | {"quick"} <= set(shipped_suites())
 
 
-def small(name: str, model: str, samples: list[Sample], *accelerators: str) -> Any:
+def small(name: str, model: str, samples: list[Sample], *accelerators: str, steps: int = 50) -> Any:
     """A paper's suite with another model, one case, and of its settings those with these accelerators."""
     text = shipped_suites()[name]
     (line,) = re.findall(r"^model = .*$", text, re.MULTILINE)
     suite = parse_suite(text.replace(line, f"model = {json.dumps(model)}"), name, samples)
-    methods = tuple(method for method in suite.methods if method.settings[0].accelerator in accelerators)
-    return replace(suite, cases=suite.cases[:1], methods=methods)
+    kept = [method for method in suite.methods if method.settings[0].accelerator in accelerators]
+    methods = tuple(replace(method, steps=None) for method in kept)
+    return replace(suite, cases=(replace(suite.cases[0], steps=steps),), methods=methods)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -104,16 +105,16 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_controlnets_are_shown_the_edges_of_the_bare_picture(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    base = checkpoints.stable_diffusion(tmp_path_factory.mktemp("sd") / "tiny", "sd15")
+    base = checkpoints.stable_diffusion(tmp_path_factory.mktemp("sd") / "tiny", "sd21")
     net = checkpoints.controlnet(tmp_path_factory.mktemp("net") / "net", base)
-    suite = small("paper-controlnet", f"{base} + {net}", [Sample("a", 4)], "sada", "deepcache")
+    suite = small("paper-controlnet", f"{base} + {net}", [Sample("a", 4)], "sada", "deepcache", steps=16)
     run_bench(suite, tmp_path / "out", metrics=NOTHING)
     found = records(tmp_path / "out")
     assert [one["setting"] for one in found] == ["plain", "sada", "deepcache interval=2", "deepcache interval=3"]
     bare = Pipeline.from_pretrained(base)("a", steps=20, solver="dpmpp2m", seed=4, output="tensor").images
     pipe, edges = Pipeline.from_pretrained(base, controlnet=[str(net)]), edge_maps(bare)
     assert 0.01 < edges.mean() < 0.99
-    solver = pipe.solver("dpmpp2m", 50)
+    solver = pipe.solver("dpmpp2m", 16)
     wanted, other = (pipe("a", control=one, seed=4, solver=solver, output="latent").latents
                      for one in (edges, torch.zeros_like(edges)))  # fmt: skip
     made = Subjects(torch.device("cpu"), torch.float32)(f"{base} + {net}").run(["a"], [4], None, solver, None)
