@@ -1,4 +1,4 @@
-"""Samples of a batch skip by themselves: a batch of 8 costs the network what its samples cost it alone."""
+"""Samples of a batch skip by themselves: a batch of 4 costs the network what its samples cost it alone."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,8 +13,8 @@ from sadaflow.families import Request
 from sadaflow.models import Seam
 from sadaflow.pipeline import initial_noise
 
-PROMPTS = ("hot dog", "fire", "tree", "blue heart", "snowflake", "house", "key", "green book")
-SEEDS = tuple(range(100, 108))
+PROMPTS = ("tree", "blue heart", "snowflake", "house")
+SEEDS = tuple(range(102, 106))
 STEPS = 15
 
 
@@ -53,11 +53,11 @@ def test_a_batch_costs_what_its_samples_cost_alone_and_gives_the_same(
         result = sample(solver, replace(denoise, backbone=counted), noise[rows], accelerator)
         return result.x, result.stats.nfe, counted.rows
 
-    x, nfe, together = run(list(range(8)))
-    singles = [run([row]) for row in range(8)]
+    x, nfe, together = run(list(range(len(PROMPTS))))
+    singles = [run([row]) for row in range(len(PROMPTS))]
     alone = sum(rows for _, _, rows in singles)
     assert abs(together - alone) <= 0.05 * alone
-    assert together == 2 * sum(nfe) < 0.95 * 2 * 8 * STEPS
+    assert together == 2 * sum(nfe) < 0.95 * 2 * len(PROMPTS) * STEPS
     assert (len(set(nfe)) == 1) is alike
     for row, (single, _, _) in enumerate(singles):
         torch.testing.assert_close(x[row : row + 1], single, rtol=0, atol=1e-4)

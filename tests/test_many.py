@@ -487,7 +487,7 @@ def run_child(children: subprocess.Popen[str], arguments: list[str], life: float
 
 
 @pytest.mark.parametrize(
-    ("prompts", "kills"), [(40, 3), pytest.param(200, 20, marks=pytest.mark.slow)], ids=["3 kills", "20 kills"]
+    ("prompts", "kills"), [(24, 3), pytest.param(200, 20, marks=pytest.mark.slow)], ids=["3 kills", "20 kills"]
 )
 def test_killed_at_random_moments_the_files_are_those_of_an_undisturbed_run(
     prompts: int, kills: int, here: Path, checkpoint: Path, children: subprocess.Popen[str]
