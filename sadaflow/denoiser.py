@@ -53,10 +53,11 @@ class GuidedDenoiser:
     """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) around a backbone.
 
     `conditional` are the backbone's keyword arguments, (B, ...) each; `negative`, when given, are those of the other
-    branch of `negative + guidance (conditional - negative)`; both branches go through the network in one call.
-    The state keeps its own dtype; the network computes in that of its weights (`dtype`). `settings`, when given, are
-    keyword arguments of the backbone that are the same for all samples and change from step to step, one per node.
-    Of a `PreparedBackbone`, what it can do ahead is done when the denoiser is made.
+    branch of `negative + guidance (conditional - negative)`. Both go through the network in one call, or with
+    `split_guidance` one after the other where no seam acts in it, which takes less memory and as a rule more time. The
+    state keeps its own dtype; the network computes in that of its weights (`dtype`). `settings`,
+    when given, are keyword arguments of the backbone that are the same for all samples and change from step to step,
+    one per node. Of a `PreparedBackbone`, what it can do ahead is done when the denoiser is made.
     """
 
     backbone: Backbone
@@ -67,6 +68,7 @@ class GuidedDenoiser:
     guidance: float
     dtype: torch.dtype
     settings: Sequence[Mapping[str, Any]] | None = None
+    split_guidance: bool = False
     _conditioned: Conditioned = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +99,8 @@ class GuidedDenoiser:
     def _branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Sequence[Tensor]:
         """The network's predictions by branch, the conditional one last."""
         branches = range(1 + self.has_negative)
+        if self.split_guidance and seam is call_through:
+            return [self._predictions([branch], x, step, rows, seam) for branch in branches]
         return self._predictions(branches, x, step, rows, seam).chunk(len(branches))
 
     def _predictions(self, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:

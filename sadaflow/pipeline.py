@@ -54,7 +54,10 @@ class Output:
 
 
 class Pipeline:
-    """A loaded text-to-image checkpoint. `backbone`, `vae`, `schedule` and `prediction` are public."""
+    """A loaded text-to-image checkpoint. `backbone`, `vae`, `schedule` and `prediction` are public.
+
+    `split_guidance`, False until it is set, is that of `GuidedDenoiser`.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Pipeline:
         setup = from_scheduler_config(self.scheduler_config, 50, image_tokens=self._tokens(None, None))
         self.schedule: Schedule = setup.schedule
         self.prediction: str = setup.prediction
+        self.split_guidance = False
         self._loras = LoraStack(family.adaptable)
         self._residence = residence or Residence(device)
         self._residence.take(family.networks)
@@ -407,6 +411,7 @@ class Pipeline:
             request.guidance if prompted.guidance is None else prompted.guidance,
             self.dtype,
             None if control is None else control.settings(solver.n_evals),
+            self.split_guidance,
         )
 
     def _tokens(self, height: int | None, width: int | None) -> int:

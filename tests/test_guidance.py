@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -19,10 +20,13 @@ from sadaflow.accelerators import (
     DeepCache,
     FirstBlock,
     Guidance,
+    Mode,
+    PlainRun,
     SeaCache,
     TaylorSeer,
     make_accelerator,
 )
+from sadaflow.bench.memory import peak_memory
 from sadaflow.checks import check_accelerator
 from sadaflow.models import Seam, Site
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, VPDiscrete, make_betas, make_solver
@@ -216,3 +220,40 @@ def test_what_the_network_predicts_is_held_where_the_denoiser_tells() -> None:
         assert torch.equal(ends["epsilon", None, combined], ends["epsilon", "epsilon", combined])
         assert torch.equal(ends["v_prediction", None, combined], ends["v_prediction", "v", combined])
         assert not torch.allclose(ends["v_prediction", None, combined], ends["v_prediction", "epsilon", combined])
+
+
+def test_split_guidance_asks_for_a_branch_at_a_time() -> None:
+    solver, denoise, noise, network = problem(flow=True)
+    together = sample(solver, denoise, noise).x
+    asked, network.rows = network.rows, []
+    split = replace(denoise, split_guidance=True)
+    torch.testing.assert_close(sample(solver, split, noise).x, together, rtol=0, atol=1e-12)
+    assert asked == [4] * STEPS and network.rows == [2] * (2 * STEPS)
+    network.rows = []
+    sample(solver, split, noise, FirstOfAll())
+    assert network.rows == [4] * STEPS  # a seam counts on both branches
+
+
+class FirstOfAll(Uniform):
+    """Evaluates every step, through a seam that does nothing."""
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Any:
+        class Run(PlainRun):
+            def plan(self, step: int) -> list[Mode]:
+                return [Mode.FULL] * self.samples
+
+            def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+                return lambda site, fn, hidden, *args: fn(hidden, *args)
+
+        return Run(shape[0])
+
+
+def test_split_guidance_of_a_pipeline_takes_less_memory() -> None:
+    pipe = Pipeline.from_pretrained()
+    runs = []
+    for pipe.split_guidance in (False, True):
+        call = partial(pipe, "red apple", steps=2, output="latent", progress=False)
+        runs.append((call().latents, peak_memory(call, pipe.device)))
+    (together, most), (split, less) = runs
+    torch.testing.assert_close(split, together, rtol=1e-4, atol=1e-4)
+    assert less < most

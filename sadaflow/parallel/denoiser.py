@@ -35,7 +35,8 @@ class ParallelDenoiser(GuidedDenoiser):
                 "true_guidance > 1). Use context parallelism alone"
             )
         made = object.__new__(cls)  # and not initialised, which would prepare the conditioning again
-        vars(made).update(vars(denoise), parallel=parallel)
+        together = parallel.guidance is not None or not denoise.split_guidance
+        vars(made).update(vars(denoise), parallel=parallel, split_guidance=not together)
         return made
 
     def _predictions(self, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
