@@ -6,7 +6,7 @@ if not __name__.startswith("sadaflow."):
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .compiled import compile_regions, compile_whole
 from .controlnet import ControlledUNet, ControlNet, ControlNetConfig
-from .conv import kept_layouts
+from .conv import kept_layouts, lay_out_channels_last
 from .flux import FluxConfig, FluxTransformer
 from .seam import Seam, Site, call_through
 from .unet import UNet
@@ -28,4 +28,5 @@ __all__ = [
     "compile_regions",
     "compile_whole",
     "kept_layouts",
+    "lay_out_channels_last",
 ]

@@ -27,6 +27,12 @@ class Conv2d(nn.Conv2d):
         self.keeping, self._kept = False, None
 
 
+def lay_out_channels_last(network: nn.Module) -> None:
+    """Lay the weights of convolutions out as NVIDIA's tensor cores read them, channels last. Feature maps follow them
+    from the first convolution on, so that none is laid out anew on the way."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 @contextmanager
 def kept_layouts(network: object) -> Iterator[None]:
     """While this lasts, convolutions of a module on a CPU in float32 keep their weights laid out for oneDNN.

@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import nn
 
+from sadaflow.models import lay_out_channels_last
+
 from .offload import Offload, make_offload
 from .quantization import Quantize, make_quantize
 from .streaming import Stream
@@ -46,6 +48,9 @@ class Residence:
         """See to the `networks`, now that they are loaded."""
         if self.quantize is not None:
             self.quantize(networks)
+        if self.device.type == "cuda":
+            for network in networks.values():
+                lay_out_channels_last(network)
         if self.offload is not None:
             self.offload.take(networks)
         elif self.quantize is not None:
