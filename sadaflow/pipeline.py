@@ -390,6 +390,7 @@ class Pipeline:
         start = noise.to(self.device, torch.float32)
         with progress_observer(progress, chosen.n_evals) as observer, kept_layouts(self.backbone):
             sampled = sample(chosen, denoise, start, accelerator, observer=observer, trace=trace)
+        del denoise, start  # what was prepared for the network, before the decoder takes its memory
         images: Any = None if output == "latent" else self.family.decode(sampled.x)
         if output == "audio" and isinstance(self.family, AudioFamily):
             rate = self.family.sample_rate

@@ -1,5 +1,6 @@
 """What does not depend on x is worked out once, and changes nothing; convolutions may keep their layout."""
 
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -183,3 +184,22 @@ def test_kept_layouts_count_as_convolutions() -> None:
     denoise = pipe.denoiser(solver, Request(["fox"], None, pipe.default_guidance, (4, 16, 16)))
     plain = sample(solver, denoise, torch.randn(1, 4, 16, 16), DeepCache(2)).stats.nfe
     assert kept == pytest.approx(plain, rel=1e-6) and kept[0] < 4
+
+
+def test_what_was_prepared_is_gone_when_the_decoder_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Pipeline.from_pretrained()
+    made: list[weakref.ref[GuidedDenoiser]] = []
+    prepare, decode = pipe.denoiser, pipe.family.decode
+
+    def denoiser_of(*args: Any) -> GuidedDenoiser:
+        denoise = prepare(*args)
+        made.append(weakref.ref(denoise))
+        return denoise
+
+    def decoded(latents: Tensor) -> Any:
+        assert made and made[0]() is None
+        return decode(latents)
+
+    monkeypatch.setattr(pipe, "denoiser", denoiser_of)
+    monkeypatch.setattr(pipe.family, "decode", decoded)
+    pipe("red apple", steps=2, output="tensor", progress=False)
