@@ -2,6 +2,9 @@
 # make test    the same environment with the development tools, then the test suite
 # make slow    the tests marked slow
 # make speed   seconds and memory beside Diffusers, on an idle machine, into outputs/speed: docs/performance.md
+# make speed-gpu
+#              the same of SD 2.1, SDXL and Flux.1 dev in full size with random weights in bfloat16, eager, compiled and in
+#              CUDA graphs; needs an NVIDIA GPU of 80 GB, 40 GB of disk, and an hour
 # make lint    ruff, and mypy --strict on the built package
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
 # make tiny-flux, make tiny-controlnet
@@ -15,9 +18,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 SPEED ?= outputs/speed
+GPU ?= --device cuda --dtype bfloat16 --cache outputs/random --model random-sd21 --model random-sdxl --model random-flux \
+    --latent --steps 50 --rounds 5 --replay $(SPEED)-recorded/speed.json
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow speed lint tiny-sd tiny-flux tiny-controlnet clean
+.PHONY: demo test slow speed speed-gpu lint tiny-sd tiny-flux tiny-controlnet clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -39,6 +44,13 @@ lint: $(VENV)/.installed-dev
 	rm -rf build/lib build/typed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/typed .
 	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p sadaflow
+
+speed-gpu: $(VENV)/.installed-dev
+	$(BIN)/sadaflow bench speed --out $(SPEED)-recorded --model tiny-sd --measure sampling --steps 50 --rounds 1 --alone \
+	    --solver dpmpp2m --accelerate auto --accelerate "sada tokens=false"
+	$(BIN)/sadaflow bench speed --out $(SPEED)-gpu $(GPU) --measure sampling --measure memory
+	$(BIN)/sadaflow bench speed --out $(SPEED)-gpu-compiled $(GPU) --measure sampling --compile
+	$(BIN)/sadaflow bench speed --out $(SPEED)-gpu-graphs $(GPU) --measure sampling --compile --compile-mode reduce-overhead
 
 tiny-sd: $(VENV)/.installed-dev
 	$(BIN)/python -m sadaflow.training.tiny_sd

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .bench.speed import MEASURES, Speed
+from .bench.speed import MEASURES, MODES, Speed
 from .options import Debug, Device, Dtype, Names, count, real, text
 
 _DEFAULT = Speed()
@@ -36,6 +36,9 @@ class SpeedOptions:
     replay: Annotated[Path | None, text("FILE", "speed.json of another run, whose skip patterns are replayed.")] = None
     latent: Annotated[bool, typer.Option("--latent", help="Leave the decoder out.")] = False
     compile: Annotated[bool, typer.Option("--compile", help="Compile the backbones of both sides.")] = False
+    compile_mode: Annotated[
+        str | None, text("NAME", f"torch.compile's mode: {', '.join(MODES)}.", show_default="default")
+    ] = None
     alone: Annotated[bool, typer.Option("--alone", help="Leave Diffusers out.")] = False
     network_seconds: Annotated[
         float | None,
@@ -65,6 +68,7 @@ class SpeedOptions:
             replay=self.replay,
             latent=self.latent,
             compiled=self.compile,
+            mode=self.compile_mode,
             alone=self.alone,
             network_seconds=self.network_seconds,
         )

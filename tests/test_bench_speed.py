@@ -308,7 +308,7 @@ def record(**changes: Any) -> dict[str, Any]:
          THEIRS: {"seconds": 5.0, "network": 4.0}},
     ]  # fmt: skip
     about = {"model": "m", "batch": 2, "pixels": [8, 8], "latent": [1, 4, 128, 128], "steps": 10, "solver": "euler"}
-    about |= {"guidance": 3.0, "decoded": True, "compiled": False, "difference": 1e-5, "latents": 3.0}
+    about |= {"guidance": 3.0, "decoded": True, "compiled": False, "mode": None, "difference": 1e-5, "latents": 3.0}
     return {**about, "rounds": rounds, **changes}
 
 
@@ -360,6 +360,8 @@ def test_tables_say_what_was_measured() -> None:
         (["--threads", "0"], "--threads must be at least 1"),
         (["--network-seconds", "0"], "network_seconds"),
         (["--solver", "unipc"], "dpmpp2m"),
+        (["--compile", "--compile-mode", "fast"], "reduce-overhead"),
+        (["--compile-mode", "default"], "without compiling"),
         (["--accelerate", "sadda"], "sadda"),
         (["--replay", "nowhere.json"], "nowhere.json"),
         (["--size", "62", "--measure", "sampling"], "multiple of the 4"),

@@ -1,5 +1,5 @@
 """Seconds and bytes, side by side with Diffusers on the same checkpoint."""
 
-from .command import MEASURES, Speed, run_speed
+from .command import MEASURES, MODES, Speed, run_speed
 
-__all__ = ["MEASURES", "Speed", "run_speed"]
+__all__ = ["MEASURES", "MODES", "Speed", "run_speed"]

@@ -27,6 +27,7 @@ from .sampling import Record, measure_sampling
 from .sides import OURS, SCHEDULERS, THEIRS, Ours, Task, Theirs, diffusers_module, task_for
 from .tables import markdown
 
+MODES: Final = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 MEASURES: Final = ("sampling", "starts", "memory", "loading", "controller")
 _CONTROLLED: Final = ("sada tokens=false", "auto")
 _FILES: Final = ("speed.json", "speed.md")
@@ -38,8 +39,8 @@ class Speed:
 
     `accelerators` are those of `read_accelerator`; `replay` is a file of recorded modes, each replayed as an
     accelerator (see `Forced`). `latent` leaves the decoder out, `alone` Diffusers; `compiled` compiles the backbones of
-    both, for `sampling` alone. `network_seconds` is what an evaluation takes at the size of SDXL, which accelerator and
-    solver are compared with; None is that of a measured model of that size.
+    both, for `sampling` alone, in `torch.compile`'s mode `mode`. `network_seconds` is what an evaluation takes at the
+    size of SDXL, which accelerator and solver are compared with; None is that of a measured model of that size.
     """
 
     models: tuple[str, ...] = ("tiny-sd", "tiny-flux")
@@ -55,6 +56,7 @@ class Speed:
     replay: Path | None = None
     latent: bool = False
     compiled: bool = False
+    mode: str | None = None
     alone: bool = False
     network_seconds: float | None = None
 
@@ -78,6 +80,10 @@ class Speed:
                 raise ValueError(
                     f"solver {self.solver!r} is compared with no scheduler of Diffusers; known: {', '.join(SCHEDULERS)}"
                 )
+        if self.mode is not None and self.mode not in MODES:
+            raise ValueError(f"unknown mode {self.mode!r} of torch.compile; known: {', '.join(MODES)}")
+        if self.mode is not None and not self.compiled:
+            raise ValueError(f"mode {self.mode!r} without compiling; ask for that too: --compile")
         if not self.alone:
             diffusers_module()
 
@@ -132,7 +138,7 @@ def _measure_pictures(
     results: Record,
     keep: Callable[[str, Record], None],
 ) -> None:
-    ours = Ours(folder, dtype, device, speed.compiled)
+    ours = Ours(folder, dtype, device, speed.compiled, speed.mode)
     downscale = ours.pipe.vae.config.downscale
     tasks = [
         task_for(ours.pipe, batch, speed.steps, speed.size, speed.guidance, speed.solver) for batch in speed.batches
@@ -151,11 +157,12 @@ def _measure_pictures(
             "guidance": task.guidance,
             "decoded": not speed.latent,
             "compiled": speed.compiled,
+            "mode": speed.mode,
         }
         for task in tasks
     ]
     if "sampling" in speed.measures:
-        theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver, speed.compiled)
+        theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver, speed.compiled, speed.mode)
         for task, names in zip(tasks, named, strict=True):
             total = (speed.rounds + 1) * (len(speed.sides) + len(accelerators))
             with counting_bar(total, desc=f"{model}, batch {names['batch']}", leave=False) as advance:

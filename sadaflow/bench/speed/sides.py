@@ -67,12 +67,14 @@ class Side(Protocol):
 
 
 class Ours:
-    """The checkpoint in `folder`, sampled by this library; compiled in one piece if so wanted, frozen on a CPU."""
+    """The checkpoint in `folder`, sampled by this library; compiled in one piece if so wanted, on a CPU frozen."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device, compiled: bool = False) -> None:
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, device: torch.device, compiled: bool = False, mode: str | None = None
+    ) -> None:
         self.pipe = Pipeline.from_pretrained(folder, dtype=dtype, device=device)
         if compiled:
-            self.pipe.compile(freeze=device.type == "cpu")
+            self.pipe.compile(freeze=device.type == "cpu", mode=mode)
         self.device = device
 
     def run(self, task: Task, *, latent: bool = False, accelerator: Accelerator | None = None) -> Ran:
@@ -99,7 +101,7 @@ class Theirs:
     """The checkpoint in `folder`, sampled by Diffusers: the pipeline as `from_pretrained` gives it.
 
     `solver` puts the scheduler of that name in place of the checkpoint's; `compiled` compiles the network as Diffusers'
-    documentation does, `torch.compile` of all of it. Raises ImportError without Diffusers,
+    documentation does, `torch.compile` of all of it, in `mode`. Raises ImportError without Diffusers,
     ValueError for a solver that it has not for this checkpoint.
     """
 
@@ -110,6 +112,7 @@ class Theirs:
         device: torch.device,
         solver: str | None = None,
         compiled: bool = False,
+        mode: str | None = None,
     ) -> None:
         diffusers = diffusers_module()
         further = {} if _kind(folder) != "StableDiffusionXLPipeline" else {"add_watermarker": False}
@@ -131,7 +134,7 @@ class Theirs:
         self._watch = Stopwatch(device)
         part = "transformer" if self.flux else "unet"
         if compiled:
-            setattr(self.pipe, part, torch.compile(getattr(self.pipe, part)))
+            setattr(self.pipe, part, torch.compile(getattr(self.pipe, part), mode=mode))
         network = getattr(self.pipe, part)
         network.register_forward_pre_hook(self._enter)
         network.register_forward_hook(self._leave)

@@ -158,5 +158,6 @@ def _title(record: Mapping[str, Any]) -> str:
     height, width = record["pixels"]
     solver = record["solver"] or "its own solver"
     how = f"{record['steps']} steps of {solver}, guidance {record['guidance']:g}"
-    marks = f"{', compiled' if record['compiled'] else ''}{'' if record['decoded'] else ', not decoded'}"
+    compiled = f", compiled{' in mode ' + record['mode'] if record['mode'] else ''}" if record["compiled"] else ""
+    marks = f"{compiled}{'' if record['decoded'] else ', not decoded'}"
     return f"{record['model']}, {height}x{width}, {how}{marks}"
