@@ -57,7 +57,7 @@ def test_rivals_inside_the_network(
 
 
 def test_auto() -> None:
-    check_accelerator(Auto, never=lambda: Auto(tolerance=0.0))
+    check_accelerator(Auto, never=lambda: Auto(tolerance=0.0), steps=32)
     check_accelerator(lambda: Auto(speedup=2.0), never=lambda: Auto(speedup=1.0), steps=32, solvers=("euler",))
 
 

@@ -33,8 +33,11 @@ batch = 2
 prompts = {json.dumps(PROMPTS)}
 seeds = [1, 10]
 [[case]]
-solvers = ["euler", "dpmpp2m"]
+solvers = ["euler"]
 steps = [8]
+[[case]]
+solvers = ["dpmpp2m"]
+steps = [6]
 [[method]]
 accelerator = "uniform"
 settings = [{{}}, {{ every = 3 }}]
@@ -44,6 +47,7 @@ accelerator = "fewer-steps"
 settings = [{{ steps = 4 }}]
 [timing]
 settings = ["uniform"]
+steps = [8]
 rounds = 2
 samples = 1
 """

@@ -23,7 +23,7 @@ Made = Callable[[Path], tuple[Path, dict[str, Any], dict[str, Any]]]
 
 
 def _sd(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    base = stable_diffusion(folder / "sd", "sd15")
+    base = stable_diffusion(folder / "sd", "sd21")
     net = controlnet(folder / "net", base)
     return base, {"controlnet": net}, {"control": torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))}
 

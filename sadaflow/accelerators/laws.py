@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final, cast
 
@@ -199,7 +199,6 @@ class Examination:
     steps: int
     worst: float
     _made: dict[tuple[str, str, bool], Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _coarse: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def refusals(self) -> dict[str, str | None]:
@@ -348,20 +347,11 @@ class Examination:
         laws = [Law("solvers", where, "finite" if finite else "not finite", "finite, or refused at once", finite)]
         if draws_noise(name):
             return laws
-        error = _rms(fast.sampled.x - self.plain(solver).sampled.x)
+        error = _rms(fast.sampled.x - _plain_end(name, self.steps, self.networks[0]))
         share = sum(fast.sampled.stats.nfe) / (SAMPLES * solver.n_evals)
-        bound = self.worst * self._coarse_error(max(1, round(share * self.steps)))
+        bound = self.worst * _coarse_error(max(1, round(share * self.steps)), self.steps, self.networks[0])
         expected = f"at most {bound:.1e}, {self.worst:g} x Euler's on as few steps"
         return [*laws, Law("accuracy", where, f"{error:.1e} at {share:.2f} of the cost", expected, error <= bound)]
-
-    def _coarse_error(self, steps: int) -> float:
-        """What Euler changes by taking `steps` of the grid's steps in place of all."""
-        if steps not in self._coarse:
-            whole = cast(GridSolver, solver_of("euler", self.steps))
-            points = torch.linspace(0, self.steps, steps + 1, dtype=torch.float64).round().long()
-            part = replace(whole, grid=Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
-            self._coarse[steps] = _rms(self.plain(part).sampled.x - self.made("euler", plain=True).sampled.x)
-        return self._coarse[steps]
 
     def accounting(self, name: str, network: str) -> list[Law]:
         """What `stats` says was evaluated is what the network was made to do."""
@@ -471,6 +461,22 @@ class _Never:
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
         return PlainRun(shape[0])
+
+
+@cache
+def _plain_end(name: str, steps: int, network: str) -> Tensor:
+    """Where plain sampling ends, for any accelerator to be compared with."""
+    return Examination(_Never, steps, 0.0).plain(name, network).sampled.x
+
+
+@cache
+def _coarse_error(few: int, steps: int, network: str) -> float:
+    """What Euler changes by taking `few` of the grid's steps in place of all."""
+    whole = cast(GridSolver, solver_of("euler", steps))
+    points = torch.linspace(0, steps, few + 1, dtype=torch.float64).round().long()
+    part = replace(whole, grid=Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
+    coarse = Examination(_Never, steps, 0.0).plain(part, network)
+    return _rms(coarse.sampled.x - _plain_end("euler", steps, network))
 
 
 def guarded(name: str, law: Callable[..., Law | Sequence[Law]], *args: Any) -> list[Law]:
