@@ -4,6 +4,7 @@ Reads a JSON list of arguments a line. Answers with the process id of the child,
 folder, and after another line with how it ended.
 """
 
+import gc
 import json
 import os
 import sys
@@ -25,6 +26,7 @@ def watch(event: str, details: tuple[Any, ...]) -> None:
         tell("begun")
 
 
+gc.freeze()  # else each child passes over, and so copies, what was imported
 answers = os.dup(1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 while line := sys.stdin.readline():

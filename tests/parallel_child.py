@@ -1,5 +1,6 @@
 """What the tests of parallel sampling compute, in one process or in several that call it alike."""
 
+import gc
 import os
 import sys
 import traceback
@@ -183,6 +184,7 @@ def forked(work: Callable[[], None]) -> int:
 
 def main(folder: Path) -> int:
     """All processes of all set-ups, forked so that they are imported for only once."""
+    gc.freeze()  # else each of them passes over, and so copies, what was imported
     for guidance, context in WORK:
         own = folder / f"{guidance}x{context}"
         own.mkdir()

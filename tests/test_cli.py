@@ -343,7 +343,7 @@ def test_picture_shows_the_images_and_every_mode() -> None:
     unit, side = 16, 320
     assert picture.width == 3 * side + 4 * unit
     pasted = picture.crop((unit, 4 * unit, unit + side, 4 * unit + side))
-    values = torch.tensor(list(pasted.tobytes())).view(side, side, 3).permute(2, 0, 1) / 255
+    values = torch.from_numpy(np.array(pasted)).permute(2, 0, 1) / 255
     torch.testing.assert_close(values, result.plain.images[0], atol=0.51 / 255, rtol=0)
     strip, width = 4 * unit + side + unit, picture.width - 2 * unit
     found = [picture.getpixel((unit + int(width * (step + 0.5) / 20), strip)) for step in range(20)]
