@@ -4,9 +4,10 @@
     python docs/measure_memory.py parts                       what each part of Flux.1 dev takes on a device (computed)
     python docs/measure_memory.py precision                   half precision against float32, embedded checkpoints
     python docs/measure_memory.py write FOLDER                Flux.1 dev's configuration on disk: 33.7 GB
-    python docs/measure_memory.py stream FOLDER --limit 12    prompt to picture from it on the CPU, in so many GB
+    python docs/measure_memory.py run FOLDER --limit 12       prompt to picture from it on the CPU, in so many GB:
+                                                              streamed, or with --quantize int8 or fp8 all in memory
 
-`stream` fails where the largest resident set (VmHWM) passes the limit. That counts everything of the process: heap,
+`run` fails where the largest resident set (VmHWM) passes the limit. That counts everything of the process: heap,
 libraries, and whatever of the files is mapped; not the page cache, which the kernel gives up where memory is short.
 """
 
@@ -29,6 +30,7 @@ from sadaflow.bench.memory import peak_memory
 from sadaflow.embedded import embedded
 from sadaflow.metrics import psnr
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, Site
+from sadaflow.quantization import QUANTIZATIONS
 from sadaflow.solvers import Solver
 from sadaflow.solvers.base import State
 
@@ -206,7 +208,7 @@ def _weights(name: str, tensor: Tensor, values: Tensor) -> Iterator[Tensor]:
         left -= len(part)
 
 
-def stream(folder: Path, limit: float, side: int, steps: int) -> None:
+def run(folder: Path, limit: float, side: int, steps: int, quantize: str | None) -> None:
     began = time.perf_counter()
 
     def note(what: str) -> float:
@@ -221,7 +223,8 @@ def stream(folder: Path, limit: float, side: int, steps: int) -> None:
         return peak
 
     note("imported")
-    pipe = Pipeline.from_pretrained(folder, dtype=torch.bfloat16, offload="stream")
+    how = {"offload": "stream"} if quantize is None else {"quantize": quantize}
+    pipe = Pipeline.from_pretrained(folder, dtype=torch.bfloat16, **how)
     note("loaded")
     made = pipe("red apple", height=side, width=side, steps=steps, guidance=3.5, output="tensor", progress=False)
     if not bool(torch.isfinite(made.images).all()):
@@ -235,19 +238,20 @@ def stream(folder: Path, limit: float, side: int, steps: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     tasks = parser.add_subparsers(dest="task", required=True)
-    for name in ("tiles", "parts", "precision", "write", "stream"):
+    for name in ("tiles", "parts", "precision", "write", "run"):
         task = tasks.add_parser(name)
-        if name in ("write", "stream"):
+        if name in ("write", "run"):
             task.add_argument("folder", type=Path)
     tasks.choices["tiles"].add_argument("--device", default="cpu")
     tasks.choices["tiles"].add_argument("--sides", type=int, nargs="+", default=[512, 1024])
     tasks.choices["precision"].add_argument("--steps", type=int, default=50)
     for flag, default in (("--side", 256), ("--steps", 2)):
-        tasks.choices["stream"].add_argument(flag, type=int, default=default)
-    tasks.choices["stream"].add_argument("--limit", type=float, default=12.0, metavar="GB")
+        tasks.choices["run"].add_argument(flag, type=int, default=default)
+    tasks.choices["run"].add_argument("--limit", type=float, default=12.0, metavar="GB")
+    tasks.choices["run"].add_argument("--quantize", choices=tuple(QUANTIZATIONS))
     options = vars(parser.parse_args())
     acts: dict[str, Callable[..., None]] = {
-        "tiles": tiles, "parts": parts, "precision": precision, "write": write, "stream": stream,
+        "tiles": tiles, "parts": parts, "precision": precision, "write": write, "run": run,
     }  # fmt: skip
     acts[options.pop("task")](**options)
 

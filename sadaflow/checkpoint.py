@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -11,24 +11,32 @@ from torch import nn
 from .hub_files import component_names
 from .jsonfile import read_object
 from .stored_weights import StoredWeights
-from .streaming import Stream
+from .streaming import Read
 from .weights import find_weights, load_module, match_module, same
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class Keeper(Protocol):
+    """Sees to the weights of networks that were built without memory."""
+
+    def add(self, network: nn.Module, read: Read) -> None:
+        """Of this network, whose weights `read` gives."""
+        ...
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Where a checkpoint lies, and how it is wanted: file `variant` ("fp16"), dtype and device of the weights.
 
-    With a `stream`, weights are not loaded but left to it.
+    With a `keeper`, weights are not loaded but left to it.
     """
 
     root: Path
     variant: str | None
     dtype: torch.dtype
     device: torch.device
-    stream: Stream | None = None
+    keeper: Keeper | None = None
 
     def json(self, *path: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; FileNotFoundError or ValueError that names the file."""
@@ -44,11 +52,11 @@ class Checkpoint:
                 raise ValueError(f"{self.root}/model_index.json: {component} is {found!r}, supported: {name}")
 
     def load(self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = same) -> Module:
-        """The module of `component`, strictly filled (see `load_module`), convolutions in channels-last layout."""
+        """The module of `component`, strictly filled (see `load_module`)."""
         files = find_weights(self.root / component, "diffusion_pytorch_model", self.variant)
-        if self.stream is None:
+        if self.keeper is None:
             return load_module(build, files, dtype=self.dtype, device=self.device, rename=rename)
         module, stored = match_module(build, files, rename)
         module = module.to(self.dtype).requires_grad_(False).eval()
-        self.stream.add(module, StoredWeights(module, stored))
+        self.keeper.add(module, StoredWeights(module, stored))
         return module

@@ -135,7 +135,7 @@ class Pipeline:
         names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
         residence = Residence.read(torch.device(device), offload, quantize)
         root = resolve(embedded(model), revision=revision, **place)
-        checkpoint = Checkpoint(root, variant, dtype, residence.loads, residence.stream)
+        checkpoint = Checkpoint(root, variant, dtype, residence.loads, residence.keeper)
         index = checkpoint.json("model_index.json")
         kind, recommended = str(index.get("_class_name")), Recommended.read(index, f"{root}/model_index.json")
         if kind not in FAMILIES:
@@ -186,7 +186,7 @@ class Pipeline:
                 "tokenizer=ID_OR_FOLDER"
             )
         residence = Residence.read(torch.device(device), offload, quantize)
-        if residence.stream is not None:
+        if residence.from_files:
             raise ValueError("offload='stream' on the CPU reads folders in the Hub's layout, and this is a single file")
         words, whole = embedded(base if tokenizer is None else tokenizer), base and embedded(base)
         aid = Aid(

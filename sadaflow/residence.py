@@ -10,9 +10,9 @@ from torch import nn
 
 from sadaflow.models import lay_out_channels_last
 
+from .checkpoint import Keeper
 from .offload import Offload, make_offload
-from .quantization import Quantize, make_quantize
-from .streaming import Stream
+from .quantization import Quantize
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Residence:
         return cls(
             device,
             None if offload is None else make_offload(offload, device),
-            None if quantize is None else make_quantize(quantize),
+            None if quantize is None else Quantize.named(quantize),
         )
 
     @property
@@ -40,14 +40,19 @@ class Residence:
         return self.device if self.offload is None and self.quantize is None else torch.device("cpu")
 
     @property
-    def stream(self) -> Stream | None:
+    def keeper(self) -> Keeper | None:
         """What networks are to be left to in place of loading them."""
-        return None if self.offload is None else self.offload.stream
+        return self.quantize if self.offload is None or self.quantize is not None else self.offload.stream
+
+    @property
+    def from_files(self) -> bool:
+        """Whether the weights stay in their files."""
+        return self.offload is not None and self.offload.stream is not None
 
     def take(self, networks: Mapping[str, nn.Module]) -> None:
         """See to the `networks`, now that they are loaded."""
         if self.quantize is not None:
-            self.quantize(networks)
+            self.quantize.take(networks)
         if self.device.type == "cuda":
             for network in networks.values():
                 lay_out_channels_last(network)

@@ -18,7 +18,7 @@ from .weights import build_empty, check_names, find_weights, is_finite, refuse_o
 
 # Buffers that older writers stored although they follow from the config.
 _DERIVED = ("position_ids",)
-_STREAMED = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
+_LEFT = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 
 
 def transformers_module() -> Any:
@@ -84,8 +84,8 @@ def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
         if not one.is_float and one.name.endswith((".weight", ".bias")):
             raise ValueError(f"{one.path}: {one.name} holds {one.kind}, expected floats")
     refuse_oversized(empty, stored, str(folder))
-    if checkpoint.stream is not None and kind in _STREAMED:
-        _stream(empty, stored, checkpoint, str(folder))
+    if checkpoint.keeper is not None and kind in _LEFT:
+        _leave(empty, stored, checkpoint, str(folder))
         return empty
     with reading(folder):
         encoder, report = cls.from_pretrained(
@@ -109,9 +109,9 @@ def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
     return encoder
 
 
-def _stream(encoder: Any, stored: Sequence[Stored], checkpoint: Checkpoint, place: str) -> None:
-    """Leave the weights of an encoder without memory to the checkpoint's stream; raises as `load_encoder`."""
-    assert checkpoint.stream is not None
+def _leave(encoder: Any, stored: Sequence[Stored], checkpoint: Checkpoint, place: str) -> None:
+    """Leave the weights of an encoder without memory to the checkpoint's keeper; raises as `load_encoder`."""
+    assert checkpoint.keeper is not None
     encoder.tie_weights()
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in encoder.named_parameters(remove_duplicate=False):
@@ -139,10 +139,13 @@ def _stream(encoder: Any, stored: Sequence[Stored], checkpoint: Checkpoint, plac
                 module.float()
     for name, buffer in encoder.named_buffers():
         if not name.endswith(_DERIVED):
-            raise ValueError(f"{place}: {type(encoder).__name__} cannot be streamed: its buffer {name} is not known")
+            raise ValueError(
+                f"{place}: {type(encoder).__name__} has a buffer {name} that is not known here: load it without "
+                "offload='stream' and quantize="
+            )
         owner, _, leaf = name.rpartition(".")
         setattr(encoder.get_submodule(owner), leaf, torch.arange(buffer.shape[-1]).expand(buffer.shape))
-    checkpoint.stream.add(encoder, StoredWeights(encoder, found))
+    checkpoint.keeper.add(encoder, StoredWeights(encoder, found))
 
 
 def where(encoder: nn.Module) -> torch.device:

@@ -8,7 +8,8 @@ import torch
 from checkpoints_flux import flux
 
 from sadaflow import Pipeline
-from sadaflow.quantization import make_quantize
+from sadaflow.bench.memory import peak_memory
+from sadaflow.quantization import Quantize
 
 pytest.importorskip("torchao", reason="the extra `quantize` is not installed")
 
@@ -46,6 +47,17 @@ def test_blocks_hold_eight_bits_of_the_weights(folder: Path, name: str, kind: to
     assert 0 < (ours - theirs).norm() / theirs.norm() < 0.05
 
 
+def test_layers_are_quantized_as_they_are_read(folder: Path) -> None:
+    """As they are when all are there, but never are all there."""
+    after = Pipeline.from_pretrained(folder)
+    Quantize.named("int8").take(after.family.networks)
+    made: list[Pipeline] = []
+    peak = peak_memory(lambda: made.append(Pipeline.from_pretrained(folder, quantize="int8")), torch.device("cpu"))
+    assert torch.equal(latents(made[0]), latents(after))
+    networks = Pipeline.from_pretrained(folder).family.networks.values()
+    assert peak < sum(weight.nbytes for network in networks for weight in network.parameters())
+
+
 def test_weights_in_eight_bits_are_not_changed(folder: Path) -> None:
     pipe = Pipeline.from_pretrained(folder, quantize="int8")
     with pytest.raises(ValueError, match="merge the LoRA without quantize="), pipe._residence.changing():
@@ -55,4 +67,4 @@ def test_weights_in_eight_bits_are_not_changed(folder: Path) -> None:
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(ImportError, match=r"sadaflow\[quantize\]"):
-        make_quantize("int8")
+        Quantize.named("int8")
