@@ -367,6 +367,8 @@ class Pipeline:
         if solver is None or isinstance(solver, str):
             source = SeededNoise(tuple(seeds))
             chosen = self.solver(solver, steps, grid, source, height=size[0], width=size[1])
+        elif grid is not None:
+            raise ValueError(f"grid={grid!r} with a solver, which has its own grid: give the solver's name, or no grid")
         else:
             chosen = solver
         if accelerator is not None:

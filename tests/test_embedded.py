@@ -61,6 +61,12 @@ def test_pipeline_and_inspection_agree_on_what_the_files_recommend() -> None:
     assert pipe("red apple", **call).latents.equal(pipe("red apple", guidance=5.0, **call).latents)
 
 
+def test_a_solver_brings_its_own_grid() -> None:
+    pipe = Pipeline.from_pretrained()
+    with pytest.raises(ValueError, match="grid='karras' with a solver"):
+        pipe("red apple", solver=pipe.solver("euler", 2), grid="karras")
+
+
 def test_the_embedded_index_is_the_one_that_training_writes() -> None:
     assert json.loads((EMBEDDED / "tiny-sd/model_index.json").read_text("utf-8")) == json.loads(json.dumps(MODEL_INDEX))
 
