@@ -385,7 +385,7 @@ class Pipeline:
         request = Request(prompts, negative_prompt, guidance, shape, options)
         if parallel is not None:
             call = {**vars(request), "solver": chosen, "noise": noise, "accelerator": accelerator, "control": controls}
-            parallel.require_same({**call, "dtype": self.dtype}, self.device)
+            parallel.require_same({**call, "dtype": self.dtype, "split_guidance": self.split_guidance}, self.device)
         denoise = self.denoiser(chosen, request, controls)
         if parallel is not None:
             denoise = parallel.denoiser(denoise)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from torch import Tensor
 
@@ -27,13 +27,17 @@ class ParallelDenoiser(GuidedDenoiser):
 
     @classmethod
     def over(cls, parallel: "Parallel", denoise: GuidedDenoiser) -> Self:
-        """`denoise` over the processes of `parallel`; ValueError where one of them has no branch to run."""
+        """`denoise` over the processes of `parallel`; ValueError where one of them has no branch to run, or the
+        network says that it has no tokens to share."""
         if parallel.guidance is not None and denoise.negative is None:
             raise ValueError(
                 "Parallel(guidance=2) runs the two branches of classifier-free guidance in two processes, and this "
                 "denoiser has no negative one: guidance is 1 or less, or embedded in the network (Flux needs "
                 "true_guidance > 1). Use context parallelism alone"
             )
+        sites = getattr(denoise.backbone, "sites", None)
+        if parallel.context is not None and sites is not None and "trunk" not in sites:
+            _refuse_context()
         made = object.__new__(cls)  # and not initialised, which would prepare the conditioning again
         together = parallel.guidance is not None or not denoise.split_guidance
         vars(made).update(vars(denoise), parallel=parallel, split_guidance=not together)
@@ -51,15 +55,19 @@ class ParallelDenoiser(GuidedDenoiser):
             shared = ContextSeam(context, seam)
             prediction = super()._predictions(branches, x, step, rows, shared)
             if not shared.met:
-                raise ValueError(
-                    "context parallelism shares out the tokens of a transformer (Flux), and this network has no trunk "
-                    "of blocks: use Parallel(guidance=2), or a prompt per process (docs/many.md)"
-                )
+                _refuse_context()
             prediction = context.gather(prediction)[0]
         if guidance is None:
             return prediction
         gathered = guidance.gather(prediction)
         return gathered.flatten(0, 1) if apart else gathered[0]
+
+
+def _refuse_context() -> NoReturn:
+    raise ValueError(
+        "context parallelism shares out the tokens of a transformer (Flux), and this network has no trunk of blocks: "
+        "use Parallel(guidance=2), or a prompt per process (docs/many.md)"
+    )
 
 
 def _refuse_deciding(seam: Seam) -> None:
