@@ -78,7 +78,7 @@ def test_the_criterion_is_negative_where_the_state_falls_short_of_an_upward_bend
     assert torch.equal(second_difference(velocities), torch.full((2, 1, 2, 2), 2.0))
     predicted = torch.zeros(2, 1, 2, 2)
     x_next = torch.stack([torch.full((1, 2, 2), -0.5), torch.full((1, 2, 2), 0.5)])
-    assert [score < 0 for score in sample_scores(instability(x_next, predicted, velocities))] == [True, False]
+    assert [score < 0 for score in sample_scores(instability(x_next, predicted, velocities)).read()] == [True, False]
 
 
 def test_after_an_adams_bashforth_step_the_criterion_cannot_vote_against() -> None:

@@ -152,7 +152,7 @@ def test_criterion_3_4_on_the_true_trajectory_is_minus_the_square_of_the_second_
         x_next = gaussian_paths(torch.tensor(t - h, dtype=torch.float64), *data)
         scores = instability(x_next, extrapolate(past[0][0], velocities, -h, ESTIMATORS["paper"]([], 0.0)), velocities)
         bent = curvature.abs() > 0.2  # elsewhere the signs are those of the next derivative
-        assert int(bent.sum()) > 200 and bool((scores < 0)[bent].all()) and max(sample_scores(scores)) < 0
+        assert int(bent.sum()) > 200 and bool((scores < 0)[bent].all()) and max(sample_scores(scores).read()) < 0
         assert torch.equal((second_difference(velocities) > 0)[bent], (curvature > 0)[bent])
         expected = -13 / 12 * h**5 * curvature**2
         errors.append(float((scores - expected).norm() / expected.norm()))
@@ -168,7 +168,7 @@ def test_criterion_3_4_with_eulers_step_is_the_sign_of_the_velocitys_change_time
     scores = instability(x - h * velocities[0], extrapolate(x, velocities, -h, (5 / 6, 5 / 6, -2 / 3)), velocities)
     calming = (change * curvature).flatten(1).mean(dim=1)  # above 0 where |y'| falls as t falls
     clear = [row for row in range(64) if abs(float(calming[row])) > 0.05]
-    votes = [score < 0 for score in sample_scores(scores)]
+    votes = [score < 0 for score in sample_scores(scores).read()]
     assert [votes[row] for row in clear] == [bool(calming[row] > 0) for row in clear]
     assert 8 < sum(votes[row] for row in clear) < len(clear) - 8, "both signs should occur"
 

@@ -35,9 +35,9 @@ def instability(x_next: Tensor, predicted: Tensor, velocities: Sequence[Tensor])
     return (x_next - predicted) * second_difference(velocities)
 
 
-def sample_scores(scores: Tensor) -> list[float]:
-    """Per sample, the mean of its `scores` (B, ...): negative is stable. One transfer from the device."""
-    return Readback(scores.flatten(1).mean(dim=1)).read()
+def sample_scores(scores: Tensor) -> Readback:
+    """Per sample, the mean of its `scores` (B, ...): negative is stable."""
+    return Readback(scores.flatten(1).mean(dim=1))
 
 
 def noise_of(x: Tensor, x0: Tensor, alpha: float, sigma: float) -> Tensor:

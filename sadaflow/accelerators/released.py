@@ -86,7 +86,7 @@ class _Run(PlainRun):
             after = self.solver.nodes[step + 1].t
             self.predicted = extrapolate(x, self.velocities, (after - node.t) * scale, released((), after))
             scores = instability(x_next, self.predicted, self.velocities)
-            self.values = sample_scores(scores)
+            self.values = sample_scores(scores).read()
         votes = [value <= 0 for value in self.values]
         self.modes = [self._decide(step, skips, vote) for skips, vote in zip(self.skips, votes, strict=True)]
 

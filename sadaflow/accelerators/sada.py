@@ -10,6 +10,7 @@ from torch import Tensor
 from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Solver
 
+from ..readback import Readback
 from ..rows import renewed, taken
 from .base import WITHOUT, Explanation, Mode, PlainRun, require_falling_times
 from .criterion import (
@@ -151,9 +152,12 @@ class _Run(PlainRun):
         self.eps: Tensor | None = None
         self.predicted: Tensor | None = None
         self.scores: Tensor | None = None
+        self.told: Readback | None = None  # the criterion, read when the next step is planned
         self.values = [math.nan] * self.samples
 
     def plan(self, step: int) -> Sequence[Mode]:
+        self.values = [math.nan] * self.samples if self.told is None else self.told.read()
+        self.modes = [self._decide(row, step, value < 0) for row, value in enumerate(self.values)]
         return self.modes
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
@@ -184,15 +188,14 @@ class _Run(PlainRun):
         self.skips = [0 if mode.evaluates else skips + 1 for mode, skips in zip(self.modes, self.skips, strict=True)]
         self.velocities = (y, *self.velocities)[:3]
         self._remember(step, x, x0, evaluated)
-        self.values = [math.nan] * self.samples
+        self.told = None
         if self.limits.first <= step + 1 < self.limits.multistep:
             times = [self.solver.nodes[past].t for past in (step, step - 1, step - 2)]
             end = self.solver.nodes[step + 1].t
             self.predicted = extrapolate(x, self.velocities, end - times[0], self.estimator(times, end))
             scores = instability(x_next, self.predicted, self.velocities)
-            self.values = sample_scores(scores)
+            self.told = sample_scores(scores)
             self.scores = token_scores(scores) if self.cache is not None else None
-        self.modes = [self._decide(row, step + 1, value < 0) for row, value in enumerate(self.values)]
 
     def _remember(self, step: int, x: Tensor, x0: Tensor, evaluated: list[int]) -> None:
         """Keep what true evaluations told: the noise to reuse, and nodes `interval` steps apart."""
