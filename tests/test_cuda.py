@@ -14,7 +14,8 @@ from sadaflow.accelerators import DeepCache
 DEVICE = "cuda"
 MODELS = ["tiny-sd", "tiny-flux"]
 TWO = ["red apple", "blue heart"]
-LOOP = ("accelerators", "solvers", "models", "answers", "conditioned", "denoiser", "finite", "readback", "rows", "sampling")
+LOOP = ("accelerators", "solvers", "models")
+LOOP += tuple(f"{name}.py" for name in ("answers", "conditioned", "denoiser", "finite", "readback", "rows", "sampling"))
 OUTSIDE = [None, "sada", "auto", "easycache", "seacache", "adaptive-diffusion", "uniform"]
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
