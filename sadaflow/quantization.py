@@ -5,9 +5,9 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from sadaflow.models import FluxTransformer, UNet
+from sadaflow.models import ControlNet, FluxTransformer, UNet
 
-from .streaming import Read
+from .streaming import Read, fill
 
 QUANTIZATIONS = {"int8": "Int8WeightOnlyConfig", "fp8": "Float8WeightOnlyConfig"}
 
@@ -15,8 +15,8 @@ QUANTIZATIONS = {"int8": "Int8WeightOnlyConfig", "fp8": "Float8WeightOnlyConfig"
 class Quantize:
     """Puts the weights of large networks into eight bits; activations stay in the dtype that was asked for.
 
-    Quantized are the linear layers in the blocks of the backbone and of T5, a row at a time with a scale of its own;
-    embeddings, first and last layers, convolutions and norms are left.
+    Quantized are the linear layers in the blocks of the backbone, its ControlNets and T5, a row at a time with a scale
+    of its own; embeddings, first and last layers, convolutions and norms are left.
     """
 
     def __init__(self, torchao: Any, config: Any) -> None:
@@ -38,21 +38,20 @@ class Quantize:
         the next is read, so that memory never holds more than one of them in full."""
         large = _is_large(network)
         for name, layer in network.named_modules():
-            if any(True for _ in layer.parameters(recurse=False)):
-                for key, tensor in read(name).items():
-                    setattr(layer, key, nn.Parameter(tensor, requires_grad=False))
+            if next(layer.parameters(recurse=False), None) is not None:
+                fill(layer, read(name))
             if large and _in_a_block(layer, name):
                 self._torchao.quantize_(layer, self._config)
 
     def take(self, networks: Mapping[str, nn.Module]) -> None:
         """Quantize what `add` has not."""
         for network in networks.values():
-            if _is_large(network):
-                self._torchao.quantize_(network, self._config, filter_fn=_is_left)
+            for part in filter(_is_large, network.modules()):  # a U-Net may lie in one with its ControlNets
+                self._torchao.quantize_(part, self._config, filter_fn=_is_left)
 
 
 def _is_large(network: nn.Module) -> bool:
-    return isinstance(network, (FluxTransformer, UNet)) or type(network).__name__ == "T5EncoderModel"
+    return isinstance(network, (ControlNet, FluxTransformer, UNet)) or type(network).__name__ == "T5EncoderModel"
 
 
 def _in_a_block(module: nn.Module, name: str) -> bool:

@@ -18,6 +18,12 @@ _SMALL = 2**20
 _AHEAD = 2**28
 
 
+def fill(layer: nn.Module, weights: Weights) -> None:
+    """Give a layer these parameters of its own."""
+    for name, tensor in weights.items():
+        setattr(layer, name, nn.Parameter(tensor, requires_grad=False))
+
+
 @dataclass(frozen=True, eq=False)
 class _Layer:
     """A module with parameters of its own. `empty` are they without memory, in the shapes and dtypes that they have."""
@@ -30,10 +36,6 @@ class _Layer:
     @property
     def bytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.empty.values())
-
-    def fill(self, weights: Weights) -> None:
-        for name, tensor in weights.items():
-            setattr(self.module, name, nn.Parameter(tensor, requires_grad=False))
 
     def clear(self) -> None:
         for name, tensor in self.empty.items():
@@ -87,7 +89,7 @@ class Stream:
             self._stay(layer)
 
     def _stay(self, layer: _Layer) -> None:
-        layer.fill({name: tensor.to(self.device) for name, tensor in layer.read(layer.name).items()})
+        fill(layer.module, {name: tensor.to(self.device) for name, tensor in layer.read(layer.name).items()})
 
     def _bring(self, layer: _Layer, module: nn.Module, inputs: Any) -> None:
         if self._last is not None:
@@ -97,7 +99,7 @@ class Stream:
         weights = self._fetch(layer) if coming is None else coming.result()
         if self._cuda is not None:
             self._cuda.arrived(weights)
-        layer.fill(weights)
+        fill(layer.module, weights)
         self._look_ahead(layer)
 
     def _let_go(self, layer: _Layer, module: nn.Module, inputs: Any, output: Any) -> None:

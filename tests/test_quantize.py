@@ -9,6 +9,7 @@ from checkpoints_flux import flux
 
 from sadaflow import Pipeline
 from sadaflow.bench.memory import peak_memory
+from sadaflow.models import ControlledUNet
 from sadaflow.quantization import Quantize
 
 pytest.importorskip("torchao", reason="the extra `quantize` is not installed")
@@ -68,3 +69,17 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(ImportError, match=r"sadaflow\[quantize\]"):
         Quantize.named("int8")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_controlnets_are_quantized_beside_their_unet(at_once: bool) -> None:
+    pipe = Pipeline.from_pretrained(controlnet="tiny-controlnet", quantize="int8" if at_once else None)
+    if not at_once:
+        Quantize.named("int8").take(pipe.family.networks)
+    controlled = pipe.backbone
+    assert isinstance(controlled, ControlledUNet)
+    for network in (controlled.unet, *controlled.nets):
+        linear = {name: part for name, part in network.named_modules() if isinstance(part, torch.nn.Linear)}
+        quantized = {name for name, part in linear.items() if hasattr(part.weight, "qdata")}
+        assert quantized == {name for name in linear if any(part.isdigit() for part in name.split("."))}
+        assert quantized and quantized != set(linear)
