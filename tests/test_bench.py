@@ -229,6 +229,8 @@ def test_a_finished_folder_is_left_as_it_is(mixture: Path, tmp_path: Path, monke
 def test_one_command_at_a_time_fills_a_folder(mixture: Path, tmp_path: Path) -> None:
     suite, folder = parse_suite(MIXTURE, "m"), shutil.copytree(mixture, tmp_path / "busy")
     cut(folder, 100)
+    edit_header(folder, sessions=[])
+    header = (folder / "header.json").read_bytes()
     child = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_SH); print(flush=True); "
     command = [sys.executable, "-c", child + "sys.stdin.read()", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -236,6 +238,7 @@ def test_one_command_at_a_time_fills_a_folder(mixture: Path, tmp_path: Path) -> 
         with pytest.raises(BlockingIOError, match="another command is at work in the folder '.*busy'"):
             run_bench(suite, folder, resume=True)
         assert (folder / "samples.jsonl").stat().st_size == 100
+        assert (folder / "header.json").read_bytes() == header
         other.kill()
     run_bench(suite, folder, resume=True)
     assert sorted(map(json.dumps, lines(folder))) == sorted(map(json.dumps, lines(mixture)))

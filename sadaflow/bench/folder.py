@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..occupied import occupied
 from ..output_file import write_atomically
 from .subjects import Made
 from .suite import Case, Sample, Suite
@@ -50,7 +51,8 @@ class Folder:
         """The folder at `path`, made where there is none.
 
         `identity` is what must not change between starts, `session` describes this one. Raises FileExistsError for an
-        existing folder without `resume`, ValueError where it belongs to another suite or identity.
+        existing folder without `resume`, ValueError where it belongs to another suite or identity,
+        BlockingIOError where a command is filling it.
         """
         file = path / "header.json"
         samples = [[one.prompt, one.seed] for one in suite.samples] if suite.given else None  # those not in its text
@@ -70,7 +72,8 @@ class Folder:
         folder = cls(path, header)
         if session not in header["sessions"]:
             header["sessions"].append(dict(session))
-        folder._write_header()
+        with occupied(path, alone=True):
+            folder._write_header()
         return folder
 
     @classmethod
