@@ -55,9 +55,9 @@ class GuidedDenoiser:
     `conditional` are the backbone's keyword arguments, (B, ...) each; `negative`, when given, are those of the other
     branch of `negative + guidance (conditional - negative)`. Both go through the network in one call, or with
     `split_guidance` one after the other where no seam acts in it, which takes less memory and as a rule more time. The
-    state keeps its own dtype; the network computes in that of its weights (`dtype`). `settings`,
-    when given, are keyword arguments of the backbone that are the same for all samples and change from step to step,
-    one per node. Of a `PreparedBackbone`, what it can do ahead is done when the denoiser is made.
+    state keeps its own dtype; the network computes in that of its weights (`dtype`). `settings`, when given, are
+    keyword arguments of the backbone that are the same for all samples and change from step to step, one per node. Of a
+    `PreparedBackbone`, what it can do ahead is done when the denoiser is made.
     """
 
     backbone: Backbone

@@ -42,7 +42,9 @@ class Residence:
     @property
     def keeper(self) -> Keeper | None:
         """What networks are to be left to in place of loading them."""
-        return self.quantize if self.offload is None or self.quantize is not None else self.offload.stream
+        if self.quantize is not None:
+            return self.quantize
+        return None if self.offload is None else self.offload.stream
 
     @property
     def from_files(self) -> bool:

@@ -129,11 +129,10 @@ class TokenCache:
                 return fn(hidden, *(_completed(*inside, site, args) if attended else args))
             if site.name not in self._held:
                 return fn(hidden, *args)
+            held = self._held[site.name]
             if site.size not in groups:
                 kept_at[site.size] = keep_tokens(F.adaptive_avg_pool2d(scores, site.size), cell, limit)
-                branches = hidden.shape[0] // len(rows)
-                groups[site.size] = list(_groups(kept_at[site.size], rows, self.samples, branches))
-            held = self._held[site.name]
+                groups[site.size] = list(_groups(kept_at[site.size], rows, self.samples, hidden, held["output"]))
             for group in groups[site.size]:
                 inside = group, held
                 given = [
@@ -200,18 +199,18 @@ class _Group:
         return self._indices[held, prefix]
 
 
-def _groups(kept: Sequence[Tensor], rows: Sequence[int], samples: int, branches: int) -> Iterator[_Group]:
-    """The samples `rows` out of `samples`, put together by how many positions each keeps."""
+def _groups(
+    kept: Sequence[Tensor], rows: Sequence[int], samples: int, hidden: Tensor, held: Tensor
+) -> Iterator[_Group]:
+    """The samples `rows` out of `samples`, put together by how many positions each keeps, with their places in the
+    network's batch `hidden` and in what is `held`."""
     for count in sorted({len(positions) for positions in kept}):
         alike = [i for i, positions in enumerate(kept) if len(positions) == count]
-        here = [branch * len(rows) + i for branch in range(branches) for i in alike]
-        entries = [branch * samples + rows[i] for branch in range(branches) for i in alike]
-        yield _Group(here, entries, torch.stack([kept[i] for i in alike]).repeat(branches, 1))
+        here, entries = places(hidden, len(rows), alike), places(held, samples, [rows[i] for i in alike])
+        yield _Group(here, entries, torch.stack([kept[i] for i in alike]).repeat(len(here) // len(alike), 1))
 
 
-def _completed(
-    group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]
-) -> list[Tensor]:
+def _completed(group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]) -> list[Tensor]:
     """Keys and values of all tokens at `site`: the fresh ones of those computed, the others' as they last were."""
     complete = []
     for part, heads in _keys_and_values(site, args).items():
