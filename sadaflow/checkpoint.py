@@ -1,35 +1,35 @@
 """A folder in the Hub's pipeline layout, and how its components are read."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from .hub_files import component_names
 from .jsonfile import read_object
-from .stored_weights import StoredWeights
-from .streaming import Read
-from .weights import find_weights, load_module, match_module, same
+from .safetensor_file import Stored, read_headers
+from .strict import Keeper, Loader, Weights, renamed
+from .weights import build_empty, find_weights, same
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class Keeper(Protocol):
-    """Sees to the weights of networks that were built without memory."""
-
-    def add(self, network: nn.Module, read: Read) -> None:
-        """Of this network, whose weights `read` gives."""
-        ...
-
-
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a checkpoint lies, and how it is wanted: file `variant` ("fp16"), dtype and device of the weights.
+    """A checkpoint's folder, and how its weights are loaded.
 
-    With a `keeper`, weights are not loaded but left to it.
+    Networks are built and checked one after the other without reading a weight; `fill` then reads all of them.
+
+    Attributes:
+        root: The folder.
+        variant: Marked files to prefer ("fp16"), or None.
+        dtype: Of the weights in memory.
+        device: Where the weights go.
+        keeper: Takes over the weights in place of loading them, if not None.
+        pending: Networks whose weights have not been read.
     """
 
     root: Path
@@ -37,6 +37,11 @@ class Checkpoint:
     dtype: torch.dtype
     device: torch.device
     keeper: Keeper | None = None
+    pending: list[Weights] = field(default_factory=list, compare=False)
+
+    @property
+    def loader(self) -> Loader:
+        return Loader(self.dtype, self.device, self.keeper, self.pending)
 
     def json(self, *path: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; FileNotFoundError or ValueError that names the file."""
@@ -51,12 +56,28 @@ class Checkpoint:
             if not isinstance(found, list) or found[-1:] != [name]:
                 raise ValueError(f"{self.root}/model_index.json: {component} is {found!r}, supported: {name}")
 
-    def load(self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = same) -> Module:
-        """The module of `component`, strictly filled (see `load_module`)."""
-        files = find_weights(self.root / component, "diffusion_pytorch_model", self.variant)
-        if self.keeper is None:
-            return load_module(build, files, dtype=self.dtype, device=self.device, rename=rename)
-        module, stored = match_module(build, files, rename)
-        module = module.to(self.dtype).requires_grad_(False).eval()
-        self.keeper.add(module, StoredWeights(module, stored))
-        return module
+    def headers(self, component: str, stem: str = "diffusion_pytorch_model") -> Sequence[Stored]:
+        """What the weight files of `component` hold, from their headers (see `find_weights`)."""
+        return tuple(read_headers(find_weights(self.root / component, stem, self.variant)))
+
+    def network(self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = same) -> Module:
+        """A network on the meta device that fits the weights of `component`; `fill` reads them.
+
+        Args:
+            component: Folder of the component, "" for the root.
+            build: Makes the network.
+            rename: From a tensor's name in the file to the network's.
+
+        Raises:
+            ValueError: If tensors are missing, unexpected, misshaped or of the wrong kind.
+        """
+        stored, place = self.headers(component), str(self.root / component)
+        return self.loader.add(build_empty(build, stored, place), stored, renamed(rename), place)
+
+    def fill(self) -> None:
+        """Read the weights of all networks built so far.
+
+        Raises:
+            ValueError: If a tensor holds NaN or infinity, or overflows in the dtype.
+        """
+        self.loader.fill()

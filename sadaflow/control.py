@@ -18,13 +18,16 @@ from .images import from_pil, is_pil
 Name = str | os.PathLike[str]
 
 
-def load_controlnet(checkpoint: Checkpoint) -> ControlNet:
-    """The ControlNet in a folder with config.json and weights; ValueError for what is none or cannot be honoured."""
+def build_controlnet(checkpoint: Checkpoint) -> ControlNet:
+    """The ControlNet in a folder with config.json and weights; `checkpoint.fill` reads the weights.
+
+    Raises ValueError if the folder holds another class, or if the config or the tensors cannot be honoured.
+    """
     raw = checkpoint.json("config.json")
     if raw.get("_class_name") != "ControlNetModel":
         raise ValueError(f"{checkpoint.root} holds a {raw.get('_class_name')}; controlnet= takes a ControlNetModel")
     config = ControlNetConfig.from_dict(raw)
-    return checkpoint.load("", lambda: ControlNet(config))
+    return checkpoint.network("", lambda: ControlNet(config))
 
 
 def attach(family: Family, nets: Sequence[ControlNet]) -> None:

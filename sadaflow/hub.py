@@ -78,6 +78,24 @@ def resolve(
         raise explained(error, name, revision, marker) from error
 
 
+def resolve_file(
+    model: str,
+    file: str,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """One small file of the repository `model` on the Hub; raises as `resolve`."""
+    if not is_hub_id(model):
+        raise ValueError(f"{model!r} is neither a file, nor a folder, nor a Hub id of the form owner/name")
+    place = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+    try:
+        return Path(huggingface_hub.hf_hub_download(model, file, **place))
+    except Exception as error:
+        raise explained(error, model, None, file) from error
+
+
 def is_hub_id(name: str) -> bool:
     """Whether `name` has the form of a Hub id; whether the Hub has it is another question."""
     return _HUB_ID.fullmatch(name) is not None

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .lora_names import Place, parse, places
-from .weights import is_finite, open_safetensors
+from .safetensor_file import open_safetensors
+from .weights import is_finite
 
 _OTHER_KINDS = {
     r"\.dora_scale$|lora_magnitude_vector": "DoRA",

@@ -10,19 +10,20 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sadaflow.models import Autoencoder, AutoencoderConfig, kept_layouts
+from sadaflow.models import Autoencoder, kept_layouts
 from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
 from .accelerators.inside import check_fit
 from .arguments import check_noise, initial_noise, latent_shape, read_height, read_output, read_prompts, read_seeds
+from .building import SchedulerSource, build_pipeline, scheduler_config
 from .checkpoint import Checkpoint
 from .compilation import compile_backbone
 from .conditioned import Backbone
-from .control import Control, Name, as_list, attach, load_controlnet
+from .control import Control, Name, as_list, attach, build_controlnet
 from .denoiser import GuidedDenoiser
 from .embedded import embedded
-from .families import FAMILIES, AudioFamily, Family, Options, Pair, Request
+from .families import AudioFamily, Family, Options, Pair, Request
 from .hub import resolve
 from .images import to_pil
 from .lora import Lora, LoraStack, find_lora, read_lora
@@ -32,6 +33,7 @@ from .recommended import Recommended
 from .residence import Residence
 from .sampling import Stats, sample
 from .single_file import Aid, assemble, locate_file, locate_folder, locate_parts
+from .strict import Loader
 from .trace import Trace
 
 _BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -111,6 +113,7 @@ class Pipeline:
         revision: str | None = None,
         variant: str | None = None,
         controlnet: Name | Sequence[Name] | None = None,
+        scheduler: SchedulerSource | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         offload: str | None = None,
@@ -123,6 +126,7 @@ class Pipeline:
         """Load `model`: a Hub id, a folder in the same layout, or the name of an embedded checkpoint (None: tiny-sd).
 
         `controlnet` is the same of a ControlNetModel, or a list of them; `revision` is that of `model` alone.
+        `scheduler` replaces the checkpoint's scheduler config: a dict, a JSON file, a folder, or a Hub id.
 
         `offload` keeps out of the device's memory what is not in use: "model" all networks but one, "stream" all layers
         but those that run (from host memory, or on the CPU from the files). `tile` is that of `vae`. `quantize` holds
@@ -130,26 +134,19 @@ class Pipeline:
         Raises ValueError for a checkpoint that cannot be honoured (naming field or tensor), FileNotFoundError,
         ConnectionError and PermissionError where it cannot be had.
         """
-        place: dict[str, Any] = {"variant": variant, "cache_dir": cache_dir, "token": token}
-        place["local_files_only"] = local_files_only
+        place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
         residence = Residence.read(torch.device(device), offload, quantize)
-        root = resolve(embedded(model), revision=revision, **place)
+        root = resolve(embedded(model), revision=revision, variant=variant, **place)
         checkpoint = Checkpoint(root, variant, dtype, residence.loads, residence.keeper)
-        index = checkpoint.json("model_index.json")
-        kind, recommended = str(index.get("_class_name")), Recommended.read(index, f"{root}/model_index.json")
-        if kind not in FAMILIES:
-            raise ValueError(f"{root} holds a {kind}; supported: {', '.join(FAMILIES)}")
-        checkpoint.expect(FAMILIES[kind].components)
-        AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json")).check_tile(tile)
-        roots = [resolve(name, marker="config.json", **place) for name in names]
-        family = FAMILIES[kind].load(checkpoint)
+        built = build_pipeline(checkpoint, scheduler_config(scheduler, **place), tile)
+        roots = [resolve(name, marker="config.json", variant=variant, **place) for name in names]
         if roots:
-            attach(family, [load_controlnet(replace(checkpoint, root=root)) for root in roots])
-        scheduler = checkpoint.json("scheduler", "scheduler_config.json")
-        family.vae.tile = tile
+            attach(built.family, [build_controlnet(replace(checkpoint, root=root)) for root in roots])
+        checkpoint.fill()
         how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
-        return cls(root.name, family, scheduler, controlnets=len(roots), recommended=recommended, **how)
+        how |= {"controlnets": len(roots), "recommended": built.recommended}
+        return cls(root.name, built.family, built.scheduler, **how)
 
     @classmethod
     def from_single_file(
@@ -160,6 +157,7 @@ class Pipeline:
         base: str | os.PathLike[str] | None = None,
         prediction: str | None = None,
         controlnet: Name | Sequence[Name] | None = None,
+        scheduler: SchedulerSource | None = None,
         revision: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
@@ -176,8 +174,8 @@ class Pipeline:
         Configs are told by the tensors' shapes. No such file holds a tokenizer: `tokenizer` is a Hub id or a folder of
         a checkpoint in the Hub's layout that has it. `base`, alike, supplies other components that the file lacks
         (autoencoder and text encoders of Flux.1), and its tokenizers. `prediction` is "epsilon" or "v_prediction"; SD
-        2.x needs it. `controlnet`, `offload`, `tile` and `quantize` are as for `from_pretrained`, but that the CPU
-        streams no single file. Raises ValueError naming what is missing, unexpected or misshaped.
+        2.x needs it. `controlnet`, `scheduler`, `offload`, `tile` and `quantize` are as for `from_pretrained`. Raises
+        ValueError naming what is missing, unexpected or misshaped.
         """
         place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         if tokenizer is None and base is None:
@@ -186,25 +184,26 @@ class Pipeline:
                 "tokenizer=ID_OR_FOLDER"
             )
         residence = Residence.read(torch.device(device), offload, quantize)
-        if residence.from_files:
-            raise ValueError("offload='stream' on the CPU reads folders in the Hub's layout, and this is a single file")
         words, whole = embedded(base if tokenizer is None else tokenizer), base and embedded(base)
+        loader = Loader(dtype, residence.loads, residence.keeper)
         aid = Aid(
             lambda: locate_parts(words, ("tokenizer", "tokenizer_2"), **place),
             None if whole is None else lambda: locate_parts(whole, _BASE_PARTS, **place),
             prediction,
-            dtype,
-            residence.loads,
+            loader,
         )
         names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
         path = locate_file(file, revision=revision, **place)
+        own = scheduler_config(scheduler, **place)
         roots = [resolve(name, marker="config.json", **place) for name in names]
-        family, scheduler = assemble(path, aid)
+        family, implied = assemble(path, aid)
         if roots:
-            attach(family, [load_controlnet(aid.checkpoint(root)) for root in roots])
+            attach(family, [build_controlnet(aid.checkpoint(root)) for root in roots])
         family.vae.tile = tile
+        loader.fill()
         how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
-        return cls(path.stem, family, scheduler, controlnets=len(roots), **how)
+        used = implied if own is None else family.scheduler_config(own)
+        return cls(path.stem, family, used, controlnets=len(roots), **how)
 
     def compile(self, *, whole: bool = True, freeze: bool = False, **options: Any) -> Self:
         """Compile the backbone, and ControlNets beside it; what compiles is done at the first evaluations.

@@ -10,9 +10,9 @@ from torch import nn
 
 from sadaflow.models import lay_out_channels_last
 
-from .checkpoint import Keeper
 from .offload import Offload, make_offload
 from .quantization import Quantize
+from .strict import Keeper
 
 
 @dataclass(frozen=True)

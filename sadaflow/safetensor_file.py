@@ -15,12 +15,14 @@ _MAPPED = 16 * 2**20
 
 @dataclass(frozen=True)
 class Stored:
-    """What a header says of a tensor; `kind` is the file's name for its number format ("F16")."""
+    """What a header says of a tensor; `kind` is the file's name for its number format ("F16"), `index` its place in
+    the order of the header."""
 
     path: Path
     name: str
     shape: tuple[int, ...]
     kind: str
+    index: int = 0
 
     @property
     def is_float(self) -> bool:
@@ -58,9 +60,9 @@ def read_headers(files: Sequence[Path]) -> Iterator[Stored]:
     """Every tensor that the headers of `files` describe; nothing else is read."""
     for path in files:
         with open_safetensors(path) as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+            for index, name in enumerate(file.keys()):  # noqa: SIM118 - safe_open is no mapping
                 part = file.get_slice(name)
-                yield Stored(path, name, tuple(part.get_shape()), str(part.get_dtype()))
+                yield Stored(path, name, tuple(part.get_shape()), str(part.get_dtype()), index)
 
 
 def read_tensors(stored: Sequence[Stored]) -> Iterator[tuple[Stored, torch.Tensor]]:

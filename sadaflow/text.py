@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .jsonfile import read_object
-from .safetensor_file import Stored, read_headers
-from .stored_weights import StoredWeights
-from .weights import build_empty, check_names, find_weights, is_finite, refuse_oversized
+from .safetensor_file import Stored
+from .strict import Convert, Loader, UnknownTensor
+from .weights import build_empty, refuse_oversized
 
 # Buffers that older writers stored although they follow from the config.
-_DERIVED = ("position_ids",)
-_LEFT = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
+_DERIVED = ("position_ids", "token_type_ids")
 
 
 def transformers_module() -> Any:
@@ -63,89 +62,79 @@ def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str) -> Any:
     return tokenizer
 
 
-def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
-    """The encoder in the folder `component`, of the `transformers` class `kind`, strictly filled.
+def build_encoder(checkpoint: Checkpoint, component: str, kind: str, keep: Sequence[str] = ()) -> Any:
+    """The encoder in the folder `component`, of the `transformers` class `kind`; `checkpoint.fill` reads its weights,
+    or those of the children named in `keep`.
 
-    Raises ValueError naming the missing, unexpected or misshaped tensors, those that hold no floats or NaN, and for
+    Raises ValueError naming the missing, unexpected or misshaped tensors, those that hold no floats, and for
     a config that asks for much more than the files hold, before memory is taken.
     """
-    folder, variant = checkpoint.root / component, checkpoint.variant
-    files = find_weights(folder, "model", variant)
+    folder = checkpoint.root / component
+    stored = checkpoint.headers(component, "model")
     checkpoint.json(component, "config.json")
     if (adapter := folder / "adapter_config.json").exists():
         raise ValueError(f"{adapter}: adapters in the place of an encoder are not read")
     with reading(folder) as transformers:
         cls = getattr(transformers, kind)
         config = cls.config_class.from_pretrained(folder, local_files_only=True)
-    with reading(folder):
-        stored = list(read_headers(files))
-        empty = build_empty(lambda: cls(config), stored, str(folder))
-    for one in stored:
-        if not one.is_float and one.name.endswith((".weight", ".bias")):
-            raise ValueError(f"{one.path}: {one.name} holds {one.kind}, expected floats")
-    refuse_oversized(empty, stored, str(folder))
-    if checkpoint.keeper is not None and kind in _LEFT:
-        _leave(empty, stored, checkpoint, str(folder))
-        return empty
-    with reading(folder):
-        encoder, report = cls.from_pretrained(
-            folder,
-            variant=variant if variant and f".{variant}" in files[0].name else None,
-            dtype=checkpoint.dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    unexpected = {name for name in report["unexpected_keys"] if not name.endswith(_DERIVED)}
-    check_names(str(folder), set(report["missing_keys"]), unexpected)
-    if report["mismatched_keys"]:
-        name, found, expected = next(iter(report["mismatched_keys"]))
-        raise ValueError(f"{folder}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
-    encoder = encoder.to(checkpoint.device).requires_grad_(False).eval()
-    for name, parameter in encoder.named_parameters():
-        if not is_finite(parameter):
-            raise ValueError(f"{folder}: {name} holds NaN or infinity in {checkpoint.dtype}")
+    encoder = empty_encoder(cls, config, stored, str(folder))
+    return add_encoder(encoder, stored, hub_names(encoder), str(folder), checkpoint.loader, keep)
+
+
+def empty_encoder(cls: Any, config: Any, stored: Sequence[Stored], place: str) -> Any:
+    """An encoder of the `transformers` class `cls` on the meta device, for weights `stored` at `place`."""
+    with reading(place):
+        encoder = build_empty(lambda: cls(config), stored, place)
+    refuse_oversized(encoder, stored, place)
     return encoder
 
 
-def _leave(encoder: Any, stored: Sequence[Stored], checkpoint: Checkpoint, place: str) -> None:
-    """Leave the weights of an encoder without memory to the checkpoint's keeper; raises as `load_encoder`."""
-    assert checkpoint.keeper is not None
+def add_encoder(
+    encoder: Any, stored: Sequence[Stored], convert: Convert, place: str, loader: Loader, keep: Sequence[str] = ()
+) -> Any:
+    """Match an encoder on the meta device with stored tensors; the loader reads them later (see `Loader.add`)."""
     encoder.tie_weights()
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in encoder.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    tied = {name: same for same in names.values() for name in same}
-    found: dict[str, Stored] = {}
-    unexpected = set()
-    for one in stored:
-        if one.name.endswith(_DERIVED):
-            continue
-        # Whether the CLIP encoder's names begin so depends on the version of `transformers` that wrote them.
-        spelt = (one.name, one.name.removeprefix("text_model."), f"text_model.{one.name}")
-        name = next((name for name in spelt if name in tied), None)
-        if name is None:
-            unexpected.add(one.name)
-            continue
-        if one.shape != (expected := tuple(encoder.get_parameter(name).shape)):
-            raise ValueError(f"{place}: misshaped: {one.name} is {one.shape}, expected {expected}")
-        found |= dict.fromkeys(tied[name], one)
-    check_names(place, set(tied), set(found) | unexpected)
-    encoder.to(checkpoint.dtype).requires_grad_(False).eval()
-    if checkpoint.dtype is torch.float16:
+    loader.add(encoder, stored, convert, place, keep=keep)
+    if loader.dtype is torch.float16:
         for name, module in encoder.named_modules():
             if name.rpartition(".")[2] in (encoder._keep_in_fp32_modules or ()):
                 module.float()
+    stored_names = encoder.state_dict().keys()
     for name, buffer in encoder.named_buffers():
-        if not name.endswith(_DERIVED):
-            raise ValueError(
-                f"{place}: {type(encoder).__name__} has a buffer {name} that is not known here: load it without "
-                "offload='stream' and quantize="
-            )
-        owner, _, leaf = name.rpartition(".")
-        setattr(encoder.get_submodule(owner), leaf, torch.arange(buffer.shape[-1]).expand(buffer.shape))
-    checkpoint.keeper.add(encoder, StoredWeights(encoder, found))
+        if name not in stored_names and (not keep or name.startswith(tuple(keep))):
+            _derive(encoder, name, buffer, place)
+    return encoder
+
+
+def _derive(encoder: Any, name: str, buffer: Tensor, place: str) -> None:
+    """Give an encoder a buffer that follows from its config."""
+    owner, _, leaf = name.rpartition(".")
+    if leaf == "position_ids":
+        value = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+    elif leaf == "token_type_ids":
+        value = torch.zeros(buffer.shape, dtype=torch.long)
+    else:
+        raise ValueError(f"{place}: {type(encoder).__name__} has a buffer {name} whose value is not known")
+    encoder.get_submodule(owner).register_buffer(leaf, value, persistent=False)
+
+
+def hub_names(encoder: nn.Module) -> Convert:
+    """The conversion from the Hub's names of an encoder's tensors to its own.
+
+    Whether the names of CLIP's begin with "text_model." depends on the version of `transformers` that wrote them.
+    """
+    known = set(encoder.state_dict())
+
+    def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
+        spelt = (name, name.removeprefix("text_model."), f"text_model.{name}")
+        found = next((name for name in spelt if name in known), None)
+        if found is not None:
+            return {found: tensor}
+        if name.endswith(_DERIVED):
+            return {}
+        raise UnknownTensor(f"tensor {name!r} is not part of the encoder")
+
+    return convert
 
 
 def where(encoder: nn.Module) -> torch.device:
@@ -162,13 +151,14 @@ class ClipText:
         self.length = int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel") -> Self:
-        """Read `tokenizer/` and `text_encoder/` of a checkpoint, or those with a `suffix` ("_2"), as a class `kind`.
+    def build(cls, checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel") -> Self:
+        """Read `tokenizer/` and build `text_encoder/` of a checkpoint, or those with a `suffix` ("_2"), as a class
+        `kind`; `checkpoint.fill` reads the weights.
 
         Raises ValueError for tensors that do not fit the config.
         """
         tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "CLIPTokenizer")
-        return cls(tokenizer, load_encoder(checkpoint, f"text_encoder{suffix}", kind))
+        return cls(tokenizer, build_encoder(checkpoint, f"text_encoder{suffix}", kind))
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""
@@ -204,10 +194,10 @@ class T5Text:
         self.encoder = encoder
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint) -> Self:
-        """Read `tokenizer_2/` and `text_encoder_2/`; ValueError for tensors that do not fit the config."""
+    def build(cls, checkpoint: Checkpoint) -> Self:
+        """Read `tokenizer_2/` and build `text_encoder_2/`; ValueError for tensors that do not fit the config."""
         tokenizer = load_tokenizer(checkpoint, "tokenizer_2", "T5TokenizerFast")
-        return cls(tokenizer, load_encoder(checkpoint, "text_encoder_2", "T5EncoderModel"))
+        return cls(tokenizer, build_encoder(checkpoint, "text_encoder_2", "T5EncoderModel"))
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], length: int) -> Tensor:

@@ -12,20 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from .hub_files import variants
 from .jsonfile import read_object
-from .safetensor_file import Stored, open_safetensors, read_headers, read_tensors
-
-__all__ = [
-    "build_empty",
-    "check_names",
-    "find_weights",
-    "is_finite",
-    "load_module",
-    "match_module",
-    "open_safetensors",
-    "placed",
-    "refuse_oversized",
-    "same",
-]
+from .safetensor_file import Stored
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -146,71 +133,9 @@ def refuse_oversized(empty: nn.Module, stored: Sequence[Stored], place: str) -> 
         raise ValueError(f"{place}: the config asks for {asked} numbers, the weights are {held}: one is wrong")
 
 
-def load_module(
-    build: Callable[[], Module],
-    files: Sequence[Path],
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    rename: Callable[[str], str] = same,
-) -> Module:
-    """Build a module without memory for its weights and fill it from `files`, in `dtype` on `device`.
-
-    Weights of convolutions are put into channels-last layout. Host memory holds the weights once (on the CPU), and
-    what `read_tensors` maps of the file: they are copied, so that a file changed later does not change them.
-    Raises as `match_module`, and ValueError for the first tensor that holds NaN or infinity.
-    """
-    module, found = match_module(build, files, rename)
-    names, owners = {one: name for name, one in found.items()}, dict(module.named_modules())
-    for one, tensor in read_tensors(list(names)):
-        owner, _, name = names[one].rpartition(".")
-        empty = getattr(owners[owner], name)
-        weight = placed(one, tensor, dtype if one.is_float else empty.dtype, device)
-        setattr(owners[owner], name, nn.Parameter(weight, False) if isinstance(empty, nn.Parameter) else weight)
-    return module.eval()
-
-
-def match_module(
-    build: Callable[[], Module], files: Sequence[Path], rename: Callable[[str], str] = same
-) -> tuple[Module, dict[str, Stored]]:
-    """A module on the meta device, and where in `files` each of its tensors is, in the order of the files.
-
-    `rename` turns a name in the file into the module's. Raises ValueError naming every missing, unexpected, misshaped
-    or non-float tensor; none is read.
-    """
-    stored, place = list(read_headers(files)), str(files[0].parent)
-    module = build_empty(build, stored, place)
-    expected = module.state_dict()
-    found: dict[str, Stored] = {}
-    for one in stored:
-        if rename(one.name) in found:
-            raise ValueError(f"{one.path}: tensor {one.name!r} is there twice (as {rename(one.name)!r})")
-        found[rename(one.name)] = one
-    check_names(place, set(expected), set(found))
-    _refuse(
-        place,
-        "misshaped",
-        [
-            f"{name} is {found[name].shape}, expected {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if found[name].shape != tuple(tensor.shape)
-        ],
-    )
-    _refuse(
-        place,
-        "of the wrong kind",
-        [
-            f"{name} holds {found[name].kind}, expected {'floats' if tensor.is_floating_point() else 'whole numbers'}"
-            for name, tensor in expected.items()
-            if found[name].is_float != tensor.is_floating_point()
-        ],
-    )
-    return module, found
-
-
 def placed(one: Stored, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A copy in `dtype` on `device`, convolutions in channels-last layout; ValueError if it holds NaN or infinity."""
-    layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
     copy = tensor.to(device=device, dtype=dtype, copy=True, memory_format=layout)
     if one.is_float and not is_finite(copy):
         if is_finite(tensor.double()):
@@ -226,7 +151,8 @@ def is_finite(tensor: torch.Tensor) -> bool:
     return tensor.numel() == 0 or all(math.isfinite(bound.item()) for bound in tensor.aminmax())
 
 
-def _refuse(place: str, what: str, problems: list[str]) -> None:
+def refuse(place: str, what: str, problems: list[str]) -> None:
+    """Raise ValueError that counts the problems and names the first five."""
     if problems:
         more = "; ..." if len(problems) > 5 else ""
         raise ValueError(f"{place}: {len(problems)} {what}: {'; '.join(problems[:5])}{more}")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from sadaflow import Pipeline
 from sadaflow.hub import resolve
 from sadaflow.hub_files import needed_component, needed_files
-from sadaflow.weights import open_safetensors
+from sadaflow.safetensor_file import open_safetensors
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

@@ -16,7 +16,8 @@ from sadaflow.safetensor_file import read_headers
 from sadaflow.single_file import flux
 from sadaflow.single_file.flux import hub_names, original_modules, to_original
 from sadaflow.single_file.section import Section
-from sadaflow.weights import find_weights, load_module
+from sadaflow.strict import Loader
+from sadaflow.checkpoint import Checkpoint
 
 layout, folder, stored, wanted = sys.argv[1], Path(sys.argv[2]), *(getattr(torch, name) for name in sys.argv[3:5])
 STEM = "diffusion_pytorch_model"
@@ -51,11 +52,15 @@ def write(place, heads):
         (place / f"{STEM}.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
 
 def load(place, heads):
-    how = {"dtype": wanted, "device": torch.device("cpu")}
+    loader = Loader(wanted, torch.device("cpu"))
     if layout == "single":
         path = place / "flux.safetensors"
-        return flux.load(Section(path, "", tuple(read_headers([path]))), **how)
-    return load_module(lambda: build(heads), find_weights(place, STEM), **how)
+        network = flux.load(Section(path, "", tuple(read_headers([path]))), loader)
+    else:
+        checkpoint = Checkpoint(place, None, wanted, torch.device("cpu"), pending=loader.pending)
+        network = checkpoint.network("", lambda: build(heads))
+    loader.fill()
+    return network
 
 if sys.argv[5] == "write":
     write(folder / "large", 10)
@@ -114,7 +119,8 @@ def build(blocks):
 def run(blocks):
     stream = Stream(torch.device("cpu"), ahead=2**23)
     checkpoint = Checkpoint(folder, None, torch.bfloat16, torch.device("cpu"), stream)
-    network = checkpoint.load(str(blocks), lambda: build(blocks))
+    network = checkpoint.network(str(blocks), lambda: build(blocks))
+    checkpoint.fill()
     x, context, pooled = (torch.ones(1, *shape, dtype=torch.bfloat16) for shape in ((16, 8, 8), (8, 64), (64,)))
     with torch.no_grad():
         for _ in range(3):

@@ -201,8 +201,3 @@ def test_text_encoders_must_fit_as_strictly(tmp_path: Path) -> None:
 def test_what_cannot_be(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Pipeline.from_pretrained(**arguments)
-
-
-def test_a_single_file_is_not_streamed_on_the_cpu() -> None:
-    with pytest.raises(ValueError, match="this is a single file"):
-        Pipeline.from_single_file("no.safetensors", tokenizer="tiny-sd", offload="stream")

@@ -171,6 +171,19 @@ def test_flux_takes_what_the_file_lacks_from_a_base(tmp_path: Path) -> None:
     assert torch.equal(ours(PROMPTS, **call).latents, hub(PROMPTS, **call).latents)
 
 
+@pytest.mark.parametrize("how", [{"offload": "stream"}, {"quantize": "int8"}])
+@pytest.mark.parametrize("style", ["sd15", "sd21"])
+def test_single_files_stream_and_quantize_as_folders_do(
+    style: str, how: dict[str, str], made: dict[str, tuple[Path, Path]]
+) -> None:
+    folder, file = made[style]
+    prediction = {"prediction": "v_prediction"} if style == "sd21" else {}
+    call: dict[str, Any] = {"steps": 2, "output": "latent", "height": 32, "width": 32}
+    ours = Pipeline.from_single_file(file, tokenizer=folder, **prediction, **how)
+    hub = Pipeline.from_pretrained(folder, scheduler=ours.scheduler_config, **how)
+    assert torch.equal(ours(PROMPTS, **call).latents, hub(PROMPTS, **call).latents)
+
+
 PUBLISHED: dict[str, dict[str, Any]] = {
     "1.5": {"cross_attention_dim": 768, "attention_head_dim": 8, "sample_size": 64},
     "2.1": {

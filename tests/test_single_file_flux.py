@@ -11,6 +11,7 @@ from torch import Tensor
 from sadaflow.models import FluxConfig, FluxTransformer
 from sadaflow.single_file.flux import from_original, hub_names, load, to_original
 from sadaflow.single_file.section import SingleFile, join_fused, split_fused
+from sadaflow.strict import Loader
 
 TOP = [f"{name}.{layer}" for name in ("time_in", "vector_in", "guidance_in") for layer in ("in_layer", "out_layer")]
 TOP += ["img_in", "txt_in", "final_layer.linear", "final_layer.adaLN_modulation.1"]
@@ -56,7 +57,10 @@ def test_fused_projections_split_and_join() -> None:
 
 
 def load_file(path: Path, prefix: str = "") -> FluxTransformer:
-    return load(SingleFile(path).section(prefix), dtype=torch.float32, device=torch.device("cpu"))
+    loader = Loader(torch.float32, torch.device("cpu"))
+    network = load(SingleFile(path).section(prefix), loader)
+    loader.fill()
+    return network
 
 
 @pytest.fixture(scope="module")

@@ -60,8 +60,8 @@ class _Storages(TorchDispatchMode):
 
 
 def _holders(tree: Any) -> list[tuple[object, int, int]]:
-    """What holds the memory of each tensor, a key to know it by, and its bytes."""
-    return [_holder(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    """What holds the memory of each tensor that has any, a key to know it by, and its bytes."""
+    return [_holder(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.device.type != "meta"]
 
 
 def _holder(tensor: Tensor) -> tuple[object, int, int]:

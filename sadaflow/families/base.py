@@ -69,7 +69,14 @@ class Family(Protocol):
     patch: ClassVar[int]
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint) -> Self: ...
+    def build(cls, checkpoint: Checkpoint) -> Self:
+        """The networks and tokenizers of a checkpoint, all checked; `checkpoint.fill` reads the weights."""
+        ...
+
+    @classmethod
+    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The scheduler config as the kind's published pipeline uses it."""
+        ...
 
     @property
     def options(self) -> frozenset[str]: ...
@@ -123,11 +130,11 @@ class AudioFamily(Protocol):
         ...
 
 
-def load_autoencoder(checkpoint: Checkpoint) -> Autoencoder:
-    """The KL autoencoder of a checkpoint, strictly filled; in float32 where it would overflow in float16."""
+def build_autoencoder(checkpoint: Checkpoint) -> Autoencoder:
+    """The KL autoencoder of a checkpoint, in float32 where it would overflow in float16; `checkpoint.fill` reads it."""
     config = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
     held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
-    return held.load("vae", lambda: Autoencoder(config), Autoencoder.rename)
+    return held.network("vae", lambda: Autoencoder(config), Autoencoder.rename)
 
 
 def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTran
 
 from ..checkpoint import Checkpoint
 from ..text import ClipText, T5Text
-from .base import Conditioning, Prompted, Request, decode_images, load_autoencoder
+from .base import Conditioning, Prompted, Request, build_autoencoder, decode_images
 
 _DEFAULT_SIDE = 128  # latent positions, where the autoencoder's config does not say what it was trained on
 
@@ -53,16 +53,21 @@ class Flux:
         self.dtype = dtype
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint) -> Self:
+    def build(cls, checkpoint: Checkpoint) -> Self:
         transformer = FluxConfig.from_dict(checkpoint.json("transformer", "config.json"))
-        vae = load_autoencoder(checkpoint)
+        vae = build_autoencoder(checkpoint)
         return cls(
-            checkpoint.load("transformer", lambda: FluxTransformer(transformer)),
+            checkpoint.network("transformer", lambda: FluxTransformer(transformer)),
             vae,
-            ClipText.load(checkpoint),
-            T5Text.load(checkpoint),
+            ClipText.build(checkpoint),
+            T5Text.build(checkpoint),
             checkpoint.dtype,
         )
+
+    @classmethod
+    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The scheduler config as the kind's published pipeline uses it: as it is."""
+        return dict(config)
 
     @property
     def latent_channels(self) -> int:

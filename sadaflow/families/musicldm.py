@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
-from ..text import load_encoder, load_tokenizer, tokenize, where
-from .base import Prompted, Request, decode_latents, load_autoencoder
+from ..text import build_encoder, load_tokenizer, tokenize, where
+from .base import Prompted, Request, build_autoencoder, decode_latents
 from .unet import LatentUNet
 
 
@@ -51,15 +51,15 @@ class MusicLDM(LatentUNet):
             )
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint) -> Self:
+    def build(cls, checkpoint: Checkpoint) -> Self:
         unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = load_autoencoder(checkpoint)
+        vae = build_autoencoder(checkpoint)
         return cls(
-            checkpoint.load("unet", lambda: UNet(unet)),
+            checkpoint.network("unet", lambda: UNet(unet)),
             vae,
             load_tokenizer(checkpoint, "tokenizer", "RobertaTokenizerFast"),
-            load_encoder(checkpoint, "text_encoder", "ClapModel"),
-            load_encoder(checkpoint, "vocoder", "SpeechT5HifiGan"),
+            build_encoder(checkpoint, "text_encoder", "ClapModel", ("text_model", "text_projection")),
+            build_encoder(checkpoint, "vocoder", "SpeechT5HifiGan"),
             checkpoint.dtype,
         )
 

@@ -10,7 +10,7 @@ from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
 from ..text import ClipText, where
-from .base import Prompted, Request, load_autoencoder
+from .base import Prompted, Request, build_autoencoder
 from .unet import LatentUNet
 
 # The refiner is told an aesthetic score in place of the target size; these are the published defaults.
@@ -65,18 +65,18 @@ class StableDiffusionXL(LatentUNet):
             )
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint) -> Self:
+    def build(cls, checkpoint: Checkpoint) -> Self:
         index = checkpoint.json("model_index.json")
         first = index.get("text_encoder")
         texts = []
         if first not in (None, [None, None]):
             checkpoint.expect({"text_encoder": "CLIPTextModel"})
-            texts.append(ClipText.load(checkpoint))
-        texts.append(ClipText.load(checkpoint, "_2", "CLIPTextModelWithProjection"))
+            texts.append(ClipText.build(checkpoint))
+        texts.append(ClipText.build(checkpoint, "_2", "CLIPTextModelWithProjection"))
         unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = load_autoencoder(checkpoint)
+        vae = build_autoencoder(checkpoint)
         return cls(
-            checkpoint.load("unet", lambda: UNet(unet)),
+            checkpoint.network("unet", lambda: UNet(unet)),
             vae,
             texts,
             checkpoint.dtype,

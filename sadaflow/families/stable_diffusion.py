@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): one CLIP text encoder, a U-Net, a KL autoencoder."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
 from ..text import ClipText
-from .base import Prompted, Request, load_autoencoder
+from .base import Prompted, Request, build_autoencoder
 from .unet import LatentUNet
 
 
@@ -27,15 +27,24 @@ class StableDiffusion(LatentUNet):
         self.text = text
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint) -> Self:
+    def build(cls, checkpoint: Checkpoint) -> Self:
         unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = load_autoencoder(checkpoint)
+        vae = build_autoencoder(checkpoint)
         return cls(
-            checkpoint.load("unet", lambda: UNet(unet)),
+            checkpoint.network("unet", lambda: UNet(unet)),
             vae,
-            ClipText.load(checkpoint),
+            ClipText.build(checkpoint),
             checkpoint.dtype,
         )
+
+    @classmethod
+    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The scheduler config as StableDiffusionPipeline uses it.
+
+        Configs older than these two fields leave them out. The published pipeline sets them when it loads, whatever
+        the file says: timesteps start at 1, and x0 is not clipped.
+        """
+        return {**config, "steps_offset": 1, "clip_sample": False}
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:

@@ -1,7 +1,7 @@
 """What all checkpoints with a latent U-Net and a KL autoencoder have in common."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,11 @@ class LatentUNet:
         self.backbone: UNet | ControlledUNet = backbone
         self.vae = vae
         self.dtype = dtype
+
+    @classmethod
+    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The scheduler config as the kind's published pipeline uses it: as it is."""
+        return dict(config)
 
     def control(self, nets: Sequence[ControlNet]) -> None:
         """Put ControlNets beside the U-Net; ValueError for one that does not fit it."""

@@ -16,8 +16,9 @@ from sadaflow.models import Autoencoder
 
 from ..checkpoint import Checkpoint
 from ..families import Family, Flux, StableDiffusion, StableDiffusionXL
-from ..families.base import load_autoencoder
-from ..text import ClipText, T5Text, load_encoder, load_tokenizer, transformers_module
+from ..families.base import build_autoencoder
+from ..strict import Loader
+from ..text import ClipText, T5Text, build_encoder, load_tokenizer, transformers_module
 from . import autoencoder, flux, schedulers, text, unet
 from .section import SingleFile
 
@@ -49,11 +50,15 @@ class Aid:
     tokenizer: Callable[[], Path]
     base: Callable[[], Path] | None
     prediction: str | None
-    dtype: torch.dtype
-    device: torch.device
+    loader: Loader
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.loader.dtype
 
     def checkpoint(self, root: Path) -> Checkpoint:
-        return Checkpoint(root, None, self.dtype, self.device)
+        loader = self.loader
+        return Checkpoint(root, None, loader.dtype, loader.device, loader.keeper, loader.pending)
 
     def from_base(self, what: str, file: SingleFile) -> Checkpoint:
         if self.base is None:
@@ -94,7 +99,7 @@ def _stable_diffusion(file: SingleFile, aid: Aid) -> tuple[Family, dict[str, Any
     default = None if second else "epsilon"
     prediction = schedulers.prediction_type(aid.prediction, file.metadata, marked, default, str(file.path))
     backbone = unet.load(
-        file.section(_NETWORK), None, size=96 if second and prediction == "v_prediction" else 64, **_how(aid)
+        file.section(_NETWORK), None, aid.loader, size=96 if second and prediction == "v_prediction" else 64
     )
     family = StableDiffusion(backbone, _vae(file, aid, _SD_SCALING), _clip(file, aid, prefix, second), aid.dtype)
     return family, schedulers.stable_diffusion(prediction)
@@ -109,7 +114,7 @@ def _stable_diffusion_xl(file: SingleFile, aid: Aid) -> tuple[Family, dict[str, 
     texts = [_clip(file, aid, prefix, prefix.endswith(".model."), projection=True) for prefix in prefixes]
     pooled = texts[-1].encoder.config.projection_dim
     family = StableDiffusionXL(
-        unet.load(file.section(_NETWORK), (pooled, 5 if refiner else 6), size=128, **_how(aid)),
+        unet.load(file.section(_NETWORK), (pooled, 5 if refiner else 6), aid.loader, size=128),
         _vae(file, aid, _XL_SCALING),
         texts,
         aid.dtype,
@@ -125,38 +130,34 @@ def _flux(file: SingleFile, aid: Aid) -> tuple[Family, dict[str, Any]]:
     prefix = _NETWORK if file.has(_NETWORK) else ""
     if prefix:
         file.check_read((prefix, *_VAES, _FLUX_CLIP, _FLUX_T5, *_ASIDE))
-    backbone = flux.load(file.section(prefix), **_how(aid))
+    backbone = flux.load(file.section(prefix), aid.loader)
     vae = _vae(file, aid, _FLUX_SCALING)
     if file.has(_FLUX_CLIP):
         clip = _clip(file, aid, _FLUX_CLIP, False)
     else:
-        clip = ClipText.load(aid.from_base("CLIP text encoder", file))
+        clip = ClipText.build(aid.from_base("CLIP text encoder", file))
     if file.has(_FLUX_T5):
-        encoder = text.load_t5(file.section(_FLUX_T5), **_how(aid))
+        encoder = text.load_t5(file.section(_FLUX_T5), aid.loader)
     else:
-        encoder = load_encoder(aid.from_base("T5 text encoder", file), "text_encoder_2", "T5EncoderModel")
+        encoder = build_encoder(aid.from_base("T5 text encoder", file), "text_encoder_2", "T5EncoderModel")
     tokenizer = load_tokenizer(aid.checkpoint(aid.tokenizer()), "tokenizer_2", "T5TokenizerFast")
     family = Flux(backbone, vae, clip, T5Text(tokenizer, encoder), aid.dtype)
     return family, schedulers.flux(backbone.config.guidance_embeds)
 
 
-def _how(aid: Aid) -> dict[str, Any]:
-    return {"dtype": aid.dtype, "device": aid.device}
-
-
 def _vae(file: SingleFile, aid: Aid, scaling: dict[str, Any]) -> Autoencoder:
     prefix = next((prefix for prefix in _VAES if file.has(prefix)), None)
     if prefix is not None:
-        return autoencoder.load(file.section(prefix), scaling, **_how(aid))
-    return load_autoencoder(aid.from_base("autoencoder", file))
+        return autoencoder.load(file.section(prefix), scaling, aid.loader)
+    return build_autoencoder(aid.from_base("autoencoder", file))
 
 
 def _clip(file: SingleFile, aid: Aid, prefix: str, open_clip: bool, *, projection: bool = False) -> ClipText:
     section = file.section(prefix)
     tokenizer = _clip_tokenizer(aid.checkpoint(aid.tokenizer()), open_clip)
     if open_clip:
-        return ClipText(tokenizer, text.load_open_clip(section, projection=projection, **_how(aid)))
-    return ClipText(tokenizer, text.load_clip(section, **_how(aid)))
+        return ClipText(tokenizer, text.load_open_clip(section, aid.loader, projection=projection))
+    return ClipText(tokenizer, text.load_clip(section, aid.loader))
 
 
 def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:

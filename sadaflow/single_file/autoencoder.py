@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
-from .section import Convert, Section, UnknownTensor, by_name, fill
+from ..strict import Convert, Loader, UnknownTensor
+from .section import Section, by_name, place
 
 _GROUPS = 32
 _TOP = {"conv_norm_out": "norm_out"}
@@ -83,11 +83,11 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def load(section: Section, scaling: dict[str, Any], *, dtype: torch.dtype, device: torch.device) -> Autoencoder:
+def load(section: Section, scaling: dict[str, Any], loader: Loader) -> Autoencoder:
     """The autoencoder in `section`, in float32 where it would overflow in float16.
 
     Raises ValueError naming what is missing, unexpected or misshaped.
     """
     config = section.config(AutoencoderConfig.from_dict, infer_config(section, scaling))
     network = section.build(lambda: Autoencoder(config))
-    return fill(network, section, conversion(network), dtype=config.safe_dtype(dtype), device=device)
+    return place(network, section, conversion(network), loader, config.safe_dtype(loader.dtype))

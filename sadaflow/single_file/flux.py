@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sadaflow.models import FluxConfig, FluxTransformer
 
-from .section import Section, UnknownTensor, fill, join_fused, split_fused
+from ..strict import Loader, UnknownTensor
+from .section import Section, join_fused, place, split_fused
 
 _HEAD_DIM = 128  # of every published Flux.1; the rotary axes, which no tensor shows, go with it
 
@@ -123,8 +123,8 @@ def infer_config(section: Section) -> dict[str, Any]:
     }
 
 
-def load(section: Section, *, dtype: torch.dtype, device: torch.device) -> FluxTransformer:
+def load(section: Section, loader: Loader) -> FluxTransformer:
     """The transformer in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
     config = section.config(FluxConfig.from_dict, infer_config(section))
     network = section.build(lambda: FluxTransformer(config))
-    return fill(network, section, from_original, dtype=dtype, device=device)
+    return place(network, section, from_original, loader)

@@ -1,6 +1,6 @@
 """A safetensors file that holds several components, each under a prefix of its own, and how one of them is read."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,26 +9,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..safetensor_file import Stored, open_safetensors, read_headers, read_tensors
-from ..weights import build_empty, check_names, is_finite
+from ..safetensor_file import Stored, open_safetensors, read_headers
+from ..strict import Convert, Loader, Misshaped, UnknownTensor
+from ..weights import build_empty, check_names
 
 Config = TypeVar("Config")
 Module = TypeVar("Module", bound=nn.Module)
-Convert = Callable[[str, Tensor], dict[str, Tensor]]
-"""From a tensor and its name in the file to what it holds under the Hub's names; nothing for what is left aside.
-
-It is called with tensors on the meta device too. Raises UnknownTensor for a name that the layout does not have.
-"""
-
-
-class UnknownTensor(ValueError):
-    """A name that a layout does not have."""
-
-
-class Misshaped(ValueError):
-    """A shape that cannot be converted."""
-
-
 @dataclass(frozen=True)
 class Section:
     """Tensors of a file under one prefix. `shapes` has their names, without the prefix."""
@@ -64,6 +50,14 @@ class Section:
     def build(self, build: Callable[[], Module]) -> Module:
         """A module for this section on the meta device (see `build_empty`)."""
         return build_empty(build, self.stored, self.place)
+
+    def full(self, convert: Convert) -> Convert:
+        """`convert`, for names that carry the prefix."""
+
+        def convert_full(name: str, tensor: Tensor) -> Mapping[str, Tensor]:
+            return convert(name[len(self.prefix) :], tensor)
+
+        return convert_full
 
     def count(self, group: str) -> int:
         """How many numbers follow `group` ("double_blocks") in the names."""
@@ -118,66 +112,19 @@ def by_name(names: dict[str, str]) -> Convert:
     return convert
 
 
-Origin = tuple[str, tuple[int, ...]]
-"""A tensor's name in the file, and its shape after conversion."""
+def place(
+    network: Module, section: Section, convert: Convert, loader: Loader, dtype: torch.dtype | None = None
+) -> Module:
+    """Match a network on the meta device with a section; the loader reads the weights later.
 
+    Args:
+        network: The network.
+        section: Its tensors in the file.
+        convert: From the names without the section's prefix to the network's.
+        loader: Reads the weights.
+        dtype: Of the weights where it differs from the loader's.
 
-def converted_shapes(section: Section, convert: Convert) -> tuple[dict[str, Origin], set[str]]:
-    """What a section holds under the Hub's names, and the names that the layout does not have.
-
-    Raises ValueError naming a tensor that cannot be converted.
+    Raises:
+        ValueError: If tensors are missing, unexpected or misshaped, naming each.
     """
-    found: dict[str, Origin] = {}
-    unknown: set[str] = set()
-    for name, shape in section.shapes.items():
-        try:
-            parts = convert(name, torch.empty(shape, device="meta"))
-        except UnknownTensor:
-            unknown.add(section.prefix + name)
-        except (Misshaped, RuntimeError) as error:  # of torch: sizes without elements beyond what can be counted
-            raise ValueError(f"{section.place}: {name}: {error}") from error
-        else:
-            found |= {target: (section.prefix + name, tuple(part.shape)) for target, part in parts.items()}
-    return found, unknown
-
-
-def read(section: Section, convert: Convert, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """All tensors of a section after conversion; ValueError for what is no float, or no finite one."""
-    state: dict[str, Tensor] = {}
-    for one, tensor in read_tensors(section.stored):
-        for name, part in convert(one.name[len(section.prefix) :], tensor).items():
-            state[name] = _placed(one, part, dtype, device)
-    return state
-
-
-def _placed(one: Stored, part: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A copy in `dtype` on `device`, convolutions in channels-last layout; ValueError for what is no finite number."""
-    if not one.is_float:
-        raise ValueError(f"{one.path}: {one.name} holds {one.kind}, expected floats")
-    layout = torch.channels_last if part.dim() == 4 else torch.contiguous_format
-    placed = part.to(device=device, dtype=dtype, copy=True, memory_format=layout)
-    if not is_finite(placed):
-        raise ValueError(
-            f"{one.path}: {one.name} holds NaN or infinity in {dtype}: the file is damaged, or a wider dtype is needed"
-        )
-    return placed
-
-
-def fill(module: Module, section: Section, convert: Convert, *, dtype: torch.dtype, device: torch.device) -> Module:
-    """The `module`, which is on the meta device, filled from a section.
-
-    Raises ValueError naming what is missing, unexpected or misshaped before any tensor is read.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found, unknown = converted_shapes(section, convert)
-    check_names(section.place, set(expected), set(found) | unknown)
-    origins = ((name, *found[name]) for name in expected)
-    wrong = [
-        f"{source} gives {name} as {shape}, expected {expected[name]}"
-        for name, source, shape in origins
-        if shape != expected[name]
-    ]
-    if wrong:
-        raise ValueError(f"{section.place}: {len(wrong)} misshaped: {'; '.join(wrong[:5])}")
-    module.load_state_dict(read(section, convert, dtype=dtype, device=device), assign=True)
-    return module.requires_grad_(False).eval()
+    return loader.add(network, section.stored, section.full(convert), section.place, dtype=dtype)

@@ -3,12 +3,11 @@
 import re
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..text import reading, transformers_module
-from ..weights import check_names, refuse_oversized
-from .section import Convert, Section, UnknownTensor, converted_shapes, read, split_fused
+from ..strict import Convert, Loader, UnknownTensor
+from ..text import add_encoder, empty_encoder, hub_names, transformers_module
+from .section import Section, split_fused
 
 _HEAD_DIM = 64  # of every published CLIP and OpenCLIP text encoder
 _OPEN_TOP = {
@@ -65,17 +64,17 @@ def from_clip(name: str, tensor: Tensor) -> dict[str, Tensor]:
     return {} if aside else {name: tensor}
 
 
-def load_clip(section: Section, *, dtype: torch.dtype, device: torch.device) -> Any:
+def load_clip(section: Section, loader: Loader) -> Any:
     """The CLIP text encoder in `section`, a `transformers` CLIPTextModel."""
     token = section.shape("text_model.embeddings.token_embedding.weight", "CLIP text encoder", 2)
     position = section.shape("text_model.embeddings.position_embedding.weight", "CLIP text encoder", 2)
     inner = section.shape("text_model.encoder.layers.0.mlp.fc1.weight", "CLIP text encoder", 2)[0]
     layers = section.count("text_model.encoder.layers")
     config = _clip_config(token, position[0], inner, layers, hidden_act="quick_gelu")
-    return _filled("CLIPTextModel", config, section, from_clip, dtype, device)
+    return _placed("CLIPTextModel", config, section, from_clip, loader)
 
 
-def load_open_clip(section: Section, *, projection: bool, dtype: torch.dtype, device: torch.device) -> Any:
+def load_open_clip(section: Section, loader: Loader, *, projection: bool) -> Any:
     """The OpenCLIP text encoder in `section`: with `projection` whole, a CLIPTextModelWithProjection (XL); else a
     CLIPTextModel without the last layer, whose input is what SD 2.x reads.
     """
@@ -88,7 +87,7 @@ def load_open_clip(section: Section, *, projection: bool, dtype: torch.dtype, de
         settings["projection_dim"] = section.shape("text_projection", what, 2)[1]
     config = _clip_config(token, position[0], inner, layers, **settings)
     kind = "CLIPTextModelWithProjection" if projection else "CLIPTextModel"
-    return _filled(kind, config, section, from_open_clip(layers, projection=projection), dtype, device)
+    return _placed(kind, config, section, from_open_clip(layers, projection=projection), loader)
 
 
 def _clip_config(token: tuple[int, ...], length: int, inner: int, layers: int, **settings: Any) -> Any:
@@ -106,7 +105,7 @@ def _clip_config(token: tuple[int, ...], length: int, inner: int, layers: int, *
     )
 
 
-def load_t5(section: Section, *, dtype: torch.dtype, device: torch.device) -> Any:
+def load_t5(section: Section, loader: Loader) -> Any:
     """The T5 v1.1 encoder in `section`, a `transformers` T5EncoderModel."""
     what, attention = "T5 encoder", "encoder.block.0.layer.0.SelfAttention"
     vocabulary, width = section.shape("shared.weight", what, 2)
@@ -126,31 +125,23 @@ def load_t5(section: Section, *, dtype: torch.dtype, device: torch.device) -> An
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
         return {} if name == "encoder.embed_tokens.weight" else {name: tensor}  # the same as shared.weight
 
-    return _filled("T5EncoderModel", config, section, convert, dtype, device)
+    return _placed("T5EncoderModel", config, section, convert, loader)
 
 
-def _filled(
-    kind: str, config: Any, section: Section, convert: Convert, dtype: torch.dtype, device: torch.device
-) -> Any:
-    """The `transformers` class `kind`, strictly filled."""
-    cls = getattr(transformers_module(), kind)
-    with reading(section.place):
-        empty = section.build(lambda: cls(config))
-    refuse_oversized(empty, section.stored, section.place)
-    unknown = converted_shapes(section, convert)[1]
-    state = {} if unknown else read(section, convert, dtype=dtype, device=device)
-    with reading(section.place):
-        encoder, report = cls.from_pretrained(
-            None,
-            config=config,
-            state_dict=state,
-            dtype=dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    unexpected = set(report["unexpected_keys"]) | unknown
-    check_names(section.place, set() if unknown else set(report["missing_keys"]), unexpected)
-    if report["mismatched_keys"]:
-        name, found, expected = next(iter(report["mismatched_keys"]))
-        raise ValueError(f"{section.place}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
-    return encoder.to(device).requires_grad_(False).eval()
+def _placed(kind: str, config: Any, section: Section, convert: Convert, loader: Loader) -> Any:
+    """An encoder of the `transformers` class `kind`; the loader reads its weights later."""
+    encoder = empty_encoder(getattr(transformers_module(), kind), config, section.stored, section.place)
+    return add_encoder(encoder, section.stored, _spelt(section.full(convert), encoder), section.place, loader)
+
+
+def _spelt(convert: Convert, encoder: nn.Module) -> Convert:
+    """`convert`, followed by the spelling of the Hub's names that the installed `transformers` has."""
+    spell = hub_names(encoder)
+
+    def both(name: str, tensor: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for part, converted in convert(name, tensor).items():
+            found |= spell(part, converted)
+        return found
+
+    return both

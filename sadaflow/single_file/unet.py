@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import torch
-
 from sadaflow.models import UNet, UNetConfig
 
-from .section import Section, by_name, fill
+from ..strict import Loader
+from .section import Section, by_name, place
 
 _TOP = {
     "time_embedding.linear_1": "time_embed.0",
@@ -107,8 +106,8 @@ def infer_config(section: Section, added: Added | None, size: int) -> dict[str, 
     return config
 
 
-def load(section: Section, added: Added | None, *, size: int, dtype: torch.dtype, device: torch.device) -> UNet:
+def load(section: Section, added: Added | None, loader: Loader, *, size: int) -> UNet:
     """The U-Net in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
     config = section.config(UNetConfig.from_dict, infer_config(section, added, size))
     network = section.build(lambda: UNet(config))
-    return fill(network, section, by_name(key_map(network)), dtype=dtype, device=device)
+    return place(network, section, by_name(key_map(network)), loader)

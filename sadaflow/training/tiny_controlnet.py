@@ -64,12 +64,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _base() -> StableDiffusion:
+    checkpoint = Checkpoint(TINY_SD, None, torch.float32, torch.device("cpu"))
+    base = StableDiffusion.build(checkpoint)
+    checkpoint.fill()
+    return base
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     options = parse(arguments)
     work: Path = options.work
     log = Log(work / "log.txt")
-    base = StableDiffusion.load(Checkpoint(TINY_SD, None, torch.float32, torch.device("cpu")))
+    base = _base()
     emoji = load_emoji()
     pictures = make_pictures(emoji, work)
     data = make_data(emoji, make_latents(pictures, base.vae, work), base.text.tokenizer)

@@ -39,7 +39,9 @@ def settings(
     checkpoint = Checkpoint(folder, None, dtype, device)
 
     def ours() -> object:
-        return checkpoint.load(component, lambda: empty_backbone(component, config))
+        network = checkpoint.network(component, lambda: empty_backbone(component, config))
+        checkpoint.fill()
+        return network
 
     def theirs() -> object:
         cls: Any = getattr(diffusers_module(), _CLASSES[component])

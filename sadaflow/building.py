@@ -1,0 +1,96 @@
+"""From a checkpoint's folder to its networks and scheduler, all checked before a weight is read."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sadaflow.models import AutoencoderConfig
+from sadaflow.solvers import from_scheduler_config
+
+from .checkpoint import Checkpoint
+from .embedded import embedded
+from .families import FAMILIES, Family
+from .hub import resolve_file
+from .jsonfile import read_object
+from .recommended import Recommended
+
+_SCHEDULER = "scheduler_config.json"
+
+SchedulerSource = Mapping[str, Any] | str | os.PathLike[str]
+"""A scheduler config: a dict, a JSON file, a folder with scheduler_config.json, a checkpoint's folder or a Hub id."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A checkpoint whose weights have not been read: networks, scheduler config, recommended settings."""
+
+    family: Family
+    scheduler: dict[str, Any]
+    recommended: Recommended
+
+
+def build_pipeline(
+    checkpoint: Checkpoint, scheduler: Mapping[str, Any] | None = None, tile: int | None = None
+) -> Built:
+    """Build everything of a checkpoint but its weights, which `checkpoint.fill` reads.
+
+    Args:
+        checkpoint: The folder, and how it is loaded.
+        scheduler: Scheduler config to use in place of the checkpoint's.
+        tile: Side of the autoencoder's tiles in pixels, or None.
+
+    Raises:
+        ValueError: If anything cannot be honoured: a class, a config field, a tensor, a tokenizer. It is named.
+        FileNotFoundError: If a file is missing.
+    """
+    index, where = checkpoint.json("model_index.json"), f"{checkpoint.root}/model_index.json"
+    kind, recommended = str(index.get("_class_name")), Recommended.read(index, where)
+    if kind not in FAMILIES:
+        raise ValueError(f"{where} names the class {kind}; supported: {', '.join(FAMILIES)}")
+    family_class = FAMILIES[kind]
+    checkpoint.expect(family_class.components)
+    if scheduler is None:
+        scheduler = checkpoint.json("scheduler", _SCHEDULER)
+    config = family_class.scheduler_config(scheduler)
+    _check_scheduler(config, f"{checkpoint.root}/scheduler/{_SCHEDULER}")
+    AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json")).check_tile(tile)
+    family = family_class.build(checkpoint)
+    family.vae.tile = tile
+    return Built(family, config, recommended)
+
+
+def _check_scheduler(config: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError, naming the file, for a scheduler config that no solver can be made of."""
+    try:
+        from_scheduler_config(config, 2, image_tokens=1)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def scheduler_config(source: SchedulerSource | None, **place: Any) -> dict[str, Any] | None:
+    """The scheduler config that a user names.
+
+    Args:
+        source: See `SchedulerSource`; None gives None.
+        place: cache_dir, token and local_files_only, as `resolve_file` takes them.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if source is None:
+        return None
+    if isinstance(source, Mapping):
+        return dict(source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(f"scheduler={source!r} is not a config: give a dict, a JSON file, a folder or a Hub id")
+    path = Path(embedded(source) if not Path(source).exists() else source)
+    if path.is_file():
+        return read_object(path)
+    if path.is_dir():
+        for file in (path / _SCHEDULER, path / "scheduler" / _SCHEDULER):
+            if file.is_file():
+                return read_object(file)
+        raise FileNotFoundError(f"scheduler={str(source)!r}: no {_SCHEDULER} in it or in scheduler/")
+    return read_object(resolve_file(str(source), f"scheduler/{_SCHEDULER}", **place))

@@ -1,0 +1,1 @@
+"""Published checkpoints: their JSON files, and scaled-down copies with random weights."""
