@@ -20,10 +20,10 @@ Name = str | os.PathLike[str]
 
 def load_controlnet(checkpoint: Checkpoint) -> ControlNet:
     """The ControlNet in a folder with config.json and weights; ValueError for what is none or cannot be honoured."""
-    raw = checkpoint.json("config.json")
-    if raw.get("_class_name") != "ControlNetModel":
-        raise ValueError(f"{checkpoint.root} holds a {raw.get('_class_name')}; controlnet= takes a ControlNetModel")
-    config = ControlNetConfig.from_dict(raw)
+    found = str(checkpoint.json("config.json").get("_class_name"))
+    if found != "ControlNetModel":
+        raise ValueError(f"{checkpoint.root} holds a {found[:80]}; controlnet= takes a ControlNetModel")
+    config = checkpoint.read(ControlNetConfig.from_dict, "config.json")
     return checkpoint.load("", lambda: ControlNet(config))
 
 

@@ -22,7 +22,7 @@ from .conditioned import Backbone
 from .control import Control, Name, as_list, attach, load_controlnet
 from .denoiser import GuidedDenoiser
 from .embedded import embedded
-from .families import FAMILIES, AudioFamily, Family, Options, Pair, Request
+from .families import FAMILIES, AudioFamily, Family, Options, Pair, Request, unsupported
 from .hub import resolve
 from .images import to_pil
 from .lora import Lora, LoraStack, find_lora, read_lora
@@ -139,9 +139,10 @@ class Pipeline:
         index = checkpoint.json("model_index.json")
         kind, recommended = str(index.get("_class_name")), Recommended.read(index, f"{root}/model_index.json")
         if kind not in FAMILIES:
-            raise ValueError(f"{root} holds a {kind}; supported: {', '.join(FAMILIES)}")
+            need = f" ({needs})" if (needs := unsupported(kind)) else ""
+            raise ValueError(f"{root} holds a {kind[:80]}{need}; supported: {', '.join(FAMILIES)}")
         checkpoint.expect(FAMILIES[kind].components)
-        AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json")).check_tile(tile)
+        checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json").check_tile(tile)
         roots = [resolve(name, marker="config.json", **place) for name in names]
         family = FAMILIES[kind].load(checkpoint)
         if roots:

@@ -1,66 +1,97 @@
 """Prompt encoding through `transformers` (an extra, imported where it is used)."""
 
-import reprlib
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
-from .jsonfile import read_object
+from .jsonfile import naming
 from .safetensor_file import Stored, read_headers
 from .stored_weights import StoredWeights
+from .text_config import encoder_fields, is_whole_clip
+from .tokenizer_files import check_ids, load_tokenizer
+from .transformers_package import reading, transformers_module
 from .weights import build_empty, check_names, find_weights, is_finite, refuse_oversized
+
+__all__ = [
+    "ClipText",
+    "Encoder",
+    "T5Text",
+    "load_encoder",
+    "load_tokenizer",
+    "prepare_encoder",
+    "reading",
+    "tokenize",
+    "transformers_module",
+    "where",
+]
 
 # Buffers that older writers stored although they follow from the config.
 _DERIVED = ("position_ids",)
+# What a file of CLIP with both halves holds beside the text encoder.
+_OTHER_HALF = ("vision_model.", "visual_projection.", "logit_scale")
+_PROJECTION = "text_projection."
 _LEFT = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 
 
-def transformers_module() -> Any:
-    """The `transformers` package, or an ImportError that names the extra."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError("text encoders need the extra: pip install 'sadaflow[text]'") from error
-    return transformers
+@dataclass(frozen=True)
+class Encoder:
+    """A text encoder or vocoder of a checkpoint whose config is read and checked, and whose weights are not read.
+
+    Args:
+        checkpoint: where it is.
+        component: its folder ("text_encoder").
+        kind: its `transformers` class.
+        config: its `transformers` config, of the fields that are known alone.
+        aside: beginnings of the names of tensors that its files may hold for other networks.
+        tokenizer: the tokenizer of its prompts, checked against it; None if it has none.
+    """
+
+    checkpoint: Checkpoint
+    component: str
+    kind: str
+    config: Any
+    aside: tuple[str, ...] = ()
+    tokenizer: Any = None
+
+    def load(self) -> Any:
+        """Builds the encoder and fills it strictly; raises as `load_encoder`."""
+        return _load(self)
 
 
-@contextmanager
-def reading(place: Path | str) -> Iterator[Any]:
-    """The `transformers` package without its chatter; whatever it raises becomes a ValueError that names `place`."""
-    transformers = transformers_module()
-    previous = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        yield transformers
-    except (MemoryError, ImportError):
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{place}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
-        ) from error
-    finally:
-        transformers.logging.set_verbosity(previous)
+def prepare_encoder(checkpoint: Checkpoint, component: str, kind: str, tokenizer: Any = None) -> Encoder:
+    """Reads the config of an encoder and checks it, without its weights.
 
+    Args:
+        checkpoint: where it is.
+        component: its folder ("text_encoder").
+        kind: its `transformers` class.
+        tokenizer: the tokenizer of its prompts, if it has one.
 
-def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str) -> Any:
-    """The tokenizer in the folder `component`, of the `transformers` class `kind`; ValueError for what is none."""
+    Raises:
+        FileNotFoundError: config.json is missing.
+        ValueError: a field has a wrong value or asks for what is not supported, or the tokenizer has tokens that the
+            encoder cannot embed.
+    """
     folder = checkpoint.root / component
-    settings = folder / "tokenizer_config.json"
-    for name, value in (read_object(settings) if settings.is_file() else {}).items():
-        if name.endswith("_file") and value is not None and value != Path(str(value)).name:
-            raise ValueError(f"{settings}: {name}={str(value)[:80]!r} leads out of the folder")
+    raw = checkpoint.json(component, "config.json")
+    if (adapter := folder / "adapter_config.json").exists():
+        raise ValueError(f"{adapter}: adapters in the place of an encoder are not read")
+    with naming(folder / "config.json"):
+        fields = encoder_fields(raw, kind)
     with reading(folder) as transformers:
-        tokenizer = getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
-    longest = tokenizer.model_max_length
-    if type(longest) not in (int, float) or not longest >= 1:
-        raise ValueError(f"{settings}: model_max_length={reprlib.repr(longest)} is no number of tokens")
-    return tokenizer
+        config = getattr(transformers, kind).config_class(**fields)
+    aside: tuple[str, ...] = ()
+    if kind.startswith("CLIP") and is_whole_clip(raw):
+        aside = _OTHER_HALF if kind == "CLIPTextModelWithProjection" else (*_OTHER_HALF, _PROJECTION)
+    if tokenizer is not None:
+        vocabulary = getattr(config, "text_config", config).vocab_size
+        check_ids(tokenizer, vocabulary, str(folder / "config.json"))
+    return Encoder(checkpoint, component, kind, config, aside, tokenizer)
 
 
 def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
@@ -69,16 +100,16 @@ def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
     Raises ValueError naming the missing, unexpected or misshaped tensors, those that hold no floats or NaN, and for
     a config that asks for much more than the files hold, before memory is taken.
     """
-    folder, variant = checkpoint.root / component, checkpoint.variant
+    return prepare_encoder(checkpoint, component, kind).load()
+
+
+def _load(encoder: Encoder) -> Any:
+    checkpoint, kind, config = encoder.checkpoint, encoder.kind, encoder.config
+    folder, variant = checkpoint.root / encoder.component, checkpoint.variant
     files = find_weights(folder, "model", variant)
-    checkpoint.json(component, "config.json")
-    if (adapter := folder / "adapter_config.json").exists():
-        raise ValueError(f"{adapter}: adapters in the place of an encoder are not read")
     with reading(folder) as transformers:
         cls = getattr(transformers, kind)
-        config = cls.config_class.from_pretrained(folder, local_files_only=True)
-    with reading(folder):
-        stored = list(read_headers(files))
+        stored = [one for one in read_headers(files) if not one.name.startswith(encoder.aside or ("\0",))]
         empty = build_empty(lambda: cls(config), stored, str(folder))
     for one in stored:
         if not one.is_float and one.name.endswith((".weight", ".bias")):
@@ -88,8 +119,9 @@ def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
         _leave(empty, stored, checkpoint, str(folder))
         return empty
     with reading(folder):
-        encoder, report = cls.from_pretrained(
+        network, report = cls.from_pretrained(
             folder,
+            config=config,
             variant=variant if variant and f".{variant}" in files[0].name else None,
             dtype=checkpoint.dtype,
             use_safetensors=True,
@@ -97,16 +129,20 @@ def load_encoder(checkpoint: Checkpoint, component: str, kind: str) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    unexpected = {name for name in report["unexpected_keys"] if not name.endswith(_DERIVED)}
+    unexpected = {
+        name
+        for name in report["unexpected_keys"]
+        if not name.endswith(_DERIVED) and not name.startswith(encoder.aside or ("\0",))
+    }
     check_names(str(folder), set(report["missing_keys"]), unexpected)
     if report["mismatched_keys"]:
         name, found, expected = next(iter(report["mismatched_keys"]))
         raise ValueError(f"{folder}: misshaped: {name} is {tuple(found)}, expected {tuple(expected)}")
-    encoder = encoder.to(checkpoint.device).requires_grad_(False).eval()
-    for name, parameter in encoder.named_parameters():
+    network = network.to(checkpoint.device).requires_grad_(False).eval()
+    for name, parameter in network.named_parameters():
         if not is_finite(parameter):
             raise ValueError(f"{folder}: {name} holds NaN or infinity in {checkpoint.dtype}")
-    return encoder
+    return network
 
 
 def _leave(encoder: Any, stored: Sequence[Stored], checkpoint: Checkpoint, place: str) -> None:
@@ -161,14 +197,45 @@ class ClipText:
         self.encoder = encoder
         self.length = int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
 
+    @staticmethod
+    def prepare(
+        checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel", *, pooled: bool = False
+    ) -> Encoder:
+        """Reads the tokenizer and the config of an encoder, and checks them, without the weights.
+
+        Args:
+            checkpoint: where they are.
+            suffix: ending of their folders `tokenizer` and `text_encoder` ("_2").
+            kind: `transformers` class of the encoder.
+            pooled: whether the state of the end token will be asked for.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a setting has a wrong value, or the two do not fit each other.
+        """
+        tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "CLIPTokenizer")
+        encoder = prepare_encoder(checkpoint, f"text_encoder{suffix}", kind, tokenizer)
+        # 2 is the published configs' legacy mark for "the highest id is the end token".
+        end = encoder.config.eos_token_id
+        if pooled and end not in (2, tokenizer.eos_token_id):
+            raise ValueError(
+                f"{checkpoint.root / encoder.component / 'config.json'}: eos_token_id={end} is not the end token of "
+                f"{tokenizer.name_or_path} (id {tokenizer.eos_token_id}), whose state is pooled"
+            )
+        return encoder
+
     @classmethod
     def load(cls, checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel") -> Self:
         """Read `tokenizer/` and `text_encoder/` of a checkpoint, or those with a `suffix` ("_2"), as a class `kind`.
 
         Raises ValueError for tensors that do not fit the config.
         """
-        tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "CLIPTokenizer")
-        return cls(tokenizer, load_encoder(checkpoint, f"text_encoder{suffix}", kind))
+        return cls.of(cls.prepare(checkpoint, suffix, kind))
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> Self:
+        """Loads the weights of a prepared encoder; raises ValueError for tensors that do not fit the config."""
+        return cls(encoder.tokenizer, encoder.load())
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""
@@ -203,11 +270,21 @@ class T5Text:
         self.tokenizer = tokenizer
         self.encoder = encoder
 
+    @staticmethod
+    def prepare(checkpoint: Checkpoint) -> Encoder:
+        """Reads `tokenizer_2/` and the config in `text_encoder_2/`, and checks them; raises as `ClipText.prepare`."""
+        tokenizer = load_tokenizer(checkpoint, "tokenizer_2", "T5TokenizerFast")
+        return prepare_encoder(checkpoint, "text_encoder_2", "T5EncoderModel", tokenizer)
+
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> Self:
         """Read `tokenizer_2/` and `text_encoder_2/`; ValueError for tensors that do not fit the config."""
-        tokenizer = load_tokenizer(checkpoint, "tokenizer_2", "T5TokenizerFast")
-        return cls(tokenizer, load_encoder(checkpoint, "text_encoder_2", "T5EncoderModel"))
+        return cls.of(cls.prepare(checkpoint))
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> Self:
+        """Loads the weights of a prepared encoder; raises ValueError for tensors that do not fit the config."""
+        return cls(encoder.tokenizer, encoder.load())
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], length: int) -> Tensor:

@@ -123,9 +123,19 @@ class AudioFamily(Protocol):
         ...
 
 
-def load_autoencoder(checkpoint: Checkpoint) -> Autoencoder:
-    """The KL autoencoder of a checkpoint, strictly filled; in float32 where it would overflow in float16."""
-    config = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+def autoencoder_config(checkpoint: Checkpoint) -> AutoencoderConfig:
+    """Reads the config of a checkpoint's KL autoencoder."""
+    return checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json")
+
+
+def load_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig | None = None) -> Autoencoder:
+    """Loads the KL autoencoder of a checkpoint strictly, in float32 if it would overflow in float16.
+
+    Args:
+        checkpoint: where it is.
+        config: its config, if it is read already.
+    """
+    config = config or autoencoder_config(checkpoint)
     held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
     return held.load("vae", lambda: Autoencoder(config), Autoencoder.rename)
 

@@ -17,7 +17,8 @@ from sadaflow.models import Autoencoder
 from ..checkpoint import Checkpoint
 from ..families import Family, Flux, StableDiffusion, StableDiffusionXL
 from ..families.base import load_autoencoder
-from ..text import ClipText, T5Text, load_encoder, load_tokenizer, transformers_module
+from ..text import ClipText, T5Text, load_encoder, load_tokenizer
+from ..tokenizer_files import check_ids
 from . import autoencoder, flux, schedulers, text, unet
 from .section import SingleFile
 
@@ -136,6 +137,7 @@ def _flux(file: SingleFile, aid: Aid) -> tuple[Family, dict[str, Any]]:
     else:
         encoder = load_encoder(aid.from_base("T5 text encoder", file), "text_encoder_2", "T5EncoderModel")
     tokenizer = load_tokenizer(aid.checkpoint(aid.tokenizer()), "tokenizer_2", "T5TokenizerFast")
+    check_ids(tokenizer, encoder.config.vocab_size, str(file.path))
     family = Flux(backbone, vae, clip, T5Text(tokenizer, encoder), aid.dtype)
     return family, schedulers.flux(backbone.config.guidance_embeds)
 
@@ -155,8 +157,11 @@ def _clip(file: SingleFile, aid: Aid, prefix: str, open_clip: bool, *, projectio
     section = file.section(prefix)
     tokenizer = _clip_tokenizer(aid.checkpoint(aid.tokenizer()), open_clip)
     if open_clip:
-        return ClipText(tokenizer, text.load_open_clip(section, projection=projection, **_how(aid)))
-    return ClipText(tokenizer, text.load_clip(section, **_how(aid)))
+        encoder = text.load_open_clip(section, projection=projection, **_how(aid))
+    else:
+        encoder = text.load_clip(section, **_how(aid))
+    check_ids(tokenizer, encoder.config.vocab_size, section.place)
+    return ClipText(tokenizer, encoder)
 
 
 def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:
@@ -168,8 +173,7 @@ def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:
         ):
             continue
         settings = {"pad_token": "!"} if open_clip else {}
-        kind = transformers_module().CLIPTokenizer
-        tokenizer = kind.from_pretrained(checkpoint.root / folder, local_files_only=True, **settings)
+        tokenizer = load_tokenizer(checkpoint, folder, "CLIPTokenizer", **settings)
         if not open_clip and tokenizer.pad_token != tokenizer.eos_token:
             raise ValueError(
                 f"{checkpoint.root / folder} pads with {tokenizer.pad_token!r}, as for SD 2.x; this text encoder was "
