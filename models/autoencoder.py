@@ -9,7 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attention
-from .config import COUNT, FLAG, NAMES, NONE, NUMBER, POSITIVE, WIDTH, WIDTHS, Kind, refuse_mistyped, refuse_unsupported
+from .config import (
+    COUNT,
+    EMA_LEFTOVERS,
+    FLAG,
+    NONE,
+    NUMBER,
+    NUMBERS,
+    POSITIVE,
+    QUANTIZED,
+    TRAINING_LEFTOVERS,
+    WIDTH,
+    WIDTHS,
+    Table,
+)
 from .resnet import Downsample, ResnetBlock, Upsample
 from .tiling import SHARED, decode_tiled
 
@@ -18,18 +31,27 @@ _EPS = 1e-6
 # Attention in checkpoints written before Diffusers 0.15 carries these names; the tensors are the same.
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
-_ONLY: dict[str, tuple[Any, ...]] = {"act_fn": ("silu",), "latents_mean": (None,), "latents_std": (None,)}
-_WITHOUT_EFFECT = ("down_block_types", "up_block_types")
-_KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "norm_num_groups"), WIDTH),
-    **dict.fromkeys(("down_block_types", "up_block_types"), NAMES),
-    **dict.fromkeys(("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention", "force_upcast"), FLAG),
-    "block_out_channels": WIDTHS,
-    "layers_per_block": COUNT,
-    "scaling_factor": POSITIVE,
-    "shift_factor": NUMBER | NONE,
-    "sample_size": WIDTH | WIDTHS | NONE,
-}
+TABLE = Table(
+    "AutoencoderKL",
+    names=("AutoencoderKL",),
+    kinds={
+        **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "norm_num_groups"), WIDTH),
+        **dict.fromkeys(("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention", "force_upcast"), FLAG),
+        **dict.fromkeys(("latents_mean", "latents_std"), NUMBERS | NONE),
+        "block_out_channels": WIDTHS,
+        "layers_per_block": COUNT,
+        "scaling_factor": POSITIVE,
+        "shift_factor": NUMBER | NONE,
+        "sample_size": WIDTH | WIDTHS | NONE,
+    },
+    only={
+        "act_fn": ("silu", "swish"),
+        "down_block_types": ("DownEncoderBlock2D",),
+        "up_block_types": ("UpDecoderBlock2D",),
+    },
+    ignored={**EMA_LEFTOVERS, **TRAINING_LEFTOVERS},
+    needs={"quantization_config": QUANTIZED},
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +59,9 @@ class AutoencoderConfig:
     """Architecture and latent scaling of a KL autoencoder; field names are those of its config.json.
 
     `force_upcast` marks weights that overflow in float16; checkpoints older than the field decode well in it.
-    `sample_size` is the side in pixels (or height and width) of the pictures that it was trained on.
+    `sample_size` is the side in pixels (or height and width) of the pictures that it was trained on. `latents_mean` and
+    `latents_std` are the statistics of each latent channel, if the network in front of it was trained on latents that
+    are normalised by them.
     """
 
     in_channels: int = 3
@@ -53,6 +77,8 @@ class AutoencoderConfig:
     mid_block_add_attention: bool = True
     force_upcast: bool = False
     sample_size: int | tuple[int, ...] | None = None
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
 
     @property
     def downscale(self) -> int:
@@ -71,17 +97,18 @@ class AutoencoderConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Read a config.json; raises ValueError for a field that cannot be honoured."""
-        fields = cls.__dataclass_fields__
-        refuse_unsupported("AutoencoderKL", raw, (*fields, *_WITHOUT_EFFECT), _ONLY)
-        refuse_mistyped("AutoencoderKL", raw, _KINDS)
-        for field, plain in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
-            for kind in raw.get(field, ()):
-                if kind != plain:
-                    raise ValueError(f"AutoencoderKL config: {field} has {kind!r}; supported: {plain!r}")
-        written = ((name, raw[name]) for name in fields if name in raw)
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in written}
-        return cls(**values)
+        """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
+        config = cls(**TABLE.read(raw))
+        for field in ("latents_mean", "latents_std"):
+            values = getattr(config, field)
+            if values is not None and len(values) != config.latent_channels:
+                raise ValueError(
+                    f"{TABLE.owner} config: {field} has {len(values)} entries for {config.latent_channels} channels "
+                    "(latent_channels)"
+                )
+        if config.latents_std is not None and min(config.latents_std) <= 0:
+            raise ValueError(f"{TABLE.owner} config: latents_std has {min(config.latents_std)}, which is not positive")
+        return config
 
 
 class _AttentionBlock(Attention):

@@ -1,27 +1,40 @@
 """ControlNet (Zhang et al. 2023, arXiv 2302.05543) under the Hub's ControlNetModel names, and the U-Net it steers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import NAMES, WIDTHS, refuse_mistyped, refuse_unsupported
+from .config import WIDTHS
 from .conv import Conv2d
 from .embeddings import single_time
 from .seam import Seam, call_through
 from .unet import UNet
+from .unet_config import TABLE as UNET_TABLE
 from .unet_config import UNetConfig
 from .unet_encoder import UNetEncoder
 
-_ONLY: dict[str, tuple[Any, ...]] = {
+_WIDTHS = "conditioning_embedding_out_channels"
+_OWN: dict[str, tuple[Any, ...]] = {
     "conditioning_channels": (3,),
     "controlnet_conditioning_channel_order": ("rgb", "bgr"),
-    "global_pool_conditions": (False,),
+    "global_pool_conditions": (False, None),
 }
-_WIDTHS = "conditioning_embedding_out_channels"
+TABLE = replace(
+    UNET_TABLE,
+    owner="ControlNetModel",
+    names=("ControlNetModel",),
+    kinds={**UNET_TABLE.kinds, _WIDTHS: WIDTHS},
+    only={**UNET_TABLE.only, **_OWN},
+    needs={
+        **UNET_TABLE.needs,
+        "global_pool_conditions": "residuals averaged over the picture (as of the 'shuffle' ControlNet)",
+        "num_control_type": "a union ControlNet needs the kind of each control image",
+    },
+)
 _UP_OF = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
 
 
@@ -35,17 +48,13 @@ class ControlNetConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Read a config.json; raises ValueError for a field that cannot be honoured."""
-        owner = "ControlNetModel"
-        own = {field: raw[field] for field in (*_ONLY, _WIDTHS) if field in raw}
-        refuse_unsupported(owner, own, (_WIDTHS,), _ONLY)
-        refuse_mistyped(owner, raw, {_WIDTHS: WIDTHS, "down_block_types": NAMES})
-        shared = {field: value for field, value in raw.items() if field not in own}
-        if "down_block_types" in raw:
-            shared["up_block_types"] = [_UP_OF.get(kind, kind) for kind in reversed(raw["down_block_types"])]
+        """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
+        own = TABLE.read({field: raw[field] for field in (_WIDTHS, "down_block_types") if field in raw})
+        downs = own.get("down_block_types")
+        ups = {} if downs is None else {"up_block_types": [_UP_OF.get(kind, kind) for kind in reversed(downs)]}
         return cls(
-            UNetConfig.from_dict(shared, owner),
-            tuple(raw.get(_WIDTHS, (16, 32, 96, 256))),
+            UNetConfig.from_dict({**raw, **ups}, TABLE),
+            own.get(_WIDTHS, (16, 32, 96, 256)),
             raw.get("controlnet_conditioning_channel_order") == "bgr",
         )
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import COUNT, FLAG, NONE, WIDTH, WIDTHS, Kind, refuse_mistyped, refuse_unsupported
+from .config import COUNT, EMA_LEFTOVERS, NONE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
 from .embeddings import TimestepEmbedding, single_time, sinusoids
 from .flux_blocks import DoubleBlock, Modulation, SingleBlock, modulated, parts_of
 from .rope import after_text, rotary_table
@@ -21,21 +21,28 @@ PATCH = 2
 
 _OWNER = "FluxTransformer2DModel"
 _FEATURES = 256
-_WIDTH_FIELDS = (
-    "in_channels",
-    "attention_head_dim",
-    "num_attention_heads",
-    "joint_attention_dim",
-    "pooled_projection_dim",
+TABLE = Table(
+    _OWNER,
+    names=(_OWNER,),
+    kinds={
+        "in_channels": WIDTH,
+        "attention_head_dim": WIDTH,
+        "num_attention_heads": WIDTH,
+        "joint_attention_dim": WIDTH,
+        "pooled_projection_dim": WIDTH,
+        "out_channels": WIDTH | NONE,
+        "num_layers": COUNT,
+        "num_single_layers": COUNT,
+        "guidance_embeds": SWITCH,
+        "axes_dims_rope": WIDTHS,
+    },
+    only={"patch_size": (1,)},
+    ignored={**EMA_LEFTOVERS, **TRAINING_LEFTOVERS},
+    needs={
+        "quantization_config": QUANTIZED,
+        "method": "rotary embeddings stretched by the network itself (UltraFlux) are not supported",
+    },
 )
-_KINDS: dict[str, Kind] = {
-    **dict.fromkeys(_WIDTH_FIELDS, WIDTH),
-    "out_channels": WIDTH | NONE,
-    "num_layers": COUNT,
-    "num_single_layers": COUNT,
-    "guidance_embeds": FLAG,
-    "axes_dims_rope": WIDTHS,
-}
 
 
 @dataclass(frozen=True)
@@ -66,13 +73,8 @@ class FluxConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Read a config.json; raises ValueError for a field that cannot be honoured."""
-        fields = cls.__dataclass_fields__
-        refuse_unsupported(_OWNER, raw, fields, {"patch_size": (1,)})
-        refuse_mistyped(_OWNER, raw, _KINDS)
-        written = ((name, raw[name]) for name in fields if name in raw)
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in written}
-        config = cls(**values)
+        """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
+        config = cls(**TABLE.read(raw))
         for name in ("in_channels", "out_channels"):
             channels = getattr(config, name)
             if channels is not None and (channels < 1 or channels % PATCH**2):

@@ -1,7 +1,7 @@
 """From a checkpoint's folder to its networks and scheduler, all checked before a weight is read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from sadaflow.solvers import from_scheduler_config
 
 from .checkpoint import Checkpoint
 from .embedded import embedded
-from .families import FAMILIES, Family
+from .families import FAMILIES, Family, unsupported
 from .hub import resolve_file
 from .jsonfile import read_object
 from .recommended import Recommended
@@ -23,18 +23,37 @@ SchedulerSource = Mapping[str, Any] | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Built:
-    """A checkpoint whose weights have not been read: networks, scheduler config, recommended settings."""
+class Prepared:
+    """A checkpoint whose configs and tokenizers have been read and checked, and whose weight files have not.
 
-    family: Family
+    Attributes:
+        build_networks: Builds the networks and matches them with the weight files.
+        scheduler: The scheduler config, as the published pipeline uses it.
+        recommended: Settings that the checkpoint's authors recommend.
+        tile: Side of the autoencoder's tiles in pixels, or None.
+    """
+
+    build_networks: Callable[[], Family]
     scheduler: dict[str, Any]
     recommended: Recommended
+    tile: int | None
+
+    def build(self) -> Family:
+        """Build the networks and match them with the weight files; `checkpoint.fill` reads the weights.
+
+        Raises:
+            ValueError: If tensors are missing, unexpected, misshaped or of the wrong kind.
+            FileNotFoundError: If a weight file is missing.
+        """
+        family = self.build_networks()
+        family.vae.tile = self.tile
+        return family
 
 
-def build_pipeline(
+def prepare_pipeline(
     checkpoint: Checkpoint, scheduler: Mapping[str, Any] | None = None, tile: int | None = None
-) -> Built:
-    """Build everything of a checkpoint but its weights, which `checkpoint.fill` reads.
+) -> Prepared:
+    """Read and check all of a checkpoint but its weight files.
 
     Args:
         checkpoint: The folder, and how it is loaded.
@@ -42,23 +61,22 @@ def build_pipeline(
         tile: Side of the autoencoder's tiles in pixels, or None.
 
     Raises:
-        ValueError: If anything cannot be honoured: a class, a config field, a tensor, a tokenizer. It is named.
+        ValueError: If anything cannot be honoured: a class, a config field, a tokenizer. It is named.
         FileNotFoundError: If a file is missing.
     """
     index, where = checkpoint.json("model_index.json"), f"{checkpoint.root}/model_index.json"
     kind, recommended = str(index.get("_class_name")), Recommended.read(index, where)
     if kind not in FAMILIES:
-        raise ValueError(f"{where} names the class {kind}; supported: {', '.join(FAMILIES)}")
+        need = f" ({needs})" if (needs := unsupported(kind)) else ""
+        raise ValueError(f"{where} names the class {kind[:80]}{need}; supported: {', '.join(FAMILIES)}")
     family_class = FAMILIES[kind]
     checkpoint.expect(family_class.components)
     if scheduler is None:
         scheduler = checkpoint.json("scheduler", _SCHEDULER)
     config = family_class.scheduler_config(scheduler)
     _check_scheduler(config, f"{checkpoint.root}/scheduler/{_SCHEDULER}")
-    AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json")).check_tile(tile)
-    family = family_class.build(checkpoint)
-    family.vae.tile = tile
-    return Built(family, config, recommended)
+    checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json").check_tile(tile)
+    return Prepared(family_class.prepare(checkpoint), config, recommended, tile)
 
 
 def _check_scheduler(config: Mapping[str, Any], where: str) -> None:

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from .hub_files import component_names
-from .jsonfile import read_object
+from .jsonfile import naming, read_object
 from .safetensor_file import Stored, read_headers
 from .strict import Keeper, Loader, Weights, renamed
 from .weights import build_empty, find_weights, same
 
 Module = TypeVar("Module", bound=nn.Module)
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Checkpoint:
     def json(self, *path: str) -> dict[str, Any]:
         """A JSON object of the checkpoint; FileNotFoundError or ValueError that names the file."""
         return read_object(self.root.joinpath(*path))
+
+    def read(self, reader: Callable[[dict[str, Any]], Config], *path: str) -> Config:
+        """Passes a JSON object of the checkpoint to `reader`; a ValueError that it raises names the file."""
+        with naming(self.root.joinpath(*path)):
+            return reader(self.json(*path))
 
     def expect(self, components: dict[str, str]) -> None:
         """Raise ValueError unless model_index.json names these classes for these components."""

@@ -23,10 +23,10 @@ def build_controlnet(checkpoint: Checkpoint) -> ControlNet:
 
     Raises ValueError if the folder holds another class, or if the config or the tensors cannot be honoured.
     """
-    raw = checkpoint.json("config.json")
-    if raw.get("_class_name") != "ControlNetModel":
-        raise ValueError(f"{checkpoint.root} holds a {raw.get('_class_name')}; controlnet= takes a ControlNetModel")
-    config = ControlNetConfig.from_dict(raw)
+    found = str(checkpoint.json("config.json").get("_class_name"))
+    if found != "ControlNetModel":
+        raise ValueError(f"{checkpoint.root} holds a {found[:80]}; controlnet= takes a ControlNetModel")
+    config = checkpoint.read(ControlNetConfig.from_dict, "config.json")
     return checkpoint.network("", lambda: ControlNet(config))
 
 

@@ -44,11 +44,13 @@ def resolve(
     local_files_only: bool = False,
     marker: str = "model_index.json",
     endpoint: str | None = None,
+    weights: bool = True,
 ) -> Path:
     """A local folder that holds `model`, which is a folder already or a Hub id ("owner/name") to be downloaded.
 
     `marker` is the file by which it is known: that of a pipeline, or "config.json" for a single component. `endpoint`
-    is the Hub's address, None for that of HF_ENDPOINT. Where the Hub cannot be reached a cached copy is taken, with
+    is the Hub's address, None for that of HF_ENDPOINT. Without `weights` only the small files are downloaded: configs
+    and tokenizers. Where the Hub cannot be reached a cached copy is taken, with
     a warning. A downloaded file whose size or checksum is not the one the Hub lists is removed again.
     Raises FileNotFoundError for a folder that is no checkpoint, ValueError for what is neither, ConnectionError for
     a Hub that cannot be reached, PermissionError for a gated repository and OSError for a damaged download; each names
@@ -73,7 +75,7 @@ def resolve(
                 raise
             warnings.warn(f"the Hub cannot be reached ({error}); {name!r} is taken from the cache", stacklevel=3)
             return copy
-        return _download(place, listed, marker, variant)
+        return _download(place, listed, marker, variant, weights)
     except Exception as error:
         raise explained(error, name, revision, marker) from error
 
@@ -147,9 +149,13 @@ def read_index(place: Mapping[str, Any]) -> dict[str, Any]:
     return read_object(Path(huggingface_hub.hf_hub_download(filename="model_index.json", **place)))
 
 
-def _download(place: Mapping[str, Any], listed: list[RepoFile], marker: str, variant: str | None) -> Path:
+def _download(
+    place: Mapping[str, Any], listed: list[RepoFile], marker: str, variant: str | None, weights: bool
+) -> Path:
     index = None if marker == "config.json" else read_index(place)
     wanted = wanted_files(listed, index, variant, f"{place['repo_id']}/model_index.json")
+    if not weights:
+        wanted = [file for file in wanted if not file.name.endswith(".safetensors")]
     if (root := _cached_or_none(place, marker)) is not None:
         for file in wanted:  # what a full disk or a crash left behind
             if (root / file.name).is_file() and not _whole(root / file.name, file.size):

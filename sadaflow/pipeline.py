@@ -16,7 +16,7 @@ from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, f
 from .accelerators import Accelerator, make_accelerator
 from .accelerators.inside import check_fit
 from .arguments import check_noise, initial_noise, latent_shape, read_height, read_output, read_prompts, read_seeds
-from .building import SchedulerSource, build_pipeline, scheduler_config
+from .building import SchedulerSource, prepare_pipeline, scheduler_config
 from .checkpoint import Checkpoint
 from .compilation import compile_backbone
 from .conditioned import Backbone
@@ -137,16 +137,21 @@ class Pipeline:
         place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
         residence = Residence.read(torch.device(device), offload, quantize)
-        root = resolve(embedded(model), revision=revision, variant=variant, **place)
+        whole: dict[str, Any] = {"revision": revision, "variant": variant, **place}
+        # Configs and tokenizers first: what cannot be honoured is refused before any weight file is downloaded.
+        root = resolve(embedded(model), weights=False, **whole)
         checkpoint = Checkpoint(root, variant, dtype, residence.loads, residence.keeper)
-        built = build_pipeline(checkpoint, scheduler_config(scheduler, **place), tile)
+        prepared = prepare_pipeline(checkpoint, own := scheduler_config(scheduler, **place), tile)
+        if (root := resolve(embedded(model), **whole)) != checkpoint.root:  # the repository changed meanwhile
+            prepared = prepare_pipeline(checkpoint := replace(checkpoint, root=root), own, tile)
+        family = prepared.build()
         roots = [resolve(name, marker="config.json", variant=variant, **place) for name in names]
         if roots:
-            attach(built.family, [build_controlnet(replace(checkpoint, root=root)) for root in roots])
+            attach(family, [build_controlnet(replace(checkpoint, root=root)) for root in roots])
         checkpoint.fill()
         how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
-        how |= {"controlnets": len(roots), "recommended": built.recommended}
-        return cls(root.name, built.family, built.scheduler, **how)
+        how |= {"controlnets": len(roots), "recommended": prepared.recommended}
+        return cls(root.name, family, prepared.scheduler, **how)
 
     @classmethod
     def from_single_file(

@@ -1,84 +1,103 @@
 """Prompt encoding through `transformers` (an extra, imported where it is used)."""
 
-import reprlib
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
-from .jsonfile import read_object
+from .jsonfile import naming
 from .safetensor_file import Stored
 from .strict import Convert, Loader, UnknownTensor
+from .text_config import encoder_fields, is_whole_clip
+from .tokenizer_files import check_ids, load_tokenizer
+from .transformers_package import reading, transformers_module
 from .weights import build_empty, refuse_oversized
+
+__all__ = [
+    "ClipText",
+    "Encoder",
+    "T5Text",
+    "load_tokenizer",
+    "prepare_encoder",
+    "reading",
+    "tokenize",
+    "transformers_module",
+    "where",
+]
 
 # Buffers that older writers stored although they follow from the config.
 _DERIVED = ("position_ids", "token_type_ids")
+# What a file of CLIP with both halves holds beside the text encoder.
+_OTHER_HALF = ("vision_model.", "visual_projection.", "logit_scale")
+_PROJECTION = "text_projection."
 
 
-def transformers_module() -> Any:
-    """The `transformers` package, or an ImportError that names the extra."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError("text encoders need the extra: pip install 'sadaflow[text]'") from error
-    return transformers
+@dataclass(frozen=True)
+class Encoder:
+    """A text encoder or vocoder of a checkpoint whose config is read and checked, and whose weights are not read.
+
+    Args:
+        checkpoint: where it is.
+        component: its folder ("text_encoder").
+        kind: its `transformers` class.
+        config: its `transformers` config, of the fields that are known alone.
+        aside: beginnings of the names of tensors that its files may hold for other networks.
+        tokenizer: the tokenizer of its prompts, checked against it; None if it has none.
+    """
+
+    checkpoint: Checkpoint
+    component: str
+    kind: str
+    config: Any
+    aside: tuple[str, ...] = ()
+    tokenizer: Any = None
+
+    def build(self, keep: Sequence[str] = ()) -> Any:
+        """Builds the encoder on the meta device; `checkpoint.fill` reads its weights, or of the children in `keep`.
+
+        Raises:
+            ValueError: tensors are missing, unexpected, misshaped or hold no floats, or the config asks for much more
+                than the files hold.
+        """
+        place, checkpoint = str(self.checkpoint.root / self.component), self.checkpoint
+        stored = checkpoint.headers(self.component, "model")
+        encoder = empty_encoder(getattr(transformers_module(), self.kind), self.config, stored, place)
+        return add_encoder(encoder, stored, hub_names(encoder, self.aside), place, checkpoint.loader, keep)
 
 
-@contextmanager
-def reading(place: Path | str) -> Iterator[Any]:
-    """The `transformers` package without its chatter; whatever it raises becomes a ValueError that names `place`."""
-    transformers = transformers_module()
-    previous = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        yield transformers
-    except (MemoryError, ImportError):
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{place}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
-        ) from error
-    finally:
-        transformers.logging.set_verbosity(previous)
+def prepare_encoder(checkpoint: Checkpoint, component: str, kind: str, tokenizer: Any = None) -> Encoder:
+    """Reads the config of an encoder and checks it, without its weights.
 
+    Args:
+        checkpoint: where it is.
+        component: its folder ("text_encoder").
+        kind: its `transformers` class.
+        tokenizer: the tokenizer of its prompts, if it has one.
 
-def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str) -> Any:
-    """The tokenizer in the folder `component`, of the `transformers` class `kind`; ValueError for what is none."""
-    folder = checkpoint.root / component
-    settings = folder / "tokenizer_config.json"
-    for name, value in (read_object(settings) if settings.is_file() else {}).items():
-        if name.endswith("_file") and value is not None and value != Path(str(value)).name:
-            raise ValueError(f"{settings}: {name}={str(value)[:80]!r} leads out of the folder")
-    with reading(folder) as transformers:
-        tokenizer = getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
-    longest = tokenizer.model_max_length
-    if type(longest) not in (int, float) or not longest >= 1:
-        raise ValueError(f"{settings}: model_max_length={reprlib.repr(longest)} is no number of tokens")
-    return tokenizer
-
-
-def build_encoder(checkpoint: Checkpoint, component: str, kind: str, keep: Sequence[str] = ()) -> Any:
-    """The encoder in the folder `component`, of the `transformers` class `kind`; `checkpoint.fill` reads its weights,
-    or those of the children named in `keep`.
-
-    Raises ValueError naming the missing, unexpected or misshaped tensors, those that hold no floats, and for
-    a config that asks for much more than the files hold, before memory is taken.
+    Raises:
+        FileNotFoundError: config.json is missing.
+        ValueError: a field has a wrong value or asks for what is not supported, or the tokenizer has tokens that the
+            encoder cannot embed.
     """
     folder = checkpoint.root / component
-    stored = checkpoint.headers(component, "model")
-    checkpoint.json(component, "config.json")
+    raw = checkpoint.json(component, "config.json")
     if (adapter := folder / "adapter_config.json").exists():
         raise ValueError(f"{adapter}: adapters in the place of an encoder are not read")
+    with naming(folder / "config.json"):
+        fields = encoder_fields(raw, kind)
     with reading(folder) as transformers:
-        cls = getattr(transformers, kind)
-        config = cls.config_class.from_pretrained(folder, local_files_only=True)
-    encoder = empty_encoder(cls, config, stored, str(folder))
-    return add_encoder(encoder, stored, hub_names(encoder), str(folder), checkpoint.loader, keep)
+        config = getattr(transformers, kind).config_class(**fields)
+    aside: tuple[str, ...] = ()
+    if kind.startswith("CLIP") and is_whole_clip(raw):
+        aside = _OTHER_HALF if kind == "CLIPTextModelWithProjection" else (*_OTHER_HALF, _PROJECTION)
+    if tokenizer is not None:
+        vocabulary = getattr(config, "text_config", config).vocab_size
+        check_ids(tokenizer, vocabulary, str(folder / "config.json"))
+    return Encoder(checkpoint, component, kind, config, aside, tokenizer)
 
 
 def empty_encoder(cls: Any, config: Any, stored: Sequence[Stored], place: str) -> Any:
@@ -118,8 +137,8 @@ def _derive(encoder: Any, name: str, buffer: Tensor, place: str) -> None:
     encoder.get_submodule(owner).register_buffer(leaf, value, persistent=False)
 
 
-def hub_names(encoder: nn.Module) -> Convert:
-    """The conversion from the Hub's names of an encoder's tensors to its own.
+def hub_names(encoder: nn.Module, aside: tuple[str, ...] = ()) -> Convert:
+    """The conversion from the Hub's names of an encoder's tensors to its own, without those that begin with `aside`.
 
     Whether the names of CLIP's begin with "text_model." depends on the version of `transformers` that wrote them.
     """
@@ -130,7 +149,7 @@ def hub_names(encoder: nn.Module) -> Convert:
         found = next((name for name in spelt if name in known), None)
         if found is not None:
             return {found: tensor}
-        if name.endswith(_DERIVED):
+        if name.endswith(_DERIVED) or (aside and name.startswith(aside)):
             return {}
         raise UnknownTensor(f"tensor {name!r} is not part of the encoder")
 
@@ -150,15 +169,37 @@ class ClipText:
         self.encoder = encoder
         self.length = int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
 
-    @classmethod
-    def build(cls, checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel") -> Self:
-        """Read `tokenizer/` and build `text_encoder/` of a checkpoint, or those with a `suffix` ("_2"), as a class
-        `kind`; `checkpoint.fill` reads the weights.
+    @staticmethod
+    def prepare(
+        checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel", *, pooled: bool = False
+    ) -> Encoder:
+        """Reads the tokenizer and the config of an encoder, and checks them, without the weights.
 
-        Raises ValueError for tensors that do not fit the config.
+        Args:
+            checkpoint: where they are.
+            suffix: ending of their folders `tokenizer` and `text_encoder` ("_2").
+            kind: `transformers` class of the encoder.
+            pooled: whether the state of the end token will be asked for.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a setting has a wrong value, or the two do not fit each other.
         """
         tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "CLIPTokenizer")
-        return cls(tokenizer, build_encoder(checkpoint, f"text_encoder{suffix}", kind))
+        encoder = prepare_encoder(checkpoint, f"text_encoder{suffix}", kind, tokenizer)
+        # 2 is the published configs' legacy mark for "the highest id is the end token".
+        end = encoder.config.eos_token_id
+        if pooled and end not in (2, tokenizer.eos_token_id):
+            raise ValueError(
+                f"{checkpoint.root / encoder.component / 'config.json'}: eos_token_id={end} is not the end token of "
+                f"{tokenizer.name_or_path} (id {tokenizer.eos_token_id}), whose state is pooled"
+            )
+        return encoder
+
+    @classmethod
+    def build(cls, encoder: Encoder) -> Self:
+        """Builds a prepared encoder; raises ValueError for tensors that do not fit the config."""
+        return cls(encoder.tokenizer, encoder.build())
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""
@@ -193,11 +234,16 @@ class T5Text:
         self.tokenizer = tokenizer
         self.encoder = encoder
 
-    @classmethod
-    def build(cls, checkpoint: Checkpoint) -> Self:
-        """Read `tokenizer_2/` and build `text_encoder_2/`; ValueError for tensors that do not fit the config."""
+    @staticmethod
+    def prepare(checkpoint: Checkpoint) -> Encoder:
+        """Reads `tokenizer_2/` and the config in `text_encoder_2/`, and checks them; raises as `ClipText.prepare`."""
         tokenizer = load_tokenizer(checkpoint, "tokenizer_2", "T5TokenizerFast")
-        return cls(tokenizer, build_encoder(checkpoint, "text_encoder_2", "T5EncoderModel"))
+        return prepare_encoder(checkpoint, "text_encoder_2", "T5EncoderModel", tokenizer)
+
+    @classmethod
+    def build(cls, encoder: Encoder) -> Self:
+        """Builds a prepared encoder; raises ValueError for tensors that do not fit the config."""
+        return cls(encoder.tokenizer, encoder.build())
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], length: int) -> Tensor:

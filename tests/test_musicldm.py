@@ -140,15 +140,18 @@ def test_prompts_are_cut_where_the_positions_of_the_text_encoder_end(
 @pytest.mark.parametrize(
     ("component", "part", "change", "words"),
     [
-        ("text_encoder", "text_config", {"max_position_embeddings": 10**12}, "asks for"),
-        ("text_encoder", "text_config", {"vocab_size": 10**9}, "asks for"),
-        ("text_encoder", "text_config", {"num_hidden_layers": 10**9}, "far more tensors"),
+        ("text_encoder", "text_config", {"max_position_embeddings": 2**20}, "asks for"),
+        ("text_encoder", "text_config", {"vocab_size": 2**24}, "asks for"),
+        ("text_encoder", "text_config", {"num_hidden_layers": 1000}, "far more tensors"),
         ("text_encoder", "text_config", {"pad_token_id": 39}, "pad_token_id=39"),
         ("text_encoder", "text_config", {"pad_token_id": None}, "pad_token_id=None"),
-        ("text_encoder", "audio_config", {"depths": [10**9, 1]}, "far more layers"),
+        ("text_encoder", "text_config", {"max_position_embeddings": 10**12}, "max_position_embeddings=1000000000000"),
+        ("text_encoder", "text_config", {"num_hidden_layers": 10**9}, "num_hidden_layers=1000000000"),
+        ("text_encoder", "audio_config", {"depths": [1000, 1000]}, "far more"),
+        ("text_encoder", "audio_config", {"depths": [10**9, 1]}, "depths="),
         ("text_encoder", "audio_config", {"window_size": 3000}, "asks for"),
         ("vocoder", None, {"upsample_initial_channel": 2**20}, "asks for"),
-        ("vocoder", None, {"resblock_kernel_sizes": [3] * 10**4, "resblock_dilation_sizes": [[1]] * 10**4}, "tensors"),
+        ("vocoder", None, {"resblock_kernel_sizes": [3] * 10**4, "resblock_dilation_sizes": [[1]] * 10**4}, "resblock"),
     ],
 )
 def test_configs_beyond_measure(

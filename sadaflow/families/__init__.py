@@ -20,6 +20,31 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     }
 )
 
+_INPAINTING = "an inpainting checkpoint needs a picture and a mask beside the prompt"
+_EDITING = "it needs a picture beside the prompt"
+_NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "FluxControlPipeline": _EDITING,
+        "FluxFillPipeline": _INPAINTING,
+        "FluxKontextPipeline": _EDITING,
+        "LatentConsistencyModelPipeline": "its U-Net needs a guidance embedding",
+        "StableDiffusionControlNetPipeline": "load the checkpoint without ControlNet, and name that as controlnet=",
+        "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
+        "StableDiffusionInpaintPipeline": _INPAINTING,
+        "StableDiffusionInstructPix2PixPipeline": _EDITING,
+        "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
+        "StableDiffusionXLControlNetPipeline": "load the checkpoint without ControlNet, and name that as controlnet=",
+        "StableDiffusionXLInpaintPipeline": _INPAINTING,
+        "StableDiffusionXLInstructPix2PixPipeline": _EDITING,
+    }
+)
+
+
+def unsupported(kind: str) -> str:
+    """What a checkpoint of a class that is not among `FAMILIES` would need; "" for a class that is not known."""
+    return _NEEDS.get(kind, "")
+
+
 __all__ = [
     "FAMILIES",
     "AudioFamily",
@@ -32,4 +57,5 @@ __all__ = [
     "Request",
     "StableDiffusion",
     "StableDiffusionXL",
+    "unsupported",
 ]

@@ -1,8 +1,8 @@
 """What differs between checkpoints: components, conditioning, latent layout, decoding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,12 @@ class Family(Protocol):
     patch: ClassVar[int]
 
     @classmethod
-    def build(cls, checkpoint: Checkpoint) -> Self:
-        """The networks and tokenizers of a checkpoint, all checked; `checkpoint.fill` reads the weights."""
+    def prepare(cls, checkpoint: Checkpoint) -> "Callable[[], Family]":
+        """Reads and checks all configs and tokenizers of a checkpoint, without its weight files.
+
+        Returns:
+            A function that builds the networks and matches them with the weight files; `checkpoint.fill` reads these.
+        """
         ...
 
     @classmethod
@@ -130,9 +134,13 @@ class AudioFamily(Protocol):
         ...
 
 
-def build_autoencoder(checkpoint: Checkpoint) -> Autoencoder:
-    """The KL autoencoder of a checkpoint, in float32 where it would overflow in float16; `checkpoint.fill` reads it."""
-    config = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+def autoencoder_config(checkpoint: Checkpoint) -> AutoencoderConfig:
+    """Reads the config of a checkpoint's KL autoencoder."""
+    return checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json")
+
+
+def build_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig) -> Autoencoder:
+    """Builds the KL autoencoder of a checkpoint, in float32 if it would overflow in float16."""
     held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
     return held.network("vae", lambda: Autoencoder(config), Autoencoder.rename)
 

@@ -1,7 +1,7 @@
 """Flux.1 dev and schnell (Black Forest Labs 2024): T5 and pooled CLIP text, a flow transformer, a KL autoencoder."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
 
 from ..checkpoint import Checkpoint
+from ..jsonfile import naming
 from ..text import ClipText, T5Text
-from .base import Conditioning, Prompted, Request, build_autoencoder, decode_images
+from .base import Conditioning, Prompted, Request, autoencoder_config, build_autoencoder, decode_images
 
 _DEFAULT_SIDE = 128  # latent positions, where the autoencoder's config does not say what it was trained on
 
@@ -36,15 +37,7 @@ class Flux:
     def __init__(
         self, backbone: FluxTransformer, vae: Autoencoder, clip: ClipText, t5: T5Text, dtype: torch.dtype
     ) -> None:
-        config = backbone.config
-        for label, found, field, expected in (
-            ("text_encoder is", clip.encoder.config.hidden_size, "pooled_projection_dim", config.pooled_projection_dim),
-            ("text_encoder_2 is", t5.encoder.config.d_model, "joint_attention_dim", config.joint_attention_dim),
-            ("vae's latents are", vae.config.latent_channels, "in_channels / 4", config.latent_channels),
-            ("prediction is", config.out_channels or config.in_channels, "in_channels", config.in_channels),
-        ):
-            if found != expected:
-                raise ValueError(f"the {label} {found} wide, the transformer's {field} is {expected}")
+        _check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
         self.default_size = _default_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae
@@ -53,14 +46,18 @@ class Flux:
         self.dtype = dtype
 
     @classmethod
-    def build(cls, checkpoint: Checkpoint) -> Self:
-        transformer = FluxConfig.from_dict(checkpoint.json("transformer", "config.json"))
-        vae = build_autoencoder(checkpoint)
-        return cls(
+    def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
+        transformer = checkpoint.read(FluxConfig.from_dict, "transformer", "config.json")
+        vae = autoencoder_config(checkpoint)
+        clip, t5 = ClipText.prepare(checkpoint, pooled=True), T5Text.prepare(checkpoint)
+        with naming(checkpoint.root):
+            _check_widths(transformer, vae, clip.config, t5.config)
+            _default_size(vae, cls.patch)
+        return lambda: cls(
             checkpoint.network("transformer", lambda: FluxTransformer(transformer)),
-            vae,
-            ClipText.build(checkpoint),
-            T5Text.build(checkpoint),
+            build_autoencoder(checkpoint, vae),
+            ClipText.build(clip),
+            T5Text.build(t5),
             checkpoint.dtype,
         )
 
@@ -111,6 +108,25 @@ class Flux:
 
     def decode(self, latents: Tensor) -> Tensor:
         return decode_images(self.vae, latents)
+
+
+def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5: Any) -> None:
+    """Raises ValueError if components of these configs do not fit each other."""
+    kinds = {2: "FLUX.1 Depth and Canny", 6: "FLUX.1 Fill"}
+    times, rest = divmod(transformer.latent_channels, vae.latent_channels)
+    if rest == 0 and times in kinds:
+        raise ValueError(
+            f"in_channels={transformer.in_channels} of the transformer is not supported: it reads a picture beside the "
+            f"latents, as {kinds[times]} do; text-to-image checkpoints have {4 * vae.latent_channels}"
+        )
+    for label, found, field, expected in (
+        ("text_encoder is", clip.hidden_size, "pooled_projection_dim", transformer.pooled_projection_dim),
+        ("text_encoder_2 is", t5.d_model, "joint_attention_dim", transformer.joint_attention_dim),
+        ("vae's latents are", vae.latent_channels, "in_channels / 4", transformer.latent_channels),
+        ("prediction is", transformer.out_channels or transformer.in_channels, "in_channels", transformer.in_channels),
+    ):
+        if found != expected:
+            raise ValueError(f"the {label} {found} wide, the transformer's {field} is {expected}")
 
 
 def _default_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:

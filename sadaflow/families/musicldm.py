@@ -1,19 +1,20 @@
 """MusicLDM (Chen et al. 2023, arXiv 2308.01546): text to music through log-mel spectrograms."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sadaflow.models import Autoencoder, UNet, UNetConfig
+from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
-from ..text import build_encoder, load_tokenizer, tokenize, where
+from ..jsonfile import naming
+from ..text import load_tokenizer, prepare_encoder, tokenize, where
 from .base import Prompted, Request, build_autoencoder, decode_latents
-from .unet import LatentUNet
+from .unet import LatentUNet, read_configs
 
 
 class MusicLDM(LatentUNet):
@@ -39,27 +40,23 @@ class MusicLDM(LatentUNet):
         self.mels = vocoder.config.model_in_dim
         self.sample_rate: int = vocoder.config.sampling_rate
         self.frame_seconds: float = math.prod(vocoder.config.upsample_rates) / self.sample_rate
-        if backbone.config.class_width != self.width:
-            raise ValueError(
-                f"CLAP's projection_dim is {self.width}, the U-Net's projection_class_embeddings_input_dim (with "
-                f"class_embed_type='simple_projection') is {backbone.config.class_width}"
-            )
-        if self.mels % vae.config.downscale:
-            raise ValueError(
-                f"the vocoder's model_in_dim {self.mels} is no multiple of the autoencoder's {vae.config.downscale} "
-                "bands per latent"
-            )
+        _check_widths(backbone.config, vae.config, clap.config, vocoder.config)
 
     @classmethod
-    def build(cls, checkpoint: Checkpoint) -> Self:
-        unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = build_autoencoder(checkpoint)
-        return cls(
+    def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
+        unet, vae = read_configs(checkpoint)
+        tokenizer = load_tokenizer(checkpoint, "tokenizer", "RobertaTokenizerFast")
+        clap = prepare_encoder(checkpoint, "text_encoder", "ClapModel", tokenizer)
+        vocoder = prepare_encoder(checkpoint, "vocoder", "SpeechT5HifiGan")
+        with naming(checkpoint.root):
+            _check_widths(unet, vae, clap.config, vocoder.config)
+            _longest(tokenizer, clap.config.text_config)
+        return lambda: cls(
             checkpoint.network("unet", lambda: UNet(unet)),
-            vae,
-            load_tokenizer(checkpoint, "tokenizer", "RobertaTokenizerFast"),
-            build_encoder(checkpoint, "text_encoder", "ClapModel", ("text_model", "text_projection")),
-            build_encoder(checkpoint, "vocoder", "SpeechT5HifiGan"),
+            build_autoencoder(checkpoint, vae),
+            tokenizer,
+            clap.build(("text_model", "text_projection")),
+            vocoder.build(),
             checkpoint.dtype,
         )
 
@@ -110,6 +107,20 @@ class MusicLDM(LatentUNet):
         """Audio (B, samples), float32 on the CPU, at `sample_rate`, of log-mel spectrograms (B, 1, frames, mels)."""
         waves = [self.vocoder(one.squeeze(1).to(self.dtype)) for one in spectrograms.split(1)]
         return torch.cat([wave.reshape(1, -1) for wave in waves]).float().cpu()
+
+
+def _check_widths(unet: UNetConfig, vae: AutoencoderConfig, clap: Any, vocoder: Any) -> None:
+    """Raises ValueError if components of these configs do not fit each other."""
+    if unet.class_width != clap.projection_dim:
+        raise ValueError(
+            f"CLAP's projection_dim is {clap.projection_dim}, the U-Net's projection_class_embeddings_input_dim (with "
+            f"class_embed_type='simple_projection') is {unet.class_width}"
+        )
+    if vocoder.model_in_dim % vae.downscale:
+        raise ValueError(
+            f"the vocoder's model_in_dim {vocoder.model_in_dim} is no multiple of the autoencoder's {vae.downscale} "
+            "bands per latent"
+        )
 
 
 def _longest(tokenizer: Any, config: Any) -> int:

@@ -1,7 +1,7 @@
 """Stable Diffusion XL, base and refiner (Podell et al. 2023, arXiv 2307.01952)."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
+from ..jsonfile import naming
 from ..text import ClipText, where
 from .base import Prompted, Request, build_autoencoder
-from .unet import LatentUNet
+from .unet import LatentUNet, read_configs
 
 # The refiner is told an aesthetic score in place of the target size; these are the published defaults.
 _AESTHETIC, _NEGATIVE_AESTHETIC = 6.0, 2.5
@@ -47,41 +48,28 @@ class StableDiffusionXL(LatentUNet):
         self.texts = tuple(texts)
         self.zero_negative = zero_negative
         self.aesthetic = aesthetic
-        config = backbone.config
-        width = sum(text.encoder.config.hidden_size for text in texts)
-        if width != config.cross_attention_dim[0]:
-            raise ValueError(
-                f"the text encoders are {width} wide together, the U-Net's cross_attention_dim is "
-                f"{config.cross_attention_dim[0]}"
-            )
-        if config.added_width is None or config.time_id_width is None:
-            raise ValueError("the U-Net of an XL checkpoint needs addition_embed_type='text_time' in its config")
-        pooled, ids = texts[-1].encoder.config.projection_dim, 5 if aesthetic else 6
-        if config.added_width != pooled + ids * config.time_id_width:
-            raise ValueError(
-                f"the U-Net's projection_class_embeddings_input_dim is {config.added_width}, but pooled text of "
-                f"{pooled} and {ids} time ids (requires_aesthetics_score={aesthetic} in model_index.json) of "
-                f"{config.time_id_width} (addition_time_embed_dim) need {pooled + ids * config.time_id_width}"
-            )
+        _check_widths(backbone.config, [text.encoder.config for text in texts], aesthetic)
 
     @classmethod
-    def build(cls, checkpoint: Checkpoint) -> Self:
+    def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
         index = checkpoint.json("model_index.json")
         first = index.get("text_encoder")
+        aesthetic = bool(index.get("requires_aesthetics_score", False))
+        unet, vae = read_configs(checkpoint)
         texts = []
         if first not in (None, [None, None]):
             checkpoint.expect({"text_encoder": "CLIPTextModel"})
-            texts.append(ClipText.build(checkpoint))
-        texts.append(ClipText.build(checkpoint, "_2", "CLIPTextModelWithProjection"))
-        unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = build_autoencoder(checkpoint)
-        return cls(
+            texts.append(ClipText.prepare(checkpoint))
+        texts.append(ClipText.prepare(checkpoint, "_2", "CLIPTextModelWithProjection", pooled=True))
+        with naming(checkpoint.root):
+            _check_widths(unet, [text.config for text in texts], aesthetic)
+        return lambda: cls(
             checkpoint.network("unet", lambda: UNet(unet)),
-            vae,
-            texts,
+            build_autoencoder(checkpoint, vae),
+            [ClipText.build(text) for text in texts],
             checkpoint.dtype,
             zero_negative=bool(index.get("force_zeros_for_empty_prompt", True)),
-            aesthetic=bool(index.get("requires_aesthetics_score", False)),
+            aesthetic=aesthetic,
         )
 
     @property
@@ -129,3 +117,22 @@ class StableDiffusionXL(LatentUNet):
         ids = [*(original or size), *(crop or (0, 0)), *last]
         row = torch.tensor(ids, dtype=torch.float32, device=where(self.texts[-1].encoder))
         return row.expand(len(request.prompts), -1)
+
+
+def _check_widths(unet: UNetConfig, texts: Sequence[Any], aesthetic: bool) -> None:
+    """Raises ValueError if the text encoders, of these configs, do not give what the U-Net reads."""
+    width = sum(text.hidden_size for text in texts)
+    if width != unet.cross_attention_dim[0]:
+        raise ValueError(
+            f"the text encoders are {width} wide together, the U-Net's cross_attention_dim is "
+            f"{unet.cross_attention_dim[0]}"
+        )
+    if unet.added_width is None or unet.time_id_width is None:
+        raise ValueError("the U-Net of an XL checkpoint needs addition_embed_type='text_time' in its config")
+    pooled, ids = texts[-1].projection_dim, 5 if aesthetic else 6
+    if unet.added_width != pooled + ids * unet.time_id_width:
+        raise ValueError(
+            f"the U-Net's projection_class_embeddings_input_dim is {unet.added_width}, but pooled text of "
+            f"{pooled} and {ids} time ids (requires_aesthetics_score={aesthetic} in model_index.json) of "
+            f"{unet.time_id_width} (addition_time_embed_dim) need {pooled + ids * unet.time_id_width}"
+        )

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): one CLIP text encoder, a U-Net, a KL autoencoder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -9,9 +9,10 @@ from torch import nn
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
+from ..jsonfile import naming
 from ..text import ClipText
 from .base import Prompted, Request, build_autoencoder
-from .unet import LatentUNet
+from .unet import LatentUNet, read_configs
 
 
 class StableDiffusion(LatentUNet):
@@ -20,20 +21,20 @@ class StableDiffusion(LatentUNet):
     components: ClassVar[dict[str, str]] = {**LatentUNet.components, "text_encoder": "CLIPTextModel"}
 
     def __init__(self, backbone: UNet, vae: Autoencoder, text: ClipText, dtype: torch.dtype) -> None:
-        width, expected = text.encoder.config.hidden_size, backbone.config.cross_attention_dim[0]
-        if width != expected:
-            raise ValueError(f"the text encoder is {width} wide, the U-Net's cross_attention_dim is {expected}")
+        _check_width(text.encoder.config.hidden_size, backbone.config)
         super().__init__(backbone, vae, dtype)
         self.text = text
 
     @classmethod
-    def build(cls, checkpoint: Checkpoint) -> Self:
-        unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = build_autoencoder(checkpoint)
-        return cls(
+    def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
+        unet, vae = read_configs(checkpoint)
+        text = ClipText.prepare(checkpoint)
+        with naming(checkpoint.root):
+            _check_width(text.config.hidden_size, unet)
+        return lambda: cls(
             checkpoint.network("unet", lambda: UNet(unet)),
-            vae,
-            ClipText.build(checkpoint),
+            build_autoencoder(checkpoint, vae),
+            ClipText.build(text),
             checkpoint.dtype,
         )
 
@@ -58,3 +59,12 @@ class StableDiffusion(LatentUNet):
         context = torch.stack([states[prompt] for prompt in request.prompts])
         other = {"context": states[negative].expand_as(context)} if request.guided else None
         return Prompted({"context": context}, other)
+
+
+def _check_width(width: int, unet: UNetConfig) -> None:
+    """Raises ValueError if the states of the text encoder are not as wide as the U-Net reads them."""
+    if width != unet.cross_attention_dim[0]:
+        raise ValueError(
+            f"the text encoder is {width} wide, the U-Net's cross_attention_dim is {unet.cross_attention_dim[0]} "
+            "(text_encoder/config.json, unet/config.json)"
+        )

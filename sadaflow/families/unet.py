@@ -6,9 +6,43 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sadaflow.models import Autoencoder, ControlledUNet, ControlNet, UNet
+from sadaflow.models import Autoencoder, AutoencoderConfig, ControlledUNet, ControlNet, UNet, UNetConfig
 
-from .base import decode_images
+from ..checkpoint import Checkpoint
+from ..jsonfile import naming
+from .base import autoencoder_config, decode_images
+
+# Beside the latents, by the number of further channels: what U-Nets of published checkpoints read.
+_FURTHER = {
+    5: "it is an inpainting checkpoint: its U-Net reads a mask and the masked picture beside the latents",
+    4: "its U-Net reads the latents of a picture beside those that it denoises (InstructPix2Pix)",
+    3: "it is an upscaler: its U-Net reads the small picture beside the latents",
+    1: "its U-Net reads a depth map beside the latents",
+}
+
+
+def check_channels(unet: UNetConfig, vae: AutoencoderConfig) -> None:
+    """Raises ValueError if a U-Net reads or predicts something other than the latents of the autoencoder."""
+    latent = vae.latent_channels
+    if unet.in_channels != latent:
+        reason = _FURTHER.get(unet.in_channels - latent, "the two do not belong together")
+        raise ValueError(
+            f"in_channels={unet.in_channels} of the U-Net is not supported with latent_channels={latent} of the "
+            f"autoencoder: {reason}; text-to-image checkpoints have {latent}"
+        )
+    if unet.out_channels != latent:
+        raise ValueError(
+            f"out_channels={unet.out_channels} of the U-Net is not supported with latent_channels={latent} of the "
+            "autoencoder: the prediction must have the shape of the latents"
+        )
+
+
+def read_configs(checkpoint: Checkpoint) -> tuple[UNetConfig, AutoencoderConfig]:
+    """Reads the configs of the U-Net and the autoencoder; raises ValueError if they do not fit each other."""
+    unet, vae = checkpoint.read(UNetConfig.from_dict, "unet", "config.json"), autoencoder_config(checkpoint)
+    with naming(checkpoint.root / "unet" / "config.json"):
+        check_channels(unet, vae)
+    return unet, vae
 
 
 class LatentUNet:
@@ -19,6 +53,7 @@ class LatentUNet:
     patch: ClassVar[int] = 1
 
     def __init__(self, backbone: UNet, vae: Autoencoder, dtype: torch.dtype) -> None:
+        check_channels(backbone.config, vae.config)
         self.backbone: UNet | ControlledUNet = backbone
         self.vae = vae
         self.dtype = dtype

@@ -16,9 +16,10 @@ from sadaflow.models import Autoencoder
 
 from ..checkpoint import Checkpoint
 from ..families import Family, Flux, StableDiffusion, StableDiffusionXL
-from ..families.base import build_autoencoder
+from ..families.base import autoencoder_config, build_autoencoder
 from ..strict import Loader
-from ..text import ClipText, T5Text, build_encoder, load_tokenizer, transformers_module
+from ..text import ClipText, T5Text, load_tokenizer, prepare_encoder
+from ..tokenizer_files import check_ids
 from . import autoencoder, flux, schedulers, text, unet
 from .section import SingleFile
 
@@ -135,12 +136,14 @@ def _flux(file: SingleFile, aid: Aid) -> tuple[Family, dict[str, Any]]:
     if file.has(_FLUX_CLIP):
         clip = _clip(file, aid, _FLUX_CLIP, False)
     else:
-        clip = ClipText.build(aid.from_base("CLIP text encoder", file))
+        clip = ClipText.build(ClipText.prepare(aid.from_base("CLIP text encoder", file), pooled=True))
     if file.has(_FLUX_T5):
         encoder = text.load_t5(file.section(_FLUX_T5), aid.loader)
     else:
-        encoder = build_encoder(aid.from_base("T5 text encoder", file), "text_encoder_2", "T5EncoderModel")
+        base = aid.from_base("T5 text encoder", file)
+        encoder = prepare_encoder(base, "text_encoder_2", "T5EncoderModel").build()
     tokenizer = load_tokenizer(aid.checkpoint(aid.tokenizer()), "tokenizer_2", "T5TokenizerFast")
+    check_ids(tokenizer, encoder.config.vocab_size, str(file.path))
     family = Flux(backbone, vae, clip, T5Text(tokenizer, encoder), aid.dtype)
     return family, schedulers.flux(backbone.config.guidance_embeds)
 
@@ -149,15 +152,19 @@ def _vae(file: SingleFile, aid: Aid, scaling: dict[str, Any]) -> Autoencoder:
     prefix = next((prefix for prefix in _VAES if file.has(prefix)), None)
     if prefix is not None:
         return autoencoder.load(file.section(prefix), scaling, aid.loader)
-    return build_autoencoder(aid.from_base("autoencoder", file))
+    base = aid.from_base("autoencoder", file)
+    return build_autoencoder(base, autoencoder_config(base))
 
 
 def _clip(file: SingleFile, aid: Aid, prefix: str, open_clip: bool, *, projection: bool = False) -> ClipText:
     section = file.section(prefix)
     tokenizer = _clip_tokenizer(aid.checkpoint(aid.tokenizer()), open_clip)
     if open_clip:
-        return ClipText(tokenizer, text.load_open_clip(section, aid.loader, projection=projection))
-    return ClipText(tokenizer, text.load_clip(section, aid.loader))
+        encoder = text.load_open_clip(section, aid.loader, projection=projection)
+    else:
+        encoder = text.load_clip(section, aid.loader)
+    check_ids(tokenizer, encoder.config.vocab_size, section.place)
+    return ClipText(tokenizer, encoder)
 
 
 def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:
@@ -169,8 +176,7 @@ def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:
         ):
             continue
         settings = {"pad_token": "!"} if open_clip else {}
-        kind = transformers_module().CLIPTokenizer
-        tokenizer = kind.from_pretrained(checkpoint.root / folder, local_files_only=True, **settings)
+        tokenizer = load_tokenizer(checkpoint, folder, "CLIPTokenizer", **settings)
         if not open_clip and tokenizer.pad_token != tokenizer.eos_token:
             raise ValueError(
                 f"{checkpoint.root / folder} pads with {tokenizer.pad_token!r}, as for SD 2.x; this text encoder was "
