@@ -338,7 +338,7 @@ def test_configs_that_went_wrong_anywhere(folder: Path, file: str, mutations: in
         "vae/config.json": vae,
         "scheduler/scheduler_config.json": lambda: from_scheduler_config(checkpoint.json(file), 50),
     }
-    build = actions.get(file, lambda: ClipText.build(checkpoint))
+    build = actions.get(file, lambda: ClipText.build(ClipText.prepare(checkpoint)))
 
     def action() -> None:
         checkpoint.pending.clear()

@@ -12,7 +12,7 @@ from sadaflow.checkpoint import Checkpoint
 from sadaflow.metrics import psnr
 from sadaflow.models.embeddings import sinusoids
 from sadaflow.models.rope import rotary_table
-from sadaflow.text import build_encoder
+from sadaflow.text import prepare_encoder
 
 HALVES = [torch.bfloat16, torch.float16]
 
@@ -53,7 +53,7 @@ def test_sinusoids_and_rotations_are_not_rounded(dtype: torch.dtype) -> None:
 
 def test_t5_keeps_in_float32_what_overflows(tmp_path: Path) -> None:
     checkpoint = Checkpoint(flux(tmp_path / "flux", "dev"), None, torch.float16, torch.device("cpu"))
-    encoder = build_encoder(checkpoint, "text_encoder_2", "T5EncoderModel")
+    encoder = prepare_encoder(checkpoint, "text_encoder_2", "T5EncoderModel").build()
     checkpoint.fill()
     kept = {name.rpartition(".wo.")[1] for name, weight in encoder.named_parameters() if weight.dtype is torch.float32}
     assert kept == {".wo."}

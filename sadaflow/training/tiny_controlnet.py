@@ -66,7 +66,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _base() -> StableDiffusion:
     checkpoint = Checkpoint(TINY_SD, None, torch.float32, torch.device("cpu"))
-    base = StableDiffusion.build(checkpoint)
+    base = StableDiffusion.prepare(checkpoint)()
     checkpoint.fill()
     return base
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sadaflow.checkpoint import Checkpoint
-from sadaflow.families.base import build_autoencoder
+from sadaflow.families.base import autoencoder_config, build_autoencoder
 from sadaflow.models import Autoencoder
 from sadaflow.text import ClipText
 
@@ -132,7 +132,8 @@ def main(arguments: list[str] | None = None) -> None:
     work: Path = options.work
     log = Log(work / "log.txt")
     source = Checkpoint(TINY_SD, None, torch.float32, torch.device("cpu"))
-    vae, clip = build_autoencoder(source), ClipText.build(source)
+    vae = build_autoencoder(source, autoencoder_config(source))
+    clip = ClipText.build(ClipText.prepare(source))
     source.fill()
     emoji = load_emoji()
     latents = make_latents(make_pictures(emoji, work), vae, work)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sadaflow import Pipeline
 from sadaflow.pipeline import initial_noise
 
-PROMPT, NEGATIVE, GUIDANCE, SIDE, SEED = "a red apple", "blurry", 3.0, 64, 3
+PROMPT, NEGATIVE, GUIDANCE, SIDE, SEED = "a red apple", "blurry", 2.0, 64, 3
 _ABSENT = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
 
 
@@ -45,10 +45,21 @@ def _refined(pipe: Any, noise: Tensor, common: dict[str, Any]) -> Tensor:
     ).images  # fmt: skip
 
 
+class Draws:
+    """A noise source that gives the numbers of one generator in turn, as Diffusers' schedulers draw them."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self._generator)
+
+
 def our_latents(folder: Path, steps: int = 4, **arguments: Any) -> Tensor:
     """Final latents (1, C, h, w) of our pipeline."""
     pipe = Pipeline.from_pretrained(folder)
     flux = type(pipe.family).__name__ == "Flux"
     guidance = {"guidance": 3.5} if flux else {"guidance": GUIDANCE, "negative_prompt": NEGATIVE}
-    common = {"steps": steps, "height": SIDE, "width": SIDE, "seed": SEED, "output": "latent", **guidance, **arguments}
-    return pipe(PROMPT, **common).latents
+    size = {"height": SIDE, "width": SIDE}
+    solver = pipe.solver(None, steps, noise=Draws(SEED), **size)
+    return pipe(PROMPT, solver=solver, seed=SEED, output="latent", **size, **guidance, **arguments).latents

@@ -44,6 +44,7 @@ def unet(config: Json, context: int) -> Json:
         "block_out_channels": widths,
         "attention_head_dim": [width // 32 for width in widths] if isinstance(heads, list) else 4,
         "cross_attention_dim": context,
+        "norm_num_groups": 8,  # groups of two numbers, at the deepest level, would amplify rounding errors
     }
     if "sample_size" in config:
         changes["sample_size"] = config["sample_size"] // 8

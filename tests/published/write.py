@@ -57,7 +57,7 @@ def write_json(file: Path, content: Json) -> None:
 
 
 def network(config: Json) -> dict[str, torch.Tensor]:
-    """Tensors of a random network of a config.json; those of ControlNets are large enough to matter."""
+    """Tensors of a random network of a config.json; the outputs of ControlNets are large enough to matter."""
     kind = config["_class_name"]
     net: nn.Module = _NETWORKS[kind].from_config(config)
     with torch.no_grad():
