@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,17 @@ def _longest(source: Path, value: Any) -> int:
 
 def _copy_vocabulary(folder: Path, copy: Path) -> None:
     present = [name for name in _VOCABULARIES if (folder / name).is_file()]
-    if not {"tokenizer.json", "vocab.json", "spiece.model"} & set(present):
+    vocabularies = {"tokenizer.json", "vocab.json", "spiece.model"} & set(present)
+    if not vocabularies:
         files = "tokenizer.json, or vocab.json and merges.txt, or spiece.model"
         raise FileNotFoundError(f"{folder} holds no vocabulary: {files} is needed")
     if "vocab.json" in present and not {"tokenizer.json", "merges.txt"} & set(present):
         raise FileNotFoundError(f"{folder} holds vocab.json without merges.txt")
+    if vocabularies == {"spiece.model"} and find_spec("sentencepiece") is None:
+        raise ValueError(
+            f"{folder / 'spiece.model'}: reading it needs the package sentencepiece (pip install sentencepiece); a "
+            "tokenizer.json in its place needs nothing more"
+        )
     for name in present:
         if (size := (folder / name).stat().st_size) > LONGEST:
             raise ValueError(f"{folder / name} has {size} bytes; a vocabulary has at most {LONGEST}")
