@@ -18,16 +18,18 @@ from .unet_config import UNetConfig
 from .unet_encoder import UNetEncoder
 
 _WIDTHS = "conditioning_embedding_out_channels"
+_GUIDANCE = "time_cond_proj_dim"
 _OWN: dict[str, tuple[Any, ...]] = {
     "conditioning_channels": (3,),
     "controlnet_conditioning_channel_order": ("rgb", "bgr"),
     "global_pool_conditions": (False, None),
+    _GUIDANCE: (None,),
 }
 TABLE = replace(
     UNET_TABLE,
     owner="ControlNetModel",
     names=("ControlNetModel",),
-    kinds={**UNET_TABLE.kinds, _WIDTHS: WIDTHS},
+    kinds={name: kind for name, kind in UNET_TABLE.kinds.items() if name != _GUIDANCE} | {_WIDTHS: WIDTHS},
     only={**UNET_TABLE.only, **_OWN},
     needs={
         **UNET_TABLE.needs,
@@ -186,13 +188,14 @@ class ControlledUNet(nn.Module):
         control_scales: Sequence[float],
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         """The U-Net's prediction with the sum of the scaled residuals.
 
         control (B, nets, 3, H, W) holds an image for each net, `control_scales` a factor; a net at 0 is not run. The
         seam enters the U-Net alone. The rest is as in `UNet.forward`.
         """
-        given = self.prepare(context, control=control, pooled=pooled, time_ids=time_ids)
+        given = self.prepare(context, control=control, pooled=pooled, time_ids=time_ids, guidance=guidance)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, control_scales=control_scales)
 
@@ -203,10 +206,11 @@ class ControlledUNet(nn.Module):
         control: Tensor,
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
+        guidance: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """What every evaluation for a prompt and its images shares, of the U-Net and of each net; see `UNet.prepare`
-        and `ControlNet.read`."""
-        given = self.unet.prepare(context, pooled=pooled, time_ids=time_ids)
+        and `ControlNet.read`. The strength of guidance is for the U-Net alone."""
+        given = self.unet.prepare(context, pooled=pooled, time_ids=time_ids, guidance=guidance)
         for index, (net, image) in enumerate(zip(self.nets, control.unbind(1), strict=True)):
             own = cast(ControlNet, net).read(image, context, pooled=pooled, time_ids=time_ids)
             given.update({f"{index}.{name}": tensor for name, tensor in own.items()})

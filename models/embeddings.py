@@ -27,10 +27,15 @@ def single_time(timestep: Tensor | float, device: torch.device) -> Tensor:
 
 
 class TimestepEmbedding(nn.Module):
-    """Two-layer perceptron (B, in_dim) -> (B, dim) on sinusoidal features."""
+    """Two-layer perceptron (..., in_dim) -> (..., dim) on sinusoidal features.
 
-    def __init__(self, in_dim: int, dim: int) -> None:
+    With `condition_dim`, features of that width are projected and added to its input: `cond_proj`.
+    """
+
+    def __init__(self, in_dim: int, dim: int, condition_dim: int | None = None) -> None:
         super().__init__()
+        if condition_dim is not None:
+            self.cond_proj = nn.Linear(condition_dim, in_dim, bias=False)
         self.linear_1 = nn.Linear(in_dim, dim)
         self.linear_2 = nn.Linear(dim, dim)
 

@@ -51,17 +51,21 @@ class UNet(UNetEncoder):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         class_vector: Tensor | None = None,
+        guidance: Tensor | None = None,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Prediction (B, out_channels, h, w).
 
         x (B, in_channels, h, w); timestep in the network's units, a number or (B,); context (B, L, width); without
         one, cross-attention reads the map itself. Networks with text_time conditioning need pooled text (B, width)
-        and time_ids (B, ids), those with a simple_projection need a class_vector (B, width); ValueError otherwise.
+        and time_ids (B, ids), those with a simple_projection need a class_vector (B, width), those distilled on
+        guidance (time_cond_proj_dim) need its strengths (B,); ValueError otherwise.
         `residuals`, as a `ControlNet` gives them, are added to the skip connections, outermost first, and the last
         one to what the middle answers.
         """
-        given = self.prepare(context, pooled=pooled, time_ids=time_ids, class_vector=class_vector)
+        given = self.prepare(
+            context, pooled=pooled, time_ids=time_ids, class_vector=class_vector, guidance=guidance
+        )
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, residuals=residuals)
 

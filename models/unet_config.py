@@ -44,6 +44,7 @@ TABLE = Table(
         "out_channels": WIDTH,
         "projection_class_embeddings_input_dim": WIDTH | NONE,
         "sample_size": WIDTH | WIDTHS | NONE,
+        "time_cond_proj_dim": WIDTH | NONE,
         "time_embedding_dim": WIDTH | NONE,
         "transformer_layers_per_block": COUNT | COUNTS,
         "up_block_types": NAMES,
@@ -72,7 +73,6 @@ TABLE = Table(
         "resnet_skip_time_act": (False, None),
         "resnet_time_scale_shift": ("default",),
         "reverse_transformer_layers_per_block": (None,),
-        "time_cond_proj_dim": (None,),
         "time_embedding_act_fn": (None,),
         "time_embedding_type": ("positional",),
         "timestep_post_act": (None,),
@@ -89,8 +89,6 @@ TABLE = Table(
         "encoder_hid_dim_type": "text or image embeddings (IP-Adapter, Kandinsky) that the U-Net itself projects",
         "num_class_embeds": "a noise level or class label beside the prompt (as upscalers need) is not supported",
         "quantization_config": QUANTIZED,
-        "time_cond_proj_dim": "a guidance embedding, as the full latent consistency models have; their LoRA on the "
-        "original checkpoint needs none",
     },
 )
 _DEFAULT_WIDTHS = (320, 640, 1280, 1280)
@@ -103,7 +101,9 @@ class UNetConfig:
     `heads` is what config.json calls `num_attention_heads` or, by an old mistake that the Hub keeps,
     `attention_head_dim`. `added_width` and `time_id_width` are set where the network reads pooled text and time ids
     (text_time): the width of both together, and of the sinusoids of one id. `class_width` is set where it reads a
-    vector in the place of a class label (simple_projection).
+    vector in the place of a class label (simple_projection). `guidance_width` is set where it embeds the strength of
+    guidance (time_cond_proj_dim, of networks distilled on it: Luo et al. 2023, arXiv 2310.04378): the width of its
+    sinusoids.
     """
 
     sample_size: int | tuple[int, ...] | None
@@ -125,6 +125,7 @@ class UNetConfig:
     time_id_width: int | None
     class_width: int | None
     class_embeddings_concat: bool
+    guidance_width: int | None = None
 
     @property
     def levels(self) -> int:
@@ -181,6 +182,7 @@ class UNetConfig:
             time_id_width=_needed(owner, raw, values, "addition_embed_type", "addition_time_embed_dim"),
             class_width=_needed(owner, raw, values, "class_embed_type", "projection_class_embeddings_input_dim"),
             class_embeddings_concat=values.get("class_embeddings_concat", False),
+            guidance_width=values.get("time_cond_proj_dim"),
         )
         _check_consistency(owner, config, values.get("time_embedding_dim"))
         return config

@@ -98,7 +98,7 @@ class UNetEncoder(nn.Module):
         self.shells = config.shells
         widths, levels = config.block_out_channels, config.levels
         self.conv_in = Conv2d(config.in_channels, widths[0], 3, padding=1)
-        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0], config.guidance_width)
         if config.added_width is not None:
             self.add_embedding = TimestepEmbedding(config.added_width, 4 * widths[0])
         if config.class_width is not None:
@@ -125,6 +125,7 @@ class UNetEncoder(nn.Module):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         class_vector: Tensor | None = None,
+        guidance: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """What every evaluation for a prompt shares: of the context, keys and values of all cross-attentions side by
         side (B, M, width); embeddings (B, dim) of what is told beside it. Arguments and errors as in `UNet.forward`."""
@@ -133,6 +134,7 @@ class UNetEncoder(nn.Module):
             ("pooled", pooled, config.added_width),
             ("time_ids", time_ids, config.added_width),
             ("class_vector", class_vector, config.class_width),
+            ("guidance", guidance, config.guidance_width),
         ):
             if (value is None) != (wanted is None):
                 raise ValueError(f"this network {'takes no' if wanted is None else 'needs'} {name}=")
@@ -145,13 +147,17 @@ class UNetEncoder(nn.Module):
             given["added"] = self.add_embedding(torch.cat((pooled.to(dtype), ids.to(dtype)), dim=1))
         if class_vector is not None:
             given["label"] = self.class_embedding(class_vector.to(dtype))
+        if guidance is not None and config.guidance_width is not None:
+            strength = sinusoids(1000 * (guidance.float() - 1), config.guidance_width, cos_first=False, shift=1.0)
+            given["guidance"] = self.time_embedding.cond_proj(strength.to(dtype))
         return given
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         """The shifts of all residual blocks side by side (S, 1 or B, width) at timesteps (S, 1) or (S, B), for what
         `prepare` gave."""
         features = self._sinusoids(timesteps.flatten().float(), self.config.block_out_channels[0])
-        embedding = self.time_embedding(features.to(self.conv_in.weight.dtype)).unflatten(0, timesteps.shape)
+        features = features.to(self.conv_in.weight.dtype).unflatten(0, timesteps.shape)
+        embedding = self.time_embedding(features + given["guidance"] if "guidance" in given else features)
         if "added" in given:
             embedding = embedding + given["added"]
         if "label" in given and not self.config.class_embeddings_concat:

@@ -61,6 +61,7 @@ COMMON: Mapping[str, str] = {
     **dict.fromkeys(("attn_implementation", "experts_implementation"), _ATTENTION),
     **dict.fromkeys(("gradient_checkpointing", "torchscript", "tf_legacy_loss"), _TRAINING),
     **dict.fromkeys(("tie_encoder_decoder", "cross_attention_hidden_size", "is_encoder_decoder"), _DECODER),
+    **dict.fromkeys(("attention_dropout", "dropout"), _DROPOUT),
     "chunk_size_feed_forward": "computes the same in parts, to save memory",
     "initializer_factor": _INITIAL,
     "initializer_range": _INITIAL,
@@ -69,7 +70,7 @@ COMMON: Mapping[str, str] = {
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
     "is_decoder": (False, None),
-    "pruned_heads": (None,),
+    "pruned_heads": (None, {}),
 }
 _NEEDS = {
     "is_decoder": "a decoder masks later tokens; text encoders for pictures do not",
@@ -96,8 +97,6 @@ CLIP_TEXT = Table(
     only={**_PLAIN, "model_type": ("clip_text_model", "clip")},
     ignored={
         **COMMON,
-        "attention_dropout": _DROPOUT,
-        "dropout": _DROPOUT,
         "projection_hidden_act": "the projection is linear",
         "tie_word_embeddings": "the encoder has no output embeddings",
     },

@@ -6,9 +6,11 @@ here is a copy of the folder with the files under their fixed names, and with th
 """
 
 import json
+import reprlib
 import shutil
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,13 @@ _SETTINGS = (
     *("added_tokens_decoder", "model_max_length", "extra_ids", "padding_side", "truncation_side"),
     *("add_prefix_space", "trim_offsets", "do_lower_case", "errors", "split_special_tokens", "legacy"),
 )
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("add_prefix_space", "trim_offsets", "split_special_tokens"), bool),
+    "added_tokens_decoder": dict,
+    "extra_ids": int,
+    "padding_side": str,
+    "truncation_side": str,
+}
 _CLASSES = {
     "CLIPTokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
     "T5TokenizerFast": ("T5Tokenizer", "T5TokenizerFast"),
@@ -65,7 +74,7 @@ def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str, **settings
         _copy_vocabulary(folder, copy)
         for file, kept in (("tokenizer_config.json", _SETTINGS), ("special_tokens_map.json", _TOKENS)):
             if (folder / file).is_file():
-                (copy / file).write_text(json.dumps(_kept(read_object(folder / file), kept)), "utf-8")
+                (copy / file).write_text(json.dumps(_kept(folder / file, kept)), "utf-8")
         with reading(folder) as transformers:
             tokenizer = getattr(transformers, kind).from_pretrained(copy, local_files_only=True, **settings)
     tokenizer.name_or_path = tokenizer.init_kwargs["name_or_path"] = str(folder)
@@ -113,24 +122,45 @@ def _longest(source: Path, value: Any) -> int:
 
 def _copy_vocabulary(folder: Path, copy: Path) -> None:
     present = [name for name in _VOCABULARIES if (folder / name).is_file()]
-    if not {"tokenizer.json", "vocab.json", "spiece.model"} & set(present):
+    vocabularies = {"tokenizer.json", "vocab.json", "spiece.model"} & set(present)
+    if not vocabularies:
         files = "tokenizer.json, or vocab.json and merges.txt, or spiece.model"
         raise FileNotFoundError(f"{folder} holds no vocabulary: {files} is needed")
     if "vocab.json" in present and not {"tokenizer.json", "merges.txt"} & set(present):
         raise FileNotFoundError(f"{folder} holds vocab.json without merges.txt")
+    if vocabularies == {"spiece.model"} and find_spec("sentencepiece") is None:
+        raise ValueError(
+            f"{folder / 'spiece.model'}: reading it needs the package sentencepiece (pip install sentencepiece); a "
+            "tokenizer.json in its place needs nothing more"
+        )
     for name in present:
         if (size := (folder / name).stat().st_size) > LONGEST:
             raise ValueError(f"{folder / name} has {size} bytes; a vocabulary has at most {LONGEST}")
         shutil.copyfile(folder / name, copy / name)
 
 
-def _kept(found: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The settings that matter: `names`, and further tokens that are spelled out ("image_token": "<image>")."""
-    return {
-        name: value
-        for name, value in found.items()
-        if name in names or (name.endswith("_token") and isinstance(value, (str, dict)))
-    }
+def _kept(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The settings in `file` that matter: `names`, and further tokens that are spelled out ("image_token": "<x>")."""
+    kept = {}
+    for name, value in read_object(file).items():
+        if name.endswith("_token") and (name in names or isinstance(value, (str, dict))):
+            if value is not None and not _is_token(value):
+                raise ValueError(f"{file}: {name}={reprlib.repr(value)} is not a token")
+        elif name not in names or (value is None and name in _TYPES):
+            continue
+        elif name.endswith("_tokens"):
+            values = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
+            if value is not None and not all(map(_is_token, values)):
+                raise ValueError(f"{file}: {name}={reprlib.repr(value)} is not a list of tokens")
+        elif name in _TYPES and not isinstance(value, _TYPES[name]):
+            raise ValueError(f"{file}: {name}={reprlib.repr(value)} has a wrong type")
+        kept[name] = value
+    return kept
+
+
+def _is_token(value: Any) -> bool:
+    """Whether `value` is a token: its text, or an object with it and how it is matched."""
+    return isinstance(value["content"] if isinstance(value, dict) and "content" in value else value, str)
 
 
 def _check_tokens(folder: Path, tokenizer: Any) -> None:

@@ -8,11 +8,12 @@ from .flux import Flux
 from .musicldm import MusicLDM
 from .options import Options, Pair
 from .sdxl import StableDiffusionXL
-from .stable_diffusion import StableDiffusion
+from .stable_diffusion import LatentConsistency, StableDiffusion
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
         "FluxPipeline": Flux,
+        "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
@@ -27,7 +28,6 @@ _NEEDS: Mapping[str, str] = MappingProxyType(
         "FluxControlPipeline": _EDITING,
         "FluxFillPipeline": _INPAINTING,
         "FluxKontextPipeline": _EDITING,
-        "LatentConsistencyModelPipeline": "its U-Net needs a guidance embedding",
         "StableDiffusionControlNetPipeline": "load the checkpoint without ControlNet, and name that as controlnet=",
         "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
         "StableDiffusionInpaintPipeline": _INPAINTING,
@@ -50,6 +50,7 @@ __all__ = [
     "AudioFamily",
     "Family",
     "Flux",
+    "LatentConsistency",
     "MusicLDM",
     "Options",
     "Pair",

@@ -116,6 +116,8 @@ def _check_widths(unet: UNetConfig, vae: AutoencoderConfig, clap: Any, vocoder: 
             f"CLAP's projection_dim is {clap.projection_dim}, the U-Net's projection_class_embeddings_input_dim (with "
             f"class_embed_type='simple_projection') is {unet.class_width}"
         )
+    if unet.guidance_width is not None:
+        raise ValueError(f"time_cond_proj_dim={unet.guidance_width} of the U-Net is not supported for MusicLDM")
     if vocoder.model_in_dim % vae.downscale:
         raise ValueError(
             f"the vocoder's model_in_dim {vocoder.model_in_dim} is no multiple of the autoencoder's {vae.downscale} "

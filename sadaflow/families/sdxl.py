@@ -85,7 +85,8 @@ class StableDiffusionXL(LatentUNet):
     def condition(self, request: Request) -> Prompted:
         conditional = self._encode(request.prompts)
         conditional["time_ids"] = self._time_ids(request, negative=False)
-        if not request.guided:
+        conditional |= self.embedded_guidance(request, conditional["context"].device)
+        if self.distilled or not request.guided:
             return Prompted(conditional, None)
         if request.negative_prompt is None and self.zero_negative:
             negative = {name: torch.zeros_like(conditional[name]) for name in ("context", "pooled")}

@@ -53,12 +53,20 @@ class StableDiffusion(LatentUNet):
 
     def condition(self, request: Request) -> Prompted:
         negative = request.negative_prompt or ""
-        wanted = [*request.prompts, negative] if request.guided else request.prompts
+        guided = request.guided and not self.distilled
+        wanted = [*request.prompts, negative] if guided else request.prompts
         unique = list(dict.fromkeys(wanted))
         states = dict(zip(unique, self.text.encode(unique), strict=True))
         context = torch.stack([states[prompt] for prompt in request.prompts])
-        other = {"context": states[negative].expand_as(context)} if request.guided else None
-        return Prompted({"context": context}, other)
+        other = {"context": states[negative].expand_as(context)} if guided else None
+        return Prompted({"context": context, **self.embedded_guidance(request, context.device)}, other)
+
+
+class LatentConsistency(StableDiffusion):
+    """The components of a LatentConsistencyModelPipeline checkpoint (Luo et al. 2023, arXiv 2310.04378): few steps, and
+    a U-Net that embeds the strength of guidance."""
+
+    default_guidance: ClassVar[float] = 8.5
 
 
 def _check_width(width: int, unet: UNetConfig) -> None:

@@ -1,5 +1,6 @@
 """What all checkpoints with a latent U-Net and a KL autoencoder have in common."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, ControlledUNet, Cont
 
 from ..checkpoint import Checkpoint
 from ..jsonfile import naming
-from .base import autoencoder_config, decode_images
+from .base import Request, autoencoder_config, decode_images
 
 # Beside the latents, by the number of further channels: what U-Nets of published checkpoints read.
 _FURTHER = {
@@ -73,6 +74,19 @@ class LatentUNet:
                     f"{self.vae.config.downscale}"
                 )
         self.backbone = ControlledUNet(self.backbone, nets).requires_grad_(False).eval()
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the U-Net embeds the strength of guidance, and is therefore not guided by a negative prompt."""
+        return self.backbone.config.guidance_width is not None
+
+    def embedded_guidance(self, request: Request, device: torch.device) -> dict[str, Tensor]:
+        """The conditioning "guidance" (B,) of a U-Net that embeds its strength; empty for others."""
+        if not self.distilled:
+            return {}
+        if request.negative_prompt:
+            warnings.warn("negative_prompt has no effect on this checkpoint: its network embeds guidance", stacklevel=5)
+        return {"guidance": torch.full((len(request.prompts),), request.guidance, device=device)}
 
     @property
     def options(self) -> frozenset[str]:

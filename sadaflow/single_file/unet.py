@@ -8,6 +8,7 @@ from ..strict import Loader
 from .section import Section, by_name, place
 
 _TOP = {
+    "time_embedding.cond_proj": "time_embed.cond_proj",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
     "add_embedding.linear_1": "label_emb.0.0",
