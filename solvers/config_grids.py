@@ -10,7 +10,7 @@ from .betas import make_betas, zero_terminal_snr
 from .config_fields import Fields
 from .grid import Grid
 from .schedule import RectifiedFlow, VPDiscrete
-from .spacing import RAMPS, Row, ramp, shift_time, spaced_timesteps, stretch_time
+from .spacing import RAMPS, Row, distilled_timesteps, ramp, shift_time, spaced_timesteps, stretch_time
 
 
 def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
@@ -99,6 +99,15 @@ def ddim_grid(fields: Fields, steps: int) -> Grid:
     return _closed(schedule, told, told, ends == "zero", 1.0)
 
 
+def consistency_grid(fields: Fields, steps: int, *, clean: bool) -> Grid:
+    """LCM's and TCD's: timesteps of the distillation, to clean data or (`clean` False) to the table's first entry."""
+    if fields.get("named_grid"):
+        return ddim_grid(fields.replace(set_alpha_to_one=clean), steps)
+    schedule = vp_schedule(fields, last=1e-20)
+    told = distilled_timesteps(steps, fields["num_train_timesteps"], fields["original_inference_steps"])
+    return _closed(schedule, told, told, clean, 1.0)
+
+
 def dpm_grid(
     fields: Fields, steps: int, *, rounded: bool = True, flow_from_one: bool = False, flow_stays: bool = False
 ) -> Grid:
@@ -184,6 +193,19 @@ def flow_grid(fields: Fields, steps: int) -> Grid:
     if rule is not None:
         t = ramp(rule, t[0], t[-1], steps)
     return Grid.from_t(RectifiedFlow(float(fields["num_train_timesteps"])), np.append(t, 0.0))
+
+
+def flow_table_grid(fields: Fields, steps: int) -> Grid:
+    """Flow time of `FlowMatchHeunDiscreteScheduler`: from 1 to the shifted first training step, shifted, then 0.
+
+    The first training step is shifted twice, as published.
+    """
+    if fields.get("named_grid"):
+        return flow_grid(fields.replace(use_dynamic_shifting=False, shift_terminal=None), steps)
+    size, shift = fields["num_train_timesteps"], float(fields["shift"])
+    lowest = float(shift_time(np.array([1 / size]), shift)[0])
+    t = shift_time(np.linspace(1, lowest, steps), shift)
+    return Grid.from_t(RectifiedFlow(float(size)), np.append(t, 0.0))
 
 
 def explicit_grid(fields: Fields, flow: bool, timesteps: Any, sigmas: Any) -> Grid:
