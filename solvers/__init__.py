@@ -7,7 +7,7 @@ from .adams import AdamsBashforth
 from .adaptive import Adaptive, AdaptiveRun
 from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
-from .config import SolverSetup, from_scheduler_config
+from .config import SolverSetup, check_scheduler_config, from_scheduler_config, read_schedule
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .euler import Euler, EulerAncestral
@@ -69,6 +69,7 @@ __all__ = [
     "Update",
     "VPDiscrete",
     "adams_weights",
+    "check_scheduler_config",
     "draws_noise",
     "exponential_weights",
     "from_scheduler_config",
@@ -76,6 +77,7 @@ __all__ = [
     "lagrange_weights",
     "make_betas",
     "make_solver",
+    "read_schedule",
     "reference_solution",
     "to_x0",
     "zero_terminal_snr",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .base import Solver
 from .config_catalogue import BORROWED, CLASSES, REMEDY, class_of_config, class_of_solver
@@ -16,6 +16,8 @@ from .prediction import PREDICTIONS
 from .registry import draws_noise, make_solver
 from .schedule import Schedule
 from .spacing import SPACINGS, dynamic_mu
+
+_SERVE_MOST: Final = ("euler", "ddim", "dpmpp2m")  # each reads fields that the others do not
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,13 @@ def from_scheduler_config(
         raise ValueError(f"sampling needs at least one step, got steps={steps}")
     config, own, _ = _checked(config)
     if solver is None and own.no_sampler is not None:
-        raise ValueError(f"{_without_sampler(own)}; name a solver (solver='euler', ...), or {REMEDY}")
+        raise ValueError(
+            f"the sampler of {own.name} is not supported: {own.no_sampler}; name a solver (solver='euler', ...), "
+            f"or {REMEDY}"
+        )
     flow = own.flow or (bool(config.get("use_flow_sigmas")) and "use_flow_sigmas" in own.defaults)
     named = own if solver is None else class_of_solver(solver)
-    fields = Fields.resolve(config, own if flow else named)
+    fields = _with_own_table(Fields.resolve(config, own if flow else named), config, own)
     points = _grid(fields, steps, grid, image_tokens, timesteps, sigmas, flow)
     prediction = _prediction(fields)
     if solver is None:
@@ -106,9 +111,14 @@ def check_scheduler_config(config: Mapping[str, Any]) -> list[str]:
     if ignored:
         listed = ", ".join(f"{key}={config[key]!r} ({reason})" for key, reason in ignored.items())
         notes.append(f"the scheduler config has fields that are ignored: {listed}")
-    refusal = _without_sampler(own) if own.no_sampler is not None else _refusal(config, own)
+    refusal = _refusal(config, None)
     if refusal is not None:
-        notes.append(f"{refusal}; its noise levels are read, name a solver in every call (solver='euler', ...)")
+        others = (name for name in _SERVE_MOST if _refusal(config, name) is None)
+        other = next(others, None)
+        if other is None:
+            raise ValueError(refusal)
+        remedy = "" if own.no_sampler else f"; name another solver in every call (solver={other!r})"
+        notes.append(refusal + remedy)
     return notes
 
 
@@ -119,18 +129,24 @@ def _checked(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], SchedulerCla
     return config, own, ignored_fields(config, own, (*CLASSES.values(), *BORROWED.values()))
 
 
-def _without_sampler(own: SchedulerClass) -> str:
-    return f"the sampler of {own.name} is not supported: {own.no_sampler}"
+def _with_own_table(fields: Fields, config: Mapping[str, Any], own: SchedulerClass) -> Fields:
+    """The fields of a named solver's class, with what only the config's own class says of the noise table."""
+    if "snr_shift_scale" not in own.defaults:
+        return fields
+    return fields.replace(snr_shift_scale=Fields.resolve(config, own, sampler=False)["snr_shift_scale"])
 
 
-def _refusal(config: Mapping[str, Any], own: SchedulerClass) -> str | None:
-    """Why the class's own sampler refuses a config that its schedule can be read from, if it does."""
-    try:
-        fields = Fields.resolve(config, own)
-        make_solver(own.solver(fields), _shortest_grid(fields), **own.options(fields))
-    except ValueError as error:
-        return str(error)
-    return None
+def _refusal(config: Mapping[str, Any], solver: str | None) -> str | None:
+    """Why a config that its schedule can be read from refuses a solver (None: its own), if it does."""
+    refusal = None
+    for steps in (2, 1):  # one step is all that some configs allow
+        try:
+            from_scheduler_config(config, steps, solver, image_tokens=4096)
+        except ValueError as error:
+            refusal = refusal or str(error)
+        else:
+            return None
+    return refusal
 
 
 def _shortest_grid(fields: Fields) -> Grid:

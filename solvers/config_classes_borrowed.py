@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from .config_classes import DDIM, DPM_MULTISTEP, FLOW_MATCH_EULER
-from .config_classes_stochastic import DDPM
+from .config_classes_stochastic import COGVIDEOX_DDIM, DDPM
 from .config_fields import SchedulerClass
 
 _INVERSION: Final = "it goes from a picture to its noise, and is made for inversion, not for sampling"
@@ -36,6 +36,7 @@ BORROWED_CLASSES: Final = (
         "it samples image embeddings with a variance that the network predicts",
         defaults={**DDPM.defaults, "beta_schedule": "squaredcos_cap_v2"},
     ),
+    _read_as(COGVIDEOX_DDIM, "CogVideoXDPMScheduler", "its step, with two kinds of noise, is not among the solvers"),
     _read_as(
         FLOW_MATCH_EULER,
         "LTXEulerAncestralRFScheduler",
@@ -49,12 +50,18 @@ NO_SCHEDULE: Final = {
     "AmusedScheduler": "it unmasks discrete tokens",
     "BlockRefinementScheduler": "it refines discrete tokens",
     "CMStochasticIterativeScheduler": "its networks take and give scaled inputs of their own (consistency models)",
-    "ConsistencyDecoderScheduler": "it belongs to a decoder, not to a model that is sampled",
     "CosineDPMSolverMultistepScheduler": "its noise levels are angles in place of a noise table",
     "DDPMWuerstchenScheduler": "its noise levels are a continuous cosine in place of a noise table",
+    "DiscreteDDIMScheduler": "it samples discrete tokens",
+    "EntropyBoundScheduler": "it samples discrete tokens",
+    "FlowMapEulerDiscreteScheduler": "its networks are told two times, where they are and where to go",
+    "HeliosDMDScheduler": "its flow time runs in stages of growing size",
+    "HeliosScheduler": "its flow time runs in stages of growing size",
     "KarrasVeScheduler": "its networks take noise that grows without bound, and are told its logarithm",
+    "MiniMaxH3Scheduler": "its networks predict the flow towards data, and are told 1 - t",
+    "PiflowScheduler": "its networks predict a policy for a part of the trajectory, not a velocity",
+    "RFD4ProteinaScheduler": "it samples proteins, coordinates and latents at once",
     "SCMScheduler": "its networks predict in angles (TrigFlow)",
     "ScoreSdeVeScheduler": "its networks predict scores of noise that grows without bound (NCSN)",
-    "ScoreSdeVpScheduler": "its networks predict scores in continuous time",
     "VQDiffusionScheduler": "it samples discrete tokens",
 }

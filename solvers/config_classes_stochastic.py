@@ -1,4 +1,4 @@
-"""Scheduler classes of the Hub that sample with fresh noise, their parallel twins, and the newer flow classes."""
+"""Scheduler classes of the Hub that draw fresh noise, relatives of DDIM, and the flow classes of Heun and LCM."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -48,6 +48,23 @@ DDPM: Final = SchedulerClass(
 # The same steps; what is parallel about them is the order in which they are computed.
 DDPM_PARALLEL: Final = replace(DDPM, name="DDPMParallelScheduler")
 DDIM_PARALLEL: Final = replace(DDIM, name="DDIMParallelScheduler")
+
+COGVIDEOX_DDIM: Final = SchedulerClass(
+    name="CogVideoXDDIMScheduler",
+    defaults={
+        **DDIM.defaults,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "snr_shift_scale": 3.0,
+    },
+    fixed={},
+    grids=GRIDS,
+    grid=ddim_grid,
+    solver=always("ddim"),
+    options=no_options,
+    unused={"clip_sample": "its step does not clip", "thresholding": "its step does not clip"},
+)
 
 _DISTILLED: Final = {
     **TABLE,
@@ -109,6 +126,7 @@ FLOW_MATCH_LCM: Final = replace(
 )
 
 STOCHASTIC_CLASSES: Final = (
+    COGVIDEOX_DDIM,
     DDIM_PARALLEL,
     DDPM,
     DDPM_PARALLEL,

@@ -16,7 +16,8 @@ from .spacing import RAMPS, Row, distilled_timesteps, ramp, shift_time, spaced_t
 def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
     """The noise table of a config, computed in float32 as it was when the network was trained.
 
-    Where the config asks for zero terminal SNR, `last` replaces the 0 that alphas_cumprod ends on.
+    `snr_shift_scale` divides the signal-to-noise ratio (CogVideoX, arXiv 2408.06072). Where the config asks for zero
+    terminal SNR, `last` replaces the 0 that alphas_cumprod ends on.
     """
     trained = fields["trained_betas"]
     if trained is not None:
@@ -24,6 +25,13 @@ def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
     else:
         size = fields["num_train_timesteps"]
         betas = make_betas(fields["beta_schedule"], size, fields["beta_start"], fields["beta_end"], torch.float32)
+    shift = fields.get("snr_shift_scale")
+    if shift is not None:
+        if not shift > 0:
+            raise ValueError(f"snr_shift_scale={shift!r} in the scheduler config must be above 0")
+        table = torch.cumprod(1 - betas.double(), 0)
+        table = table / (shift + (1 - shift) * table)
+        betas = 1 - torch.cat((table[:1], table[1:] / table[:-1]))
     if not fields.get("rescale_betas_zero_snr"):
         return VPDiscrete(torch.cumprod(1 - betas, 0).double())
     table = torch.cumprod(1 - zero_terminal_snr(betas), 0).double()

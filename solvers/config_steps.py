@@ -44,7 +44,8 @@ def class_grid(fields: Fields, steps: int) -> Grid:
 
 def _largest_below(fields: Fields, steps: int) -> int | None:
     """The largest number of steps below `steps` that has a grid; None if the number is not what is wrong."""
-    if steps == 1 or not _has_grid(fields, 1):
+    # Some configs have no grid of one step: it would start where it ends.
+    if not any(_has_grid(fields, few) for few in range(1, min(steps, 4))):
         return None
     most = min(steps - 1, fields.get("num_train_timesteps") or steps)
     return next(count for count in range(most, 0, -1) if _has_grid(fields, count))

@@ -33,12 +33,12 @@ LEFTOVERS: Final = {
     ),
     "tensor_format": "the array library of early versions",
 }
-# Field -> (values that may be ignored, why others may not). A class that reads the field itself decides for itself.
+# Field -> (values that may be ignored, why others may not). Classes that read the field at any value are excepted.
 MATTER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "use_flow_sigmas": ((None, False), "a flow model has no noise table, which this class would sample it with"),
-    "timestep_type": ((None, "discrete"), "the network is told log sigma, which this class does not tell it"),
-    "snr_shift_scale": ((None, 1, 1.0), "the noise table is shifted, which this class does not do"),
-    "invert_sigmas": ((None, False), "flow time runs backwards, which this class does not do"),
+    "timestep_type": ((None, "discrete"), "the network is told the logarithm of sigma in place of a timestep"),
+    "snr_shift_scale": ((None, 1, 1.0), "the noise table is shifted, which this class does not know"),
+    "invert_sigmas": ((None, False), "flow time runs backwards"),
 }
 
 
@@ -75,10 +75,12 @@ def ignored_fields(config: Mapping[str, Any], own: SchedulerClass, classes: Iter
     defaults = _values_without_effect(classes)
     ignored, unknown = {}, []
     for key, value in config.items():
-        if key.startswith("_") or key in _SETTINGS or key in own.defaults or key in own.fixed or key in own.unused:
+        if key.startswith("_") or key in _SETTINGS or key in own.defaults or key in own.unused:
             continue
         if key in MATTER and not (own.flow and key == "use_flow_sigmas"):
             _refuse_if_it_matters(key, value, own)
+        elif key in own.fixed:
+            continue
         elif key in LEFTOVERS:
             ignored[key] = LEFTOVERS[key]
         elif key in defaults:
@@ -109,6 +111,5 @@ def _refuse_if_it_matters(key: str, value: Any, own: SchedulerClass) -> None:
     harmless, reason = MATTER[key]
     if value not in harmless:
         raise ValueError(
-            f"{key}={reprlib.repr(value)} in the scheduler config is not a field of {own.name}, but it changes what is "
-            f"sampled: {reason}"
+            f"{key}={reprlib.repr(value)} in the scheduler config is not supported for {own.name}: {reason}"
         )
