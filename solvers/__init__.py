@@ -7,12 +7,14 @@ from .adams import AdamsBashforth
 from .adaptive import Adaptive, AdaptiveRun
 from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
-from .config import SolverSetup, from_scheduler_config
+from .config import SolverSetup, check_scheduler_config, from_scheduler_config, read_schedule
+from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .euler import Euler, EulerAncestral
 from .exact import Gaussian, GaussianMixture
 from .exponential import DEIS, DPMSolver, ExponentialAdams
 from .grid import Grid, Node, Point
+from .lcm import LCM
 from .linear import LinearSolver, NoisySolver, Update
 from .noise import BrownianNoise, NoiseSource, SeededNoise
 from .plms import PLMS
@@ -22,16 +24,20 @@ from .registry import SOLVERS, draws_noise, make_solver
 from .runge_kutta import Churn, RungeKutta
 from .schedule import EDM, RectifiedFlow, Schedule, VPDiscrete
 from .singlestep import DPMppSinglestep
+from .tcd import TCD
 from .unipc import UniPC
 from .weights import adams_weights, exponential_weights, lagrange_weights
 
 __all__ = [
     "BETA_SCHEDULES",
+    "DDPM",
     "DEIS",
     "EDM",
+    "LCM",
     "PLMS",
     "PREDICTIONS",
     "SOLVERS",
+    "TCD",
     "AdamsBashforth",
     "Adaptive",
     "AdaptiveRun",
@@ -63,6 +69,7 @@ __all__ = [
     "Update",
     "VPDiscrete",
     "adams_weights",
+    "check_scheduler_config",
     "draws_noise",
     "exponential_weights",
     "from_scheduler_config",
@@ -70,6 +77,7 @@ __all__ = [
     "lagrange_weights",
     "make_betas",
     "make_solver",
+    "read_schedule",
     "reference_solution",
     "to_x0",
     "zero_terminal_snr",

@@ -3,28 +3,32 @@
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .grid import Grid
 
-# Written by the libraries that save configs; they say nothing about sampling.
-_BOOKKEEPING = frozenset({"_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values"})
-# Settings of clipping and thresholding, which are refused where they are switched on.
-_INERT = frozenset({"clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"})
 # Far beyond every published table, and small enough for any machine.
 _LONGEST_TABLE: Final = 100_000
 
 
 @dataclass(frozen=True)
 class SchedulerClass:
-    """A scheduler class of the Hub.
+    """A scheduler class of the Hub: what its fields mean, and the solver and grid that it stands for.
 
-    `defaults`: the fields honoured at any value, with the value the class assumes where a config leaves them out.
-    `fixed`: fields honoured at the listed values only, the first being the default; any other value is refused.
-    `solver(fields)` is the name of its own solver, `options(fields)` that solver's options, `grid(fields, steps)` its
-    grid and `grids` the names of grids it can have instead. `required` are fixed fields that a config of this class
-    must write out, because what the class assumes without them is not supported.
+    Args:
+        name: The class's name, `_class_name` in configs.
+        defaults: Fields read at any value, with the value that the class assumes where a config leaves them out.
+        fixed: Fields read at the listed values only, the first being the default; any other value is refused.
+        grids: Names of grids that can take the place of its own.
+        grid: From its fields and a number of steps to its own grid.
+        solver: From its fields to the name of its own solver.
+        options: From its fields to that solver's options.
+        required: Fixed fields that a config of this class must write out, because the published default is refused.
+        flow: Whether it samples flow time whatever its fields say.
+        unused: Fields that configs of this class may carry at any value, each with the reason why it has no effect.
+        inherited: Defaults that replace those above for configs of another class.
+        no_sampler: Why its own sampler cannot be had; then a solver must be named.
     """
 
     name: str
@@ -35,6 +39,10 @@ class SchedulerClass:
     solver: Callable[["Fields"], str]
     options: Callable[["Fields"], dict[str, Any]]
     required: tuple[str, ...] = ()
+    flow: bool = False
+    unused: Mapping[str, str] = field(default_factory=dict)
+    inherited: Mapping[str, Any] = field(default_factory=dict)
+    no_sampler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,37 +53,25 @@ class Fields:
     values: Mapping[str, Any]
 
     @classmethod
-    def resolve(cls, config: Mapping[str, Any], scheduler: SchedulerClass) -> "Fields":
+    def resolve(cls, config: Mapping[str, Any], scheduler: SchedulerClass, *, sampler: bool = True) -> "Fields":
         """The fields of `scheduler`, each from the config or by default.
 
         In a config saved by another class, values that were only that class's defaults (`_use_default_values`) do not
-        count. Raises ValueError for a value that is not supported, by name.
+        count. `sampler` False leaves out `fixed` and `required` fields, which say how to sample and not from what.
+        Raises ValueError for a value that is not supported, by name.
         """
         inherited = config.get("_class_name") != scheduler.name
         dropped = config.get("_use_default_values", ()) if inherited else ()
         if not isinstance(dropped, (list, tuple)):
-            raise ValueError(f"_use_default_values={reprlib.repr(dropped)} in the scheduler config is no list of names")
+            raise ValueError(f"_use_default_values={reprlib.repr(dropped)} in the scheduler config is not a list")
         written = {key: value for key, value in config.items() if key not in dropped}
-        for key, default in scheduler.defaults.items():
-            if key in written and not _fits(key, written[key], default):
-                raise ValueError(
-                    f"{key}={reprlib.repr(written[key])} in the scheduler config is no value for it; "
-                    f"{scheduler.name}'s default is {default!r}"
-                )
-        for key in scheduler.required:
-            if key not in written and not inherited:
-                raise ValueError(
-                    f"the scheduler config leaves out {key}, and {scheduler.name}'s default is not supported; "
-                    f"write {key}={scheduler.fixed[key][0]!r} if that is meant"
-                )
-        for key, allowed in scheduler.fixed.items():
-            value = written.get(key, allowed[0])
-            if value not in allowed:
-                raise ValueError(
-                    f"{key}={reprlib.repr(value)} in the scheduler config is not supported for {scheduler.name}; "
-                    f"supported: {', '.join(map(repr, allowed))}"
-                )
-        return cls(scheduler, {key: written.get(key, default) for key, default in scheduler.defaults.items()})
+        defaults = {**scheduler.defaults, **(scheduler.inherited if inherited else {})}
+        values = {key: _read(scheduler, key, written, default) for key, default in defaults.items()}
+        if sampler:
+            if not inherited:
+                _require(scheduler, written)
+            values |= {key: _allowed(scheduler, key, written) for key in scheduler.fixed}
+        return cls(scheduler, values)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -97,6 +93,42 @@ class Fields:
         return str(value)
 
 
+def _read(scheduler: SchedulerClass, key: str, written: Mapping[str, Any], default: Any) -> Any:
+    """The value of a field that is read at any value. Raises ValueError if it is not of the kind of its default."""
+    value = written.get(key, default)
+    if type(default) is int and type(value) is float and value.is_integer():
+        value = int(value)  # JSON of some writers has 1000.0 for 1000
+    if not _fits(key, value, default):
+        raise ValueError(
+            f"{key}={reprlib.repr(value)} in the scheduler config is not a value for it; "
+            f"{scheduler.name}'s default is {default!r}"
+        )
+    return value
+
+
+def _require(scheduler: SchedulerClass, written: Mapping[str, Any]) -> None:
+    for key in scheduler.required:
+        if key not in written:
+            raise ValueError(
+                f"the scheduler config leaves out {key}, and {scheduler.name}'s default is not supported; "
+                f"write {key}={scheduler.fixed[key][0]!r} if that is meant"
+            )
+
+
+def _allowed(scheduler: SchedulerClass, key: str, written: Mapping[str, Any]) -> Any:
+    """The value of a fixed field; null means false. Raises ValueError for one that is not supported."""
+    allowed = scheduler.fixed[key]
+    value = written.get(key, allowed[0])
+    if value is None and None not in allowed:
+        value = False
+    if value not in allowed:
+        raise ValueError(
+            f"{key}={reprlib.repr(value)} in the scheduler config is not supported for {scheduler.name}; "
+            f"supported: {', '.join(map(repr, allowed))}"
+        )
+    return value
+
+
 def _fits(key: str, value: Any, default: Any) -> bool:
     """Whether `value` is of the kind of `default`, and within what a noise table can be."""
     number = type(value) in (int, float) and not math.isnan(value)
@@ -116,12 +148,3 @@ def _fits(key: str, value: Any, default: Any) -> bool:
     if isinstance(default, str):
         return isinstance(value, str)
     return number or (default is None and value is None)
-
-
-def refuse_unknown(config: Mapping[str, Any], classes: Iterable[SchedulerClass]) -> None:
-    """Raise ValueError for a field that no class knows; a field of another class than the config's has no effect."""
-    known = (_BOOKKEEPING | _INERT).union(*({*cls.defaults, *cls.fixed} for cls in classes))
-    unknown = sorted(set(config) - known)
-    if unknown:
-        names = ", ".join(name[:80] for name in unknown[:5])
-        raise ValueError(f"unknown fields in the scheduler config: {names}; remove those not in use")

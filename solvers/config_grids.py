@@ -10,13 +10,14 @@ from .betas import make_betas, zero_terminal_snr
 from .config_fields import Fields
 from .grid import Grid
 from .schedule import RectifiedFlow, VPDiscrete
-from .spacing import RAMPS, Row, ramp, shift_time, spaced_timesteps, stretch_time
+from .spacing import RAMPS, Row, distilled_timesteps, ramp, shift_time, spaced_timesteps, stretch_time
 
 
 def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
     """The noise table of a config, computed in float32 as it was when the network was trained.
 
-    Where the config asks for zero terminal SNR, `last` replaces the 0 that alphas_cumprod ends on.
+    `snr_shift_scale` divides the signal-to-noise ratio (CogVideoX, arXiv 2408.06072). Where the config asks for zero
+    terminal SNR, `last` replaces the 0 that alphas_cumprod ends on.
     """
     trained = fields["trained_betas"]
     if trained is not None:
@@ -24,6 +25,13 @@ def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
     else:
         size = fields["num_train_timesteps"]
         betas = make_betas(fields["beta_schedule"], size, fields["beta_start"], fields["beta_end"], torch.float32)
+    shift = fields.get("snr_shift_scale")
+    if shift is not None:
+        if not shift > 0:
+            raise ValueError(f"snr_shift_scale={shift!r} in the scheduler config must be above 0")
+        table = torch.cumprod(1 - betas.double(), 0)
+        table = table / (shift + (1 - shift) * table)
+        betas = 1 - torch.cat((table[:1], table[1:] / table[:-1]))
     if not fields.get("rescale_betas_zero_snr"):
         return VPDiscrete(torch.cumprod(1 - betas, 0).double())
     table = torch.cumprod(1 - zero_terminal_snr(betas), 0).double()
@@ -97,6 +105,15 @@ def ddim_grid(fields: Fields, steps: int) -> Grid:
     told = spaced_timesteps(fields["timestep_spacing"], steps, fields["num_train_timesteps"], fields["steps_offset"])
     told = np.round(told)
     return _closed(schedule, told, told, ends == "zero", 1.0)
+
+
+def consistency_grid(fields: Fields, steps: int, *, clean: bool) -> Grid:
+    """LCM's and TCD's: timesteps of the distillation, to clean data or (`clean` False) to the table's first entry."""
+    if fields.get("named_grid"):
+        return ddim_grid(fields.replace(set_alpha_to_one=clean), steps)
+    schedule = vp_schedule(fields, last=1e-20)
+    told = distilled_timesteps(steps, fields["num_train_timesteps"], fields["original_inference_steps"])
+    return _closed(schedule, told, told, clean, 1.0)
 
 
 def dpm_grid(
@@ -184,6 +201,19 @@ def flow_grid(fields: Fields, steps: int) -> Grid:
     if rule is not None:
         t = ramp(rule, t[0], t[-1], steps)
     return Grid.from_t(RectifiedFlow(float(fields["num_train_timesteps"])), np.append(t, 0.0))
+
+
+def flow_table_grid(fields: Fields, steps: int) -> Grid:
+    """Flow time of `FlowMatchHeunDiscreteScheduler`: from 1 to the shifted first training step, shifted, then 0.
+
+    The first training step is shifted twice, as published.
+    """
+    if fields.get("named_grid"):
+        return flow_grid(fields.replace(use_dynamic_shifting=False, shift_terminal=None), steps)
+    size, shift = fields["num_train_timesteps"], float(fields["shift"])
+    lowest = float(shift_time(np.array([1 / size]), shift)[0])
+    t = shift_time(np.linspace(1, lowest, steps), shift)
+    return Grid.from_t(RectifiedFlow(float(size)), np.append(t, 0.0))
 
 
 def explicit_grid(fields: Fields, flow: bool, timesteps: Any, sigmas: Any) -> Grid:

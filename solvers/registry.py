@@ -6,13 +6,16 @@ from typing import Any, Final
 
 from .adams import AdamsBashforth
 from .base import GridSolver
+from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .euler import Euler, EulerAncestral
 from .exponential import DEIS, DPMSolver, ExponentialAdams
 from .grid import Grid
+from .lcm import LCM
 from .plms import PLMS
 from .runge_kutta import RungeKutta
 from .singlestep import DPMppSinglestep
+from .tcd import TCD
 from .unipc import UniPC
 
 
@@ -50,11 +53,16 @@ SOLVERS: Final[Mapping[str, Entry]] = {
     "exp-ab2": Entry(ExponentialAdams, {"solver_order": 2}),
     "exp-ab3": Entry(ExponentialAdams, {"solver_order": 3}),
     "euler-ancestral": Entry(EulerAncestral),
+    "ddpm": Entry(DDPM),
+    "lcm": Entry(LCM),
+    "tcd": Entry(TCD),
     "dpmpp2s-sde": Entry(DPMppSinglestep, {"solver_order": 2, "eta": 1.0}),
     "dpmpp1-sde": Entry(DPMpp, {"solver_order": 1, "eta": 1.0}),
     "dpmpp2m-sde": Entry(DPMpp, {"solver_order": 2, "eta": 1.0}),
     "dpmpp3m-sde": Entry(DPMpp, {"solver_order": 3, "eta": 1.0}),
 }
+
+_ALWAYS_DRAW: Final = (EulerAncestral, DDPM, LCM, TCD)
 
 
 def known_solver(name: str) -> str:
@@ -67,7 +75,7 @@ def known_solver(name: str) -> str:
 def draws_noise(name: str) -> bool:
     """Whether the solver called `name` is stochastic as that name makes it, and so needs a noise source."""
     entry = SOLVERS[known_solver(name)]
-    return issubclass(entry.solver, EulerAncestral) or entry.options.get("eta", 0) > 0
+    return issubclass(entry.solver, _ALWAYS_DRAW) or entry.options.get("eta", 0) > 0
 
 
 def make_solver(name: str, grid: Grid, **options: Any) -> GridSolver:

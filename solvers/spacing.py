@@ -31,6 +31,20 @@ def spaced_timesteps(spacing: str, steps: int, train_steps: int = 1000, offset: 
     return np.round(train_steps - np.arange(steps) * (train_steps / steps)) - 1
 
 
+def distilled_timesteps(steps: int, train_steps: int = 1000, original: int = 50) -> Row:
+    """Timesteps (steps,), falling, out of the `original` ones that a consistency model was distilled at.
+
+    Those are multiples of train_steps // original, less 1; of them every original / steps-th, rounded down (Luo et al.
+    2023, arXiv 2310.04378). Raises ValueError for more steps than there are original ones.
+    """
+    if not 1 <= original <= train_steps:
+        raise ValueError(f"original_inference_steps must lie between 1 and {train_steps}, got {original}")
+    if not 1 <= steps <= original:
+        raise ValueError(f"original_inference_steps={original} allows 1 to {original} steps, got {steps}")
+    known = (np.arange(original, 0, -1) * (train_steps // original) - 1).astype(np.float64)
+    return known[np.floor(np.linspace(0, original, steps, endpoint=False)).astype(int)]
+
+
 def ramp(rule: str, sigma_max: float, sigma_min: float, n: int) -> Row:
     """Falling noise levels (n,) from sigma_max to sigma_min by one of `RAMPS`. Raises ValueError for another rule."""
     if rule not in RAMPS:

@@ -21,7 +21,9 @@ OPTIONS: dict[str, dict[str, Any]] = {"unipc1": FULL, "unipc": FULL, "unipc3": F
 # sign on the shifted flow grid, so that it shows no slope there.
 LEFT_OUT = {"plms": {"edm-uniform"}, "pndm": {"edm-uniform"}, "dpm3m": {"flow-shifted"}}
 DETERMINISTIC = [name for name in SOLVERS if not draws_noise(name)]
-STOCHASTIC = [name for name in SOLVERS if draws_noise(name)]
+# Made for distilled networks, see test_solvers_distilled.py.
+DISTILLED = ("lcm", "tcd")
+STOCHASTIC = [name for name in SOLVERS if draws_noise(name) and name not in DISTILLED]
 ONE = {"vp-karras": GRIDS["vp-karras"]}
 
 

@@ -1,0 +1,27 @@
+"""Solvers that clip x0 before they use it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .base import State
+from .linear import NoisySolver
+
+
+@dataclass(frozen=True, eq=False)
+class ClippedSolver(NoisySolver):
+    """A stochastic solver that clamps x0 to [-clip, clip] in every step (Ho et al. 2020, arXiv 2006.11239).
+
+    Args:
+        clip: The largest |x0|; None leaves x0 as it is. Right for pictures in [-1, 1], harmful for latents, whose
+            values are larger. Published consistency models of Stable Diffusion ask for it all the same.
+    """
+
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"{type(self).__name__}.clip must be above 0, or None for no clipping; got {self.clip}")
+
+    def step(self, state: State, x0: Tensor) -> State:
+        return super().step(state, x0 if self.clip is None else x0.clamp(-self.clip, self.clip))
