@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .base import AudioFamily, Family, Prompted, Request
+from .base import AudioFamily, Family, Negative, Prompted, Request
 from .flux import Flux
 from .musicldm import MusicLDM
 from .options import Options, Pair
@@ -26,6 +26,7 @@ __all__ = [
     "Family",
     "Flux",
     "MusicLDM",
+    "Negative",
     "Options",
     "Pair",
     "Prompted",

@@ -42,10 +42,10 @@ class StableDiffusion(LatentUNet):
         return {**super().adaptable, "text_encoder": self.text.encoder}
 
     def condition(self, request: Request) -> Prompted:
-        negative = request.negative_prompt or ""
-        wanted = [*request.prompts, negative] if request.guided else request.prompts
+        negatives = [negative or "" for negative in request.negatives]
+        wanted = [*request.prompts, *negatives] if request.guided else request.prompts
         unique = list(dict.fromkeys(wanted))
         states = dict(zip(unique, self.text.encode(unique), strict=True))
         context = torch.stack([states[prompt] for prompt in request.prompts])
-        other = {"context": states[negative].expand_as(context)} if request.guided else None
+        other = {"context": torch.stack([states[one] for one in negatives])} if request.guided else None
         return Prompted({"context": context}, other)
