@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import torch
@@ -220,10 +221,18 @@ class T5Text:
         return self.encoder(batch["input_ids"].to(where(self.encoder)))[0]
 
 
+_TOKENIZING = Lock()
+"""A tokenizer of `transformers` holds the padding and the cut of its last call, so that calls must not overlap."""
+
+
 def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:
     """Ids and mask (B, length) of `prompts`, padded; warns where one is cut."""
-    full = tokenizer(list(prompts))["input_ids"]
+    with _TOKENIZING:
+        full = tokenizer(list(prompts))["input_ids"]
+        batch = tokenizer(
+            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )  # fmt: skip
     for prompt, ids in zip(prompts, full, strict=True):
         if len(ids) > length:
             warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {length}", stacklevel=4)
-    return tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return batch
