@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .jsonfile import read_object
+from .quiet import quiet
 from .safetensor_file import Stored, read_headers
 from .stored_weights import StoredWeights
 from .weights import build_empty, check_names, find_weights, is_finite, refuse_oversized
@@ -35,18 +36,15 @@ def transformers_module() -> Any:
 def reading(place: Path | str) -> Iterator[Any]:
     """The `transformers` package without its chatter; whatever it raises becomes a ValueError that names `place`."""
     transformers = transformers_module()
-    previous = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
     try:
-        yield transformers
+        with quiet(transformers.logging):
+            yield transformers
     except (MemoryError, ImportError):
         raise
     except Exception as error:
         raise ValueError(
             f"{place}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
         ) from error
-    finally:
-        transformers.logging.set_verbosity(previous)
 
 
 def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str) -> Any:
