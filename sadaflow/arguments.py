@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import Grid, Solver
+from sadaflow.solvers import Grid
 
 from .accelerators import Accelerator, make_accelerator
 from .families import AudioFamily, Family, Negative
 from .memory_need import require_memory_for_steps
-from .values import listed, real_number, whole_number
+from .values import listed, whole_number
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
     {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -134,11 +134,12 @@ def read_accelerator(accelerator: Any) -> Accelerator | None:
 
 def check_solver_arguments(solver: Any, grid: Any) -> None:
     """Raise ValueError for a solver or a grid that is neither a name nor an object of its kind."""
-    if solver is not None and not isinstance(solver, str) and (isinstance(solver, type) or not hasattr(solver, "nodes")):
+    named = solver is None or isinstance(solver, str)
+    if not named and (isinstance(solver, type) or not hasattr(solver, "nodes")):
         raise ValueError(_instead("solver", solver, 'a name ("euler") or a solver (pipe.solver("euler", 20))'))
     if grid is not None and not isinstance(grid, (str, Grid)):
         raise ValueError(_instead("grid", grid, 'a name ("karras") or a Grid'))
-    if grid is not None and isinstance(solver, Solver):
+    if grid is not None and not named:
         raise ValueError(f"grid={grid!r} with a solver, which has its own grid: give the solver's name, or no grid")
 
 

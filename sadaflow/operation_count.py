@@ -8,10 +8,11 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
-
 # Questions about a tensor's layout, which subclasses of tensors answer themselves.
-_LAYOUT = ("is_contiguous", "is_non_overlapping_and_dense", "is_strides_like_format", "layout", "numel", "size", "stride",
-           "storage_offset", "dim")  # fmt: skip
+_LAYOUT = (
+    "dim", "is_contiguous", "is_non_overlapping_and_dense", "is_strides_like_format", "layout", "numel", "size",
+    "storage_offset", "stride",
+)  # fmt: skip
 
 
 class OperationCount(TorchDispatchMode):
