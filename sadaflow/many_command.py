@@ -12,7 +12,7 @@ from .images import picture_digest
 from .manifest import Folder
 from .many import PipelineMaker, prompts_digest, sample_many, share_size, threads, weights_digest
 from .occupied import occupied
-from .options import GenerateOptions, Options, read_device
+from .options import GenerateOptions, Options, chosen_device
 from .pipeline import Pipeline
 from .progress import counting_bar
 from .prompt_file import read_prompt_file
@@ -35,7 +35,7 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
     options = replace(options, device=shard.device(options.device))
     prompts = read_prompt_file(file, options.seed)
     batch, resume = options.batch or BATCH, options.resume or shard.start > 0
-    count, device = options.threads or THREADS, read_device(options.device).type
+    count, device = options.threads or THREADS, chosen_device(options.device).type
     known = {
         "prompts": {"count": len(prompts), "sha256": prompts_digest(prompts)},
         "control": [picture_digest(path) for path in options.control or ()],
