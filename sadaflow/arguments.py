@@ -14,6 +14,7 @@ from sadaflow.solvers import Grid
 from .accelerators import Accelerator, make_accelerator
 from .families import AudioFamily, Family, Negative
 from .memory_need import require_memory_for_steps
+from .parallel import Parallel
 from .values import listed, whole_number
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
@@ -132,8 +133,8 @@ def read_accelerator(accelerator: Any) -> Accelerator | None:
     return accelerator  # type: ignore[no-any-return]
 
 
-def check_solver_arguments(solver: Any, grid: Any) -> None:
-    """Raise ValueError for a solver or a grid that is neither a name nor an object of its kind."""
+def check_objects(solver: Any, grid: Any, parallel: Any) -> None:
+    """Raise ValueError for a solver, grid or `parallel` that is neither a name nor an object of its kind."""
     named = solver is None or isinstance(solver, str)
     if not named and (isinstance(solver, type) or not hasattr(solver, "nodes")):
         raise ValueError(_instead("solver", solver, 'a name ("euler") or a solver (pipe.solver("euler", 20))'))
@@ -141,6 +142,8 @@ def check_solver_arguments(solver: Any, grid: Any) -> None:
         raise ValueError(_instead("grid", grid, 'a name ("karras") or a Grid'))
     if grid is not None and not named:
         raise ValueError(f"grid={grid!r} with a solver, which has its own grid: give the solver's name, or no grid")
+    if parallel is not None and not isinstance(parallel, Parallel):
+        raise ValueError(_instead("parallel", parallel, "a Parallel"))
 
 
 def latent_shape(family: Family, height: int | None, width: int | None) -> tuple[int, int, int]:

@@ -45,8 +45,8 @@ def require_memory_for_pictures(
     what = f"{samples} sample(s) of {height * factor}x{width * factor}"
     state = samples * channels * height * width * _FLOAT
     decoded = 0 if output == "latent" else _decoding(family, samples, height * factor, width * factor)
-    _require(state, what, None)  # the noise is drawn on the host
     _require(max(_STATES * state, state + decoded), what, device)
+    _require(state, what, None)  # the noise is drawn on the host
 
 
 def _decoding(family: Family, samples: int, height: int, width: int) -> int:

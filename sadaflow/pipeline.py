@@ -17,7 +17,7 @@ from .accelerators.inside import check_fit
 from .arguments import (
     Seed,
     check_noise,
-    check_solver_arguments,
+    check_objects,
     initial_noise,
     latent_shape,
     read_accelerator,
@@ -382,7 +382,7 @@ class Pipeline:
             negative_aesthetic_score,
         )
         options.refuse_idle(self.family.options, type(self.family).__name__)
-        check_solver_arguments(solver, grid)
+        check_objects(solver, grid, parallel)
         accelerator, steps = read_accelerator(accelerator), read_steps(steps)
         noise = self._noise(noise, height, width, seeds, output)
         size = (noise.shape[2] * self.vae.config.downscale, noise.shape[3] * self.vae.config.downscale)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .jsonfile import read_object
+from .picklable import without_captures
 from .quiet import quiet
 from .safetensor_file import Stored, read_headers
 from .stored_weights import StoredWeights
@@ -168,6 +169,9 @@ class ClipText:
         """
         tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "CLIPTokenizer")
         return cls(tokenizer, load_encoder(checkpoint, f"text_encoder{suffix}", kind))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "encoder": without_captures(self.encoder)}
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""

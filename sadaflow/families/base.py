@@ -32,6 +32,10 @@ class Request:
     shape: tuple[int, int, int]
     options: Options = Options()
 
+    def __post_init__(self) -> None:
+        if len(self.negatives) != len(self.prompts):
+            raise ValueError(f"{len(self.negatives)} negative prompts for {len(self.prompts)} prompts")
+
     @property
     def guided(self) -> bool:
         return self.guidance > 1
