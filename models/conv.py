@@ -1,7 +1,9 @@
-"""Convolutions that can keep their weights as the processor wants them, from call to call."""
+"""Convolutions that can keep their weights as the processor wants them, from evaluation to evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -9,22 +11,28 @@ from torch import Tensor, nn
 _LIMIT = 64 * 2**20
 
 
-class Conv2d(nn.Conv2d):
-    """torch's own, but for one thing that `kept_layouts` asks of it."""
+class _Layout:
+    """The weight of one convolution, laid out once it is needed."""
 
-    keeping = False
-    _kept: Tensor | None = None
+    weight: Tensor | None = None
+
+
+_KEPT: Final[ContextVar[Mapping[nn.Module, _Layout]]] = ContextVar("kept", default={})  # noqa: B039 - never changed
+"""The layouts kept by the `kept_layouts` around this call. Each thread has its own, so that a call computes the same
+whatever others do meanwhile: a layout depends on the shape that a convolution met first."""
+
+
+class Conv2d(nn.Conv2d):
+    """torch's own, but for the layouts of `kept_layouts`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or not self.keeping or x.dtype != torch.float32:
+        layout = None if torch.compiler.is_compiling() else _KEPT.get().get(self)
+        if layout is None or x.dtype != torch.float32:
             return super().forward(x)
         how = (self.padding, self.stride, self.dilation, self.groups)
-        if self._kept is None:
-            self._kept = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *how, x.shape)
-        return torch.ops.mkldnn._convolution_pointwise(x, self._kept, self.bias, *how, "none", [], "")
-
-    def let_go(self) -> None:
-        self.keeping, self._kept = False, None
+        if layout.weight is None:
+            layout.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *how, x.shape)
+        return torch.ops.mkldnn._convolution_pointwise(x, layout.weight, self.bias, *how, "none", [], "")
 
 
 def lay_out_channels_last(network: nn.Module) -> None:
@@ -45,19 +53,16 @@ def kept_layouts(network: object) -> Iterator[None]:
     convolutions = [part for part in parts if isinstance(part, Conv2d) and _suits(part)]
     if sum(convolution.weight.nbytes for convolution in convolutions) > _LIMIT:
         convolutions = []
-    for convolution in convolutions:
-        convolution.keeping = True
+    around = _KEPT.set({**_KEPT.get(), **{convolution: _Layout() for convolution in convolutions}})
     try:
         yield
     finally:
-        for convolution in convolutions:
-            convolution.let_go()
+        _KEPT.reset(around)
 
 
 def _suits(convolution: Conv2d) -> bool:
     weight = convolution.weight
-    plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
-    return plain and not convolution.keeping
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
 
 
 def _can_keep() -> bool:

@@ -6,7 +6,8 @@ import traceback
 from collections.abc import Sequence
 
 # What our code raises for bad input, bad files, an unreachable Hub, a network that answers NaN, a missing extra.
-EXPECTED = (ValueError, OSError, FloatingPointError, ImportError)
+EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, OverflowError)
+NO_MEMORY = "there is not enough memory for this: ask for less at a time, or for a smaller --dtype"
 USAGE_ERROR, INTERRUPTED = 2, 130
 
 
@@ -33,10 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         remedy = ": pip install 'sadaflow[cli]'" if isinstance(error, ModuleNotFoundError) else ""
         return _fail((str(error) or type(error).__name__) + remedy)
+    except MemoryError:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        return _fail(NO_MEMORY)
     except RuntimeError as error:  # torch's class for it does not cover the processor's memory
         if "--debug" in arguments or not any(word in str(error) for word in ("memory", "overflowed")):
             raise
-        return _fail("there is not enough memory for this: ask for less at a time, or for a smaller --dtype")
+        return _fail(NO_MEMORY)
     if code == INTERRUPTED:  # also typer's own answer to Ctrl-C
         return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0

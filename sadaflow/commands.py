@@ -13,9 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
+from .arguments import read_dtype
 from .bench import load_suite, run_bench
 from .bench.speed import run_speed
 from .compare import Settings, compare, table
+from .default_accelerator import DEFAULT, refusal
 from .embedded import embedded
 from .families import FAMILIES, AudioFamily
 from .images import read_image
@@ -31,8 +33,7 @@ from .options import (
     Options,
     Revision,
     Variant,
-    read_device,
-    read_dtype,
+    chosen_device,
     with_options,
 )
 from .output_file import check_target
@@ -96,11 +97,14 @@ def generate(options: GenerateOptions) -> None:
         outs = _targets(options, ending)
     prompts = list(options.prompt or ())
     call = {**settings.call(), "output": "audio"} if ending == ".wav" else settings.call()
-    made = pipe(prompts, steps=settings.steps, accelerator=options.accelerator, **call)
+    made = pipe(prompts, steps=settings.steps, accelerator=recipe.accelerator, **call)
     for i, path in enumerate(outs):
         height, width = made.images.shape[-2:]
         nfe, modes = made.stats.nfe[i], made.stats.modes[i]
-        own = replace(recipe, prompt=prompts[i], width=width, height=height, nfe=nfe, modes=tuple(modes))
+        own = replace(
+            recipe, prompt=prompts[i], negative_prompt=settings.negative_of(i), width=width, height=height, nfe=nfe,
+            modes=tuple(modes),
+        )  # fmt: skip
         if made.audio is None or made.sample_rate is None:
             write_png(path, to_image(made.images[i]), own.chunks(), options.overwrite)
         else:
@@ -119,7 +123,7 @@ def compare_(options: Options) -> None:
     """
     from .trajectory import draw_trajectory  # needs matplotlib, which is slow to import
 
-    if options.accelerator is None:
+    if options.accelerate == "none":
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
     options.check()
     out = options.out or Path("compare.png")
@@ -130,11 +134,12 @@ def compare_(options: Options) -> None:
     pictures = [read_image(path) for path in options.control or ()]
     pipe = _load(options)
     settings, prompts = _settings(options, pipe, pictures), list(options.prompt or ())
-    comparison = compare(pipe, prompts, settings, options.accelerator, notify=_notify, trace=True)
+    accelerator = _accelerator(options, pipe, settings)
+    comparison = compare(pipe, prompts, settings, accelerator, notify=_notify, trace=True)
     height, width = comparison.plain.images.shape[-2:]
     fast = comparison.accelerated
     recipe = replace(
-        _recipe(pipe, options, settings), prompt="\n".join(prompts), width=width, height=height,
+        _recipe(pipe, options, settings, accelerator), prompt="\n".join(prompts), width=width, height=height,
         nfe=sum(fast.nfe) / len(prompts), modes=tuple(" ".join(modes) for modes in fast.modes),
     )  # fmt: skip
     caption = (
@@ -148,7 +153,7 @@ def compare_(options: Options) -> None:
     write_png(out, picture, recipe.chunks(), options.overwrite)
     write_png(trajectory, draw_trajectory(comparison, caption), recipe.chunks(), options.overwrite)
     typer.echo(table(comparison))
-    typer.echo(f"{out}: plain, {options.accelerate}, difference, and the mode of every step")
+    typer.echo(f"{out}: plain, {comparison.accelerator}, difference, and the mode of every step")
     typer.echo(f"{trajectory}: criterion, mode and error of every step")
 
 
@@ -171,7 +176,7 @@ def bench(
     Seconds and memory beside Diffusers are another command: sadaflow bench speed.
     """
     shard = Shard.current()
-    chosen, where, kind = load_suite(suite, prompts), read_device(shard.device(device)), read_dtype(dtype)
+    chosen, where, kind = load_suite(suite, prompts), chosen_device(shard.device(device)), read_dtype(dtype)
     _hush()
     typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind, shard=shard))
 
@@ -184,7 +189,7 @@ def bench_speed(options: SpeedOptions) -> None:
     A model is a Hub id, a folder, an embedded checkpoint, or random weights: random-sd21, random-sdxl, random-flux, and
     random-flux/4 with a quarter of the channels and layers.
     """
-    device, dtype, speed = read_device(options.device), read_dtype(options.dtype), options.speed()
+    device, dtype, speed = chosen_device(options.device), read_dtype(options.dtype), options.speed()
     _hush()
     with TemporaryDirectory() as passing, threads(options.threads or torch.get_num_threads()):
         typer.echo(run_speed(speed, options.out, options.cache or Path(passing), device=device, dtype=dtype))
@@ -248,12 +253,25 @@ def _loaded(options: Options) -> tuple[Pipeline, Settings, Recipe]:
     pictures = [read_image(path) for path in options.control or ()]
     pipe = _load(options)
     settings = _settings(options, pipe, pictures)
-    return pipe, settings, _recipe(pipe, options, settings)
+    return pipe, settings, _recipe(pipe, options, settings, _accelerator(options, pipe, settings))
+
+
+def _accelerator(options: Options, pipe: Pipeline, settings: Settings) -> str | None:
+    """The accelerator that was asked for; else the default, or none with a note where it does not fit."""
+    if options.accelerate is not None:
+        return options.accelerator
+    size = {"height": settings.height, "width": settings.width}
+    reason = refusal(DEFAULT, pipe.solver(settings.solver, settings.steps, settings.grid, **size))
+    if reason is None:
+        return DEFAULT
+    if Shard.current().leads:
+        typer.echo(f"note: sampled without an accelerator, since {reason.partition(';')[0]}", err=True)
+    return None
 
 
 def _load(options: Options) -> Pipeline:
     """The pipeline with its LoRAs; whatever is small is fetched before what is large."""
-    where = read_device(options.device)
+    where = chosen_device(options.device)
     _hush()
     loras = [locate_lora(name) for name in options.lora or ()]
     how: dict[str, Any] = {"dtype": read_dtype(options.dtype), "device": where}
@@ -282,7 +300,7 @@ def _settings(options: Options, pipe: Pipeline, pictures: Sequence[Any]) -> Sett
         grid=options.grid,
         guidance=pipe.default_guidance if options.guidance is None else options.guidance,
         seed=options.seed,
-        negative_prompt=options.negative,
+        negative_prompt=options.negative_prompt,
         height=options.height,
         width=options.width,
         arguments=arguments | ({"control": list(pictures)} if pictures else {}),
@@ -304,7 +322,7 @@ def _hush() -> None:
         disable_progress_bars()
 
 
-def _recipe(pipe: Pipeline, options: Options, settings: Settings) -> Recipe:
+def _recipe(pipe: Pipeline, options: Options, settings: Settings, accelerator: str | None) -> Recipe:
     """What all files of a run share. A Hub snapshot's folder is named by its commit, which belongs in the recipe."""
     commit = len(pipe.name) == 40 and all(digit in "0123456789abcdef" for digit in pipe.name)
     further = options.given(
@@ -312,9 +330,10 @@ def _recipe(pipe: Pipeline, options: Options, settings: Settings) -> Recipe:
         "true_guidance", "max_sequence_length", "variant", "tokenizer", "base", "prediction",
         "tile", "quantize", *CONDITIONING,
     )  # fmt: skip
+    negative = options.negative_prompt
     return Recipe(
         prompt="",
-        negative_prompt=settings.negative_prompt,
+        negative_prompt="\n".join(negative) if isinstance(negative, list) else negative,
         model=f"{options.model}@{pipe.name}" if commit else pipe.name,
         steps=settings.steps,
         solver=settings.solver,
@@ -323,7 +342,7 @@ def _recipe(pipe: Pipeline, options: Options, settings: Settings) -> Recipe:
         seed=settings.seed,
         width=settings.width or 0,
         height=settings.height or 0,
-        accelerator=options.accelerator,
+        accelerator=accelerator,
         options=further | ({} if options.dtype == "float32" else {"dtype": options.dtype}),
         versions={"sadaflow": __version__, "torch": torch.__version__},
     )

@@ -11,6 +11,8 @@ from torch import Tensor
 from sadaflow.solvers import GridSolver, Solver
 
 from .accelerators import Accelerator
+from .default_accelerator import refusal
+from .families import Negative
 from .metrics import psnr, spectrogram_psnr, ssim
 from .trace import Trace
 
@@ -29,11 +31,16 @@ class Settings:
     solver: str | None = None
     guidance: float | None = None
     seed: int = 0
-    negative_prompt: str | None = None
+    negative_prompt: Negative = None  # one for all prompts, or a sequence with one for each
     height: int | None = None
     width: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)  # further ones of a pipeline's call, as control=
     grid: str | None = None
+
+    def negative_of(self, index: int) -> str | None:
+        """The negative prompt of the prompt `index`."""
+        negative = self.negative_prompt
+        return negative if negative is None or isinstance(negative, str) else negative[index]
 
     def call(self) -> dict[str, Any]:
         """Keyword arguments for one run of a pipeline; the steps and the accelerator are the run's own."""
@@ -97,7 +104,7 @@ def compare(
     pipe: "Pipeline",
     prompts: Sequence[str],
     settings: Settings | None = None,
-    accelerator: str | Accelerator = "sada",
+    accelerator: str | Accelerator | None = "sada",
     notify: Notify = lambda what: None,
     *,
     trace: bool = False,
@@ -106,7 +113,10 @@ def compare(
 
     These rivals are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per prompt),
     on their own grid and on points of the plain run's, and uniform skipping: every 2nd evaluation is made, x0
-    extrapolated linearly in log-SNR. Prompts run one at a time, and an untimed short run goes first, so that seconds
+    extrapolated linearly in log-SNR. Uniform skipping is left out where the steps are too few for it. Without an
+    accelerator (None) the last row is a second plain run, and fewer steps are left out.
+
+    Prompts run one at a time, and an untimed short run goes first, so that seconds
     compare. `notify` is told what begins. `trace` keeps the trajectories of the plain and the accelerated runs. Raises
     ValueError for an empty list of prompts.
     """
@@ -114,41 +124,47 @@ def compare(
         raise ValueError("no prompt given; compare needs at least one")
     settings = settings or Settings()
 
-    name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__
+    name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
 
     def run(
         what: str,
-        prompt: str,
+        index: int,
         steps: int,
         accelerator: str | Accelerator | None = None,
         solver: Solver | None = None,
         trace: bool = False,
     ) -> _Run:
-        notify(f"{prompt}: {what}")
-        call = settings.call() if solver is None else {**settings.call(), "solver": solver}
-        out = pipe(prompt, steps=steps, accelerator=accelerator, trace=trace, **call)
+        notify(f"{prompts[index]}: {what}")
+        call = {**settings.call(), "negative_prompt": settings.negative_of(index)}
+        call |= {} if solver is None else {"solver": solver, "grid": None}
+        out = pipe(prompts[index], steps=steps, accelerator=accelerator, trace=trace, **call)
         stats = out.stats
         return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
 
     whole = pipe.solver(settings.solver, settings.steps, settings.grid, height=settings.height, width=settings.width)
-    run("warming up", prompts[0], min(WARM_UP_STEPS, settings.steps))
+    skips = refusal("uniform", whole) is None
+    run("warming up", 0, min(WARM_UP_STEPS, settings.steps))
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
-    for prompt in prompts:
-        accelerated.append(run(name, prompt, settings.steps, accelerator, trace=trace))  # may refuse the settings
-        plain.append(run("plain", prompt, settings.steps, trace=trace))
-        uniform.append(run("every 2nd evaluation", prompt, settings.steps, "uniform"))
+    for index in range(len(prompts)):
+        accelerated.append(run(name, index, settings.steps, accelerator, trace=trace))  # may refuse the settings
+        plain.append(run("plain", index, settings.steps, trace=trace))
+        if skips:
+            uniform.append(run("every 2nd evaluation", index, settings.steps, "uniform"))
+        if accelerator is None:
+            continue
         count = _fewer_steps(settings.steps, plain[-1], accelerated[-1])
-        fewer.append(run(f"{count} steps", prompt, count))
-        coarse.append(run(f"{count} of {settings.steps} steps", prompt, count, solver=coarser(whole, count)))
+        fewer.append(run(f"{count} steps", index, count))
+        coarse.append(run(f"{count} of {settings.steps} steps", index, count, solver=coarser(whole, count)))
         counts.add(count)
-    rows = (
-        _row(f"plain, {settings.steps} steps", plain, plain),
-        _row(f"{_span(counts)} steps", fewer, plain),
-        _row(f"{_span(counts)} steps on the plain grid", coarse, plain),
-        _row("every 2nd evaluation", uniform, plain),
-        _row(name, accelerated, plain),
-    )
+    named = {
+        f"plain, {settings.steps} steps": plain,
+        f"{_span(counts)} steps": fewer,
+        f"{_span(counts)} steps on the plain grid": coarse,
+        "every 2nd evaluation": uniform,
+        name: accelerated,
+    }
+    rows = tuple(_row(label, runs, plain) for label, runs in named.items() if runs)
     return Comparison(tuple(prompts), settings, name, rows)
 
 
@@ -185,7 +201,7 @@ def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
 
 
 def _span(values: set[int]) -> str:
-    return "-".join(str(value) for value in sorted({min(values), max(values)}))
+    return "-".join(str(value) for value in sorted({min(values, default=0), max(values, default=0)}))
 
 
 def table(comparison: Comparison) -> str:

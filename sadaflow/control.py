@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,8 @@ from sadaflow.models import ControlNet, ControlNetConfig
 from .checkpoint import Checkpoint
 from .families import Family
 from .families.unet import LatentUNet
-from .images import from_pil, is_pil
+from .images import from_array, from_pil, is_pil
+from .values import listed, real_number
 
 Name = str | os.PathLike[str]
 
@@ -103,18 +105,23 @@ def per_net(scale: Any, start: Any, end: Any, nets: int) -> tuple[tuple[float, .
 
 
 def _spread(name: str, value: Any, nets: int) -> tuple[float, ...]:
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * nets
+    several = listed(value)
+    values = [value] * nets if several is None else several
     if len(values) != nets:
         raise ValueError(f"{name} has {len(values)} entries for {nets} ControlNet(s): give one number, or one for each")
-    return tuple(float(entry) for entry in values)
+    return tuple(real_number(name, entry) for entry in values)
 
 
 def _rows(image: Any, samples: int, size: tuple[int, int]) -> Tensor:
     """One image for each sample (B, 3, H, W)."""
-    if is_pil(image):
-        return from_pil(image, size).expand(samples, -1, -1, -1)
+    if is_pil(image) or isinstance(image, np.ndarray):
+        read = from_array if isinstance(image, np.ndarray) else from_pil
+        try:
+            return read(image, size).expand(samples, -1, -1, -1)
+        except ValueError as error:
+            raise ValueError(f"control: {error}") from error
     if not isinstance(image, Tensor):
-        raise ValueError(f"control takes PIL images and tensors, got {type(image).__name__}")
+        raise ValueError(f"control takes PIL images, arrays and tensors, got {type(image).__name__}")
     rows = image.expand(samples, -1, -1, -1) if image.dim() == 3 else image
     if tuple(rows.shape) != (samples, 3, *size):
         raise ValueError(

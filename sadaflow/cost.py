@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import conv_flop_count, sdpa_flop_count
 
 from sadaflow.solvers import Solver
 
 from .accelerators.base import Accelerator, Mode, Run, fitted
+from .operation_count import OperationCount
 
 
 def _attention(query: list[int], key: list[int], value: list[int], *_: Any, **__: Any) -> int:
@@ -31,7 +32,7 @@ _UNKNOWN_TO_TORCH = {
 class Meter:
     """Counts a run's evaluations, if it `counts` at all, until it knows what a cached one costs beside a full one.
 
-    The operations of matrix products, convolutions and attention are counted (`FlopCounterMode`), of the first
+    The operations of matrix products, convolutions and attention are counted (`OperationCount`), of the first
     evaluation and of the first with cached samples; what one sample costs in full is known by then, so samples of both
     kinds may be in it. All cached evaluations of a run are taken to cost the same.
     """
@@ -49,9 +50,9 @@ class Meter:
         if not self._counts or (mode is not Mode.CACHED and self._full is not None):
             yield
             return
-        with FlopCounterMode(display=False, custom_mapping=_UNKNOWN_TO_TORCH) as counter:
+        with OperationCount(_UNKNOWN_TO_TORCH) as counter:
             yield
-        self._operations = counter.get_total_flops()
+        self._operations = counter.total
 
     def learn(self, modes: Sequence[Mode]) -> None:
         """How each of the samples in the evaluation just watched was evaluated.

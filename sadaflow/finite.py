@@ -1,4 +1,4 @@
-"""Whether what a denoiser answers are numbers."""
+"""Checks that the outputs of denoisers and decoders contain no NaN or infinity."""
 
 import math
 
@@ -43,3 +43,27 @@ class FiniteCheck:
                 f"for samples {bad}: check the checkpoint, the dtype (float16 overflows where bfloat16 and float32 do "
                 "not) and the guidance"
             )
+
+
+def require_finite_output(network: str, dtype: torch.dtype, output: Tensor) -> None:
+    """Check the output of a decoder, with one wait for the device.
+
+    Args:
+        network: its name in the checkpoint ("vae", "vocoder").
+        dtype: what its weights compute in.
+        output: (B, ...), before anything is clamped: a clamp turns infinity into white.
+
+    Raises:
+        FloatingPointError: naming the network, the dtype and the samples.
+    """
+    if bool(torch.isfinite(output).all()):
+        return
+    bad = [row for row, sample in enumerate(output) if not bool(torch.isfinite(sample).all())]
+    name = str(dtype).removeprefix("torch.")
+    remedy = (
+        f"its activations overflow in {name}; load the pipeline with dtype=torch.bfloat16 or torch.float32 "
+        "(--dtype bfloat16, --dtype float32)"
+        if dtype is torch.float16
+        else f"check the weights of the checkpoint's {network}"
+    )
+    raise FloatingPointError(f"the output of the {network} is not finite for samples {bad} in {name}: {remedy}")

@@ -1,11 +1,16 @@
-"""Between tensors and PIL pictures (Pillow is an extra, imported where it is used)."""
+"""Between tensors and pictures: PIL images, NumPy arrays and files (Pillow is an extra, imported where it is used)."""
 
+import hashlib
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_LARGEST_FILE: Final = 2**30  # bytes
+_SIXTEEN_BITS: Final = 65535
 
 
 def to_pil(images: Tensor) -> list[Any]:
@@ -19,28 +24,121 @@ def to_pil(images: Tensor) -> list[Any]:
 
 
 def from_pil(image: Any, size: tuple[int, int]) -> Tensor:
-    """RGB (3, H, W) in [0, 1], float32, of a PIL image, resized to `size` (H, W) by Lanczos where it differs."""
+    """A PIL image as RGB (3, H, W) in [0, 1], float32, resized to `size` (H, W) by Lanczos where it differs.
+
+    Pictures of 8 bits a channel in any mode are converted to RGB, and transparency is left out. The others are grey:
+
+    * I;16: 16 bits, v / 65535.
+    * I (32-bit integers, as which Pillow opened 16-bit PNG files before 11): v / 65535 if the largest lies within 256
+      and 65535.
+    * F (floats): v if all lie in [0, 1], v / 65535 if the largest lies within 256 and 65535.
+
+    Raises:
+        ValueError: if I or F hold other values: whether 8 or 16 bits are meant cannot be known. Also for modes that
+            Pillow does not convert to RGB.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return _resized_grey(_grey(np.asarray(image), image.mode), size)
+    try:
+        picture = image if image.mode == "RGB" else image.convert("RGB")
+    except ValueError as error:
+        raise ValueError(f"a picture of mode {image.mode} cannot be converted to RGB: {error}") from error
+    return _resized(picture, size)
+
+
+def from_array(array: np.ndarray[Any, Any], size: tuple[int, int]) -> Tensor:
+    """An array (H, W) or (H, W, channels) as RGB (3, H, W) in [0, 1], float32, resized as `from_pil` does.
+
+    Args:
+        array: uint8 (v / 255), uint16 (v / 65535), bool, or floats in [0, 1]; 1, 3 or 4 channels, of which the fourth
+            (transparency) is left out.
+        size: (H, W).
+
+    Raises:
+        ValueError: for other shapes, dtypes and values.
+    """
     from PIL import Image
 
-    picture = image.convert("RGB")
+    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ValueError(f"an array of shape {array.shape} is no picture: (H, W), or (H, W, channels) of 1, 3 or 4")
+    planes = array[:, :, None] if array.ndim == 2 else array[:, :, :3]
+    if array.dtype in (np.uint8, np.bool_):
+        whole = planes.astype(np.uint8) * (255 if array.dtype == np.bool_ else 1)
+        return _resized(Image.fromarray(np.repeat(whole, 3, axis=2) if whole.shape[2] == 1 else whole), size)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        values = planes.astype(np.float32) / _SIXTEEN_BITS
+    elif np.issubdtype(array.dtype, np.floating):
+        low, high = float(planes.min()), float(planes.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"an array of floats is a picture in [0, 1], got {low:.4g} to {high:.4g}")
+        values = planes.astype(np.float32)
+    else:
+        raise ValueError(f"an array of {array.dtype} is not a picture: uint8, uint16, or floats in [0, 1]")
+    rows = torch.cat([_resized_grey(values[:, :, channel], size)[:1] for channel in range(values.shape[2])])
+    return rows.expand(3, -1, -1)
+
+
+def _grey(values: np.ndarray[Any, Any], mode: str) -> np.ndarray[Any, Any]:
+    """The values of a picture of mode I;16, I or F, brought to [0, 1]; see `from_pil`."""
+    low, high = float(values.min()), float(values.max())
+    if mode.startswith("I;16") or (low >= 0 and 255 < high <= _SIXTEEN_BITS):
+        return values.astype(np.float32) / _SIXTEEN_BITS
+    if low == 0 == high or (mode == "F" and low >= 0 and high <= 1):
+        return values.astype(np.float32)
+    remedy = 'image.convert("L") for 8 bits, Image.fromarray(values.astype("uint16")) for 16 bits'
+    raise ValueError(f"a picture of mode {mode} with values from {low:.4g} to {high:.4g} is ambiguous: {remedy}")
+
+
+def _resized(picture: Any, size: tuple[int, int]) -> Tensor:
+    from PIL import Image
+
     if picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
+def _resized_grey(values: np.ndarray[Any, Any], size: tuple[int, int]) -> Tensor:
+    """RGB (3, H, W) of one channel (h, w) of floats in [0, 1]."""
+    from PIL import Image
+
+    if values.shape != size:
+        picture = Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.LANCZOS)
+        values = np.asarray(picture).clip(0, 1)  # Lanczos overshoots at edges
+    return torch.from_numpy(np.array(values)).expand(3, -1, -1)
+
+
 def read_image(path: str | Path) -> Any:
-    """The picture in a file, upright, as RGB, 16-bit grey brought to 8; ValueError for what Pillow cannot read."""
+    """The picture in a file, upright, in the mode that it has there.
+
+    Raises ValueError naming the file for what Pillow cannot read, and for what is not a file of a picture's size.
+    """
     from PIL import Image, ImageOps
 
     try:
+        _require_picture_file(path)
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
             picture.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the picture '{path}' cannot be read: {str(error) or type(error).__name__}") from error
+    return picture
+
+
+def picture_digest(path: str | Path) -> str:
+    """SHA-256 of the picture in a file. Raises ValueError naming the file if it cannot be one."""
+    try:
+        _require_picture_file(path)
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except (OSError, ValueError) as error:
         raise ValueError(f"the picture '{path}' cannot be read: {error}") from error
-    if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    return picture.convert("RGB")
+
+
+def _require_picture_file(path: str | Path) -> None:
+    found = Path(path).stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+        raise ValueError("it is not a regular file")
+    if found.st_size > _LARGEST_FILE:
+        raise ValueError(f"it has {found.st_size} bytes, more than any picture")
 
 
 def is_pil(value: object) -> bool:

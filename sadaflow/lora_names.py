@@ -8,6 +8,7 @@ is the Hub's, or that of the original layout, where Flux.1 fuses projections.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -87,7 +88,11 @@ def _layers(module: nn.Module) -> list[str]:
 
 def _whole(component: str, name: str) -> Place:
     weight = f"{name}.weight"
-    return Place(component, (weight,), lambda product: {weight: product})
+    return Place(component, (weight,), partial(_alone, weight))
+
+
+def _alone(weight: str, product: Tensor) -> dict[str, Tensor]:
+    return {weight: product}
 
 
 def _text_spellings(component: str, module: nn.Module) -> Iterator[tuple[list[str], Place]]:
@@ -120,4 +125,4 @@ def _network_spellings(component: str, module: nn.Module) -> Iterator[tuple[list
 
 def _fused(component: str, path: str) -> Place:
     weight = f"{path}.weight"
-    return Place(component, hub_names(weight), lambda product: from_original(weight, product))
+    return Place(component, hub_names(weight), partial(from_original, weight))

@@ -14,6 +14,7 @@ from .compare import Settings
 from .families import AudioFamily
 from .fingerprint import fingerprint
 from .manifest import Folder, Line
+from .memory_need import NotEnoughMemory
 from .pipeline import Pipeline
 from .png import encode_png
 from .prompt_file import Prompt
@@ -62,24 +63,17 @@ class PipelineMaker:
         return replace(self.common, prompt=prompt.text, seed=prompt.seed, negative_prompt=negative)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Made]:
-        """Of prompts whose negative prompts differ only those with the same one are sampled together."""
-        recipes = [self.recipe(prompt) for prompt in prompts]
-        made: dict[int, Made] = {}
-        for negative in dict.fromkeys(recipe.negative_prompt for recipe in recipes):
-            rows = [row for row, recipe in enumerate(recipes) if recipe.negative_prompt == negative]
-            made |= zip(rows, self._together([recipes[row] for row in rows]), strict=True)
-        return [made[row] for row in range(len(prompts))]
+        return list(self._together([self.recipe(prompt) for prompt in prompts]))
 
     def _together(self, recipes: Sequence[Recipe]) -> Iterator[Made]:
         call = self.settings.call()
-        call |= {"seed": [recipe.seed for recipe in recipes], "negative_prompt": recipes[0].negative_prompt}
+        call |= {"seed": [recipe.seed for recipe in recipes]}
+        call |= {"negative_prompt": [recipe.negative_prompt for recipe in recipes]}
         call |= {"output": "audio"} if self.ending == ".wav" else {}
         texts = [recipe.prompt for recipe in recipes]
         out = self.pipe(
             texts, steps=self.settings.steps, accelerator=self.common.accelerator, progress=False, **call
         )  # fmt: skip
-        if not bool(torch.isfinite(out.images).all()):
-            raise FloatingPointError("the decoded picture is not finite: float16 overflows where bfloat16 does not")
         height, width = out.images.shape[-2:]
         for row, recipe in enumerate(recipes):
             own = replace(
@@ -132,6 +126,8 @@ def _attempt(maker: Maker, prompts: Sequence[Prompt], say: Say) -> list[Attempt]
         return [(prompt, made, len(prompts)) for prompt, made in zip(prompts, maker(prompts), strict=True)]
     except (FloatingPointError, RuntimeError, MemoryError) as error:
         if not isinstance(error, FloatingPointError) and not out_of_memory(error):
+            raise
+        if isinstance(error, NotEnoughMemory) and len(prompts) == 1:  # so it is for every prompt
             raise
         problem = "not enough memory" if out_of_memory(error) else f"{type(error).__name__}: {error}"
     # Only here, where the error is gone and with it the frames that it kept, their tensors are freed.

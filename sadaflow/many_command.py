@@ -1,19 +1,18 @@
 """`generate --prompts`: a file of prompts in, a folder of pictures or sounds and their manifest out."""
 
-import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import typer
 
 from .compare import Settings
 from .families import AudioFamily
+from .images import picture_digest
 from .manifest import Folder
 from .many import PipelineMaker, prompts_digest, sample_many, share_size, threads, weights_digest
 from .occupied import occupied
-from .options import GenerateOptions, Options, read_device
+from .options import GenerateOptions, Options, chosen_device
 from .pipeline import Pipeline
 from .progress import counting_bar
 from .prompt_file import read_prompt_file
@@ -36,10 +35,10 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
     options = replace(options, device=shard.device(options.device))
     prompts = read_prompt_file(file, options.seed)
     batch, resume = options.batch or BATCH, options.resume or shard.start > 0
-    count, device = options.threads or THREADS, read_device(options.device).type
+    count, device = options.threads or THREADS, chosen_device(options.device).type
     known = {
         "prompts": {"count": len(prompts), "sha256": prompts_digest(prompts)},
-        "control": [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in options.control or ()],
+        "control": [picture_digest(path) for path in options.control or ()],
         "batch": batch,
         "device": device,
         "threads": count if device == "cpu" else None,  # the last bits depend on it

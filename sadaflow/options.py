@@ -11,13 +11,14 @@ import torch
 import typer
 
 from .accelerators import ACCELERATORS, make_accelerator
+from .arguments import DTYPES, read_device, read_dtype
 from .control import per_net
+from .default_accelerator import DEFAULT
 from .offload import OFFLOADS
 from .quantization import QUANTIZATIONS
 from .solvers.registry import SOLVERS, known_solver
 from .solvers.spacing import RAMPS, SPACINGS
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SINGLE_FILES = (".safetensors", ".sft")
 GRIDS = (*SPACINGS, *RAMPS)
 
@@ -101,7 +102,14 @@ class Options:
         str | None, text("NAME", f"Solver: {', '.join(SOLVERS)}.", show_default="the checkpoint's, or dpmpp2m")
     ] = None
     grid: Annotated[str | None, text("NAME", f"Time grid: {', '.join(GRIDS)}.", show_default="the checkpoint's")] = None
-    accelerate: Annotated[str, text("NAME", f"Accelerator: {', '.join(ACCELERATORS)}; or none.")] = "sada"
+    accelerate: Annotated[
+        str | None,
+        text(
+            "NAME",
+            f"Accelerator: {', '.join(ACCELERATORS)}; or none.",
+            show_default=f"{DEFAULT}, or none where the steps are too few for it",
+        ),
+    ] = None
     guidance: Annotated[
         float | None,
         real(
@@ -112,7 +120,9 @@ class Options:
     seed: Annotated[
         int, typer.Option(parser=_seed, metavar="N", help="Seed of the start noise, the same for every prompt.")
     ] = 0
-    negative: Annotated[str | None, text("TEXT", "Negative prompt.")] = None
+    negative: Annotated[
+        Names, text("TEXT", "Negative prompt: one for all prompts, or repeated, one for each in order.")
+    ] = None
     height: Annotated[int | None, count("Pixels.", show_default="the checkpoint's")] = None
     width: Annotated[int | None, count("Pixels.", show_default="the checkpoint's")] = None
     seconds: Annotated[float | None, real("Length of a sound.", show_default="the checkpoint's")] = None
@@ -167,7 +177,14 @@ class Options:
 
     @property
     def accelerator(self) -> str | None:
-        return None if self.accelerate == "none" else self.accelerate
+        """The accelerator that was asked for, or the default."""
+        return None if self.accelerate == "none" else self.accelerate or DEFAULT
+
+    @property
+    def negative_prompt(self) -> str | list[str] | None:
+        """The negative prompt of all prompts, or the list of those of each."""
+        given = self.negative or [None]
+        return given[0] if len(given) == 1 else [text for text in given if text is not None]
 
     @property
     def lora_scales(self) -> Sequence[float]:
@@ -184,6 +201,9 @@ class Options:
             raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"--steps must be at least 1, got {self.steps}")
+        negatives, prompts = len(self.negative or ()), len(self.prompt)
+        if negatives not in (0, 1, prompts):
+            raise ValueError(f"{negatives} --negative for {prompts} prompts: give one for all, or one for each")
         if self.solver is not None:
             known_solver(self.solver)
         if self.accelerator is not None:
@@ -195,7 +215,7 @@ class Options:
         self._check_control()
         if self.lora and self.quantize is not None:
             raise ValueError("--lora cannot be merged into weights held in eight bits: leave out --quantize")
-        if self.lora and self.offload == "stream" and read_device(self.device).type == "cpu":
+        if self.lora and self.offload == "stream" and chosen_device(self.device).type == "cpu":
             raise ValueError("--lora cannot be merged into weights read from their files: leave out --offload stream")
         if self.lora_scale and not self.lora:
             raise ValueError("--lora-scale needs a --lora")
@@ -274,6 +294,8 @@ class GenerateOptions(Options):
         for name, count in self.given("batch", "threads").items():
             if count < 1:
                 raise ValueError(f"--{name} must be at least 1, got {count}")
+        if len(self.negative or ()) > 1:
+            raise ValueError("with --prompts, negative prompts that differ stand in the file: negative_prompt")
         replace(self, prompt=["of the file"], prompts=None, batch=None, threads=None, resume=False).check()
 
 
@@ -299,17 +321,8 @@ def _default(field: Field[Any]) -> Any:
     return Parameter.empty if field.default is MISSING else field.default
 
 
-def read_dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise ValueError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
-    return DTYPES[name]
-
-
-def read_device(name: str | None) -> torch.device:
+def chosen_device(name: str | None) -> torch.device:
+    """The device of that name, or the default. Raises ValueError for one that cannot be used here."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {name!r} cannot be used here ({reason}); cpu always can") from error
+    return torch.empty(0, device=read_device(name, "--device ")).device  # with its number: cuda:0

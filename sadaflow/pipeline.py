@@ -1,6 +1,5 @@
 """Text to image: checkpoint, text encoder, backbone, solver, accelerator and autoencoder in one call."""
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,28 +12,47 @@ from torch import Tensor
 from sadaflow.models import Autoencoder, kept_layouts
 from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
 
-from .accelerators import Accelerator, make_accelerator
+from .accelerators import Accelerator
 from .accelerators.inside import check_fit
-from .arguments import check_noise, initial_noise, latent_shape, read_height, read_output, read_prompts, read_seeds
+from .arguments import (
+    Seed,
+    check_noise,
+    check_objects,
+    initial_noise,
+    latent_shape,
+    read_accelerator,
+    read_device,
+    read_dtype,
+    read_negatives,
+    read_output,
+    read_prompts,
+    read_seeds,
+    read_size,
+    read_steps,
+)
 from .building import SchedulerSource, prepare_pipeline, scheduler_config
 from .checkpoint import Checkpoint
 from .compilation import compile_backbone
 from .conditioned import Backbone
 from .control import Control, Name, as_list, attach, build_controlnet
 from .denoiser import GuidedDenoiser
+from .diffusers_names import refuses_unknown
 from .embedded import embedded
-from .families import AudioFamily, Family, Options, Pair, Request
+from .families import AudioFamily, Family, Negative, Options, Pair, Request
 from .hub import resolve
 from .images import to_pil
 from .lora import Lora, LoraStack, find_lora, read_lora
+from .memory_need import require_memory_for_pictures
 from .parallel import Parallel
 from .progress import progress_observer
 from .recommended import Recommended
 from .residence import Residence
-from .sampling import Stats, sample
+from .sampling import Sampled, Stats, sample
 from .single_file import Aid, assemble, locate_file, locate_folder, locate_parts
 from .strict import Loader
 from .trace import Trace
+from .turns import Turns
+from .values import real_number
 
 _BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
@@ -87,7 +105,8 @@ class Pipeline:
         self._loras = LoraStack(family.adaptable)
         self._residence = residence or Residence(device)
         self._residence.take(family.networks)
-        self._frozen = False
+        self._frozen = self._compiled = False
+        self._turns = Turns()
 
     @property
     def backbone(self) -> Backbone:
@@ -106,6 +125,7 @@ class Pipeline:
         return self.family.default_guidance if own is None else own
 
     @classmethod
+    @refuses_unknown
     def from_pretrained(
         cls,
         model: str | os.PathLike[str] | None = None,
@@ -114,7 +134,7 @@ class Pipeline:
         variant: str | None = None,
         controlnet: Name | Sequence[Name] | None = None,
         scheduler: SchedulerSource | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
         offload: str | None = None,
         tile: int | None = None,
@@ -134,9 +154,10 @@ class Pipeline:
         Raises ValueError for a checkpoint that cannot be honoured (naming field or tensor), FileNotFoundError,
         ConnectionError and PermissionError where it cannot be had.
         """
+        dtype, device = read_dtype(dtype), read_device(device)
         place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
-        residence = Residence.read(torch.device(device), offload, quantize)
+        residence = Residence.read(device, offload, quantize)
         whole: dict[str, Any] = {"revision": revision, "variant": variant, **place}
         # Configs and tokenizers first: what cannot be honoured is refused before any weight file is downloaded.
         root = resolve(embedded(model), weights=False, **whole)
@@ -154,6 +175,7 @@ class Pipeline:
         return cls(root.name, family, prepared.scheduler, **how)
 
     @classmethod
+    @refuses_unknown
     def from_single_file(
         cls,
         file: str | os.PathLike[str],
@@ -164,7 +186,7 @@ class Pipeline:
         controlnet: Name | Sequence[Name] | None = None,
         scheduler: SchedulerSource | None = None,
         revision: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
         offload: str | None = None,
         tile: int | None = None,
@@ -182,13 +204,14 @@ class Pipeline:
         2.x needs it. `controlnet`, `scheduler`, `offload`, `tile` and `quantize` are as for `from_pretrained`. Raises
         ValueError naming what is missing, unexpected or misshaped.
         """
+        dtype, device = read_dtype(dtype), read_device(device)
         place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         if tokenizer is None and base is None:
             raise ValueError(
                 f"{file}: a single file holds no tokenizer; name a checkpoint in the Hub's layout that has it: "
                 "tokenizer=ID_OR_FOLDER"
             )
-        residence = Residence.read(torch.device(device), offload, quantize)
+        residence = Residence.read(device, offload, quantize)
         words, whole = embedded(base if tokenizer is None else tokenizer), base and embedded(base)
         loader = Loader(dtype, residence.loads, residence.keeper)
         aid = Aid(
@@ -228,9 +251,10 @@ class Pipeline:
         self._refuse_frozen()
         self._residence.refuse_compiling()
         compile_backbone(self.backbone, whole, freeze, options)
-        self._frozen = whole and freeze
+        self._compiled, self._frozen = True, whole and freeze
         return self
 
+    @refuses_unknown
     def load_lora(
         self,
         model: str | os.PathLike[str],
@@ -265,6 +289,7 @@ class Pipeline:
         if self._frozen:
             raise ValueError("the weights are part of what compile(freeze=True) compiled: load the pipeline anew")
 
+    @refuses_unknown
     def solver(
         self,
         name: str | None = None,
@@ -281,20 +306,20 @@ class Pipeline:
         solver draws from. `height` and `width` in pixels matter where the schedule shifts with the size (Flux.1 dev);
         None is the checkpoint's own.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        config, tokens = self.scheduler_config, self._tokens(height, width)
+        steps = read_steps(steps)
+        config, tokens = self.scheduler_config, self._tokens(*read_size(height, width, None, self.family))
         if isinstance(grid, Grid):
             named: Any = from_scheduler_config(config, grid.n_steps, solver=name, noise=noise, image_tokens=tokens)
             return replace(named.solver, grid=grid)
         return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise, image_tokens=tokens).solver
 
+    @refuses_unknown
     @torch.no_grad()
     def __call__(
         self,
         prompt: str | Sequence[str],
         *,
-        negative_prompt: str | None = None,
+        negative_prompt: Negative = None,
         steps: int = 50,
         solver: str | Solver | None = None,
         grid: str | Grid | None = None,
@@ -302,7 +327,7 @@ class Pipeline:
         true_guidance: float = 1.0,
         height: int | None = None,
         width: int | None = None,
-        seed: int | Sequence[int] = 0,
+        seed: Seed = 0,
         noise: Tensor | None = None,
         accelerator: str | Accelerator | None = None,
         control: Any = None,
@@ -326,8 +351,9 @@ class Pipeline:
     ) -> Output:
         """Sample one image per prompt.
 
-        `seed` is one for all prompts or one each: the same prompt and seed give the same picture in any batch. `noise`
-        (B, C, h, w), unit normal, overrides it. `guidance` <= 1 leaves the negative branch out; on Flux it is the
+        `negative_prompt` is one for all prompts or a list with one (or None) for each. `seed` is one for all prompts or
+        one each: the same prompt and seed give the same picture in any batch. `noise` (B, C, h, w), unit normal,
+        overrides it. `guidance` <= 1 leaves the negative branch out; on Flux it is the
         number that the network embeds, and `true_guidance` > 1 adds a negative branch. None is what the checkpoint
         recommends, or its kind was published with (7.5 for Stable Diffusion). `max_sequence_length` is the length of
         Flux's T5 prompt in tokens, at most what the checkpoint's tokenizer allows. `progress` None shows a bar when
@@ -343,12 +369,12 @@ class Pipeline:
         all make this call and all get the same. Raises ValueError before any work for arguments that do not fit.
         """
         prompts, output = read_prompts(prompt), read_output(output, self.family)
-        height = read_height(height, seconds, self.family)
-        guidance = self.default_guidance if guidance is None else float(guidance)
-        if not math.isfinite(guidance):
-            raise ValueError(f"guidance must be a finite number, got {guidance}")
+        negatives, seeds = read_negatives(negative_prompt, len(prompts)), read_seeds(seed, len(prompts))
+        seconds = None if seconds is None else real_number("seconds", seconds, finite=False)
+        height, width = read_size(height, width, seconds, self.family)
+        guidance = self.default_guidance if guidance is None else real_number("guidance", guidance)
         options = Options(
-            float(true_guidance),
+            true_guidance,
             max_sequence_length,
             original_size,
             crop,
@@ -360,21 +386,13 @@ class Pipeline:
             negative_aesthetic_score,
         )
         options.refuse_idle(self.family.options, type(self.family).__name__)
-        if isinstance(accelerator, str):
-            accelerator = make_accelerator(accelerator)
-        seeds = read_seeds(seed, len(prompts))
-        if noise is None:
-            noise = initial_noise(latent_shape(self.family, height, width), seeds)
-        noise = check_noise(noise, len(prompts), self.family)
-        size = [side * self.vae.config.downscale for side in noise.shape[2:]]
-        shape = latent_shape(self.family, *size)
-        if solver is None or isinstance(solver, str):
-            source = SeededNoise(tuple(seeds))
-            chosen = self.solver(solver, steps, grid, source, height=size[0], width=size[1])
-        elif grid is not None:
-            raise ValueError(f"grid={grid!r} with a solver, which has its own grid: give the solver's name, or no grid")
-        else:
-            chosen = solver
+        check_objects(solver, grid, parallel)
+        accelerator, steps = read_accelerator(accelerator), read_steps(steps)
+        noise = self._noise(noise, height, width, seeds, output)
+        size = (noise.shape[2] * self.vae.config.downscale, noise.shape[3] * self.vae.config.downscale)
+        chosen = solver
+        if chosen is None or isinstance(chosen, str):
+            chosen = self.solver(chosen, steps, grid, SeededNoise(tuple(seeds)), height=size[0], width=size[1])
         if accelerator is not None:
             check_fit(accelerator, chosen, noise.shape, self.backbone)
         controls = Control.read(
@@ -384,23 +402,41 @@ class Pipeline:
             control_end,
             nets=self.controlnets,
             samples=len(prompts),
-            size=(size[0], size[1]),
+            size=size,
         )
-        request = Request(prompts, negative_prompt, guidance, shape, options)
+        request = Request(prompts, negatives, guidance, latent_shape(self.family, *size), options)
         if parallel is not None:
             call = {**vars(request), "solver": chosen, "noise": noise, "accelerator": accelerator, "control": controls}
             parallel.require_same({**call, "dtype": self.dtype, "split_guidance": self.split_guidance}, self.device)
-        denoise = self.denoiser(chosen, request, controls)
-        if parallel is not None:
-            denoise = parallel.denoiser(denoise)
-        start = noise.to(self.device, torch.float32)
-        with progress_observer(progress, chosen.n_evals) as observer, kept_layouts(self.backbone):
-            sampled = sample(chosen, denoise, start, accelerator, observer=observer, trace=trace)
-        del denoise, start  # what was prepared for the network, before the decoder takes its memory
+        with self._turns.taken(self._residence.offload is not None or self._compiled):
+            denoise = self.denoiser(chosen, request, controls)
+            if parallel is not None:
+                denoise = parallel.denoiser(denoise)
+            start = noise.to(self.device, torch.float32)
+            with progress_observer(progress, chosen.n_evals) as observer, kept_layouts(self.backbone):
+                sampled = sample(chosen, denoise, start, accelerator, observer=observer, trace=trace)
+            del denoise, start  # what was prepared for the network, before the decoder takes its memory
+            return self._output(sampled, output, seconds)
+
+    def _noise(
+        self, noise: Tensor | None, height: int | None, width: int | None, seeds: Sequence[int], output: str
+    ) -> Tensor:
+        """The start noise (B, C, h, w), given or drawn, once it is known that memory holds the call."""
+        if noise is not None:
+            check_noise(noise, len(seeds), self.family)
+            height, width = (side * self.vae.config.downscale for side in noise.shape[2:])
+        shape = latent_shape(self.family, height, width)
+        require_memory_for_pictures(self.family, len(seeds), shape, self.device, output)
+        return initial_noise(shape, seeds) if noise is None else noise
+
+    def _output(self, sampled: Sampled, output: str, seconds: float | None) -> Output:
+        """Decode what was sampled into what the call asked for."""
         images: Any = None if output == "latent" else self.family.decode(sampled.x)
         if output == "audio" and isinstance(self.family, AudioFamily):
             rate = self.family.sample_rate
-            audio = self.family.waveform(images)[:, : None if seconds is None else int(seconds * rate)]
+            if seconds is None:
+                seconds = images.shape[2] * self.family.frame_seconds
+            audio = self.family.waveform(images)[:, : int(seconds * rate)]
             return Output(images, sampled.x, sampled.stats, audio, rate, trace=sampled.trace)
         return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats, trace=sampled.trace)
 
@@ -420,6 +456,15 @@ class Pipeline:
             None if control is None else control.settings(solver.n_evals),
             self.split_guidance,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle` and `copy.deepcopy`. Raises ValueError where a copy would not be one."""
+        if self._residence.offload is not None or self._residence.quantize is not None:
+            how = "offload=" if self._residence.offload is not None else "quantize="
+            raise ValueError(f"a pipeline with {how} cannot be copied or pickled: load it anew where it is needed")
+        if self._compiled:
+            raise ValueError("a compiled pipeline cannot be copied or pickled: copy it first, then compile the copy")
+        return vars(self).copy()
 
     def _tokens(self, height: int | None, width: int | None) -> int:
         """Image tokens of the backbone at a size in pixels."""

@@ -46,11 +46,6 @@ class Residence:
             return self.quantize
         return None if self.offload is None else self.offload.stream
 
-    @property
-    def from_files(self) -> bool:
-        """Whether the weights stay in their files."""
-        return self.offload is not None and self.offload.stream is not None
-
     def take(self, networks: Mapping[str, nn.Module]) -> None:
         """See to the `networks`, now that they are loaded."""
         if self.quantize is not None:

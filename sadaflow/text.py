@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Self
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .jsonfile import naming
+from .picklable import without_captures
 from .safetensor_file import Stored
 from .strict import Convert, Loader, UnknownTensor
 from .text_config import encoder_fields, is_whole_clip
@@ -201,6 +203,9 @@ class ClipText:
         """Builds a prepared encoder; raises ValueError for tensors that do not fit the config."""
         return cls(encoder.tokenizer, encoder.build())
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "encoder": without_captures(self.encoder)}
+
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""
         return self._run(prompts)[0]
@@ -256,10 +261,18 @@ class T5Text:
         return self.encoder(batch["input_ids"].to(where(self.encoder)))[0]
 
 
+_TOKENIZING = Lock()
+"""A tokenizer of `transformers` holds the padding and the cut of its last call, so that calls must not overlap."""
+
+
 def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:
     """Ids and mask (B, length) of `prompts`, padded; warns where one is cut."""
-    full = tokenizer(list(prompts))["input_ids"]
+    with _TOKENIZING:
+        full = tokenizer(list(prompts))["input_ids"]
+        batch = tokenizer(
+            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )  # fmt: skip
     for prompt, ids in zip(prompts, full, strict=True):
         if len(ids) > length:
             warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {length}", stacklevel=4)
-    return tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return batch

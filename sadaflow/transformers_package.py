@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .quiet import quiet
+
 
 def transformers_module() -> Any:
     """The `transformers` package; raises ImportError that names the extra."""
@@ -22,15 +24,12 @@ def reading(place: Path | str) -> Iterator[Any]:
     Any error of the package is raised as a ValueError that names `place`.
     """
     transformers = transformers_module()
-    previous = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
     try:
-        yield transformers
+        with quiet(transformers.logging):
+            yield transformers
     except (MemoryError, ImportError):
         raise
     except Exception as error:
         raise ValueError(
             f"{place}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
         ) from error
-    finally:
-        transformers.logging.set_verbosity(previous)

@@ -20,7 +20,7 @@ import sadaflow.commands
 from sadaflow import Pipeline
 from sadaflow.cli import main
 from sadaflow.compare import Comparison, Row, Settings, table
-from sadaflow.images import read_image, to_pil
+from sadaflow.images import from_pil, read_image, to_pil
 from sadaflow.png import read_text
 from sadaflow.report import MODE_COLOURS, draw
 from sadaflow.spectrogram import draw_sound
@@ -220,7 +220,7 @@ def test_pictures_are_read_as_they_are_meant() -> None:
     assert np.array_equal(np.asarray(read_image("turned.png")), np.asarray(upright))
     depth = np.arange(0, 65536, 4096, dtype=np.uint16).reshape(4, 4)
     Image.fromarray(depth).save("depth.png")
-    assert np.array_equal(np.asarray(read_image("depth.png"))[..., 1], depth // 256)
+    np.testing.assert_array_equal(from_pil(read_image("depth.png"), (4, 4))[1], (depth / 65535).astype(np.float32))
 
 
 def test_wav_is_clipped_whole_and_kept() -> None:

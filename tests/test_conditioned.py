@@ -25,6 +25,7 @@ from sadaflow.models import (
     call_through,
     kept_layouts,
 )
+from sadaflow.models import conv as models_conv
 from sadaflow.models.conv import Conv2d
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 
@@ -144,6 +145,10 @@ def test_a_run_reads_prompt_and_time_once(case: tuple[str, nn.Module]) -> None:
     assert set(calls) == {path for path, _ in watched} and all(count <= 2 for count in calls.values())
 
 
+def layouts() -> Any:
+    return models_conv._KEPT.get()
+
+
 def test_convolutions_keep_their_layout_for_a_run_alone() -> None:
     torch.manual_seed(0)
     network = unet().requires_grad_(False).eval()
@@ -152,12 +157,12 @@ def test_convolutions_keep_their_layout_for_a_run_alone() -> None:
     plain = network(x, 500.0, context)
     with pytest.raises(KeyError), kept_layouts(network):
         first = network(x, 500.0, context)
-        assert all(part._kept is not None for part in convolutions)
+        assert all(layouts()[part].weight is not None for part in convolutions)
         assert torch.equal(network(x, 500.0, context), first)
         torch.testing.assert_close(network(x[:1], 500.0, context[:1]), first[:1], rtol=1e-5, atol=1e-6)
         raise KeyError
     torch.testing.assert_close(first, plain, rtol=1e-5, atol=1e-6)
-    assert all(part._kept is None and not part.keeping for part in convolutions)
+    assert not layouts()
     network.conv_in.weight.data *= 2
     changed = network(x, 500.0, context)
     with kept_layouts(network):
@@ -173,7 +178,7 @@ def test_other_convolutions_are_left_alone(unsuited: str, monkeypatch: pytest.Mo
     if unsuited == "large":
         monkeypatch.setattr("sadaflow.models.conv._LIMIT", 1000)
     with kept_layouts(network):
-        assert not any(part.keeping for part in network.modules() if isinstance(part, Conv2d))
+        assert not layouts()
 
 
 def test_kept_layouts_count_as_convolutions() -> None:

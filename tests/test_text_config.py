@@ -17,7 +17,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel, T5EncoderModel
 from sadaflow import Pipeline
 from sadaflow.checkpoint import Checkpoint
 from sadaflow.jsonfile import read_object
-from sadaflow.text import ClipText, T5Text, load_encoder, prepare_encoder
+from sadaflow.text import ClipText, T5Text, prepare_encoder
 from sadaflow.text_config import encoder_fields
 from sadaflow.text_fields import CLAP, CLAP_AUDIO, CLAP_TEXT, COMMON, TABLES
 
@@ -75,6 +75,24 @@ def checkpoint(root: Path) -> Checkpoint:
     return Checkpoint(root, None, torch.float32, torch.device("cpu"))
 
 
+def clip_text(found: Checkpoint) -> ClipText:
+    text = ClipText.build(ClipText.prepare(found))
+    found.fill()
+    return text
+
+
+def t5_text(found: Checkpoint) -> T5Text:
+    text = T5Text.build(T5Text.prepare(found))
+    found.fill()
+    return text
+
+
+def load_encoder(found: Checkpoint, component: str, kind: str) -> Any:
+    encoder = prepare_encoder(found, component, kind).build()
+    found.fill()
+    return encoder
+
+
 def change(folder: Path, **fields: Any) -> None:
     write(folder / "config.json", {**read_object(folder / "config.json"), **fields})
 
@@ -101,7 +119,7 @@ def sd(made: dict[str, Path], tmp_path: Path) -> Path:
 
 def clip_states(folder: Path) -> torch.Tensor:
     """Hidden states by transformers of what lies in text_encoder/, before it is changed."""
-    text = ClipText.load(checkpoint(folder))
+    text = clip_text(checkpoint(folder))
     batch = text.tokenizer(PROMPTS, padding="max_length", max_length=24, truncation=True, return_tensors="pt")
     with torch.no_grad():
         return CLIPTextModel.from_pretrained(folder / "text_encoder")(batch["input_ids"])[0]
@@ -110,7 +128,7 @@ def clip_states(folder: Path) -> torch.Tensor:
 def test_fields_of_old_versions(sd: Path) -> None:
     expected = clip_states(sd)
     change(sd / "text_encoder", **FULL_DUMP, model_type="clip_text_model")
-    assert same(ClipText.load(checkpoint(sd)).encode(PROMPTS), expected)
+    assert same(clip_text(checkpoint(sd)).encode(PROMPTS), expected)
 
 
 @pytest.mark.parametrize("form", ["text_config", "text_config_dict", "both"])
@@ -130,7 +148,7 @@ def test_configs_of_both_halves_of_clip(sd: Path, form: str) -> None:
     kept = {name: written[name] for name in written if form in (name, "both")}
     rest = {"architectures": ["CLIPModel"], "logit_scale_init_value": 2.6592, "projection_dim": 8, "vision_config": {}}
     write(sd / "text_encoder/config.json", {**rest, **kept, "model_type": "clip", "vision_config_dict": None})
-    assert same(ClipText.load(checkpoint(sd)).encode(PROMPTS), expected)
+    assert same(clip_text(checkpoint(sd)).encode(PROMPTS), expected)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +168,7 @@ def test_configs_of_both_halves_of_clip(sd: Path, form: str) -> None:
 def test_fields_that_never_reach_transformers(sd: Path, fields: dict[str, Any]) -> None:
     expected = clip_states(sd)
     change(sd / "text_encoder", **fields)
-    text = ClipText.load(checkpoint(sd))
+    text = clip_text(checkpoint(sd))
     assert same(text.encode(PROMPTS), expected)
     assert text.encoder.config._attn_implementation == "sdpa"
     assert not any(hasattr(text.encoder.config, name) for name in ("auto_map", "_attn_implementation_autoset"))
@@ -227,7 +245,7 @@ def test_t5_as_published(tmp_path: Path, act: str, gated: bool) -> None:
         "use_cache": True,
     }
     write(folder / "text_encoder_2/config.json", published)
-    text = T5Text.load(checkpoint(folder))
+    text = t5_text(checkpoint(folder))
     reference = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=torch.float32)
     batch = text.tokenizer(PROMPTS, padding="max_length", max_length=24, return_tensors="pt")
     with torch.no_grad():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .base import AudioFamily, Family, Prompted, Request
+from .base import AudioFamily, Family, Negative, Prompted, Request
 from .flux import Flux
 from .musicldm import MusicLDM
 from .options import Options, Pair
@@ -52,6 +52,7 @@ __all__ = [
     "Flux",
     "LatentConsistency",
     "MusicLDM",
+    "Negative",
     "Options",
     "Pair",
     "Prompted",

@@ -11,24 +11,41 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..checkpoint import Checkpoint
 from ..conditioned import Backbone
+from ..finite import require_finite_output
 from .options import Options
 
 Conditioning = Mapping[str, Tensor]
+Negative = str | None | Sequence[str | None]
+"""A negative prompt for all samples, or one for each; None is none."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for, checked: one entry of `prompts` per sample, latents of `shape` (C, h, w)."""
+    """What a user asked for, checked: one entry of `prompts` per sample, latents of `shape` (C, h, w).
+
+    `negative_prompt` is one for all samples, or a sequence with one for each; see `negatives`.
+    """
 
     prompts: Sequence[str]
-    negative_prompt: str | None
+    negative_prompt: Negative
     guidance: float
     shape: tuple[int, int, int]
     options: Options = Options()
 
+    def __post_init__(self) -> None:
+        if len(self.negatives) != len(self.prompts):
+            raise ValueError(f"{len(self.negatives)} negative prompts for {len(self.prompts)} prompts")
+
     @property
     def guided(self) -> bool:
         return self.guidance > 1
+
+    @property
+    def negatives(self) -> list[str | None]:
+        """The negative prompt of each sample, None where it has none."""
+        if self.negative_prompt is None or isinstance(self.negative_prompt, str):
+            return [self.negative_prompt] * len(self.prompts)
+        return list(self.negative_prompt)
 
 
 @dataclass(frozen=True)
@@ -146,10 +163,15 @@ def build_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig) -> Auto
 
 
 def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
-    """Undo the scaling of latents (B, C, h, w) and decode them one by one; what the autoencoder answers, in float32."""
+    """The output of the decoder, float32, for scaled latents (B, C, h, w), which are decoded one by one.
+
+    Raises FloatingPointError, naming the autoencoder, its dtype and the samples, where it is not finite.
+    """
     unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
     dtype = next(vae.parameters()).dtype
-    return torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)]).float()
+    decoded = torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)]).float()
+    require_finite_output("vae", dtype, decoded)
+    return decoded
 
 
 def decode_images(vae: Autoencoder, latents: Tensor) -> Tensor:

@@ -87,10 +87,10 @@ class Flux:
         if not 1 <= length <= self.t5.longest:
             raise ValueError(f"max_sequence_length={length} is not within 1 and {self.t5.longest}")
         guided = request.options.true_guidance > 1
-        if request.negative_prompt and not guided:
+        negatives = [negative or "" for negative in request.negatives]
+        if any(negatives) and not guided:
             warnings.warn("negative_prompt has no effect on this checkpoint unless true_guidance > 1", stacklevel=4)
-        negative = request.negative_prompt or ""
-        unique = list(dict.fromkeys([*request.prompts, negative] if guided else request.prompts))
+        unique = list(dict.fromkeys([*request.prompts, *negatives] if guided else request.prompts))
         states = self.t5.encode(unique, length).to(self.dtype)
         pooled = self.clip.encode_pooled(unique).to(self.dtype)
 
@@ -104,7 +104,7 @@ class Flux:
         prompts = list(request.prompts)
         if not guided:
             return Prompted(branch(prompts), None)
-        return Prompted(branch(prompts), branch([negative] * len(prompts)), request.options.true_guidance)
+        return Prompted(branch(prompts), branch(negatives), request.options.true_guidance)
 
     def decode(self, latents: Tensor) -> Tensor:
         return decode_images(self.vae, latents)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 
 from ..checkpoint import Checkpoint
+from ..finite import require_finite_output
 from ..jsonfile import naming
 from ..text import load_tokenizer, prepare_encoder, tokenize, where
 from .base import Prompted, Request, build_autoencoder, decode_latents
@@ -86,8 +87,9 @@ class MusicLDM(LatentUNet):
         if not request.guided:
             return Prompted({"class_vector": vectors}, None)
         # The published pipeline cuts the negative prompt to the width of the embedding.
-        negative = self._encode([request.negative_prompt or ""], min(self.width, self.length))
-        return Prompted({"class_vector": vectors}, {"class_vector": negative.expand_as(vectors)})
+        negatives = [negative or "" for negative in request.negatives]
+        other = self._encode(negatives, min(self.width, self.length))
+        return Prompted({"class_vector": vectors}, {"class_vector": other})
 
     @torch.no_grad()
     def _encode(self, prompts: Sequence[str], length: int) -> Tensor:
@@ -106,7 +108,9 @@ class MusicLDM(LatentUNet):
     def waveform(self, spectrograms: Tensor) -> Tensor:
         """Audio (B, samples), float32 on the CPU, at `sample_rate`, of log-mel spectrograms (B, 1, frames, mels)."""
         waves = [self.vocoder(one.squeeze(1).to(self.dtype)) for one in spectrograms.split(1)]
-        return torch.cat([wave.reshape(1, -1) for wave in waves]).float().cpu()
+        audio = torch.cat([wave.reshape(1, -1) for wave in waves]).float().cpu()
+        require_finite_output("vocoder", self.dtype, audio)
+        return audio
 
 
 def _check_widths(unet: UNetConfig, vae: AutoencoderConfig, clap: Any, vocoder: Any) -> None:

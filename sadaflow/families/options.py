@@ -1,8 +1,10 @@
 """Arguments of a pipeline's call that only some kinds of checkpoint honour."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
+
+from ..values import listed, real_number, whole_number
 
 Pair = Sequence[int]
 _PAIRS = tuple(f"{sign}{name}" for sign in ("", "negative_") for name in ("original_size", "crop", "target_size"))
@@ -13,7 +15,8 @@ class Options:
     """What a user asked for beyond what every kind of checkpoint has; the defaults leave each at what was published.
 
     Sizes are (height, width) and crops (top, left), in pixels of the pictures that an XL checkpoint was trained on.
-    Raises ValueError naming the argument that cannot be.
+    Numbers of any integer or floating-point type are taken, and held as Python's. Raises ValueError naming the argument
+    that cannot be.
     """
 
     true_guidance: float = 1.0
@@ -30,13 +33,13 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("true_guidance", "aesthetic_score", "negative_aesthetic_score"):
             number = getattr(self, name)
-            if number is not None and not math.isfinite(number):
-                raise ValueError(f"{name} must be a finite number, got {number}")
+            if number is not None or name == "true_guidance":
+                object.__setattr__(self, name, real_number(name, number))
+        length = whole_number("max_sequence_length", self.max_sequence_length)
+        object.__setattr__(self, "max_sequence_length", length)
         for name in _PAIRS:
-            pair = getattr(self, name)
-            if pair is not None and not _is_pair(pair):
-                meaning = "(top, left)" if name.endswith("crop") else "(height, width)"
-                raise ValueError(f"{name} must be {meaning}, two whole numbers of pixels, got {pair!r}")
+            if (pair := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _pair(name, pair))
 
     def refuse_idle(self, honoured: Iterable[str], kind: str) -> None:
         """Raise ValueError for an option that was given and is not one of the `honoured` of the `kind`."""
@@ -46,5 +49,10 @@ class Options:
                 raise ValueError(f"{field.name}={value!r} has no effect on a {kind} checkpoint; leave it out")
 
 
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, Sequence) and len(pair) == 2 and all(type(side) is int and side >= 0 for side in pair)
+def _pair(name: str, pair: Any) -> tuple[int, int]:
+    try:
+        first, second = listed(pair) or ()
+        return whole_number(name, first, 0), whole_number(name, second, 0)
+    except ValueError:
+        meaning = "(top, left)" if name.endswith("crop") else "(height, width)"
+        raise ValueError(f"{name} must be {meaning}, two whole numbers of pixels, got {pair!r}") from None

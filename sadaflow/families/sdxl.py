@@ -88,11 +88,18 @@ class StableDiffusionXL(LatentUNet):
         conditional |= self.embedded_guidance(request, conditional["context"].device)
         if self.distilled or not request.guided:
             return Prompted(conditional, None)
-        if request.negative_prompt is None and self.zero_negative:
-            negative = {name: torch.zeros_like(conditional[name]) for name in ("context", "pooled")}
-        else:
-            negative = self._encode([request.negative_prompt or ""] * len(request.prompts))
+        negative = self._negative(request.negatives, conditional)
         return Prompted(conditional, {**negative, "time_ids": self._time_ids(request, negative=True)})
+
+    def _negative(self, negatives: Sequence[str | None], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The negative branch: zeros for samples without a negative prompt, where the checkpoint asks for them."""
+        empty = [row for row, prompt in enumerate(negatives) if prompt is None and self.zero_negative]
+        if len(empty) == len(negatives):
+            return {name: torch.zeros_like(like[name]) for name in ("context", "pooled")}
+        encoded = self._encode([prompt or "" for prompt in negatives])
+        for tensor in encoded.values():
+            tensor[empty] = 0
+        return encoded
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         unique = list(dict.fromkeys(prompts))

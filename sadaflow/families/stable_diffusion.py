@@ -52,13 +52,13 @@ class StableDiffusion(LatentUNet):
         return {**super().adaptable, "text_encoder": self.text.encoder}
 
     def condition(self, request: Request) -> Prompted:
-        negative = request.negative_prompt or ""
+        negatives = [negative or "" for negative in request.negatives]
         guided = request.guided and not self.distilled
-        wanted = [*request.prompts, negative] if guided else request.prompts
+        wanted = [*request.prompts, *negatives] if guided else request.prompts
         unique = list(dict.fromkeys(wanted))
         states = dict(zip(unique, self.text.encode(unique), strict=True))
         context = torch.stack([states[prompt] for prompt in request.prompts])
-        other = {"context": states[negative].expand_as(context)} if guided else None
+        other = {"context": torch.stack([states[negative] for negative in negatives])} if guided else None
         return Prompted({"context": context, **self.embedded_guidance(request, context.device)}, other)
 
 
