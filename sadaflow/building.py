@@ -1,19 +1,20 @@
 """From a checkpoint's folder to its networks and scheduler, all checked before a weight is read."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sadaflow.models import AutoencoderConfig
-from sadaflow.solvers import from_scheduler_config
+from sadaflow.solvers import check_scheduler_config
 
 from .checkpoint import Checkpoint
 from .embedded import embedded
 from .families import FAMILIES, Family, unsupported
 from .hub import resolve_file
-from .jsonfile import read_object
+from .jsonfile import naming, read_object
 from .recommended import Recommended
 
 _SCHEDULER = "scheduler_config.json"
@@ -80,11 +81,11 @@ def prepare_pipeline(
 
 
 def _check_scheduler(config: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError, naming the file, for a scheduler config that no solver can be made of."""
-    try:
-        from_scheduler_config(config, 2, image_tokens=1)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    """Check that a scheduler config can be sampled with; its notes become warnings that name the file."""
+    with naming(where):
+        notes = check_scheduler_config(config)
+    for note in notes:
+        warnings.warn(f"{where}: {note}", stacklevel=5)
 
 
 def scheduler_config(source: SchedulerSource | None, **place: Any) -> dict[str, Any] | None:

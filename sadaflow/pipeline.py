@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Autoencoder, kept_layouts
-from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
+from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config, read_schedule
 
 from .accelerators import Accelerator
 from .accelerators.inside import check_fit
@@ -98,9 +98,9 @@ class Pipeline:
         self.dtype = dtype
         self.device = device
         self.scheduler_config = scheduler_config
-        setup = from_scheduler_config(self.scheduler_config, 50, image_tokens=self._tokens(None, None))
-        self.schedule: Schedule = setup.schedule
-        self.prediction: str = setup.prediction
+        self.schedule: Schedule
+        self.prediction: str
+        self.schedule, self.prediction = read_schedule(scheduler_config)
         self.split_guidance = False
         self._loras = LoraStack(family.adaptable)
         self._residence = residence or Residence(device)
