@@ -72,10 +72,9 @@ def prepare_pipeline(
         raise ValueError(f"{where} names the class {kind[:80]}{need}; supported: {', '.join(FAMILIES)}")
     family_class = FAMILIES[kind]
     checkpoint.expect(family_class.components)
-    if scheduler is None:
-        scheduler = checkpoint.json("scheduler", _SCHEDULER)
-    config = family_class.scheduler_config(scheduler)
-    _check_scheduler(config, f"{checkpoint.root}/scheduler/{_SCHEDULER}")
+    source = "scheduler= (the scheduler config)" if scheduler else f"{checkpoint.root}/scheduler/{_SCHEDULER}"
+    config = family_class.scheduler_config(scheduler or checkpoint.json("scheduler", _SCHEDULER))
+    _check_scheduler(config, source)
     checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json").check_tile(tile)
     return Prepared(family_class.prepare(checkpoint), config, recommended, tile)
 

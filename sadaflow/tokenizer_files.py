@@ -94,7 +94,8 @@ def check_ids(tokenizer: Any, vocabulary: int, encoder: str) -> None:
         encoder: the encoder, for the message.
     """
     beyond = {index: token for token, index in tokenizer.get_vocab().items() if index >= vocabulary}
-    probe = tokenizer.backend_tokenizer.encode("a")
+    with reading(tokenizer.name_or_path):
+        probe = tokenizer.backend_tokenizer.encode("a")
     beyond |= {index: token for index, token in zip(probe.ids, probe.tokens, strict=True) if index >= vocabulary}
     if beyond:
         index = min(beyond)

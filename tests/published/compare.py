@@ -3,8 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import (
+    ControlNetModel,
+    DiffusionPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionXLControlNetPipeline,
+)
 from torch import Tensor
 
 from sadaflow import Pipeline
@@ -14,24 +20,43 @@ PROMPT, NEGATIVE, GUIDANCE, SIDE, SEED = "a red apple", "blurry", 2.0, 64, 3
 _ABSENT = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
 
 
-def reference_latents(folder: Path, steps: int = 4, **arguments: Any) -> Tensor:
-    """Final latents (1, C, h, w) of Diffusers' pipeline on a folder of text-to-image."""
+def reference_latents(folder: Path, steps: int = 4, **loading: Any) -> Tensor:
+    """Final latents (1, C, h, w) of Diffusers' pipeline on a folder of text-to-image.
+
+    Args:
+        folder: The checkpoint.
+        steps: Number of steps.
+        loading: `controlnet` (a folder) and `scheduler` (a config), as our pipeline takes them.
+    """
     optional = {name: None for name in _ABSENT if f'"{name}"' in (folder / "model_index.json").read_text()}
     pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, **optional)
-    pipe.set_progress_bar_config(disable=True)
+    if "scheduler" in loading:
+        cls = getattr(diffusers, loading["scheduler"]["_class_name"])
+        pipe = type(pipe)(**{**pipe.components, **optional, "scheduler": cls.from_config(loading["scheduler"])})
+    noise = initial_noise((4, SIDE // 8, SIDE // 8), [SEED])
+    generator = torch.Generator().manual_seed(SEED)
+    common: dict[str, Any] = {"num_inference_steps": steps, "output_type": "latent", "prompt": PROMPT}
+    guided = {"negative_prompt": NEGATIVE, "guidance_scale": GUIDANCE, "generator": generator, **common}
     kind = type(pipe).__name__
-    common = {"num_inference_steps": steps, "output_type": "latent", **arguments}
+    if "controlnet" in loading:
+        net = ControlNetModel.from_pretrained(loading["controlnet"])
+        cls = StableDiffusionXLControlNetPipeline if "XL" in kind else StableDiffusionControlNetPipeline
+        pipe = cls.from_pipe(pipe, controlnet=net)
+        guided["image"] = control_image()
+    pipe.set_progress_bar_config(disable=True)
     if kind == "FluxPipeline":
         noise = initial_noise((16, SIDE // 8, SIDE // 8), [SEED])
         packed = pipe._pack_latents(noise, 1, *noise.shape[1:])
-        found = pipe(PROMPT, latents=packed, height=SIDE, width=SIDE, guidance_scale=3.5, **common).images
+        found = pipe(latents=packed, height=SIDE, width=SIDE, guidance_scale=3.5, **common).images
         return pipe._unpack_latents(found, SIDE, SIDE, pipe.vae_scale_factor)
-    noise = initial_noise((4, SIDE // 8, SIDE // 8), [SEED])
-    generator = torch.Generator().manual_seed(SEED)
-    common |= {"negative_prompt": NEGATIVE, "guidance_scale": GUIDANCE, "generator": generator}
     if kind == "StableDiffusionXLImg2ImgPipeline":
-        return _refined(pipe, noise, common)
-    return pipe(PROMPT, latents=noise, height=SIDE, width=SIDE, **common).images
+        return _refined(pipe, noise, guided)
+    return pipe(latents=noise, height=SIDE, width=SIDE, **guided).images
+
+
+def control_image() -> Tensor:
+    """A picture (1, 3, H, W) in [0, 1] for a ControlNet."""
+    return torch.rand((1, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(9))
 
 
 def _refined(pipe: Any, noise: Tensor, common: dict[str, Any]) -> Tensor:
@@ -40,7 +65,7 @@ def _refined(pipe: Any, noise: Tensor, common: dict[str, Any]) -> Tensor:
     start = noise * pipe.scheduler.init_noise_sigma
     size = (SIDE, SIDE)
     return pipe(
-        PROMPT, image=torch.zeros(1, 4, SIDE // 8, SIDE // 8), latents=start, strength=1.0, original_size=size,
+        image=torch.zeros(1, 4, SIDE // 8, SIDE // 8), latents=start, strength=1.0, original_size=size,
         target_size=size, **common,
     ).images  # fmt: skip
 
@@ -55,11 +80,13 @@ class Draws:
         return torch.randn(like.shape, generator=self._generator)
 
 
-def our_latents(folder: Path, steps: int = 4, **arguments: Any) -> Tensor:
-    """Final latents (1, C, h, w) of our pipeline."""
-    pipe = Pipeline.from_pretrained(folder)
+def our_latents(folder: Path, steps: int = 4, **loading: Any) -> Tensor:
+    """Final latents (1, C, h, w) of our pipeline; `loading` are arguments of `Pipeline.from_pretrained`."""
+    pipe = Pipeline.from_pretrained(folder, **loading)
     flux = type(pipe.family).__name__ == "Flux"
-    guidance = {"guidance": 3.5} if flux else {"guidance": GUIDANCE, "negative_prompt": NEGATIVE}
+    settings: dict[str, Any] = {"guidance": 3.5} if flux else {"guidance": GUIDANCE, "negative_prompt": NEGATIVE}
+    if "controlnet" in loading:
+        settings["control"] = control_image()
     size = {"height": SIDE, "width": SIDE}
     solver = pipe.solver(None, steps, noise=Draws(SEED), **size)
-    return pipe(PROMPT, solver=solver, seed=SEED, output="latent", **size, **guidance, **arguments).latents
+    return pipe(PROMPT, solver=solver, seed=SEED, output="latent", **size, **settings).latents

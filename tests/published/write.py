@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-from .scale import scaled
+from .scale import TEXT_WIDTH, scaled, unet
 from .tokenizers import PIECES, VOCABULARY, write_clip, write_t5
 
 Json = dict[str, Any]
@@ -48,6 +48,17 @@ def write_folder(folder: Path, files: Mapping[str, Json], seed: int = 0) -> Path
             save(text_encoder(content, files["model_index.json"][parent.name][1]), parent / "model.safetensors")
         elif content.get("_class_name") in _NETWORKS:
             save(network(content), parent / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
+def write_controlnet(folder: Path, config: Json, seed: int = 1) -> Path:
+    """Write the folder of a ControlNet, scaled down to go with the base that its `cross_attention_dim` fits."""
+    torch.manual_seed(seed)
+    small = unet(
+        config, sum(TEXT_WIDTH.values()) if config["cross_attention_dim"] == 2048 else TEXT_WIDTH["text_encoder"]
+    )
+    write_json(folder / "config.json", small)
+    save(network(small), folder / "diffusion_pytorch_model.safetensors")
     return folder
 
 
