@@ -1,25 +1,29 @@
 """What a checkpoint holds and what of it would be downloaded, from configs and headers alone."""
 
 import os
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import huggingface_hub
 from huggingface_hub import constants
 
-from sadaflow.solvers import from_scheduler_config
+from sadaflow.solvers import read_schedule
 
+from .building import prepare_pipeline
+from .checkpoint import Checkpoint
+from .control import build_controlnet
 from .embedded import DEFAULT, embedded
 from .families import FAMILIES
 from .hub import RepoFile, is_hub_id, list_files, resolve, wanted_files
 from .hub_errors import explained
 from .hub_files import component_names, needed_component
-from .jsonfile import read_object
+from .inspected_files import Files, LocalFiles, RemoteFiles
 from .recommended import Recommended
-from .safetensor_file import read_headers
+
+_SCHEDULER = "scheduler/scheduler_config.json"
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,24 @@ class Component:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A checkpoint of class `kind`. `schedule`, `prediction`, `solver`, `steps` and `guidance` are None where it has no
-    scheduler that is known; the last three are what the checkpoint recommends, or else we. `downloads` are the files
-    that loading an id would fetch, of `listed` bytes in the repository; empty for a folder."""
+    """What a checkpoint holds, and what loading it would say.
+
+    Attributes:
+        place: The folder or Hub id.
+        kind: Class of the pipeline or component.
+        supported: Whether checkpoints of this class can be loaded at all.
+        components: The parts of the checkpoint.
+        scheduler: Class of the scheduler config; this and the next five are None if there is none that can be read.
+        schedule: The noise schedule in words.
+        prediction: What the network predicts.
+        solver: Name of the recommended solver: by the checkpoint, else by us. So are the next two.
+        steps: Recommended number of steps.
+        guidance: Recommended guidance.
+        downloads: Files that loading an id would download; empty for a folder.
+        listed: Bytes of all files of the repository.
+        refused: The error that loading would raise, or None if the checkpoint loads.
+        notes: What loading would warn of: ignored fields and the like.
+    """
 
     place: str
     kind: str
@@ -54,51 +73,8 @@ class Inspection:
     guidance: float | None
     downloads: tuple[RepoFile, ...] = ()
     listed: int = 0
-
-
-@dataclass(frozen=True)
-class _Folder:
-    """Where the files lie: the same questions as to `_Repository`."""
-
-    root: Path
-    variant: str | None
-
-    @property
-    def files(self) -> list[RepoFile]:
-        paths = [path for path in self.root.rglob("*") if path.is_file()]
-        return [RepoFile(path.relative_to(self.root).as_posix(), path.stat().st_size, None) for path in paths]
-
-    def json(self, name: str) -> dict[str, Any]:
-        return read_object(self.root / name)
-
-    def parameters(self, file: str) -> Mapping[str, int]:
-        counts: Counter[str] = Counter()
-        for stored in read_headers([self.root / file]):
-            counts[stored.kind] += stored.elements
-        return counts
-
-
-@dataclass(frozen=True)
-class _Repository:
-    """Small files are downloaded to the cache; of weights the first bytes are asked for."""
-
-    place: Mapping[str, Any]
-    files: list[RepoFile]
-    variant: str | None
-
-    def json(self, name: str) -> dict[str, Any]:
-        return read_object(Path(huggingface_hub.hf_hub_download(filename=name, **self.place)))
-
-    def parameters(self, file: str) -> Mapping[str, int]:
-        from huggingface_hub import errors  # with an HTTP client, slow to import
-
-        api = huggingface_hub.HfApi(endpoint=self.place["endpoint"], token=self.place["token"])
-        where = {"repo_id": self.place["repo_id"], "revision": self.place["revision"]}
-        try:
-            found = api.parse_safetensors_file_metadata(filename=file, **where).parameter_count
-            return {str(kind): count for kind, count in found.items()}
-        except (LookupError, TypeError, AttributeError, RecursionError, errors.SafetensorsParsingError) as error:
-            raise ValueError(f"{file} of {where['repo_id']!r} begins with no safetensors header: {error}") from error
+    refused: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def inspect(
@@ -120,74 +96,108 @@ def inspect(
     marker = "config.json" if (folder / "config.json").is_file() else "model_index.json"
     if folder.exists() or not is_hub_id(name) or local_files_only or constants.HF_HUB_OFFLINE:
         asked: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "local_files_only": True}
-        return _describe(name, _Folder(resolve(folder, marker=marker, **asked), variant))
+        return _describe(name, LocalFiles(resolve(folder, marker=marker, **asked), variant))
     try:
         files = list_files(name, revision=revision, token=token, endpoint=endpoint)
-        return _describe(name, _Repository(place, files, variant))
+        names = {file.name for file in files}
+        marker = "config.json" if "config.json" in names and "model_index.json" not in names else "model_index.json"
+        root = resolve(name, marker=marker, variant=variant, weights=False, **_without_id(place))
+        return _describe(name, RemoteFiles(root, variant, place, files))
     except Exception as error:
         raise explained(error, name, revision, "model_index.json") from error
 
 
-def _describe(place: str, source: _Folder | _Repository) -> Inspection:
+def _without_id(place: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in place.items() if key != "repo_id"}
+
+
+def _describe(place: str, source: Files) -> Inspection:
     files = {file.name: file for file in source.files}
     index = source.json("model_index.json") if "model_index.json" in files or "config.json" not in files else None
     config = source.json("config.json") if index is None else index
-    kind, recommended = str(config.get("_class_name")), Recommended.read(index or {}, f"{place}/model_index.json")
-    known = {"": kind} if index is None else {}
-    for component in component_names(index or {}, f"{place}/model_index.json"):
-        known[component] = str(config[component][-1])
-    components = []
-    for component, cls in known.items():
-        inside = needed_component(files, f"{component}/" if component else "", source.variant)
-        weights = [file for file in inside if file.endswith(".safetensors")]
-        counts: Counter[str] = Counter()
-        for file in weights:
-            counts.update(source.parameters(file))
-        size = sum(files[file].size or 0 for file in weights)
-        components.append(Component(component or PurePosixPath(place).name, cls, dict(counts), size))
+    kind, where = str(config.get("_class_name")), f"{place}/model_index.json"
+    recommended = Recommended.read(index or {}, where)
     downloads: tuple[RepoFile, ...] = ()
-    if isinstance(source, _Repository):
+    if isinstance(source, RemoteFiles):
         downloads = tuple(wanted_files(source.files, index, source.variant, place))
-    scheduler = "scheduler/scheduler_config.json"
+    components = tuple(_components(place, kind, config if index is None else index, index is None, source))
+    refused, notes = _verdict(kind, source.checkpoint())
     return Inspection(
         place,
         kind,
         kind in FAMILIES or kind == "ControlNetModel",
-        tuple(components),
-        **_sampling(kind, source.json(scheduler) if scheduler in files else None, source, files, recommended),
+        components,
+        **_sampling(kind, source, set(files), recommended),
         downloads=downloads,
         listed=sum(file.size or 0 for file in source.files),
+        refused=refused,
+        notes=notes,
     )
 
 
-def _sampling(
-    kind: str,
-    config: Mapping[str, Any] | None,
-    source: _Folder | _Repository,
-    files: Iterable[str],
-    recommended: Recommended,
-) -> dict[str, Any]:
+def _components(
+    place: str, kind: str, config: Mapping[str, Any], single: bool, source: Files
+) -> Iterator[Component]:
+    """The parts of a pipeline, or the one component that the place holds."""
+    sizes = {file.name: file.size for file in source.files}
+    known = {"": kind}
+    if not single:
+        names = component_names(config, f"{place}/model_index.json")
+        known = {component: str(config[component][-1]) for component in names}
+    for component, cls in known.items():
+        inside = needed_component(sizes, f"{component}/" if component else "", source.variant)
+        weights = [file for file in inside if file.endswith(".safetensors")]
+        counts: Counter[str] = Counter()
+        for file in weights:
+            for stored in source.stored(file):
+                counts[stored.kind] += stored.elements
+        size = sum(sizes[file] or 0 for file in weights)
+        yield Component(component or PurePosixPath(place).name, cls, dict(counts), size)
+
+
+def _verdict(kind: str, checkpoint: Checkpoint) -> tuple[str | None, tuple[str, ...]]:
+    """The error that loading would raise, if any, and its warnings: configs, tokenizers and headers are checked."""
+    refused = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            if kind == "ControlNetModel":
+                build_controlnet(checkpoint)
+            else:
+                prepare_pipeline(checkpoint).build()
+        except (ValueError, OSError, ImportError) as error:
+            refused = str(error)
+    return refused, tuple(dict.fromkeys(str(one.message) for one in caught))
+
+
+def _sampling(kind: str, source: Files, files: set[str], recommended: Recommended) -> dict[str, Any]:
     """Schedule, prediction, and what is recommended: by the checkpoint itself, or else by us.
 
     25 steps of DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095) for diffusion; for Flux.1 what its authors do with
     Euler: 4 steps where the network was distilled to need no guidance (schnell), else 50.
     """
     empty = dict.fromkeys(("scheduler", "schedule", "prediction", "solver", "steps", "guidance"))
-    if config is None:
+    if _SCHEDULER not in files:
         return empty
-    setup = from_scheduler_config(config, 50, image_tokens=1)  # the size moves no more than the shift, not told here
-    schedule = type(setup.schedule).__name__
+    config = source.json(_SCHEDULER)
+    if kind in FAMILIES:
+        config = FAMILIES[kind].scheduler_config(config)
+    try:
+        found_schedule, prediction = read_schedule(config)
+    except ValueError:  # what loading says of it stands in `refused`
+        return empty
+    schedule = type(found_schedule).__name__
     if "beta_schedule" in config:
         schedule += f", {config['beta_schedule']} betas {config.get('beta_start')} to {config.get('beta_end')}"
     solver, steps = "dpmpp2m", 25
-    if setup.prediction == "flow_prediction":
+    if prediction == "flow_prediction":
         transformer = "transformer/config.json"
         guided = transformer not in files or source.json(transformer).get("guidance_embeds", False)
         solver, steps = "euler", 50 if guided else 4
     guidance = FAMILIES[kind].default_guidance if kind in FAMILIES else None
     if recommended.guidance is not None:
         guidance = recommended.guidance
-    found = (setup.prediction, recommended.solver or solver, recommended.steps or steps, guidance)
+    found = (prediction, recommended.solver or solver, recommended.steps or steps, guidance)
     return dict(zip(empty, (str(config.get("_class_name")), schedule, *found), strict=True))
 
 
@@ -209,6 +219,8 @@ def describe(found: Inspection) -> str:
         lines.append(f"scheduler    {found.scheduler} ({found.schedule}); the network predicts {found.prediction}")
         guidance = "" if found.guidance is None else f" --guidance {found.guidance:g}"
         lines.append(f"recommended  --solver {found.solver} --steps {found.steps}{guidance}")
+    lines.append("loads        " + ("yes" if found.refused is None else f"no: {found.refused}"))
+    lines += [f"note         {note}" for note in found.notes]
     if found.downloads:
         wanted = sum(file.size or 0 for file in found.downloads)
         lines.append(

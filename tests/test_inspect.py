@@ -1,6 +1,8 @@
 """What `sadaflow inspect` says of a checkpoint is what loading it finds."""
 
+import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hub_server import serve
 
 from sadaflow import Pipeline
 from sadaflow.cli import main
+from sadaflow.hub import resolve
 from sadaflow.inspection import describe, inspect
 
 
@@ -73,6 +76,48 @@ def test_a_repository_whose_weights_are_none(folder: Path, tmp_path: Path) -> No
                 inspect("some/model", cache_dir=tmp_path / "cache", endpoint=hub.url)
     with pytest.raises(ConnectionError, match="cannot be reached"):
         inspect("some/model", cache_dir=tmp_path / "cache", endpoint="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "refused"),
+    [
+        ("unet/config.json", {"quantization_config": {"quant_method": "x"}}, "quantization_config"),
+        ("scheduler/scheduler_config.json", {"_class_name": "MyScheduler"}, "MyScheduler"),
+        ("text_encoder/config.json", {"vocab_size": 20}, "id 20"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": -1}, "model_max_length"),
+        ("vae/config.json", {"latent_channels": 8}, "latent_channels=8"),
+        ("model_index.json", {"_class_name": "StableDiffusion3Pipeline"}, "StableDiffusion3Pipeline"),
+        ("model_index.json", {"unet": ["diffusers", "UNet2DModel"]}, "UNet2DModel"),
+        ("unet/config.json", {"layers_per_block": 3}, "missing"),
+        ("unet/config.json", {"decay": 0.9999, "sample_size": 8.0}, None),
+        ("unet/config.json", {"new_switch": False}, None),
+        ("scheduler/scheduler_config.json", {"_class_name": "DDPMScheduler", "new_switch": None}, None),
+    ],
+)
+def test_what_loading_would_refuse_or_ignore_is_said(
+    file: str, change: dict[str, object], refused: str | None, folder: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(folder, tmp_path / "copy"))
+    path = root / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with serve(model=root) as hub:
+        remote = inspect("some/model", cache_dir=tmp_path / "cache", endpoint=hub.url)
+        resolve("some/model", cache_dir=tmp_path / "cache", endpoint=hub.url, weights=False)
+        assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    found = inspect(root)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if refused is None:
+            Pipeline.from_pretrained(root)
+            assert found.refused is None and "loads        yes" in describe(found)
+        else:
+            with pytest.raises(ValueError, match=refused) as error:
+                Pipeline.from_pretrained(root)
+            assert found.refused == str(error.value) and f"loads        no: {found.refused}" in describe(found)
+    assert set(found.notes) == {str(one.message) for one in caught}
+    if "new_switch" in change:
+        assert "new_switch" in describe(found)
+    assert (remote.refused is None) == (found.refused is None) and len(remote.notes) == len(found.notes)
 
 
 def test_a_single_component(folder: Path, tmp_path: Path) -> None:
