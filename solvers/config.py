@@ -34,7 +34,7 @@ def from_scheduler_config(
     config: Mapping[str, Any],
     steps: int,
     solver: str | None = None,
-    grid: str | None = None,
+    grid: str | Grid | None = None,
     *,
     image_tokens: int | None = None,
     timesteps: Sequence[float] | None = None,
@@ -50,7 +50,8 @@ def from_scheduler_config(
         steps: The number of steps, at least 1.
         solver: A solver by name, with its published defaults for all that the config does not write out; None takes
             the config's own.
-        grid: A spacing or a rule of sigmas by name; None takes the config's own.
+        grid: A spacing or a rule of sigmas by name, or a grid of `steps` steps, used as it is; None takes the config's
+            own.
         image_tokens: The number of image tokens, where the config shifts flow time by resolution.
         timesteps: Timesteps (steps,) in place of the config's rule.
         sigmas: sigma/alpha or flow time (steps + 1,) in place of the config's rule.
@@ -168,7 +169,7 @@ def _prediction(fields: Fields) -> str:
 def _grid(
     fields: Fields,
     steps: int,
-    name: str | None,
+    name: str | Grid | None,
     image_tokens: int | None,
     timesteps: Sequence[float] | None,
     sigmas: Sequence[float] | None,
@@ -176,6 +177,10 @@ def _grid(
 ) -> Grid:
     if sum(given is not None for given in (name, timesteps, sigmas)) > 1:
         raise ValueError("give one of grid, timesteps and sigmas, not several")
+    if isinstance(name, Grid):
+        if name.n_steps != steps:
+            raise ValueError(f"a grid of {name.n_steps} steps was given for {steps} steps")
+        return name
     if timesteps is not None or sigmas is not None:
         what, given, needed = ("sigmas", sigmas, steps + 1) if timesteps is None else ("timesteps", timesteps, steps)
         if given is None or len(given) != needed:

@@ -131,7 +131,7 @@ def _allowed(scheduler: SchedulerClass, key: str, written: Mapping[str, Any]) ->
 
 def _fits(key: str, value: Any, default: Any) -> bool:
     """Whether `value` is of the kind of `default`, and within what a noise table can be."""
-    number = type(value) in (int, float) and not math.isnan(value)
+    number = (type(value) is int and abs(value) < 2**63) or (type(value) is float and not math.isnan(value))
     if key == "trained_betas":
         listed = isinstance(value, (list, tuple)) and 2 <= len(value) <= _LONGEST_TABLE
         return value is None or (listed and all(type(one) in (int, float) and 0 <= one <= 1 for one in value))

@@ -7,6 +7,7 @@ from .grid import Grid
 from .schedule import RectifiedFlow, VPDiscrete
 
 _SLACK: Final = 1e-6  # rounding of fractional timesteps
+_TABLE_ENTRIES: Final = 2_000_000  # to be computed at most in search of a number of steps: about a second
 
 
 def check_timesteps(grid: Grid) -> Grid:
@@ -28,27 +29,27 @@ def check_timesteps(grid: Grid) -> Grid:
 def class_grid(fields: Fields, steps: int) -> Grid:
     """The grid that a scheduler class lays for a number of steps.
 
-    Raises ValueError if the class has no such grid; where fewer steps have one, it names the largest such number.
+    Raises ValueError if the class has no such grid; where fewer steps have one, it names the next smaller number.
     """
     try:
         return check_timesteps(fields.cls.grid(fields, steps))
     except ValueError as error:
-        fewer = _largest_below(fields, steps)
-        if fewer is None:
+        # Some configs have no grid of one step: it would start where it ends.
+        if not any(_has_grid(fields, few) for few in range(1, min(steps, 4))):
             raise
+        fewer = _largest_below(fields, steps)
+        hint = "only far fewer work" if fewer is None else f"the next smaller number that works is {fewer}"
         raise ValueError(
-            f"{steps} steps are too many for {fields.cls.name} with this config ({error}); "
-            f"the next smaller number that works is {fewer}"
+            f"{steps} steps are too many for {fields.cls.name} with this config ({error}); {hint}"
         ) from error
 
 
 def _largest_below(fields: Fields, steps: int) -> int | None:
-    """The largest number of steps below `steps` that has a grid; None if the number is not what is wrong."""
-    # Some configs have no grid of one step: it would start where it ends.
-    if not any(_has_grid(fields, few) for few in range(1, min(steps, 4))):
-        return None
-    most = min(steps - 1, fields.get("num_train_timesteps") or steps)
-    return next(count for count in range(most, 0, -1) if _has_grid(fields, count))
+    """The largest number of steps below `steps` that has a grid; None if it is too far away to be looked for."""
+    size = fields.get("num_train_timesteps") or steps
+    most = min(steps - 1, size)
+    tried = range(most, max(0, most - _TABLE_ENTRIES // size), -1)
+    return next((count for count in tried if _has_grid(fields, count)), None)
 
 
 def _has_grid(fields: Fields, steps: int) -> bool:

@@ -42,7 +42,8 @@ def distilled_timesteps(steps: int, train_steps: int = 1000, original: int = 50)
     if not 1 <= steps <= original:
         raise ValueError(f"original_inference_steps={original} allows 1 to {original} steps, got {steps}")
     known = (np.arange(original, 0, -1) * (train_steps // original) - 1).astype(np.float64)
-    return known[np.floor(np.linspace(0, original, steps, endpoint=False)).astype(int)]
+    chosen: Row = known[np.floor(np.linspace(0, original, steps, endpoint=False)).astype(int)]
+    return chosen
 
 
 def ramp(rule: str, sigma_max: float, sigma_min: float, n: int) -> Row:

@@ -204,6 +204,14 @@ def test_points_of_the_users_own() -> None:
         from_scheduler_config(SDXL, 1, grid="karras", timesteps=[900])
 
 
+def test_a_grid_of_the_users_own() -> None:
+    own = from_scheduler_config(SDXL, 60, "dpmpp2m").grid
+    setup = from_scheduler_config(SDXL, 60, "lcm", own)  # more steps than LCM has timesteps of its own for
+    assert setup.grid is own and setup.solver.grid is own and setup.schedule is own.schedule
+    with pytest.raises(ValueError, match="a grid of 60 steps was given for 20 steps"):
+        from_scheduler_config(SDXL, 20, "lcm", own)
+
+
 def test_flow_grids_by_name() -> None:
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
     assert from_scheduler_config(flow, 4, grid="linspace").grid.t.tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]

@@ -155,6 +155,14 @@ def test_a_thousand_steps_of_the_published_config(solver: str | None) -> None:
     assert from_scheduler_config(SD15, 999, solver).grid.timestep[0] == 999
 
 
+def test_the_search_for_a_number_of_steps_ends() -> None:
+    """A long table with an offset that leaves room for one step only."""
+    table = {"num_train_timesteps": 100_000, "beta_start": 1e-6, "beta_end": 1e-4}
+    config = {**SD15, **table, "steps_offset": 99_990}
+    with pytest.raises(ValueError, match="50000 steps are too many for PNDMScheduler .* only far fewer work$"):
+        from_scheduler_config(config, 50_000)
+
+
 def test_points_of_the_users_own_outside_the_schedule() -> None:
     with pytest.raises(ValueError, match="from 1200 to 500, but the noise table has 0 to 999"):
         from_scheduler_config(SDXL, 2, timesteps=[1200, 500])

@@ -116,6 +116,7 @@ def test_predict_epsilon_of_early_versions() -> None:
         ({"num_train_timesteps": "1000"}, "num_train_timesteps='1000'"),
         ({"steps_offset": 0.5}, "steps_offset=0.5"),
         ({"steps_offset": math.inf}, "steps_offset=inf"),
+        ({"beta_end": 10**400}, "beta_end=1000"),
     ],
 )
 def test_what_would_change_the_picture_is_refused(change: dict[str, Any], message: str) -> None:
