@@ -43,7 +43,7 @@ def read_dtype(dtype: Any) -> torch.dtype:
     if found not in _COMPUTING:
         hint = '; eight bits are quantize="int8" or "fp8"' if "8" in str(dtype) else ""
         raise ValueError(f"unknown dtype {reprlib.repr(dtype)}; known: {', '.join(DTYPES)}{hint}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def read_device(device: Any, argument: str = "device=") -> torch.device:
@@ -130,7 +130,7 @@ def read_accelerator(accelerator: Any) -> Accelerator | None:
         return make_accelerator(accelerator)
     if accelerator is not None and (isinstance(accelerator, type) or not callable(getattr(accelerator, "begin", None))):
         raise ValueError(_instead("accelerator", accelerator, 'a name ("sada") or settings (SADA())'))
-    return accelerator  # type: ignore[no-any-return]
+    return accelerator
 
 
 def check_objects(solver: Any, grid: Any, parallel: Any) -> None:

@@ -260,8 +260,10 @@ def _accelerator(options: Options, pipe: Pipeline, settings: Settings) -> str | 
     """The accelerator that was asked for; else the default, or none with a note where it does not fit."""
     if options.accelerate is not None:
         return options.accelerator
-    size = {"height": settings.height, "width": settings.width}
-    reason = refusal(DEFAULT, pipe.solver(settings.solver, settings.steps, settings.grid, **size))
+    solver = pipe.solver(
+        settings.solver, settings.steps, settings.grid, height=settings.height, width=settings.width
+    )  # fmt: skip
+    reason = refusal(DEFAULT, solver)
     if reason is None:
         return DEFAULT
     if Shard.current().leads:

@@ -59,7 +59,7 @@ class PipelineMaker:
         return ".wav" if isinstance(self.pipe.family, AudioFamily) else ".png"
 
     def recipe(self, prompt: Prompt) -> Recipe:
-        negative = self.settings.negative_prompt if prompt.negative is None else prompt.negative
+        negative = self.settings.negative_of(prompt.index) if prompt.negative is None else prompt.negative
         return replace(self.common, prompt=prompt.text, seed=prompt.seed, negative_prompt=negative)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Made]:

@@ -13,7 +13,7 @@ import torch
 from .families import AudioFamily, Family
 
 _STATES: Final = 3  # noise, x and x0, in float32
-_STEP: Final = 500  # bytes of a step: its points on the grid, its node, its entry in Stats
+_STEP: Final = 250  # bytes of a step: its points on the grid and its node, measured with tracemalloc
 _CGROUP: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _FLOAT: Final = 4
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")

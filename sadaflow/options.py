@@ -183,8 +183,8 @@ class Options:
     @property
     def negative_prompt(self) -> str | list[str] | None:
         """The negative prompt of all prompts, or the list of those of each."""
-        given = self.negative or [None]
-        return given[0] if len(given) == 1 else [text for text in given if text is not None]
+        given = self.negative or []
+        return list(given) if len(given) > 1 else given[0] if given else None
 
     @property
     def lora_scales(self) -> Sequence[float]:

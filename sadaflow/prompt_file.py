@@ -122,7 +122,7 @@ def _captions(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
         for one in json.loads(content)["annotations"]:
             image, number, caption = int(one["image_id"]), int(one["id"]), one["caption"].strip()
             first[image] = min(first.get(image, (number, caption)), (number, caption))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(
             f"prompt file '{path}' does not hold captions as MS-COCO's do: {type(error).__name__}: {error}"
         ) from error

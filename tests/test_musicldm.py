@@ -9,6 +9,7 @@ import pytest
 import torch
 from checkpoints import musicldm
 from diffusers import MusicLDMPipeline, UNet2DConditionModel
+from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from sadaflow import Pipeline
 from sadaflow.families import Request
@@ -91,6 +92,28 @@ def test_latents_and_sound_match(folder: Path, seconds: float | None) -> None:
     assert ours.sample_rate == 1600 and ours.audio is not None
     assert relative(ours.audio, theirs("pt")) < 1e-4
     assert ours.images.shape == (2, 1, frames, 8)
+
+
+@pytest.mark.parametrize("seconds", [None, 0.108])
+def test_a_vocoder_that_makes_more_is_cut_to_the_length(folder: Path, tmp_path: Path, seconds: float | None) -> None:
+    """As the published one does: a kernel that is wider than its stride by an odd number adds samples."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    config = SpeechT5HifiGanConfig.from_pretrained(copy / "vocoder", upsample_kernel_sizes=[5, 5])
+    torch.manual_seed(1)
+    SpeechT5HifiGan(config).save_pretrained(copy / "vocoder")
+    pipe, reference = Pipeline.from_pretrained(copy), _reference(copy)
+    frames = pipe.family.default_size[0] if seconds is None else pipe.family.frames(seconds)  # type: ignore[attr-defined]
+    noise = initial_noise((4, frames // 2, 4), [3])
+    call = {"num_inference_steps": 3, "guidance_scale": 2.0, "latents": noise.clone(), "output_type": "pt"}
+    theirs = reference("slow piano", audio_length_in_s=seconds, **call).audios
+    for ours in (
+        pipe("slow piano", steps=3, guidance=2.0, noise=noise, seconds=seconds),
+        pipe("slow piano", steps=3, guidance=2.0, seed=3, seconds=seconds),
+    ):
+        assert ours.audio is not None and ours.audio.shape == theirs.shape
+        assert relative(ours.audio, theirs) < 1e-4
+        whole = pipe.family.waveform(ours.images)  # type: ignore[attr-defined]
+        assert whole.shape[1] > theirs.shape[1]
 
 
 def test_sada_runs_per_sample(folder: Path) -> None:

@@ -51,7 +51,7 @@ class Options:
 
 def _pair(name: str, pair: Any) -> tuple[int, int]:
     try:
-        first, second = listed(pair) or ()
+        first, second = listed(pair) or [None]
         return whole_number(name, first, 0), whole_number(name, second, 0)
     except ValueError:
         meaning = "(top, left)" if name.endswith("crop") else "(height, width)"
