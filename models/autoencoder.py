@@ -9,7 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attention
-from .config import COUNT, FLAG, NAMES, NONE, NUMBER, POSITIVE, WIDTH, WIDTHS, Kind, refuse_mistyped, refuse_unsupported
+from .config import (
+    COUNT,
+    FLAG,
+    NAMES,
+    NONE,
+    NUMBER,
+    POSITIVE,
+    WIDTH,
+    WIDTHS,
+    Kind,
+    list_of,
+    refuse_mistyped,
+    refuse_unsupported,
+)
 from .resnet import Downsample, ResnetBlock, Upsample
 from .tiling import SHARED, decode_tiled
 
@@ -18,7 +31,7 @@ _EPS = 1e-6
 # Attention in checkpoints written before Diffusers 0.15 carries these names; the tensors are the same.
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
-_ONLY: dict[str, tuple[Any, ...]] = {"act_fn": ("silu",), "latents_mean": (None,), "latents_std": (None,)}
+_ONLY: dict[str, tuple[Any, ...]] = {"act_fn": ("silu",)}
 _WITHOUT_EFFECT = ("down_block_types", "up_block_types")
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "norm_num_groups"), WIDTH),
@@ -29,6 +42,8 @@ _KINDS: dict[str, Kind] = {
     "scaling_factor": POSITIVE,
     "shift_factor": NUMBER | NONE,
     "sample_size": WIDTH | WIDTHS | NONE,
+    "latents_mean": list_of(NUMBER, "finite numbers") | NONE,
+    "latents_std": list_of(POSITIVE, "positive numbers") | NONE,
 }
 
 
@@ -37,7 +52,8 @@ class AutoencoderConfig:
     """Architecture and latent scaling of a KL autoencoder; field names are those of its config.json.
 
     `force_upcast` marks weights that overflow in float16; checkpoints older than the field decode well in it.
-    `sample_size` is the side in pixels (or height and width) of the pictures that it was trained on.
+    `sample_size` is the side in pixels (or height and width) of the pictures that it was trained on. `latents_mean` and
+    `latents_std` are statistics of the unscaled latents, per channel, by which the backbone's latents are normalised.
     """
 
     in_channels: int = 3
@@ -53,6 +69,8 @@ class AutoencoderConfig:
     mid_block_add_attention: bool = True
     force_upcast: bool = False
     sample_size: int | tuple[int, ...] | None = None
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
 
     @property
     def downscale(self) -> int:
@@ -81,7 +99,19 @@ class AutoencoderConfig:
                     raise ValueError(f"AutoencoderKL config: {field} has {kind!r}; supported: {plain!r}")
         written = ((name, raw[name]) for name in fields if name in raw)
         values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in written}
-        return cls(**values)
+        config = cls(**values)
+        config._check_statistics()
+        return config
+
+    def _check_statistics(self) -> None:
+        given = {"latents_mean": self.latents_mean, "latents_std": self.latents_std}
+        for name, value in given.items():
+            if (value is None) != (self.latents_mean is None):
+                raise ValueError(f"AutoencoderKL config: latents_mean and latents_std go together, {name} is missing")
+            if value is not None and len(value) != self.latent_channels:
+                raise ValueError(
+                    f"AutoencoderKL config: {name} has {len(value)} entries for {self.latent_channels} latent channels"
+                )
 
 
 class _AttentionBlock(Attention):

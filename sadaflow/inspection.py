@@ -187,7 +187,7 @@ def _sampling(
     guidance = FAMILIES[kind].default_guidance if kind in FAMILIES else None
     if recommended.guidance is not None:
         guidance = recommended.guidance
-    found = (setup.prediction, recommended.solver or solver, recommended.steps or steps, guidance)
+    found = (str(setup.prediction), recommended.solver or solver, recommended.steps or steps, guidance)
     return dict(zip(empty, (str(config.get("_class_name")), schedule, *found), strict=True))
 
 

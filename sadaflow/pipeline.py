@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, kept_layouts
-from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config
+from sadaflow.solvers import Grid, NoiseSource, Prediction, Schedule, SeededNoise, Solver, from_scheduler_config
 
 from .accelerators import Accelerator, make_accelerator
 from .accelerators.inside import check_fit
@@ -80,7 +80,7 @@ class Pipeline:
         self.scheduler_config = scheduler_config
         setup = from_scheduler_config(self.scheduler_config, 50, image_tokens=self._tokens(None, None))
         self.schedule: Schedule = setup.schedule
-        self.prediction: str = setup.prediction
+        self.prediction: Prediction = setup.prediction
         self.split_guidance = False
         self._loras = LoraStack(family.adaptable)
         self._residence = residence or Residence(device)

@@ -16,7 +16,7 @@ from .grid import Grid, Node, Point
 from .linear import LinearSolver, NoisySolver, Update
 from .noise import BrownianNoise, NoiseSource, SeededNoise
 from .plms import PLMS
-from .prediction import PREDICTIONS, from_x0, to_x0
+from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_scale, to_x0
 from .reference import reference_solution
 from .registry import SOLVERS, draws_noise, make_solver
 from .runge_kutta import Churn, RungeKutta
@@ -52,6 +52,8 @@ __all__ = [
     "NoiseSource",
     "NoisySolver",
     "Point",
+    "Preconditioned",
+    "Prediction",
     "RectifiedFlow",
     "RungeKutta",
     "Schedule",
@@ -67,6 +69,7 @@ __all__ = [
     "exponential_weights",
     "from_scheduler_config",
     "from_x0",
+    "input_scale",
     "lagrange_weights",
     "make_betas",
     "make_solver",

@@ -19,11 +19,13 @@ from .config_classes import (
     PNDM,
     UNIPC,
 )
+from .config_classes_sigma import EDM_DPM_MULTISTEP, EDM_EULER
 from .config_fields import Fields, SchedulerClass, refuse_unknown
 from .config_grids import explicit_grid
+from .config_grids_sigma import explicit_edm_grid
 from .grid import Grid
 from .noise import NoiseSource
-from .prediction import PREDICTIONS
+from .prediction import PREDICTIONS, Prediction
 from .registry import draws_noise, known_solver, make_solver
 from .schedule import Schedule
 from .spacing import SPACINGS, dynamic_mu
@@ -54,13 +56,16 @@ _CLASS_OF_SOLVER: Final = {
     "pndm": PNDM,
 }
 
+# Classes of networks that were trained on a schedule of their own, which a solver of another class leaves as it is.
+_OWN_SCHEDULE: Final = (EDM_EULER, EDM_DPM_MULTISTEP)
+
 
 @dataclass(frozen=True)
 class SolverSetup:
     """What a scheduler config stands for: the solver over its grid, the schedule, and what the network predicts."""
 
     solver: Solver
-    prediction: str
+    prediction: Prediction
     schedule: Schedule
     grid: Grid
 
@@ -92,20 +97,25 @@ def from_scheduler_config(
     refuse_unknown(config, CLASSES.values())
     flow = own is FLOW_MATCH_EULER or bool(config.get("use_flow_sigmas"))
     named = own if solver is None else _CLASS_OF_SOLVER.get(known_solver(solver), EULER)
-    fields = Fields.resolve(config, own if flow else named)
+    bound = flow or own in _OWN_SCHEDULE
+    fields = Fields.resolve(config, own if bound else named)
     points = _grid(fields, steps, grid, image_tokens, timesteps, sigmas, flow)
-    prediction = fields["prediction_type"]
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction_type={prediction!r} in the scheduler config; known are {', '.join(PREDICTIONS)}")
+    prediction = _prediction(fields)
     if solver is None:
         name, options = named.solver(fields), named.options(fields)
     else:
-        # On flow models the config's class says nothing about a solver of another class.
-        name, options = solver, {} if flow else named.options(fields)
+        # On a schedule of its own the config's class says nothing about a solver of another class.
+        name, options = solver, {} if bound else named.options(fields)
         options.pop("solver_order", None)
     if draws_noise(name):
         options = {**options, "noise": noise}
     return SolverSetup(make_solver(name, points, **options), prediction, points.schedule, points)
+
+
+def _prediction(fields: Fields) -> Prediction:
+    if fields.cls.prediction is not None:
+        return fields.cls.prediction(fields)
+    return fields.choice("prediction_type", PREDICTIONS)
 
 
 def _scheduler_class(config: Mapping[str, Any]) -> SchedulerClass:
@@ -132,6 +142,8 @@ def _grid(
         what, given, wanted = ("sigmas", sigmas, steps + 1) if timesteps is None else ("timesteps", timesteps, steps)
         if given is None or len(given) != wanted:
             raise ValueError(f"{steps} steps need {wanted} {what}, got {0 if given is None else len(given)}")
+        if fields.cls in _OWN_SCHEDULE:
+            return explicit_edm_grid(fields, timesteps, sigmas)
         return explicit_grid(fields, flow, timesteps, sigmas)
     if name is not None:
         fields = _with_grid(fields, name)

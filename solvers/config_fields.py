@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .grid import Grid
+from .prediction import Prediction
 
 # Written by the libraries that save configs; they say nothing about sampling.
 _BOOKKEEPING = frozenset({"_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values"})
@@ -24,7 +25,8 @@ class SchedulerClass:
     `fixed`: fields honoured at the listed values only, the first being the default; any other value is refused.
     `solver(fields)` is the name of its own solver, `options(fields)` that solver's options, `grid(fields, steps)` its
     grid and `grids` the names of grids it can have instead. `required` are fixed fields that a config of this class
-    must write out, because what the class assumes without them is not supported.
+    must write out, because what the class assumes without them is not supported. `prediction(fields)` is what the
+    network predicts, where the field `prediction_type` does not say it alone.
     """
 
     name: str
@@ -35,6 +37,7 @@ class SchedulerClass:
     solver: Callable[["Fields"], str]
     options: Callable[["Fields"], dict[str, Any]]
     required: tuple[str, ...] = ()
+    prediction: Callable[["Fields"], Prediction] | None = None
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ def frame_of(grid: Grid, name: str | None) -> Frame:
 
 
 def told(grid: Grid, point: Point) -> Node:
-    """The node at a point between those of the grid, with the schedule's own timestep."""
-    return Node(point.t, point.alpha, point.sigma, float(grid.schedule.timestep(point.t)))
+    """The node at a point between those of the grid."""
+    return grid.node(point)
 
 
 def node_at(grid: Grid, index: int) -> Node:

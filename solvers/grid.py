@@ -1,7 +1,7 @@
 """Grids: the points of a schedule that a solver visits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,7 +55,8 @@ class Grid:
     """N+1 points of a schedule, noisiest first; N steps lie between them. All tensors float64.
 
     t, alpha, sigma: (N+1,). timestep: (N,), what the network is told at the first N points. A sample starts as
-    `start_scale` times unit-normal noise. Build one with `Grid.from_t` or `Grid.from_sigma_ve`.
+    `start_scale` times unit-normal noise. `between(t)` is the timestep that the network is told at a time between the
+    points; None takes the schedule's own. Build one with `Grid.from_t` or `Grid.from_sigma_ve`.
     """
 
     schedule: Schedule
@@ -64,6 +65,7 @@ class Grid:
     sigma: Tensor
     timestep: Tensor
     start_scale: float
+    between: Callable[[float], float] | None = None
 
     def __post_init__(self) -> None:
         if self.t.ndim != 1 or self.t.numel() < 2:
@@ -96,6 +98,11 @@ class Grid:
     ) -> "Grid":
         """The grid through noise-to-signal ratios sigma/alpha (N+1,), falling; the last may be 0 (clean data)."""
         return cls.from_t(schedule, schedule.t_from_log_snr(-_float64(ratios).log()), timestep, start_scale)
+
+    def node(self, point: Point) -> Node:
+        """The node at a point between those of the grid, with the timestep that `between` gives there."""
+        told = float(self.schedule.timestep(point.t)) if self.between is None else self.between(point.t)
+        return Node(point.t, point.alpha, point.sigma, told)
 
     @property
     def n_steps(self) -> int:

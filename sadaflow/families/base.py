@@ -123,16 +123,30 @@ class AudioFamily(Protocol):
         ...
 
 
-def load_autoencoder(checkpoint: Checkpoint) -> Autoencoder:
-    """The KL autoencoder of a checkpoint, strictly filled; in float32 where it would overflow in float16."""
+def load_autoencoder(checkpoint: Checkpoint, *, statistics: bool = False) -> Autoencoder:
+    """The KL autoencoder of a checkpoint, strictly filled; in float32 where it would overflow in float16.
+
+    Raises ValueError if its config has `latents_mean` and `latents_std` and the kind of checkpoint does not use them
+    (`statistics` False): Diffusers ignores them there, so it is unknown what its latents are.
+    """
     config = AutoencoderConfig.from_dict(checkpoint.json("vae", "config.json"))
+    if config.latents_mean is not None and not statistics:
+        raise ValueError(
+            "vae/config.json: latents_mean and latents_std are used by Stable Diffusion XL checkpoints only; "
+            "set both to null if the backbone's latents are not normalised by them"
+        )
     held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
     return held.load("vae", lambda: Autoencoder(config), Autoencoder.rename)
 
 
 def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
     """Undo the scaling of latents (B, C, h, w) and decode them one by one; what the autoencoder answers, in float32."""
-    unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    config = vae.config
+    if config.latents_mean is None or config.latents_std is None:
+        unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
+    else:
+        mean, std = (latents.new_tensor(row).view(1, -1, 1, 1) for row in (config.latents_mean, config.latents_std))
+        unscaled = latents * std / config.scaling_factor + mean
     dtype = next(vae.parameters()).dtype
     return torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)]).float()
 

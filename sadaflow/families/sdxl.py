@@ -74,7 +74,7 @@ class StableDiffusionXL(LatentUNet):
             texts.append(ClipText.load(checkpoint))
         texts.append(ClipText.load(checkpoint, "_2", "CLIPTextModelWithProjection"))
         unet = UNetConfig.from_dict(checkpoint.json("unet", "config.json"))
-        vae = load_autoencoder(checkpoint)
+        vae = load_autoencoder(checkpoint, statistics=True)
         return cls(
             checkpoint.load("unet", lambda: UNet(unet)),
             vae,
