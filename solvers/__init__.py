@@ -9,10 +9,13 @@ from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
 from .config import SolverSetup, from_scheduler_config
 from .dpmpp import DPMpp
+from .dpmpp_sde import DPMppSDE
 from .euler import Euler, EulerAncestral
 from .exact import Gaussian, GaussianMixture
 from .exponential import DEIS, DPMSolver, ExponentialAdams
 from .grid import Grid, Node, Point
+from .ipndm import IPNDM
+from .kdpm2 import KDPM2
 from .linear import LinearSolver, NoisySolver, Update
 from .noise import BrownianNoise, NoiseSource, SeededNoise
 from .plms import PLMS
@@ -20,7 +23,8 @@ from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_
 from .reference import reference_solution
 from .registry import SOLVERS, draws_noise, make_solver
 from .runge_kutta import Churn, RungeKutta
-from .schedule import EDM, RectifiedFlow, Schedule, VPDiscrete
+from .sa_solver import SASolver
+from .schedule import EDM, CosineVP, RectifiedFlow, Schedule, VPDiscrete
 from .singlestep import DPMppSinglestep
 from .unipc import UniPC
 from .weights import adams_weights, exponential_weights, lagrange_weights
@@ -29,6 +33,8 @@ __all__ = [
     "BETA_SCHEDULES",
     "DEIS",
     "EDM",
+    "IPNDM",
+    "KDPM2",
     "PLMS",
     "PREDICTIONS",
     "SOLVERS",
@@ -37,8 +43,10 @@ __all__ = [
     "AdaptiveRun",
     "BrownianNoise",
     "Churn",
+    "CosineVP",
     "DPMSolver",
     "DPMpp",
+    "DPMppSDE",
     "DPMppSinglestep",
     "Euler",
     "EulerAncestral",
@@ -56,6 +64,7 @@ __all__ = [
     "Prediction",
     "RectifiedFlow",
     "RungeKutta",
+    "SASolver",
     "Schedule",
     "SeededNoise",
     "Solver",

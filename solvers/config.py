@@ -19,10 +19,9 @@ from .config_classes import (
     PNDM,
     UNIPC,
 )
-from .config_classes_sigma import EDM_DPM_MULTISTEP, EDM_EULER
+from .config_classes_sigma import DPM_SDE, KDPM2_ANCESTRAL, KDPM2_DISCRETE, LMS, SA_SOLVER
 from .config_fields import Fields, SchedulerClass, refuse_unknown
 from .config_grids import explicit_grid
-from .config_grids_sigma import explicit_edm_grid
 from .grid import Grid
 from .noise import NoiseSource
 from .prediction import PREDICTIONS, Prediction
@@ -52,12 +51,14 @@ _CLASS_OF_SOLVER: Final = {
     "unipc3": UNIPC,
     "heun": HEUN,
     "euler-ancestral": EULER_ANCESTRAL,
+    "kdpm2": KDPM2_DISCRETE,
+    "kdpm2-ancestral": KDPM2_ANCESTRAL,
+    "lms": LMS,
+    "dpmpp-sde": DPM_SDE,
+    "sa-solver": SA_SOLVER,
     "plms": PNDM,
     "pndm": PNDM,
 }
-
-# Classes of networks that were trained on a schedule of their own, which a solver of another class leaves as it is.
-_OWN_SCHEDULE: Final = (EDM_EULER, EDM_DPM_MULTISTEP)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def from_scheduler_config(
     refuse_unknown(config, CLASSES.values())
     flow = own is FLOW_MATCH_EULER or bool(config.get("use_flow_sigmas"))
     named = own if solver is None else _CLASS_OF_SOLVER.get(known_solver(solver), EULER)
-    bound = flow or own in _OWN_SCHEDULE
+    bound = flow or own.explicit is not None
     fields = Fields.resolve(config, own if bound else named)
     points = _grid(fields, steps, grid, image_tokens, timesteps, sigmas, flow)
     prediction = _prediction(fields)
@@ -142,8 +143,8 @@ def _grid(
         what, given, wanted = ("sigmas", sigmas, steps + 1) if timesteps is None else ("timesteps", timesteps, steps)
         if given is None or len(given) != wanted:
             raise ValueError(f"{steps} steps need {wanted} {what}, got {0 if given is None else len(given)}")
-        if fields.cls in _OWN_SCHEDULE:
-            return explicit_edm_grid(fields, timesteps, sigmas)
+        if fields.cls.explicit is not None:
+            return fields.cls.explicit(fields, timesteps, sigmas)
         return explicit_grid(fields, flow, timesteps, sigmas)
     if name is not None:
         fields = _with_grid(fields, name)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from .config_classes_sigma import EDM_DPM_MULTISTEP, EDM_EULER
+from .config_classes_sigma import SIGMA_CLASSES
 from .config_fields import Fields, SchedulerClass
 from .config_grids import ddim_grid, dpm_grid, euler_grid, flow_grid
 from .dpmpp import DIFFERENCES
@@ -256,13 +256,12 @@ CLASSES: Final = {
         DEIS_MULTISTEP,
         DPM_MULTISTEP,
         DPM_SINGLESTEP,
-        EDM_DPM_MULTISTEP,
-        EDM_EULER,
         EULER,
         EULER_ANCESTRAL,
         FLOW_MATCH_EULER,
         HEUN,
         PNDM,
         UNIPC,
+        *SIGMA_CLASSES,
     )
 }

@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,9 @@ class SchedulerClass:
     `solver(fields)` is the name of its own solver, `options(fields)` that solver's options, `grid(fields, steps)` its
     grid and `grids` the names of grids it can have instead. `required` are fixed fields that a config of this class
     must write out, because what the class assumes without them is not supported. `prediction(fields)` is what the
-    network predicts, where the field `prediction_type` does not say it alone.
+    network predicts, where the field `prediction_type` does not say it alone. A class with `explicit` has a schedule of
+    its own, which solvers of other classes leave as it is; `explicit(fields, timesteps, sigmas)` is the grid of a
+    user's own points on it, one of the two given.
     """
 
     name: str
@@ -38,6 +40,7 @@ class SchedulerClass:
     options: Callable[["Fields"], dict[str, Any]]
     required: tuple[str, ...] = ()
     prediction: Callable[["Fields"], Prediction] | None = None
+    explicit: Callable[["Fields", Sequence[float] | None, Sequence[float] | None], Grid] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from .config_fields import Fields
-from .config_grids import chosen_ramp, euler_grid
+from .config_grids import chosen_ramp, dpm_grid, euler_grid
 from .grid import Grid
-from .schedule import EDM, VPDiscrete
+from .schedule import EDM, CosineVP, VPDiscrete
 from .spacing import Row, karras, ramp
 
 _EDM_RULES = ("karras", "exponential")
@@ -42,8 +43,12 @@ def edm_schedule(fields: Fields) -> EDM:
 def explicit_edm_grid(fields: Fields, timesteps: Sequence[float] | None, sigmas: Sequence[float] | None) -> Grid:
     """The grid of a user's own sigmas (N+1,), or of timesteps ln(sigma)/4 (N,), which go on to clean data."""
     if sigmas is None:
-        sigmas = [*(math.exp(4 * float(t)) for t in timesteps or ()), 0.0]
+        sigmas = [*(math.exp(4 * float(t)) for t in _given(timesteps)), 0.0]
     return edm_points(edm_schedule(fields), sigmas)
+
+
+def _given(timesteps: Sequence[float] | None) -> Sequence[float]:
+    return () if timesteps is None else timesteps
 
 
 def log_timestep(schedule: VPDiscrete) -> Callable[[float], float]:
@@ -65,3 +70,25 @@ def two_stage_grid(fields: Fields, steps: int, *, rounded: bool) -> Grid:
     assert isinstance(grid.schedule, VPDiscrete)
     told = torch.round(grid.timestep) if rounded and chosen_ramp(fields) == "karras" else grid.timestep
     return replace(grid, timestep=told, between=log_timestep(grid.schedule))
+
+
+def sa_grid(fields: Fields, steps: int) -> Grid:
+    """SA-Solver's: DPM-Solver's, but it ends at the table's first entry, a ramp at its last level."""
+    grid = dpm_grid(fields.replace(final_sigmas_type="sigma_min"), steps, flow_stays=True)
+    if not fields["use_flow_sigmas"]:
+        return grid
+    size = fields["num_train_timesteps"]
+    return replace(grid, between=lambda t: float(math.trunc(t * size)))  # whole timesteps, at the end too
+
+
+def ipndm_grid(fields: Fields, steps: int) -> Grid:
+    """iPNDM's: sigma = sin^2(pi s / 2) at even s from 1 to 0, on the cosine schedule."""
+    sigma = np.sin(np.pi / 2 * np.linspace(1, 0, steps + 1)) ** 2
+    return Grid.from_t(CosineVP(), np.arcsin(sigma) / (np.pi / 2))
+
+
+def explicit_cosine_grid(fields: Fields, timesteps: Sequence[float] | None, sigmas: Sequence[float] | None) -> Grid:
+    """The grid of a user's own sigma/alpha (N+1,), or of timesteps from 1 to 0 (N,), which go on to clean data."""
+    if sigmas is None:
+        return Grid.from_t(CosineVP(), [*_given(timesteps), 0.0])
+    return Grid.from_sigma_ve(CosineVP(), np.asarray(sigmas, dtype=np.float64))

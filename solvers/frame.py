@@ -56,11 +56,6 @@ def frame_of(grid: Grid, name: str | None) -> Frame:
     return FRAMES[name]
 
 
-def told(grid: Grid, point: Point) -> Node:
-    """The node at a point between those of the grid."""
-    return grid.node(point)
-
-
 def node_at(grid: Grid, index: int) -> Node:
     """The node at a point of the grid, the last included."""
-    return grid.nodes[index] if index < grid.n_steps else told(grid, grid.points[index])
+    return grid.nodes[index] if index < grid.n_steps else grid.node(grid.points[index])

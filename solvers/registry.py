@@ -7,11 +7,15 @@ from typing import Any, Final
 from .adams import AdamsBashforth
 from .base import GridSolver
 from .dpmpp import DPMpp
+from .dpmpp_sde import DPMppSDE
 from .euler import Euler, EulerAncestral
 from .exponential import DEIS, DPMSolver, ExponentialAdams
 from .grid import Grid
+from .ipndm import IPNDM
+from .kdpm2 import KDPM2
 from .plms import PLMS
 from .runge_kutta import RungeKutta
+from .sa_solver import SASolver
 from .singlestep import DPMppSinglestep
 from .unipc import UniPC
 
@@ -22,6 +26,11 @@ class Entry:
 
     solver: type[GridSolver]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the solver draws noise as the name makes it."""
+        return any(self.options.get(share, getattr(self.solver, share, 0)) > 0 for share in ("eta", "tau"))
 
 
 SOLVERS: Final[Mapping[str, Entry]] = {
@@ -35,12 +44,16 @@ SOLVERS: Final[Mapping[str, Entry]] = {
     "unipc1": Entry(UniPC, {"solver_order": 1}),
     "unipc": Entry(UniPC, {"solver_order": 2}),
     "unipc3": Entry(UniPC, {"solver_order": 3}),
+    "kdpm2": Entry(KDPM2),
     "heun": Entry(RungeKutta, {"method": "heun"}),
     "midpoint": Entry(RungeKutta, {"method": "midpoint"}),
     "rk4": Entry(RungeKutta, {"method": "rk4"}),
     "ab2": Entry(AdamsBashforth, {"solver_order": 2}),
     "ab3": Entry(AdamsBashforth, {"solver_order": 3}),
     "ab4": Entry(AdamsBashforth, {"solver_order": 4}),
+    "lms": Entry(AdamsBashforth, {"solver_order": 4, "frame": None, "start_by": "lower-order", "last_by": "adams"}),
+    "ipndm-v": Entry(AdamsBashforth, {"solver_order": 4, "frame": None, "start_by": "lower-order"}),
+    "ipndm": Entry(IPNDM),
     "plms": Entry(PLMS),
     "pndm": Entry(PLMS),
     "dpm2m": Entry(DPMSolver, {"solver_order": 2}),
@@ -50,6 +63,9 @@ SOLVERS: Final[Mapping[str, Entry]] = {
     "exp-ab2": Entry(ExponentialAdams, {"solver_order": 2}),
     "exp-ab3": Entry(ExponentialAdams, {"solver_order": 3}),
     "euler-ancestral": Entry(EulerAncestral),
+    "kdpm2-ancestral": Entry(KDPM2, {"eta": 1.0}),
+    "sa-solver": Entry(SASolver, {"tau": 1.0}),
+    "dpmpp-sde": Entry(DPMppSDE, {"eta": 1.0}),
     "dpmpp2s-sde": Entry(DPMppSinglestep, {"solver_order": 2, "eta": 1.0}),
     "dpmpp1-sde": Entry(DPMpp, {"solver_order": 1, "eta": 1.0}),
     "dpmpp2m-sde": Entry(DPMpp, {"solver_order": 2, "eta": 1.0}),
@@ -66,8 +82,7 @@ def known_solver(name: str) -> str:
 
 def draws_noise(name: str) -> bool:
     """Whether the solver called `name` is stochastic as that name makes it, and so needs a noise source."""
-    entry = SOLVERS[known_solver(name)]
-    return issubclass(entry.solver, EulerAncestral) or entry.options.get("eta", 0) > 0
+    return SOLVERS[known_solver(name)].stochastic
 
 
 def make_solver(name: str, grid: Grid, **options: Any) -> GridSolver:
