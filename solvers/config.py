@@ -101,6 +101,8 @@ def from_scheduler_config(
     bound = flow or own.explicit is not None
     fields = Fields.resolve(config, own if bound else named)
     points = _grid(fields, steps, grid, image_tokens, timesteps, sigmas, flow)
+    if grid is not None:
+        fields = _with_grid(fields, grid)
     prediction = _prediction(fields)
     if solver is None:
         name, options = named.solver(fields), named.options(fields)

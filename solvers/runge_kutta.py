@@ -73,7 +73,8 @@ def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, end: Point) 
     updates = []
     for stage, (node, target) in enumerate(zip(nodes, [*nodes[1:], end], strict=True)):
         row = tableau.rows[stage]
-        slopes = tuple(frame.scale(target) * h * weight for weight in reversed(row))
+        unused = next(index for index, weight in enumerate(row) if weight)  # the oldest slopes, not to be kept for it
+        slopes = tuple(frame.scale(target) * h * weight for weight in reversed(row[unused:]))
         carried = frame.scale(target) / frame.scale(start)
         if stage == 0:
             updates.append(replace(answered(frame.answer, node, carried, slopes), anchors=True))
