@@ -1,8 +1,8 @@
 """Grids of the scheduler classes that are made of noise levels, and of those with a schedule of their own."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,14 +51,25 @@ def _given(timesteps: Sequence[float] | None) -> Sequence[float]:
     return () if timesteps is None else timesteps
 
 
-def log_timestep(schedule: VPDiscrete) -> Callable[[float], float]:
+@dataclass(frozen=True)
+class LogTimestep:
     """The timestep at a time t, interpolated in log(sigma/alpha), that sigma-space samplers tell the network."""
 
-    def between(t: float) -> float:
-        ratio = schedule.sigma(t) / schedule.alpha(t)
-        return float(schedule.log_interpolated_timestep(ratio))
+    schedule: VPDiscrete
 
-    return between
+    def __call__(self, t: float) -> float:
+        ratio = self.schedule.sigma(t) / self.schedule.alpha(t)
+        return float(self.schedule.log_interpolated_timestep(ratio))
+
+
+@dataclass(frozen=True)
+class WholeTimestep:
+    """Flow time t in timesteps of a table of `size`, cut off to whole ones."""
+
+    size: int
+
+    def __call__(self, t: float) -> float:
+        return float(math.trunc(t * self.size))
 
 
 def two_stage_grid(fields: Fields, steps: int, *, rounded: bool) -> Grid:
@@ -69,7 +80,7 @@ def two_stage_grid(fields: Fields, steps: int, *, rounded: bool) -> Grid:
     grid = euler_grid(fields.replace(final_sigmas_type="zero"), steps)
     assert isinstance(grid.schedule, VPDiscrete)
     told = torch.round(grid.timestep) if rounded and chosen_ramp(fields) == "karras" else grid.timestep
-    return replace(grid, timestep=told, between=log_timestep(grid.schedule))
+    return replace(grid, timestep=told, between=LogTimestep(grid.schedule))
 
 
 def sa_grid(fields: Fields, steps: int) -> Grid:
@@ -77,8 +88,7 @@ def sa_grid(fields: Fields, steps: int) -> Grid:
     grid = dpm_grid(fields.replace(final_sigmas_type="sigma_min"), steps, flow_stays=True)
     if not fields["use_flow_sigmas"]:
         return grid
-    size = fields["num_train_timesteps"]
-    return replace(grid, between=lambda t: float(math.trunc(t * size)))  # whole timesteps, at the end too
+    return replace(grid, between=WholeTimestep(fields["num_train_timesteps"]))
 
 
 def ipndm_grid(fields: Fields, steps: int) -> Grid:

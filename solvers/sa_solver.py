@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .dpmpp import Integrals
-from .frame import node_at
 from .grid import Node
 from .linear import NoisySolver, Update
 from .schedule import RectifiedFlow, VPDiscrete
@@ -60,7 +59,7 @@ class SASolver(NoisySolver):
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         more = self.correct_end and self.grid.points[-1].sigma > 0
-        return (*self.grid.nodes, node_at(self.grid, self.grid.n_steps)) if more else self.grid.nodes
+        return (*self.grid.nodes, self.grid.node(self.grid.points[-1])) if more else self.grid.nodes
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:

@@ -201,6 +201,24 @@ def test_a_ramp_by_name_is_as_one_in_the_config() -> None:
     assert from_scheduler_config(config, 9).solver.n_evals == from_scheduler_config(config, 9).grid.n_steps == 9
 
 
+@pytest.mark.parametrize("name", ["heun", "midpoint", "rk4", "ab4", "exp-ab3", "kdpm2", "dpmpp-sde"])
+def test_nodes_between_points_follow_the_rule_of_the_grid(name: str) -> None:
+    """A network told sigma gets it between the points too; without a rule a solver that goes there is refused."""
+    options: dict[str, Any] = {"eta": 0.0} if name == "dpmpp-sde" else {}
+    levels, data = [9.0, 4.0, 2.0, 1.0, 0.4], mixture()
+    grid = Grid.from_sigma_ve(EDM(), levels, levels[:-1], between=lambda t: t)
+    solver = make_solver(name, grid, **options)
+
+    def told(x: Tensor, step: int) -> Tensor:
+        return data.x0(x, 1.0, solver.nodes[step].timestep)
+
+    torch.testing.assert_close(
+        final_x(solver, told, unit_noise(3)), final_x(solver, data.denoiser(solver), unit_noise(3))
+    )
+    with pytest.raises(ValueError, match=r"not the schedule's own \(9 for 0.549306\): give the grid between="):
+        assert make_solver(name, Grid.from_sigma_ve(EDM(), levels, levels[:-1]), **options).nodes
+
+
 def refusing(grid: Grid) -> list[tuple[Callable[[], Any], str]]:
     return [
         (lambda: make_solver("kdpm2", grid, eta=-1.0), "KDPM2.eta"),
