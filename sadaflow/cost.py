@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch.utils.flop_counter import conv_flop_count, sdpa_flop_count
 
-from sadaflow.solvers import Solver
+from sadaflow.solvers import Prediction, Solver
 
 from .accelerators.base import Accelerator, Mode, Run, fitted
 from .operation_count import OperationCount
@@ -89,7 +89,7 @@ class Uncounted:
 
     accelerator: Accelerator
 
-    def fitted(self, prediction: str) -> "Uncounted":
+    def fitted(self, prediction: Prediction) -> "Uncounted":
         return Uncounted(fitted(self.accelerator, prediction))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Seam, call_through
-from sadaflow.solvers import Node, to_x0
+from sadaflow.solvers import Node, Prediction, input_scale, to_x0
 
 from .conditioned import Backbone, Conditioned
 
@@ -55,14 +55,15 @@ class GuidedDenoiser:
     `conditional` are the backbone's keyword arguments, (B, ...) each; `negative`, when given, are those of the other
     branch of `negative + guidance (conditional - negative)`. Both go through the network in one call, or with
     `split_guidance` one after the other where no seam acts in it, which takes less memory and as a rule more time. The
-    state keeps its own dtype; the network computes in that of its weights (`dtype`). `settings`, when given, are
-    keyword arguments of the backbone that are the same for all samples and change from step to step, one per node. Of a
-    `PreparedBackbone`, what it can do ahead is done when the denoiser is made.
+    state keeps its own dtype; the network computes in that of its weights (`dtype`), on x times the `input_scale` of
+    its `prediction`. `settings`, when given, are keyword arguments of the backbone that are the same for all samples
+    and change from step to step, one per node. Of a `PreparedBackbone`, what it can do ahead is done when the denoiser
+    is made.
     """
 
     backbone: Backbone
     nodes: Sequence[Node]
-    prediction: str
+    prediction: Prediction
     conditional: Mapping[str, Tensor]
     negative: Mapping[str, Tensor] | None
     guidance: float
@@ -104,7 +105,9 @@ class GuidedDenoiser:
         return self._predictions(branches, x, step, rows, seam).chunk(len(branches))
 
     def _predictions(self, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
-        inputs = torch.cat([x.to(self.dtype)] * len(branches))
+        node = self.nodes[step]
+        scale = input_scale(self.prediction, node.alpha, node.sigma)
+        inputs = torch.cat([(x if scale == 1 else scale * x).to(self.dtype)] * len(branches))
         entries = [branch * self._conditioned.samples + row for branch in branches for row in rows]
         settings = {} if self.settings is None else self.settings[step]
         return self._conditioned.evaluate(inputs, step, entries, seam, settings)

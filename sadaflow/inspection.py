@@ -197,7 +197,7 @@ def _sampling(kind: str, source: Files, files: set[str], recommended: Recommende
     guidance = FAMILIES[kind].default_guidance if kind in FAMILIES else None
     if recommended.guidance is not None:
         guidance = recommended.guidance
-    found = (prediction, recommended.solver or solver, recommended.steps or steps, guidance)
+    found = (str(prediction), recommended.solver or solver, recommended.steps or steps, guidance)
     return dict(zip(empty, (str(config.get("_class_name")), schedule, *found), strict=True))
 
 

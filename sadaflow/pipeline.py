@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Autoencoder, kept_layouts
-from sadaflow.solvers import Grid, NoiseSource, Schedule, SeededNoise, Solver, from_scheduler_config, read_schedule
+from sadaflow.solvers import (
+    Grid,
+    NoiseSource,
+    Prediction,
+    Schedule,
+    SeededNoise,
+    Solver,
+    from_scheduler_config,
+    read_schedule,
+)
 
 from .accelerators import Accelerator
 from .accelerators.inside import check_fit
@@ -99,7 +108,7 @@ class Pipeline:
         self.device = device
         self.scheduler_config = scheduler_config
         self.schedule: Schedule
-        self.prediction: str
+        self.prediction: Prediction
         self.schedule, self.prediction = read_schedule(scheduler_config)
         self.split_guidance = False
         self._loras = LoraStack(family.adaptable)

@@ -10,19 +10,23 @@ from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
 from .config import SolverSetup, check_scheduler_config, from_scheduler_config, read_schedule
 from .ddpm import DDPM
 from .dpmpp import DPMpp
+from .dpmpp_sde import DPMppSDE
 from .euler import Euler, EulerAncestral
 from .exact import Gaussian, GaussianMixture
 from .exponential import DEIS, DPMSolver, ExponentialAdams
 from .grid import Grid, Node, Point
+from .ipndm import IPNDM
+from .kdpm2 import KDPM2
 from .lcm import LCM
 from .linear import LinearSolver, NoisySolver, Update
 from .noise import BrownianNoise, NoiseSource, SeededNoise
 from .plms import PLMS
-from .prediction import PREDICTIONS, from_x0, to_x0
+from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_scale, to_x0
 from .reference import reference_solution
 from .registry import SOLVERS, draws_noise, make_solver
 from .runge_kutta import Churn, RungeKutta
-from .schedule import EDM, RectifiedFlow, Schedule, VPDiscrete
+from .sa_solver import SASolver
+from .schedule import EDM, CosineVP, RectifiedFlow, Schedule, VPDiscrete
 from .singlestep import DPMppSinglestep
 from .tcd import TCD
 from .unipc import UniPC
@@ -33,6 +37,8 @@ __all__ = [
     "DDPM",
     "DEIS",
     "EDM",
+    "IPNDM",
+    "KDPM2",
     "LCM",
     "PLMS",
     "PREDICTIONS",
@@ -43,8 +49,10 @@ __all__ = [
     "AdaptiveRun",
     "BrownianNoise",
     "Churn",
+    "CosineVP",
     "DPMSolver",
     "DPMpp",
+    "DPMppSDE",
     "DPMppSinglestep",
     "Euler",
     "EulerAncestral",
@@ -58,8 +66,11 @@ __all__ = [
     "NoiseSource",
     "NoisySolver",
     "Point",
+    "Preconditioned",
+    "Prediction",
     "RectifiedFlow",
     "RungeKutta",
+    "SASolver",
     "Schedule",
     "SeededNoise",
     "Solver",
@@ -74,6 +85,7 @@ __all__ = [
     "exponential_weights",
     "from_scheduler_config",
     "from_x0",
+    "input_scale",
     "lagrange_weights",
     "make_betas",
     "make_solver",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from .frame import Frame, frame_of
+from .frame import Frame, frame_of, node_at
 from .grid import Node
 from .linear import LinearSolver, Update, answered, first_order
 from .runge_kutta import TABLEAUS, stages
@@ -12,6 +12,8 @@ from .weights import adams_weights
 
 # A first step of this method, so that the start is as good as the rest: local error h^order at least.
 _STARTERS: Final = {2: "euler", 3: "heun", 4: "kutta3"}
+_STARTS: Final = ("runge-kutta", "lower-order")
+_LASTS: Final = ("euler", "adams")
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,16 +21,31 @@ class AdamsBashforth(LinearSolver):
     """Adams-Bashforth of order 2 to 4 on dz/du in a frame (see `frame.py`), by default the flow frame.
 
     Weights are those of the grid's own nodes (Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I,
-    section III.5). Order 3 makes its first step by Heun, order 4 its first two by Kutta's third-order method, which
-    costs 1 and 4 evaluations more than the steps. A step that ends at sigma = 0 is Euler's.
+    section III.5). In the edm frame with a start of lower order this is k-diffusion's LMS, and what iPNDM-v is meant to
+    be (Zhang & Chen 2022, arXiv 2204.13902).
+
+    Args:
+        solver_order: 2 to 4.
+        frame: "edm" or "flow"; None takes flow for rectified flow and for grids that start at alpha = 0.
+        start_by: "runge-kutta" makes the first step of order 3 by Heun, and the first two of order 4 by Kutta's
+            third-order method, which costs 1 and 4 evaluations more than the steps. "lower-order" uses fewer slopes.
+        last_by: how a step that ends at sigma = 0 is made: "euler" ends at the last x0, "adams" extrapolates past it.
+
+    Raises:
+        ValueError: if an argument has another value.
     """
 
     solver_order: int = 2
     frame: str | None = "flow"
+    start_by: str = "runge-kutta"
+    last_by: str = "euler"
 
     def __post_init__(self) -> None:
         if self.solver_order not in _STARTERS:
             raise ValueError(f"AdamsBashforth has orders 2, 3 and 4, got solver_order={self.solver_order}")
+        for name, value, known in (("start_by", self.start_by, _STARTS), ("last_by", self.last_by, _LASTS)):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r} of AdamsBashforth; known are {', '.join(known)}")
 
     @property
     def order(self) -> int:
@@ -50,8 +67,8 @@ class AdamsBashforth(LinearSolver):
         evaluation: list[int] = []  # of each point of the grid
         for index, start in enumerate(self.grid.nodes):
             evaluation.append(len(nodes))
-            if index < self.solver_order - 2:
-                more = stages(self.grid, self._frame, starter, start, index + 1)
+            if index < self.solver_order - 2 and self.start_by == "runge-kutta":
+                more = stages(self.grid, self._frame, starter, start, node_at(self.grid, index + 1))
                 nodes += more[0]
                 updates += more[1]
             else:
@@ -61,7 +78,7 @@ class AdamsBashforth(LinearSolver):
 
     def _update(self, index: int, evaluation: list[int]) -> Update:
         start, end = self.grid.nodes[index], self.grid.points[index + 1]
-        if end.sigma == 0:
+        if end.sigma == 0 and (self.last_by == "euler" or index == 0):
             return first_order(start, end)
         used = range(index, max(index - self.solver_order, -1), -1)
         u = [self._frame.u(self.grid.points[point]) for point in used]

@@ -12,7 +12,7 @@ from .config_steps import check_timesteps, class_grid
 from .config_stray import ignored_fields, with_prediction
 from .grid import Grid
 from .noise import NoiseSource
-from .prediction import PREDICTIONS
+from .prediction import PREDICTIONS, Prediction
 from .registry import draws_noise, make_solver
 from .schedule import Schedule
 from .spacing import SPACINGS, dynamic_mu
@@ -25,7 +25,7 @@ class SolverSetup:
     """What a scheduler config stands for: the solver over its grid, the schedule, and what the network predicts."""
 
     solver: Solver
-    prediction: str
+    prediction: Prediction
     schedule: Schedule
     grid: Grid
 
@@ -72,21 +72,24 @@ def from_scheduler_config(
         )
     flow = own.flow or (bool(config.get("use_flow_sigmas")) and "use_flow_sigmas" in own.defaults)
     named = own if solver is None else class_of_solver(solver)
-    fields = _with_own_table(Fields.resolve(config, own if flow else named), config, own)
+    bound = flow or own.explicit is not None
+    fields = _with_own_table(Fields.resolve(config, own if bound else named), config, own)
     points = _grid(fields, steps, grid, image_tokens, timesteps, sigmas, flow)
+    if isinstance(grid, str):
+        fields = _with_grid(fields, grid)
     prediction = _prediction(fields)
     if solver is None:
         name, options = named.solver(fields), named.options(fields)
     else:
-        # On flow models the config's class says nothing about a solver of another class.
-        name, options = solver, {} if flow else named.options(fields)
+        # On a schedule of its own the config's class says nothing about a solver of another class.
+        name, options = solver, {} if bound else named.options(fields)
         options.pop("solver_order", None)
     if draws_noise(name):
         options = {**options, "noise": noise}
     return SolverSetup(make_solver(name, points, **options), prediction, points.schedule, points)
 
 
-def read_schedule(config: Mapping[str, Any]) -> tuple[Schedule, str]:
+def read_schedule(config: Mapping[str, Any]) -> tuple[Schedule, Prediction]:
     """The schedule of a scheduler config and what its network predicts, whether or not its sampler can be had.
 
     Raises ValueError, naming field or class, if they cannot be read.
@@ -159,11 +162,10 @@ def _shortest_grid(fields: Fields) -> Grid:
         return fields.cls.grid(fields, 1)
 
 
-def _prediction(fields: Fields) -> str:
-    prediction: str = fields["prediction_type"]
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction_type={prediction!r} in the scheduler config; known are {', '.join(PREDICTIONS)}")
-    return prediction
+def _prediction(fields: Fields) -> Prediction:
+    if fields.cls.prediction is not None:
+        return fields.cls.prediction(fields)
+    return fields.choice("prediction_type", PREDICTIONS)
 
 
 def _grid(
@@ -185,6 +187,8 @@ def _grid(
         what, given, needed = ("sigmas", sigmas, steps + 1) if timesteps is None else ("timesteps", timesteps, steps)
         if given is None or len(given) != needed:
             raise ValueError(f"{steps} steps need {needed} {what}, got {0 if given is None else len(given)}")
+        if fields.cls.explicit is not None:
+            return fields.cls.explicit(fields, timesteps, sigmas)
         return check_timesteps(explicit_grid(fields, flow, timesteps, sigmas))
     if name is not None:
         fields = _with_grid(fields, name)

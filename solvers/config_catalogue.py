@@ -17,11 +17,12 @@ from .config_classes import (
     UNIPC,
 )
 from .config_classes_borrowed import BORROWED_CLASSES, NO_SCHEDULE
+from .config_classes_sigma import DPM_SDE, KDPM2_ANCESTRAL, KDPM2_DISCRETE, LMS, SA_SOLVER, SIGMA_CLASSES
 from .config_classes_stochastic import DDPM, LCM, STOCHASTIC_CLASSES, TCD
 from .config_fields import SchedulerClass
 from .registry import known_solver
 
-CLASSES: Final = {cls.name: cls for cls in (*GENERAL_CLASSES, *STOCHASTIC_CLASSES)}
+CLASSES: Final = {cls.name: cls for cls in (*GENERAL_CLASSES, *SIGMA_CLASSES, *STOCHASTIC_CLASSES)}
 BORROWED: Final = {cls.name: cls for cls in BORROWED_CLASSES}
 REMEDY: Final = "load the checkpoint with scheduler=, the config of a known class as a dict, a file or a folder"
 
@@ -49,6 +50,11 @@ _CLASS_OF_SOLVER: Final = {
     "euler-ancestral": EULER_ANCESTRAL,
     "plms": PNDM,
     "pndm": PNDM,
+    "kdpm2": KDPM2_DISCRETE,
+    "kdpm2-ancestral": KDPM2_ANCESTRAL,
+    "lms": LMS,
+    "dpmpp-sde": DPM_SDE,
+    "sa-solver": SA_SOLVER,
     "ddpm": DDPM,
     "lcm": LCM,
     "tcd": TCD,

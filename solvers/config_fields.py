@@ -2,11 +2,12 @@
 
 import math
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .grid import Grid
+from .prediction import Prediction
 
 # Far beyond every published table, and small enough for any machine.
 _LONGEST_TABLE: Final = 100_000
@@ -29,6 +30,9 @@ class SchedulerClass:
         unused: Fields that configs of this class may carry at any value, each with the reason why it has no effect.
         inherited: Defaults that replace those above for configs of another class.
         no_sampler: Why its own sampler cannot be had; then a solver must be named.
+        prediction: From its fields to what the network predicts, where `prediction_type` does not say it alone.
+        explicit: From its fields, timesteps and sigmas (one of them given) to the grid of a user's own points, for
+            classes with a schedule of their own, which solvers of other classes leave as it is.
     """
 
     name: str
@@ -43,6 +47,8 @@ class SchedulerClass:
     unused: Mapping[str, str] = field(default_factory=dict)
     inherited: Mapping[str, Any] = field(default_factory=dict)
     no_sampler: str | None = None
+    prediction: Callable[["Fields"], Prediction] | None = None
+    explicit: Callable[["Fields", Sequence[float] | None, Sequence[float] | None], Grid] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar
 
+from .grid import Point
 from .linear import LinearSolver, NoisySolver, Update, first_order
 
 
@@ -21,6 +22,17 @@ class Euler(LinearSolver):
     @cached_property
     def updates(self) -> tuple[Update, ...]:
         return tuple(first_order(start, end) for start, end in pairwise(self.grid.points))
+
+
+def ancestral_split(start: Point, end: Point, eta: float) -> tuple[float, float]:
+    """sigma at `end` as sqrt(up^2 + down^2): fresh noise, and what is left of the noise at `start`.
+
+    With r = sigma/alpha, up / alpha' is min(r', eta sqrt(r'^2 - r'^4/r^2)). Both are in the scale of x, so that
+    alpha = 0 is not a special case.
+    """
+    left = math.sqrt(-math.expm1(2 * (start.log_snr - end.log_snr)))
+    up = end.sigma * min(1.0, eta * left) if left else 0.0
+    return up, math.sqrt(end.sigma**2 - up**2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +55,7 @@ class EulerAncestral(NoisySolver):
     def updates(self) -> tuple[Update, ...]:
         updates = []
         for start, end in pairwise(self.grid.points):
-            # All in x's own scale: sigma and alpha times what the formula has, so that alpha = 0 is no special case.
-            left = math.sqrt(-math.expm1(2 * (start.log_snr - end.log_snr)))
-            up = end.sigma * min(1.0, self.eta * left) if left else 0.0
-            down = math.sqrt(end.sigma**2 - up**2)
+            up, down = ancestral_split(start, end, self.eta)
             keep = down / start.sigma
             span = (start.noise_fraction, end.noise_fraction)
             updates.append(Update(keep, (end.alpha - keep * start.alpha,), noise=up, span=span))

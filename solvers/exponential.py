@@ -158,8 +158,8 @@ class ExponentialAdams(LinearSolver):
         if self.solver_order < 3 or start.alpha == 0 or end.sigma == 0:
             return None
         schedule = self.grid.schedule
-        point = point_at(schedule, float(schedule.t_from_log_snr((start.log_snr + end.log_snr) / 2)))
-        return Node(point.t, point.alpha, point.sigma, float(schedule.timestep(point.t)))
+        t = float(schedule.t_from_log_snr((start.log_snr + end.log_snr) / 2))
+        return self.grid.node(point_at(schedule, t))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

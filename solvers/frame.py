@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from .grid import Grid, Node, Point, point_at
+from .grid import Grid, Point, point_at
 from .schedule import RectifiedFlow, Schedule
 
 
@@ -56,11 +56,8 @@ def frame_of(grid: Grid, name: str | None) -> Frame:
     return FRAMES[name]
 
 
-def told(grid: Grid, point: Point) -> Node:
-    """The node at a point between those of the grid, with the schedule's own timestep."""
-    return Node(point.t, point.alpha, point.sigma, float(grid.schedule.timestep(point.t)))
-
-
-def node_at(grid: Grid, index: int) -> Node:
-    """The node at a point of the grid, the last included."""
-    return grid.nodes[index] if index < grid.n_steps else told(grid, grid.points[index])
+def node_at(grid: Grid, index: int) -> Point:
+    """The node at a point of the grid, the last included; clean data, which is not evaluated, is a bare point."""
+    if index < grid.n_steps:
+        return grid.nodes[index]
+    return grid.points[index] if grid.points[index].sigma == 0 else grid.node(grid.points[index])

@@ -36,6 +36,13 @@ def plus(first: Update, second: Update) -> Update:
     return Update(first.keep + second.keep, tuple(a + b for a, b in zip(longer, padded, strict=True)))
 
 
+def carried_on(update: Update, factor: float, noise: float, span: tuple[float, float]) -> Update:
+    """`update`, which draws no noise, times a factor, plus noise of standard deviation `noise`."""
+    weights = tuple(factor * weight for weight in update.weights)
+    keep, anchor = factor * update.keep, factor * update.anchor
+    return Update(keep, weights, anchor, update.anchors, noise, span)
+
+
 def first_order(start: Point, end: Point) -> Update:
     """x' = sigma'/sigma x + alpha' (1 - e^-h) x0, h the step in log-SNR: exact while x0 stays constant.
 

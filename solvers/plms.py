@@ -7,7 +7,7 @@ from typing import ClassVar
 from .grid import Node, Point
 from .linear import LinearSolver, Update, answered
 
-_ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,28 +41,29 @@ class PLMS(LinearSolver):
     @cached_property
     def updates(self) -> tuple[Update, ...]:
         points = self.grid.points
-        first = replace(self._mix(points[0], points[1], (1.0,)), anchors=True)
+        first = replace(mixed_step(self.answer, points[0], points[1], (1.0,)), anchors=True)
         if self.n_evals == 1:
             return (first,)
         updates = [first, self._redo_first()]
         for interval in range(1, self.grid.n_steps):
             # The history: evaluations 0 (first time at node 0), 1 (first time at node 1, left out), 2, 3, ...
-            weights = list(_ADAMS[min(interval + 1, 4) - 1])
+            weights = list(ADAMS[min(interval + 1, 4) - 1])
             if interval <= 3:
                 weights.insert(interval, 0.0)
-            updates.append(self._mix(points[interval], points[interval + 1], tuple(weights)))
+            updates.append(mixed_step(self.answer, points[interval], points[interval + 1], tuple(weights)))
         return tuple(updates)
-
-    def _mix(self, start: Point, end: Point, weights: tuple[float, ...]) -> Update:
-        """DDIM from start to end with a mixture of answers in place of one: x' = keep x + rate answer."""
-        keep, rate = _transfer(self.answer, start, end)
-        return answered(self.answer, start, keep, tuple(rate * weight for weight in weights))
 
     def _redo_first(self) -> Update:
         start, end = self.grid.points[:2]
         keep, rate = _transfer(self.answer, start, end)
         update = answered(self.answer, end, 0.0, (rate / 2, rate / 2))
         return replace(update, anchor=keep)
+
+
+def mixed_step(kind: str, start: Point, end: Point, weights: tuple[float, ...]) -> Update:
+    """DDIM from `start` to `end` with a mixture of outputs, newest first, in place of one."""
+    keep, rate = _transfer(kind, start, end)
+    return answered(kind, start, keep, tuple(rate * weight for weight in weights))
 
 
 def _transfer(kind: str, start: Point, end: Point) -> tuple[float, float]:

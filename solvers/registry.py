@@ -8,15 +8,21 @@ from .adams import AdamsBashforth
 from .base import GridSolver
 from .ddpm import DDPM
 from .dpmpp import DPMpp
+from .dpmpp_sde import DPMppSDE
 from .euler import Euler, EulerAncestral
 from .exponential import DEIS, DPMSolver, ExponentialAdams
 from .grid import Grid
+from .ipndm import IPNDM
+from .kdpm2 import KDPM2
 from .lcm import LCM
 from .plms import PLMS
 from .runge_kutta import RungeKutta
+from .sa_solver import SASolver
 from .singlestep import DPMppSinglestep
 from .tcd import TCD
 from .unipc import UniPC
+
+_ALWAYS_DRAW: Final = (EulerAncestral, DDPM, LCM, TCD)
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,13 @@ class Entry:
 
     solver: type[GridSolver]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the solver draws noise as the name makes it."""
+        if issubclass(self.solver, _ALWAYS_DRAW):
+            return True
+        return any(self.options.get(share, getattr(self.solver, share, 0)) > 0 for share in ("eta", "tau"))
 
 
 SOLVERS: Final[Mapping[str, Entry]] = {
@@ -38,12 +51,16 @@ SOLVERS: Final[Mapping[str, Entry]] = {
     "unipc1": Entry(UniPC, {"solver_order": 1}),
     "unipc": Entry(UniPC, {"solver_order": 2}),
     "unipc3": Entry(UniPC, {"solver_order": 3}),
+    "kdpm2": Entry(KDPM2),
     "heun": Entry(RungeKutta, {"method": "heun"}),
     "midpoint": Entry(RungeKutta, {"method": "midpoint"}),
     "rk4": Entry(RungeKutta, {"method": "rk4"}),
     "ab2": Entry(AdamsBashforth, {"solver_order": 2}),
     "ab3": Entry(AdamsBashforth, {"solver_order": 3}),
     "ab4": Entry(AdamsBashforth, {"solver_order": 4}),
+    "lms": Entry(AdamsBashforth, {"solver_order": 4, "frame": None, "start_by": "lower-order", "last_by": "adams"}),
+    "ipndm-v": Entry(AdamsBashforth, {"solver_order": 4, "frame": None, "start_by": "lower-order"}),
+    "ipndm": Entry(IPNDM),
     "plms": Entry(PLMS),
     "pndm": Entry(PLMS),
     "dpm2m": Entry(DPMSolver, {"solver_order": 2}),
@@ -56,14 +73,14 @@ SOLVERS: Final[Mapping[str, Entry]] = {
     "ddpm": Entry(DDPM),
     "lcm": Entry(LCM),
     "tcd": Entry(TCD),
+    "kdpm2-ancestral": Entry(KDPM2, {"eta": 1.0}),
+    "sa-solver": Entry(SASolver, {"tau": 1.0}),
+    "dpmpp-sde": Entry(DPMppSDE, {"eta": 1.0}),
     "dpmpp2s-sde": Entry(DPMppSinglestep, {"solver_order": 2, "eta": 1.0}),
     "dpmpp1-sde": Entry(DPMpp, {"solver_order": 1, "eta": 1.0}),
     "dpmpp2m-sde": Entry(DPMpp, {"solver_order": 2, "eta": 1.0}),
     "dpmpp3m-sde": Entry(DPMpp, {"solver_order": 3, "eta": 1.0}),
 }
-
-_ALWAYS_DRAW: Final = (EulerAncestral, DDPM, LCM, TCD)
-
 
 def known_solver(name: str) -> str:
     """`name` itself. Raises ValueError, listing the known ones, where there is no such solver."""
@@ -74,8 +91,7 @@ def known_solver(name: str) -> str:
 
 def draws_noise(name: str) -> bool:
     """Whether the solver called `name` is stochastic as that name makes it, and so needs a noise source."""
-    entry = SOLVERS[known_solver(name)]
-    return issubclass(entry.solver, _ALWAYS_DRAW) or entry.options.get("eta", 0) > 0
+    return SOLVERS[known_solver(name)].stochastic
 
 
 def make_solver(name: str, grid: Grid, **options: Any) -> GridSolver:

@@ -8,9 +8,9 @@ from typing import Final
 from torch import Tensor
 
 from .base import State
-from .frame import EDM_FRAME, Frame, frame_of, node_at, told
-from .grid import Grid, Node
-from .linear import NoisySolver, Update, answered, first_order
+from .frame import EDM_FRAME, Frame, frame_of, node_at
+from .grid import Grid, Node, Point
+from .linear import NoisySolver, Update, answered, carried_on, first_order
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,25 @@ class Churn:
         return 1 + min(self.amount / steps, math.sqrt(2) - 1) if self.low <= ratio <= self.high else 1.0
 
 
-def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, index: int) -> tuple[list[Node], list[Update]]:
-    """Evaluations of one step from `start` to point `index` of the grid. A step that ends at sigma = 0 is Euler's."""
-    end = grid.points[index]
+def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, end: Point) -> tuple[list[Node], list[Update]]:
+    """Evaluations of one step from `start` to `end`. A step that ends at sigma = 0 is Euler's.
+
+    A stage that lies at the end of the step is evaluated at `end` itself where that is a node.
+    """
     if end.sigma == 0:
         return [start], [first_order(start, end)]
     u, h = frame.u(start), frame.u(end) - frame.u(start)
     nodes: list[Node] = [start]
     for at in tableau.nodes[1:]:
-        nodes.append(node_at(grid, index) if at == 1 else told(grid, frame.point(grid.schedule, u + at * h)))
+        if at == 1 and isinstance(end, Node):
+            nodes.append(end)
+        else:
+            nodes.append(grid.node(frame.point(grid.schedule, u + at * h)))
     updates = []
     for stage, (node, target) in enumerate(zip(nodes, [*nodes[1:], end], strict=True)):
         row = tableau.rows[stage]
-        slopes = tuple(frame.scale(target) * h * weight for weight in reversed(row))
+        unused = next(index for index, weight in enumerate(row) if weight)  # the oldest slopes, not to be kept for it
+        slopes = tuple(frame.scale(target) * h * weight for weight in reversed(row[unused:]))
         carried = frame.scale(target) / frame.scale(start)
         if stage == 0:
             updates.append(replace(answered(frame.answer, node, carried, slopes), anchors=True))
@@ -117,7 +123,7 @@ class RungeKutta(NoisySolver):
         for node in self.grid.nodes:
             ratio = node.sigma / node.alpha
             factor = self.churn.factor(ratio, self.grid.n_steps)
-            raised = told(self.grid, EDM_FRAME.point(self.grid.schedule, factor * ratio)) if factor > 1 else node
+            raised = self.grid.node(EDM_FRAME.point(self.grid.schedule, factor * ratio)) if factor > 1 else node
             starts.append(raised)
         return tuple(starts)
 
@@ -126,7 +132,7 @@ class RungeKutta(NoisySolver):
         nodes: list[Node] = []
         updates: list[Update] = []
         for index, start in enumerate(self._starts):
-            more = stages(self.grid, self._frame, TABLEAUS[self.method], start, index + 1)
+            more = stages(self.grid, self._frame, TABLEAUS[self.method], start, node_at(self.grid, index + 1))
             nodes += more[0]
             updates += more[1]
             if index + 1 < self.grid.n_steps:
@@ -138,14 +144,7 @@ class RungeKutta(NoisySolver):
         carried, added = self._raise(index)
         if added == 0:
             return update
-        return Update(
-            keep=carried * update.keep,
-            weights=tuple(carried * weight for weight in update.weights),
-            anchor=carried * update.anchor,
-            anchors=update.anchors,
-            noise=added,
-            span=self._span(index),
-        )
+        return carried_on(update, carried, added, self._span(index))
 
     def _raise(self, index: int) -> tuple[float, float]:
         """Factors of x and of the noise that lead from point `index` to the start of its step."""

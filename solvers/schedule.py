@@ -3,6 +3,7 @@
 Time t decreases along sampling, from `t_max` (noise) to `t_min` (data).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -168,6 +169,40 @@ class RectifiedFlow:
 
     def timestep(self, t: Times) -> Tensor:
         return self.timestep_scale * _float64(t)
+
+
+@dataclass(frozen=True)
+class CosineVP:
+    """The continuous variance-preserving schedule alpha = cos(pi t / 2), sigma = sin(pi t / 2); timestep = t.
+
+    The networks of v-diffusion are told this t, from 1 (noise) to 0 (Salimans & Ho 2022, arXiv 2202.00512).
+    """
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def t_min(self) -> float:
+        return 0.0
+
+    def alpha(self, t: Times) -> Tensor:
+        return (math.pi / 2 * (1 - _float64(t))).sin()  # 0 at t = 1, where the cosine of pi / 2 in float64 is not
+
+    def sigma(self, t: Times) -> Tensor:
+        return (math.pi / 2 * _float64(t)).sin()
+
+    def d_alpha(self, t: Times) -> Tensor:
+        return -math.pi / 2 * self.sigma(t)
+
+    def d_sigma(self, t: Times) -> Tensor:
+        return math.pi / 2 * self.alpha(t)
+
+    def t_from_log_snr(self, log_snr: Times) -> Tensor:
+        return (-_float64(log_snr)).exp().atan() * 2 / math.pi
+
+    def timestep(self, t: Times) -> Tensor:
+        return _float64(t).clone()
 
 
 @dataclass(frozen=True)

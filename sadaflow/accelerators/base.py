@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Seam, call_through
-from sadaflow.solvers import Solver, State
+from sadaflow.solvers import Prediction, Solver, State
 
 WITHOUT = "accelerator=None (--accelerate none) samples without one"
 
@@ -124,12 +124,12 @@ class Accelerator(Protocol):
 class FittedAccelerator(Protocol):
     """An accelerator that goes by what the network predicts; optional beside `Accelerator`."""
 
-    def fitted(self, prediction: str) -> Accelerator:
-        """These settings for a network that predicts `prediction`, one of `solvers.PREDICTIONS`."""
+    def fitted(self, prediction: Prediction) -> Accelerator:
+        """These settings for a network that predicts `prediction`."""
         ...
 
 
-def fitted(accelerator: Accelerator, prediction: str) -> Accelerator:
+def fitted(accelerator: Accelerator, prediction: Prediction) -> Accelerator:
     """`accelerator` for a network that predicts `prediction`; itself where it does not go by that."""
     return accelerator.fitted(prediction) if isinstance(accelerator, FittedAccelerator) else accelerator
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Seam
-from sadaflow.solvers import Solver, State
+from sadaflow.solvers import Prediction, Solver, State
 
 from .base import (
     Accelerator,
@@ -37,7 +37,7 @@ class Combined:
     steps: Accelerator
     inside: Accelerator
 
-    def fitted(self, prediction: str) -> "Combined":
+    def fitted(self, prediction: Prediction) -> "Combined":
         return Combined(fitted(self.steps, prediction), fitted(self.inside, prediction))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":

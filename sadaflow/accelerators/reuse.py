@@ -12,13 +12,13 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import Solver, from_x0, to_x0
+from sadaflow.solvers import Prediction, Solver, from_x0, to_x0
 from sadaflow.solvers.frame import frame_of
 
 from .base import Explanation, Mode, PlainRun
 
 
-def reused_kind(kind: str | None, solver: Solver) -> str:
+def reused_kind(kind: Prediction | None, solver: Solver) -> Prediction:
     """`kind` of prediction, checked on the solver's grid; None takes what networks on such schedules predict.
 
     That is flow on rectified flow and where the grid starts at alpha = 0, and noise otherwise. Raises ValueError for
@@ -38,16 +38,16 @@ class Reuse:
     None takes what the denoiser says that it predicts, or else what fits the schedule (see `reused_kind`).
     """
 
-    reuse: str | None = None
+    reuse: Prediction | None = None
 
-    def fitted(self, prediction: str) -> Self:
+    def fitted(self, prediction: Prediction) -> Self:
         return self if self.reuse is not None else replace(self, reuse=prediction)
 
 
 class OutputRun(PlainRun):
     """Speaks the network's own terms, of prediction `kind`."""
 
-    def __init__(self, solver: Solver, samples: int, kind: str | None) -> None:
+    def __init__(self, solver: Solver, samples: int, kind: Prediction | None) -> None:
         super().__init__(samples)
         self.nodes = solver.nodes
         self.kind = reused_kind(kind, solver)
@@ -67,7 +67,7 @@ class ReuseRun(OutputRun):
     criterion: ClassVar[str]
     """What `values` are called."""
 
-    def __init__(self, solver: Solver, samples: int, kind: str | None, threshold: float) -> None:
+    def __init__(self, solver: Solver, samples: int, kind: Prediction | None, threshold: float) -> None:
         super().__init__(solver, samples, kind)
         self.threshold = threshold
         self.modes = [Mode.FULL] * samples

@@ -151,9 +151,19 @@ class AudioFamily(Protocol):
         ...
 
 
-def autoencoder_config(checkpoint: Checkpoint) -> AutoencoderConfig:
-    """Reads the config of a checkpoint's KL autoencoder."""
-    return checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json")
+def autoencoder_config(checkpoint: Checkpoint, *, statistics: bool = False) -> AutoencoderConfig:
+    """Reads the config of a checkpoint's KL autoencoder.
+
+    Raises ValueError if the config has `latents_mean` and `latents_std` and the kind of checkpoint does not use them
+    (`statistics` False): Diffusers ignores them there, so it is unknown what its latents are.
+    """
+    config = checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json")
+    if config.latents_mean is not None and not statistics:
+        raise ValueError(
+            f"{checkpoint.root}/vae/config.json: latents_mean and latents_std are used by Stable Diffusion XL "
+            "checkpoints only; set both to null if the backbone's latents are not normalised by them"
+        )
+    return config
 
 
 def build_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig) -> Autoencoder:
@@ -167,7 +177,12 @@ def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
 
     Raises FloatingPointError, naming the autoencoder, its dtype and the samples, where it is not finite.
     """
-    unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    config = vae.config
+    if config.latents_mean is None or config.latents_std is None:
+        unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
+    else:
+        mean, std = (latents.new_tensor(row).view(1, -1, 1, 1) for row in (config.latents_mean, config.latents_std))
+        unscaled = latents * std / config.scaling_factor + mean
     dtype = next(vae.parameters()).dtype
     decoded = torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)]).float()
     require_finite_output("vae", dtype, decoded)

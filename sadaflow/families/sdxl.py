@@ -55,7 +55,7 @@ class StableDiffusionXL(LatentUNet):
         index = checkpoint.json("model_index.json")
         first = index.get("text_encoder")
         aesthetic = bool(index.get("requires_aesthetics_score", False))
-        unet, vae = read_configs(checkpoint)
+        unet, vae = read_configs(checkpoint, statistics=True)
         texts = []
         if first not in (None, [None, None]):
             checkpoint.expect({"text_encoder": "CLIPTextModel"})

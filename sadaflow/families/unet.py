@@ -38,9 +38,13 @@ def check_channels(unet: UNetConfig, vae: AutoencoderConfig) -> None:
         )
 
 
-def read_configs(checkpoint: Checkpoint) -> tuple[UNetConfig, AutoencoderConfig]:
-    """Reads the configs of the U-Net and the autoencoder; raises ValueError if they do not fit each other."""
-    unet, vae = checkpoint.read(UNetConfig.from_dict, "unet", "config.json"), autoencoder_config(checkpoint)
+def read_configs(checkpoint: Checkpoint, *, statistics: bool = False) -> tuple[UNetConfig, AutoencoderConfig]:
+    """Reads the configs of the U-Net and the autoencoder; raises ValueError if they do not fit each other.
+
+    `statistics` says whether latents are normalised by `latents_mean` and `latents_std` of the autoencoder.
+    """
+    unet = checkpoint.read(UNetConfig.from_dict, "unet", "config.json")
+    vae = autoencoder_config(checkpoint, statistics=statistics)
     with naming(checkpoint.root / "unet" / "config.json"):
         check_channels(unet, vae)
     return unet, vae
