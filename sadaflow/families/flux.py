@@ -56,8 +56,8 @@ class Flux:
         return cls(
             checkpoint.load("transformer", lambda: FluxTransformer(transformer)),
             load_autoencoder(checkpoint, vae),
-            ClipText.of(clip),
-            T5Text.of(t5),
+            ClipText.from_prepared(clip),
+            T5Text.from_prepared(t5),
             checkpoint.dtype,
         )
 

@@ -66,7 +66,7 @@ class StableDiffusionXL(LatentUNet):
         return cls(
             checkpoint.load("unet", lambda: UNet(unet)),
             load_autoencoder(checkpoint, vae),
-            [ClipText.of(text) for text in texts],
+            [ClipText.from_prepared(text) for text in texts],
             checkpoint.dtype,
             zero_negative=bool(index.get("force_zeros_for_empty_prompt", True)),
             aesthetic=aesthetic,

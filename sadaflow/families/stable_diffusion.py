@@ -34,7 +34,7 @@ class StableDiffusion(LatentUNet):
         return cls(
             checkpoint.load("unet", lambda: UNet(unet)),
             load_autoencoder(checkpoint, vae),
-            ClipText.of(text),
+            ClipText.from_prepared(text),
             checkpoint.dtype,
         )
 
