@@ -198,8 +198,6 @@ def test_missing_files_and_tokens_are_named(root: Path) -> None:
     change(root, tokenizer_class="T5Tokenizer")
     with pytest.raises(ValueError, match="spiece.model|cannot read"):
         load(root, "T5TokenizerFast")
-    with pytest.raises(FileNotFoundError, match="tokenizer"):
-        load(root / "nowhere")
 
 
 BEYOND: list[tuple[str, dict[str, Any], str]] = [
@@ -229,8 +227,8 @@ def test_tokens_that_the_encoder_cannot_embed(
 
 def test_a_larger_vocabulary_of_the_encoder_is_usual(root: Path) -> None:
     tokenizer = load(root)
-    check_ids(tokenizer, len(tokenizer), "encoder")
-    check_ids(tokenizer, len(tokenizer) + 28, "encoder")
+    for more in (0, 28):
+        check_ids(tokenizer, len(tokenizer) + more, "encoder")
     with pytest.raises(ValueError, match=f"id {len(tokenizer) - 1}"):
         check_ids(tokenizer, len(tokenizer) - 1, "encoder")
 
