@@ -9,20 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attention
-from .config import (
-    COUNT,
-    EMA_LEFTOVERS,
-    FLAG,
-    NONE,
-    NUMBER,
-    NUMBERS,
-    POSITIVE,
-    QUANTIZED,
-    TRAINING_LEFTOVERS,
-    WIDTH,
-    WIDTHS,
-    Table,
-)
+from .autoencoder_fields import TABLE
 from .resnet import Downsample, ResnetBlock, Upsample
 from .tiling import SHARED, decode_tiled
 
@@ -30,28 +17,6 @@ _EPS = 1e-6
 
 # Attention in checkpoints written before Diffusers 0.15 carries these names; the tensors are the same.
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-TABLE = Table(
-    "AutoencoderKL",
-    names=("AutoencoderKL",),
-    kinds={
-        **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "norm_num_groups"), WIDTH),
-        **dict.fromkeys(("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention", "force_upcast"), FLAG),
-        **dict.fromkeys(("latents_mean", "latents_std"), NUMBERS | NONE),
-        "block_out_channels": WIDTHS,
-        "layers_per_block": COUNT,
-        "scaling_factor": POSITIVE,
-        "shift_factor": NUMBER | NONE,
-        "sample_size": WIDTH | WIDTHS | NONE,
-    },
-    only={
-        "act_fn": ("silu", "swish"),
-        "down_block_types": ("DownEncoderBlock2D",),
-        "up_block_types": ("UpDecoderBlock2D",),
-    },
-    ignored={**EMA_LEFTOVERS, **TRAINING_LEFTOVERS},
-    needs={"quantization_config": QUANTIZED},
-)
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,21 @@
 """ControlNet (Zhang et al. 2023, arXiv 2302.05543) under the Hub's ControlNetModel names, and the U-Net it steers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import WIDTHS
+from .controlnet_fields import EMBEDDING_WIDTHS, TABLE
 from .conv import Conv2d
 from .embeddings import single_time
 from .seam import Seam, call_through
 from .unet import UNet
-from .unet_config import TABLE as UNET_TABLE
 from .unet_config import UNetConfig
 from .unet_encoder import UNetEncoder
 
-_WIDTHS = "conditioning_embedding_out_channels"
-_GUIDANCE = "time_cond_proj_dim"
-_OWN: dict[str, tuple[Any, ...]] = {
-    "conditioning_channels": (3,),
-    "controlnet_conditioning_channel_order": ("rgb", "bgr"),
-    "global_pool_conditions": (False, None),
-    _GUIDANCE: (None,),
-}
-TABLE = replace(
-    UNET_TABLE,
-    owner="ControlNetModel",
-    names=("ControlNetModel",),
-    kinds={name: kind for name, kind in UNET_TABLE.kinds.items() if name != _GUIDANCE} | {_WIDTHS: WIDTHS},
-    only={**UNET_TABLE.only, **_OWN},
-    needs={
-        **UNET_TABLE.needs,
-        "global_pool_conditions": "residuals averaged over the picture (as of the 'shuffle' ControlNet)",
-        "num_control_type": "a union ControlNet needs the kind of each control image",
-    },
-)
 _UP_OF = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
 
 
@@ -51,12 +30,12 @@ class ControlNetConfig:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
-        own = TABLE.read({field: raw[field] for field in (_WIDTHS, "down_block_types") if field in raw})
+        own = TABLE.read({field: raw[field] for field in (EMBEDDING_WIDTHS, "down_block_types") if field in raw})
         downs = own.get("down_block_types")
         ups = {} if downs is None else {"up_block_types": [_UP_OF.get(kind, kind) for kind in reversed(downs)]}
         return cls(
             UNetConfig.from_dict({**raw, **ups}, TABLE),
-            own.get(_WIDTHS, (16, 32, 96, 256)),
+            own.get(EMBEDDING_WIDTHS, (16, 32, 96, 256)),
             raw.get("controlnet_conditioning_channel_order") == "bgr",
         )
 

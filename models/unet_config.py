@@ -60,7 +60,6 @@ TABLE = Table(
         "conv_out_kernel": (3,),
         "cross_attention_norm": (None,),
         "downsample_padding": (1,),
-        "dropout": (0,),
         "dual_cross_attention": (False, None),
         "encoder_hid_dim": (None,),
         "encoder_hid_dim_type": (None,),
@@ -80,6 +79,7 @@ TABLE = Table(
     ignored={
         **EMA_LEFTOVERS,
         **TRAINING_LEFTOVERS,
+        "dropout": "dropout is off outside training",
         "addition_embed_type_num_heads": "read by the addition_embed_type 'text' alone, which is refused",
         "upcast_attention": "scaled_dot_product_attention accumulates in float32 whatever the dtype of its inputs",
     },

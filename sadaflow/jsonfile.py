@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +50,8 @@ def read_object(file: Path) -> dict[str, Any]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) < len(items):
-            names = [name for name, _ in items]
-            repeated.update(dict.fromkeys(name for name in names if names.count(name) > 1))
+            counts = Counter(name for name, _ in items)
+            repeated.update(dict.fromkeys(name for name, count in counts.items() if count > 1))
         return found
 
     try:

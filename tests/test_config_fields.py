@@ -18,8 +18,8 @@ from checkpoints_flux import flux
 from sadaflow import Pipeline
 from sadaflow.jsonfile import naming, read_object
 from sadaflow.models import AutoencoderConfig, ControlNetConfig, FluxConfig, UNet, UNetConfig
-from sadaflow.models.autoencoder import TABLE as VAE
-from sadaflow.models.controlnet import TABLE as CONTROLNET
+from sadaflow.models.autoencoder_fields import TABLE as VAE
+from sadaflow.models.controlnet_fields import TABLE as CONTROLNET
 from sadaflow.models.flux import TABLE as FLUX
 from sadaflow.models.unet_config import TABLE as UNET
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,26 +24,21 @@ PLACES = (Path(__file__).parents[2] / "shared/real-configs", Path(os.environ.get
 REAL = [path for path in PLACES if (path / "SOURCES.md").is_file()]
 
 
-def token(content: str) -> dict[str, Any]:
-    """A token as transformers 4 wrote it."""
-    flags = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-    return {"__type": "AddedToken", "content": content, **flags}
-
-
 START, END = "<|startoftext|>", "<|endoftext|>"
+FLAGS = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
 # Fields of the tokenizer_config.json of Stable Diffusion 1.4.
 SD14 = {
     "add_prefix_space": False,
-    "bos_token": token(START),
+    "bos_token": {"__type": "AddedToken", "content": START, **FLAGS},
     "do_lower_case": True,
-    "eos_token": token(END),
+    "eos_token": {"__type": "AddedToken", "content": END, **FLAGS},
     "errors": "replace",
     "model_max_length": 24,
     "name_or_path": "openai/clip-vit-large-patch14",
     "pad_token": END,
     "special_tokens_map_file": "./special_tokens_map.json",
     "tokenizer_class": "CLIPTokenizer",
-    "unk_token": token(END),
+    "unk_token": {"__type": "AddedToken", "content": END, **FLAGS},
 }
 
 
@@ -150,22 +146,19 @@ def test_forms_of_a_folder(root: Path, form: str, pad: str) -> None:
 def test_special_tokens_map_counts_as_in_transformers(root: Path) -> None:
     """Stable Diffusion 2.1 pads with the end token by one file and with "!" by the other, which counts."""
     write(root / "tokenizer/tokenizer_config.json", SD14)
-    entry = {name: value for name, value in token(END).items() if name != "__type"}
-    write(root / "tokenizer/special_tokens_map.json", {"eos_token": entry, "pad_token": "!", "unk_token": entry})
+    end = {"content": END, **FLAGS}
+    write(root / "tokenizer/special_tokens_map.json", {"eos_token": end, "pad_token": "!", "unk_token": end})
     reference = CLIPTokenizer.from_pretrained(root / "tokenizer")
     tokenizer = load(root)
     assert tokenizer.pad_token == reference.pad_token == "!"
     assert ids(tokenizer) == ids(reference)
 
 
-@pytest.mark.parametrize("name", ["CLIPTokenizerFast", "PreTrainedTokenizerFast", None])
-def test_names_of_the_class(root: Path, name: str | None) -> None:
+def test_names_of_the_class_and_lengths(root: Path) -> None:
     expected = ids(load(root))
-    change(root, tokenizer_class=name)
-    assert ids(load(root)) == expected
-
-
-def test_lengths(root: Path) -> None:
+    for name in ("CLIPTokenizerFast", "PreTrainedTokenizerFast", None):
+        change(root, tokenizer_class=name, add_prefix_space=None)
+        assert ids(load(root)) == expected
     for longest in (1e30, 1000000000000000019884624838656, 77.0, None):
         change(root, model_max_length=longest)
         found = load(root).model_max_length
@@ -199,14 +192,12 @@ def test_missing_files_and_tokens_are_named(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"vocab.json without merges.txt"):
         load(root)
     (root / "tokenizer/vocab.json").unlink()
-    with pytest.raises(FileNotFoundError, match="holds no vocabulary"):
+    with pytest.raises(FileNotFoundError, match="no vocabulary"):
         load(root)
     (root / "tokenizer/spiece.model").write_bytes(b"\x0a\x0e")
     change(root, tokenizer_class="T5Tokenizer")
     with pytest.raises(ValueError, match="spiece.model|cannot read"):
         load(root, "T5TokenizerFast")
-    with pytest.raises(FileNotFoundError, match="tokenizer"):
-        load(root / "nowhere")
 
 
 BEYOND: list[tuple[str, dict[str, Any], str]] = [
@@ -229,15 +220,15 @@ def test_tokens_that_the_encoder_cannot_embed(
     write(folder / "tokenizer" / file, content)
     for weights in folder.rglob("*.safetensors"):  # it is noticed before any weights are read
         weights.write_bytes(b"damaged")
-    expected = f"{folder}/tokenizer: token {word!r} has id {vocabulary}, but .*vocab_size={vocabulary}"
-    with pytest.raises(ValueError, match=expected.replace("[", r"\[").replace("|", r"\|")):
+    expected = f"{folder}/tokenizer: token {re.escape(repr(word))} has id {vocabulary}, .*vocab_size={vocabulary}"
+    with pytest.raises(ValueError, match=expected):
         Pipeline.from_pretrained(folder)
 
 
 def test_a_larger_vocabulary_of_the_encoder_is_usual(root: Path) -> None:
     tokenizer = load(root)
-    check_ids(tokenizer, len(tokenizer), "encoder")
-    check_ids(tokenizer, len(tokenizer) + 28, "encoder")
+    for more in (0, 28):
+        check_ids(tokenizer, len(tokenizer) + more, "encoder")
     with pytest.raises(ValueError, match=f"id {len(tokenizer) - 1}"):
         check_ids(tokenizer, len(tokenizer) - 1, "encoder")
 

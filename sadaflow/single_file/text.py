@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..strict import Convert, Loader, UnknownTensor
-from ..text import add_encoder, empty_encoder, hub_names, transformers_module
+from ..text_encoder import add_encoder, empty_encoder, hub_names
+from ..transformers_package import transformers_module
 from .section import Section, split_fused
 
 _HEAD_DIM = 64  # of every published CLIP and OpenCLIP text encoder
