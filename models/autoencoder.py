@@ -66,6 +66,8 @@ class AutoencoderConfig:
         config = cls(**TABLE.read(raw))
         for field in ("latents_mean", "latents_std"):
             values = getattr(config, field)
+            if (values is None) != (config.latents_mean is None):
+                raise ValueError(f"{TABLE.owner} config: latents_mean and latents_std go together, {field} is missing")
             if values is not None and len(values) != config.latent_channels:
                 raise ValueError(
                     f"{TABLE.owner} config: {field} has {len(values)} entries for {config.latent_channels} channels "

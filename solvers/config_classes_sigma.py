@@ -53,13 +53,13 @@ LMS: Final = SchedulerClass(
 
 DPM_SDE: Final = SchedulerClass(
     name="DPMSolverSDEScheduler",
-    # The seed of Diffusers' Brownian tree has no effect here: noise comes from the seeds of the call.
-    defaults={**_STABLE_DIFFUSION, "noise_sampler_seed": None},
+    defaults=_STABLE_DIFFUSION,
     fixed={},
     grids=GRIDS,
     grid=lambda fields, steps: two_stage_grid(fields, steps, rounded=False),
     solver=always("dpmpp-sde"),
     options=no_options,
+    unused={"noise_sampler_seed": "the seed of Diffusers' Brownian tree; here noise comes from the seeds of the call"},
 )
 
 IPNDM_CLASS: Final = SchedulerClass(
