@@ -91,7 +91,7 @@ def resolve_file(
     """One small file of the repository `model` on the Hub; raises as `resolve`."""
     if not is_hub_id(model):
         raise ValueError(f"{model!r} is neither a file, nor a folder, nor a Hub id of the form owner/name")
-    place = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+    place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
     try:
         return Path(huggingface_hub.hf_hub_download(model, file, **place))
     except Exception as error:

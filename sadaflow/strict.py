@@ -90,7 +90,7 @@ class Weights:
         """
         own = dict(self.network.get_submodule(layer).named_parameters(recurse=False))
         names = {f"{layer}.{leaf}".lstrip("."): parameter.dtype for leaf, parameter in own.items()}
-        found = {}
+        found: dict[str, Tensor] = {}
         for group, weight in self._read(names, names, torch.device("cpu")):
             found |= {name.rpartition(".")[2]: weight for name in group}
         return found

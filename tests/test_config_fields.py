@@ -113,7 +113,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("AutoencoderKL", {"_class_name": "AutoencoderTiny"}, "AutoencoderTiny.*supported: AutoencoderKL"),
     ("AutoencoderKL", {"_class_name": "AsymmetricAutoencoderKL"}, "AsymmetricAutoencoderKL"),
     ("AutoencoderKL", {"latents_mean": [0.0] * 3}, "latents_mean has 3 entries for 4 channels"),
-    ("AutoencoderKL", {"latents_std": [1, 1, 1, 0]}, "latents_std has 0.0"),
+    ("AutoencoderKL", {"latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 0]}, "latents_std has 0.0"),
     ("AutoencoderKL", {"scaling_factor": math.nan}, "scaling_factor=nan"),
     ("ControlNetModel", {"global_pool_conditions": True}, "global_pool_conditions=True.*shuffle"),
     ("ControlNetModel", {"num_control_type": 6}, "num_control_type=6.*union"),

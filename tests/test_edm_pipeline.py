@@ -122,7 +122,7 @@ def test_statistics_of_latents_are_read_or_refused(folder: Path, tmp_path: Path)
     assert AutoencoderConfig.from_dict(own).latents_std == tuple(STATISTICS["latents_std"])
     with pytest.raises(ValueError, match="latents_std is missing"):
         AutoencoderConfig.from_dict({**own, "latents_std": None})
-    with pytest.raises(ValueError, match="latents_mean has 3 entries for 4 latent channels"):
+    with pytest.raises(ValueError, match="latents_mean has 3 entries for 4 channels"):
         AutoencoderConfig.from_dict({**own, "latents_mean": [0.0, 1.0, 2.0]})
     with pytest.raises(ValueError, match="latents_std"):
         AutoencoderConfig.from_dict({**own, "latents_std": [1.0, 1.0, 0.0, 1.0]})

@@ -1,5 +1,6 @@
 """KL autoencoders in the original layout: names, 1x1 attention convolutions, and the config that the shapes tell."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -48,7 +49,7 @@ def conversion(network: Autoencoder) -> Convert:
     """Renames, and turns the attention's 1x1 convolutions into the matrices that they are."""
     rename = by_name(key_map(network))
 
-    def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    def convert(name: str, tensor: Tensor) -> Mapping[str, Tensor]:
         if name.startswith("loss."):  # of the training
             return {}
         attention = ".mid.attn_1." in name and tensor.dim() == 4
