@@ -6,7 +6,7 @@ prints the table of docs/performance.md.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from statistics import mean
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import FluxConfig, FluxTransformer, Seam, Site, UNet, UNetConfig, call_through
-from sadaflow.solvers import Grid, RectifiedFlow, make_solver
+from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 
 from ...accelerators import SADA, Accelerator
 from ...accelerators.registry import ACCELERATORS, make_accelerator
@@ -65,11 +65,7 @@ def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launc
     The states differ in size, so that samples decide apart. With `network` its layers are counted too; otherwise only
     the accelerator, the solver and the loop are. Raises ValueError where tensors of the device and the host are mixed.
     """
-    solver = make_solver("dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, STEPS + 1, dtype=torch.float64)))
     counter = Simulated()
-    generator = torch.Generator().manual_seed(4)
-    conditions = [_conditioning(kind, batch, generator) for _ in range(2)]
-    noise = moved(_drawn(generator, batch, 2, 8, 8))
     backbone = move(small_network(kind)) if network else _Apart(_shared_network(kind), counter)
     seen: list[Counter[str]] = []
 
@@ -77,13 +73,26 @@ def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launc
         seen.append(counter.counts.copy())
 
     with counter:
-        denoise = GuidedDenoiser(backbone, solver.nodes, "flow", conditions[0], conditions[1], 2.0, torch.float32)
+        solver, denoise, noise = problem(kind, batch, backbone, moved)
         seen.append(counter.counts.copy())  # what is worked out once a prompt is left out
         sample(solver, denoise, noise, accelerator_named(name), observer=observe)
     seen[-1] = counter.counts.copy()  # what comes after the last step belongs to it
     steps = [after - before for before, after in zip(seen, seen[1:], strict=False)]
     launches, reads, sends = ([step[kind] for step in steps] for kind in ("launch", "read", "send"))
     return Launches(mean(launches), max(launches), mean(reads), max(reads), mean(sends))
+
+
+def problem(
+    kind: str, batch: int, backbone: Any, place: Callable[[Tensor], Tensor]
+) -> tuple[Solver, GuidedDenoiser, Tensor]:
+    """Solver, denoiser and noise of `batch` samples whose states differ in size; `place` puts tensors on a device."""
+    solver = make_solver("dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, STEPS + 1, dtype=torch.float64)))
+    generator = torch.Generator().manual_seed(4)
+    widths = {"context": (5, 12), **({"pooled": (10,)} if kind == "flux" else {})}
+    branches = [{name: place(_drawn(generator, batch, *shape)) for name, shape in widths.items()} for _ in range(2)]
+    noise = place(_drawn(generator, batch, 2, 8, 8))
+    denoise = GuidedDenoiser(backbone, solver.nodes, "flow", branches[0], branches[1], 2.0, torch.float32)
+    return solver, denoise, noise
 
 
 class _Apart:
@@ -153,11 +162,6 @@ def _small_flux() -> FluxTransformer:
 def _drawn(generator: torch.Generator, batch: int, *shape: int) -> Tensor:
     sizes = torch.tensor([0.3, 3.0, 1.0, 0.1]).repeat(4)[:batch]
     return torch.randn(batch, *shape, generator=generator) * sizes.view(-1, *(1,) * len(shape))
-
-
-def _conditioning(kind: str, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-    further = {"pooled": moved(_drawn(generator, batch, 10))} if kind == "flux" else {}
-    return {"context": moved(_drawn(generator, batch, 5, 12)), **further}
 
 
 def table() -> Iterator[str]:
