@@ -27,7 +27,7 @@ def run(setup: Setup) -> Iterator[Record]:
     }
     if not setup.cuda:
         ways = {"regions": {"whole": False, "backend": "eager"}, "one piece": {"whole": True, "backend": "eager"}}
-    for name in ("sdxl", "flux"):
+    for name in ("flux",) if setup.small else ("sdxl", "flux"):
         for way, options in ways.items():
             measure = partial(_compiled, name, way, dict(options), setup)
             yield from attempted(f"{name}, {way}", setup, measure)

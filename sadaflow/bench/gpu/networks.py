@@ -1,8 +1,8 @@
 """Published networks with random weights made on the device, and what it takes to sample with them: no files."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from ..speed.random_checkpoint import empty_backbone
 FULL = {"sd21": torch.float16, "sdxl": torch.float16, "flux": torch.bfloat16}
 """The networks that are measured, and their dtype on a GPU."""
 
-_SMALL = {"sd21": "random-sd21/8", "sdxl": "random-sdxl/16", "flux": "random-flux/16"}
+_SMALL = {"sd21": "random-sd21/16", "sdxl": "random-sdxl/16", "flux": "random-flux/16"}
 _GUIDANCE = {"sd21": 7.5, "sdxl": 5.0, "flux": 3.5}
 _CLIP_TOKENS, _T5_TOKENS, _SMALL_T5_TOKENS = 77, 512, 16
 
@@ -36,6 +36,7 @@ class Network:
     shape: tuple[int, int, int]
     tokens: int
     guidance: float
+    _made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_flux(self) -> bool:
@@ -58,40 +59,52 @@ class Network:
 
     def noise(self, batch: int) -> Tensor:
         """Unit-normal noise (batch, C, h, w) in float32, rounded to the network's dtype."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(batch, *self.shape, generator=generator).to(self.dtype).to(self.device, torch.float32)
+        return self._once(f"noise {batch}", lambda: self._drawn(0, batch, *self.shape).float())
 
     def conditioning(self, batch: int) -> dict[str, Tensor]:
         """Random text states of `batch` prompts, as the backbone's keyword arguments: "context" (batch, tokens, width),
         and where the network reads it "pooled" (batch, width)."""
-        config, generator = self.config, torch.Generator().manual_seed(1)
-        width = config["joint_attention_dim" if self.is_flux else "cross_attention_dim"]
-        found = {"context": torch.randn(batch, self.tokens, width, generator=generator)}
-        if self.is_flux:
-            found["pooled"] = torch.randn(batch, config["pooled_projection_dim"], generator=generator)
-        elif self.name == "sdxl":
-            pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
-            found["pooled"] = torch.randn(batch, pooled, generator=generator)
-        return {name: tensor.to(self.device, self.dtype) for name, tensor in found.items()}
+        return dict(self._once(f"conditioning {batch}", lambda: self._condition(batch)))
 
     def denoiser(self, solver: Solver, batch: int, backbone: Backbone | None = None) -> GuidedDenoiser:
         """x0 of `batch` samples for `conditioning`, guided against a branch of zeros but for Flux, which embeds its
         guidance; of `backbone` in the place of the network's own, if given."""
-        conditional = self.conditioning(batch)
-        if self.is_flux:
-            conditional["guidance"] = torch.full((batch,), self.guidance, device=self.device)
-            negative = None
-        else:
-            negative = {name: torch.zeros_like(tensor) for name, tensor in conditional.items()}
-        if self.name == "sdxl":
-            side = 8 * self.shape[1]
-            ids = torch.tensor([side, side, 0, 0, side, side], dtype=torch.float32, device=self.device)
-            for branch in (conditional, negative):
-                assert branch is not None
-                branch["time_ids"] = ids.expand(batch, -1)
+        conditional, negative = self._once(f"branches {batch}", lambda: self._branches(batch))
         prediction = from_scheduler_config(self.made.scheduler, 10, image_tokens=1024).prediction
         how: Any = self.backbone if backbone is None else backbone
         return GuidedDenoiser(how, solver.nodes, prediction, conditional, negative, self.guidance, self.dtype)
+
+    def _branches(self, batch: int) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+        conditional = self.conditioning(batch)
+        if self.is_flux:
+            return conditional | {"guidance": torch.full((batch,), self.guidance, device=self.device)}, None
+        negative = {name: torch.zeros_like(tensor) for name, tensor in conditional.items()}
+        if self.name != "sdxl":
+            return conditional, negative
+        side = 8 * self.shape[1]
+        ids = torch.tensor([side, side, 0, 0, side, side], dtype=torch.float32, device=self.device).expand(batch, -1)
+        return conditional | {"time_ids": ids}, negative | {"time_ids": ids}
+
+    def _condition(self, batch: int) -> dict[str, Tensor]:
+        config = self.config
+        width = config["joint_attention_dim" if self.is_flux else "cross_attention_dim"]
+        found = {"context": self._drawn(1, batch, self.tokens, width)}
+        if self.is_flux:
+            found["pooled"] = self._drawn(2, batch, config["pooled_projection_dim"])
+        elif self.name == "sdxl":
+            pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+            found["pooled"] = self._drawn(2, batch, pooled)
+        return found
+
+    def _drawn(self, seed: int, *shape: int) -> Tensor:
+        drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+        return drawn.to(self.device, self.dtype)
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made at the first call: clocks are not to see it."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
 
 def build(name: str, device: torch.device, *, small: bool, dtype: torch.dtype | None = None) -> Network:

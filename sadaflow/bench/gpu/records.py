@@ -18,12 +18,14 @@ Record = dict[str, Any]
 @dataclass(frozen=True)
 class Setup:
     """What every part is given. `small` shrinks the networks and lists, to rehearse on a CPU; `deadline` is the value
-    of `time.monotonic()` at which the part is killed; `root` is the checkout, for its tests."""
+    of `time.monotonic()` at which the part is killed; `root` is the checkout, for its tests and wheels."""
 
     device: torch.device
     small: bool
     deadline: float
     root: Path
+    earlier: tuple[Record, ...] = ()
+    """What the parts before have found."""
 
     @property
     def cuda(self) -> bool:
@@ -36,14 +38,19 @@ class Setup:
 
 @dataclass(frozen=True)
 class Part:
-    """One part: `run` yields records; `seconds` is its share of an eight-minute benchmark, `letter` its place on the
-    page."""
+    """One part: `run` yields records; `seconds` is its share of an eight-minute benchmark, `rehearsed` that of a
+    rehearsal of a minute; `letter` is its place on the page."""
 
     name: str
     letter: str
     title: str
     seconds: float
+    rehearsed: float
     run: Callable[[Setup], Iterator[Record]]
+
+    def share(self, small: bool) -> float:
+        """Seconds of the whole that are meant for this part."""
+        return self.rehearsed if small else self.seconds
 
 
 def row(table: str, **columns: Any) -> Record:

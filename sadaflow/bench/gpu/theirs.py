@@ -50,6 +50,13 @@ def imported() -> Any:
     return diffusers
 
 
+def preload() -> None:
+    """Imports the classes that are used, which `imported` alone leaves to their first use."""
+    diffusers = imported()
+    for name in {name for names in _CLASSES.values() for name in names}:
+        getattr(diffusers, name)
+
+
 class Theirs:
     """Diffusers' pipeline with the weights of `network`; its convolutions' weights are laid out as it loads them.
 
