@@ -22,6 +22,7 @@ the order of sums, which a trajectory amplifies; half precisions have 3 and 2 de
 _MODELS = ("tiny-sd", "tiny-flux")
 _FEW_SOLVERS, _FEW_ACCELERATORS = ("dpmpp2m-sde",), ("sada", "teacache")
 _INSIDE = {"deepcache": "tiny-sd", "first-block": "tiny-flux", "taylorseer": "tiny-flux", "teacache": "tiny-flux"}
+_SMALL_PICTURE = {"height": 64, "width": 64}
 _PROMPTS, _SEEDS = ["red apple", "blue heart"], [3, 4]
 
 
@@ -76,7 +77,7 @@ class _Pipelines:
 
     def __init__(self, setup: Setup) -> None:
         self.device, self.cuda = setup.device, setup.cuda
-        self.size = {"height": 64, "width": 64} if setup.small else {}
+        self.size = _SMALL_PICTURE if setup.small else {}
         self.cpu = torch.device("cpu")
         self.load = cache(self._load)
 
@@ -101,7 +102,7 @@ class _Pipelines:
 
     def solved(self, model: str, name: str, steps: int) -> Iterator[Record]:
         try:
-            ours, reference = self.both(model, steps, solver=name)
+            ours, reference = self.both(model, steps, solver=name, **_SMALL_PICTURE)
         except ValueError as error:
             yield omitted(f"{model}, {name}", str(error))
             return
@@ -114,7 +115,7 @@ class _Pipelines:
 
     def controlled(self, steps: int) -> Iterator[Record]:
         control = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-        call: dict[str, Any] = {"control": control, "height": 64, "width": 64}
+        call: dict[str, Any] = {"control": control, **_SMALL_PICTURE}
         ours, reference = (
             self.made(self.load("tiny-sd", device, torch.float32, "tiny-controlnet"), steps, **call)
             for device in (self.device, self.cpu)
