@@ -68,7 +68,10 @@ def test_the_rehearsal_runs_every_part_in_a_minute(rehearsal: tuple[list[Record]
     assert [one for one in records if "failed" in one] == []
     checks = [one for one in records if "check" in one]
     assert len(checks) > 15 and all(one["passed"] for one in checks)
-    assert {one["part"] for one in records if "table" in one} >= {part.name for part in PARTS} - {"pictures"}
+    assert {one["part"] for one in records if "table" in one} >= {part.name for part in PARTS} - {
+        "pictures",
+        "graph tests",
+    }
     assert "No number below says anything about a GPU" in page and "Nothing that was looked at" in page
     assert seconds < 60  # of processors: a machine that others share takes longer by the clock
 

@@ -13,7 +13,9 @@ from sadaflow.bench.gpu.launches import BATCHES, NONE, Launches, cases, measure
 from sadaflow.bench.gpu.simulated import DEVICE, DeviceTensor, Simulated, move, moved
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-LINE = re.compile(r"^\| (unet|flux), `([^`]+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| ([\d.]+) \|$")
+LINE = re.compile(
+    r"^\| (unet|flux), `([^`]+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| ([\d.]+) \|$"
+)
 
 
 def recorded() -> dict[tuple[str, str], list[float]]:

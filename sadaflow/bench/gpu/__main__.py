@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,12 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing is not None:
         book.write("", omitted("comparisons with Diffusers", missing))
     chosen = [part for part in PARTS if not asked.part or part.name in asked.part]
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         run_parts(chosen, setup, book, method)
     except KeyboardInterrupt:
         book.write("", omitted("all that would have followed", "the benchmark was interrupted"))
         return 130
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,8 +27,8 @@ def run(setup: Setup) -> Iterator[Record]:
     }
     if not setup.cuda:
         ways = {"regions": {"whole": False, "backend": "eager"}, "one piece": {"whole": True, "backend": "eager"}}
-    for name in ("flux",) if setup.small else ("sdxl", "flux"):
-        for way, options in ways.items():
+    for way, options in ways.items():
+        for name in ("flux",) if setup.small else ("flux", "sdxl"):
             measure = partial(_compiled, name, way, dict(options), setup)
             yield from attempted(f"{name}, {way}", setup, measure)
             torch.compiler.reset()

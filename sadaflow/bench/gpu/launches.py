@@ -115,10 +115,9 @@ class _Apart:
     def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], seam: Seam, **settings: Any) -> Tensor:
         def shown(site: Site, fn: Any, hidden: Tensor, *args: Tensor | None) -> Tensor:
             on_host = site._replace(probe=site.probe and uncounted(site.probe))
+            others = [None if one is None else DeviceTensor(one) for one in args]
             with self._counter:
-                made = seam(
-                    on_host, uncounted(fn), *(None if one is None else DeviceTensor(one) for one in (hidden, *args))
-                )
+                made = seam(on_host, uncounted(fn), DeviceTensor(hidden), *others)
             return bare(made)
 
         inner = call_through if seam is call_through else shown

@@ -105,6 +105,6 @@ def _is_dense(leaf: object) -> bool:
 def _flops(packet: Any, args: Any, kwargs: Any, made: Any) -> int:
     """Of one operator: two for a multiplication with its addition."""
     if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
-        return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))  # type: ignore[no-untyped-call]
+        return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
     count = flop_registry.get(packet)
     return 0 if count is None else int(count(*args, **kwargs, out_val=made))

@@ -28,8 +28,8 @@ def run(setup: Setup) -> Iterator[Record]:
     ways: dict[str, Callable[[Mapping[str, nn.Module]], None]] = {
         "whole": lambda networks: None,
         "eight bits": _quantized,
-        "model": partial(_offloaded, setup),
         "stream": partial(_streamed, setup),
+        "model": partial(_offloaded, setup),
     }
     for name, way in ways.items():
         if name == "eight bits" and importlib.util.find_spec("torchao") is None:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -56,15 +56,15 @@ def _comparisons(setup: Setup) -> Iterator[Record]:
     for model in _MODELS:
         for name in accelerators:
             if _INSIDE.get(name, model) == model and not (name == "guidance" and model == "tiny-flux"):
-                work.append((f"{model}, {name}", lambda m=model, n=name: pipes.accelerated(m, n, most)))
+                work.append((f"{model}, {name}", partial(pipes.accelerated, model, name, most)))
         for dtype in halves:
-            work.append((f"{model}, {dtype}", lambda m=model, d=dtype: pipes.half(m, d, steps)))
-    work.append(("tiny-controlnet", lambda: pipes.controlled(steps)))
-    work.append(("a stream of its own", lambda: pipes.on_a_stream(steps)))
-    work.append(("two threads", lambda: pipes.in_threads(steps)))
+            work.append((f"{model}, {dtype}", partial(pipes.half, model, dtype, steps)))
+    work.append(("tiny-controlnet", partial(pipes.controlled, steps)))
+    work.append(("a stream of its own", partial(pipes.on_a_stream, steps)))
+    work.append(("two threads", partial(pipes.in_threads, steps)))
     for model in _MODELS:
         for name in solvers:
-            work.append((f"{model}, {name}", lambda m=model, n=name: pipes.solved(m, n, steps)))
+            work.append((f"{model}, {name}", partial(pipes.solved, model, name, steps)))
     for number, (what, measure) in enumerate(work):
         if setup.left() < 2:
             yield omitted(f"{len(work) - number} comparisons, from {what!r} on", "the time of this part is over")

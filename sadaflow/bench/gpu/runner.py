@@ -77,16 +77,17 @@ def _run_apart(method: str, part: Part, setup: Setup, book: Book) -> Ended:
     code = process.exitcode
     if code == 0:
         return Ended("done")
-    return Ended(f"died of signal {-code}" if code < 0 else f"ended with exit code {code}")
+    return Ended(f"died of signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}")
 
 
 def _child(part: Part, setup: Setup, sender: Connection, log: Path, stack: Path) -> None:
     """The process of a part: its output goes to the log, its records to the parent."""
-    os.setsid()  # so that what it starts is killed with it
+    os.setpgid(0, 0)  # so that what it starts is killed with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with written_to(log), stack.open("w") as place:
         print(f"== {part.name}", flush=True)
-        faulthandler.enable(sys.__stderr__)
+        faulthandler.enable(2)
         faulthandler.dump_traceback_later(max(0.1, setup.left() - _GRACE), file=place)
         try:
             for record in part.run(setup):
@@ -109,8 +110,8 @@ def written_to(log: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in streams:
-            stream.flush()
+        for open_stream in streams:
+            open_stream.flush()
         for stream, before in zip((1, 2), kept, strict=True):
             os.dup2(before, stream)
             os.close(before)
@@ -122,7 +123,7 @@ def _kill(process: Any) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         process.kill()
-    process.join()
+    process.join(_GRACE)  # one that the driver holds cannot be ended, and is not waited for
 
 
 def _innermost(traces: str, root: Path) -> str:
@@ -137,15 +138,13 @@ def _innermost(traces: str, root: Path) -> str:
 
 def preload(diffusers: bool) -> None:
     """Imports what several parts need, and what torch imports late, before their processes are forked."""
-    importlib.import_module("torch._dynamo")
-    importlib.import_module("torch._inductor.config")
-    importlib.import_module("torch.utils.flop_counter")
-    try:
-        transformers_module()
-        if diffusers:
-            theirs.preload()
-    except ImportError as error:
-        print(f"not there: {error}", flush=True)  # the parts that need it say so
+    for name in ("torch._dynamo", "torch._inductor.config", "torch.utils.flop_counter"):
+        importlib.import_module(name)
+    for load in (transformers_module, *([theirs.preload] if diffusers else [])):
+        try:
+            load()
+        except Exception:  # noqa: BLE001 - the parts that need it fail by name, and the others go on
+            traceback.print_exc()
 
 
 def start_method(cuda: bool) -> str:
@@ -155,7 +154,8 @@ def start_method(cuda: bool) -> str:
     if not cuda:
         return methods[0]
     for method in methods:
-        process: Any = multiprocessing.get_context(method).Process(target=_use_cuda)
+        context: Any = multiprocessing.get_context(method)
+        process = context.Process(target=_use_cuda)
         process.start()
         process.join(_PROBE)
         process.kill()

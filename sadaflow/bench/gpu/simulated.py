@@ -37,7 +37,7 @@ class DeviceTensor(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> "DeviceTensor":
-        made: DeviceTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: DeviceTensor = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -53,11 +53,13 @@ class DeviceTensor(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.tolist, Tensor.numpy):  # torch refuses both to subclasses
             return func(args[0].cpu())
-        with torch._C.DisableTorchFunctionSubclass():  # type: ignore[attr-defined]
+        with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _computed(func, args, kwargs or {})  # outside of `Simulated`, where nothing is counted
 
 

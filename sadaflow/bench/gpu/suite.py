@@ -12,17 +12,18 @@ _FILE = "tests/test_cuda.py"
 _OUTCOMES = ("PASSED", "FAILED", "ERROR", "SKIPPED")
 
 
-def run(setup: Setup) -> Iterator[Record]:
-    """Runs tests/test_cuda.py, but for the tests of CUDA graphs, which compile for minutes and come last."""
+def run(graphs: bool, setup: Setup) -> Iterator[Record]:
+    """Runs tests/test_cuda.py: the tests of CUDA graphs, which compile first, or all others."""
     if importlib.util.find_spec("pytest") is None:
         yield omitted(_FILE, "pytest is not installed")
         return
     if not (setup.root / _FILE).is_file():
         yield omitted(_FILE, "this is no checkout: the tests are not installed")
         return
-    yield from _outcomes(setup, ["-k", "not graphs"])
-    if setup.cuda:
-        yield from _outcomes(setup, ["-k", "graphs"])
+    if graphs and not setup.cuda:
+        yield omitted(f"{_FILE}, graphs", "a CPU has no CUDA graphs")
+        return
+    yield from _outcomes(setup, ["-k", "graphs" if graphs else "not graphs"])
 
 
 def _outcomes(setup: Setup, options: list[str]) -> Iterator[Record]:

@@ -1,7 +1,9 @@
 """Diffusers' pipelines around the same tensors, if Diffusers is installed or the checkout holds a wheel of it."""
 
+import atexit
 import importlib.util
 import logging
+import shutil
 import sys
 import tempfile
 import warnings
@@ -32,6 +34,7 @@ def make_importable(root: Path) -> str | None:
         if not wheels:
             return "Diffusers is not installed, and no diffusers-*.whl lies in the checkout or its wheels folder"
         folder = tempfile.mkdtemp(prefix="diffusers-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         with zipfile.ZipFile(wheels[-1]) as wheel:
             wheel.extractall(folder)
         sys.path.append(folder)

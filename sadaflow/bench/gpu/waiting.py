@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -21,7 +22,7 @@ def run(setup: Setup) -> Iterator[Record]:
             yield omitted(f"{len(chosen) - number} accelerators, from {name!r} on", "the time of this part is over")
             return
         act = _on_gpu if setup.cuda else _simulated
-        yield from attempted(f"{kind}, {name}", setup, lambda act=act, k=kind, n=name: act(k, n, setup.device))
+        yield from attempted(f"{kind}, {name}", setup, partial(act, kind, name, setup.device))
 
 
 def _simulated(kind: str, name: str, device: torch.device) -> Iterator[Record]:
