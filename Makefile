@@ -57,7 +57,8 @@ speed-gpu: $(VENV)/.installed-dev
 	$(BIN)/sadaflow bench speed --out $(SPEED)-gpu-graphs $(GPU) --measure sampling --compile --compile-mode reduce-overhead
 
 gpu:
-	$(GPU_PYTHON) -m sadaflow.bench.gpu --out $(GPU_OUT) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SMALL),--small)
+	$(GPU_PYTHON) -m sadaflow.bench.gpu --out $(GPU_OUT) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SMALL),--small) \
+	    $(if $(COMMIT),--commit $(COMMIT))
 
 tiny-sd: $(VENV)/.installed-dev
 	$(BIN)/python -m sadaflow.training.tiny_sd

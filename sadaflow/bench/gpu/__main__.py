@@ -41,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         book = Book(asked.out)
         with written_to(book.log):
             preload(missing is None)
-        method = start_method(cuda=not asked.small)
+            method = start_method(cuda=not asked.small)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     device = torch.device("cpu" if asked.small else "cuda")
     setup = Setup(device, asked.small, began + 60 * minutes, ROOT)
-    book.write("", header(ROOT, asked.small))
+    book.write("", header(ROOT, asked.small, asked.commit))
     if missing is not None:
         book.write("", omitted("comparisons with Diffusers", missing))
     chosen = [part for part in PARTS if not asked.part or part.name in asked.part]
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes", type=float, help=f"time of all parts (default {_MINUTES:g}; --small {_SMALL_MINUTES:g})"
     )
     parser.add_argument("--small", action="store_true", help="rehearse all parts on the CPU with small networks")
+    parser.add_argument("--commit", metavar="TEXT", help="what the page names, if the checkout comes without git")
     parser.add_argument("--part", action="append", metavar="NAME", help="run this part only; may be repeated")
     return parser
 

@@ -17,8 +17,11 @@ from .records import Record, Setup, goal, row
 _PACKAGES = ("torch", "triton", "transformers", "einops", "safetensors", "diffusers", "torchao", "numpy", "scipy")
 
 
-def header(root: Path, small: bool) -> Record:
-    """Versions, commit and time, without touching the GPU: the processes of the parts are forked from this one."""
+def header(root: Path, small: bool, commit: str | None) -> Record:
+    """Versions, time and `commit` (None: as git has it).
+
+    It does not touch the GPU: the processes of the parts are forked from this one.
+    """
     smi = _said("nvidia-smi", "--query-gpu=name,driver_version,memory.total,pcie.link.gen.max", "--format=csv,noheader")
     versions = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
     return {
@@ -29,7 +32,7 @@ def header(root: Path, small: bool) -> Record:
             "python": platform.python_version(),
             "versions": versions,
             "cuda": torch.version.cuda or "none",
-            "commit": _commit(root),
+            "commit": commit or _commit(root),
             "small": small,
         }
     }

@@ -36,6 +36,9 @@ def _summary(records: Sequence[Record]) -> Iterator[str]:
     goals = [record for record in records if "goal" in record]
     yield from ("", "## In short", "")
     yield f"{sum(one['passed'] for one in checks)} of {len(checks)} checks passed."
+    for one in records:
+        if "omitted" in one and not one["part"]:
+            yield from ("", f"Left out: {_cell(one['omitted'])}: {_cell(one['why'])}.")
     if goals:
         yield from ("", "| goal | found | limit | met |", "|---|---|---|---|")
     for one in goals:
