@@ -174,7 +174,7 @@ def test_wrong_arguments_are_named(arguments: list[str], message: str, tmp_path:
 
 def test_make_runs_the_module() -> None:
     done = subprocess.run(["make", "-n", "gpu", "SMALL=1", "GPU_OUT=there"], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.split()[1:] == ["-m", "sadaflow.bench.gpu", "--out", "there", "--small"]
+    assert done.stdout.replace("\\\n", "").split()[1:] == ["-m", "sadaflow.bench.gpu", "--out", "there", "--small"]
 
 
 def test_a_wheel_of_diffusers_in_the_checkout_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
