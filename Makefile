@@ -5,6 +5,8 @@
 # make speed-gpu
 #              the same of SD 2.1, SDXL and Flux.1 dev in full size with random weights in bfloat16, eager, compiled and in
 #              CUDA graphs; needs an NVIDIA GPU of 80 GB, 40 GB of disk, and an hour
+# make gpu     everything that needs a GPU in eight minutes, from a bare checkout, without network or installation, into
+#              outputs/gpu: docs/performance.md; MINUTES=4 takes less time, SMALL=1 rehearses it on a CPU in one minute
 # make lint    ruff, and mypy --strict on the built package
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
 # make tiny-flux, make tiny-controlnet
@@ -20,9 +22,11 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 SPEED ?= outputs/speed
 GPU ?= --device cuda --dtype bfloat16 --cache outputs/random --model random-sd21 --model random-sdxl --model random-flux \
     --latent --steps 50 --rounds 5 --replay $(SPEED)-recorded/speed.json
+GPU_OUT ?= outputs/gpu
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow speed speed-gpu lint tiny-sd tiny-flux tiny-controlnet clean
+.PHONY: demo test slow speed speed-gpu gpu lint tiny-sd tiny-flux tiny-controlnet clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -51,6 +55,10 @@ speed-gpu: $(VENV)/.installed-dev
 	$(BIN)/sadaflow bench speed --out $(SPEED)-gpu $(GPU) --measure sampling --measure memory
 	$(BIN)/sadaflow bench speed --out $(SPEED)-gpu-compiled $(GPU) --measure sampling --compile
 	$(BIN)/sadaflow bench speed --out $(SPEED)-gpu-graphs $(GPU) --measure sampling --compile --compile-mode reduce-overhead
+
+gpu:
+	$(GPU_PYTHON) -m sadaflow.bench.gpu --out $(GPU_OUT) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SMALL),--small) \
+	    $(if $(COMMIT),--commit $(COMMIT))
 
 tiny-sd: $(VENV)/.installed-dev
 	$(BIN)/python -m sadaflow.training.tiny_sd

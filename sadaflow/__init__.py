@@ -1,5 +1,6 @@
 """Samplers for diffusion and flow-matching models, with stability-guided adaptive acceleration (SADA)."""
 
+from . import _checkout as _checkout  # first: finds sadaflow.models and sadaflow.solvers in a bare checkout
 from .accelerators import SADA, Accelerator, Auto, Mode, Uniform
 from .denoiser import Denoise, GuidedDenoiser
 from .parallel import Parallel

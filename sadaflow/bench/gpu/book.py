@@ -1,0 +1,45 @@
+"""The results on disk: JSON lines, and a Markdown page that is made anew after every record."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ...output_file import write_atomically
+from .page import markdown
+from .records import Record
+
+_LINES, _PAGE, _LOG = "gpu.jsonl", "gpu.md", "gpu.log"
+
+
+class Book:
+    """The folder of one run: gpu.jsonl, gpu.md and gpu.log, what the parts print.
+
+    Raises FileExistsError for a folder that holds results, NotADirectoryError for a file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file; name a folder for the results")
+        self._lines, self._page, self.log = (folder / name for name in (_LINES, _PAGE, _LOG))
+        if self._lines.exists():
+            raise FileExistsError(f"{self._lines} exists; name another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.records: list[Record] = []
+
+    def write(self, part: str, record: Record) -> None:
+        """Appends a record of `part` and makes the page anew."""
+        whole = {"part": part, **_plain(record)}
+        self.records.append(whole)
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(self._page, markdown(self.records).encode("utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    """With numbers that JSON lacks, NaN and infinity, as text."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,180 @@
+"""Kernel launches and host reads per step of the sampling loop, counted without a GPU on a simulated device.
+
+    python -m sadaflow.bench.gpu.launches
+
+prints the table of docs/performance.md.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import FluxConfig, FluxTransformer, Seam, Site, UNet, UNetConfig, call_through
+from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
+
+from ...accelerators import SADA, Accelerator
+from ...accelerators.registry import ACCELERATORS, make_accelerator
+from ...denoiser import GuidedDenoiser
+from ...sampling import Step, sample
+from .simulated import DeviceTensor, Simulated, bare, move, moved, uncounted
+
+STEPS = 20
+BATCHES = (1, 4, 16)
+NONE, PRUNING, COMBINED = "none", "sada, pruning", "uniform+guidance"
+_UNET_ONLY, _FLUX_ONLY = ("deepcache",), ("first-block", "taylorseer", "teacache")
+
+
+@dataclass(frozen=True)
+class Launches:
+    """Of one run, per step: kernel launches, reads by the host and copies from the host."""
+
+    launches: float
+    most_launches: int
+    reads: float
+    most_reads: int
+    sends: float
+
+
+def cases() -> list[tuple[str, str]]:
+    """Pairs of network ("unet", "flux") and accelerator that can be counted."""
+    found = [("unet", NONE), ("flux", NONE)]
+    for name in (*ACCELERATORS, PRUNING, COMBINED):
+        found += [("unet", name)] if name not in _FLUX_ONLY else []
+        found += [("flux", name)] if name not in _UNET_ONLY else []
+    return found
+
+
+def accelerator_named(name: str) -> Accelerator | None:
+    """The accelerator of a row of the table; `PRUNING` is SADA with settings that make it prune tokens often."""
+    if name == NONE:
+        return None
+    if name == PRUNING:
+        return SADA(token_trunk=True, multistep_start=0.9, weights=(4.0, 0.0, 0.0))
+    return make_accelerator(name)
+
+
+def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launches:
+    """Samples `batch` random states with the accelerator `name` on a small network of `kind` ("unet" or "flux").
+
+    The states differ in size, so that samples decide apart. With `network` its layers are counted too; otherwise only
+    the accelerator, the solver and the loop are. Raises ValueError where tensors of the device and the host are mixed.
+    """
+    counter = Simulated()
+    backbone = move(small_network(kind)) if network else _Apart(_shared_network(kind), counter)
+    seen: list[Counter[str]] = []
+
+    def observe(step: Step) -> None:
+        seen.append(counter.counts.copy())
+
+    with counter:
+        solver, denoise, noise = problem(kind, batch, backbone, moved)
+        seen.append(counter.counts.copy())  # what is worked out once a prompt is left out
+        sample(solver, denoise, noise, accelerator_named(name), observer=observe)
+    seen[-1] = counter.counts.copy()  # what comes after the last step belongs to it
+    steps = [after - before for before, after in zip(seen, seen[1:], strict=False)]
+    launches, reads, sends = ([step[kind] for step in steps] for kind in ("launch", "read", "send"))
+    return Launches(mean(launches), max(launches), mean(reads), max(reads), mean(sends))
+
+
+def problem(
+    kind: str, batch: int, backbone: Any, place: Callable[[Tensor], Tensor]
+) -> tuple[Solver, GuidedDenoiser, Tensor]:
+    """Solver, denoiser and noise of `batch` samples whose states differ in size; `place` puts tensors on a device."""
+    solver = make_solver("dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, STEPS + 1, dtype=torch.float64)))
+    generator = torch.Generator().manual_seed(4)
+    widths = {"context": (5, 12), **({"pooled": (10,)} if kind == "flux" else {})}
+    branches = [{name: place(_drawn(generator, batch, *shape)) for name, shape in widths.items()} for _ in range(2)]
+    noise = place(_drawn(generator, batch, 2, 8, 8))
+    denoise = GuidedDenoiser(backbone, solver.nodes, "flow", branches[0], branches[1], 2.0, torch.float32)
+    return solver, denoise, noise
+
+
+class _Apart:
+    """A backbone that computes on the host, uncounted, and shows its seam tensors of the device."""
+
+    def __init__(self, network: Any, counter: Simulated) -> None:
+        self._network, self._counter = network, counter
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        raise NotImplementedError("a prepared backbone is evaluated in three parts")
+
+    def prepare(self, **conditioning: Tensor) -> Mapping[str, Tensor]:
+        made: Mapping[str, Tensor] = uncounted(self._network.prepare)(**conditioning)
+        return made
+
+    def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        made: Tensor = uncounted(self._network.prepare_times)(timesteps, given)
+        return made
+
+    def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], seam: Seam, **settings: Any) -> Tensor:
+        def shown(site: Site, fn: Any, hidden: Tensor, *args: Tensor | None) -> Tensor:
+            on_host = site._replace(probe=site.probe and uncounted(site.probe))
+            others = [None if one is None else DeviceTensor(one) for one in args]
+            with self._counter:
+                made = seam(on_host, uncounted(fn), DeviceTensor(hidden), *others)
+            return bare(made)
+
+        inner = call_through if seam is call_through else shown
+        made: Tensor = uncounted(self._network.evaluate)(x, time, given, inner, **settings)
+        return made
+
+
+def small_network(kind: str) -> Any:
+    """A network of a few layers: "unet" or "flux"."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        network = _small_unet() if kind == "unet" else _small_flux()
+    return network.requires_grad_(False).eval()
+
+
+_shared_network = cache(small_network)
+
+
+def _small_unet() -> UNet:
+    config = {
+        "sample_size": 8,
+        "in_channels": 2,
+        "out_channels": 2,
+        "block_out_channels": [8, 16],
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+        "layers_per_block": 1,
+        "cross_attention_dim": 12,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    return UNet(UNetConfig.from_dict(config))
+
+
+def _small_flux() -> FluxTransformer:
+    widths: dict[str, Any] = {"in_channels": 8, "joint_attention_dim": 12, "pooled_projection_dim": 10}
+    heads: dict[str, Any] = {"attention_head_dim": 16, "num_attention_heads": 2, "axes_dims_rope": (4, 6, 6)}
+    return FluxTransformer(FluxConfig(num_layers=2, num_single_layers=2, **heads, **widths))
+
+
+def _drawn(generator: torch.Generator, batch: int, *shape: int) -> Tensor:
+    sizes = torch.tensor([0.3, 3.0, 1.0, 0.1]).repeat(4)[:batch]
+    return torch.randn(batch, *shape, generator=generator) * sizes.view(-1, *(1,) * len(shape))
+
+
+def table() -> Iterator[str]:
+    """The lines of the Markdown table: launches per step at each batch size, reads and copies from the host."""
+    columns = " | ".join(f"launches, batch {batch}" for batch in BATCHES)
+    yield f"| network, accelerator | {columns} | reads, mean | reads, most | copies from the host |"
+    yield f"|---{'|---' * (len(BATCHES) + 3)}|"
+    for kind, name in cases():
+        found = [measure(kind, name, batch) for batch in BATCHES]
+        counts = " | ".join(f"{one.launches:.1f}" for one in found)
+        reads = f"{max(one.reads for one in found):.2f} | {max(one.most_reads for one in found)}"
+        yield f"| {kind}, `{name}` | {counts} | {reads} | {max(one.sends for one in found):.1f} |"
+
+
+if __name__ == "__main__":
+    for line in table():
+        print(line, flush=True)

@@ -1,0 +1,160 @@
+"""A device that is not there: its tensors compute on the CPU, and every launch and every read by the host is counted.
+
+An operation on a tensor of the device is a launch, unless it only makes a view or takes memory. A number that comes to
+the host is a read, for which a real device would be waited for. Operations that mix tensors of the device with tensors
+of the host raise, as they do on CUDA; so do indexing by a list and `torch.tensor(..., device=...)`, which wait there.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+
+DEVICE = torch.device("lazy", 0)  # a kind of device that torch knows by name and that is not in its builds
+
+_aten = torch.ops.aten
+_READS = {
+    _aten._local_scalar_dense,
+    _aten.nonzero,
+    _aten.masked_select,
+    _aten.equal,
+    _aten.is_nonzero,
+    _aten._unique2,
+    _aten.unique_dim,
+}
+_FREE = {_aten.detach, _aten.alias, _aten.lift_fresh, _aten._unsafe_view, _aten._reshape_alias}
+_CPU = torch.device("cpu")
+
+
+class DeviceTensor(Tensor):
+    """A tensor of the simulated device; `held` is the same on the CPU."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> "DeviceTensor":
+        made: DeviceTensor = Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=DEVICE,
+            requires_grad=False,
+        )
+        made.held = held
+        return made
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.tolist, Tensor.numpy):  # torch refuses both to subclasses
+            return func(args[0].cpu())
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return _computed(func, args, kwargs or {})  # outside of `Simulated`, where nothing is counted
+
+
+class Simulated(TorchDispatchMode):
+    """While it is entered, counts what the device is asked for: "launch", "read" and "send"."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        what = _kind(func, args, kwargs)
+        if what is not None:
+            self.counts[what] += 1
+        return _computed(func, args, kwargs)
+
+
+def moved(tensor: Tensor) -> DeviceTensor:
+    """A copy of a CPU tensor on the simulated device."""
+    return DeviceTensor(tensor.detach().clone(memory_format=torch.preserve_format))
+
+
+def move(network: nn.Module) -> nn.Module:
+    """Puts the parameters and buffers of `network` on the simulated device."""
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(moved(parameter), requires_grad=False))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, moved(buffer))
+    return network
+
+
+def bare(tensor: Any) -> Any:
+    """The CPU tensor behind one of the device; anything else as it is."""
+    return tensor.held if isinstance(tensor, DeviceTensor) else tensor
+
+
+def uncounted(act: Callable[..., Any]) -> Callable[..., Any]:
+    """`act` computed on the host: its arguments are brought there and what it returns is brought back, uncounted."""
+
+    def on_host(*args: Any, **kwargs: Any) -> Any:
+        bare_args, bare_kwargs = tree_map(bare, (args, kwargs))
+        with _disable_current_modes():
+            made = act(*bare_args, **bare_kwargs)
+        return tree_map_only(Tensor, DeviceTensor, made)
+
+    return on_host
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _kind(func: Any, args: Any, kwargs: Any) -> str | None:
+    """What the device does for this operation; None if nothing. Raises ValueError for tensors of two devices."""
+    tensors, packet = _tensors((args, kwargs)), func.overloadpacket
+    here = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
+    target = kwargs.get("device")
+    if not here:
+        return "send" if tensors and _on_device(target) else None  # filling fresh memory is seen as its own operation
+    if packet in _READS or (target is not None and not _on_device(target)) or _masks(packet, args):
+        return "read"
+    strangers = [one for one in tensors if not isinstance(one, DeviceTensor) and one.ndim > 0]
+    if strangers and packet is _aten.copy_:
+        return "send" if isinstance(args[0], DeviceTensor) else "read"
+    if strangers:
+        raise ValueError(f"{func} mixes tensors of the device with one of the host, {tuple(strangers[0].shape)}")
+    if packet in _FREE or func.is_view or "empty" in packet.__name__:
+        return None
+    return "launch"
+
+
+def _masks(packet: Any, args: Sequence[Any]) -> bool:
+    """Whether it indexes by a mask, whose number of elements the host has to know."""
+    if packet not in (_aten.index, _aten.index_put, _aten.index_put_):
+        return False
+    return any(index is not None and index.dtype == torch.bool for index in args[1])
+
+
+def _on_device(device: Any) -> bool:
+    return device is not None and torch.device(device).type == DEVICE.type
+
+
+def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The result of an operation, computed on the CPU, on the device where torch would have it."""
+    inputs = [one for one in _tensors((args, kwargs)) if isinstance(one, DeviceTensor)]
+    target = kwargs.get("device")
+    on_device = bool(inputs) if target is None else _on_device(target)
+    if target is not None:
+        kwargs = {**kwargs, "device": _CPU}
+    bare_args, bare_kwargs = tree_map(bare, (args, kwargs))
+    made = func(*bare_args, **bare_kwargs)
+    if not on_device:
+        copied = func.overloadpacket is _aten._to_copy
+        return tree_map_only(Tensor, Tensor.clone, made) if copied and inputs else made
+    known = {id(one.held): one for one in inputs}  # what an operation in place returns is what it was given
+    return tree_map_only(Tensor, lambda one: known[id(one)] if id(one) in known else DeviceTensor(one), made)
