@@ -10,13 +10,17 @@ from .accelerators.laws import BASE, SHAPES, Examination, Factory, guarded
 
 __all__ = ["check_accelerator", "examine_accelerator"]
 
+# The fourth-order step of `lms` onto clean data multiplies errors of past predictions many times over: plain sampling
+# with it is less accurate than Euler on a third of the steps (docs/solvers.md), and no estimate is exact enough for it.
+SOLVERS_EXAMINED = tuple(name for name in SOLVERS if name != "lms")
+
 
 def check_accelerator(
     factory: Factory,
     *,
     never: Factory | None = None,
     steps: int = 50,
-    solvers: Sequence[str] = tuple(SOLVERS),
+    solvers: Sequence[str] = SOLVERS_EXAMINED,
     worst: float = 3.0,
 ) -> Report:
     """Examine the accelerators that `factory()` makes; the report of `examine_accelerator`, whose settings it takes.
@@ -34,7 +38,7 @@ def examine_accelerator(
     *,
     never: Factory | None = None,
     steps: int = 50,
-    solvers: Sequence[str] = tuple(SOLVERS),
+    solvers: Sequence[str] = SOLVERS_EXAMINED,
     worst: float = 3.0,
 ) -> Report:
     """The laws of the interface, each measured on the accelerators that `factory()` makes.

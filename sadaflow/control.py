@@ -1,8 +1,8 @@
 """ControlNets beside a U-Net: loading them, and what a call asks of them."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,29 +14,58 @@ from sadaflow.models import ControlNet, ControlNetConfig
 from .checkpoint import Checkpoint
 from .families import Family
 from .families.unet import LatentUNet
+from .hub import resolve
 from .images import from_array, from_pil, is_pil
 from .values import listed, real_number
 
 Name = str | os.PathLike[str]
 
 
-def build_controlnet(checkpoint: Checkpoint) -> ControlNet:
-    """The ControlNet in a folder with config.json and weights; `checkpoint.fill` reads the weights.
+def prepare_controlnet(checkpoint: Checkpoint) -> Callable[[], ControlNet]:
+    """Read and check the config of a ControlNet, in a folder with config.json and weights.
 
-    Raises ValueError if the folder holds another class, or if the config or the tensors cannot be honoured.
+    Returns:
+        A function that builds the network and matches it with the weight files; `checkpoint.fill` reads these.
+
+    Raises:
+        ValueError: If the folder holds another class, or if the config cannot be honoured.
     """
     found = str(checkpoint.json("config.json").get("_class_name"))
     if found != "ControlNetModel":
         raise ValueError(f"{checkpoint.root} holds a {found[:80]}; controlnet= takes a ControlNetModel")
     config = checkpoint.read(ControlNetConfig.from_dict, "config.json")
-    return checkpoint.network("", lambda: ControlNet(config))
+    return lambda: checkpoint.network("", lambda: ControlNet(config))
 
 
-def attach(family: Family, nets: Sequence[ControlNet]) -> None:
-    """Put `nets` beside the U-Net of `family`; ValueError where there is none, or where they do not fit it."""
-    if not isinstance(family, LatentUNet):
-        raise ValueError(f"controlnet= needs a checkpoint with a U-Net, not {type(family).__name__}")
-    family.control(nets)
+@dataclass(frozen=True)
+class ControlNets:
+    """ControlNets that a user names: ids or folders, and how they are fetched (arguments of `resolve`)."""
+
+    names: Sequence[Name]
+    place: Mapping[str, Any]
+
+    def check(self, like: Checkpoint) -> None:
+        """Check the configs, without the weights.
+
+        Raises:
+            ValueError: If one of them is not a ControlNet, or its config cannot be honoured.
+        """
+        for name in self.names:
+            root = resolve(name, marker="config.json", weights=False, **self.place)
+            prepare_controlnet(replace(like, root=root))
+
+    def attach(self, family: Family, like: Checkpoint) -> None:
+        """Build the ControlNets, whose weights `like.fill` reads, beside the U-Net of `family`.
+
+        Raises:
+            ValueError: If the family has no U-Net, or if a ControlNet does not fit it or its own weight files.
+        """
+        if not self.names:
+            return
+        if not isinstance(family, LatentUNet):
+            raise ValueError(f"controlnet= needs a checkpoint with a U-Net, not {type(family).__name__}")
+        roots = [resolve(name, marker="config.json", **self.place) for name in self.names]
+        family.control([prepare_controlnet(replace(like, root=root))() for root in roots])
 
 
 def as_list(value: Any) -> list[Any]:

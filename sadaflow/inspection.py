@@ -14,7 +14,7 @@ from sadaflow.solvers import read_schedule
 
 from .building import prepare_pipeline
 from .checkpoint import Checkpoint
-from .control import build_controlnet
+from .control import prepare_controlnet
 from .embedded import DEFAULT, embedded
 from .families import FAMILIES
 from .hub import RepoFile, is_hub_id, list_files, resolve, wanted_files
@@ -162,7 +162,7 @@ def _verdict(kind: str, checkpoint: Checkpoint) -> tuple[str | None, tuple[str, 
         warnings.simplefilter("always")
         try:
             if kind == "ControlNetModel":
-                build_controlnet(checkpoint)
+                prepare_controlnet(checkpoint)()
             else:
                 prepare_pipeline(checkpoint).build()
         except (ValueError, OSError, ImportError) as error:

@@ -43,7 +43,7 @@ from .building import SchedulerSource, prepare_pipeline, scheduler_config
 from .checkpoint import Checkpoint
 from .compilation import compile_backbone
 from .conditioned import Backbone
-from .control import Control, Name, as_list, attach, build_controlnet
+from .control import Control, ControlNets, Name, as_list
 from .denoiser import GuidedDenoiser
 from .diffusers_names import refuses_unknown
 from .embedded import embedded
@@ -172,15 +172,15 @@ class Pipeline:
         root = resolve(embedded(model), weights=False, **whole)
         checkpoint = Checkpoint(root, variant, dtype, residence.loads, residence.keeper)
         prepared = prepare_pipeline(checkpoint, own := scheduler_config(scheduler, **place), tile)
+        controls = ControlNets(names, {**place, "variant": variant})
+        controls.check(checkpoint)
         if (root := resolve(embedded(model), **whole)) != checkpoint.root:  # the repository changed meanwhile
             prepared = prepare_pipeline(checkpoint := replace(checkpoint, root=root), own, tile)
         family = prepared.build()
-        roots = [resolve(name, marker="config.json", variant=variant, **place) for name in names]
-        if roots:
-            attach(family, [build_controlnet(replace(checkpoint, root=root)) for root in roots])
+        controls.attach(family, checkpoint)
         checkpoint.fill()
         how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
-        how |= {"controlnets": len(roots), "recommended": prepared.recommended}
+        how |= {"controlnets": len(names), "recommended": prepared.recommended}
         return cls(root.name, family, prepared.scheduler, **how)
 
     @classmethod
@@ -232,15 +232,15 @@ class Pipeline:
         names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
         path = locate_file(file, revision=revision, **place)
         own = scheduler_config(scheduler, **place)
-        roots = [resolve(name, marker="config.json", **place) for name in names]
+        controls = ControlNets(names, place)
+        controls.check(aid.checkpoint(path.parent))
         family, implied = assemble(path, aid)
-        if roots:
-            attach(family, [build_controlnet(aid.checkpoint(root)) for root in roots])
+        controls.attach(family, aid.checkpoint(path.parent))
         family.vae.tile = tile
         loader.fill()
         how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
         used = implied if own is None else family.scheduler_config(own)
-        return cls(path.stem, family, used, controlnets=len(roots), **how)
+        return cls(path.stem, family, used, controlnets=len(names), **how)
 
     def compile(self, *, whole: bool = True, freeze: bool = False, **options: Any) -> Self:
         """Compile the backbone, and ControlNets beside it; what compiles is done at the first evaluations.
