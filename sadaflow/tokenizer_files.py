@@ -161,7 +161,8 @@ def _kept(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _is_token(value: Any) -> bool:
     """Whether `value` is a token: its text, or an object with it and how it is matched."""
-    return isinstance(value["content"] if isinstance(value, dict) and "content" in value else value, str)
+    text = value["content"] if isinstance(value, dict) and "content" in value else value
+    return isinstance(text, str) and text != ""
 
 
 def _check_tokens(folder: Path, tokenizer: Any) -> None:

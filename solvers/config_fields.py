@@ -145,6 +145,10 @@ def _fits(key: str, value: Any, default: Any) -> bool:
         return type(value) is int and 2 <= value <= _LONGEST_TABLE
     if key in ("beta_start", "beta_end"):
         return number and 0 < value < 1
+    if key in ("base_image_seq_len", "max_image_seq_len"):
+        return type(value) is int and 0 < value < 2**63
+    if key in ("base_shift", "max_shift"):
+        return number and 0 <= value < math.inf
     if isinstance(default, bool):
         return value is None or isinstance(value, bool)
     if isinstance(default, int):

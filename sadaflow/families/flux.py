@@ -126,7 +126,10 @@ def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5
         ("prediction is", transformer.out_channels or transformer.in_channels, "in_channels", transformer.in_channels),
     ):
         if found != expected:
-            raise ValueError(f"the {label} {found} wide, the transformer's {field} is {expected}")
+            raise ValueError(
+                f"the {label} {found} wide, the transformer's {field} is {expected} (transformer/config.json, and "
+                "config.json in text_encoder/, text_encoder_2/ and vae/)"
+            )
 
 
 def _default_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:

@@ -118,7 +118,7 @@ def _check_widths(unet: UNetConfig, vae: AutoencoderConfig, clap: Any, vocoder: 
     if unet.class_width != clap.projection_dim:
         raise ValueError(
             f"CLAP's projection_dim is {clap.projection_dim}, the U-Net's projection_class_embeddings_input_dim (with "
-            f"class_embed_type='simple_projection') is {unet.class_width}"
+            f"class_embed_type='simple_projection') is {unet.class_width} (text_encoder/config.json, unet/config.json)"
         )
     if unet.guidance_width is not None:
         raise ValueError(f"time_cond_proj_dim={unet.guidance_width} of the U-Net is not supported for MusicLDM")

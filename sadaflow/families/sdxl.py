@@ -133,14 +133,15 @@ def _check_widths(unet: UNetConfig, texts: Sequence[Any], aesthetic: bool) -> No
     if width != unet.cross_attention_dim[0]:
         raise ValueError(
             f"the text encoders are {width} wide together, the U-Net's cross_attention_dim is "
-            f"{unet.cross_attention_dim[0]}"
+            f"{unet.cross_attention_dim[0]} (text_encoder/config.json, text_encoder_2/config.json, unet/config.json)"
         )
     if unet.added_width is None or unet.time_id_width is None:
-        raise ValueError("the U-Net of an XL checkpoint needs addition_embed_type='text_time' in its config")
+        raise ValueError("unet/config.json: the U-Net of an XL checkpoint needs addition_embed_type='text_time'")
     pooled, ids = texts[-1].projection_dim, 5 if aesthetic else 6
     if unet.added_width != pooled + ids * unet.time_id_width:
         raise ValueError(
             f"the U-Net's projection_class_embeddings_input_dim is {unet.added_width}, but pooled text of "
             f"{pooled} and {ids} time ids (requires_aesthetics_score={aesthetic} in model_index.json) of "
-            f"{unet.time_id_width} (addition_time_embed_dim) need {pooled + ids * unet.time_id_width}"
+            f"{unet.time_id_width} (addition_time_embed_dim) need {pooled + ids * unet.time_id_width} "
+            "(unet/config.json, text_encoder_2/config.json, model_index.json)"
         )
