@@ -3,14 +3,14 @@
 if not __name__.startswith("sadaflow."):
     raise ImportError("import this package as 'sadaflow.models'")
 
-from .autoencoder import Autoencoder, AutoencoderConfig
+from .autoencoder.autoencoder import Autoencoder, AutoencoderConfig
 from .compiled import compile_regions, compile_whole
-from .controlnet import ControlledUNet, ControlNet, ControlNetConfig
+from .controlnet.controlnet import ControlledUNet, ControlNet, ControlNetConfig
 from .conv import kept_layouts, lay_out_channels_last
-from .flux import FluxConfig, FluxTransformer
+from .flux.flux import FluxConfig, FluxTransformer
 from .seam import Seam, Site, call_through
-from .unet import UNet
-from .unet_config import UNetConfig
+from .unet.config import UNetConfig
+from .unet.unet import UNet
 
 __all__ = [
     "Autoencoder",

@@ -2,11 +2,11 @@
 
 from . import _checkout as _checkout  # first: finds sadaflow.models and sadaflow.solvers in a bare checkout
 from .accelerators import SADA, Accelerator, Auto, Mode, Uniform
-from .denoiser import Denoise, GuidedDenoiser
 from .parallel import Parallel
-from .pipeline import Output, Pipeline
-from .sampling import Sampled, Stats, Step, sample
-from .trace import Trace
+from .pipeline.pipeline import Output, Pipeline
+from .sampling.denoiser import Denoise, GuidedDenoiser
+from .sampling.loop import Sampled, Stats, Step, sample
+from .sampling.trace import Trace
 
 __version__ = "0.1.0"
 

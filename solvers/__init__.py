@@ -7,7 +7,6 @@ from .adams import AdamsBashforth
 from .adaptive import Adaptive, AdaptiveRun
 from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
-from .config import SolverSetup, check_scheduler_config, from_scheduler_config, read_schedule
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
@@ -21,16 +20,17 @@ from .lcm import LCM
 from .linear import LinearSolver, NoisySolver, Update
 from .noise import BrownianNoise, NoiseSource, SeededNoise
 from .plms import PLMS
+from .polynomials import adams_weights, exponential_weights, lagrange_weights
 from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_scale, to_x0
 from .reference import reference_solution
 from .registry import SOLVERS, draws_noise, make_solver
 from .runge_kutta import Churn, RungeKutta
 from .sa_solver import SASolver
 from .schedule import EDM, CosineVP, RectifiedFlow, Schedule, VPDiscrete
+from .scheduler_config.config import SolverSetup, check_scheduler_config, from_scheduler_config, read_schedule
 from .singlestep import DPMppSinglestep
 from .tcd import TCD
 from .unipc import UniPC
-from .weights import adams_weights, exponential_weights, lagrange_weights
 
 __all__ = [
     "BETA_SCHEDULES",

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from .frame import Frame, frame_of, node_at
+from .coordinates import Frame, frame_of, node_at
 from .grid import Node
 from .linear import LinearSolver, Update, answered, first_order
+from .polynomials import adams_weights
 from .runge_kutta import TABLEAUS, stages
-from .weights import adams_weights
 
 # A first step of this method, so that the start is as good as the rest: local error h^order at least.
 _STARTERS: Final = {2: "euler", 3: "heun", 4: "kutta3"}
@@ -18,7 +18,7 @@ _LASTS: Final = ("euler", "adams")
 
 @dataclass(frozen=True, eq=False)
 class AdamsBashforth(LinearSolver):
-    """Adams-Bashforth of order 2 to 4 on dz/du in a frame (see `frame.py`), by default the flow frame.
+    """Adams-Bashforth of order 2 to 4 on dz/du in a frame (see `coordinates.py`), by default the flow frame.
 
     Weights are those of the grid's own nodes (Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I,
     section III.5). In the edm frame with a start of lower order this is k-diffusion's LMS, and what iPNDM-v is meant to

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import velocity_at
-from .frame import FLOW_FRAME
+from .coordinates import FLOW_FRAME
 from .grid import Grid, Node, Point, point_at
 from .prediction import from_x0
 from .schedule import Schedule

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from .coordinates import time_at_ratio
 from .dpmpp import Integrals
-from .frame import time_at_ratio
 from .grid import Node, Point, point_at
 from .linear import NoisySolver, Update
 

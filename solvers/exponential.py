@@ -12,7 +12,7 @@ import torch
 from .dpmpp import DIFFERENCES, multistep_terms
 from .grid import Node, Point, point_at
 from .linear import LinearSolver, Update, answered, first_order, plus
-from .weights import Weights, exponential_weights, integrate, lagrange_basis
+from .polynomials import Weights, exponential_weights, integrate, lagrange_basis
 
 
 def _checked_order(name: str, solver_order: int) -> None:

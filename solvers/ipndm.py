@@ -5,7 +5,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar
 
-from .frame import frame_of
+from .coordinates import frame_of
 from .linear import LinearSolver, Update, first_order
 from .plms import ADAMS, mixed_step
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from .coordinates import Frame, frame_of, node_at, time_at_ratio
 from .euler import ancestral_split
-from .frame import Frame, frame_of, node_at, time_at_ratio
 from .grid import Node, Point, point_at
 from .linear import NoisySolver, Update, carried_on
 from .runge_kutta import Tableau, stages

@@ -8,7 +8,7 @@ from typing import Final
 from torch import Tensor
 
 from .base import State
-from .frame import EDM_FRAME, Frame, frame_of, node_at
+from .coordinates import EDM_FRAME, Frame, frame_of, node_at
 from .grid import Grid, Node, Point
 from .linear import NoisySolver, Update, answered, carried_on, first_order
 
@@ -85,7 +85,7 @@ def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, end: Point) 
 
 @dataclass(frozen=True, eq=False)
 class RungeKutta(NoisySolver):
-    """A one-step method given by its tableau, in a frame (see `frame.py`).
+    """A one-step method given by its tableau, in a frame (see `coordinates.py`).
 
     "heun" in the edm frame is Algorithm 1 of EDM (Karras et al. 2022, arXiv 2206.00364), with `churn` its Algorithm 2;
     in the flow frame it is Heun's method on dx/dt. A step that ends at sigma = 0 is Euler's, of one evaluation, so N

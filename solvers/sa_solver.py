@@ -7,8 +7,8 @@ from functools import cached_property
 from .dpmpp import Integrals
 from .grid import Node
 from .linear import NoisySolver, Update
+from .polynomials import exponential_weights
 from .schedule import RectifiedFlow, VPDiscrete
-from .weights import exponential_weights
 
 # Where the published default adds noise, in timesteps of a table of 1000.
 _PUBLISHED_SPAN = (200.0, 800.0)

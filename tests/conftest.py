@@ -2,6 +2,9 @@
 
 import gc
 
+import pytest
+
+pytest.register_assert_rewrite("support")
 gc.disable()  # nothing dies while they are imported either
 
 

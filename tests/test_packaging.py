@@ -156,7 +156,8 @@ def test_arrows_go_one_way(package: str, third_party: set[str]) -> None:
     allowed = set(sys.stdlib_module_names) | third_party
     wrong = []
     for path in sorted((ROOT / PACKAGE_DIRS[package]).rglob("*.py")):
-        for name in imports(path, package):
+        inner = path.parent.relative_to(ROOT / PACKAGE_DIRS[package]).parts
+        for name in imports(path, ".".join([package, *inner])):
             inside = name == package or name.startswith(package + ".")
             if not inside and name.split(".")[0] not in allowed:
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")

@@ -1,23 +1,23 @@
 """Training-free accelerators: they decide, per step and sample, whether the network runs."""
 
-from .adaptive_diffusion import AdaptiveDiffusion
-from .auto import Auto
+from .auto.auto import Auto
 from .base import Accelerator, BranchRun, CachingRun, ExplainedRun, Explanation, Mode, PlainRun, Run
+from .caching.deepcache import DeepCache
+from .caching.first_block import FirstBlock
+from .caching.magcache import MagCache
+from .caching.taylorseer import TaylorSeer
+from .caching.teacache import TeaCache
 from .combined import Combined
-from .deepcache import DeepCache
-from .easycache import EasyCache
-from .estimators import ESTIMATORS
-from .first_block import FirstBlock
-from .guidance import Guidance
-from .magcache import MagCache
 from .registry import ACCELERATORS, make_accelerator
-from .released import ReleasedSADA
-from .sada import SADA
-from .seacache import SeaCache
-from .taylorseer import TaylorSeer
-from .teacache import TeaCache
-from .tokens import TokenCache
-from .uniform import Uniform
+from .sada.estimators import ESTIMATORS
+from .sada.released import ReleasedSADA
+from .sada.sada import SADA
+from .sada.token_cache import TokenCache
+from .skipping.adaptive_diffusion import AdaptiveDiffusion
+from .skipping.easycache import EasyCache
+from .skipping.guidance import Guidance
+from .skipping.seacache import SeaCache
+from .skipping.uniform import Uniform
 
 __all__ = [
     "ACCELERATORS",

@@ -3,21 +3,21 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from .adaptive_diffusion import AdaptiveDiffusion
-from .auto import Auto
+from .auto.auto import Auto
 from .base import Accelerator
+from .caching.deepcache import DeepCache
+from .caching.first_block import FirstBlock
+from .caching.magcache import MagCache
+from .caching.taylorseer import TaylorSeer
+from .caching.teacache import TeaCache
 from .combined import Combined
-from .deepcache import DeepCache
-from .easycache import EasyCache
-from .first_block import FirstBlock
-from .guidance import Guidance
-from .magcache import MagCache
-from .released import ReleasedSADA
-from .sada import SADA
-from .seacache import SeaCache
-from .taylorseer import TaylorSeer
-from .teacache import TeaCache
-from .uniform import Uniform
+from .sada.released import ReleasedSADA
+from .sada.sada import SADA
+from .skipping.adaptive_diffusion import AdaptiveDiffusion
+from .skipping.easycache import EasyCache
+from .skipping.guidance import Guidance
+from .skipping.seacache import SeaCache
+from .skipping.uniform import Uniform
 
 ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
     {

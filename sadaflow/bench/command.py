@@ -6,23 +6,23 @@ from pathlib import Path
 
 import torch
 
-from ..measures import Metric, SetMetric, find_metrics
-from ..occupied import occupied
-from ..output_file import write_atomically
-from ..progress import counting_bar
-from ..shard import Shard
-from . import environment
-from .folder import Folder, Record
-from .page import page
-from .parts import finish, gather
-from .picture import draw_fronts
-from .subjects import Subjects
-from .suite import Sample, Suite
-from .suite_file import parse_suite
-from .sweep import check, measure_sets, sweep
-from .tables import Measured, markdown
-from .timing import measure, rounds
-from .worst import WORST
+from ..files.atomic import write_atomically
+from ..files.folder_lock import occupied
+from ..generation.workers import Shard
+from ..metrics.registry import Metric, SetMetric, find_metrics
+from ..pipeline.progress import counting_bar
+from .reporting.front_figure import draw_fronts
+from .reporting.page import page
+from .reporting.tables import Measured, markdown
+from .run import environment
+from .run.folder import Folder, Record
+from .run.gather import finish, gather
+from .run.sweep import check, measure_sets, sweep
+from .run.timing import measure, rounds
+from .run.worst import WORST
+from .suite.model import Sample, Suite
+from .suite.subjects import Subjects
+from .suite.toml import parse_suite
 
 
 def run_bench(
@@ -41,7 +41,7 @@ def run_bench(
     With `resume` an existing folder is continued: nothing that it holds is measured again. With `timing` the settings
     that the suite names for it are timed, for which the machine should be idle; else fidelity is measured, and then
     seconds too where the suite says so. `metrics` are those of the caller's own, by the names that the suite has for
-    them (see `sadaflow.measures`). Of several processes, each called with its `shard`, none measures seconds, and the
+    them (see `sadaflow.metrics`). Of several processes, each called with its `shard`, none measures seconds, and the
     last to finish writes the report.
     Raises ValueError where suite, folder, models and settings do not fit each other, before any work, and
     BlockingIOError where another bench is filling the folder.

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .base import AudioFamily, Family, Negative, Prompted, Request
+from .base import AudioFamily, Family, Prompted, Request
 from .flux import Flux
 from .musicldm import MusicLDM
-from .options import Options, Pair
+from .request import Negative, Options, Pair
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 

@@ -9,14 +9,12 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
-from ..checkpoint import Checkpoint
-from ..conditioned import Backbone
-from ..finite import require_finite_output
-from .options import Options
+from ..loading.checkpoint import Checkpoint
+from ..sampling.conditioning import Backbone
+from ..sampling.finite_check import require_finite_output
+from .request import Negative, Options
 
 Conditioning = Mapping[str, Tensor]
-Negative = str | None | Sequence[str | None]
-"""A negative prompt for all samples, or one for each; None is none."""
 
 
 @dataclass(frozen=True)

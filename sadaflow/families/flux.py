@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
 
-from ..checkpoint import Checkpoint
-from ..jsonfile import naming
-from ..text import ClipText, T5Text
+from ..loading.checkpoint import Checkpoint
+from ..loading.json_file import naming
 from .base import Conditioning, Prompted, Request, autoencoder_config, build_autoencoder, decode_images
+from .prompt_encoder import ClipText, T5Text
 
 _DEFAULT_SIDE = 128  # latent positions, where the autoencoder's config does not say what it was trained on
 

@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 
-from ..checkpoint import Checkpoint
-from ..finite import require_finite_output
-from ..jsonfile import naming
-from ..text import load_tokenizer, prepare_encoder, tokenize, where
+from ..loading.checkpoint import Checkpoint
+from ..loading.json_file import naming
+from ..loading.text_encoder import prepare_encoder
+from ..loading.tokenizer_files import load_tokenizer
+from ..sampling.finite_check import require_finite_output
 from .base import Prompted, Request, build_autoencoder, decode_latents
+from .prompt_encoder import tokenize, where
 from .unet import LatentUNet, read_configs
 
 

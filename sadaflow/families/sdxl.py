@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
-from ..checkpoint import Checkpoint
-from ..jsonfile import naming
-from ..text import ClipText, where
+from ..loading.checkpoint import Checkpoint
+from ..loading.json_file import naming
 from .base import Prompted, Request, build_autoencoder
+from .prompt_encoder import ClipText, where
 from .unet import LatentUNet, read_configs
 
 # The refiner is told an aesthetic score in place of the target size; these are the published defaults.

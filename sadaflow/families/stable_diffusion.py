@@ -8,10 +8,10 @@ from torch import nn
 
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
-from ..checkpoint import Checkpoint
-from ..jsonfile import naming
-from ..text import ClipText
+from ..loading.checkpoint import Checkpoint
+from ..loading.json_file import naming
 from .base import Prompted, Request, build_autoencoder
+from .prompt_encoder import ClipText
 from .unet import LatentUNet, read_configs
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, ControlledUNet, ControlNet, UNet, UNetConfig
 
-from ..checkpoint import Checkpoint
-from ..jsonfile import naming
+from ..loading.checkpoint import Checkpoint
+from ..loading.json_file import naming
 from .base import Request, autoencoder_config, decode_images
 
 # Beside the latents, by the number of further channels: what U-Nets of published checkpoints read.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sadaflow.accelerators.inside import Outermost
+from sadaflow.accelerators.caching.base import Outermost
 from sadaflow.models import Seam, Site, call_through
 
 from .axis import Axis

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from torch import Tensor
 
-from sadaflow.denoiser import GuidedDenoiser, Rows
 from sadaflow.models import Seam
+from sadaflow.sampling.denoiser import GuidedDenoiser, Rows
 
 from .context import ContextSeam
 

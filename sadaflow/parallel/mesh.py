@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from sadaflow.denoiser import GuidedDenoiser
+from sadaflow.sampling.denoiser import GuidedDenoiser
 
 from .axis import Axis
 from .denoiser import ParallelDenoiser

@@ -12,25 +12,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sadaflow.checkpoint import Checkpoint
 from sadaflow.families.stable_diffusion import StableDiffusion
+from sadaflow.loading.checkpoint import Checkpoint
 from sadaflow.models import Autoencoder, ControlledUNet, ControlNet, UNet
 
+from ..files.images import edge_maps
+from ..loading.hub.write import write_json
 from .arguments import training_parser
-from .captions import CARD_PROMPTS
-from .card_controlnet import controlnet_card
-from .diffusion import alphas_cumprod
-from .edges import edge_maps
-from .emoji import load_emoji
-from .export import LIBRARY_VERSION, write_tensors
-from .run import Log
-from .sheet import ddim, to_bytes, write_sheet
-from .steering import CONTROLNET_CONFIG, ControlSettings, train_controlnet, trained_controlnet
-from .team import run_team
+from .data.captions import CARD_PROMPTS
+from .data.emoji import load_emoji
+from .export.card_controlnet import controlnet_card
+from .export.contact_sheet import ddim, to_bytes, write_sheet
+from .export.stable_diffusion import LIBRARY_VERSION, write_tensors
+from .loops.controlnet import CONTROLNET_CONFIG, ControlSettings, train_controlnet, trained_controlnet
+from .loops.data_parallel import run_team
+from .loops.diffusion import alphas_cumprod
+from .loops.state import Log
 from .tiny_flux import make_latents
 from .tiny_sd import CHECKPOINT as TINY_SD
 from .tiny_sd import make_data, make_pictures
-from .tokenizer import write_json
 
 CHECKPOINT = TINY_SD.with_name("tiny-controlnet")
 

@@ -14,25 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sadaflow.checkpoint import Checkpoint
 from sadaflow.families.base import autoencoder_config, build_autoencoder
+from sadaflow.families.prompt_encoder import ClipText
+from sadaflow.loading.checkpoint import Checkpoint
 from sadaflow.models import Autoencoder
-from sadaflow.text import ClipText
 
 from .arguments import training_parser
-from .captions import CARD_PROMPTS, PHRASINGS
-from .card_flux import flux_card
-from .emoji import Emoji, load_emoji
-from .export_flux import GUIDANCE, write_flux_checkpoint
-from .flow import DistillationSettings, FlowData, FlowSettings, build, distil_guidance, train_flow
-from .loop import restored
-from .run import Log, write_value
-from .sheet import to_bytes, write_sheet
-from .t5_tokenizer import load_t5_tokenizer, write_t5_tokenizer
-from .team import run_team
+from .data.captions import CARD_PROMPTS, PHRASINGS
+from .data.emoji import Emoji, load_emoji
+from .export.card_flux import flux_card
+from .export.contact_sheet import to_bytes, write_sheet
+from .export.flux import GUIDANCE, write_flux_checkpoint
+from .export.t5_tokenizer import load_t5_tokenizer, write_t5_tokenizer
+from .loops.data_parallel import run_team
+from .loops.flow import DistillationSettings, FlowData, FlowSettings, build, distil_guidance, train_flow
+from .loops.loop import restored
+from .loops.state import Log, write_value
+from .loops.vae import encode
 from .tiny_sd import CHECKPOINT as TINY_SD
 from .tiny_sd import VARIANTS, make_pictures, phrasings, token_ids
-from .vae import encode
 
 CHECKPOINT = TINY_SD.with_name("tiny-flux")
 VOCABULARY = 2048

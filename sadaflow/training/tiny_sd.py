@@ -15,17 +15,18 @@ from torch import Tensor
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet
 
+from ..loading.hub.write import write_json
 from .arguments import training_parser
-from .captions import CARD_PROMPTS, PHRASINGS
-from .card import Facts
-from .diffusion import UNET_CONFIG, Data, DiffusionSettings, train_diffusion, trained_diffusion
-from .emoji import EVERYDAY_WEIGHT, Emoji, load_emoji, render
-from .export import write_checkpoint
-from .run import Clock, Log, load_checkpoint, write_value
-from .sheet import draw_prompts, write_sheet
-from .team import run_team
-from .tokenizer import load_tokenizer, train_tokenizer, write_json
-from .vae import (
+from .data.captions import CARD_PROMPTS, PHRASINGS
+from .data.emoji import EVERYDAY_WEIGHT, Emoji, load_emoji, render
+from .export.card import Facts
+from .export.contact_sheet import draw_prompts, write_sheet
+from .export.stable_diffusion import write_checkpoint
+from .export.tokenizer import load_tokenizer, train_tokenizer
+from .loops.data_parallel import run_team
+from .loops.diffusion import UNET_CONFIG, Data, DiffusionSettings, train_diffusion, trained_diffusion
+from .loops.state import Clock, Log, load_checkpoint, write_value
+from .loops.vae import (
     VAE_CONFIG,
     DecoderSettings,
     VaeSettings,

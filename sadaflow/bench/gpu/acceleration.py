@@ -11,9 +11,9 @@ from torch import Tensor
 from sadaflow.solvers import Solver, from_scheduler_config
 
 from ...accelerators import SADA, Accelerator, Auto, Mode
-from ...denoiser import Denoise
-from ...pipeline import Pipeline
-from ...sampling import Stats, sample
+from ...pipeline.pipeline import Pipeline
+from ...sampling.denoiser import Denoise
+from ...sampling.loop import Stats, sample
 from ..speed.architectures import architecture
 from ..speed.forced import Forced
 from .networks import Network, build

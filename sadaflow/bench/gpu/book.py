@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ...output_file import write_atomically
+from ...files.atomic import write_atomically
 from .page import markdown
 from .records import Record
 

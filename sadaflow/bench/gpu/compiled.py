@@ -9,7 +9,7 @@ import torch
 
 from sadaflow.models import call_through
 
-from ...compilation import compile_backbone
+from ...pipeline.compilation import compile_backbone
 from .clock import median_milliseconds, seconds_of
 from .networks import build
 from .records import Record, Setup, attempted, check, row

@@ -20,8 +20,8 @@ from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 
 from ...accelerators import SADA, Accelerator
 from ...accelerators.registry import ACCELERATORS, make_accelerator
-from ...denoiser import GuidedDenoiser
-from ...sampling import Step, sample
+from ...sampling.denoiser import GuidedDenoiser
+from ...sampling.loop import Step, sample
 from .simulated import DeviceTensor, Simulated, bare, move, moved, uncounted
 
 STEPS = 20

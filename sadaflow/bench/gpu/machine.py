@@ -76,7 +76,7 @@ def _commit(root: Path) -> str:
     """The commit of the checkout and whether it was edited; without git, a digest of the code."""
     commit = _said("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
     if commit is None:
-        from ..environment import session
+        from ..run.environment import session
 
         return f"no git; code {session(torch.device('cpu'))['source']}"
     edited = _said("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")

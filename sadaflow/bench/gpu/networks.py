@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from sadaflow.models import lay_out_channels_last
 from sadaflow.solvers import Solver, from_scheduler_config
 
-from ...conditioned import Backbone
-from ...denoiser import GuidedDenoiser
+from ...sampling.conditioning import Backbone
+from ...sampling.denoiser import GuidedDenoiser
 from ..speed.architectures import Architecture, architecture
 from ..speed.random_checkpoint import empty_backbone
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...offload import ModelOffload
-from ...quantization import Quantize
-from ...sampling import sample
-from ...streaming import Stream, host_weights
-from ...text import transformers_module
+from ...loading.transformers_package import transformers_module
+from ...placement.offload import ModelOffload
+from ...placement.quantization import Quantize
+from ...placement.streaming import Stream, host_weights
+from ...sampling.loop import sample
 from ..speed.architectures import architecture
 from .clock import seconds_of
 from .networks import build, fill_randomly

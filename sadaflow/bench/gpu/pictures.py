@@ -12,7 +12,7 @@ from torch import Tensor
 from sadaflow.solvers import SOLVERS
 
 from ...accelerators.registry import ACCELERATORS
-from ...pipeline import Pipeline
+from ...pipeline.pipeline import Pipeline
 from .records import Record, Setup, attempted, check, omitted, verdict
 
 TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.15}

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ...text import transformers_module
+from ...loading.transformers_package import transformers_module
 from . import theirs
 from .book import Book
 from .records import Part, Setup, failure

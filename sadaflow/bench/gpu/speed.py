@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...sampling import sample
-from ..memory import peak_memory
+from ...sampling.loop import sample
+from ..run.memory import peak_memory
 from ..speed.rounds import Round, ratio, spread
 from .clock import Spans, TimedBackbone, seconds_of, synchronize
 from .networks import Network, build

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from .records import Record, Setup, omitted, row, verdict
 
-_FILE = "tests/test_cuda.py"
+_FILE = "tests/device/test_cuda.py"
 _OUTCOMES = ("PASSED", "FAILED", "ERROR", "SKIPPED")
 
 
 def run(graphs: bool, setup: Setup) -> Iterator[Record]:
-    """Runs tests/test_cuda.py: the tests of CUDA graphs, which compile first, or all others."""
+    """Runs tests/device/test_cuda.py: the tests of CUDA graphs, which compile first, or all others."""
     if importlib.util.find_spec("pytest") is None:
         yield omitted(_FILE, "pytest is not installed")
         return

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from ...sampling import sample
+from ...sampling.loop import sample
 from .launches import NONE, accelerator_named, cases, measure, problem, small_network
 from .records import Record, Setup, attempted, omitted, row, verdict
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...training.export import SCHEDULER_CONFIG
+from ...training.export.stable_diffusion import SCHEDULER_CONFIG
 
 Config = Mapping[str, Any]
 

@@ -49,7 +49,7 @@ def _memory(pipe: Any, call: dict[str, Any], device: Any) -> dict[str, float]:
 
     pipe(**call)
     whole = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident()
-    from sadaflow.bench.memory import peak_memory
+    from sadaflow.bench.run.memory import peak_memory
 
     taken = peak_memory(lambda: pipe(**call), device)
     return {"call": taken, **({} if whole is None else {"process": whole})}

@@ -10,13 +10,13 @@ from typing import Any, Final
 import torch
 
 from ...accelerators import Accelerator
-from ...accelerators.inside import check_fit
-from ...embedded import embedded
-from ...hub import resolve
-from ...output_file import write_atomically
-from ...progress import counting_bar
+from ...accelerators.caching.base import check_fit
+from ...files.atomic import write_atomically
+from ...loading.embedded import embedded
+from ...loading.hub.download import resolve
+from ...pipeline.progress import counting_bar
 from ...solvers.registry import known_solver
-from .. import environment
+from ..run import environment
 from . import controller, loading, starts
 from .accelerate import read_accelerator
 from .architectures import architecture, is_random

@@ -10,8 +10,8 @@ from sadaflow.solvers import Solver, from_scheduler_config
 
 from ...accelerators import Accelerator
 from ...accelerators.base import BranchRun
-from ...denoiser import Denoise
-from ...sampling import sample
+from ...sampling.denoiser import Denoise
+from ...sampling.loop import sample
 from .architectures import architecture
 
 SHAPE: Final = (1, 4, 128, 128)

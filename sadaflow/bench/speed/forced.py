@@ -10,9 +10,9 @@ from torch import Tensor
 from sadaflow.solvers import Solver, State
 
 from ...accelerators.base import Mode, PlainRun
-from ...accelerators.nodes import NodeBuffer
+from ...accelerators.history import NodeBuffer
 from ...accelerators.replay import Replay
-from ...jsonfile import read_object
+from ...loading.json_file import read_object
 
 Modes = Sequence[Sequence[Mode]]
 _ORDER = 2

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import torch
 
-from ...checkpoint import Checkpoint
-from ...jsonfile import read_object
-from ...weights import find_weights
+from ...loading.checkpoint import Checkpoint
+from ...loading.json_file import read_object
+from ...loading.weight_files import find_weights
 from .random_checkpoint import empty_backbone
 from .sides import OURS, THEIRS, diffusers_module
 

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, UNet, UNetConfig
 
-from ...embedded import EMBEDDED
-from ...jsonfile import read_object
-from ...text import transformers_module
-from ...training.export import published_keys
-from ...training.tokenizer import write_json
+from ...loading.embedded import EMBEDDED
+from ...loading.hub.write import published_keys, write_json
+from ...loading.json_file import read_object
+from ...loading.transformers_package import transformers_module
 from .architectures import Architecture, Config, architecture
 
 _SHARD: Final = 2 * 2**30

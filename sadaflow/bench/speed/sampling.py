@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ...accelerators import Accelerator
-from ...cost import Uncounted
+from ..run.uncounted import Uncounted
 from .rounds import Round, interleaved
 from .sides import OURS, THEIRS, Ours, Ran, Side, Task
 

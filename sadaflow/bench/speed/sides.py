@@ -12,10 +12,10 @@ from einops import rearrange
 from torch import Tensor
 
 from ...accelerators import Accelerator
+from ...device.timing import Stopwatch
 from ...families.flux import Flux
-from ...jsonfile import read_object
-from ...pipeline import Pipeline
-from ...stopwatch import Stopwatch
+from ...loading.json_file import read_object
+from ...pipeline.pipeline import Pipeline
 
 OURS, THEIRS = "sadaflow", "diffusers"
 SCHEDULERS: Final = {

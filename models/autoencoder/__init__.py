@@ -1,0 +1,5 @@
+"""The autoencoder of latent diffusion models."""
+
+from .autoencoder import Autoencoder, AutoencoderConfig
+
+__all__ = ["Autoencoder", "AutoencoderConfig"]

@@ -1,0 +1,28 @@
+"""The fields of the config.json of a Hub's ControlNetModel: those of the U-Net that it copies, and its own."""
+
+from dataclasses import replace
+from typing import Any
+
+from ..config import WIDTHS
+from ..unet.config import TABLE as UNET_TABLE
+
+EMBEDDING_WIDTHS = "conditioning_embedding_out_channels"
+_GUIDANCE = "time_cond_proj_dim"
+_OWN: dict[str, tuple[Any, ...]] = {
+    "conditioning_channels": (3,),
+    "controlnet_conditioning_channel_order": ("rgb", "bgr"),
+    "global_pool_conditions": (False, None),
+    _GUIDANCE: (None,),
+}
+TABLE = replace(
+    UNET_TABLE,
+    owner="ControlNetModel",
+    names=("ControlNetModel",),
+    kinds={name: kind for name, kind in UNET_TABLE.kinds.items() if name != _GUIDANCE} | {EMBEDDING_WIDTHS: WIDTHS},
+    only={**UNET_TABLE.only, **_OWN},
+    needs={
+        **UNET_TABLE.needs,
+        "global_pool_conditions": "residuals averaged over the picture (as of the 'shuffle' ControlNet)",
+        "num_control_type": "a union ControlNet needs the kind of each control image",
+    },
+)

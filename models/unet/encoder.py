@@ -1,0 +1,215 @@
+"""The half of a latent-diffusion U-Net that a ControlNet shares with it: embeddings, the way down, the middle."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..attention import SpatialTransformer, TransformerBlock
+from ..conv import Conv2d
+from ..embeddings import TimestepEmbedding, sinusoids
+from ..resnet import Downsample, ResnetBlock
+from ..seam import Seam, call_through
+from .config import UNetConfig
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every layer of one evaluation shares: by the layers' names, the shifts (B, channels) of the residual blocks
+    and the texts (B, M, 2 width) of the transformer blocks. `residuals`: see `UNet.forward`."""
+
+    shifts: Mapping[str, Tensor]
+    texts: Mapping[str, Tensor]
+    seam: Seam = call_through
+    residuals: Sequence[Tensor] | None = None
+
+
+class Level(nn.Module):
+    """Parameters of one resolution on the way down or up; the shells decide the order in which they run."""
+
+    attentions: nn.ModuleList
+    downsamplers: nn.ModuleList
+    upsamplers: nn.ModuleList
+
+    def __init__(
+        self, config: UNetConfig, level: int, inputs: list[int], resample: tuple[str, nn.Module] | None
+    ) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            [_resnet(config, channels, config.block_out_channels[level]) for channels in inputs]
+        )
+        if config.cross_attention[level]:
+            self.attentions = nn.ModuleList([_transformer(config, level) for _ in inputs])
+        if resample is not None:
+            self.add_module(resample[0], nn.ModuleList([resample[1]]))
+
+    def layer(self, index: int, hidden: Tensor, inputs: Inputs, name: str, depth: int) -> Tensor:
+        """Residual block `index`, and the transformer behind it where the level has one."""
+        hidden = self.resnets[index](hidden, inputs.shifts[f"{name}.resnets.{index}"])
+        if hasattr(self, "attentions"):
+            hidden = self.attentions[index](hidden, inputs.texts, inputs.seam, f"{name}.attentions.{index}", depth)
+        return hidden
+
+
+class Middle(nn.Module):
+    """Residual block, transformer and residual block; without attention the first alone."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        width = config.block_out_channels[-1]
+        self.attentions = nn.ModuleList([_transformer(config, -1)] if config.mid_attention else [])
+        self.resnets = nn.ModuleList([_resnet(config, width, width) for _ in range(2 if config.mid_attention else 1)])
+
+    def forward(self, hidden: Tensor, inputs: Inputs, depth: int) -> Tensor:
+        hidden = self.resnets[0](hidden, inputs.shifts["mid_block.resnets.0"])
+        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
+            hidden = attention(hidden, inputs.texts, inputs.seam, "mid_block.attentions.0", depth)
+            hidden = resnet(hidden, inputs.shifts["mid_block.resnets.1"])
+        return hidden
+
+
+def _resnet(config: UNetConfig, channels: int, width: int) -> ResnetBlock:
+    return ResnetBlock(channels, width, groups=config.norm_num_groups, eps=config.norm_eps, time_dim=config.time_width)
+
+
+def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
+    return SpatialTransformer(
+        config.block_out_channels[level],
+        config.heads[level],
+        config.transformer_layers_per_block[level],
+        config.cross_attention_dim[level],
+        config.norm_num_groups,
+        config.use_linear_projection,
+    )
+
+
+class UNetEncoder(nn.Module):
+    """Embeddings, downward levels and middle of a conditional U-Net, one skip connection after the other."""
+
+    shift_widths: dict[str, int]
+    """Channels that each residual block shifts, by its name, in the order of `prepare_times`."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.shells = config.shells
+        widths, levels = config.block_out_channels, config.levels
+        self.conv_in = Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0], config.guidance_width)
+        if config.added_width is not None:
+            self.add_embedding = TimestepEmbedding(config.added_width, 4 * widths[0])
+        if config.class_width is not None:
+            self.class_embedding = nn.Linear(config.class_width, 4 * widths[0])
+        downs: list[nn.Module] = []
+        for level, width in enumerate(widths):
+            inputs = [widths[max(level - 1, 0)]] + [width] * (config.layers_per_block[level] - 1)
+            down = ("downsamplers", Downsample(width)) if level < levels - 1 else None
+            downs.append(Level(config, level, inputs, down))
+        self.down_blocks = nn.ModuleList(downs)
+        self.mid_block = Middle(config)
+        self._measure()
+
+    @property
+    def skip_widths(self) -> list[int]:
+        """Channels of each skip connection, outermost first."""
+        widths = self.config.block_out_channels
+        return [widths[level if layer else max(level - 1, 0)] for level, layer in self.shells]
+
+    def prepare(
+        self,
+        context: Tensor | None = None,
+        *,
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+        class_vector: Tensor | None = None,
+        guidance: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """What every evaluation for a prompt shares: of the context, keys and values of all cross-attentions side by
+        side (B, M, width); embeddings (B, dim) of what is told beside it. Arguments and errors as in `UNet.forward`."""
+        config, dtype = self.config, self.conv_in.weight.dtype
+        for name, value, wanted in (
+            ("pooled", pooled, config.added_width),
+            ("time_ids", time_ids, config.added_width),
+            ("class_vector", class_vector, config.class_width),
+            ("guidance", guidance, config.guidance_width),
+        ):
+            if (value is None) != (wanted is None):
+                raise ValueError(f"this network {'takes no' if wanted is None else 'needs'} {name}=")
+        given: dict[str, Tensor] = {}
+        if context is not None and (blocks := self._transformer_blocks()):
+            texts = [block.attn2.keys_and_values(context.to(dtype)) for block in blocks.values()]
+            given["text"] = torch.cat(texts, dim=-1)
+        if pooled is not None and time_ids is not None and config.time_id_width is not None:
+            ids = self._sinusoids(time_ids.flatten(), config.time_id_width).unflatten(0, time_ids.shape).flatten(1)
+            given["added"] = self.add_embedding(torch.cat((pooled.to(dtype), ids.to(dtype)), dim=1))
+        if class_vector is not None:
+            given["label"] = self.class_embedding(class_vector.to(dtype))
+        if guidance is not None and config.guidance_width is not None:
+            strength = sinusoids(1000 * (guidance.float() - 1), config.guidance_width, cos_first=False, shift=1.0)
+            given["guidance"] = self.time_embedding.cond_proj(strength.to(dtype))
+        return given
+
+    def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        """The shifts of all residual blocks side by side (S, 1 or B, width) at timesteps (S, 1) or (S, B), for what
+        `prepare` gave."""
+        features = self._sinusoids(timesteps.flatten().float(), self.config.block_out_channels[0])
+        features = features.to(self.conv_in.weight.dtype).unflatten(0, timesteps.shape)
+        embedding = self.time_embedding(features + given["guidance"] if "guidance" in given else features)
+        if "added" in given:
+            embedding = embedding + given["added"]
+        if "label" in given and not self.config.class_embeddings_concat:
+            embedding = embedding + given["label"]
+        elif "label" in given:
+            label = given["label"].expand(len(timesteps), -1, -1)
+            embedding = torch.cat((embedding.expand(-1, label.shape[1], -1), label), dim=-1)
+        activated = F.silu(embedding)
+        layers = [block.time_emb_proj for block in self._residual_blocks().values()]
+        return torch.cat([layer(activated) for layer in layers if layer is not None], dim=-1)
+
+    def inputs(
+        self,
+        time: Tensor,
+        given: Mapping[str, Tensor],
+        seam: Seam = call_through,
+        residuals: Sequence[Tensor] | None = None,
+    ) -> Inputs:
+        """Of one evaluation, with the rows that are evaluated of what `prepare` gave, and of one step of what
+        `prepare_times` did, (B, width)."""
+        texts = _by_name(given["text"], self._text_widths) if "text" in given else {}
+        return Inputs(_by_name(time, self.shift_widths), texts, seam, residuals)
+
+    def _residual_blocks(self) -> dict[str, ResnetBlock]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, ResnetBlock)}
+
+    def _transformer_blocks(self) -> dict[str, TransformerBlock]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, TransformerBlock)}
+
+    def _measure(self) -> None:
+        """Note the widths that `inputs` goes by; once all blocks are there, since torch.compile traces no caching."""
+        self.shift_widths = {name: block.conv1.out_channels for name, block in self._residual_blocks().items()}
+        blocks = self._transformer_blocks().items()
+        self._text_widths = {name: 2 * block.attn2.to_q.out_features for name, block in blocks}
+
+    def _sinusoids(self, values: Tensor, dim: int) -> Tensor:
+        return sinusoids(values, dim, cos_first=self.config.flip_sin_to_cos, shift=self.config.freq_shift)
+
+    def advance(self, skip: Tensor, inputs: Inputs, shell: int) -> Tensor:
+        """From skip connection `shell` to the next: one layer, or a level's downsampler; from the last one: the middle.
+
+        The result is the next skip connection, or after the last one what the way up starts from.
+        """
+        level, layer = self.shells[shell]
+        down = cast(Level, self.down_blocks[level])
+        if layer < self.config.layers_per_block[level]:
+            return down.layer(layer, skip, inputs, f"down_blocks.{level}", level)
+        if level < self.config.levels - 1:
+            return down.downsamplers[0](skip)
+        return self.mid_block(skip, inputs, level)
+
+
+def _by_name(side_by_side: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """What lies side by side (..., sum of the widths), by the names of the layers that read it."""
+    return dict(zip(widths, side_by_side.split(list(widths.values()), dim=-1), strict=True))

@@ -1,0 +1,1 @@
+"""Accelerators that take parts of the network from a cache."""

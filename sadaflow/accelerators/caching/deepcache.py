@@ -1,0 +1,94 @@
+"""DeepCache (Ma et al., CVPR 2024, arXiv 2312.00858): what a U-Net computed deep inside is used again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam, Site
+from sadaflow.solvers import Solver
+
+from ..base import Mode
+from ..history import RowStore
+from .base import ScheduledRun
+
+_REFERENCE_STEPS = 50  # the step count for which the paper states `centre`
+_LESS_POWER = 0.02
+
+
+@dataclass(frozen=True)
+class DeepCache:
+    """Compute the whole U-Net at every `interval`-th step; between, only its outermost layers.
+
+    A cached step computes the first `branch` skip connections, the layers that consume them and that of the next one;
+    what these layers read from inside is that of the last full step. `branch` 0 leaves one layer of the U-Net.
+    A ControlNet is run all the same, of whose residuals the skip connections that are left take theirs.
+
+    `uniform=False` computes as many full steps, denser around step `centre` (at 50 steps; in proportion at others) by
+    the `power`, which is lowered until their number is right: see `full_steps`.
+
+    Memory: one feature map a sample and guidance branch, whatever the number of steps.
+    """
+
+    interval: int = 3
+    branch: int = 0
+    uniform: bool = True
+    power: float = 1.4
+    centre: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.interval < 1 or self.branch < 0:
+            raise ValueError(f"DeepCache needs interval >= 1 and branch >= 0, got {self.interval} and {self.branch}")
+        if self.power <= 1 or self.centre <= 0:
+            raise ValueError(f"DeepCache needs power > 1 and centre > 0, got {self.power} and {self.centre}")
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        return _Run(self, solver, shape, seams)
+
+    def full_steps(self, steps: int) -> frozenset[int]:
+        """Which of `steps` steps compute the whole network; ValueError where no power gives that many."""
+        if self.uniform:
+            return frozenset(range(0, steps, self.interval))
+        wanted, centre = -(-steps // self.interval), round(self.centre * steps / _REFERENCE_STEPS)
+        power = self.power
+        while power > 1:
+            # Below the centre the root is complex; the published code takes the real part of the power.
+            ends = complex(-centre) ** (1 / power), complex(steps - centre) ** (1 / power)
+            offsets = np.unique(np.trunc((np.linspace(*ends, wanted + 1) ** power).real).astype(int))
+            if len(offsets) == wanted + 1:
+                return frozenset([0, *(int(offset) + centre for offset in offsets[1:-1])])
+            power -= _LESS_POWER
+        raise ValueError(
+            f"accelerator 'deepcache' finds no {wanted} of {steps} steps around step {centre}: take more steps, a "
+            "larger interval or uniform=True"
+        )
+
+
+class _Run(ScheduledRun):
+    name = "deepcache"
+    sites = frozenset({"deep"})
+
+    def __init__(self, settings: DeepCache, solver: Solver, shape: torch.Size, seams: bool) -> None:
+        super().__init__(solver, shape, seams, settings.full_steps)
+        self.branch = settings.branch
+        self.needs = f"a U-Net with more than {settings.branch} skip connections"
+        self.cache = RowStore(self.samples)
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        met = 0
+
+        def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+            nonlocal met
+            met += site.kind == "deep"
+            if site.kind != "deep" or met - 1 != self.branch:
+                return fn(hidden, *args)
+            if mode is Mode.CACHED:
+                return self.cache.take(rows)
+            self.met = True
+            output = fn(hidden, *args)
+            self.cache.put(rows, output)
+            return output
+
+        return seam

@@ -1,0 +1,86 @@
+"""MagCache (Ma et al., NeurIPS 2025, arXiv 2506.09045): residuals are used again while their magnitudes stay."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam, Site
+from sadaflow.solvers import Solver
+
+from ..base import Mode
+from .base import Outermost, ScheduledRun
+from .residual import Residuals
+
+FLUX_DEV: Final = (
+    1.0, 1.21094, 1.11719, 1.07812, 1.0625, 1.03906, 1.03125, 1.03906, 1.02344, 1.03125, 1.02344, 0.98047, 1.01562,
+    1.00781, 1.0, 1.00781, 1.0, 1.00781, 1.0, 1.0, 0.99609, 0.99609, 0.98047, 0.98828, 0.96484, 0.95703, 0.93359,
+    0.89062,
+)  # fmt: skip
+"""The ratios published for Flux.1 dev at 28 steps."""
+
+
+@dataclass(frozen=True)
+class MagCache:
+    """Skip what lies between a network's first and last layers while the residual's magnitude has hardly changed.
+
+    `ratios` are those of the residuals' magnitudes from step to step, recorded once by `calibration.magcache_ratios`
+    for a network, a solver and a grid (the first is 1); other numbers of steps take the nearest. After the first
+    `retention` of the steps, a step is skipped while the sum of |1 - product of the ratios since the last full step|
+    stays within `threshold`, for at most `max_skips` steps in a row, and unless its ratio is one of `never` (by its
+    index, counted in `ratios`). So the schedule is known beforehand, and is the same for every sample.
+
+    A skipped step adds the residual of the last full one: of a transformer's stack of blocks, of a U-Net's first shell.
+    Memory: one tensor of that size a sample and guidance branch, whatever the number of steps.
+    """
+
+    threshold: float = 0.24
+    max_skips: int = 5
+    retention: float = 0.1
+    ratios: tuple[float, ...] = FLUX_DEV
+    never: tuple[int, ...] = (11,)
+
+    def __post_init__(self) -> None:
+        if not self.threshold >= 0 or self.max_skips < 0 or not 0 <= self.retention <= 1:
+            raise ValueError(
+                "MagCache needs threshold >= 0, max_skips >= 0 and retention within 0 and 1, got "
+                f"{self.threshold}, {self.max_skips} and {self.retention}"
+            )
+        if not self.ratios:
+            raise ValueError("MagCache.ratios must hold at least one number")
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        return _Run(self, solver, shape, seams)
+
+    def full_steps(self, steps: int) -> frozenset[int]:
+        """Which of `steps` steps compute the whole network."""
+        full, product, error, skips = [], 1.0, 0.0, 0
+        for step in range(steps):
+            place = round(step * (len(self.ratios) - 1) / max(1, steps - 1))
+            if 0 < step >= int(self.retention * steps + 0.5):
+                product *= self.ratios[place]
+                skips += 1
+                error += abs(1 - product)
+                if error <= self.threshold and skips <= self.max_skips and place not in self.never:
+                    continue
+                product, error, skips = 1.0, 0.0, 0
+            full.append(step)
+        return frozenset(full)
+
+
+class _Run(ScheduledRun):
+    name = "magcache"
+    needs = "a stack of blocks or shells that a seam reaches"
+
+    def __init__(self, settings: MagCache, solver: Solver, shape: torch.Size, seams: bool) -> None:
+        super().__init__(solver, shape, seams, settings.full_steps)
+        self.residuals = Residuals(self.samples)
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        def handle(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+            self.met = True
+            return self.residuals.apply(fn, rows if mode is Mode.FULL else [], rows, hidden, *args)
+
+        return Outermost(handle)

@@ -1,0 +1,73 @@
+"""Past x0 of every sample at times of its own, and polynomials through them."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers.polynomials import lagrange_weights
+
+from ..device.indexing import index_of, put
+
+
+class NodeBuffer:
+    """The last `size` nodes (time, x0) of each sample of a batch, newest first.
+
+    Samples are independent: each has its own times, which need not be evenly spaced. Memory: `size` latents a sample.
+    """
+
+    def __init__(self, size: int, samples: int) -> None:
+        self.size = size
+        self.times: list[list[float]] = [[] for _ in range(samples)]
+        self._values: list[list[Tensor]] = [[] for _ in range(samples)]
+
+    def push(self, row: int, time: float, value: Tensor) -> None:
+        """Add a node for sample `row`; value, of the sample's shape (...), is copied, since a row kept as it is would
+        keep its whole batch. A node replaces one at the same time, to which solvers of several evaluations a step come
+        back. One at infinite time (the log-SNR of pure noise) has no place on a polynomial and is left out."""
+        if not math.isfinite(time):
+            return
+        others = [(t, x0) for t, x0 in zip(self.times[row], self._values[row], strict=True) if t != time]
+        nodes = [(time, value.clone()), *others][: self.size]
+        self.times[row] = [t for t, _ in nodes]
+        self._values[row] = [x0 for _, x0 in nodes]
+
+    def count(self, row: int) -> int:
+        return len(self.times[row])
+
+    def at(self, rows: Sequence[int], time: float, count: int | None = None) -> Tensor:
+        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes, or its newest `count`."""
+        return torch.stack([self.combined(row, lagrange_weights(self.times[row][:count], time)) for row in rows])
+
+    def combined(self, row: int, weights: Iterable[float]) -> Tensor:
+        """The sum (...) of sample `row`'s newest nodes, one for each of one or more `weights`."""
+        terms = [value * float(weight) for value, weight in zip(self._values[row], weights, strict=False)]
+        return sum(terms[1:], terms[0])
+
+
+class RowStore:
+    """One value for each sample and guidance branch, written over from evaluation to evaluation.
+
+    The rows of an evaluation are branches x samples, the samples in the order of `rows`.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self._values: Tensor | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything was put."""
+        return self._values is not None
+
+    def put(self, rows: Sequence[int], values: Tensor) -> None:
+        """Remember values (branches x len(rows), ...) of the samples `rows`."""
+        parts = values.unflatten(0, (-1, len(rows)))
+        if self._values is None:
+            self._values = parts.new_zeros((parts.shape[0], self.samples, *parts.shape[2:]))
+        put(self._values.transpose(0, 1), rows, parts.transpose(0, 1))
+
+    def take(self, rows: Sequence[int]) -> Tensor:
+        """A copy of those of the samples `rows`, (branches x len(rows), ...)."""
+        assert self._values is not None
+        return self._values.index_select(1, index_of(rows, self._values.device)).flatten(0, 1)

@@ -1,0 +1,55 @@
+"""SADA's stability criterion and step-wise estimate (arXiv 2507.17135, Criterion 3.4 and Theorem 3.5).
+
+Velocities are y = dx/dt at the current and the two previous steps, newest first; time decreases from step to step.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ...device.readback import Readback
+
+
+def extrapolate(x: Tensor, velocities: Sequence[Tensor], dt: float, weights: Sequence[float]) -> Tensor:
+    """The state one step of length `dt` (negative) after x, from past velocities alone: x + dt sum(w_k y_k).
+
+    The weights are those of one of the `estimators`.
+    """
+    increment = velocities[0] * weights[0]
+    for weight, velocity in zip(weights[1:], velocities[1:], strict=True):
+        increment = increment + velocity * weight
+    return x + increment * dt
+
+
+def second_difference(velocities: Sequence[Tensor]) -> Tensor:
+    """Second backward difference y_t - 2 y_{t+1} + y_{t+2} of the velocity."""
+    newest, middle, oldest = velocities
+    return newest - 2 * middle + oldest
+
+
+def instability(x_next: Tensor, predicted: Tensor, velocities: Sequence[Tensor]) -> Tensor:
+    """Criterion 3.4 before any averaging: (x_next - predicted) * second_difference, elementwise, as x (B, ...).
+
+    Negative where the trajectory bends back towards its extrapolation, that is, where it is stable.
+    """
+    return (x_next - predicted) * second_difference(velocities)
+
+
+def sample_scores(scores: Tensor) -> Readback:
+    """Per sample, the mean of its `scores` (B, ...): negative is stable."""
+    return Readback(scores.flatten(1).mean(dim=1))
+
+
+def noise_of(x: Tensor, x0: Tensor, alpha: float, sigma: float) -> Tensor:
+    """eps of x = alpha x0 + sigma eps."""
+    return (x - alpha * x0) / sigma
+
+
+def stepwise_x0(predicted: Tensor, eps: Tensor, alpha: float, sigma: float) -> Tensor:
+    """x0 of the extrapolated state under the reused noise: (predicted - sigma eps) / alpha (Theorem 3.5)."""
+    return (predicted - sigma * eps) / alpha
+
+
+def token_scores(scores: Tensor) -> Tensor:
+    """Instability per position (B, h, w): the mean over channels of elementwise scores (B, C, h, w)."""
+    return scores.mean(dim=1)

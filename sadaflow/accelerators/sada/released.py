@@ -1,0 +1,102 @@
+"""SADA as its authors' published code decides, for comparing with published numbers; `sada.py` is the paper.
+
+What it does otherwise than the paper: the extrapolation has weights of first order only and moves N/1000 of the true
+step (N steps); the criterion includes equality; after a skip the velocity is that of the stale noise; multistep nodes
+lie at fixed steps, predicted values among them, and their polynomial runs in the step index. Kept from here: every
+sample decides for itself, and any grid and device will do. Left out: token pruning, which there almost never fires.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Solver
+
+from ...device.indexing import renewed
+from ..base import Explanation, Mode, PlainRun
+from ..history import NodeBuffer
+from .criterion import extrapolate, instability, noise_of, sample_scores, stepwise_x0
+from .estimators import released
+from .sada import SADA, Limits
+
+
+@dataclass(frozen=True)
+class ReleasedSADA:
+    """Settings of the published code, in fractions of the steps so that they hold for any number of them."""
+
+    start: float = 0.2
+    multistep_start: float = 0.48
+    end: float = 0.94
+    max_skips: int = 4
+    interval: int = 4
+    terms: int = 4
+
+    def __post_init__(self) -> None:
+        self._limits(50)
+
+    def _limits(self, steps: int) -> Limits:
+        same = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return SADA(**same).limits(steps)
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        return _Run(self.terms, self._limits(solver.n_evals), solver, shape[0])
+
+
+class _Run(PlainRun):
+    def __init__(self, terms: int, limits: Limits, solver: Solver, samples: int) -> None:
+        super().__init__(samples)
+        self.limits, self.solver = limits, solver
+        self.nodes = NodeBuffer(terms, samples)
+        self.modes = [Mode.FULL] * samples
+        self.skips = [0] * samples
+        self.values = [math.nan] * samples
+        self.velocities: tuple[Tensor, ...] = ()
+        self.eps = self.predicted = torch.empty(0)
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        return self.modes
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        node = self.solver.nodes[step]
+        stepwise = stepwise_x0(self.predicted, self.eps, node.alpha, node.sigma)
+        return torch.stack(
+            [self.nodes.at([row], step)[0] if self.modes[row] is Mode.MULTISTEP else stepwise[row] for row in rows]
+        )
+
+    def explain(self, step: int) -> Explanation:
+        return Explanation("stability criterion", 0.0, self.values, [None] * self.samples)
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        node, limits = self.solver.nodes[step], self.limits
+        evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
+        self.skips = [0 if mode.evaluates else skips + 1 for mode, skips in zip(self.modes, self.skips, strict=True)]
+        fresh = noise_of(x, x0, node.alpha, node.sigma)
+        self.eps = renewed(self.eps if self.eps.numel() else None, fresh, evaluated)
+        stale = self.solver.velocity(x, stepwise_x0(x, self.eps, node.alpha, node.sigma), step)
+        self.velocities = (stale, *self.velocities)[:3]
+        if step % limits.interval == 1:
+            for row in range(self.samples):
+                self.nodes.push(row, step, x0[row])
+        self.values = [math.nan] * self.samples
+        if limits.first <= step < limits.multistep:
+            scale = self.solver.n_evals / 1000
+            after = self.solver.nodes[step + 1].t
+            self.predicted = extrapolate(x, self.velocities, (after - node.t) * scale, released((), after))
+            scores = instability(x_next, self.predicted, self.velocities)
+            self.values = sample_scores(scores).read()
+        votes = [value <= 0 for value in self.values]
+        self.modes = [self._decide(step, skips, vote) for skips, vote in zip(self.skips, votes, strict=True)]
+
+    def _decide(self, step: int, skips: int, vote: bool) -> Mode:
+        """The mode of the step after `step`."""
+        limits = self.limits
+        if skips >= limits.max_skips:
+            return Mode.FULL
+        if vote:
+            return Mode.STEPWISE
+        if limits.multistep <= step < limits.end and step % limits.interval != 0:
+            return Mode.MULTISTEP
+        return Mode.FULL

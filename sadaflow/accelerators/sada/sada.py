@@ -1,0 +1,219 @@
+"""SADA: stability-guided adaptive diffusion acceleration (Jiang et al., ICML 2025, arXiv 2507.17135)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam, call_through
+from sadaflow.solvers import Solver
+
+from ...device.indexing import renewed, taken
+from ...device.readback import Readback
+from ..base import WITHOUT, Explanation, Mode, PlainRun, require_falling_times
+from ..history import NodeBuffer
+from .criterion import (
+    extrapolate,
+    instability,
+    noise_of,
+    sample_scores,
+    stepwise_x0,
+    token_scores,
+)
+from .estimators import Estimator, known_estimator
+from .token_cache import KEYS, TokenCache
+
+_REFERENCE_STEPS = 50  # the step count for which the paper states `interval` and `max_skips`
+
+
+@dataclass(frozen=True)
+class SADA:
+    """Settings of SADA; the defaults are the paper's for U-Nets, and scale with the number of steps.
+
+    From `start` to `multistep_start` (fractions of the steps) the stability criterion decides for each sample: stable
+    skips the next step with the step-wise estimate, unstable evaluates it, on the unstable tokens alone where that is
+    possible. From there to `end` every `interval`-th step is evaluated and x0 is Lagrange-interpolated in t through
+    the last `terms` nodes in between. The steps before `start` and from `end` on are evaluated.
+    """
+
+    start: float = 0.2
+    multistep_start: float = 0.48
+    end: float = 0.94
+    max_skips: int = 4
+    """Most consecutive skips at 50 steps, in proportion at others."""
+    interval: int = 4
+    """Distance of evaluations in the multistep part at 50 steps, in proportion at others."""
+    terms: int = 4
+    estimator: str = "paper"
+    """What extrapolates the state over a skipped step, by name: see `estimators.ESTIMATORS`."""
+    weights: tuple[float, ...] | None = None
+    """Own weights of the three newest velocities, in place of an estimator's."""
+    tokens: bool = True
+    """Token-wise pruning; needs a denoiser that lets a seam into its network."""
+    token_depth: int = 0
+    """Prune down to this many downsamplings below the latent's resolution."""
+    token_trunk: bool = False
+    """Prune transformers such as Flux too; the paper does not, and the keys and values of all blocks take memory."""
+    token_cell: int = 3
+    """One token of each cell of this side length is always computed."""
+    token_limit: int = 5 * 1024
+    """Most tokens computed in a pruned block."""
+    token_keys: str = "cached"
+    """What stands for the keys and values of pruned tokens: "cached", those they last had, or "dropped", nothing, as
+    in the paper."""
+    token_memory: int | None = None
+    """Most bytes that cached tokens may take, for the whole batch; what has no room is not pruned. None: no bound but
+    that of `TokenCache`, whatever the number of steps."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.multistep_start <= self.end <= 1:
+            raise ValueError(
+                "SADA needs 0 <= start <= multistep_start <= end <= 1 (fractions of the steps), got "
+                f"{self.start}, {self.multistep_start}, {self.end}"
+            )
+        known_estimator(self.estimator)
+        if self.weights is not None and len(self.weights) != 3:
+            raise ValueError(f"SADA.weights are those of three velocities, got {len(self.weights)}")
+        if self.weights is not None and self.estimator != "paper":
+            raise ValueError(f"SADA takes either estimator={self.estimator!r} or weights={self.weights}, not both")
+        if self.token_keys not in KEYS:
+            raise ValueError(f"SADA.token_keys must be one of {', '.join(KEYS)}, got {self.token_keys!r}")
+        for field, least in (("max_skips", 1), ("interval", 2), ("terms", 2), ("token_cell", 1), ("token_limit", 1)):
+            if getattr(self, field) < least:
+                raise ValueError(f"SADA.{field} must be at least {least}, got {getattr(self, field)}")
+        for field in ("token_depth", "token_memory"):
+            if (getattr(self, field) or 0) < 0:
+                raise ValueError(f"SADA.{field} must not be negative, got {getattr(self, field)}")
+
+    def extrapolation(self) -> Estimator:
+        """The estimator in use."""
+        own = self.weights
+        return known_estimator(self.estimator) if own is None else lambda times, end: own
+
+    def limits(self, steps: int) -> "Limits":
+        """The settings in steps of a run of `steps`; ValueError if it is too short to skip anything."""
+        limits = self._scaled(steps)
+        if limits.usable:
+            return limits
+        enough = next((n for n in range(steps + 1, 1001) if self._scaled(n).usable), None)
+        needs = f"it needs at least {enough}" if enough else "no number of steps allows a skip with these fractions"
+        raise ValueError(
+            f"accelerator 'sada' with start={self.start}, end={self.end} cannot work with {steps} steps: {needs}; "
+            f"{WITHOUT}"
+        )
+
+    def _scaled(self, steps: int) -> "Limits":
+        scale = steps / _REFERENCE_STEPS
+        return Limits(
+            first=round(self.start * steps),
+            multistep=round(self.multistep_start * steps),
+            end=round(self.end * steps),
+            interval=max(2, round(self.interval * scale)),
+            max_skips=max(1, round(self.max_skips * scale)),
+        )
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        return _Run(self, self.limits(solver.n_evals), solver, shape, seams=seams)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """SADA's settings for a given number of steps: `first <= step < end` may be skipped, from `multistep` on by
+    Lagrange interpolation."""
+
+    first: int
+    multistep: int
+    end: int
+    interval: int
+    max_skips: int
+
+    @property
+    def usable(self) -> bool:
+        """Whether the criterion has its three velocities before `first`, and anything can be skipped after it."""
+        return self.first >= 3 and self.end > self.first
+
+
+class _Run(PlainRun):
+    def __init__(self, settings: SADA, limits: Limits, solver: Solver, shape: torch.Size, *, seams: bool) -> None:
+        super().__init__(shape[0])
+        self.settings, self.limits, self.solver = settings, limits, solver
+        self.estimator = settings.extrapolation()
+        require_falling_times(solver, "sada")
+        spatial = seams and settings.tokens and len(shape) == 4
+        how = (settings.token_depth, settings.token_memory, settings.token_keys, settings.token_trunk)
+        self.cache = TokenCache(self.samples, *how) if spatial else None
+        self.nodes = NodeBuffer(settings.terms, self.samples)
+        self.modes = [Mode.FULL] * self.samples
+        self.skips = [0] * self.samples
+        self.node_steps = [-limits.interval] * self.samples
+        self.velocities: tuple[Tensor, ...] = ()
+        self.eps: Tensor | None = None
+        self.predicted: Tensor | None = None
+        self.scores: Tensor | None = None
+        self.told: Readback | None = None  # the criterion, read when the next step is planned
+        self.values = [math.nan] * self.samples
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        self.values = [math.nan] * self.samples if self.told is None else self.told.read()
+        self.modes = [self._decide(row, step, value < 0) for row, value in enumerate(self.values)]
+        return self.modes
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        node = self.solver.nodes[step]
+        if step >= self.limits.multistep:
+            return self.nodes.at(rows, node.t)
+        assert self.predicted is not None and self.eps is not None
+        return stepwise_x0(taken(self.predicted, rows), taken(self.eps, rows), node.alpha, node.sigma)
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        if self.cache is None:
+            return call_through
+        if mode is Mode.TOKENS:
+            assert self.scores is not None
+            return self.cache.pruning(
+                rows, taken(self.scores, rows), self.settings.token_cell, self.settings.token_limit
+            )
+        wanted = self.limits.first - 1 <= step < self.limits.multistep - 1
+        return self.cache.filling(rows) if wanted else call_through
+
+    def explain(self, step: int) -> Explanation:
+        cache = self.cache
+        masks = [cache.computed(row) if cache and mode is Mode.TOKENS else None for row, mode in enumerate(self.modes)]
+        return Explanation("stability criterion", 0.0, self.values, masks)
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
+        self.skips = [0 if mode.evaluates else skips + 1 for mode, skips in zip(self.modes, self.skips, strict=True)]
+        self.velocities = (y, *self.velocities)[:3]
+        self._remember(step, x, x0, evaluated)
+        self.told = None
+        if self.limits.first <= step + 1 < self.limits.multistep:
+            times = [self.solver.nodes[past].t for past in (step, step - 1, step - 2)]
+            end = self.solver.nodes[step + 1].t
+            self.predicted = extrapolate(x, self.velocities, end - times[0], self.estimator(times, end))
+            scores = instability(x_next, self.predicted, self.velocities)
+            self.told = sample_scores(scores)
+            self.scores = token_scores(scores) if self.cache is not None else None
+
+    def _remember(self, step: int, x: Tensor, x0: Tensor, evaluated: list[int]) -> None:
+        """Keep what true evaluations told: the noise to reuse, and nodes `interval` steps apart."""
+        node = self.solver.nodes[step]
+        if step < self.limits.multistep and evaluated:
+            self.eps = renewed(self.eps, noise_of(x, x0, node.alpha, node.sigma), evaluated)
+        for row in evaluated:
+            if step - self.node_steps[row] >= self.limits.interval:
+                self.nodes.push(row, node.t, x0[row])
+                self.node_steps[row] = step
+
+    def _decide(self, row: int, step: int, stable: bool) -> Mode:
+        limits = self.limits
+        if not limits.first <= step < limits.end:
+            return Mode.FULL
+        if step >= limits.multistep:
+            due = (step - limits.multistep) % limits.interval == 0 or self.nodes.count(row) < 2
+            return Mode.FULL if due else Mode.MULTISTEP
+        if stable:
+            return Mode.STEPWISE if self.skips[row] < limits.max_skips else Mode.FULL
+        return Mode.TOKENS if self.cache is not None and self.cache.holds(row) else Mode.FULL

@@ -1,0 +1,1 @@
+"""Accelerators that leave out whole evaluations."""

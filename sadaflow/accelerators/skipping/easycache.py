@@ -1,0 +1,100 @@
+"""EasyCache: skip while the predicted change of the network's output stays small (Zhou et al., arXiv 2507.02860)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Solver
+
+from ...device.indexing import renewed, taken
+from ...device.readback import Readback
+from ..base import require_falling_times, require_steps
+from .base import Reuse, ReuseRun, mean_size
+
+
+@dataclass(frozen=True)
+class EasyCache(Reuse):
+    """The output is taken to change in proportion to the input, and its offset from the input to stay.
+
+    With v the network's output and x its input, m the mean |.| of one sample, and c' < c the last two evaluated steps,
+    k = m(v_c - v_c') / m(x_c - x_c'). Every step i adds k m(x_i - x_(i-1)) / m(v_c) to an error, and is skipped, its
+    output x_i + v_c - x_c, while that stays below `threshold`; an evaluation sets it to 0. The steps before `start` and
+    from `end` on (fractions of the steps) are evaluated, the first two and the last one always.
+
+    `start` and `threshold` are those of the authors' code for Wan 2.1 and HunyuanVideo at 50 steps (0.05, and 0.025 for
+    the latter). Of ComfyUI's node one writes threshold=0.2, start=0.15, end=0.95, subsample=8, from_evaluated=True:
+    `subsample` measures every n-th position, `from_evaluated` takes m(x_i - x_c) in place of the last step's move.
+
+    `reuse` names what the network predicts (see `reuse.reused_kind`), which is what v is.
+    """
+
+    threshold: float = 0.05
+    start: float = 0.1
+    end: float = 1.0
+    subsample: int = 1
+    from_evaluated: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.threshold) and self.threshold >= 0):
+            raise ValueError(f"EasyCache.threshold must be finite and not negative, got {self.threshold}")
+        if not 0 <= self.start <= self.end <= 1:
+            raise ValueError(
+                f"EasyCache needs 0 <= start <= end <= 1 (fractions of the steps), got {self.start}, {self.end}"
+            )
+        if self.subsample < 1:
+            raise ValueError(f"EasyCache.subsample must be at least 1, got {self.subsample}")
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        require_falling_times(solver, "easycache")
+        require_steps(solver, "'easycache'", 4)
+        return _Run(self, solver, shape[0])
+
+
+class _Run(ReuseRun):
+    criterion = "accumulated error"
+
+    def __init__(self, settings: EasyCache, solver: Solver, samples: int) -> None:
+        super().__init__(solver, samples, settings.reuse, settings.threshold)
+        self.settings = settings
+        steps = solver.n_evals
+        self.free = range(max(2, round(settings.start * steps)), min(steps - 1, round(settings.end * steps)))
+        self.inputs: Tensor | None = None
+        self.outputs: Tensor | None = None
+        self.rates: Tensor | None = None
+        self.errors = [0.0] * samples
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        assert self.inputs is not None and self.outputs is not None
+        states = taken(x, rows)
+        return self.answer(states + (taken(self.outputs, rows) - taken(self.inputs, rows)), states, step)
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        self._learn(step, x, x0)
+        assert self.inputs is not None and self.outputs is not None
+        self.values = [math.nan] * self.samples
+        if step + 1 in self.free:
+            moved = x_next - (self.inputs if self.settings.from_evaluated else x)
+            assert self.rates is not None  # at least two evaluations precede the free steps
+            changes = Readback(self.rates * (self._size(moved) / self._size(self.outputs))).read()
+            self.values = [error + change for error, change in zip(self.errors, changes, strict=True)]
+        skip = [value < self.threshold for value in self.values]
+        self.errors = [value if one else 0.0 for value, one in zip(self.values, skip, strict=True)]
+        self.decide(skip)
+
+    def _learn(self, step: int, x: Tensor, x0: Tensor) -> None:
+        """Take in what the network answered at `step`: the new offset, and how fast it follows its input."""
+        evaluated = self.evaluated
+        if not evaluated:
+            return
+        output = self.output(x, x0, step)
+        if self.inputs is not None and self.outputs is not None:
+            rates = self._size(output - self.outputs) / self._size(x - self.inputs)
+            self.rates = renewed(self.rates, rates, evaluated)
+        self.inputs, self.outputs = renewed(self.inputs, x, evaluated), renewed(self.outputs, output, evaluated)
+
+    def _size(self, x: Tensor) -> Tensor:
+        every = slice(None, None, self.settings.subsample)
+        return mean_size(x[(slice(None), slice(None), *[every] * (x.dim() - 2))])

@@ -1,0 +1,119 @@
+"""SeaCache: skip while the latents, freed of noise by a Wiener filter, hardly change (Chung et al., CVPR 2026,
+arXiv 2602.18993)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Point, Solver
+
+from ...device.indexing import taken
+from ...device.readback import Readback
+from ..base import require_falling_times, require_steps
+from ..history import NodeBuffer
+from .base import Reuse, ReuseRun, mean_size
+
+_LEAST = 1e-6  # of alpha and sigma in the filter, as published
+
+
+@dataclass(frozen=True)
+class SeaCache(Reuse):
+    """Relative changes of the filtered latents are added up, and steps skipped while the sum is below `threshold`.
+
+    The change at step i is mean |s_i - s_(i-1)| / mean |s_(i-1)| of one sample, s = `filtered(x)`. A skipped step adds
+    to its input the offset of the network's output from the input at the last evaluation (`order` 0), or that offset
+    extrapolated linearly in the step index through the last two (`order` 1). The `first` steps and the `last` ones are
+    evaluated, and no more than `max_skips` are skipped in a row (0: no bound).
+
+    Defaults are Diffusers' (threshold 0.25; the authors use 0.3 for Flux.1). `exponent` is the decay of the data's
+    power spectrum: 2 for pictures, 3 for video. There the offset is that of the stack of transformer blocks, here of
+    the whole network; `reuse` names what it predicts (see `reuse.reused_kind`).
+    """
+
+    threshold: float = 0.25
+    order: int = 1
+    first: int = 1
+    last: int = 1
+    max_skips: int = 2
+    exponent: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.threshold) and self.threshold >= 0):
+            raise ValueError(f"SeaCache.threshold must be finite and not negative, got {self.threshold}")
+        if self.order not in (0, 1):
+            raise ValueError(f"SeaCache.order must be 0 or 1, got {self.order}")
+        for field, least in (("first", 1), ("last", 0), ("max_skips", 0)):
+            if getattr(self, field) < least:
+                raise ValueError(f"SeaCache.{field} must be at least {least}, got {getattr(self, field)}")
+        if not (math.isfinite(self.exponent) and self.exponent > 0):
+            raise ValueError(f"SeaCache.exponent must be finite and above 0, got {self.exponent}")
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        require_falling_times(solver, "seacache")
+        who = f"'seacache' with first={self.first}, last={self.last}"
+        require_steps(solver, who, self.first + self.last + 1)
+        return _Run(self, solver, shape[0])
+
+
+class _Run(ReuseRun):
+    criterion = "accumulated change"
+
+    def __init__(self, settings: SeaCache, solver: Solver, samples: int) -> None:
+        super().__init__(solver, samples, settings.reuse, settings.threshold)
+        self.exponent, self.max_skips = settings.exponent, settings.max_skips
+        self.free = range(settings.first, solver.n_evals - settings.last)
+        self.offsets = NodeBuffer(settings.order + 1, samples)
+        self.indicator: Tensor | None = None
+        self.sums = [0.0] * samples
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        states = taken(x, rows)
+        return self.answer(states + self.offsets.at(rows, step), states, step)
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        if self.evaluated:
+            offset = self.output(x, x0, step) - x
+            for row in self.evaluated:
+                self.offsets.push(row, step, offset[row])
+        self.values = [math.nan] * self.samples
+        if step + 1 < len(self.nodes):
+            changes = self._changes(step + 1, x, x_next)
+            if step + 1 in self.free:
+                self.values = [total + change for total, change in zip(self.sums, changes, strict=True)]
+        skip = [
+            value < self.threshold and not (self.max_skips and skips >= self.max_skips)
+            for value, skips in zip(self.values, self.skips, strict=True)
+        ]
+        self.sums = [value if one else 0.0 for value, one in zip(self.values, skip, strict=True)]
+        self.decide(skip)
+
+    def _changes(self, step: int, before: Tensor, x: Tensor) -> list[float]:
+        """Relative change of the indicator from `before`, the states of the step before, to x, those of `step`."""
+        if self.indicator is None:
+            self.indicator = filtered(before, self.nodes[step - 1], self.exponent)
+        old, self.indicator = self.indicator, filtered(x, self.nodes[step], self.exponent)
+        return Readback(mean_size(self.indicator - old) / mean_size(old)).read()
+
+
+def filtered(x: Tensor, point: Point, exponent: float) -> Tensor:
+    """The states x (B, C, ...), noise taken out of their frequencies by a Wiener filter, in float32 at least.
+
+    Along each axis after the channels, data of power P = 1 / |f|^exponent at frequency f is seen as alpha x0 + sigma
+    eps, and its best linear estimate has the gain alpha P / (alpha^2 P + sigma^2); the product over the axes is scaled
+    to mean 1 (the paper's eq. 7).
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    axes = range(2, x.dim())
+    if not axes:
+        return x
+    alpha, sigma = max(point.alpha, _LEAST), max(point.sigma, _LEAST)
+    gain = torch.ones((), dtype=x.dtype, device=x.device)
+    for axis in axes:
+        frequency = torch.fft.fftfreq(x.shape[axis], dtype=x.dtype, device=x.device).abs()
+        along = alpha / (alpha**2 + sigma**2 * frequency**exponent)
+        gain = gain * along.view(-1, *[1] * (x.dim() - 1 - axis))
+    spectrum = torch.fft.fftn(x, dim=tuple(axes))
+    return torch.fft.ifftn(spectrum * (gain / gain.mean()), dim=tuple(axes)).real

@@ -1,0 +1,65 @@
+"""Uniform skipping: every k-th evaluation is made, x0 is extrapolated in log-SNR in between."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import Solver, State
+
+from ..base import Mode, PlainRun, require_steps
+from ..history import NodeBuffer
+from ..replay import Replay
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Evaluate every `every`-th step; between, x0 is the polynomial of degree `order` in log-SNR through the last true
+    evaluations. The first `order + 1` steps and the last two are evaluated; a first step at pure noise (flow time 1),
+    which has no log-SNR, is not counted.
+
+    `correct` takes the skipped steps again after each evaluation, with x0 interpolated through it as well.
+    """
+
+    every: int = 2
+    order: int = 1
+    correct: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.order < 0:
+            raise ValueError(f"uniform skipping needs every >= 1 and order >= 0, got {self.every} and {self.order}")
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+        require_steps(solver, f"'uniform' of order {self.order}", self.order + 4)
+        return _Run(self, solver, shape[0])
+
+
+class _Run(PlainRun):
+    def __init__(self, settings: Uniform, solver: Solver, samples: int) -> None:
+        super().__init__(samples)
+        self.settings = settings
+        self.log_snr = [node.log_snr for node in solver.nodes]
+        self.nodes = NodeBuffer(settings.order + 2, samples)
+        self.replay = Replay(solver, samples) if settings.correct else None
+        self.warm = settings.order + 1 + sum(not math.isfinite(value) for value in self.log_snr)
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        due = (step - self.warm + 1) % self.settings.every == 0
+        evaluated = due or step < self.warm or step >= len(self.log_snr) - 2
+        return [Mode.FULL if evaluated else Mode.EXTRAPOLATED] * self.samples
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        return self.nodes.at(rows, self.log_snr[step], self.settings.order + 1)
+
+    def revise(self, state: State, x0: Tensor) -> State:
+        if not self.plan(state.step)[0].evaluates:
+            return state
+        rows = range(self.samples)
+        for row in rows:
+            self.nodes.push(row, self.log_snr[state.step], x0[row])
+        return state if self.replay is None else self.replay.corrected(state, rows, self._interpolated)
+
+    def _interpolated(self, row: int, step: int) -> Tensor:
+        return self.nodes.at([row], self.log_snr[step])[0]

@@ -1,0 +1,198 @@
+"""The tables of a report, as words and numbers, and all of them in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..run.folder import Record
+from ..run.sweep import case_of
+from ..run.timing import rounds
+from ..suite.model import PLAIN, Case, Suite
+from .fronts import CEILING, Reading, Row, Speed, cost_at, fidelity_at, fronts, rows, speeds
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are shown; the first `words` columns hold words, the others numbers or "-"."""
+
+    caption: str
+    head: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    words: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a folder holds: lines of samples, of sets of them, and of rounds of timing."""
+
+    records: Sequence[Record]
+    sets: Sequence[Record] = ()
+    timings: Sequence[Record] = ()
+
+
+def case_tables(suite: Suite, header: Record, case: Case, table: Sequence[Row], measured: Measured) -> list[Table]:
+    """Methods at the speed-ups asked for, all settings of a case, what every front reaches, seconds where measured."""
+    timed = speeds(case, measured.timings)
+    sets = [line for line in measured.sets if case_of(line) == case]
+    tables = [_nearest(wanted, table, timed) for wanted in suite.questions.nearest if len(table) > 1]
+    tables += [_settings(table, len(suite.samples), header.get("metrics", {}), sets)]
+    tables += _questions(suite, case, table)
+    if timed:
+        tables.append(_speeds(timed))
+    return tables
+
+
+def markdown(suite: Suite, header: Record, measured: Measured) -> str:
+    """The report in Markdown."""
+    blocks = [f"# {suite.name}", *provenance(suite, header, measured)]
+    for case in suite.cases:
+        if table := rows(suite, case, measured.records):
+            blocks.append(f"## {case.title}")
+            for part in case_tables(suite, header, case, table, measured):
+                blocks += [part.caption, _markdown(part)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def provenance(suite: Suite, header: Record, measured: Measured) -> list[str]:
+    """Sentences on what was measured and on what, and whether all of it was."""
+    found, timed = len(measured.records), len(measured.timings)
+    sessions = header["sessions"]
+    now = sessions[-1]
+    lines = [
+        f"{len(suite.samples)} samples a setting against the plain run of the same seed; cost is network evaluations a "
+        "sample; worst is the lowest of all prompts and seeds; a sample counts at most "
+        f"{CEILING:g} dB; fronts are read linearly between their points, >= and <= beyond their ends.",
+        f"sadaflow {header['sadaflow']} (source {now['source']}), torch {header['torch']}, Python {now['python']}, "
+        f"{header['dtype']} on {header['device']}: {now['hardware']}, {now['threads']} threads, {now['platform']}.",
+    ]
+    models = ", ".join(f"{model} ({fingerprint})" for model, fingerprint in header["models"].items())
+    lines.append(f"Weights: {models}.")
+    lines += [f"{name}: {told['source']}." for name, told in header.get("metrics", {}).items()]
+    if found < suite.size:
+        lines.append(f"Not finished: {found} of {suite.size} samples.")
+    if 0 < timed < rounds(suite):
+        lines.append(f"Timing not finished: {timed} of {rounds(suite)} rounds.")
+    for name, what in (("source", "edited code"), ("hardware", "other hardware"), ("threads", "other threads")):
+        if len({str(one[name]) for one in sessions}) > 1:
+            lines.append(f"Resumed on {what} ({', '.join(dict.fromkeys(str(one[name]) for one in sessions))}).")
+    return lines
+
+
+def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequence[Record]) -> Table:
+    pictured, what = table[0].ssim is not None, _measure(table)
+    head = ["method", "setting", "cost", f"{what} mean", f"{what} worst"]
+    head += ["SSIM mean", "SSIM worst"] if pictured else []
+    head += ["latent error mean", "latent error worst"]
+    for name, told in metrics.items():
+        head += [name] if told["kind"] == "set" else [f"{name} mean", f"{name} worst"]
+    values = {(line["setting"], line["metric"]): f"{line['value']:.4g}" for line in sets}
+    lines = []
+    for row in table:
+        label = row.setting.label + ("" if row.samples == expected else f" ({row.samples} of {expected} samples)")
+        cells = [row.setting.method, label, f"{row.cost:.1f}"]
+        if row.setting == PLAIN:
+            cells += ["-"] * (6 if pictured else 4)
+        else:
+            cells += [f"{row.fidelity:.2f}", f"{row.worst:.2f}"]
+            cells += [f"{row.ssim:.4f}", f"{row.worst_ssim:.4f}"] if pictured else []
+            cells += [f"{row.error:.2e}", f"{row.worst_error:.2e}"]
+        for name, told in metrics.items():
+            if told["kind"] == "set":
+                cells.append(values.get((row.setting.label, name), "-"))
+            elif name in row.metrics:
+                mean, least, most = row.metrics[name]
+                cells += [f"{mean:.4g}", f"{most if told['lower is better'] else least:.4g}"]
+            else:
+                cells += ["-", "-"]
+        lines.append(tuple(cells))
+    return Table("All settings:", tuple(head), tuple(lines), words=2)
+
+
+def _nearest(wanted: float, table: Sequence[Row], timed: Mapping[str, Speed]) -> Table:
+    """The plain run, and of every method the setting whose speed-up is nearest the one wanted."""
+    plain = max(row.cost for row in table)
+    compared = [row for row in table if row.setting != PLAIN and (not timed or row.setting.label in timed)]
+
+    def speedup(row: Row) -> float:
+        return timed[row.setting.label].speedup if timed else plain / row.cost
+
+    methods = dict.fromkeys(row.setting.method for row in compared)
+    chosen = [
+        min((row for row in compared if row.setting.method == method), key=lambda row: abs(speedup(row) - wanted))
+        for method in methods
+    ]
+    pictured, what = table[0].ssim is not None, _measure(table)
+    head = ["method", "setting", "NFE", "speed-up", f"{what} mean", f"{what} worst", *(["SSIM"] if pictured else [])]
+    head += ["latent error", *(["peak memory (MB)"] if timed else [])]
+    lines = []
+    for row in (*(row for row in table if row.setting == PLAIN), *chosen):
+        cells = [row.setting.method, row.setting.label, f"{row.cost:.1f}"]
+        if row.setting == PLAIN:
+            cells += ["1.00x", *["-"] * (4 if pictured else 3)]
+        else:
+            cells += [f"{speedup(row):.2f}x", f"{row.fidelity:.2f}", f"{row.worst:.2f}"]
+            cells += [*([f"{row.ssim:.4f}"] if pictured else []), f"{row.error:.2e}"]
+        cells += [f"{timed[row.setting.label].memory / 1e6:.1f}"] if timed else []
+        lines.append(tuple(cells))
+    kind = "seconds" if timed else "network evaluations"
+    caption = f"Of every method the setting whose speed-up in {kind} is nearest {wanted:g}x:"
+    return Table(caption, tuple(head), tuple(lines), words=2)
+
+
+def _measure(table: Sequence[Row]) -> str:
+    return "latent SNR" if table[0].ssim is None else "PSNR"
+
+
+def _questions(suite: Suite, case: Case, table: Sequence[Row]) -> list[Table]:
+    """What each method's front has at given costs, and what it costs at given fidelities, mean / worst."""
+    mean, worst = fronts(table), fronts(table, worst=True)
+    if not mean:
+        return []
+    plain = next((row.cost for row in table if row.setting == PLAIN), float(case.steps))
+    costs = [plain / speedup for speedup in suite.questions.speedups]
+    levels = [(f"{level:g} dB", level, level) for level in suite.questions.levels]
+    levels += [
+        (f"that of {row.setting.label} ({row.fidelity:.1f} / {row.worst:.1f})", row.fidelity, row.worst)
+        for row in table
+        if row.setting.label in suite.questions.rivals
+    ]
+    lines = []
+    for method in mean:
+        cells = [_pair(fidelity_at(mean[method], cost), fidelity_at(worst[method], cost)) for cost in costs]
+        cells += [_pair(cost_at(mean[method], one), cost_at(worst[method], other)) for _, one, other in levels]
+        lines.append((method, *cells))
+    head = ("method", *(f"at cost {cost:.1f}" for cost in costs), *(f"cost at {name}" for name, _, _ in levels))
+    return [Table(f"Read off the fronts, mean / worst ({_measure(table)} in dB):", head, tuple(lines), words=1)]
+
+
+def _pair(mean: Reading | None, worst: Reading | None) -> str:
+    return f"{_reading(mean)} / {_reading(worst)}"
+
+
+def _reading(reading: Reading | None) -> str:
+    return "-" if reading is None else f"{reading.bound}{reading.value:.1f}"
+
+
+def _speeds(measured: dict[str, Speed]) -> Table:
+    head = ("setting", "rounds", "seconds", "network seconds", "speed-up", "quartiles", "saved seconds / saved cost",
+            "controller", "peak memory (MB)")  # fmt: skip
+    lines = [
+        (label, str(one.rounds), f"{one.seconds:.3f}", f"{one.network:.3f}", f"{one.speedup:.2f}x",
+         f"{one.low:.2f}-{one.high:.2f}", "-" if one.realised is None else f"{one.realised:.2f}",
+         f"{100 * one.controller:.1f}%", f"{one.memory / 1e6:.1f}")
+        for label, one in measured.items()
+    ]  # fmt: skip
+    return Table("Seconds against the plain run of the same round:", head, tuple(lines), words=1)
+
+
+def _markdown(table: Table) -> str:
+    """Columns are padded for reading as plain text; words are left-aligned."""
+    grid = (table.head, *table.lines)
+    widths = [max(len(line[column]) for line in grid) for column in range(len(table.head))]
+
+    def joined(cells: Sequence[str]) -> str:
+        padded = (cell.ljust(width) if column < table.words else cell.rjust(width)
+                  for column, (cell, width) in enumerate(zip(cells, widths, strict=True)))  # fmt: skip
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * width if column < table.words else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return "\n".join([joined(table.head), joined(rule), *map(joined, table.lines)])

@@ -1,0 +1,1 @@
+"""Samples, times and records the cases of a suite."""

@@ -1,0 +1,63 @@
+"""A bench of several processes: each measures into a part of its own, and the last to finish puts the parts together.
+
+    parts/3/           what process 3 has measured: samples.jsonl, worst/
+    gathering/         all parts, while they are put together
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...files.atomic import write_atomically
+from ...files.png import read_text
+from ..suite.model import Suite
+from .folder import Lines, Record
+from .sweep import Key, key_of, keys
+from .worst import WORST
+
+PARTS, GATHERING = "parts", "gathering"
+
+
+def gather(path: Path, suite: Suite) -> None:
+    """Put what lies in parts into the folder of the bench, while nobody measures; it may be cut off and repeated."""
+    for name in (GATHERING, PARTS):
+        parts = path / name
+        if not parts.is_dir():
+            continue
+        found = {key_of(record): record for record in _records(path, parts)}
+        wanted = [found[key] for key in keys(suite) if key in found]
+        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in wanted)
+        write_atomically(path / "samples.jsonl", text.encode("utf-8"))
+        for picture in sorted(parts.glob(f"*/{WORST}/*.png")):
+            kept = path / WORST / picture.name
+            if not kept.exists() or _psnr(picture) < _psnr(kept):
+                kept.parent.mkdir(exist_ok=True)
+                write_atomically(kept, picture.read_bytes())
+        shutil.rmtree(parts)
+
+
+def finish(path: Path, suite: Suite) -> bool:
+    """Gather if everything is measured; whether this process did. Of several that come to it at once, one does."""
+    parts = path / PARTS
+    measured: set[Key] = {key_of(record) for record in _records(path, parts)}
+    if not measured.issuperset(keys(suite)):
+        return False
+    try:
+        os.rename(parts, path / GATHERING)
+    except FileNotFoundError:
+        return False
+    gather(path, suite)
+    return True
+
+
+def _records(path: Path, parts: Path) -> Iterable[Record]:
+    """Of the parts before those of the folder, which they are put into before they go."""
+    for file in sorted(parts.glob("*/samples.jsonl")):
+        yield from Lines(file).read()
+    yield from Lines(path / "samples.jsonl").read()
+
+
+def _psnr(picture: Path) -> float:
+    return float(read_text(picture)["psnr"])

@@ -1,0 +1,208 @@
+"""The fidelity sweep: every setting on every sample, against the plain run of the same seed."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from torch import Tensor
+
+from ...accelerators import Mode
+from ...generation.workers import Shard
+from ...metrics.fidelity import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim
+from ...metrics.registry import Metric, SetMetric
+from ..suite.model import PLAIN, Case, Sample, Setting, Suite
+from ..suite.subjects import Made, Subject, Subjects
+from .folder import Folder, Lines, Record
+from .uncounted import Uncounted
+from .worst import WORST, keep_worst
+
+Advance = Callable[[int], None]
+Key = tuple[object, ...]
+LETTERS = {
+    Mode.FULL: "F",
+    Mode.TOKENS: "t",
+    Mode.CACHED: "c",
+    Mode.CONDITIONAL: "h",
+    Mode.STEPWISE: "s",
+    Mode.MULTISTEP: "m",
+    Mode.EXTRAPOLATED: "x",
+    Mode.REUSED: "r",
+}
+
+
+def check(suite: Suite, folder: Folder, subjects: Subjects) -> None:
+    """Load every model once and arrange every setting, so that what does not fit is refused before any work."""
+    for case in suite.cases:
+        subject = subjects(case.model)
+        folder.know(case.model, subject.fingerprint)
+        for setting in suite.settings(case):
+            setting.arrange(case, subject)
+
+
+def sweep(
+    suite: Suite,
+    folder: Folder,
+    subjects: Subjects,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
+    advance: Advance = lambda samples: None,
+    shard: Shard = Shard(),  # noqa: B008 - frozen
+) -> None:
+    """Measure what the folder does not hold yet. `advance` is told the number of samples done, found ones included.
+
+    A batch of which lines are missing is sampled whole again, so that the numbers are those of an undisturbed run. Of
+    several processes each takes its share of the batches of all cases.
+    """
+    done = {key_of(record) for record in Lines(folder.path / "samples.jsonl").read()}
+    batches = [(case, samples) for case in suite.cases for samples in suite.batches()]
+    for number in shard.share(len(batches)):
+        case, samples = batches[number]
+        _batch(suite.settings(case), case, samples, folder, subjects(case.model), metrics, done, advance)
+
+
+def keys(suite: Suite) -> Iterator[Key]:
+    """What is to be measured, in order."""
+    for case in suite.cases:
+        for samples in suite.batches():
+            for setting in suite.settings(case):
+                yield from (_key(case, setting, sample) for sample in samples)
+
+
+def _batch(
+    settings: Sequence[Setting],
+    case: Case,
+    samples: Sequence[Sample],
+    folder: Folder,
+    subject: Subject,
+    metrics: Mapping[str, Metric],
+    done: set[Key],
+    advance: Advance,
+) -> None:
+    keys = {(setting, sample): _key(case, setting, sample) for setting in settings for sample in samples}
+    if all(key in done for key in keys.values()):
+        advance(len(keys))
+        return
+    reference = folder.references(case, samples)
+    for setting in settings:
+        missing = [keys[setting, sample] not in done for sample in samples]
+        if any(missing) or (setting is PLAIN and reference is None):
+            made = run(setting, case, samples, subject)
+            if reference is None:
+                folder.keep_references(case, samples, made)
+                reference = folder.references(case, samples)
+                assert reference is not None
+            records = _records(case, setting, samples, made, reference)
+            if made.images is not None and reference[1] is not None:
+                _look(folder, case, setting, samples, made.images.float().cpu(), reference[1], metrics, records)
+            folder.samples.append(record for record, wanted in zip(records, missing, strict=True) if wanted)
+        advance(len(samples))
+
+
+def run(setting: Setting, case: Case, samples: Sequence[Sample], subject: Subject, counted: bool = True) -> Made:
+    """One batch, sampled as the setting says; unless `counted`, without counting what cached evaluations cost."""
+    solver, accelerator = setting.arrange(case, subject)
+    if accelerator is not None and not counted:
+        accelerator = Uncounted(accelerator)
+    prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
+    return subject.run(prompts, seeds, case.guidance, solver, accelerator)
+
+
+def _records(
+    case: Case, setting: Setting, samples: Sequence[Sample], made: Made, reference: tuple[Tensor, Tensor | None]
+) -> list[Record]:
+    latents, images = reference
+    errors = relative_error(made.latents.cpu(), latents)
+    fidelity: list[tuple[float | str | None, float | None]] = [(None, None)] * len(samples)
+    if made.images is not None and images is not None:
+        pictures, sound = made.images.float().cpu(), images.shape[1] == 1
+        values = (spectrogram_psnr if sound else psnr)(pictures, images).tolist()
+        decibels = [value if math.isfinite(value) else "inf" for value in values]
+        similarity = (spectrogram_ssim if sound else ssim)(pictures, images).tolist()
+        fidelity = list(zip(decibels, similarity, strict=True))
+    return [
+        {
+            "model": case.model,
+            "solver": case.solver,
+            "steps": case.steps,
+            "guidance": case.guidance,
+            "method": setting.method,
+            "setting": setting.label,
+            "prompt": sample.prompt,
+            "seed": sample.seed,
+            "nfe": made.stats.nfe[row],
+            "modes": letters(made.stats.modes[row]),
+            "psnr": fidelity[row][0],  # dB, "inf" where equal
+            "ssim": fidelity[row][1],
+            "error": errors[row],
+            "seconds": made.stats.seconds / len(samples),  # an equal share of the batch
+        }
+        for row, sample in enumerate(samples)
+    ]
+
+
+def _look(
+    folder: Folder,
+    case: Case,
+    setting: Setting,
+    samples: Sequence[Sample],
+    pictures: Tensor,
+    plain: Tensor,
+    metrics: Mapping[str, Metric],
+    records: Sequence[Record],
+) -> None:
+    """Keep the worst picture, and measure what networks see in them all, into the `records`."""
+    psnr, nfe = [float(record["psnr"]) for record in records], [record["nfe"] for record in records]
+    keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, pictures, plain)
+    if pictures.shape[1] == 1:
+        pictures, plain = spectrogram_pictures(pictures, plain)
+    for name, metric in metrics.items():
+        if isinstance(metric, SetMetric):
+            folder.keep_features(name, case, setting.label, samples, metric.features(pictures))
+            continue
+        values = metric.measure(pictures, plain, [sample.prompt for sample in samples])
+        for record, value in zip(records, values.tolist(), strict=True):
+            record.setdefault("metrics", {})[name] = value
+
+
+def measure_sets(suite: Suite, folder: Folder, metrics: Mapping[str, Metric]) -> None:
+    """What is of all samples of a setting together, where they are all there."""
+    for case in suite.cases:
+        _sets(suite, case, folder, metrics)
+
+
+def _sets(suite: Suite, case: Case, folder: Folder, metrics: Mapping[str, Metric]) -> None:
+    named = {"model": case.model, "solver": case.solver, "steps": case.steps, "guidance": case.guidance}
+    done = {(case_of(line), line["setting"], line["metric"]) for line in folder.sets.read()}
+    for name, metric in metrics.items():
+        if not isinstance(metric, SetMetric):
+            continue
+        plain = folder.features(name, case, PLAIN.label, suite.batches())
+        for setting in suite.settings(case):
+            found = folder.features(name, case, setting.label, suite.batches())
+            if plain is not None and found is not None and (case, setting.label, name) not in done:
+                value = metric.distance(found, plain)
+                folder.sets.append([{**named, "setting": setting.label, "metric": name, "value": value}])
+
+
+def case_of(line: Record) -> Case:
+    """The case that a line of measurements belongs to."""
+    return Case(line["model"], line["solver"], line["steps"], line["guidance"])
+
+
+def relative_error(latents: Tensor, reference: Tensor) -> list[float]:
+    """||latents - reference|| / ||reference|| of every sample, in float64."""
+    values, wanted = latents.double().flatten(1), reference.double().flatten(1)
+    return ((values - wanted).norm(dim=1) / wanted.norm(dim=1)).tolist()
+
+
+def letters(modes: Sequence[str]) -> str:
+    """One letter a step."""
+    return "".join(LETTERS[Mode(mode)] for mode in modes)
+
+
+def key_of(record: Record) -> Key:
+    """What tells one measurement from all others of a folder."""
+    return tuple(record[name] for name in ("model", "solver", "steps", "guidance", "setting", "prompt", "seed"))
+
+
+def _key(case: Case, setting: Setting, sample: Sample) -> Key:
+    return (case.model, case.solver, case.steps, case.guidance, setting.label, sample.prompt, sample.seed)

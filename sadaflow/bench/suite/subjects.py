@@ -1,0 +1,218 @@
+"""What a bench samples: checkpoints, and analytic problems whose denoiser is exact."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Final, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam
+from sadaflow.solvers import Solver, from_scheduler_config
+from sadaflow.solvers.exact import GaussianMixture
+
+from ...accelerators import Accelerator
+from ...files.images import edge_maps
+from ...generation.fingerprint import fingerprint
+from ...pipeline.inputs import initial_noise
+from ...pipeline.pipeline import Pipeline
+from ...sampling.loop import Stats, sample
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch of samples: latents (B, ...), pictures (B, 3, H, W) in [0, 1] where there are any, and what they cost."""
+
+    latents: Tensor
+    images: Tensor | None
+    stats: Stats
+
+
+class Subject(Protocol):
+    """A model under test."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells other weights under the same name apart."""
+        ...
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the latents of one sample in a batch of one."""
+        ...
+
+    @property
+    def network(self) -> object:
+        """What an accelerator may act inside of, if anything."""
+        ...
+
+    def solver(self, name: str, steps: int) -> Solver: ...
+
+    def run(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guidance: float | None,
+        solver: Solver,
+        accelerator: Accelerator | None,
+    ) -> Made: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineSubject:
+    """A checkpoint. ControlNets are shown the edges of the picture that it makes of the same sample without them."""
+
+    pipe: Pipeline
+    edges: "_Edges | None" = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of up to 64 values of every tensor of the backbone, the ControlNets and the autoencoder."""
+        return fingerprint(cast(torch.nn.Module, part) for part in (self.pipe.backbone, self.pipe.vae))[:16]
+
+    @cached_property
+    def shape(self) -> torch.Size:
+        family = self.pipe.family
+        height, width = (side // self.pipe.vae.config.downscale for side in family.default_size)
+        return torch.Size((1, family.latent_channels, height, width))
+
+    @property
+    def network(self) -> object:
+        return self.pipe.backbone
+
+    def solver(self, name: str, steps: int) -> Solver:
+        return self.pipe.solver(name, steps)
+
+    def run(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guidance: float | None,
+        solver: Solver,
+        accelerator: Accelerator | None,
+    ) -> Made:
+        call: dict[str, Any] = {"seed": list(seeds), "guidance": guidance, "output": "tensor", "progress": False}
+        if self.edges is not None:
+            call["control"] = [self.edges(call, list(prompts))] * self.pipe.controlnets
+        out = self.pipe(list(prompts), solver=solver, accelerator=accelerator, **call)
+        return Made(out.latents, out.images, out.stats)
+
+
+class _Edges:
+    """What ControlNets are shown, the last batch of which is kept for the next setting."""
+
+    def __init__(self, pipe: Pipeline) -> None:
+        self.pipe = pipe
+        self._last: tuple[Any, Tensor] | None = None
+
+    def __call__(self, call: Mapping[str, Any], prompts: list[str]) -> Tensor:
+        """Edges (B, 3, H, W) of pictures drawn with the ControlNets at weight 0."""
+        key = (prompts, call)
+        if self._last is None or self._last[0] != key:
+            blank = torch.zeros(len(prompts), 3, *self.pipe.family.default_size)
+            unseen: dict[str, Any] = {"control": [blank] * self.pipe.controlnets, "control_scale": 0.0}
+            pictures = self.pipe(prompts, steps=_EDGES_STEPS, solver="dpmpp2m", **unseen, **call).images
+            self._last = ((prompts, dict(call)), edge_maps(pictures.float().cpu()))
+        return self._last[1]
+
+
+_EDGES_STEPS: Final = 20
+_SHAPE: Final = (3, 8, 8)
+_VP: Final = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+_FLOW: Final = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000}
+
+
+@lru_cache(maxsize=1)
+def mixture() -> GaussianMixture:
+    """Six modes in 192 dimensions, each with a basis of its own; variances fall by a power law, as those of pictures
+    do over frequencies. Modes and their members vary about equally, by 1 in all."""
+    size, modes, generator = 192, 6, torch.Generator().manual_seed(0)
+    spectrum = torch.arange(1, size + 1, dtype=torch.float64) ** -1.5
+    spectrum = 0.5 * size * spectrum / spectrum.sum()
+
+    def basis() -> Tensor:
+        return torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
+
+    common = basis()
+    means = (torch.randn(modes, size, generator=generator, dtype=torch.float64) * spectrum.sqrt()) @ common.mT
+    bases = torch.stack([basis() for _ in range(modes)])
+    covariances = bases @ torch.diag(spectrum) @ bases.mT
+    weights = torch.full((modes,), 1 / modes, dtype=torch.float64)
+    return GaussianMixture(weights, means, (covariances + covariances.mT) / 2)
+
+
+@dataclass(frozen=True)
+class _Exact:
+    """The mixture's denoiser, for any samples of a batch alone."""
+
+    solver: Solver
+
+    def __call__(self, x: Tensor, step: int) -> Tensor:
+        node = self.solver.nodes[step]
+        return mixture().x0(x, node.alpha, node.sigma)
+
+    def evaluate(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam) -> Tensor:
+        return self(x, step)
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureSubject:
+    """The Gaussian mixture on the schedule of a scheduler config, in float64; it knows no prompts and no pictures."""
+
+    config: Mapping[str, Any]
+    fingerprint: str = "mixture-1"
+    shape: torch.Size = torch.Size((1, *_SHAPE))
+    network: object = None
+
+    def solver(self, name: str, steps: int) -> Solver:
+        return from_scheduler_config(self.config, steps, solver=name).solver
+
+    def run(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guidance: float | None,
+        solver: Solver,
+        accelerator: Accelerator | None,
+    ) -> Made:
+        sampled = sample(solver, _Exact(solver), initial_noise(_SHAPE, seeds).double(), accelerator)
+        return Made(sampled.x, None, sampled.stats)
+
+
+ANALYTIC: Final[Mapping[str, Callable[[], Subject]]] = {
+    "mixture-vp": lambda: MixtureSubject(_VP),
+    "mixture-flow": lambda: MixtureSubject(_FLOW),
+}
+
+
+WITH: Final = " + "
+
+
+class Subjects:
+    """Models by name, loaded when first asked for; the last one is kept. "BASE + NET" is a base with a ControlNet."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self._last: tuple[str, Subject] | None = None
+
+    def __call__(self, model: str) -> Subject:
+        if self._last is None or self._last[0] != model:
+            self._last = None  # its memory before the next one needs some
+            self._last = (model, self._load(model))
+        return self._last[1]
+
+    def _load(self, model: str) -> Subject:
+        if model in ANALYTIC:
+            return ANALYTIC[model]()
+        base, *nets = (name.strip() for name in model.split(WITH))
+        pipe = Pipeline.from_pretrained(base, controlnet=nets or None, device=self.device, dtype=self.dtype)
+        return PipelineSubject(pipe, _Edges(pipe) if nets else None)

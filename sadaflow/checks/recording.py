@@ -1,0 +1,151 @@
+"""Records what an accelerator is given, what it returns, and how much memory it holds."""
+
+import gc
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sadaflow.models import Seam
+from sadaflow.solvers import Solver, State
+
+from ..accelerators.base import Accelerator, BranchRun, CachingRun, Mode, Run
+
+
+@dataclass
+class Watched:
+    """An accelerator whose runs are written down: what they were given, and whether that stayed as it was."""
+
+    accelerator: Accelerator
+    measure_memory: bool = False
+    entered: dict[int, Tensor] = field(default_factory=dict)
+    left: dict[int, Tensor] = field(default_factory=dict)
+    given: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    estimates: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Each estimate beside the states it is for."""
+    bytes_held: int = 0
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
+        run = self.accelerator.begin(solver, shape, seams=seams)
+        for protocol, kind in ((CachingRun, _WatchedCachingRun), (BranchRun, _WatchedBranchRun)):
+            if isinstance(run, protocol):
+                return kind(self, run, solver, shape[0])
+        return _WatchedRun(self, run, solver, shape[0])
+
+    def keep(self, *tensors: Tensor | None) -> None:
+        self.given += [(one, one.clone()) for one in tensors if one is not None]
+
+    @property
+    def changed(self) -> int:
+        """How many of the tensors it was given have changed since."""
+        return sum(not torch.equal(one, before) for one, before in self.given)
+
+
+class _WatchedRun:
+    def __init__(self, notes: Watched, run: Run, solver: Solver, samples: int) -> None:
+        self.notes, self.run, self.samples = notes, run, samples
+        self.solver_parts = set(reachable(solver)) if notes.measure_memory else set()
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        modes = self.run.plan(step)
+        if len(modes) != self.samples or not all(isinstance(mode, Mode) for mode in modes):
+            raise TypeError(f"plan({step}) is {modes!r}, not one Mode for each of {self.samples} samples")
+        return modes
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        self.notes.keep(x)
+        x0 = self.run.estimate(step, x, rows)
+        self.notes.estimates.append((x0, x[list(rows)]))
+        return x0
+
+    def revise(self, state: State, x0: Tensor) -> State:
+        self.notes.keep(state.x, *state.history, state.anchor, x0)
+        self.notes.entered[state.step] = state.x.clone()
+        revised = self.run.revise(state, x0)
+        self.notes.left[state.step] = revised.x.clone()
+        return revised
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        self.notes.keep(x, x0, y, x_next)
+        self.run.observe(step, x, x0, y, x_next)
+        if self.notes.measure_memory:
+            held = tensor_bytes(reachable(self.run, self.solver_parts).values())
+            self.notes.bytes_held = max(self.notes.bytes_held, held)
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        return self.run.seam(step, mode, rows)
+
+
+class _WatchedCachingRun(_WatchedRun):
+    def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
+        found = cast(CachingRun, self.run).carried_out(step, rows)
+        if len(found) != len(rows) or not set(found) <= {Mode.FULL, Mode.CACHED}:
+            raise TypeError(f"carried_out({step}, {list(rows)}) is {found!r}, not FULL or CACHED for each")
+        return found
+
+
+class _WatchedBranchRun(_WatchedRun):
+    def learn_guidance(self, step: int, rows: Sequence[int], difference: Tensor) -> None:
+        self.notes.keep(difference)
+        cast(BranchRun, self.run).learn_guidance(step, rows, difference)
+        self.difference = difference
+
+    def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
+        difference = cast(BranchRun, self.run).guidance(step, rows)
+        self.notes.estimates.append((difference, self.difference[:1].expand(len(rows), *self.difference.shape[1:])))
+        return difference
+
+
+def reachable(start: object, without: set[int] | None = None) -> dict[int, object]:
+    """All objects that `start` keeps alive, by id, but for those in `without`, classes, modules and globals."""
+    found: dict[int, object] = {}
+    waiting: list[object] = [start]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in found or id(one) in (without or ()) or isinstance(one, type | ModuleType):
+            continue
+        found[id(one)] = one
+        if isinstance(one, FunctionType):
+            waiting += [one.__closure__, one.__defaults__, one.__dict__]
+        elif isinstance(one, MethodType):
+            waiting += [one.__self__, one.__func__]
+        elif not isinstance(one, Tensor):
+            waiting += gc.get_referents(one)
+    return found
+
+
+def tensor_bytes(objects: Any) -> int:
+    """Bytes of the storages behind the tensors and arrays among `objects`, each counted once."""
+    sizes: dict[int, int] = {}
+    for one in objects:
+        if isinstance(one, Tensor):
+            sizes[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+        elif isinstance(one, np.ndarray):
+            sizes[one.ctypes.data] = one.nbytes
+    return sum(sizes.values())
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global generators of torch, numpy and Python at a seed, and as they were afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def drawn_state() -> tuple[Any, ...]:
+    """Where the global generators stand."""
+    return (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index]

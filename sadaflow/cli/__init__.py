@@ -1,0 +1,5 @@
+"""The `sadaflow` command."""
+
+from .entry import main
+
+__all__ = ["main"]

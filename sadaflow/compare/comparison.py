@@ -1,0 +1,201 @@
+"""The accelerated sample beside the plain one and its plain rivals, at the same seeds."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from sadaflow.solvers import GridSolver, Solver
+
+from ..accelerators import Accelerator
+from ..accelerators.default import refusal
+from ..families.request import Settings
+from ..metrics.fidelity import psnr, spectrogram_psnr, ssim
+from ..sampling.trace import Trace
+
+if TYPE_CHECKING:
+    from ..pipeline.pipeline import Pipeline
+
+Notify = Callable[[str], None]
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of sampling all prompts, each by itself: one entry per prompt in every sequence."""
+
+    name: str
+    images: Tensor  # (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels)
+    nfe: tuple[float, ...]
+    modes: tuple[tuple[str, ...], ...]
+    seconds: tuple[float, ...]
+    controller_seconds: tuple[float, ...]  # of these, those spent deciding and estimating
+    psnr: tuple[float, ...]  # dB against the plain run, inf where equal
+    ssim: tuple[float, ...]  # empty for sounds
+    traces: tuple[Trace, ...] = ()  # of one sample each; of the plain and the accelerated row, where asked for
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`rows`: plain first, accelerated last, the plain rivals between them."""
+
+    prompts: tuple[str, ...]
+    settings: Settings
+    accelerator: str
+    rows: tuple[Row, ...]
+
+    @property
+    def plain(self) -> Row:
+        return self.rows[0]
+
+    @property
+    def accelerated(self) -> Row:
+        return self.rows[-1]
+
+
+@dataclass(frozen=True)
+class _Run:
+    images: Tensor
+    nfe: float
+    modes: tuple[str, ...]
+    seconds: float
+    controller_seconds: float
+    trace: Trace | None
+
+
+def compare(
+    pipe: "Pipeline",
+    prompts: Sequence[str],
+    settings: Settings | None = None,
+    accelerator: str | Accelerator | None = "sada",
+    notify: Notify = lambda what: None,
+    *,
+    trace: bool = False,
+) -> Comparison:
+    """Sample every prompt plainly, with `accelerator`, and in the ways that need no idea.
+
+    These rivals are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per prompt),
+    on their own grid and on points of the plain run's, and uniform skipping: every 2nd evaluation is made, x0
+    extrapolated linearly in log-SNR. Uniform skipping is left out where the steps are too few for it. Without an
+    accelerator (None) the last row is a second plain run, and fewer steps are left out.
+
+    Prompts run one at a time, and an untimed short run goes first, so that seconds
+    compare. `notify` is told what begins. `trace` keeps the trajectories of the plain and the accelerated runs. Raises
+    ValueError for an empty list of prompts.
+    """
+    if not prompts:
+        raise ValueError("no prompt given; compare needs at least one")
+    settings = settings or Settings()
+
+    name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
+
+    def run(
+        what: str,
+        index: int,
+        steps: int,
+        accelerator: str | Accelerator | None = None,
+        solver: Solver | None = None,
+        trace: bool = False,
+    ) -> _Run:
+        notify(f"{prompts[index]}: {what}")
+        call = {**settings.call(), "negative_prompt": settings.negative_of(index)}
+        call |= {} if solver is None else {"solver": solver, "grid": None}
+        out = pipe(prompts[index], steps=steps, accelerator=accelerator, trace=trace, **call)
+        stats = out.stats
+        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
+
+    whole = pipe.solver(settings.solver, settings.steps, settings.grid, height=settings.height, width=settings.width)
+    skips = refusal("uniform", whole) is None
+    run("warming up", 0, min(WARM_UP_STEPS, settings.steps))
+    plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
+    counts = set()
+    for index in range(len(prompts)):
+        accelerated.append(run(name, index, settings.steps, accelerator, trace=trace))  # may refuse the settings
+        plain.append(run("plain", index, settings.steps, trace=trace))
+        if skips:
+            uniform.append(run("every 2nd evaluation", index, settings.steps, "uniform"))
+        if accelerator is None:
+            continue
+        count = _fewer_steps(settings.steps, plain[-1], accelerated[-1])
+        fewer.append(run(f"{count} steps", index, count))
+        coarse.append(run(f"{count} of {settings.steps} steps", index, count, solver=coarser(whole, count)))
+        counts.add(count)
+    named = {
+        f"plain, {settings.steps} steps": plain,
+        f"{_span(counts)} steps": fewer,
+        f"{_span(counts)} steps on the plain grid": coarse,
+        "every 2nd evaluation": uniform,
+        name: accelerated,
+    }
+    rows = tuple(_row(label, runs, plain) for label, runs in named.items() if runs)
+    return Comparison(tuple(prompts), settings, name, rows)
+
+
+def coarser(solver: Solver, steps: int) -> Solver:
+    """`solver` over `steps` + 1 of its grid's points, spread evenly by index, both ends among them."""
+    grid = solver.grid
+    points = torch.linspace(0, grid.n_steps, steps + 1, dtype=torch.float64).round().long()
+    chosen = replace(
+        grid, t=grid.t[points], alpha=grid.alpha[points], sigma=grid.sigma[points], timestep=grid.timestep[points[:-1]]
+    )
+    return replace(cast(GridSolver, solver), grid=chosen)
+
+
+def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:
+    """Steps that cost what the accelerated run cost, rounded up; a solver may take several evaluations a step."""
+    return min(steps, max(1, math.ceil(steps * accelerated.nfe / plain.nfe)))
+
+
+def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
+    images = torch.cat([one.images for one in runs]).float().cpu()
+    reference = torch.cat([one.images for one in plain]).float().cpu()
+    sound = images.shape[1] == 1
+    return Row(
+        name=name,
+        images=images,
+        nfe=tuple(one.nfe for one in runs),
+        modes=tuple(one.modes for one in runs),
+        seconds=tuple(one.seconds for one in runs),
+        controller_seconds=tuple(one.controller_seconds for one in runs),
+        psnr=tuple((spectrogram_psnr if sound else psnr)(images, reference).tolist()),
+        ssim=() if sound else tuple(ssim(images, reference).tolist()),
+        traces=tuple(one.trace for one in runs if one.trace is not None),
+    )
+
+
+def _span(values: set[int]) -> str:
+    return "-".join(str(value) for value in sorted({min(values, default=0), max(values, default=0)}))
+
+
+def table(comparison: Comparison) -> str:
+    """The comparison as aligned text. NFE, PSNR and SSIM are means over the prompts, seconds their sum.
+
+    With several prompts a column `worst` holds the lowest PSNR. Sounds have no SSIM.
+    """
+    several, similar = len(comparison.prompts) > 1, bool(comparison.plain.ssim)
+    total = sum(comparison.plain.seconds)
+    lines = [["", "NFE", "seconds", "speed-up", "PSNR", *(["worst"] if several else [])]]
+    lines[0] += ["SSIM"] if similar else []
+    for row in comparison.rows:
+        count, itself = len(row.nfe), row is comparison.plain
+        seconds = sum(row.seconds)
+        lines.append(
+            [
+                row.name,
+                f"{sum(row.nfe) / count:.1f}".removesuffix(".0"),
+                f"{seconds:.2f}",
+                f"{total / seconds:.2f}x" if seconds > 0 else "-",
+                "-" if itself else f"{sum(row.psnr) / count:.2f}",
+                *(["-" if itself else f"{min(row.psnr):.2f}"] if several else []),
+                *(["-" if itself else f"{sum(row.ssim) / count:.4f}"] if similar else []),
+            ]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if not column else cell.rjust(width)
+                  for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        for line in lines
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Samples prompts by the thousand, on several processes, and continues where it was stopped."""

@@ -1,0 +1,37 @@
+"""What tells other weights apart without reading all of them."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from ..pipeline.pipeline import Pipeline
+from .prompt_file import Prompt
+
+
+def fingerprint(modules: Iterable[nn.Module]) -> str:
+    """SHA-256 over the names and up to 64 values of every tensor of the modules, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            few = tensor.flatten()[:: max(1, tensor.numel() // 64)]
+            digest.update(name.encode() + few.double().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def prompts_digest(prompts: Iterable[Prompt]) -> str:
+    """Tells other prompts, seeds, orders and names apart."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(json.dumps(asdict(prompt)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def weights_digest(pipe: Pipeline) -> str:
+    """Tells other weights apart, by up to 64 values of every tensor of every network, LoRAs merged."""
+    family = pipe.family
+    parts: list[Any] = [family.backbone, family.vae, *family.adaptable.values(), *vars(family).values()]
+    return fingerprint(dict.fromkeys(part for part in parts if isinstance(part, nn.Module)))

@@ -1,0 +1,1 @@
+"""Reads checkpoints from folders, single files and the Hub."""

@@ -1,0 +1,1 @@
+"""Finds, downloads and writes checkpoints in the Hub's layout."""

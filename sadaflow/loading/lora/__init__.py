@@ -1,0 +1,1 @@
+"""Reads LoRA files and merges them into a network's weights."""

@@ -1,0 +1,94 @@
+"""KL autoencoders in the original layout: names, 1x1 attention convolutions, and the config that the shapes tell."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from sadaflow.models import Autoencoder, AutoencoderConfig
+
+from ..strict import Convert, Loader, UnknownTensor
+from .layout import Section, by_name, place
+
+_GROUPS = 32
+_TOP = {"conv_norm_out": "norm_out"}
+_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+
+def original_module(name: str, levels: int) -> str:
+    """The original name of the module that the Hub's layout calls `name`."""
+    half, _, rest = name.partition(".")
+    if half not in ("encoder", "decoder"):
+        return name
+    room, _, inner = rest.partition(".")
+    if room == "mid_block":
+        kind, index, inner = inner.split(".", 2)
+        place = f"{half}.mid." + (f"block_{int(index) + 1}" if kind == "resnets" else "attn_1")
+        return f"{place}.{_resnet(inner) if kind == 'resnets' else _ATTENTION[inner]}"
+    if room not in ("down_blocks", "up_blocks"):
+        return f"{half}.{_TOP.get(room, room)}"
+    block, kind, index, inner = inner.split(".", 3)
+    place = f"{half}.down.{block}" if room == "down_blocks" else f"{half}.up.{levels - 1 - int(block)}"
+    if kind == "resnets":
+        return f"{place}.block.{index}.{_resnet(inner)}"
+    return f"{place}.{'downsample' if room == 'down_blocks' else 'upsample'}.{inner}"
+
+
+def _resnet(inner: str) -> str:
+    return "nin_shortcut" if inner == "conv_shortcut" else inner
+
+
+def key_map(network: Autoencoder) -> dict[str, str]:
+    """From each tensor's name in the original layout to the Hub's."""
+    levels = len(network.config.block_out_channels)
+    split = (name.rpartition(".") for name in network.state_dict())
+    return {f"{original_module(module, levels)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
+
+
+def conversion(network: Autoencoder) -> Convert:
+    """Renames, and turns the attention's 1x1 convolutions into the matrices that they are."""
+    rename = by_name(key_map(network))
+
+    def convert(name: str, tensor: Tensor) -> Mapping[str, Tensor]:
+        if name.startswith("loss."):  # of the training
+            return {}
+        attention = ".mid.attn_1." in name and tensor.dim() == 4
+        if attention and tensor.shape[2:] != (1, 1):
+            raise UnknownTensor(f"{name!r} is no 1x1 convolution")
+        return rename(name, tensor[:, :, 0, 0] if attention else tensor)
+
+    return convert
+
+
+def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of the autoencoder in `section`, with the `scaling` of its family, which no tensor shows."""
+
+    def shape(name: str) -> tuple[int, ...]:
+        return section.shape(name, "autoencoder", 4)
+
+    levels = section.count("encoder.down")
+    widths = [shape(f"encoder.down.{level}.block.0.conv2.weight")[0] for level in range(levels)]
+    if any(width % _GROUPS for width in widths):
+        raise ValueError(
+            f"{section.place}: widths {widths}, which the {_GROUPS} groups of published autoencoders divide"
+        )
+    return {
+        "in_channels": shape("encoder.conv_in.weight")[1],
+        "out_channels": shape("decoder.conv_out.weight")[0],
+        "latent_channels": shape("decoder.conv_in.weight")[1],
+        "block_out_channels": widths,
+        "layers_per_block": section.count("encoder.down.0.block"),
+        "use_quant_conv": "quant_conv.weight" in section.shapes,
+        "use_post_quant_conv": "post_quant_conv.weight" in section.shapes,
+        **scaling,
+    }
+
+
+def load(section: Section, scaling: dict[str, Any], loader: Loader) -> Autoencoder:
+    """The autoencoder in `section`, in float32 where it would overflow in float16.
+
+    Raises ValueError naming what is missing, unexpected or misshaped.
+    """
+    config = section.config(AutoencoderConfig.from_dict, infer_config(section, scaling))
+    network = section.build(lambda: Autoencoder(config))
+    return place(network, section, conversion(network), loader, config.safe_dtype(loader.dtype))

@@ -1,0 +1,114 @@
+"""From a checkpoint's folder to its networks and scheduler, all checked before a weight is read."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sadaflow.models import AutoencoderConfig
+from sadaflow.solvers import check_scheduler_config
+
+from ..families import FAMILIES, Family, unsupported
+from ..loading.checkpoint import Checkpoint
+from ..loading.embedded import embedded
+from ..loading.hub.download import resolve_file
+from ..loading.json_file import naming, read_object
+from ..loading.sampling_defaults import Recommended
+
+_SCHEDULER = "scheduler_config.json"
+
+SchedulerSource = Mapping[str, Any] | str | os.PathLike[str]
+"""A scheduler config: a dict, a JSON file, a folder with scheduler_config.json, a checkpoint's folder or a Hub id."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint whose configs and tokenizers have been read and checked, and whose weight files have not.
+
+    Attributes:
+        build_networks: Builds the networks and matches them with the weight files.
+        scheduler: The scheduler config, as the published pipeline uses it.
+        recommended: Settings that the checkpoint's authors recommend.
+        tile: Side of the autoencoder's tiles in pixels, or None.
+    """
+
+    build_networks: Callable[[], Family]
+    scheduler: dict[str, Any]
+    recommended: Recommended
+    tile: int | None
+
+    def build(self) -> Family:
+        """Build the networks and match them with the weight files; `checkpoint.fill` reads the weights.
+
+        Raises:
+            ValueError: If tensors are missing, unexpected, misshaped or of the wrong kind.
+            FileNotFoundError: If a weight file is missing.
+        """
+        family = self.build_networks()
+        family.vae.tile = self.tile
+        return family
+
+
+def prepare_pipeline(
+    checkpoint: Checkpoint, scheduler: Mapping[str, Any] | None = None, tile: int | None = None
+) -> Prepared:
+    """Read and check all of a checkpoint but its weight files.
+
+    Args:
+        checkpoint: The folder, and how it is loaded.
+        scheduler: Scheduler config to use in place of the checkpoint's.
+        tile: Side of the autoencoder's tiles in pixels, or None.
+
+    Raises:
+        ValueError: If anything cannot be honoured: a class, a config field, a tokenizer. It is named.
+        FileNotFoundError: If a file is missing.
+    """
+    index, where = checkpoint.json("model_index.json"), f"{checkpoint.root}/model_index.json"
+    kind, recommended = str(index.get("_class_name")), Recommended.read(index, where)
+    if kind not in FAMILIES:
+        need = f" ({needs})" if (needs := unsupported(kind)) else ""
+        raise ValueError(f"{where} names the class {kind[:80]}{need}; supported: {', '.join(FAMILIES)}")
+    family_class = FAMILIES[kind]
+    checkpoint.expect(family_class.components)
+    source = "scheduler= (the scheduler config)" if scheduler else f"{checkpoint.root}/scheduler/{_SCHEDULER}"
+    config = family_class.scheduler_config(scheduler or checkpoint.json("scheduler", _SCHEDULER))
+    _check_scheduler(config, source)
+    checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json").check_tile(tile)
+    return Prepared(family_class.prepare(checkpoint), config, recommended, tile)
+
+
+def _check_scheduler(config: Mapping[str, Any], where: str) -> None:
+    """Check that a scheduler config can be sampled with; its notes become warnings that name the file."""
+    with naming(where):
+        notes = check_scheduler_config(config)
+    for note in notes:
+        warnings.warn(f"{where}: {note}", stacklevel=5)
+
+
+def scheduler_config(source: SchedulerSource | None, **place: Any) -> dict[str, Any] | None:
+    """The scheduler config that a user names.
+
+    Args:
+        source: See `SchedulerSource`; None gives None.
+        place: cache_dir, token and local_files_only, as `resolve_file` takes them.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if source is None:
+        return None
+    if isinstance(source, Mapping):
+        return dict(source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(f"scheduler={source!r} is not a config: give a dict, a JSON file, a folder or a Hub id")
+    path = Path(embedded(source) if not Path(source).exists() else source)
+    if path.is_file():
+        return read_object(path)
+    if path.is_dir():
+        for file in (path / _SCHEDULER, path / "scheduler" / _SCHEDULER):
+            if file.is_file():
+                return read_object(file)
+        raise FileNotFoundError(f"scheduler={str(source)!r}: no {_SCHEDULER} in it or in scheduler/")
+    return read_object(resolve_file(str(source), f"scheduler/{_SCHEDULER}", **place))

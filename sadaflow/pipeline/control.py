@@ -1,0 +1,163 @@
+"""ControlNets beside a U-Net: loading them, and what a call asks of them."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sadaflow.models import ControlNet, ControlNetConfig
+
+from ..families import Family
+from ..families.unet import LatentUNet
+from ..families.values import listed, real_number
+from ..files.images import from_array, from_pil, is_pil
+from ..loading.checkpoint import Checkpoint
+from ..loading.hub.download import resolve
+
+Name = str | os.PathLike[str]
+
+
+def prepare_controlnet(checkpoint: Checkpoint) -> Callable[[], ControlNet]:
+    """Read and check the config of a ControlNet, in a folder with config.json and weights.
+
+    Returns:
+        A function that builds the network and matches it with the weight files; `checkpoint.fill` reads these.
+
+    Raises:
+        ValueError: If the folder holds another class, or if the config cannot be honoured.
+    """
+    found = str(checkpoint.json("config.json").get("_class_name"))
+    if found != "ControlNetModel":
+        raise ValueError(f"{checkpoint.root} holds a {found[:80]}; controlnet= takes a ControlNetModel")
+    config = checkpoint.read(ControlNetConfig.from_dict, "config.json")
+    return lambda: checkpoint.network("", lambda: ControlNet(config))
+
+
+@dataclass(frozen=True)
+class ControlNets:
+    """ControlNets that a user names: ids or folders, and how they are fetched (arguments of `resolve`)."""
+
+    names: Sequence[Name]
+    place: Mapping[str, Any]
+
+    def check(self, like: Checkpoint) -> None:
+        """Check the configs, without the weights.
+
+        Raises:
+            ValueError: If one of them is not a ControlNet, or its config cannot be honoured.
+        """
+        for name in self.names:
+            root = resolve(name, marker="config.json", weights=False, **self.place)
+            prepare_controlnet(replace(like, root=root))
+
+    def attach(self, family: Family, like: Checkpoint) -> None:
+        """Build the ControlNets, whose weights `like.fill` reads, beside the U-Net of `family`.
+
+        Raises:
+            ValueError: If the family has no U-Net, or if a ControlNet does not fit it or its own weight files.
+        """
+        if not self.names:
+            return
+        if not isinstance(family, LatentUNet):
+            raise ValueError(f"controlnet= needs a checkpoint with a U-Net, not {type(family).__name__}")
+        roots = [resolve(name, marker="config.json", **self.place) for name in self.names]
+        family.control([prepare_controlnet(replace(like, root=root))() for root in roots])
+
+
+def as_list(value: Any) -> list[Any]:
+    """`value` as a list: itself if it is a list or tuple, else the one entry."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a call asks of its ControlNets: images (B, nets, 3, H, W), RGB in [0, 1], and per net a scale and the part
+    of the evaluations, from `start` to `end` as fractions, in which it acts."""
+
+    images: Tensor
+    scale: tuple[float, ...]
+    start: tuple[float, ...]
+    end: tuple[float, ...]
+
+    @classmethod
+    def read(
+        cls, images: Any, scale: Any, start: Any, end: Any, *, nets: int, samples: int, size: tuple[int, int]
+    ) -> "Control | None":
+        """Check the arguments of a call on a pipeline with `nets` ControlNets, for pictures of `size` (H, W).
+
+        None for a call without ControlNets; ValueError naming the argument that does not fit.
+        """
+        if nets == 0:
+            if images is not None:
+                raise ValueError("control= needs ControlNets: load the pipeline with controlnet=")
+            return None
+        if images is None:
+            raise ValueError(f"the pipeline was loaded with {nets} ControlNet(s): control= needs an image for each")
+        given = as_list(images)
+        if len(given) != nets:
+            raise ValueError(f"control has {len(given)} image(s) for {nets} ControlNet(s): give one for each")
+        scales, starts, ends = per_net(scale, start, end, nets)
+        rows = [_rows(image, samples, size) for image in given]
+        return cls(torch.stack(rows, dim=1), scales, starts, ends)
+
+    def settings(self, evaluations: int) -> list[dict[str, tuple[float, ...]]]:
+        """Per evaluation of the network, what `ControlledUNet` is told beside the images.
+
+        Evaluation i of n acts where both i/n and (i+1)/n lie between start and end.
+        """
+        parts = list(zip(self.scale, self.start, self.end, strict=True))
+        scales = [
+            tuple(
+                scale if i / evaluations >= start and (i + 1) / evaluations <= end else 0.0
+                for scale, start, end in parts
+            )
+            for i in range(evaluations)
+        ]
+        return [{"control_scales": active} for active in scales]
+
+
+def per_net(scale: Any, start: Any, end: Any, nets: int) -> tuple[tuple[float, ...], ...]:
+    """Scales, starts and ends of `nets` ControlNets, of which each is one number or one for each net."""
+    scales = _spread("control_scale", scale, nets)
+    starts, ends = _spread("control_start", start, nets), _spread("control_end", end, nets)
+    for first, last in zip(starts, ends, strict=True):
+        if not 0 <= first < last <= 1:
+            raise ValueError(
+                f"control_start={first} and control_end={last} are no part of the steps: fractions with "
+                "0 <= control_start < control_end <= 1 are needed"
+            )
+    return scales, starts, ends
+
+
+def _spread(name: str, value: Any, nets: int) -> tuple[float, ...]:
+    several = listed(value)
+    values = [value] * nets if several is None else several
+    if len(values) != nets:
+        raise ValueError(f"{name} has {len(values)} entries for {nets} ControlNet(s): give one number, or one for each")
+    return tuple(real_number(name, entry) for entry in values)
+
+
+def _rows(image: Any, samples: int, size: tuple[int, int]) -> Tensor:
+    """One image for each sample (B, 3, H, W)."""
+    if is_pil(image) or isinstance(image, np.ndarray):
+        read = from_array if isinstance(image, np.ndarray) else from_pil
+        try:
+            return read(image, size).expand(samples, -1, -1, -1)
+        except ValueError as error:
+            raise ValueError(f"control: {error}") from error
+    if not isinstance(image, Tensor):
+        raise ValueError(f"control takes PIL images, arrays and tensors, got {type(image).__name__}")
+    rows = image.expand(samples, -1, -1, -1) if image.dim() == 3 else image
+    if tuple(rows.shape) != (samples, 3, *size):
+        raise ValueError(
+            f"control tensor of shape {tuple(image.shape)}, expected {(3, *size)} or {(samples, 3, *size)} for "
+            f"pictures of {size[0]}x{size[1]}"
+        )
+    low, high = (float(value) for value in rows.aminmax())
+    if not (rows.is_floating_point() and low >= 0 and high <= 1):
+        raise ValueError(f"control tensors are RGB in [0, 1], got {rows.dtype} from {low:.4g} to {high:.4g}")
+    return rows

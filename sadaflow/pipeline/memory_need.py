@@ -1,0 +1,90 @@
+"""What a call takes of memory at the very least, held against what there is, before anything is allocated.
+
+The estimate is a lower bound, so that nothing is refused that could run: the sampler's states, the decoded pictures,
+one layer of the decoder and the solver's grid. Weights, activations of the backbone and text are not counted.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from ..families import AudioFamily, Family
+
+_STATES: Final = 3  # noise, x and x0, in float32
+_STEP: Final = 250  # bytes of a step: its points on the grid and its node, measured with tracemalloc
+_CGROUP: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_FLOAT: Final = 4
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+class NotEnoughMemory(ValueError, MemoryError):
+    """A call that takes more memory than there is."""
+
+
+def require_memory_for_steps(steps: int) -> None:
+    """Raise `NotEnoughMemory` if a grid of `steps` does not fit in the host's memory."""
+    _require(steps * _STEP, f"steps={steps}", None)
+
+
+def require_memory_for_pictures(
+    family: Family, samples: int, shape: tuple[int, int, int], device: torch.device, output: str
+) -> None:
+    """Raise `NotEnoughMemory` if a call does not fit in the memory of its device, or of the host.
+
+    Args:
+        family: the checkpoint.
+        samples: how many are sampled together.
+        shape: (C, h, w) of the latents of one.
+        device: where the networks run.
+        output: as of a call; "latent" decodes nothing.
+    """
+    channels, height, width = shape
+    factor = family.vae.config.downscale
+    what = f"{samples} sample(s) of {height * factor}x{width * factor}"
+    state = samples * channels * height * width * _FLOAT
+    decoded = 0 if output == "latent" else _decoding(family, samples, height * factor, width * factor)
+    _require(max(_STATES * state, state + decoded), what, device)
+    _require(state, what, None)  # the noise is drawn on the host
+
+
+def _decoding(family: Family, samples: int, height: int, width: int) -> int:
+    """Bytes of all decoded pictures or spectrograms, and of the input and output of the decoder's last level."""
+    pixels = height * width
+    channels = 1 if isinstance(family, AudioFamily) else 3
+    tile = family.vae.tile
+    level = min(height, tile or height) * min(width, tile or width) * family.vae.config.block_out_channels[0]
+    return samples * channels * pixels * _FLOAT + 2 * level * next(family.vae.parameters()).element_size()
+
+
+def _require(needed: int, what: str, device: torch.device | None) -> None:
+    on_device = device is not None and device.type == "cuda"
+    there = torch.cuda.mem_get_info(device)[1] if on_device else host_memory()
+    if there is not None and needed > there:
+        where = str(device) if on_device else "this machine"
+        raise NotEnoughMemory(
+            f"not enough memory: {what} takes at least {_size(needed)}, and {where} has {_size(there)} in all"
+        )
+
+
+def host_memory() -> int | None:
+    """Bytes of memory that this process may use: the machine's, or its control group's limit. None if unknown."""
+    try:
+        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return None
+    for path in _CGROUP:
+        try:
+            found.append(int(path.read_text()))
+        except (OSError, ValueError):  # there is none, or it is "max"
+            continue
+    return min(found)
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit below them."""
+    if count.bit_length() > 1000:
+        return "more than 10^300 B"
+    power = min((count.bit_length() - 1) // 10, len(_UNITS) - 1)
+    return f"{count / 1024**power:.3g} {_UNITS[power]}"

@@ -1,0 +1,1 @@
+"""Captions and emoji that the embedded checkpoints are trained on."""

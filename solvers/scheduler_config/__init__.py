@@ -1,0 +1,5 @@
+"""Scheduler configs as published on the Hub, read into a schedule, a grid and a solver."""
+
+from .config import SolverSetup, from_scheduler_config
+
+__all__ = ["SolverSetup", "from_scheduler_config"]

@@ -1,0 +1,79 @@
+"""All scheduler classes by name, and the class that each solver is published in."""
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..registry import known_solver
+from .classes import (
+    DDIM,
+    DEIS_MULTISTEP,
+    DPM_MULTISTEP,
+    DPM_SINGLESTEP,
+    EULER,
+    EULER_ANCESTRAL,
+    GENERAL_CLASSES,
+    HEUN,
+    PNDM,
+    UNIPC,
+)
+from .classes_borrowed import BORROWED_CLASSES, NO_SCHEDULE
+from .classes_sigma import DPM_SDE, KDPM2_ANCESTRAL, KDPM2_DISCRETE, LMS, SA_SOLVER, SIGMA_CLASSES
+from .classes_stochastic import DDPM, LCM, STOCHASTIC_CLASSES, TCD
+from .fields import SchedulerClass
+
+CLASSES: Final = {cls.name: cls for cls in (*GENERAL_CLASSES, *SIGMA_CLASSES, *STOCHASTIC_CLASSES)}
+BORROWED: Final = {cls.name: cls for cls in BORROWED_CLASSES}
+REMEDY: Final = "load the checkpoint with scheduler=, the config of a known class as a dict, a file or a folder"
+
+# A solver asked for by name takes, for all that the config does not write out, the defaults of the scheduler class
+# it is published in; solvers published in none take Euler's.
+_CLASS_OF_SOLVER: Final = {
+    "ddim": DDIM,
+    "dpmpp1": DPM_MULTISTEP,
+    "dpmpp2m": DPM_MULTISTEP,
+    "dpmpp3m": DPM_MULTISTEP,
+    "dpmpp1-sde": DPM_MULTISTEP,
+    "dpmpp2m-sde": DPM_MULTISTEP,
+    "dpmpp3m-sde": DPM_MULTISTEP,
+    "dpm2m": DPM_MULTISTEP,
+    "dpm3m": DPM_MULTISTEP,
+    "dpmpp2s": DPM_SINGLESTEP,
+    "dpmpp3s": DPM_SINGLESTEP,
+    "dpmpp2s-sde": DPM_SINGLESTEP,
+    "deis": DEIS_MULTISTEP,
+    "deis3": DEIS_MULTISTEP,
+    "unipc1": UNIPC,
+    "unipc": UNIPC,
+    "unipc3": UNIPC,
+    "heun": HEUN,
+    "euler-ancestral": EULER_ANCESTRAL,
+    "plms": PNDM,
+    "pndm": PNDM,
+    "kdpm2": KDPM2_DISCRETE,
+    "kdpm2-ancestral": KDPM2_ANCESTRAL,
+    "lms": LMS,
+    "dpmpp-sde": DPM_SDE,
+    "sa-solver": SA_SOLVER,
+    "ddpm": DDPM,
+    "lcm": LCM,
+    "tcd": TCD,
+}
+
+
+def class_of_solver(solver: str) -> SchedulerClass:
+    """The scheduler class that a solver is published in. Raises ValueError for an unknown solver."""
+    return _CLASS_OF_SOLVER.get(known_solver(solver), EULER)
+
+
+def class_of_config(config: Mapping[str, Any]) -> SchedulerClass:
+    """The scheduler class that a config names. Raises ValueError, with a remedy, if it is not known."""
+    name = config.get("_class_name")
+    if isinstance(name, str) and name in NO_SCHEDULE:
+        raise ValueError(f"a {name} cannot be read: {NO_SCHEDULE[name]}; {REMEDY}")
+    known = {**CLASSES, **BORROWED}
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(
+            f"the scheduler config names class {reprlib.repr(name)}; known are {', '.join(sorted(known))}; {REMEDY}"
+        )
+    return known[name]

@@ -1,0 +1,60 @@
+"""Numbers of steps: which ones a scheduler class has timesteps for."""
+
+from typing import Final
+
+from ..grid import Grid
+from ..schedule import RectifiedFlow, VPDiscrete
+from .fields import Fields
+
+_SLACK: Final = 1e-6  # rounding of fractional timesteps
+_TABLE_ENTRIES: Final = 2_000_000  # to be computed at most in search of a number of steps: about a second
+
+
+def check_timesteps(grid: Grid) -> Grid:
+    """`grid` itself. Raises ValueError if the network would be asked beyond the noise table, or outside flow time."""
+    schedule = grid.schedule
+    if isinstance(schedule, VPDiscrete):
+        first, last, allowed = float(grid.timestep[0]), float(grid.timestep[-1]), schedule.t_max
+        where = f"the noise table has 0 to {allowed:g}"
+    elif isinstance(schedule, RectifiedFlow):
+        first, last, allowed = float(grid.t[0]), float(grid.t[-1]), 1.0
+        where = "flow time goes from 1 to 0"
+    else:
+        return grid
+    if first > allowed + _SLACK or last < -_SLACK:
+        raise ValueError(f"timesteps from {first:g} to {last:g}, but {where}")
+    return grid
+
+
+def class_grid(fields: Fields, steps: int) -> Grid:
+    """The grid that a scheduler class lays for a number of steps.
+
+    Raises ValueError if the class has no such grid; where fewer steps have one, it names the next smaller number.
+    """
+    try:
+        return check_timesteps(fields.cls.grid(fields, steps))
+    except ValueError as error:
+        # Some configs have no grid of one step: it would start where it ends.
+        if not any(_has_grid(fields, few) for few in range(1, min(steps, 4))):
+            raise
+        fewer = _largest_below(fields, steps)
+        hint = "only far fewer work" if fewer is None else f"the next smaller number that works is {fewer}"
+        raise ValueError(
+            f"{steps} steps are too many for {fields.cls.name} with this config ({error}); {hint}"
+        ) from error
+
+
+def _largest_below(fields: Fields, steps: int) -> int | None:
+    """The largest number of steps below `steps` that has a grid; None if it is too far away to be looked for."""
+    size = fields.get("num_train_timesteps") or steps
+    most = min(steps - 1, size)
+    tried = range(most, max(0, most - _TABLE_ENTRIES // size), -1)
+    return next((count for count in tried if _has_grid(fields, count)), None)
+
+
+def _has_grid(fields: Fields, steps: int) -> bool:
+    try:
+        check_timesteps(fields.cls.grid(fields, steps))
+    except ValueError:
+        return False
+    return True

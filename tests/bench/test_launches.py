@@ -1,0 +1,87 @@
+"""Kernel launches and host reads per step of the loop, on a simulated device: never more than docs/performance.md says.
+
+The table there is a bound that may only fall: whoever lowers a number prints it anew.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from sadaflow.bench.gpu.launches import BATCHES, NONE, Launches, cases, measure
+from sadaflow.bench.gpu.simulated import DEVICE, DeviceTensor, Simulated, move, moved
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+LINE = re.compile(
+    r"^\| (unet|flux), `([^`]+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| ([\d.]+) \|$"
+)
+
+
+def recorded() -> dict[tuple[str, str], list[float]]:
+    """The page's table by network and accelerator: launches by batch, reads (mean and most), copies from the host."""
+    lines = PAGE.read_text("utf-8").splitlines()
+    return {(found[1], found[2]): [*map(float, found.groups()[2:])] for line in lines if (found := LINE.match(line))}
+
+
+RECORDED = recorded()
+
+
+def test_the_page_has_a_bound_for_every_accelerator() -> None:
+    assert set(RECORDED) == set(cases())
+
+
+@pytest.mark.parametrize("batch", [BATCHES[0], BATCHES[-1]])
+@pytest.mark.parametrize(("kind", "name"), cases(), ids=[", ".join(case) for case in cases()])
+def test_launches_and_reads_do_not_rise(kind: str, name: str, batch: int) -> None:
+    found, bounds = measure(kind, name, batch), RECORDED[kind, name]
+    launches, (reads, most, sends) = bounds[BATCHES.index(batch)], bounds[len(BATCHES) :]
+    # Samples decide by numbers whose last bits differ between processors, and the table is rounded.
+    assert found.launches <= 1.05 * launches + 0.05
+    assert found.reads <= 1.05 * reads and found.most_reads <= most and found.sends <= 1.05 * sends + 0.05
+
+
+@pytest.mark.parametrize("kind", ["unet", "flux"])
+def test_the_plain_loop_does_not_depend_on_the_batch(kind: str) -> None:
+    """The check that x0 is finite is its one read a step."""
+    found = {batch: measure(kind, NONE, batch) for batch in BATCHES}
+    assert len(set(found.values())) == 1
+    assert found[1].most_reads == 1 and found[1].sends == 0
+
+
+@pytest.mark.parametrize("kind", ["unet", "flux"])
+def test_networks_wait_for_nothing(kind: str) -> None:
+    """Counted inside too, a network reads nothing, and launches no more for a larger batch."""
+    measure(kind, NONE, 1, network=True)  # Flux's table of rotations is kept from then on
+    inside: list[Launches] = [measure(kind, NONE, batch, network=True) for batch in (1, 4)]
+    assert inside[0] == inside[1]
+    assert inside[0].most_reads == 1 and inside[0].launches > 100
+
+
+def test_what_is_counted() -> None:
+    x = moved(torch.arange(6.0).view(2, 3))
+    with Simulated() as device:
+        y = (x * 2).add_(1)  # 2 launches
+        part = y.t()[1:].unsqueeze(0)  # views
+        torch.empty_like(x)
+        total = part.sum().item()  # 1 launch, 1 read
+        rows = (y[:, 0] > 1).nonzero()  # 1 launch, 1 read
+        kept = y[y > 3].tolist()  # 1 launch, a read to index and one for the list
+        index = torch.tensor([1, 0]).to(DEVICE)  # 1 copy from the host
+        swapped = y.index_select(0, index)  # 1 launch
+    assert dict(device.counts) == {"launch": 6, "read": 4, "send": 1}
+    expected = torch.arange(6.0).view(2, 3) * 2 + 1
+    assert total == expected[:, 1:].sum() and kept == expected[expected > 3].tolist()
+    assert torch.equal(rows.cpu(), torch.tensor([[1]])) and torch.equal(swapped.cpu(), expected[[1, 0]])
+    assert torch.equal(x.cpu(), torch.arange(6.0).view(2, 3)) and type(x.cpu()) is torch.Tensor
+
+
+def test_devices_are_not_mixed() -> None:
+    x = moved(torch.ones(3))
+    with Simulated():
+        with pytest.raises(ValueError, match="mixes tensors of the device with one of the host"):
+            x + torch.ones(3)
+        assert torch.equal((x + torch.tensor(1.0)).cpu(), torch.full((3,), 2.0))  # numbers may come from the host
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            x[[0, 2]]  # torch would copy the list and wait
+    assert isinstance(move(torch.nn.Linear(2, 2)).weight, DeviceTensor)

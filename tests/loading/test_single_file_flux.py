@@ -1,0 +1,99 @@
+"""Flux.1 in its authors' layout: against Diffusers' conversion, there and back, and from a file."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sadaflow.loading.single_file.flux import from_original, hub_names, load, to_original
+from sadaflow.loading.single_file.layout import SingleFile, join_fused, split_fused
+from sadaflow.loading.strict import Loader
+from sadaflow.models import FluxConfig, FluxTransformer
+from support.flux import original_names
+
+
+def test_conversion_is_that_of_the_reference() -> None:
+    """The reference splits at Flux's own width, so the tensors have its rows; one column is enough."""
+    rows = {"linear1": 7 * 3072, "qkv": 3 * 3072}
+
+    def tensor(name: str) -> Tensor:
+        return torch.randn(next((count for part, count in rows.items() if part in name), 8), 1)
+
+    torch.manual_seed(0)
+    original = {name: tensor(name) for name in original_names(2, 2)}
+    theirs = convert_flux_transformer_checkpoint_to_diffusers(dict(original))
+    ours = {target: part for name, value in original.items() for target, part in from_original(name, value).items()}
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    back = to_original(ours, list(original))
+    assert all(torch.equal(back[name], value) for name, value in original.items())
+
+
+def test_fused_projections_split_and_join() -> None:
+    fused = torch.randn(14, 3)
+    parts = split_fused(fused, (1, 1, 1, 4))
+    assert [len(part) for part in parts] == [2, 2, 2, 8]
+    assert torch.equal(join_fused(parts), fused)
+    with pytest.raises(ValueError, match="14 rows"):
+        split_fused(fused, (1, 1, 1))
+
+
+def load_file(path: Path, prefix: str = "") -> FluxTransformer:
+    loader = Loader(torch.float32, torch.device("cpu"))
+    network = load(SingleFile(path).section(prefix), loader)
+    loader.fill()
+    return network
+
+
+@pytest.fixture(scope="module")
+def transformer() -> FluxTransformer:
+    torch.manual_seed(0)
+    config = FluxConfig(
+        num_layers=1,
+        num_single_layers=2,
+        num_attention_heads=1,
+        joint_attention_dim=16,
+        pooled_projection_dim=12,
+        guidance_embeds=True,
+    )
+    return FluxTransformer(config).eval()
+
+
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_file_gives_the_same_transformer(transformer: FluxTransformer, prefix: str, tmp_path: Path) -> None:
+    original = to_original(transformer.state_dict(), original_names(1, 2))
+    tensors = {f"{prefix}{name}": tensor.clone() for name, tensor in original.items()}
+    if prefix:
+        tensors["vae.decoder.conv_in.weight"] = torch.zeros(1)
+    save_file(tensors, tmp_path / "flux.safetensors")
+    loaded = load_file(tmp_path / "flux.safetensors", prefix)
+    assert (loaded.config.num_layers, loaded.config.num_single_layers, loaded.config.guidance_embeds) == (1, 2, True)
+    state = loaded.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in transformer.state_dict().items())
+    assert set(state) == set(transformer.state_dict())
+
+
+def test_what_does_not_fit_is_named(transformer: FluxTransformer, tmp_path: Path) -> None:
+    path = tmp_path / "flux.safetensors"
+    original = to_original(transformer.state_dict(), original_names(1, 2))
+
+    def refused(change: dict[str, Tensor | None], *words: str) -> None:
+        kept = {name: tensor.clone() for name, tensor in {**original, **change}.items() if tensor is not None}
+        save_file(kept, path)
+        with pytest.raises(ValueError) as caught:
+            load_file(path)
+        assert all(word in str(caught.value) for word in words), caught.value
+
+    refused({"single_blocks.1.linear2.bias": None}, "1 missing", "single_transformer_blocks.1.proj_out.bias")
+    refused({"single_blocks.1.lora.weight": torch.zeros(1)}, "1 unexpected", "single_blocks.1.lora.weight")
+    refused({"txt_in.bias": torch.zeros(3)}, "misshaped", "txt_in.bias", "(3,)")
+    refused({"img_in.weight": None}, "img_in.weight", "no Flux.1 transformer")
+    with pytest.raises(ValueError, match="input_blocks"):
+        hub_names("input_blocks.0.0.weight")
+    with pytest.raises(ValueError, match="64 wide"):
+        tensors = {"img_in.weight": torch.zeros(64, 64), "single_blocks.0.norm.query_norm.scale": torch.zeros(64)}
+        save_file(tensors, path)
+        load_file(path)

@@ -1,0 +1,38 @@
+"""An x0 that is no number stops the run, at once or, where the host runs ahead of a device, one step later."""
+
+import pytest
+import torch
+
+from sadaflow import sample
+from sadaflow.sampling.finite_check import FiniteCheck
+from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
+
+
+def solver() -> Solver:
+    return make_solver("euler", Grid.from_t(RectifiedFlow(), torch.linspace(1.0, 0.0, 5, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 4, 4)])
+def test_the_run_names_step_and_samples(value: float, shape: tuple[int, ...]) -> None:
+    def denoise(x: torch.Tensor, step: int) -> torch.Tensor:
+        x0 = torch.zeros_like(x)
+        if step == 2:
+            x0[1].fill_(value)
+        return x0
+
+    with pytest.raises(FloatingPointError, match=r"step 2 of 4 .* for samples \[1\]"):
+        sample(solver(), denoise, torch.randn(shape))
+
+
+def test_a_lagging_check_looks_at_the_step_before() -> None:
+    good, bad = torch.zeros(2, 3), torch.tensor([[0.0, 0, 0], [0, torch.nan, 0]])
+    check = FiniteCheck(solver(), lag=True)
+    check.check(good, 0)
+    check.check(bad, 1)
+    with pytest.raises(FloatingPointError, match=r"step 1 of 4 .* for samples \[1\]"):
+        check.check(good, 2)
+    check.check(bad, 3)
+    with pytest.raises(FloatingPointError, match="step 3"):
+        check.finish()
+    check.finish()
