@@ -1,0 +1,135 @@
+"""Which room may import which. A new arrow is a decision: write it into the table, or put the import elsewhere."""
+
+from pathlib import Path
+
+import pytest
+import rooms
+
+MODULES = rooms.read_modules(Path(__file__).resolve().parents[1])
+IMPORTS = rooms.read_imports(MODULES)
+
+# Room -> rooms that it may import, from the ground up; imports inside functions count as well. Every room stands below
+# those that import it, so that the tables hold no circle.
+HOUSE = {
+    "device": "",
+    "files": "",
+    "models": "",
+    "solvers": "",
+    "accelerators": "device models solvers",
+    "loading": "models solvers",
+    "metrics": "files",
+    "placement": "loading models",
+    "sampling": "accelerators device models solvers",
+    "checks": "accelerators models sampling solvers",
+    "families": "loading models sampling",
+    "parallel": "accelerators models sampling",
+    "compare": "accelerators families files metrics sampling solvers",
+    "pipeline": "accelerators families files loading models parallel placement sampling solvers",
+    "training": "families files loading models",
+    "generation": "families files pipeline",
+    "bench": (
+        "accelerators compare device families files generation loading metrics models "
+        "pipeline sampling solvers training"
+    ),
+    "cli": "accelerators bench compare families files generation loading pipeline placement solvers",
+}
+ACCELERATORS = {
+    "base": "",
+    "history": "",
+    "replay": "",
+    "auto": "base history replay",
+    "caching": "base history",
+    "combined": "base",
+    "skipping": "base history replay",
+    "sada": "base caching history",
+    "registry": "auto base caching combined sada skipping",
+}
+BENCH = {
+    "suite": "",
+    "run": "suite",
+    "reporting": "run suite",
+    "speed": "run",
+    "command": "reporting run suite",
+}
+MODELS = {
+    "config": "",
+    "conv": "",
+    "embeddings": "",
+    "rope": "",
+    "seam": "",
+    "tiling": "",
+    "attention": "conv seam",
+    "compiled": "seam",
+    "resnet": "conv",
+    "autoencoder": "attention config resnet tiling",
+    "flux": "attention config embeddings rope seam",
+    "unet": "attention config conv embeddings resnet seam",
+    "controlnet": "config conv embeddings seam unet",
+}
+TRAINING = {
+    "arguments": "",
+    "data": "",
+    "loops": "data",
+    "export": "data loops",
+    "tiny_sd": "arguments data export loops",
+    "tiny_flux": "arguments data export loops tiny_sd",
+    "tiny_controlnet": "arguments data export loops tiny_flux tiny_sd",
+}
+TABLES = {
+    "sadaflow": HOUSE,
+    "sadaflow.accelerators": ACCELERATORS,
+    "sadaflow.bench": BENCH,
+    "sadaflow.models": MODELS,
+    "sadaflow.training": TRAINING,
+}
+PACKAGES = sorted({room for name in MODULES if (room := name.rpartition(".")[0]) in MODULES})
+
+
+def arrows(package: str) -> set[tuple[str, str]]:
+    short = len(package) + 1
+    return {(a[short:], b[short:]) for a, b in rooms.arrows(IMPORTS, package)}
+
+
+@pytest.mark.parametrize("package", TABLES)
+def test_rooms_import_what_their_table_allows(package: str) -> None:
+    table = TABLES[package]
+    assert {room[len(package) + 1 :] for room in rooms.rooms(MODULES, package)} == table.keys()
+    allowed = {(room, other) for room, others in table.items() for other in others.split()}
+    found = arrows(package)
+    assert found - allowed == set(), "not in the table"
+    assert allowed - found == set(), "in the table, but nothing imports so any more"
+
+
+@pytest.mark.parametrize("package", TABLES)
+def test_every_room_of_a_table_stands_below_those_that_import_it(package: str) -> None:
+    order = list(TABLES[package])
+    for room, others in TABLES[package].items():
+        assert all(order.index(other) < order.index(room) for other in others.split()), room
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_there_are_no_circles(package: str) -> None:
+    assert rooms.circles(rooms.arrows(IMPORTS, package)) == []
+
+
+def test_models_and_solvers_import_nothing_of_the_house() -> None:
+    strays = {
+        (item.source, item.target)
+        for item in IMPORTS
+        for package in ("sadaflow.models", "sadaflow.solvers")
+        if f"{item.source}.".startswith(package + ".") and not f"{item.target}.".startswith(package + ".")
+    }
+    assert strays == set()
+
+
+def test_the_house_stays_small() -> None:
+    """The numbers of rooms and floors that a reader can hold in mind."""
+    found = rooms.rooms(MODULES, "sadaflow")
+    assert len(found) <= 22
+    assert max(rooms.floors(found, rooms.arrows(IMPORTS, "sadaflow")).values()) <= 8
+
+
+def test_only_the_package_itself_lies_flat_in_sadaflow() -> None:
+    """A module in no room would be a room of one file."""
+    folder = Path(rooms.__file__).resolve().parents[2] / "sadaflow"
+    assert [path.name for path in folder.glob("*.py")] == ["__init__.py"]
