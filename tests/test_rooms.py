@@ -44,7 +44,7 @@ ACCELERATORS = {
     "skipping": "base history replay",
     "sada": "base caching history",
     "registry": "auto base caching combined sada skipping",
-    "default": "base registry",
+    "default": "registry",
 }
 BENCH = {
     "suite": "",
