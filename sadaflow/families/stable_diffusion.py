@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): one CLIP text encoder, a U-Net, a KL autoencoder."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -28,6 +29,7 @@ class StableDiffusion(LatentUNet):
     @classmethod
     def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
         unet, vae = read_configs(checkpoint)
+        unet = replace(unet, sample_size=_trained_size(unet, checkpoint.json("unet", "config.json")))
         text = ClipText.prepare(checkpoint)
         with naming(checkpoint.root):
             _check_width(text.config.hidden_size, unet)
@@ -67,6 +69,21 @@ class LatentConsistency(StableDiffusion):
     a U-Net that embeds the strength of guidance."""
 
     default_guidance: ClassVar[float] = 8.5
+
+    @classmethod
+    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The scheduler config as LatentConsistencyModelPipeline uses it: as it is."""
+        return dict(config)
+
+
+def _trained_size(unet: UNetConfig, raw: Mapping[str, Any]) -> int | tuple[int, ...] | None:
+    """Latent positions along each side that a U-Net was trained at.
+
+    Fine-tunes saved by Diffusers before 0.9 say 32 although they were trained at 64; StableDiffusionPipeline takes 64.
+    """
+    version = str(raw.get("_diffusers_version", "")).split(".")
+    old = [int(part) for part in version[:2] if part.isdigit()] < [0, 9] and version != [""]
+    return 64 if old and isinstance(unet.sample_size, int) and unet.sample_size < 64 else unet.sample_size
 
 
 def _check_width(width: int, unet: UNetConfig) -> None:
