@@ -158,7 +158,7 @@ def autoencoder_config(checkpoint: Checkpoint, *, statistics: bool = False) -> A
     config = checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json")
     if config.latents_mean is not None and not statistics:
         raise ValueError(
-            f"{checkpoint.root}/vae/config.json: latents_mean and latents_std are used by Stable Diffusion XL "
+            f"{checkpoint.path('vae', 'config.json')}: latents_mean and latents_std are used by Stable Diffusion XL "
             "checkpoints only; set both to null if the backbone's latents are not normalised by them"
         )
     return config

@@ -62,7 +62,7 @@ class ClipText:
         end = encoder.config.eos_token_id
         if pooled and end not in (2, tokenizer.eos_token_id):
             raise ValueError(
-                f"{checkpoint.root / encoder.component / 'config.json'}: eos_token_id={end} is not the end token of "
+                f"{checkpoint.path(encoder.component, 'config.json')}: eos_token_id={end} is not the end token of "
                 f"{tokenizer.name_or_path} (id {tokenizer.eos_token_id}), whose state is pooled"
             )
         return encoder

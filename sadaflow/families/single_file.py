@@ -174,7 +174,7 @@ def _clip(file: SingleFile, aid: Aid, prefix: str, open_clip: bool, *, projectio
 def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:
     """CLIP's tokenizer, which pads with "!" for OpenCLIP and with the end token else; the vocabulary is the same."""
     for folder in ("tokenizer_2", "tokenizer") if open_clip else ("tokenizer",):
-        config = checkpoint.root / folder / "tokenizer_config.json"
+        config = checkpoint.path(folder, "tokenizer_config.json")
         if not config.is_file() or not str(checkpoint.json(folder, config.name).get("tokenizer_class")).startswith(
             "CLIP"
         ):
@@ -183,7 +183,7 @@ def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:
         tokenizer = load_tokenizer(checkpoint, folder, "CLIPTokenizer", **settings)
         if not open_clip and tokenizer.pad_token != tokenizer.eos_token:
             raise ValueError(
-                f"{checkpoint.root / folder} pads with {tokenizer.pad_token!r}, as for SD 2.x; this text encoder was "
+                f"{checkpoint.path(folder)} pads with {tokenizer.pad_token!r}, as for SD 2.x; this text encoder was "
                 "trained with the end token: name the tokenizer of an SD 1.x, SDXL or Flux.1 checkpoint"
             )
         return tokenizer

@@ -45,7 +45,7 @@ def read_configs(checkpoint: Checkpoint, *, statistics: bool = False) -> tuple[U
     """
     unet = checkpoint.read(UNetConfig.from_dict, "unet", "config.json")
     vae = autoencoder_config(checkpoint, statistics=statistics)
-    with naming(checkpoint.root / "unet" / "config.json"):
+    with naming(checkpoint.path("unet", "config.json")):
         check_channels(unet, vae)
     return unet, vae
 
