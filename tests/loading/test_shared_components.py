@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 import sadaflow.loading.embedded
 from sadaflow import Pipeline
+from sadaflow.bench.speed.command import _checkpoint_folder
+from sadaflow.bench.speed.sides import Theirs
 from sadaflow.cli import main
 from sadaflow.loading.embedded import EMBEDDED, component_folder, shared_components
 from sadaflow.loading.export import export_checkpoint
@@ -106,6 +108,12 @@ def test_a_single_file_takes_shared_components_from_an_embedded_base(tmp_path: P
     call |= {"max_sequence_length": 16, "solver": "euler", "accelerator": None}
     images = [Pipeline.from_single_file(file, base=base)("red apple", **call).images for base in ("tiny-flux", folder)]
     assert images[0].equal(images[1])
+
+
+def test_the_bench_gives_diffusers_a_complete_folder(tmp_path: Path) -> None:
+    folder = _checkpoint_folder("tiny-flux", tmp_path / "cache", str(tmp_path), torch.float32)
+    assert folder.name == "tiny-flux" and not (tmp_path / "cache").exists()
+    assert Theirs(folder, torch.float32, torch.device("cpu")).pipe.vae.config.shift_factor == 0
 
 
 @pytest.mark.parametrize("existing", ["folder", "file", "link"])
