@@ -29,6 +29,7 @@ from ..files.wav import write_wav
 from ..generation.batches import threads
 from ..generation.workers import Shard
 from ..loading.embedded import embedded
+from ..loading.export import export_checkpoint
 from ..loading.hub.locate import locate_lora
 from ..loading.json_file import read_object
 from ..pipeline.inputs import read_dtype
@@ -205,6 +206,16 @@ def inspect_(
     """Show what a checkpoint holds and what of it would be downloaded, without loading weights."""
     _hush()
     typer.echo(describe(inspect(model, revision=revision, variant=variant)))
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an embedded checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write.")],
+    debug: Debug = False,
+) -> None:
+    """Write an embedded checkpoint to a new folder, complete, as Diffusers loads it."""
+    typer.echo(f"{export_checkpoint(name, folder)}: {name} with all its components")
 
 
 def _ending(options: Options) -> str | None:

@@ -17,7 +17,11 @@ from .unet import LatentUNet, read_configs
 
 
 class StableDiffusion(LatentUNet):
-    """The components of a StableDiffusionPipeline checkpoint."""
+    """The components of a StableDiffusionPipeline checkpoint.
+
+    Raises:
+        ValueError: If the components do not fit each other.
+    """
 
     components: ClassVar[dict[str, str]] = {**LatentUNet.components, "text_encoder": "CLIPTextModel"}
 
@@ -44,8 +48,8 @@ class StableDiffusion(LatentUNet):
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """The scheduler config as StableDiffusionPipeline uses it.
 
-        Configs older than these two fields leave them out. The published pipeline sets them when it loads, whatever
-        the file says: timesteps start at 1, and x0 is not clipped.
+        Old configs lack `steps_offset` and `clip_sample`. The published pipeline sets both when it loads, whatever the
+        file says: timesteps start at 1, and x0 is not clipped.
         """
         return {**config, "steps_offset": 1, "clip_sample": False}
 
@@ -56,8 +60,7 @@ class StableDiffusion(LatentUNet):
     def condition(self, request: Request) -> Prompted:
         negatives = [negative or "" for negative in request.negatives]
         guided = request.guided and not self.distilled
-        wanted = [*request.prompts, *negatives] if guided else request.prompts
-        unique = list(dict.fromkeys(wanted))
+        unique = list(dict.fromkeys([*request.prompts, *negatives] if guided else request.prompts))
         states = dict(zip(unique, self.text.encode(unique), strict=True))
         context = torch.stack([states[prompt] for prompt in request.prompts])
         other = {"context": torch.stack([states[negative] for negative in negatives])} if guided else None
@@ -65,8 +68,10 @@ class StableDiffusion(LatentUNet):
 
 
 class LatentConsistency(StableDiffusion):
-    """The components of a LatentConsistencyModelPipeline checkpoint (Luo et al. 2023, arXiv 2310.04378): few steps, and
-    a U-Net that embeds the strength of guidance."""
+    """The components of a LatentConsistencyModelPipeline checkpoint (Luo et al. 2023, arXiv 2310.04378).
+
+    It is sampled in few steps, and its U-Net embeds the guidance strength.
+    """
 
     default_guidance: ClassVar[float] = 8.5
 
@@ -87,7 +92,7 @@ def _trained_size(unet: UNetConfig, raw: Mapping[str, Any]) -> int | tuple[int, 
 
 
 def _check_width(width: int, unet: UNetConfig) -> None:
-    """Raises ValueError if the states of the text encoder are not as wide as the U-Net reads them."""
+    """Raise ValueError if the hidden states of the text encoder do not have the width that the U-Net reads."""
     if width != unet.cross_attention_dim[0]:
         raise ValueError(
             f"the text encoder is {width} wide, the U-Net's cross_attention_dim is {unet.cross_attention_dim[0]} "
