@@ -13,7 +13,7 @@ from ...accelerators import Accelerator
 from ...accelerators.caching.base import check_fit
 from ...files.atomic import write_atomically
 from ...loading.embedded import embedded
-from ...loading.hub.download import resolve
+from ...loading.hub.locate import locate_checkpoint
 from ...pipeline.progress import counting_bar
 from ...solvers.registry import known_solver
 from ..run import environment
@@ -113,7 +113,7 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
         write_atomically(out / "speed.md", markdown(results).encode())
 
     for model in speed.models:
-        folder = random_checkpoint(model, cache, dtype) if is_random(model) else resolve(embedded(model))
+        folder = random_checkpoint(model, cache, dtype) if is_random(model) else locate_checkpoint(embedded(model))
         if {"sampling", "starts", "memory"} & set(speed.measures):
             _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
         if "loading" in speed.measures:

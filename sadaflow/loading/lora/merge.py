@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..hub.locate import _FILES
+from ..hub.locate import ADAPTER_CONFIG, ADAPTER_FILE
 from ..safetensors_file import is_finite, open_safetensors
 from .names import Place, parse, places
 
@@ -161,12 +161,12 @@ def _factors(path: Path, layer: str, parts: dict[str, Tensor], place: Place, alp
 def _noted_alphas(path: Path, metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """PEFT's settings by component: in the file's metadata (Diffusers) or in an adapter_config.json beside it ("")."""
     noted: dict[str, dict[str, Any]] = {}
-    beside = path.parent / "adapter_config.json"
+    beside = path.parent / ADAPTER_CONFIG
     if "lora_adapter_metadata" in metadata:
         for name, value in json.loads(metadata["lora_adapter_metadata"]).items():
             component, _, field = name.partition(".")
             noted.setdefault(component, {})[field] = value
-    elif path.name == _FILES[1] and beside.is_file():
+    elif path.name == ADAPTER_FILE and beside.is_file():
         noted[""] = json.loads(beside.read_text("utf-8"))
     for settings in noted.values():
         for field in ("alpha_pattern", "use_dora"):
