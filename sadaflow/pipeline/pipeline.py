@@ -27,7 +27,8 @@ from ..families.values import real_number
 from ..files.images import to_pil
 from ..loading.hub.locate import Name, locate_lora
 from ..loading.hub.options import HubOptions
-from ..loading.lora.merge import Lora, LoraStack, read_lora
+from ..loading.lora.merge import LoraStack
+from ..loading.lora.read import Lora, read_lora
 from ..loading.sampling_defaults import Recommended
 from ..parallel import Parallel
 from ..placement.placement import Residence
@@ -52,8 +53,9 @@ from .inputs import (
     read_size,
     read_steps,
 )
-from .load import LoadOptions, SchedulerSource, SingleFileParts, load_pretrained, load_single_file
+from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
 from .memory_need import require_memory_for_pictures
+from .prepare import SchedulerSource
 from .progress import progress_observer
 from .turns import Turns
 
@@ -233,7 +235,7 @@ class Pipeline:
         """
         self._refuse_frozen()
         hub = HubOptions(revision, None, cache_dir, token, local_files_only)
-        lora = read_lora(locate_lora(model, weight_name, hub), self._loras.places, scale)
+        lora = read_lora(locate_lora(model, weight_name, hub), self._loras.targets, scale)
         with self._residence.changing():
             self._loras.add(lora)
         return lora

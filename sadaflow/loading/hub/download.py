@@ -140,7 +140,7 @@ class Repository:
             huggingface_hub.snapshot_download(
                 self.name,
                 revision=self.commit,
-                cache_dir=hub.cache_dir,
+                cache_dir=self.cache.cache_dir,
                 token=hub.token,
                 endpoint=hub.endpoint,
                 allow_patterns=patterns,
