@@ -15,7 +15,7 @@ from ...accelerators.caching.base import check_fit
 from ...files.atomic import write_atomically
 from ...loading.embedded import embedded, embedded_names
 from ...loading.export import export_checkpoint
-from ...loading.hub.download import resolve
+from ...loading.hub.locate import locate_checkpoint
 from ...pipeline.progress import counting_bar
 from ...solvers.registry import known_solver
 from ..run import environment
@@ -137,7 +137,7 @@ def _checkpoint_folder(model: str, cache: Path, scratch: str, dtype: torch.dtype
         return random_checkpoint(model, cache, dtype)
     if model in embedded_names():
         return export_checkpoint(model, Path(mkdtemp(dir=scratch)) / model)
-    return resolve(embedded(model))
+    return locate_checkpoint(embedded(model))
 
 
 def _measure_pictures(
