@@ -36,15 +36,16 @@ HOUSE = {
 }
 ACCELERATORS = {
     "base": "",
+    "forwarding": "base",
     "history": "",
     "replay": "",
     "auto": "base history replay",
-    "caching": "base history",
-    "combined": "base",
+    "caching": "base forwarding history",
+    "combined": "base forwarding",
     "skipping": "base history replay",
     "sada": "base caching history",
     "registry": "auto base caching combined sada skipping",
-    "default": "base registry",
+    "default": "registry",
 }
 BENCH = {
     "suite": "",
