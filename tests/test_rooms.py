@@ -36,11 +36,12 @@ HOUSE = {
 }
 ACCELERATORS = {
     "base": "",
+    "forwarding": "base",
     "history": "",
     "replay": "",
     "auto": "base history replay",
-    "caching": "base history",
-    "combined": "base",
+    "caching": "base forwarding history",
+    "combined": "base forwarding",
     "skipping": "base history replay",
     "sada": "base caching history",
     "registry": "auto base caching combined sada skipping",

@@ -34,7 +34,8 @@ from ..parallel import Parallel
 from ..placement.placement import Residence
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
-from ..sampling.loop import Sampled, Stats, sample
+from ..sampling.loop import sample
+from ..sampling.results import Sampled, Stats
 from ..sampling.trace import Trace
 from .compilation import compile_backbone
 from .control import Control
