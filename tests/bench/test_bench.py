@@ -19,7 +19,8 @@ from sadaflow import Pipeline, Uniform
 from sadaflow.accelerators import Mode
 from sadaflow.bench import load_suite, parse_suite, report, run_bench, shipped_suites
 from sadaflow.bench.reporting import fronts
-from sadaflow.bench.reporting.front_figure import draw_fronts, spread
+from sadaflow.bench.reporting.curves import spread
+from sadaflow.bench.reporting.front_figure import draw_fronts
 from sadaflow.bench.reporting.fronts import CEILING, Point, cost_at, fidelity_at, front
 from sadaflow.bench.run.folder import Folder, Lines
 from sadaflow.bench.run.memory import peak_memory
@@ -88,7 +89,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than the measurements here, and one test looks at them."""
-    monkeypatch.setattr("sadaflow.bench.command.draw_fronts", lambda suite, records: ())
+    monkeypatch.setattr("sadaflow.bench.command.write_figures", lambda suite, measured, out: None)
 
 
 def lines(folder: Path) -> list[Record]:

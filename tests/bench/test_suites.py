@@ -99,7 +99,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sadaflow.bench.command.draw_fronts", lambda suite, records: ())
+    monkeypatch.setattr("sadaflow.bench.command.write_figures", lambda suite, measured, out: None)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -212,7 +212,7 @@ def test_prompts_from_a_file_are_those_of_the_folder(tmp_path: Path, capsys: pyt
     assert main([*call, "--prompts", str(tmp_path / "two.jsonl")]) == 0
     assert {(one["prompt"], one["seed"]) for one in records(tmp_path / "out")} == {("a", 0), ("b", 9)}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "--prompts prompts.jsonl" in page and "{&quot;prompt&quot;: &quot;b&quot;, &quot;seed&quot;: 9}" in page
+    assert "--prompts prompts.jsonl" in page and "{&#34;prompt&#34;: &#34;b&#34;, &#34;seed&#34;: 9}" in page
     before = (tmp_path / "out" / "table.md").read_text()
     assert report(tmp_path / "out") == before
     capsys.readouterr()

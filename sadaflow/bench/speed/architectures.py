@@ -108,7 +108,8 @@ def _flux(part: int) -> Architecture:
         "use_cache": False,
     }
     text = {"text_encoder": _clip(768 // part, 12), "text_encoder_2": t5}
-    return Architecture("FluxPipeline", 1024 // part, {"transformer": transformer, "vae": vae}, text, schedulers.flux(True))
+    components = {"transformer": transformer, "vae": vae}
+    return Architecture("FluxPipeline", 1024 // part, components, text, schedulers.flux(guidance_embeds=True))
 
 
 def _leading(scheduler: str, published: Config) -> dict[str, Any]:
