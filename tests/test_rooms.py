@@ -30,7 +30,7 @@ HOUSE = {
     "generation": "families files pipeline",
     "bench": (
         "accelerators compare device families files generation loading metrics models "
-        "pipeline placement sampling solvers training"
+        "pipeline placement sampling solvers"
     ),
     "cli": "accelerators bench compare families files generation loading pipeline placement solvers",
 }

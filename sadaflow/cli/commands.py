@@ -17,8 +17,6 @@ from ..accelerators.default import DEFAULT, refusal
 from ..bench import load_suite, run_bench
 from ..bench.speed import run_speed
 from ..compare.comparison import compare, table
-from ..compare.image_figure import draw
-from ..compare.sound_figure import draw_sound
 from ..families import FAMILIES, AudioFamily
 from ..families.request import Settings
 from ..files.atomic import check_target
@@ -115,7 +113,10 @@ def compare_(options: Options) -> None:
     The first shows what was made, of sounds the log-mel spectrograms; the second, FILE-trajectory.png, criterion, mode
     and error of every step.
     """
-    from ..compare.trajectory_figure import draw_trajectory  # needs matplotlib, which is slow to import
+    # These need matplotlib, which is slow to import.
+    from ..compare.image_figure import draw
+    from ..compare.sound_figure import draw_sound
+    from ..compare.trajectory_figure import draw_trajectory
 
     if options.accelerate == "none":
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")

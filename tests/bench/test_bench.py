@@ -19,7 +19,8 @@ from sadaflow import Pipeline, Uniform
 from sadaflow.accelerators import Mode
 from sadaflow.bench import load_suite, parse_suite, report, run_bench, shipped_suites
 from sadaflow.bench.reporting import fronts
-from sadaflow.bench.reporting.front_figure import draw_fronts, spread
+from sadaflow.bench.reporting.curves import spread
+from sadaflow.bench.reporting.front_figure import draw_fronts
 from sadaflow.bench.reporting.fronts import CEILING, Point, cost_at, fidelity_at, front
 from sadaflow.bench.run.folder import Folder, Lines
 from sadaflow.bench.run.memory import peak_memory
@@ -88,7 +89,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than the measurements here, and one test looks at them."""
-    monkeypatch.setattr("sadaflow.bench.command.draw_fronts", lambda suite, records: ())
+    monkeypatch.setattr("sadaflow.bench.command.write_figures", lambda suite, measured, out: None)
 
 
 def lines(folder: Path) -> list[Record]:
@@ -529,7 +530,8 @@ def change(old: str, new: str) -> str:
         (change("every = 3", "every = 0"), ["method 1: setting 2", "every >= 1", "0"]),
         (change("every = 3", 'every = "x"'), ["method 1: setting 2"]),
         (change("{every = 3, order = 2, correct = true}", "{}"), ["setting 'uniform' occurs twice at 9 steps"]),
-        (change("{steps = 6}", "{step = 6}"), ["method 2: setting 2", "steps is missing"]),
+        (change("{steps = 6}", "{step = 6}"), ["method 2: setting 2", "sub-grid has no argument 'step'; known: steps"]),
+        (change("{steps = 6}", "{}"), ["method 2: setting 2", "steps is missing"]),
         (change("{steps = 6}", "{steps = 6, every = 2}"), ["method 2: setting 2", "no argument 'every'", "steps"]),
         (change("{steps = 6}", "{steps = 10}"), ["method 2: setting 2", "10", "8 of a case"]),
         (change("steps = [9]\nsettings", "steps = [7]\nsettings"), ["method 3", "no case has 7 steps", "9, 8"]),
@@ -537,6 +539,13 @@ def change(old: str, new: str) -> str:
         (change('rivals = ["uniform"]', 'rivals = ["sada"]'), ["report: rivals", "'sada'", "uniform"]),
         (change('"sub-grid steps=4"]', '"sub-grid steps=5"]'), ["timing: settings", "'sub-grid steps=5'", "steps=4"]),
         (change("steps = [8]", "steps = [5]"), ["timing", "no case has 5 steps"]),
+        (change("{steps = 6}", "{steps = 0}"), ["method 2: setting 2", "steps must be a whole number", "got 0"]),
+        (change("batch = 2", 'batch = 2.0\nmetrics = "fid"'), ["m: batch must", "2.0\n", "m: metrics must", "'fid'"]),
+        (change("batch = 2", "guidance = nan"), ["suite m: guidance must be a finite number, got nan"]),
+        (change("batch = 2", "guidance = true"), ["suite m: guidance must be a finite number, got True"]),
+        (change("speedups = [1.5]", "speedup = [1.5]"), ["suite m: report: unknown key 'speedup'; known: speedups"]),
+        (change('accelerator = "uniform"', 'accelerator = " "'), ["method 1: accelerator must be a text, got ' '"]),
+        ("method = 1\nreport = 2\ncase = []", ["method must be a list of tables", "report must be a table", "got []"]),
     ],
 )  # fmt: skip
 def test_a_bad_suite_is_refused_with_place_and_remedy(text: str, words: list[str]) -> None:
