@@ -1,4 +1,4 @@
-"""Writing `tiny-flux` in the Hub layout of FluxPipeline, in half precision."""
+"""Writes `tiny-flux` in the Hub's layout of FluxPipeline, in half precision."""
 
 import json
 import shutil
@@ -44,9 +44,14 @@ SCHEDULER_CONFIG: dict[str, Any] = {
 
 
 def write_flux_checkpoint(folder: Path, models: nn.ModuleDict, shared: Path, tokenizer_2: Path, card: str) -> None:
-    """Write all files of the checkpoint into `folder`, each one completely or not at all.
+    """Writes all files of the checkpoint; each is complete or absent.
 
-    Autoencoder, CLIP text encoder and its tokenizer are copied from the checkpoint in the folder `shared`.
+    Args:
+        folder: Folder of the checkpoint.
+        models: The networks "transformer" and "t5".
+        shared: Checkpoint from which autoencoder, CLIP text encoder and its tokenizer are copied.
+        tokenizer_2: Folder of the T5 tokenizer.
+        card: Text of the model card.
     """
     write_json(folder / "model_index.json", MODEL_INDEX)
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
