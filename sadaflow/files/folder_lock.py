@@ -1,4 +1,4 @@
-"""A folder that one command fills at a time, however many processes the command has."""
+"""A lock on a folder: one command writes to it at a time, with any number of processes."""
 
 import os
 from collections.abc import Iterator
@@ -8,20 +8,27 @@ from pathlib import Path
 
 @contextmanager
 def occupied(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """While this process works in `folder`: among those of its command, or `alone` to put things in order for them.
+    """Locks `folder` while this process works in it.
 
-    Raises BlockingIOError where another is in the way. The lock is the system's, on the folder itself, and goes with
-    the process however it ends. Windows has none of the kind, nor have some network drives: there nothing is refused.
+    The lock is an advisory lock of the system (`flock`) on the folder itself: it leaves no file behind, and ends with
+    the process. Windows and some network drives have no such lock; there nothing is refused.
+
+    Args:
+        folder: The folder, which exists.
+        alone: Exclude all other processes, to prepare or merge files. Otherwise processes share the folder.
+
+    Raises:
+        BlockingIOError: If another process holds a lock that excludes this one.
     """
     try:
         import fcntl
     except ImportError:
         yield
         return
-    place = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(place, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(
                 f"another command is at work in the folder '{folder}': wait until it has ended, or name another folder"
@@ -30,4 +37,4 @@ def occupied(folder: Path, *, alone: bool = False) -> Iterator[None]:
             pass
         yield
     finally:
-        os.close(place)
+        os.close(descriptor)

@@ -252,7 +252,7 @@ def test_each_side_starts_in_a_process_of_its_own(
     failing = tmp_path / "failing.py"
     failing.write_text("raise OSError('no such device')")
     monkeypatch.setattr("sadaflow.bench.speed.starts._CHILD", failing)
-    with pytest.raises(ChildProcessError, match=f"{OURS} in a process of its own failed: OSError: no such device"):
+    with pytest.raises(ChildProcessError, match=f"{OURS} in its own process failed: OSError: no such device"):
         process.measure(OURS)
 
 
@@ -286,7 +286,7 @@ def test_results_and_tables_are_written(measured: Path, capsys: pytest.CaptureFi
 def test_results_are_kept(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (measured / "speed.json").read_bytes()
     assert main(["bench", "speed", "--out", str(measured), "--alone"]) == 2
-    assert "speed.json exists and is kept" in capsys.readouterr().err
+    assert "speed.json exists; name another folder" in capsys.readouterr().err
     assert (measured / "speed.json").read_bytes() == before
 
 
@@ -361,7 +361,7 @@ def test_tables_say_what_was_measured() -> None:
         (["--network-seconds", "0"], "network_seconds"),
         (["--solver", "unipc"], "dpmpp2m"),
         (["--compile", "--compile-mode", "fast"], "reduce-overhead"),
-        (["--compile-mode", "default"], "without compiling"),
+        (["--compile-mode", "default"], "needs compiling; add --compile"),
         (["--accelerate", "sadda"], "sadda"),
         (["--replay", "nowhere.json"], "nowhere.json"),
         (["--size", "62", "--measure", "sampling"], "multiple of the 4"),

@@ -1,4 +1,4 @@
-"""An accelerator whose evaluations are not counted, so that it can be timed."""
+"""Wraps an accelerator so that the cost of its evaluations is not counted, for timing."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,9 +12,12 @@ from ...accelerators.base import Accelerator, Run, fitted
 
 @dataclass(frozen=True)
 class Uncounted:
-    """An accelerator none of whose evaluations are counted, for timing it: counting one takes as long again.
+    """An accelerator whose evaluations are not counted. Counting takes as long as an evaluation, which would be timed.
 
-    It samples the same; in `Stats` cached evaluations count as whole ones, and those that turned out full as cached.
+    The samples are the same. In `Stats` a cached evaluation counts as a full one, and its mode is cached in any case.
+
+    Attributes:
+        accelerator: The accelerator that is wrapped.
     """
 
     accelerator: Accelerator
@@ -27,7 +30,7 @@ class Uncounted:
 
 
 class _UncountedRun:
-    """The run itself, but for what makes it a `CachingRun`."""
+    """The run without the attribute that makes it a `CachingRun`."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
