@@ -1,4 +1,4 @@
-"""The accelerated sample beside the plain one and its plain rivals, at the same seeds."""
+"""Compares accelerated samples with plain ones and with naive baselines, at the same seeds."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,22 +26,41 @@ LOUDEST = 64  # the largest amplification of a difference
 
 @dataclass(frozen=True)
 class Row:
-    """One way of sampling all prompts, each by itself: one entry per prompt in every sequence."""
+    """One way of sampling all prompts, each by itself. Every sequence has an entry per prompt.
+
+    Attributes:
+        name: Name of the row.
+        images: (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels).
+        nfe: Network evaluations.
+        modes: Mode of every step.
+        seconds: Seconds of sampling.
+        controller_seconds: Seconds of these spent in the accelerator itself.
+        psnr: PSNR in dB against the plain run, infinite where equal.
+        ssim: SSIM against the plain run; empty for sounds.
+        traces: Trajectories of one sample each, if they were recorded; only of the plain and the accelerated row.
+    """
 
     name: str
-    images: Tensor  # (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels)
+    images: Tensor
     nfe: tuple[float, ...]
     modes: tuple[tuple[str, ...], ...]
     seconds: tuple[float, ...]
-    controller_seconds: tuple[float, ...]  # of these, those spent deciding and estimating
-    psnr: tuple[float, ...]  # dB against the plain run, inf where equal
-    ssim: tuple[float, ...]  # empty for sounds
-    traces: tuple[Trace, ...] = ()  # of one sample each; of the plain and the accelerated row, where asked for
+    controller_seconds: tuple[float, ...]
+    psnr: tuple[float, ...]
+    ssim: tuple[float, ...]
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`: plain first, accelerated last, the plain rivals between them."""
+    """The result of `compare`.
+
+    Attributes:
+        prompts: The prompts.
+        settings: Settings of all runs.
+        accelerator: Name of the accelerator.
+        rows: The plain run first, the accelerated run last, the baselines between them.
+    """
 
     prompts: tuple[str, ...]
     settings: Settings
@@ -72,20 +91,29 @@ def compare(
     prompts: Sequence[str],
     settings: Settings | None = None,
     accelerator: str | Accelerator | None = "sada",
-    notify: Notify = lambda what: None,
+    notify: Notify = lambda message: None,
     *,
     trace: bool = False,
 ) -> Comparison:
-    """Sample every prompt plainly, with `accelerator`, and in the ways that need no idea.
+    """Samples every prompt without acceleration, with `accelerator`, and with naive baselines.
 
-    These rivals are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per prompt),
-    on their own grid and on points of the plain run's, and uniform skipping: every 2nd evaluation is made, x0
-    extrapolated linearly in log-SNR. Uniform skipping is left out where the steps are too few for it. Without an
-    accelerator (None) the last row is a second plain run, and fewer steps are left out.
+    The baselines are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per
+    prompt), on the solver's own grid and on a subset of the plain run's grid, and uniform skipping: every 2nd
+    evaluation is skipped, with x0 extrapolated linearly in log-SNR. Uniform skipping is left out if there are too few
+    steps. Without an accelerator the last row is a second plain run, and fewer steps are left out.
 
-    Prompts run one at a time, and an untimed short run goes first, so that seconds
-    compare. `notify` is told what begins. `trace` keeps the trajectories of the plain and the accelerated runs. Raises
-    ValueError for an empty list of prompts.
+    Prompts run one at a time after a short warm-up run, so that seconds can be compared.
+
+    Args:
+        pipe: The pipeline.
+        prompts: At least one prompt.
+        settings: Settings of all runs; None for the defaults.
+        accelerator: Name or object; None for none.
+        notify: Called with a message when a run begins.
+        trace: Record the trajectories of the plain and the accelerated runs.
+
+    Raises:
+        ValueError: If `prompts` is empty, or pipeline, settings and accelerator do not fit each other.
     """
     if not prompts:
         raise ValueError("no prompt given; compare needs at least one")
@@ -94,14 +122,14 @@ def compare(
     name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
 
     def run(
-        what: str,
+        message: str,
         index: int,
         steps: int,
         accelerator: str | Accelerator | None = None,
         solver: Solver | None = None,
         trace: bool = False,
     ) -> _Run:
-        notify(f"{prompts[index]}: {what}")
+        notify(f"{prompts[index]}: {message}")
         call = {**settings.call(), "negative_prompt": settings.negative_of(index)}
         call |= {} if solver is None else {"solver": solver, "grid": None}
         out = pipe(prompts[index], steps=steps, accelerator=accelerator, trace=trace, **call)
@@ -114,7 +142,7 @@ def compare(
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for index in range(len(prompts)):
-        accelerated.append(run(name, index, settings.steps, accelerator, trace=trace))  # may refuse the settings
+        accelerated.append(run(name, index, settings.steps, accelerator, trace=trace))  # first: it may raise
         plain.append(run("plain", index, settings.steps, trace=trace))
         if skips:
             uniform.append(run("every 2nd evaluation", index, settings.steps, "uniform"))
@@ -149,7 +177,7 @@ def evaluations(row: Row, index: int) -> str:
 
 
 def coarser(solver: Solver, steps: int) -> Solver:
-    """`solver` over `steps` + 1 of its grid's points, spread evenly by index, both ends among them."""
+    """Returns `solver` on a subset of its grid: `steps` + 1 points at equal distances by index, with both ends."""
     grid = solver.grid
     points = torch.linspace(0, grid.n_steps, steps + 1, dtype=torch.float64).round().long()
     chosen = replace(
@@ -159,24 +187,24 @@ def coarser(solver: Solver, steps: int) -> Solver:
 
 
 def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:
-    """Steps that cost what the accelerated run cost, rounded up; a solver may take several evaluations a step."""
+    """Returns the steps that cost as much as the accelerated run, rounded up. A step may take several evaluations."""
     return min(steps, max(1, math.ceil(steps * accelerated.nfe / plain.nfe)))
 
 
 def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
-    images = torch.cat([one.images for one in runs]).float().cpu()
-    reference = torch.cat([one.images for one in plain]).float().cpu()
+    images = torch.cat([run.images for run in runs]).float().cpu()
+    reference = torch.cat([run.images for run in plain]).float().cpu()
     sound = images.shape[1] == 1
     return Row(
         name=name,
         images=images,
-        nfe=tuple(one.nfe for one in runs),
-        modes=tuple(one.modes for one in runs),
-        seconds=tuple(one.seconds for one in runs),
-        controller_seconds=tuple(one.controller_seconds for one in runs),
+        nfe=tuple(run.nfe for run in runs),
+        modes=tuple(run.modes for run in runs),
+        seconds=tuple(run.seconds for run in runs),
+        controller_seconds=tuple(run.controller_seconds for run in runs),
         psnr=tuple((spectrogram_psnr if sound else psnr)(images, reference).tolist()),
         ssim=() if sound else tuple(ssim(images, reference).tolist()),
-        traces=tuple(one.trace for one in runs if one.trace is not None),
+        traces=tuple(run.trace for run in runs if run.trace is not None),
     )
 
 
@@ -185,16 +213,17 @@ def _span(values: set[int]) -> str:
 
 
 def table(comparison: Comparison) -> str:
-    """The comparison as aligned text. NFE, PSNR and SSIM are means over the prompts, seconds their sum.
+    """Formats the comparison as aligned text.
 
-    With several prompts a column `worst` holds the lowest PSNR. Sounds have no SSIM.
+    NFE, PSNR and SSIM are means over the prompts, seconds are the sum. With several prompts a column `worst` holds the
+    lowest PSNR. Sounds have no SSIM.
     """
     several, similar = len(comparison.prompts) > 1, bool(comparison.plain.ssim)
     total = sum(comparison.plain.seconds)
     lines = [["", "NFE", "seconds", "speed-up", "PSNR", *(["worst"] if several else [])]]
     lines[0] += ["SSIM"] if similar else []
     for row in comparison.rows:
-        count, itself = len(row.nfe), row is comparison.plain
+        count, plain = len(row.nfe), row is comparison.plain
         seconds = sum(row.seconds)
         lines.append(
             [
@@ -202,9 +231,9 @@ def table(comparison: Comparison) -> str:
                 f"{sum(row.nfe) / count:.1f}".removesuffix(".0"),
                 f"{seconds:.2f}",
                 f"{total / seconds:.2f}x" if seconds > 0 else "-",
-                "-" if itself else f"{sum(row.psnr) / count:.2f}",
-                *(["-" if itself else f"{min(row.psnr):.2f}"] if several else []),
-                *(["-" if itself else f"{sum(row.ssim) / count:.4f}"] if similar else []),
+                "-" if plain else f"{sum(row.psnr) / count:.2f}",
+                *(["-" if plain else f"{min(row.psnr):.2f}"] if several else []),
+                *(["-" if plain else f"{sum(row.ssim) / count:.4f}"] if similar else []),
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

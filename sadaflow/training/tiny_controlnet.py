@@ -21,7 +21,7 @@ from ..loading.hub.write import write_json
 from .arguments import training_parser
 from .data.captions import CARD_PROMPTS
 from .data.emoji import load_emoji
-from .export.card_controlnet import controlnet_card
+from .export.card import controlnet_card
 from .export.contact_sheet import ddim, to_bytes, write_sheet
 from .export.stable_diffusion import LIBRARY_VERSION, write_tensors
 from .loops.controlnet import CONTROLNET_CONFIG, ControlSettings, train_controlnet, trained_controlnet

@@ -22,7 +22,7 @@ from sadaflow.models import Autoencoder
 from .arguments import training_parser
 from .data.captions import CARD_PROMPTS, PHRASINGS
 from .data.emoji import Emoji, load_emoji
-from .export.card_flux import flux_card
+from .export.card import flux_card
 from .export.contact_sheet import to_bytes, write_sheet
 from .export.flux import GUIDANCE, write_flux_checkpoint
 from .export.t5_tokenizer import load_t5_tokenizer, write_t5_tokenizer

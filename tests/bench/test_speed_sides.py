@@ -123,5 +123,5 @@ def test_each_side_starts_in_a_process_of_its_own(
     failing = tmp_path / "failing.py"
     failing.write_text("raise OSError('no such device')")
     monkeypatch.setattr("sadaflow.bench.speed.starts._CHILD", failing)
-    with pytest.raises(ChildProcessError, match=f"{OURS} in a process of its own failed: OSError: no such device"):
+    with pytest.raises(ChildProcessError, match=f"{OURS} in its own process failed: OSError: no such device"):
         process.measure(OURS)
