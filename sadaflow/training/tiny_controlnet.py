@@ -1,7 +1,8 @@
-"""Train the embedded ControlNet `tiny-controlnet`: python -m sadaflow.training.tiny_controlnet
+"""Trains the embedded ControlNet `tiny-controlnet`: python -m sadaflow.training.tiny_controlnet
 
-It steers `tiny-sd` by edge maps of the pictures that `tiny-sd` was trained on. Stages, each kept in the work folder and
-resumed from there: pictures, latents, ControlNet, export. `--export` writes what the last checkpoint holds.
+It controls `tiny-sd` by edge maps of the pictures that `tiny-sd` was trained on. The stages are pictures, latents,
+ControlNet, and export. Each is stored in the work folder and resumed from there. `--export` exports the last
+checkpoint.
 """
 
 import argparse
@@ -37,7 +38,14 @@ CHECKPOINT = TINY_SD.with_name("tiny-controlnet")
 
 @dataclass(frozen=True)
 class SheetMaker:
-    """Draws the card's prompts along the edges of other pictures of theirs than the plain ones."""
+    """Writes contact sheets of the card's prompts, controlled by the edges of varied pictures.
+
+    Attributes:
+        unet: The U-Net.
+        vae: The autoencoder.
+        context: Hidden states (2B, L, width) of the empty prompt, then of the prompts.
+        edges: Edge maps (B, 3, H, W).
+    """
 
     unet: UNet
     vae: Autoencoder
@@ -72,7 +80,7 @@ def _base() -> StableDiffusion:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the training from the command line."""
     options = parse(arguments)
     work: Path = options.work
     log = Log(work / "log.txt")
@@ -82,9 +90,9 @@ def main(arguments: list[str] | None = None) -> None:
     data = make_data(emoji, make_latents(pictures, base.vae, work), base.text.tokenizer)
     unet = base.backbone
     assert isinstance(unet, UNet)
-    places = [next(i for i, item in enumerate(emoji) if prompt in item.captions) for prompt in CARD_PROMPTS]
+    rows = [next(i for i, item in enumerate(emoji) if prompt in item.captions) for prompt in CARD_PROMPTS]
     context = base.text.encode([""] * len(CARD_PROMPTS) + list(CARD_PROMPTS))
-    sheet = SheetMaker(unet, base.vae, context, edge_maps(pictures[places, 1].float() / 255))
+    sheet = SheetMaker(unet, base.vae, context, edge_maps(pictures[rows, 1].float() / 255))
     settings = ControlSettings(minutes=options.minutes, compile=not options.no_compile)
     if not options.export:
         encoder = base.text.encoder

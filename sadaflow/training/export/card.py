@@ -1,4 +1,4 @@
-"""The model card of `tiny-sd`."""
+"""Writes the model card of `tiny-sd`."""
 
 # ruff: noqa: E501 (table rows and paragraphs are one line each in Markdown)
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data.captions import CARD_PROMPTS
 
-# How the run that made the published weights differed from the settings, and what its contact sheet shows.
+# Differences of the run that made the published weights from the settings, and a judgement of its contact sheet.
 HISTORY = """\
 The published weights come from a run that was stopped and resumed under changed settings: the autoencoder's first 500 steps
 had no colour term at the coarser scales; up to U-Net sample 143,424 all variants were equally likely (now `plain_pictures` of them
@@ -29,8 +29,8 @@ tags: [stable-diffusion, text-to-image, emoji]
 # tiny-sd
 
 A text-to-image latent diffusion model small enough to ship inside a Python package: {millions:.1f} million parameters, 64x64
-pictures of emoji, about a second for one of 50 guided steps on one processor core. It exists so that samplers and accelerators can
-be tried and tested on a real, trained checkpoint without a download. The files are in the layout of Diffusers'
+pictures of emoji, about one second per picture of 50 guided steps on one processor core. Samplers and accelerators can be tried and
+tested with it on a trained checkpoint without a download. The files are in the layout of Diffusers'
 `StableDiffusionPipeline`, in half precision.
 
 ```python
@@ -50,13 +50,13 @@ Pipeline.from_pretrained()("red apple").images[0].save("apple.png")
 
 {pictures} colour emoji, drawn from the font Noto Color Emoji (Google; SIL Open Font License 1.1; Debian package
 `fonts-noto-color-emoji`) on white at 64x64, with {variants} variants each in place and scale (mirrored where the caption names no
-direction and no writing). Captions are the Unicode names of the characters in lower case, the clearer names of a short table
-where Unicode's describe old print, and synonyms. {everyday} everyday things, most of those with synonyms, are drawn {weight:g} times as often as the others.
+direction and no writing). Captions are the Unicode names of the characters in lower case and synonyms; a short table replaces Unicode
+names that describe old print. {everyday} everyday things, most of those with synonyms, are drawn {weight:g} times as often as the others.
 Letters, digits, flags, clock faces and skin tones are left out.
 
 ## Training
 
-`make tiny-sd`, on processor cores only; the font and the settings below decide everything but rounding and the steps that fit into the minutes.
+`make tiny-sd`, on processor cores only. The result depends on the font, the settings below, rounding, and the number of steps that fit into the minutes.
 
 | | autoencoder | its decoder alone | U-Net and text model |
 |---|---|---|---|
@@ -70,7 +70,7 @@ Settings of its decoder, trained further on the latents that the U-Net learns fr
 
 Settings of the U-Net and the text model: {settings}.
 
-The loss of the U-Net is the squared error of v, above a signal-to-noise ratio of {limit:g} that of x0; timesteps are stratified within a
+The loss of the U-Net is the squared error of v and, above a signal-to-noise ratio of {limit:g} that of x0. Timesteps are stratified within a
 batch; the exported weights are an exponential moving average. The affine map that centres the latents and gives their channels
 one standard deviation is part of the autoencoder's quant convolutions.
 
@@ -81,17 +81,30 @@ one standard deviation is part of the autoencoder's quant convolutions.
 {verdict}
 ## Limits
 
-It knows emoji and nothing else. It was trained on the very pictures that its prompts name, so what it draws are mostly
-recollections: it says nothing about generalisation, diversity or the quality of larger models. Prompts that combine things
-("a cat on a rocket"), counts, and words outside the captions give blends or arbitrary emoji, and so do many of the emoji that were
-drawn at the ordinary weight ("accordion", "beaver"): the everyday things are what it has learned. Small details are soft, which is
-the autoencoder's limit, and so are hues that are rare beside others. At guidance 5 some backgrounds are faintly tinted.
+The model draws emoji only. It was trained on the very pictures that its prompts name, so it mostly reproduces training pictures:
+results say nothing about generalisation, diversity or the quality of larger models. Prompts that combine things ("a cat on a
+rocket"), counts, and words outside the captions give blends or arbitrary emoji. So do many of the emoji that were sampled at the
+ordinary weight ("accordion", "beaver"); it has learned the everyday things. The autoencoder blurs small details and loses hues that
+are rare beside others. At guidance 5 some backgrounds are faintly tinted.
 """
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the card tells about a run: counts of pictures, parameters and the like, and what the stages recorded."""
+    """Facts about a training for its card.
+
+    Attributes:
+        counts: Numbers of pictures, parameters, workers and the like, by name.
+        vae: Facts that the training of the autoencoder recorded.
+        decoder: Likewise of its decoder.
+        diffusion: Likewise of the U-Net and the text model.
+        vae_settings: Settings of the training of the autoencoder.
+        decoder_settings: Likewise of its decoder.
+        diffusion_settings: Likewise of the U-Net and the text model.
+        unet_config: Config of the U-Net.
+        vae_config: Config of the autoencoder.
+        text_config: Config of the text model.
+    """
 
     counts: Mapping[str, int]
     vae: Mapping[str, Any]
@@ -106,7 +119,7 @@ class Facts:
 
 
 def model_card(facts: Facts) -> str:
-    """Markdown text of the card."""
+    """The card as Markdown text."""
 
     def listed(settings: Mapping[str, Any]) -> str:
         return ", ".join(f"{name} {value}" for name, value in settings.items())

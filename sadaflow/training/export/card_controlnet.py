@@ -1,4 +1,4 @@
-"""The model card of `tiny-controlnet`."""
+"""Writes the model card of `tiny-controlnet`."""
 
 # ruff: noqa: E501 (table rows and paragraphs are one line each in Markdown)
 
@@ -21,8 +21,8 @@ tags: [controlnet, stable-diffusion, emoji]
 ---
 # tiny-controlnet
 
-A ControlNet (Zhang et al. 2023, arXiv 2302.05543) for [tiny-sd](../tiny-sd/README.md) that follows edge maps: white lines, one
-pixel wide, on black, 64x64. {parameters:,} parameters in the layout of Diffusers' `ControlNetModel`, in half precision.
+A ControlNet (Zhang et al. 2023, arXiv 2302.05543) for [tiny-sd](../tiny-sd/README.md) that follows edge maps of 64x64 pixels: white lines, one
+pixel wide, on black. {parameters:,} parameters in the layout of Diffusers' `ControlNetModel`, in half precision.
 
 ```python
 from PIL import Image
@@ -36,10 +36,10 @@ pipe("red apple", control=Image.open("edges.png")).images[0].save("apple.png")
 ## Training
 
 `make tiny-controlnet`, on processor cores only: a copy of the U-Net's encoder, read by zero convolutions, learns on the pictures of tiny-sd
-and their edges while the U-Net and the text model stay as they are. {samples:,} samples in {minutes} minutes on {workers} processor cores, shared with
+and their edges; the U-Net and the text model are not changed. {samples:,} samples in {minutes} minutes on {workers} processor cores, shared with
 other work; loss {loss:.4f} (running mean). The exported weights are an exponential moving average.
 
-Settings: {settings}. Smallest step of a colour that is an edge: {threshold:g} of its range.
+Settings: {settings}. Smallest colour step that counts as an edge: {threshold:g} of its range.
 
 `docs/tiny-controlnet-contact-sheet.png` shows tiny-sd's card prompts, drawn by DDIM in 25 steps at guidance 5 along the edges of displaced or
 mirrored variants of their pictures.
@@ -47,14 +47,21 @@ mirrored variants of their pictures.
 {verdict}
 ## Limits
 
-Those of tiny-sd. Edges are all that it has seen: drawings with filled shapes, grey lines or other line widths are unknown to it.
+As for tiny-sd. The ControlNet was trained on edges only: it cannot follow drawings with filled shapes, grey lines or other line widths.
 """
 
 
 def controlnet_card(
     net: nn.Module, facts: Mapping[str, Any], settings: Mapping[str, Any], workers: int
 ) -> str:
-    """Markdown text of the card, of what the training recorded and its settings."""
+    """The card as Markdown text.
+
+    Args:
+        net: The ControlNet.
+        facts: Facts that the training recorded.
+        settings: Settings of the training.
+        workers: Number of workers.
+    """
     return _CARD.format(
         **facts,
         parameters=sum(parameter.numel() for parameter in net.parameters()),

@@ -1,4 +1,4 @@
-"""The model card of `tiny-flux`."""
+"""Writes the model card of `tiny-flux`."""
 
 # ruff: noqa: E501 (table rows and paragraphs are one line each in Markdown)
 
@@ -25,8 +25,8 @@ tags: [flux, flow-matching, text-to-image, emoji]
 # tiny-flux
 
 A text-to-image flow-matching model in the architecture of Flux.1 dev, small enough to ship inside a Python package: 64x64 pictures of
-emoji, one network evaluation a step. It exists so that samplers and accelerators can be tried and tested on a real, trained
-flow transformer without a download. The files are in the layout of Diffusers' `FluxPipeline`, in half precision.
+emoji, one network evaluation per step. Samplers and accelerators can be tried and tested with it on a trained flow transformer without
+a download. The files are in the layout of Diffusers' `FluxPipeline`, in half precision.
 
 ```python
 from sadaflow import Pipeline
@@ -55,8 +55,8 @@ The {pictures} emoji of tiny-sd with {variants} variants each, and its captions.
 | loss (running mean) | {flow_loss:.4f} | {distillation_loss:.4f} |
 
 First the flow eps - x0 is learned at levels sigma whose logits are normal around {level_shift} (after Esser et al. 2024, arXiv 2403.03206),
-captions dropped with probability {caption_dropout}. Then a copy learns the guided flow of the first network, at guidance numbers uniform between
-{lowest_guidance:g} and {highest_guidance:g} (after Meng et al. 2023, arXiv 2210.03142), so that one evaluation does the work of two; the T5 encoder stays as it is.
+captions dropped with probability {caption_dropout}. Then a copy learns the guided flow of the first network, at guidance strengths uniform between
+{lowest_guidance:g} and {highest_guidance:g} (after Meng et al. 2023, arXiv 2210.03142), so that one evaluation replaces two; the T5 encoder is not changed.
 The exported weights are an exponential moving average.
 
 Settings of the flow: {flow_settings}.
@@ -70,15 +70,21 @@ Settings of the distillation: {distillation_settings}.
 {verdict}
 ## Limits
 
-Those of tiny-sd: it knows emoji and nothing else, and draws recollections of the pictures it was trained on. A prompt of capitals
-falls apart into characters that `tokenizer_2` saw rarely; write in lower case.
+As for tiny-sd: the model draws emoji only, and mostly reproduces training pictures. Prompts must be in lower case: `tokenizer_2` splits
+capitals into single characters, which are rare in training.
 """
 
 
 def flux_card(
     models: nn.ModuleDict, counts: Mapping[str, int], stages: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> str:
-    """Markdown text of the card; `stages` holds the settings and the recorded facts of both trainings."""
+    """The card as Markdown text.
+
+    Args:
+        models: The "transformer" and "t5".
+        counts: Numbers of pictures, variants, workers and tokens, by name.
+        stages: Settings and recorded facts of the stages "flow" and "distillation".
+    """
     config, encoder = TRANSFORMER_CONFIG, models["t5"]
     t5: Any = encoder.config
     values: dict[str, Any] = {}

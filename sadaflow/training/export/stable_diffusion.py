@@ -1,4 +1,4 @@
-"""Writing `tiny-sd` in the Hub layout of StableDiffusionPipeline, in half precision."""
+"""Writes `tiny-sd` in the Hub layout of StableDiffusionPipeline, in half precision."""
 
 import shutil
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ from ..loops.diffusion import BETA_END, BETA_START, TIMESTEPS, UNET_CONFIG
 from ..loops.vae import VAE_CONFIG
 from .card import Facts, model_card
 
-LIBRARY_VERSION = "0.32.0"  # of Diffusers, the format of whose files this is
+LIBRARY_VERSION = "0.32.0"
+"""Version of Diffusers whose file format is written."""
 
 MODEL_INDEX: dict[str, Any] = {
     "_class_name": "StableDiffusionPipeline",
@@ -61,7 +62,16 @@ SCHEDULER_CONFIG: dict[str, Any] = {
 
 
 def write_checkpoint(folder: Path, unet: UNet, vae: Autoencoder, text: Any, tokenizer: Path, facts: Facts) -> None:
-    """Write all files of the checkpoint into `folder`, each one completely or not at all."""
+    """Write all files of the checkpoint, each one completely or not at all.
+
+    Args:
+        folder: Folder to write to.
+        unet: The U-Net.
+        vae: The autoencoder.
+        text: The text model.
+        tokenizer: Folder of the tokenizer.
+        facts: Facts for the model card.
+    """
     write_json(folder / "model_index.json", MODEL_INDEX)
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
     version = {"_diffusers_version": LIBRARY_VERSION}
@@ -79,6 +89,6 @@ def write_checkpoint(folder: Path, unet: UNet, vae: Autoencoder, text: Any, toke
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write `state` in half precision as safetensors."""
+    """Write tensors in half precision to a safetensors file."""
     halves = {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()}
     write_whole(path, lambda file: file.write(save(halves, {"format": "pt"})), overwrite=True)

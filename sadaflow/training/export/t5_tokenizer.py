@@ -1,4 +1,4 @@
-"""A T5 tokenizer whose unigram vocabulary is the words of the captions, in the files that the Hub expects."""
+"""Writes a T5 tokenizer whose unigram vocabulary is the words of the captions, in the Hub's files."""
 
 import math
 from collections import Counter
@@ -8,13 +8,19 @@ from typing import Any
 
 from ..loops.flow import T5_LENGTH
 
-_LETTER = -20.0  # log-probability of a piece of one character: cheaper than no piece, dearer than any word
+_LETTER = -20.0  # log-probability of a piece of one character, below that of any word
 
 
 def write_t5_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> Any:
-    """Write into `folder` a tokenizer of the most frequent words of `texts`, and of single characters for all others.
+    """Write a tokenizer of the most frequent words, and of single characters for all other words.
 
-    Returns it as a transformers T5TokenizerFast.
+    Args:
+        texts: Texts whose words are counted.
+        vocabulary: Largest number of tokens.
+        folder: Folder to write to.
+
+    Returns:
+        The `transformers` T5TokenizerFast.
     """
     from transformers import T5TokenizerFast
 
@@ -31,7 +37,7 @@ def write_t5_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> A
 
 
 def load_t5_tokenizer(folder: Path) -> Any:
-    """The transformers T5TokenizerFast that lies in `folder`."""
+    """Load the `transformers` T5TokenizerFast in `folder`."""
     from transformers import T5TokenizerFast
 
     return T5TokenizerFast.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The loop that trainings share: data-parallel steps until minutes or samples are used up, resumable at any step."""
+"""The training loop: data-parallel and resumable, until a number of minutes or samples is reached."""
 
 import math
 from collections.abc import Callable
@@ -18,22 +18,35 @@ Models = TypeVar("Models", bound=nn.Module)
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """What decides how long and how fast a training goes; it ends after `minutes` or `samples`, whichever is first."""
+    """Settings of a training, which ends after `minutes` or `samples`, whichever is reached first.
+
+    Attributes:
+        minutes: Minutes of training.
+        samples: Number of samples.
+        batch: Samples per step, of all workers together.
+        learning_rate: Largest learning rate.
+        weight_decay: Weight decay of AdamW.
+        warm_up_steps: Steps over which the learning rate rises.
+        cooldown: Last fraction of the run, over which the learning rate falls to zero.
+        ema_decay: Decay of the moving average of the weights per step.
+        sheet_minutes: Minutes between contact sheets.
+        seed: Seed of weights and data.
+    """
 
     minutes: float = 60.0
     samples: int = 1_000_000
-    batch: int = 64  # of all workers together
+    batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warm_up_steps: int = 300
-    cooldown: float = 0.35  # last part of the run, over which the learning rate falls to zero
+    cooldown: float = 0.35
     ema_decay: float = 0.999
     sheet_minutes: float = 10.0
     seed: int = 2
 
 
 def learning_rate_factor(step: int, progress: float, settings: LoopSettings) -> float:
-    """Linear warm-up, constant, then linear to zero over the last part of the run."""
+    """Factor of the learning rate: linear warm-up, constant, then linear to zero at `progress` 1."""
     return min(1.0, (step + 1) / settings.warm_up_steps, max(0.0, 1 - progress) / settings.cooldown)
 
 
@@ -46,10 +59,19 @@ def train_loop(
     log: Log,
     sheet: Callable[[Ema, Path], None] | None = None,
 ) -> None:
-    """Train the parameters of `models` that want gradients into `path`, resuming from there.
+    """Train the parameters of `models` that require gradients.
 
-    `loss(samples, generator)` is this worker's part of a batch. The leader keeps the averaged parameters and shows them
-    to `sheet(average, picture path)` every `sheet_minutes`. FloatingPointError when the loss is no longer a number.
+    Args:
+        team: The workers.
+        settings: The settings.
+        models: The networks.
+        loss: `loss(samples, generator)` is the loss of this worker's part of a batch.
+        path: File to write to and to resume from.
+        log: Writes progress.
+        sheet: `sheet(average, path)` writes a contact sheet of the averaged parameters.
+
+    Raises:
+        FloatingPointError: If the loss is NaN or infinite.
     """
     ema = Ema(models, settings.ema_decay)
     trained = [parameter for parameter in models.parameters() if parameter.requires_grad]
@@ -95,14 +117,14 @@ def train_loop(
 
 
 def averaged(fresh: Models, models: nn.Module, ema: Ema) -> Models:
-    """`fresh`, built like `models`, with the averaged parameters (and the buffers of `models`), for evaluation."""
+    """Load the averaged parameters, and the buffers of `models`, into `fresh` for evaluation; returns `fresh`."""
     fresh.load_state_dict(models.state_dict())
     ema.copy_to(fresh)
     return fresh.eval().requires_grad_(False)
 
 
 def restored(path: Path, models: Models) -> Models:
-    """`models` with the averaged parameters that `train_loop` left in `path`, for evaluation."""
+    """Load the averaged parameters that `train_loop` wrote to `path` into `models` for evaluation; returns `models`."""
     ema = Ema(models, 0.0)
     load_checkpoint(path, {"models": models, "ema": ema}, Clock(1))
     ema.copy_to(models)
