@@ -25,7 +25,13 @@ from .data.emoji import load_emoji
 from .export.card_controlnet import controlnet_card
 from .export.contact_sheet import ddim, to_bytes, write_sheet
 from .export.stable_diffusion import LIBRARY_VERSION, write_tensors
-from .loops.controlnet import CONTROLNET_CONFIG, ControlSettings, train_controlnet, trained_controlnet
+from .loops.controlnet import (
+    CONTROLNET_CONFIG,
+    ControlData,
+    ControlSettings,
+    train_controlnet,
+    trained_controlnet,
+)
 from .loops.data_parallel import run_team
 from .loops.diffusion import alphas_cumprod
 from .loops.state import Log
@@ -87,7 +93,8 @@ def main(arguments: list[str] | None = None) -> None:
     base = _base()
     emoji = load_emoji()
     pictures = make_pictures(emoji, work)
-    data = make_data(emoji, make_latents(pictures, base.vae, work), base.text.tokenizer)
+    captioned = make_data(emoji, make_latents(pictures, base.vae, work), base.text.tokenizer)
+    data = ControlData(**vars(captioned), pictures=pictures)
     unet = base.backbone
     assert isinstance(unet, UNet)
     rows = [next(i for i, item in enumerate(emoji) if prompt in item.captions) for prompt in CARD_PROMPTS]
@@ -96,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = ControlSettings(minutes=options.minutes, compile=not options.no_compile)
     if not options.export:
         encoder = base.text.encoder
-        run_team(options.workers, train_controlnet, settings, unet, encoder, data, pictures, work, log, sheet)
+        run_team(options.workers, train_controlnet, settings, unet, encoder, data, work, log, sheet)
     net = trained_controlnet(work, unet)
     out: Path = options.out
     write_json(out / "config.json", {**CONTROLNET_CONFIG, "_diffusers_version": LIBRARY_VERSION})

@@ -24,15 +24,14 @@ from .export.contact_sheet import draw_prompts, write_sheet
 from .export.stable_diffusion import write_checkpoint
 from .export.tokenizer import load_tokenizer, train_tokenizer
 from .loops.data_parallel import run_team
+from .loops.decoder import DecoderSettings, refine_decoder
 from .loops.diffusion import UNET_CONFIG, Data, DiffusionSettings, train_diffusion, trained_diffusion
 from .loops.state import Clock, Log, load_checkpoint, write_value
 from .loops.vae import (
     VAE_CONFIG,
-    DecoderSettings,
     VaeSettings,
     encode,
     psnr,
-    refine_decoder,
     standardise,
     train_vae,
     trained_vae,

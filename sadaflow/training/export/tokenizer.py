@@ -30,7 +30,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> Any:
     from tokenizers.normalizers import Lowercase
     from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
     from tokenizers.trainers import BpeTrainer
-    from transformers import CLIPTokenizer
 
     alphabet = sorted(ByteLevel.alphabet())
     tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
@@ -47,10 +46,16 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> Any:
     tokenizer.train_from_iterator(texts, trainer)
     learned = json.loads(tokenizer.to_str())["model"]["merges"]
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in learned]
+    _write_files(folder, alphabet, merges)
+    return load_tokenizer(folder)
+
+
+def _write_files(folder: Path, alphabet: list[str], merges: list[str]) -> None:
+    from transformers import CLIPTokenizer
+
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet)]
     tokens += [token for merge in merges if (token := merge.replace(" ", "")) not in tokens]
     table = {token: index for index, token in enumerate([*tokens, START, END])}
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(table, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
@@ -59,7 +64,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> Any:
     settings = {"add_prefix_space": False, "do_lower_case": True, "model_max_length": MAX_LENGTH}
     write_json(folder / "tokenizer_config.json", {**special, **settings, "tokenizer_class": "CLIPTokenizer"})
     CLIPTokenizer.from_pretrained(folder).backend_tokenizer.save(str(folder / "tokenizer.json"))
-    return load_tokenizer(folder)
 
 
 def load_tokenizer(folder: Path) -> Any:

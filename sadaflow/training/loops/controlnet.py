@@ -43,6 +43,17 @@ class ControlSettings(CaptionSettings):
     compile: bool = True
 
 
+@dataclass(frozen=True)
+class ControlData(Data):
+    """The training data of the ControlNet.
+
+    Attributes:
+        pictures: Pictures (N, variants, 3, H, W) of the latents, in bytes.
+    """
+
+    pictures: Tensor
+
+
 def build(unet: UNet) -> ControlNet:
     """A ControlNet with the weights of the U-Net's encoder, whose output is zero."""
     net = ControlNet(ControlNetConfig.from_dict(CONTROLNET_CONFIG))
@@ -58,8 +69,7 @@ def train_controlnet(
     settings: ControlSettings,
     unet: UNet,
     text: Any,
-    data: Data,
-    pictures: Tensor,
+    data: ControlData,
     folder: Path,
     log: Log,
     sheet: Callable[[ControlNet, Path], None],
@@ -67,14 +77,10 @@ def train_controlnet(
     """Train the ControlNet; the result is folder/controlnet.pt.
 
     Args:
-        team: The workers.
-        settings: The settings.
+        team, settings, folder, log: See `train_diffusion`.
         unet: The frozen U-Net.
         text: The frozen text model.
-        data: Latents and captions.
-        pictures: Pictures (N, variants, 3, H, W) of the latents, in bytes.
-        folder: Folder to write to and to resume from.
-        log: Writes progress.
+        data: Latents, captions and pictures.
         sheet: `sheet(net, path)` writes a contact sheet of the averaged ControlNet.
     """
     torch.manual_seed(settings.seed)
@@ -87,7 +93,7 @@ def train_controlnet(
     def loss(count: int, generator: torch.Generator) -> Tensor:
         choice = data.choose(count, settings, generator)
         tokens = data.tokens_of(choice, settings.caption_dropout, generator)
-        edges = edge_maps(pictures[choice.rows, choice.variants].float() / 255)
+        edges = edge_maps(data.pictures[choice.rows, choice.variants].float() / 255)
 
         def predict(x: Tensor, timesteps: Tensor, context: Tensor) -> Any:
             return call(x, timesteps, context, control=edges[:, None], control_scales=(1.0,))

@@ -174,16 +174,15 @@ def distillation_loss(
     count: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Mean squared error against the teacher's guided flow, at uniformly distributed guidance strengths.
+    """Mean squared error against the teacher's guided flow (Meng et al. 2023, arXiv 2210.03142, stage one).
 
-    After Meng et al. 2023 (arXiv 2210.03142, stage one); the strength is embedded as in Flux.1 dev.
+    Guidance strengths are uniformly distributed, and embedded as in Flux.1 dev.
     """
     latents, tokens, pooled = data.draw(count, settings, generator)
     x, sigma, _ = noised(latents, settings.level_shift, generator)
     span = settings.highest_guidance - settings.lowest_guidance
     guidance = settings.lowest_guidance + span * torch.rand(count, generator=generator)
-    empty = data.drop(tokens, pooled, torch.ones(count, dtype=torch.bool))
-    times = 1000 * sigma
+    empty, times = data.drop(tokens, pooled, torch.ones(count, dtype=torch.bool)), 1000 * sigma
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             context = t5(torch.cat((tokens, empty[0])))[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .loop import LoopSettings
+from .record import LoopSettings
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from .data_parallel import Team
+from .loop import optimisation_step
 from .state import Clock, Ema, Log, channels_last, load_checkpoint, save_checkpoint
 
 VAE_CONFIG = {
@@ -109,8 +110,6 @@ def train_vae(team: Team, settings: VaeSettings, pictures: Tensor, weights: Tens
     step = load_checkpoint(folder / "vae-train.pt", state, clock)
     while (progress := team.agree(clock.progress)) < 1:
         rate = min(1, (step + 1) / settings.warm_up_steps) * min(1, 2 * (1 - progress) + 0.01)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate
         generator = team.generator(settings.seed, step)
         rows = torch.multinomial(weights, settings.batch // team.size, replacement=True, generator=generator)
         batch = mixed_colours(pictures[rows], settings.colour_permutation, generator)
@@ -121,11 +120,7 @@ def train_vae(team: Team, settings: VaeSettings, pictures: Tensor, weights: Tens
             images = vae.decode(mean + noise * (0.5 * logvar).exp())
         loss = reconstruction_loss(images.float(), target, settings.edge_weight)
         loss = loss + settings.kl_weight * kl_divergence(mean.float(), logvar.float())
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        team.average_gradients([vae])
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
+        optimisation_step(team, optimiser, settings.learning_rate * rate, loss, [vae])
         step += 1
         clock.tick()
         if team.leads:
@@ -136,85 +131,6 @@ def train_vae(team: Team, settings: VaeSettings, pictures: Tensor, weights: Tens
                 save_checkpoint(folder / "vae-train.pt", step, state, clock, samples=step * settings.batch)
     if team.leads:
         save_checkpoint(folder / "vae-train.pt", step, state, clock, samples=step * settings.batch)
-
-
-@dataclass(frozen=True)
-class DecoderSettings:
-    """Settings of the training of the decoder alone, on the latents that the U-Net is trained on.
-
-    Attributes:
-        minutes: Minutes of training.
-        batch: Samples per step, of all workers together.
-        learning_rate: Largest learning rate.
-        warm_up_steps: Steps over which the learning rate rises.
-        latent_noise: Standard deviation of noise that is added to the scaled latents.
-        edge_weight: See `VaeSettings`.
-        ema_decay: See `VaeSettings`.
-        seed: Seed of the data.
-    """
-
-    minutes: float = 6.0
-    batch: int = 24
-    learning_rate: float = 6e-4
-    warm_up_steps: int = 30
-    latent_noise: float = 0.05
-    edge_weight: float = 1.0
-    ema_decay: float = 0.99
-    seed: int = 3
-
-
-def refine_decoder(
-    team: Team,
-    settings: DecoderSettings,
-    vae: Autoencoder,
-    latents: Tensor,
-    pictures: Tensor,
-    weights: Tensor,
-    folder: Path,
-    log: Log,
-) -> None:
-    """Train the decoder further; the result is folder/decoder.pt.
-
-    Args:
-        team: The workers.
-        settings: The settings.
-        vae: The autoencoder; its decoder is changed.
-        latents: Scaled latents (N, 4, h, w).
-        pictures: Their pictures (N, 3, H, W) in bytes.
-        weights: Sampling weights (N,) of the pictures.
-        folder: Folder to write to.
-        log: Writes progress.
-    """
-    channels_last(vae)
-    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True)
-    ema = Ema(decoder, settings.ema_decay)
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3)
-    clock, step = Clock(settings.minutes), 0
-    while (progress := team.agree(clock.progress)) < 1:
-        rate = min((step + 1) / settings.warm_up_steps, 1 - progress)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate
-        generator = team.generator(settings.seed, step)
-        rows = torch.multinomial(weights, settings.batch // team.size, replacement=True, generator=generator)
-        noise = settings.latent_noise * torch.randn(latents[rows].shape, generator=generator)
-        scaled = (latents[rows] + noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            images = vae.decode(scaled / vae.config.scaling_factor)
-        loss = reconstruction_loss(images.float(), to_signed(pictures[rows]), settings.edge_weight)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        team.average_gradients([decoder])
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        clock.tick()
-        if team.leads:
-            ema.update(decoder)
-            if step % 50 == 0:
-                log(f"decoder step {step} minutes {clock.minutes:.2f} loss {loss.item():.4f}")
-    if team.leads:
-        ema.copy_to(decoder)
-        save_checkpoint(folder / "decoder.pt", step, {"vae": vae}, clock, samples=step * settings.batch)
 
 
 def trained_vae(folder: Path) -> Autoencoder:
