@@ -49,8 +49,6 @@ _SD_SCALING = {"scaling_factor": 0.18215}
 _XL_SCALING = {"scaling_factor": 0.13025, "force_upcast": True}
 _FLUX_SCALING = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
 
-Locate = Callable[..., Path]
-
 
 @dataclass(frozen=True)
 class Aid:

@@ -21,7 +21,8 @@ from sadaflow.training.loops.flow import (
     noise_levels,
     noised,
 )
-from sadaflow.training.loops.loop import LoopSettings, train_loop
+from sadaflow.training.loops.loop import train_loop
+from sadaflow.training.loops.record import LoopSettings
 from sadaflow.training.loops.state import Log
 
 
