@@ -19,6 +19,7 @@ from ...device.readback import Readback
 from ..base import Explanation, Mode, Run, require_falling_times, require_steps
 from ..history import NodeBuffer
 from ..replay import Replay
+from ..settings import check_numbers, check_sequence, check_whole
 from .error_model import Gaps, Motion
 from .kriging import guess
 
@@ -47,19 +48,14 @@ class Auto:
     inertia: float = 0.3
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ValueError(f"Auto.tolerance must be finite and not negative, got {self.tolerance}")
+        check_numbers(self, "tolerance", least=0)
+        check_numbers(self, "speedup", least=1, optional=True)
+        check_numbers(self, "budget", above=0, finite=False, optional=True)
+        check_numbers(self, "inertia", least=0, below=1)
+        check_sequence(self, "memories", above=0)
+        check_whole(self, nodes=1, max_skips=1, warm_up=2)
         if self.speedup is not None and self.budget is not None:
             raise ValueError(f"Auto takes a speedup or a budget, not both: {self.speedup} and {self.budget}")
-        if self.speedup is not None and not 1 <= self.speedup < math.inf:
-            raise ValueError(f"Auto.speedup must be at least 1, got {self.speedup}")
-        if not 0 <= self.inertia < 1:
-            raise ValueError(f"Auto.inertia must be at least 0 and below 1, got {self.inertia}")
-        if not self.memories or not all(math.isfinite(memory) and memory > 0 for memory in self.memories):
-            raise ValueError(f"Auto.memories must be one or more finite numbers above 0, got {self.memories}")
-        for field, least in (("nodes", 1), ("max_skips", 1), ("warm_up", 2)):
-            if getattr(self, field) < least:
-                raise ValueError(f"Auto.{field} must be at least {least}, got {getattr(self, field)}")
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "auto")
