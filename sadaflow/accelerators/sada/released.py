@@ -18,6 +18,7 @@ from sadaflow.solvers import Solver
 from ...device.indexing import renewed
 from ..base import Explanation, Mode, Run
 from ..history import NodeBuffer
+from ..settings import check_fractions, check_whole
 from .criterion import extrapolate, instability, noise_of, sample_scores, stepwise_x0
 from .estimators import released
 from .sada import SADA, Limits
@@ -35,6 +36,8 @@ class ReleasedSADA:
     terms: int = 4
 
     def __post_init__(self) -> None:
+        check_fractions(self, "start", "multistep_start", "end")
+        check_whole(self, max_skips=1, interval=2, terms=2)
         self._limits(50)
 
     def _limits(self, steps: int) -> Limits:

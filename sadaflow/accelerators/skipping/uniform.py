@@ -12,6 +12,7 @@ from sadaflow.solvers import Solver, State
 from ..base import Mode, Run, require_steps
 from ..history import NodeBuffer
 from ..replay import Replay
+from ..settings import check_whole
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class Uniform:
     correct: bool = False
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.order < 0:
-            raise ValueError(f"uniform skipping needs every >= 1 and order >= 0, got {self.every} and {self.order}")
+        check_whole(self, every=1, order=0)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_steps(solver, f"'uniform' of order {self.order}", self.order + 4)
