@@ -49,8 +49,8 @@ def examine_solver(
         order: expected order of convergence; defaults to the solver's own.
         band: allowed deviation of the measured order on a Gaussian mixture. On a single Gaussian, where methods may
             converge faster, it is a lower bound only.
-        warm_up: number of evaluations after which x is set to the true trajectory, for methods whose first steps have
-            lower order.
+        warm_up: x is set to the true trajectory after each of the first `warm_up` evaluations, for methods whose first
+            steps have lower order.
         stochastic: check the mean and covariance of the samples instead of an order.
         ends_at_x0: False exempts a method that extrapolates beyond the last x0.
         grids: maps names to functions from a number of steps to a grid; defaults to VP, EDM and flow, with equal and

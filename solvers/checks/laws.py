@@ -82,9 +82,9 @@ class Examination:
             state = second
         fork = _interleaved(solver, unit_noise(SAMPLES), unit_noise(SAMPLES, seed=1))
         return [
-            Law("step repeats", where, "equal" if again else "another x", "the same x from the same state", again),
-            Law("step keeps inputs", where, "kept" if kept else "changed", "state and x0 untouched", kept),
-            Law("fork", where, "equal" if fork else "disturbed", "branches that do not touch", fork),
+            Law("step repeats", where, "equal" if again else "a different x", "the same x from the same state", again),
+            Law("step keeps inputs", where, "kept" if kept else "changed", "state and x0 unchanged", kept),
+            Law("fork", where, "equal" if fork else "disturbed", "independent branches", fork),
         ]
 
     def batch(self, name: str) -> Law:
@@ -111,8 +111,8 @@ class Examination:
                 state = solver.step(state, x0)
                 finite &= bool(torch.isfinite(state.x).all())
             exact &= torch.equal(state.x, solver.grid.points[-1].alpha * x0)
-        found = "not finite" if not finite else "equal" if exact else "another x"
-        return Law("ends at x0", f"[{name}, to clean data]", found, "the last x0 itself", exact and finite)
+        found = "not finite" if not finite else "equal" if exact else "a different x"
+        return Law("ends at x0", f"[{name}, to clean data]", found, "alpha times the last x0", exact and finite)
 
     def dtypes(self, name: str) -> list[Law]:
         """Checks that states keep the dtype and device of the noise, with values close to those in float64."""

@@ -51,4 +51,4 @@ class Report:
     def __str__(self) -> str:
         lines = [str(law) for law in sorted(self.laws, key=lambda law: not law.passed)]
         kept = len(self.laws) - len(self.failures)
-        return "\n".join([f"{self.subject}: {kept} of {len(self.laws)} laws hold", *lines])
+        return "\n".join([f"{self.subject}: {kept} of {len(self.laws)} checks passed", *lines])
