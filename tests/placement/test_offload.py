@@ -195,7 +195,7 @@ def test_text_encoders_must_fit_as_strictly(tmp_path: Path) -> None:
         ({"offload": "model"}, "device is the CPU itself"),
         ({"quantize": "int3"}, "unknown quantization 'int3'; known: int8, fp8"),
         ({"offload": "stream", "quantize": "int8"}, "all weights at once"),
-        ({"tile": 100}, "tile=100 is no side in pixels; multiples of 16 are"),
+        ({"tile": 100}, "tile=100 is not supported; use multiples of 16 pixels"),
     ],
 )
 def test_what_cannot_be(arguments: dict[str, Any], words: str) -> None:

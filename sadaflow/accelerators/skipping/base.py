@@ -24,7 +24,7 @@ def reused_kind(kind: Prediction | None, solver: Solver) -> Prediction:
     That is flow on rectified flow and where the grid starts at alpha = 0, and noise otherwise. Raises ValueError for
     an unknown kind, and for one that says nothing about x0 somewhere on the grid.
     """
-    chosen = frame_of(solver.grid, None).answer if kind is None else kind
+    chosen = frame_of(solver.grid, None).prediction if kind is None else kind
     probe = torch.zeros(())
     for node in solver.nodes:
         to_x0(chosen, probe, probe, node.alpha, node.sigma)
