@@ -22,7 +22,7 @@ HOUSE = {
     "placement": "loading models",
     "sampling": "accelerators device models solvers",
     "checks": "accelerators models sampling solvers",
-    "families": "loading models sampling",
+    "families": "accelerators loading models sampling solvers",
     "parallel": "accelerators models sampling",
     "compare": "accelerators families files metrics sampling solvers",
     "pipeline": "accelerators families files loading models parallel placement sampling solvers",
@@ -32,7 +32,7 @@ HOUSE = {
         "accelerators compare device families files generation loading metrics models "
         "pipeline placement sampling solvers training"
     ),
-    "cli": "accelerators bench compare families files generation loading pipeline placement solvers",
+    "cli": "accelerators bench compare families files generation loading pipeline placement",
 }
 ACCELERATORS = {
     "base": "",

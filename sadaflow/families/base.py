@@ -1,6 +1,6 @@
 """What differs between checkpoints: components, conditioning, latent layout, decoding."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -12,38 +12,9 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 from ..loading.checkpoint import Checkpoint
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
-from .request import Negative, Options
+from .request import Request
 
 Conditioning = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asked for, checked: one entry of `prompts` per sample, latents of `shape` (C, h, w).
-
-    `negative_prompt` is one for all samples, or a sequence with one for each; see `negatives`.
-    """
-
-    prompts: Sequence[str]
-    negative_prompt: Negative
-    guidance: float
-    shape: tuple[int, int, int]
-    options: Options = Options()
-
-    def __post_init__(self) -> None:
-        if len(self.negatives) != len(self.prompts):
-            raise ValueError(f"{len(self.negatives)} negative prompts for {len(self.prompts)} prompts")
-
-    @property
-    def guided(self) -> bool:
-        return self.guidance > 1
-
-    @property
-    def negatives(self) -> list[str | None]:
-        """The negative prompt of each sample, None where it has none."""
-        if self.negative_prompt is None or isinstance(self.negative_prompt, str):
-            return [self.negative_prompt] * len(self.prompts)
-        return list(self.negative_prompt)
 
 
 @dataclass(frozen=True)
@@ -73,10 +44,13 @@ class Prompted:
 
 
 class Family(Protocol):
-    """One kind of checkpoint. `components` are the classes that its model_index.json must name.
+    """The parts of one class of checkpoint.
 
-    `options` are those of `Options` that the checkpoint honours, `default_guidance` what the kind was published with,
-    `patch` the latent positions along one side of what its backbone takes for a token.
+    Attributes:
+        components: The classes that its model_index.json must name, by component.
+        options: Names of the arguments of `FAMILY_OPTIONS` that it honours.
+        default_guidance: The guidance that the class was published with.
+        patch: Latent positions along one side of a token of the backbone.
     """
 
     components: ClassVar[dict[str, str]]
@@ -125,7 +99,7 @@ class Family(Protocol):
         ...
 
     def condition(self, request: Request) -> Prompted:
-        """Encode the prompts."""
+        """Encode the prompts of a request whose size and guidance are filled in."""
         ...
 
     def decode(self, latents: Tensor) -> Any:

@@ -40,6 +40,15 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], overwrite: bool
     _write(path, write, overwrite)
 
 
+def write_file(path: Path, content: bytes, overwrite: bool = False) -> None:
+    """Write a file, which appears under its name only when complete; missing folders are made.
+
+    Raises:
+        FileExistsError: If the file exists, unless `overwrite`.
+    """
+    write_whole(path, lambda file: file.write(content), overwrite)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` in the place of the file `path`: at every moment there is the old file or the new one, whole.
 

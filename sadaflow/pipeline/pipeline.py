@@ -1,8 +1,8 @@
-"""Text to image: checkpoint, text encoder, backbone, solver, accelerator and autoencoder in one call."""
+"""Samples pictures and sound from a loaded checkpoint in one call."""
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -22,10 +22,10 @@ from sadaflow.solvers import (
 
 from ..accelerators import Accelerator
 from ..accelerators.caching.base import check_fit
-from ..families import AudioFamily, Family, Negative, Options, Pair, Request
+from ..families import Family, Negative, Pair, Request
+from ..families.options import STEPS
+from ..families.request import select_arguments
 from ..families.single_file import Aid, assemble
-from ..families.values import real_number
-from ..files.images import to_pil
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import embedded
 from ..loading.hub.download import resolve
@@ -37,49 +37,28 @@ from ..parallel import Parallel
 from ..placement.placement import Residence
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
-from ..sampling.loop import Sampled, Stats, sample
-from ..sampling.trace import Trace
+from ..sampling.loop import sample
 from .building import SchedulerSource, prepare_pipeline, scheduler_config
 from .compilation import compile_backbone
 from .control import Control, ControlNets, Name, as_list
 from .diffusers_names import refuses_unknown
 from .inputs import (
     Seed,
-    check_noise,
-    check_objects,
-    initial_noise,
+    check_parallel,
+    complete,
     latent_shape,
     read_accelerator,
     read_device,
     read_dtype,
-    read_negatives,
     read_output,
-    read_prompts,
-    read_seeds,
-    read_size,
     read_steps,
+    start_noise,
 )
-from .memory_need import require_memory_for_pictures
+from .output import Output, decode_output
 from .progress import progress_observer
 from .turns import Turns
 
 _BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a call made. `images` is a list of PIL images, a tensor (B, 3, H, W) in [0, 1], or None for "latent";
-    `latents` (B, C, h, w) are at the end of the grid, in the backbone's scaling. Of a checkpoint that makes sound,
-    `images` are log-mel spectrograms (B, 1, frames, mels) and `audio` (B, samples) is their sound for "audio". `trace`
-    is the trajectory, where it was asked for.
-    """
-
-    images: Any
-    latents: Tensor
-    stats: Stats
-    audio: Tensor | None = None
-    sample_rate: int | None = None
-    trace: Trace | None = None
 
 
 class Pipeline:
@@ -309,14 +288,22 @@ class Pipeline:
         height: int | None = None,
         width: int | None = None,
     ) -> Solver:
-        """The solver `name` on this checkpoint's schedule; None takes what its scheduler config names.
+        """A solver on this checkpoint's schedule.
 
-        `grid` is a spacing by name, or a `Grid`, which then decides the number of steps. `noise` is what a stochastic
-        solver draws from. `height` and `width` in pixels matter where the schedule shifts with the size (Flux.1 dev);
-        None is the checkpoint's own.
+        Args:
+            name: Name of the solver; None takes what the scheduler config names.
+            steps: Number of steps.
+            grid: Name of a time grid, or a `Grid`, which then decides the number of steps; None is the config's.
+            noise: What a stochastic solver draws from.
+            height: Height in pixels, None for the checkpoint's own; matters if the schedule shifts with the size.
+            width: Width in pixels, likewise.
+
+        Raises:
+            ValueError: If a name is unknown, or if solver, grid and steps do not fit each other.
         """
-        steps = read_steps(steps)
-        config, tokens = self.scheduler_config, self._tokens(*read_size(height, width, None, self.family))
+        steps, sized = read_steps(steps), Request(height=height, width=width)
+        _, rows, columns = latent_shape(self.family, sized.height, sized.width)
+        config, tokens = self.scheduler_config, rows * columns // self.family.patch**2
         if isinstance(grid, Grid):
             named: Any = from_scheduler_config(config, grid.n_steps, solver=name, noise=noise, image_tokens=tokens)
             return replace(named.solver, grid=grid)
@@ -358,99 +345,87 @@ class Pipeline:
         trace: bool = False,
         parallel: Parallel | None = None,
     ) -> Output:
-        """Sample one image per prompt.
+        """Sample one image, or sound, for each prompt. The same prompt and seed give the same picture in any batch.
 
-        `negative_prompt` is one for all prompts or a list with one (or None) for each. `seed` is one for all prompts or
-        one each: the same prompt and seed give the same picture in any batch. `noise` (B, C, h, w), unit normal,
-        overrides it. `guidance` <= 1 leaves the negative branch out; on Flux it is the
-        number that the network embeds, and `true_guidance` > 1 adds a negative branch. None is what the checkpoint
-        recommends, or its kind was published with (7.5 for Stable Diffusion). `max_sequence_length` is the length of
-        Flux's T5 prompt in tokens, at most what the checkpoint's tokenizer allows. `progress` None shows a bar when
-        stderr is a terminal. `control` is an image for the ControlNet, or a list of one for each: PIL, which is
-        stretched to the size made, or a tensor (3, H, W) or (B, 3, H, W) of that size, RGB in [0, 1]; `control_scale`
-        weighs each, and it acts from `control_start` to `control_end` (fractions of the evaluations). On XL,
-        `original_size`, `crop` and `target_size` tell the network of a picture's history: its size before it was
-        scaled, the corner (top, left) that it was cut at, and the size wanted; None is an uncropped picture of the size
-        made. A refiner is told `aesthetic_score` (6.0) in place of `target_size`. The negative branch is told the same
-        (but a score of 2.5), except for what is given for it alone. `seconds` is the length of a sound. `output` is
-        "pil", "tensor" or "latent", for sounds "audio", "tensor" or "latent"; None is the first. `trace` keeps the
-        trajectory in `out.trace` (see `Trace` for its memory). `parallel` shares the work out among processes, which
-        all make this call and all get the same. Raises ValueError before any work for arguments that do not fit.
+        None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `FluxOptions`
+        and `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints have.
+
+        Args:
+            prompt: A prompt, or a sequence with one for each sample.
+            negative_prompt: A negative prompt for all samples, or a sequence with one (or None) for each.
+            steps: Number of steps.
+            solver: Name of a solver, or a solver; None takes what the scheduler config names.
+            grid: Name of a time grid, or a `Grid`; None is the scheduler config's.
+            guidance: Scale of classifier-free guidance; up to 1 there is no negative branch. On Flux.1 dev the number
+                that the network embeds.
+            true_guidance: On Flux.1, scale of guidance by the negative prompt.
+            height, width: Size in pixels.
+            seed: Seed of the start noise for all samples, or a sequence with one for each.
+            noise: Start noise (B, C, h, w), unit normal, in place of the seeds'; it decides the size.
+            accelerator: Name of an accelerator, or an accelerator; None evaluates the network at every step.
+            control: An image for the ControlNet, or a list with one for each: PIL, array, or tensor (3, H, W) or
+                (B, 3, H, W), RGB in [0, 1]. PIL images and arrays are stretched to the size made.
+            control_scale, control_start, control_end: Weight of the ControlNets, and the fractions of the evaluations
+                between which they act; a number, or a sequence with one for each.
+            max_sequence_length: On Flux.1, length of the T5 prompt in tokens.
+            original_size, crop, target_size: On SDXL, the history of the picture: (height, width) before scaling,
+                corner (top, left) of the crop, (height, width) after scaling.
+            negative_original_size, negative_crop, negative_target_size: The same for the negative branch.
+            aesthetic_score, negative_aesthetic_score: On SDXL's refiner, scores in place of the target sizes.
+            seconds: Length of a sound.
+            output: "pil", "tensor" or "latent"; for sounds "audio", "tensor" or "latent"; None is the first of them.
+            progress: Whether to show a progress bar; None shows it on a terminal.
+            trace: Whether to keep the trajectory in the output (see `Trace` for its memory).
+            parallel: Processes that share the work; all of them make this call and get the same output.
+
+        Raises:
+            ValueError: If an argument is invalid, before any work.
         """
-        prompts, output = read_prompts(prompt), read_output(output, self.family)
-        negatives, seeds = read_negatives(negative_prompt, len(prompts)), read_seeds(seed, len(prompts))
-        seconds = None if seconds is None else real_number("seconds", seconds, finite=False)
-        height, width = read_size(height, width, seconds, self.family)
-        guidance = self.default_guidance if guidance is None else real_number("guidance", guidance)
-        options = Options(
-            true_guidance,
-            max_sequence_length,
-            original_size,
-            crop,
-            target_size,
-            negative_original_size,
-            negative_crop,
-            negative_target_size,
-            aesthetic_score,
-            negative_aesthetic_score,
-        )
-        options.refuse_idle(self.family.options, type(self.family).__name__)
-        check_objects(solver, grid, parallel)
-        accelerator, steps = read_accelerator(accelerator), read_steps(steps)
-        noise = self._noise(noise, height, width, seeds, output)
-        size = (noise.shape[2] * self.vae.config.downscale, noise.shape[3] * self.vae.config.downscale)
-        chosen = solver
-        if chosen is None or isinstance(chosen, str):
-            chosen = self.solver(chosen, steps, grid, SeededNoise(tuple(seeds)), height=size[0], width=size[1])
-        if accelerator is not None:
-            check_fit(accelerator, chosen, noise.shape, self.backbone)
-        controls = Control.read(
-            control,
-            control_scale,
-            control_start,
-            control_end,
-            nets=self.controlnets,
-            samples=len(prompts),
-            size=size,
-        )
-        request = Request(prompts, negatives, guidance, latent_shape(self.family, *size), options)
+        given = Request(**select_arguments(locals()))
+        output = read_output(output, self.family)
+        check_parallel(parallel)
+        request = complete(given, self.family, self._defaults, device=self.device, output=output)
+        start = start_noise(request, self.family)
+        sampler = self._solver_for(request)
+        if (reuse := read_accelerator(request.accelerator)) is not None:
+            check_fit(reuse, sampler, start.shape, self.backbone)
+        controls = Control.of(request, self.controlnets)
         if parallel is not None:
-            call = {**vars(request), "solver": chosen, "noise": noise, "accelerator": accelerator, "control": controls}
-            parallel.require_same({**call, "dtype": self.dtype, "split_guidance": self.split_guidance}, self.device)
+            objects = {"solver": sampler, "noise": start, "accelerator": reuse, "control": controls, "seed": None}
+            decided = {"dtype": self.dtype, "split_guidance": self.split_guidance}
+            parallel.require_same({**request.arguments(), **objects, **decided}, self.device)
         with self._turns.taken(self._residence.offload is not None or self._compiled):
-            denoise = self.denoiser(chosen, request, controls)
+            denoise = self.denoiser(sampler, request, controls)
             if parallel is not None:
                 denoise = parallel.denoiser(denoise)
-            start = noise.to(self.device, torch.float32)
-            with progress_observer(progress, chosen.n_evals) as observer, kept_layouts(self.backbone):
-                sampled = sample(chosen, denoise, start, accelerator, observer=observer, trace=trace)
-            del denoise, start  # what was prepared for the network, before the decoder takes its memory
-            return self._output(sampled, output, seconds)
+            start = start.to(self.device, torch.float32)
+            with progress_observer(progress, sampler.n_evals) as observer, kept_layouts(self.backbone):
+                sampled = sample(sampler, denoise, start, reuse, observer=observer, trace=trace)
+            del denoise, start  # frees the conditioning before the decoder needs memory
+            return decode_output(self.family, sampled, output, request.seconds)
 
-    def _noise(
-        self, noise: Tensor | None, height: int | None, width: int | None, seeds: Sequence[int], output: str
-    ) -> Tensor:
-        """The start noise (B, C, h, w), given or drawn, once it is known that memory holds the call."""
-        if noise is not None:
-            check_noise(noise, len(seeds), self.family)
-            height, width = (side * self.vae.config.downscale for side in noise.shape[2:])
-        shape = latent_shape(self.family, height, width)
-        require_memory_for_pictures(self.family, len(seeds), shape, self.device, output)
-        return initial_noise(shape, seeds) if noise is None else noise
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        """Steps and guidance of a request that leaves them to the checkpoint."""
+        return {"steps": self.recommended.steps or STEPS, "guidance": self.default_guidance}
 
-    def _output(self, sampled: Sampled, output: str, seconds: float | None) -> Output:
-        """Decode what was sampled into what the call asked for."""
-        images: Any = None if output == "latent" else self.family.decode(sampled.x)
-        if output == "audio" and isinstance(self.family, AudioFamily):
-            rate = self.family.sample_rate
-            if seconds is None:
-                seconds = images.shape[2] * self.family.frame_seconds
-            audio = self.family.waveform(images)[:, : int(seconds * rate)]
-            return Output(images, sampled.x, sampled.stats, audio, rate, trace=sampled.trace)
-        return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats, trace=sampled.trace)
+    def _solver_for(self, request: Request) -> Solver:
+        """The solver of a complete request; its noise is drawn from the request's seeds."""
+        if request.solver is not None and not isinstance(request.solver, str):
+            return request.solver
+        (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
+        return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
 
     def denoiser(self, solver: Solver, request: Request, control: Control | None = None) -> GuidedDenoiser:
-        """The x0-answering callable for `request` at the evaluation points of `solver`."""
+        """Encode a request as a denoiser, which predicts x0 at the evaluation points of a solver.
+
+        Args:
+            solver: The solver.
+            request: Prompts and their conditioning; guidance and size that are None are the checkpoint's own.
+            control: Images and weights of the ControlNets; None is none.
+        """
+        height, width = self.family.default_size
+        request = request.filled(**self._defaults, height=height, width=width)
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = prompted.both(control=control.images.to(self.device, self.dtype))
@@ -460,22 +435,21 @@ class Pipeline:
             self.prediction,
             prompted.conditional,
             prompted.negative,
-            request.guidance if prompted.guidance is None else prompted.guidance,
+            request.guidance_scale if prompted.guidance is None else prompted.guidance,
             self.dtype,
             None if control is None else control.settings(solver.n_evals),
             self.split_guidance,
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """For `pickle` and `copy.deepcopy`. Raises ValueError where a copy would not be one."""
+        """The state for `pickle` and `copy.deepcopy`.
+
+        Raises:
+            ValueError: If the pipeline is offloaded, quantized or compiled.
+        """
         if self._residence.offload is not None or self._residence.quantize is not None:
             how = "offload=" if self._residence.offload is not None else "quantize="
             raise ValueError(f"a pipeline with {how} cannot be copied or pickled: load it anew where it is needed")
         if self._compiled:
             raise ValueError("a compiled pipeline cannot be copied or pickled: copy it first, then compile the copy")
         return vars(self).copy()
-
-    def _tokens(self, height: int | None, width: int | None) -> int:
-        """Image tokens of the backbone at a size in pixels."""
-        _, rows, columns = latent_shape(self.family, height, width)
-        return rows * columns // self.family.patch**2

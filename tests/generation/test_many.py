@@ -60,7 +60,7 @@ class StandIn:
     ending: str = ".png"
 
     def recipe(self, prompt: Prompt) -> Recipe:
-        return Recipe(prompt.text, "stand-in", 5, prompt.seed, 0, 0)
+        return Recipe(prompt.prompt, "stand-in", 5, prompt.seed, 0, 0)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Made]:
         if len(self.calls) == self.stop_after:
@@ -74,7 +74,7 @@ class StandIn:
 
 
 def prompts_of(count: int) -> list[Prompt]:
-    return [Prompt(i, f"prompt {i}", 7 + i, None, f"{i:06d}") for i in range(count)]
+    return [Prompt(i, f"{i:06d}", f"prompt {i}", 7 + i) for i in range(count)]
 
 
 def fill(
@@ -386,11 +386,11 @@ class Stop:
     calls: int = 0
 
     def __call__(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(pipe: Pipeline, prompts: list[str], **arguments: Any) -> Any:
+        def call(pipe: Pipeline, **arguments: Any) -> Any:
             self.calls += 1
-            if self.calls > self.after and (self.prompt is None or self.prompt in prompts):
+            if self.calls > self.after and (self.prompt is None or self.prompt in arguments["prompt"]):
                 raise self.error
-            return original(pipe, prompts, **arguments)
+            return original(pipe, **arguments)
 
         return call
 
