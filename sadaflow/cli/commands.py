@@ -12,8 +12,6 @@ from typer.core import TyperGroup
 from ..bench import load_suite, run_bench
 from ..bench.speed import run_speed
 from ..compare.comparison import Comparison, compare, table
-from ..compare.image_figure import draw
-from ..compare.sound_figure import draw_sound
 from ..families import AudioFamily
 from ..families.options import PLAIN
 from ..files.atomic import check_target, write_file
@@ -22,6 +20,7 @@ from ..files.png import write_png
 from ..generation.batches import threads
 from ..generation.outputs import Generator
 from ..generation.workers import Shard
+from ..loading.export import export_checkpoint
 from ..pipeline.inputs import read_dtype
 from ..pipeline.inspection import describe, inspect
 from .generate_many import generate_many
@@ -90,7 +89,10 @@ def compare_(options: Options) -> None:
     The first figure shows the pictures, or the log-mel spectrograms of sounds; the second, FILE-trajectory.png, shows
     criterion, mode and error of every step.
     """
-    from ..compare.trajectory_figure import draw_trajectory  # needs matplotlib, which is slow to import
+    # These need matplotlib, which is slow to import.
+    from ..compare.image_figure import draw
+    from ..compare.sound_figure import draw_sound
+    from ..compare.trajectory_figure import draw_trajectory
 
     if options.request.accelerator == PLAIN:
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
@@ -174,6 +176,16 @@ def inspect_(
     """Show what a checkpoint contains and which files would be downloaded, without loading weights."""
     quiet_libraries()
     typer.echo(describe(inspect(model, revision=revision, variant=variant)))
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an embedded checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write.")],
+    debug: Debug = False,
+) -> None:
+    """Write an embedded checkpoint to a new folder, complete, as Diffusers loads it."""
+    typer.echo(f"{export_checkpoint(name, folder)}: {name} with all its components")
 
 
 def _recipe(generator: Generator, comparison: Comparison) -> Recipe:

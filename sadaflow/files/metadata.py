@@ -1,4 +1,4 @@
-"""The record of a run that its PNG and WAV files carry, from which it can be repeated."""
+"""Metadata of a run, which is stored in its output files."""
 
 import json
 import reprlib
@@ -9,24 +9,24 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Recipe:
-    """What repeats one image or sound. It holds no clock time, so that equal runs write equal bytes.
+    """The settings that reproduce one image or sound. They include no time of day, so equal runs give equal bytes.
 
     Attributes:
         prompt: The prompt.
-        model: The checkpoint: its name, or its Hub id and commit.
-        steps: Steps of the solver.
+        model: Name of the checkpoint, with its commit if it comes from the Hub.
+        steps: Number of steps.
         seed: Seed of the start noise.
-        width: Width in pixels (of a sound: mel bands).
-        height: Height in pixels (of a sound: spectrogram frames).
+        width: Width in pixels; mel bands of a sound.
+        height: Height in pixels; spectrogram frames of a sound.
         negative_prompt: The negative prompt, if any.
-        solver: Name of the solver; None is the one that the checkpoint's scheduler config names.
-        grid: Name of the time grid; None is the scheduler config's.
-        guidance: Scale of guidance; None is what the checkpoint recommends.
-        accelerator: Name of the accelerator; None evaluates the network at every step.
-        nfe: Network evaluations made; one of the conditional branch alone counts 0.5.
-        modes: What was done at each step.
-        options: Further arguments that were given, and how the checkpoint was loaded, by name.
-        versions: Versions of the libraries, by name.
+        solver: Name of the solver; None is that of the checkpoint's scheduler config.
+        grid: Name of the time grid; None as for `solver`.
+        guidance: Guidance strength; None is what the checkpoint recommends.
+        accelerator: The accelerator; None evaluates the network at every step.
+        nfe: Number of network evaluations; an evaluation of the conditional branch alone counts 0.5.
+        modes: Name of the mode of each step.
+        options: Further options of the command line, by their names.
+        versions: Versions of libraries, by their names.
     """
 
     prompt: str
@@ -78,7 +78,7 @@ class Recipe:
         return {item.name: getattr(self, item.name) for item in fields(self)} | dict(self.options)
 
     def parameters(self) -> str:
-        """The `parameters` text that image viewers and web UIs in the tradition of A1111 show and parse."""
+        """The text `parameters` in the format of AUTOMATIC1111's web UI, which many viewers show and parse."""
         fields = {
             "Steps": self.steps,
             "Sampler": self.solver,
@@ -99,11 +99,11 @@ class Recipe:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """The record as a JSON object."""
+        """All fields as a JSON object."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def chunks(self) -> dict[str, str]:
-        """The text chunks of a PNG file: `parameters` for image viewers, `sadaflow` (JSON) to repeat the run."""
+        """Text chunks of a PNG file: `parameters` for viewers, and `sadaflow` (JSON), which reproduces the run."""
         return {"parameters": self.parameters(), "sadaflow": self.to_json()}
 
 
@@ -112,5 +112,5 @@ def _joined(value: Any) -> str:
 
 
 def _quoted(value: str) -> str:
-    """A value that would break the comma-separated line is written as a JSON string, as A1111's parser expects."""
+    """The value, as a JSON string if it contains a separator of the line: AUTOMATIC1111's parser expects that."""
     return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',:"\n') else value

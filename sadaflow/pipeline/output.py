@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..families import AudioFamily, Family
 from ..files.images import to_pil
-from ..sampling.loop import Sampled, Stats
+from ..sampling.results import Sampled, Stats
 from ..sampling.trace import Trace
 
 

@@ -18,28 +18,12 @@ from sadaflow.loading.json_file import read_object
 from sadaflow.loading.tokenizer_files import check_ids, load_tokenizer
 from support.checkpoints import clip_tokenizer, musicldm, stable_diffusion
 from support.checkpoints_original import original
+from support.published.real import real_root
+from support.published.text import END, PLAIN, SD14
 
 PROMPTS = ["a red apple", "", "42 Pears & <|endoftext|> more", "é"]
-PLACES = (Path(__file__).parents[3] / "shared/real-configs", Path(os.environ.get("SADAFLOW_REAL_CONFIGS", ".")))
-REAL = [path for path in PLACES if (path / "SOURCES.md").is_file()]
-
-
-START, END = "<|startoftext|>", "<|endoftext|>"
-FLAGS = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-# Fields of the tokenizer_config.json of Stable Diffusion 1.4.
-SD14 = {
-    "add_prefix_space": False,
-    "bos_token": {"__type": "AddedToken", "content": START, **FLAGS},
-    "do_lower_case": True,
-    "eos_token": {"__type": "AddedToken", "content": END, **FLAGS},
-    "errors": "replace",
-    "model_max_length": 24,
-    "name_or_path": "openai/clip-vit-large-patch14",
-    "pad_token": END,
-    "special_tokens_map_file": "./special_tokens_map.json",
-    "tokenizer_class": "CLIPTokenizer",
-    "unk_token": {"__type": "AddedToken", "content": END, **FLAGS},
-}
+REAL = real_root()
+FLAGS = {"normalized": True, **PLAIN}
 
 
 def write(path: Path, content: Any) -> None:
@@ -282,11 +266,11 @@ def test_a_tokenizer_beside_a_single_file(tmp_path: Path, elsewhere: Path) -> No
         Pipeline.from_single_file(file, tokenizer=folder)
 
 
-@pytest.mark.skipif(not REAL, reason="no published configs beside the repository")
+@pytest.mark.skipif(REAL is None, reason="no published configs beside the repository")
 def test_published_settings(root: Path) -> None:
     """Every published tokenizer_config.json and special_tokens_map.json of CLIP, beside a small vocabulary."""
     count = 0
-    for path in REAL[0].rglob("tokenizer_config.json"):
+    for path in REAL.rglob("tokenizer_config.json"):
         if read_object(path)["tokenizer_class"] != "CLIPTokenizer":
             continue
         settings = {**read_object(path), "model_max_length": 24}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,51 +20,11 @@ from sadaflow.loading.text_encoder import prepare_encoder
 from sadaflow.loading.text_fields import CLAP, CLAP_AUDIO, CLAP_TEXT, COMMON, TABLES
 from support.checkpoints import musicldm, stable_diffusion, stable_diffusion_xl
 from support.checkpoints_flux import flux
+from support.published.real import real_root
+from support.published.text import FULL_DUMP
 
 PROMPTS = ["a red apple", ""]
-PLACES = (Path(__file__).parents[3] / "shared/real-configs", Path(os.environ.get("SADAFLOW_REAL_CONFIGS", ".")))
-REAL = [path for path in PLACES if (path / "SOURCES.md").is_file()]
-
-# What transformers 4 wrote into the nested configs of CLIP: its settings of generation and of classifiers.
-FULL_DUMP = {
-    "_name_or_path": "",
-    "add_cross_attention": False,
-    "bad_words_ids": None,
-    "chunk_size_feed_forward": 0,
-    "cross_attention_hidden_size": None,
-    "decoder_start_token_id": None,
-    "diversity_penalty": 0.0,
-    "do_sample": False,
-    "dropout": 0.0,
-    "early_stopping": False,
-    "finetuning_task": None,
-    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
-    "is_decoder": False,
-    "is_encoder_decoder": False,
-    "label2id": {"LABEL_0": 0, "LABEL_1": 1},
-    "length_penalty": 1.0,
-    "max_length": 20,
-    "num_beams": 1,
-    "output_attentions": False,
-    "output_hidden_states": False,
-    "prefix": None,
-    "problem_type": None,
-    "pruned_heads": {},
-    "return_dict": True,
-    "sep_token_id": None,
-    "task_specific_params": None,
-    "temperature": 1.0,
-    "tie_encoder_decoder": False,
-    "tie_word_embeddings": True,
-    "tokenizer_class": None,
-    "top_k": 50,
-    "top_p": 1.0,
-    "torch_dtype": "float16",
-    "torchscript": False,
-    "transformers_version": "4.21.0.dev0",
-    "typical_p": 1.0,
-    "use_bfloat16": False,
-}
+REAL = real_root()
 
 
 def write(path: Path, content: Any) -> None:
@@ -285,13 +244,13 @@ def test_every_field_of_transformers_is_decided() -> None:
     assert all(COMMON.values())
 
 
-@pytest.mark.skipif(not REAL, reason="no published configs beside the repository")
+@pytest.mark.skipif(REAL is None, reason="no published configs beside the repository")
 @pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"])
 @pytest.mark.filterwarnings("error")
 def test_published_configs(kind: str) -> None:
     """Each published config gives the values that transformers reads from it."""
     config, count = getattr(transformers, kind).config_class, 0
-    for path in REAL[0].rglob("config.json"):
+    for path in REAL.rglob("config.json"):
         if kind not in read_object(path).get("architectures", ()):
             continue
         ours, theirs = config(**encoder_fields(read_object(path), kind)), config.from_pretrained(path.parent)
