@@ -8,7 +8,7 @@ from typing import ClassVar
 from .clipped import ClippedSolver
 from .grid import Node
 from .linear import Update
-from .schedule import VPDiscrete
+from .vp_discrete import VPDiscrete
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from .dpmpp import Integrals
 from .grid import Node
 from .linear import NoisySolver, Update
 from .polynomials import exponential_weights
-from .schedule import RectifiedFlow, VPDiscrete
+from .schedule import RectifiedFlow
+from .vp_discrete import VPDiscrete
 
 # Where the published default adds noise, in timesteps of a table of 1000.
 _PUBLISHED_SPAN = (200.0, 800.0)

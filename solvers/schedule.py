@@ -5,7 +5,6 @@ Time t decreases along sampling, from `t_max` (noise) to `t_min` (data).
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 Times = Tensor | float
 
 
-def _float64(values: Times) -> Tensor:
+def as_float64(values: Times) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float64)
 
 
@@ -52,92 +51,6 @@ class Schedule(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class VPDiscrete:
-    """The variance-preserving schedule of a discrete table alphas_cumprod (T,), alpha^2 + sigma^2 = 1.
-
-    t counts table entries: 0 is the first, T-1 the last, and -1 is clean data. Between entries sigma/alpha is linear in
-    t (beyond the last one it goes on with the last slope), so the derivatives jump at an entry; there they are the
-    mean of both sides. Raises ValueError unless the table falls strictly and lies inside (0, 1).
-    """
-
-    alphas_cumprod: Tensor
-
-    def __post_init__(self) -> None:
-        table = _float64(self.alphas_cumprod)
-        inside = bool(((table > 0) & (table < 1)).all())
-        if table.ndim != 1 or table.numel() < 2 or not inside or not bool((table.diff() < 0).all()):
-            raise ValueError(
-                "VPDiscrete.alphas_cumprod must be one strictly falling row of at least two numbers inside (0, 1), "
-                f"got shape {tuple(table.shape)}; a table that ends at 0 needs zero_terminal_snr's small last entry"
-            )
-
-    @cached_property
-    def _ratios(self) -> Tensor:
-        """sigma/alpha at t = -1, 0, ..., T-1."""
-        table = _float64(self.alphas_cumprod)
-        return torch.cat((table.new_zeros(1), ((1 - table) / table).sqrt()))
-
-    @cached_property
-    def _slopes(self) -> Tensor:
-        return self._ratios.diff()
-
-    @property
-    def t_max(self) -> float:
-        return float(self.alphas_cumprod.numel() - 1)
-
-    @property
-    def t_min(self) -> float:
-        return -1.0
-
-    def _interval(self, t: Tensor) -> Tensor:
-        """Index of the interval t lies in; -1 <= t < 0 is interval 0."""
-        return (t.floor() + 1).long().clamp(0, self._slopes.numel() - 1)
-
-    def _ratio(self, t: Times) -> Tensor:
-        t = _float64(t)
-        k = self._interval(t)
-        return (self._ratios[k] + self._slopes[k] * (t - (k - 1))).clamp(min=0)
-
-    def _d_ratio(self, t: Times) -> Tensor:
-        t = _float64(t)
-        k = self._interval(t)
-        left = torch.where(t == t.floor(), (k - 1).clamp(min=0), k)
-        left = torch.where(t >= self.t_max, k, left)
-        return (self._slopes[left] + self._slopes[k]) / 2
-
-    def alpha(self, t: Times) -> Tensor:
-        return (1 + self._ratio(t) ** 2).rsqrt()
-
-    def sigma(self, t: Times) -> Tensor:
-        return self._ratio(t) * self.alpha(t)
-
-    def d_alpha(self, t: Times) -> Tensor:
-        return -self._ratio(t) * self.alpha(t) ** 3 * self._d_ratio(t)
-
-    def d_sigma(self, t: Times) -> Tensor:
-        return self.alpha(t) ** 3 * self._d_ratio(t)
-
-    def t_from_log_snr(self, log_snr: Times) -> Tensor:
-        ratio = (-_float64(log_snr)).exp()
-        k = (torch.searchsorted(self._ratios, ratio.contiguous(), right=True) - 1).clamp(0, self._slopes.numel() - 1)
-        return (k - 1) + (ratio - self._ratios[k]) / self._slopes[k]
-
-    def timestep(self, t: Times) -> Tensor:
-        return _float64(t).clamp(0, self.t_max)
-
-    def log_interpolated_timestep(self, ratio: Times) -> Tensor:
-        """Fractional table index at which log(sigma/alpha), linear between entries, has the value log(ratio).
-
-        The published samplers tell the network this, not t, on grids made of sigmas (Karras and the like).
-        """
-        log_table, log_ratio = self._ratios[1:].log(), _float64(ratio).log()
-        right = torch.searchsorted(log_table, log_ratio.contiguous(), right=True) - 1
-        k = right.clamp(0, log_table.numel() - 2)
-        weight = (log_ratio - log_table[k]) / (log_table[k + 1] - log_table[k])
-        return k + weight.clamp(0, 1)
-
-
 @dataclass(frozen=True)
 class RectifiedFlow:
     """Straight paths x_t = (1 - t) x0 + t eps, t from 1 to 0 (Liu et al. 2022, arXiv 2209.03003); timestep = 1000 t."""
@@ -153,22 +66,22 @@ class RectifiedFlow:
         return 0.0
 
     def alpha(self, t: Times) -> Tensor:
-        return 1 - _float64(t)
+        return 1 - as_float64(t)
 
     def sigma(self, t: Times) -> Tensor:
-        return _float64(t).clone()
+        return as_float64(t).clone()
 
     def d_alpha(self, t: Times) -> Tensor:
-        return -torch.ones_like(_float64(t))
+        return -torch.ones_like(as_float64(t))
 
     def d_sigma(self, t: Times) -> Tensor:
-        return torch.ones_like(_float64(t))
+        return torch.ones_like(as_float64(t))
 
     def t_from_log_snr(self, log_snr: Times) -> Tensor:
-        return torch.sigmoid(-_float64(log_snr))
+        return torch.sigmoid(-as_float64(log_snr))
 
     def timestep(self, t: Times) -> Tensor:
-        return self.timestep_scale * _float64(t)
+        return self.timestep_scale * as_float64(t)
 
 
 @dataclass(frozen=True)
@@ -187,10 +100,10 @@ class CosineVP:
         return 0.0
 
     def alpha(self, t: Times) -> Tensor:
-        return (math.pi / 2 * (1 - _float64(t))).sin()  # 0 at t = 1, where the cosine of pi / 2 in float64 is not
+        return (math.pi / 2 * (1 - as_float64(t))).sin()  # 0 at t = 1, where the cosine of pi / 2 in float64 is not
 
     def sigma(self, t: Times) -> Tensor:
-        return (math.pi / 2 * _float64(t)).sin()
+        return (math.pi / 2 * as_float64(t)).sin()
 
     def d_alpha(self, t: Times) -> Tensor:
         return -math.pi / 2 * self.sigma(t)
@@ -199,10 +112,10 @@ class CosineVP:
         return math.pi / 2 * self.alpha(t)
 
     def t_from_log_snr(self, log_snr: Times) -> Tensor:
-        return (-_float64(log_snr)).exp().atan() * 2 / math.pi
+        return (-as_float64(log_snr)).exp().atan() * 2 / math.pi
 
     def timestep(self, t: Times) -> Tensor:
-        return _float64(t).clone()
+        return as_float64(t).clone()
 
 
 @dataclass(frozen=True)
@@ -229,19 +142,19 @@ class EDM:
         return 0.0
 
     def alpha(self, t: Times) -> Tensor:
-        return torch.ones_like(_float64(t))
+        return torch.ones_like(as_float64(t))
 
     def sigma(self, t: Times) -> Tensor:
-        return _float64(t).clone()
+        return as_float64(t).clone()
 
     def d_alpha(self, t: Times) -> Tensor:
-        return torch.zeros_like(_float64(t))
+        return torch.zeros_like(as_float64(t))
 
     def d_sigma(self, t: Times) -> Tensor:
-        return torch.ones_like(_float64(t))
+        return torch.ones_like(as_float64(t))
 
     def t_from_log_snr(self, log_snr: Times) -> Tensor:
-        return (-_float64(log_snr)).exp()
+        return (-as_float64(log_snr)).exp()
 
     def timestep(self, t: Times) -> Tensor:
-        return _float64(t).log() / 4
+        return as_float64(t).log() / 4

@@ -9,7 +9,7 @@ import numpy as np
 
 from .grid import Point, point_at
 from .linear import NoisySolver, Update, first_order
-from .schedule import VPDiscrete
+from .vp_discrete import VPDiscrete
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,17 +33,18 @@ HOUSE = {
     "generation": "families files pipeline",
     "bench": (
         "accelerators compare device families files generation loading metrics models "
-        "pipeline placement sampling solvers training"
+        "pipeline placement sampling solvers"
     ),
     "cli": "accelerators bench compare families files generation loading pipeline placement solvers",
 }
 ACCELERATORS = {
     "base": "",
+    "forwarding": "base",
     "history": "",
     "replay": "",
     "auto": "base history replay",
-    "caching": "base history",
-    "combined": "base",
+    "caching": "base forwarding history",
+    "combined": "base forwarding",
     "skipping": "base history replay",
     "sada": "base caching history",
     "registry": "auto base caching combined sada skipping",

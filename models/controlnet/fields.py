@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..config import WIDTHS
-from ..unet.config import TABLE as UNET_TABLE
+from ..unet.fields import TABLE as UNET_TABLE
 
 EMBEDDING_WIDTHS = "conditioning_embedding_out_channels"
 _GUIDANCE = "time_cond_proj_dim"

@@ -1,91 +1,22 @@
 """The Flux.1 transformer (Black Forest Labs 2024), under the Hub's FluxTransformer2DModel parameter names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import COUNT, EMA_LEFTOVERS, NONE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
 from ..embeddings import TimestepEmbedding, single_time, sinusoids
 from ..rope import after_text, rotary_table
 from ..seam import Seam, Site, call_through
-from .blocks import DoubleBlock, Modulation, SingleBlock, modulated, parts_of
+from .blocks import DoubleBlock, SingleBlock
+from .config import OWNER, PATCH, FluxConfig
+from .modulation import Modulation, modulated, parts_of
 
-PATCH = 2
-"""Latent positions along each side of an image token."""
-
-_OWNER = "FluxTransformer2DModel"
 _FEATURES = 256
-TABLE = Table(
-    _OWNER,
-    names=(_OWNER,),
-    kinds={
-        "in_channels": WIDTH,
-        "attention_head_dim": WIDTH,
-        "num_attention_heads": WIDTH,
-        "joint_attention_dim": WIDTH,
-        "pooled_projection_dim": WIDTH,
-        "out_channels": WIDTH | NONE,
-        "num_layers": COUNT,
-        "num_single_layers": COUNT,
-        "guidance_embeds": SWITCH,
-        "axes_dims_rope": WIDTHS,
-    },
-    only={"patch_size": (1,)},
-    ignored={**EMA_LEFTOVERS, **TRAINING_LEFTOVERS},
-    needs={
-        "quantization_config": QUANTIZED,
-        "method": "rotary embeddings stretched by the network itself (UltraFlux) are not supported",
-    },
-)
-
-
-@dataclass(frozen=True)
-class FluxConfig:
-    """Architecture of a Flux transformer; field names and defaults are those of its config.json.
-
-    `in_channels` and `out_channels` (None: the same) are those of a token: four times the latent's.
-    """
-
-    in_channels: int = 64
-    out_channels: int | None = None
-    num_layers: int = 19
-    num_single_layers: int = 38
-    attention_head_dim: int = 128
-    num_attention_heads: int = 24
-    joint_attention_dim: int = 4096
-    pooled_projection_dim: int = 768
-    guidance_embeds: bool = False
-    axes_dims_rope: tuple[int, int, int] = (16, 56, 56)
-
-    @property
-    def dim(self) -> int:
-        return self.num_attention_heads * self.attention_head_dim
-
-    @property
-    def latent_channels(self) -> int:
-        return self.in_channels // PATCH**2
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
-        config = cls(**TABLE.read(raw))
-        for name in ("in_channels", "out_channels"):
-            channels = getattr(config, name)
-            if channels is not None and (channels < 1 or channels % PATCH**2):
-                raise ValueError(f"{_OWNER} config: {name}={channels}: a token is {PATCH**2} positions of the latent")
-        axes = config.axes_dims_rope
-        if len(axes) != 3 or any(dim % 2 for dim in axes) or sum(axes) != config.attention_head_dim:
-            raise ValueError(
-                f"{_OWNER} config: axes_dims_rope={list(axes)}: three even numbers whose sum is "
-                f"attention_head_dim={config.attention_head_dim} are needed"
-            )
-        return config
 
 
 class _Embedding(nn.Module):
@@ -155,7 +86,7 @@ class FluxTransformer(nn.Module):
         and guidance. Arguments and errors as in `forward`."""
         if (guidance is None) == self.config.guidance_embeds:
             remedy = "give guidance (B,)" if guidance is None else "leave guidance out"
-            raise ValueError(f"guidance_embeds={self.config.guidance_embeds} in the {_OWNER} config: {remedy}")
+            raise ValueError(f"guidance_embeds={self.config.guidance_embeds} in the {OWNER} config: {remedy}")
         embed = self.time_text_embed
         given = {"text": self.context_embedder(context), "pooled": embed.text_embedder(pooled)}
         if guidance is not None:
@@ -181,7 +112,7 @@ class FluxTransformer(nn.Module):
         `prepare_times` did, (B, width). ValueError for sides that hold no whole tokens."""
         height, width = x.shape[-2:]
         if height % PATCH or width % PATCH:
-            raise ValueError(f"x has {height}x{width} positions; {_OWNER} needs sides that {PATCH} divides")
+            raise ValueError(f"x has {height}x{width} positions; {OWNER} needs sides that {PATCH} divides")
         size, dim = (height // PATCH, width // PATCH), self.config.dim
         image = self.x_embedder(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH))
         table = rotary_table if torch.compiler.is_compiling() else _known_rotary_table

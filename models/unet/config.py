@@ -4,93 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..config import (
-    COUNT,
-    COUNTS,
-    EMA_LEFTOVERS,
-    FLAG,
-    NAMES,
-    NONE,
-    NUMBER,
-    POSITIVE,
-    QUANTIZED,
-    SWITCH,
-    TRAINING_LEFTOVERS,
-    WIDTH,
-    WIDTHS,
-    Table,
-    per_level,
-)
+from ..config import Table, per_level
+from .fields import TABLE
 
 _CROSS, _PLAIN = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
 
-TABLE = Table(
-    "UNet2DConditionModel",
-    names=("UNet2DConditionModel",),
-    kinds={
-        "addition_time_embed_dim": WIDTH | NONE,
-        "attention_head_dim": WIDTH | WIDTHS,
-        "block_out_channels": WIDTHS,
-        "class_embeddings_concat": SWITCH,
-        "cross_attention_dim": WIDTH | WIDTHS,
-        "down_block_types": NAMES,
-        "flip_sin_to_cos": FLAG,
-        "freq_shift": NUMBER,
-        "in_channels": WIDTH,
-        "layers_per_block": COUNT | COUNTS,
-        "norm_eps": POSITIVE,
-        "norm_num_groups": WIDTH,
-        "num_attention_heads": WIDTH | WIDTHS | NONE,
-        "out_channels": WIDTH,
-        "projection_class_embeddings_input_dim": WIDTH | NONE,
-        "sample_size": WIDTH | WIDTHS | NONE,
-        "time_cond_proj_dim": WIDTH | NONE,
-        "time_embedding_dim": WIDTH | NONE,
-        "transformer_layers_per_block": COUNT | COUNTS,
-        "up_block_types": NAMES,
-        "use_linear_projection": SWITCH,
-    },
-    only={
-        "act_fn": ("silu", "swish"),
-        "addition_embed_type": (None, "text_time"),
-        "attention_type": ("default",),
-        "center_input_sample": (False, None),
-        "class_embed_type": (None, "simple_projection"),
-        "conv_in_kernel": (3,),
-        "conv_out_kernel": (3,),
-        "cross_attention_norm": (None,),
-        "downsample_padding": (1,),
-        "dual_cross_attention": (False, None),
-        "encoder_hid_dim": (None,),
-        "encoder_hid_dim_type": (None,),
-        "mid_block_only_cross_attention": (None, False),
-        "mid_block_scale_factor": (1,),
-        "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D"),
-        "num_class_embeds": (None,),
-        "only_cross_attention": (False, None),
-        "resnet_out_scale_factor": (1,),
-        "resnet_skip_time_act": (False, None),
-        "resnet_time_scale_shift": ("default",),
-        "reverse_transformer_layers_per_block": (None,),
-        "time_embedding_act_fn": (None,),
-        "time_embedding_type": ("positional",),
-        "timestep_post_act": (None,),
-    },
-    ignored={
-        **EMA_LEFTOVERS,
-        **TRAINING_LEFTOVERS,
-        "dropout": "dropout is off outside training",
-        "addition_embed_type_num_heads": "read by the addition_embed_type 'text' alone, which is refused",
-        "upcast_attention": "scaled_dot_product_attention accumulates in float32 whatever the dtype of its inputs",
-    },
-    needs={
-        "attention_type": "gated attention (GLIGEN) needs boxes and phrases beside the prompt",
-        "class_embed_type": "class labels beside the prompt are not supported",
-        "encoder_hid_dim_type": "text or image embeddings (IP-Adapter, Kandinsky) that the U-Net itself projects",
-        "num_class_embeds": "a noise level or class label beside the prompt (as upscalers need) is not supported",
-        "quantization_config": QUANTIZED,
-    },
-)
 _DEFAULT_WIDTHS = (320, 640, 1280, 1280)
 
 

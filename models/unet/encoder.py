@@ -1,89 +1,19 @@
 """The half of a latent-diffusion U-Net that a ControlNet shares with it: embeddings, the way down, the middle."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..attention import SpatialTransformer, TransformerBlock
+from ..attention import TransformerBlock
 from ..conv import Conv2d
 from ..embeddings import TimestepEmbedding, sinusoids
 from ..resnet import Downsample, ResnetBlock
 from ..seam import Seam, call_through
 from .config import UNetConfig
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What every layer of one evaluation shares: by the layers' names, the shifts (B, channels) of the residual blocks
-    and the texts (B, M, 2 width) of the transformer blocks. `residuals`: see `UNet.forward`."""
-
-    shifts: Mapping[str, Tensor]
-    texts: Mapping[str, Tensor]
-    seam: Seam = call_through
-    residuals: Sequence[Tensor] | None = None
-
-
-class Level(nn.Module):
-    """Parameters of one resolution on the way down or up; the shells decide the order in which they run."""
-
-    attentions: nn.ModuleList
-    downsamplers: nn.ModuleList
-    upsamplers: nn.ModuleList
-
-    def __init__(
-        self, config: UNetConfig, level: int, inputs: list[int], resample: tuple[str, nn.Module] | None
-    ) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList(
-            [_resnet(config, channels, config.block_out_channels[level]) for channels in inputs]
-        )
-        if config.cross_attention[level]:
-            self.attentions = nn.ModuleList([_transformer(config, level) for _ in inputs])
-        if resample is not None:
-            self.add_module(resample[0], nn.ModuleList([resample[1]]))
-
-    def layer(self, index: int, hidden: Tensor, inputs: Inputs, name: str, depth: int) -> Tensor:
-        """Residual block `index`, and the transformer behind it where the level has one."""
-        hidden = self.resnets[index](hidden, inputs.shifts[f"{name}.resnets.{index}"])
-        if hasattr(self, "attentions"):
-            hidden = self.attentions[index](hidden, inputs.texts, inputs.seam, f"{name}.attentions.{index}", depth)
-        return hidden
-
-
-class Middle(nn.Module):
-    """Residual block, transformer and residual block; without attention the first alone."""
-
-    def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
-        width = config.block_out_channels[-1]
-        self.attentions = nn.ModuleList([_transformer(config, -1)] if config.mid_attention else [])
-        self.resnets = nn.ModuleList([_resnet(config, width, width) for _ in range(2 if config.mid_attention else 1)])
-
-    def forward(self, hidden: Tensor, inputs: Inputs, depth: int) -> Tensor:
-        hidden = self.resnets[0](hidden, inputs.shifts["mid_block.resnets.0"])
-        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
-            hidden = attention(hidden, inputs.texts, inputs.seam, "mid_block.attentions.0", depth)
-            hidden = resnet(hidden, inputs.shifts["mid_block.resnets.1"])
-        return hidden
-
-
-def _resnet(config: UNetConfig, channels: int, width: int) -> ResnetBlock:
-    return ResnetBlock(channels, width, groups=config.norm_num_groups, eps=config.norm_eps, time_dim=config.time_width)
-
-
-def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
-    return SpatialTransformer(
-        config.block_out_channels[level],
-        config.heads[level],
-        config.transformer_layers_per_block[level],
-        config.cross_attention_dim[level],
-        config.norm_num_groups,
-        config.use_linear_projection,
-    )
+from .levels import Inputs, Level, Middle
 
 
 class UNetEncoder(nn.Module):

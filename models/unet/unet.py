@@ -12,7 +12,8 @@ from ..embeddings import single_time
 from ..resnet import Upsample
 from ..seam import Seam, Site, call_through
 from .config import UNetConfig
-from .encoder import Inputs, Level, UNetEncoder
+from .encoder import UNetEncoder
+from .levels import Inputs, Level
 
 
 class UNet(UNetEncoder):

@@ -11,7 +11,6 @@ from ..files.folder_lock import occupied
 from ..generation.workers import Shard
 from ..metrics.registry import Metric, SetMetric, find_metrics
 from ..pipeline.progress import counting_bar
-from .reporting.front_figure import draw_fronts
 from .reporting.page import page
 from .reporting.tables import Measured, markdown
 from .run import environment
@@ -113,11 +112,18 @@ def report(out: Path) -> str:
     write_atomically(out / "table.md", text.encode("utf-8"))
     html = page(suite, folder.header, measured, out / WORST)
     write_atomically(out / "report.html", html.encode("utf-8"))
+    write_figures(suite, measured, out)
+    return text
+
+
+def write_figures(suite: Suite, measured: Measured, out: Path) -> None:
+    """Write the fronts as PNG files into the folder `out`."""
+    from .reporting.front_figure import draw_fronts  # needs matplotlib, which is slow to import
+
     for name, figure in draw_fronts(suite, measured.records):
         content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=160)
+        figure.savefig(content, format="png")
         write_atomically(out / f"{name}.png", content.getvalue())
-    return text
 
 
 def _told(metric: Metric) -> Record:

@@ -17,8 +17,6 @@ from ..accelerators.default import DEFAULT, refusal
 from ..bench import load_suite, run_bench
 from ..bench.speed import run_speed
 from ..compare.comparison import compare, table
-from ..compare.image_figure import draw
-from ..compare.sound_figure import draw_sound
 from ..families import FAMILIES, AudioFamily
 from ..families.request import Settings
 from ..files.atomic import check_target
@@ -29,6 +27,7 @@ from ..files.wav import write_wav
 from ..generation.batches import threads
 from ..generation.workers import Shard
 from ..loading.embedded import embedded
+from ..loading.export import export_checkpoint
 from ..loading.hub.locate import locate_lora
 from ..loading.json_file import read_object
 from ..pipeline.inputs import read_dtype
@@ -114,7 +113,10 @@ def compare_(options: Options) -> None:
     The first shows what was made, of sounds the log-mel spectrograms; the second, FILE-trajectory.png, criterion, mode
     and error of every step.
     """
-    from ..compare.trajectory_figure import draw_trajectory  # needs matplotlib, which is slow to import
+    # These need matplotlib, which is slow to import.
+    from ..compare.image_figure import draw
+    from ..compare.sound_figure import draw_sound
+    from ..compare.trajectory_figure import draw_trajectory
 
     if options.accelerate == "none":
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
@@ -205,6 +207,16 @@ def inspect_(
     """Show what a checkpoint holds and what of it would be downloaded, without loading weights."""
     _hush()
     typer.echo(describe(inspect(model, revision=revision, variant=variant)))
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an embedded checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write.")],
+    debug: Debug = False,
+) -> None:
+    """Write an embedded checkpoint to a new folder, complete, as Diffusers loads it."""
+    typer.echo(f"{export_checkpoint(name, folder)}: {name} with all its components")
 
 
 def _ending(options: Options) -> str | None:

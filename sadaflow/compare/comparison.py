@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Notify = Callable[[str], None]
 WARM_UP_STEPS = 3
+LOUDEST = 64  # the largest amplification of a difference
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,19 @@ def compare(
     }
     rows = tuple(_row(label, runs, plain) for label, runs in named.items() if runs)
     return Comparison(tuple(prompts), settings, name, rows)
+
+
+def amplification(difference: Tensor) -> int:
+    """Returns the largest power of two, at most 64, by which |difference| can be multiplied without exceeding 1."""
+    largest, factor = float(difference.abs().max()), 1
+    while factor < LOUDEST and largest * factor * 2 <= 1:
+        factor *= 2
+    return factor
+
+
+def evaluations(row: Row, index: int) -> str:
+    """Returns the cost of a prompt in words: network evaluations and seconds."""
+    return f"{row.nfe[index]:g} evaluations, {row.seconds[index]:.2f} s"
 
 
 def coarser(solver: Solver, steps: int) -> Solver:

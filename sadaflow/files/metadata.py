@@ -1,4 +1,4 @@
-"""The recipe of a run, which its files carry."""
+"""Metadata of a run, which is stored in its output files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Recipe:
-    """What repeats one image or sound. Holds no clock time, so that equal runs give equal bytes."""
+    """The settings that reproduce one image or sound. They include no time of day, so equal runs give equal bytes.
+
+    Attributes:
+        prompt: The prompt.
+        model: Name of the checkpoint, with its commit if it comes from the Hub.
+        steps: Number of steps.
+        seed: Seed of the start noise.
+        width: Width in pixels; mel bands of a sound.
+        height: Height in pixels; spectrogram frames of a sound.
+        negative_prompt: The negative prompt, if any.
+        solver: Name of the solver; None is that of the checkpoint's scheduler config.
+        grid: Name of the time grid; None as for `solver`.
+        guidance: Guidance strength; None is what the checkpoint recommends.
+        accelerator: The accelerator; None evaluates the network at every step.
+        nfe: Number of network evaluations; an evaluation of the conditional branch alone counts 0.5.
+        modes: Name of the mode of each step.
+        options: Further options of the command line, by their names.
+        versions: Versions of libraries, by their names.
+    """
 
     prompt: str
     model: str
@@ -17,17 +35,17 @@ class Recipe:
     width: int
     height: int
     negative_prompt: str | None = None
-    solver: str | None = None  # None: what the checkpoint's scheduler config names
-    grid: str | None = None  # None: likewise
-    guidance: float | None = None  # None: what the checkpoint recommends
-    accelerator: str | None = None  # None: every evaluation is made
-    nfe: float | None = None  # network evaluations made; a conditional-only one counts 0.5
-    modes: Sequence[str] = ()  # what was done at each step
-    options: Mapping[str, Any] = field(default_factory=dict)  # what else was asked for, by its flags
+    solver: str | None = None
+    grid: str | None = None
+    guidance: float | None = None
+    accelerator: str | None = None
+    nfe: float | None = None
+    modes: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def parameters(self) -> str:
-        """The `parameters` text that image viewers and web UIs in the tradition of A1111 show and parse."""
+        """The text `parameters` in the format of AUTOMATIC1111's web UI, which many viewers show and parse."""
         fields = {
             "Steps": self.steps,
             "Sampler": self.solver,
@@ -48,10 +66,11 @@ class Recipe:
         return "\n".join(lines)
 
     def to_json(self) -> str:
+        """All fields as a JSON object."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def chunks(self) -> dict[str, str]:
-        """The two text chunks of a PNG file: `parameters` for viewers, `sadaflow` (JSON) for repeating the run."""
+        """Text chunks of a PNG file: `parameters` for viewers, and `sadaflow` (JSON), which reproduces the run."""
         return {"parameters": self.parameters(), "sadaflow": self.to_json()}
 
 
@@ -60,5 +79,5 @@ def _joined(value: Any) -> str:
 
 
 def _quoted(value: str) -> str:
-    """A value that would break the comma-separated line is written as a JSON string, as A1111's parser expects."""
+    """The value, as a JSON string if it contains a separator of the line: AUTOMATIC1111's parser expects that."""
     return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',:"\n') else value

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from .embedded import component_folder, shared_components
 from .hub.layout import component_names
 from .json_file import naming, read_object
 from .safetensors_file import Stored, read_headers
@@ -44,19 +45,29 @@ class Checkpoint:
     def loader(self) -> Loader:
         return Loader(self.dtype, self.device, self.keeper, self.pending)
 
+    def path(self, component: str, *names: str) -> Path:
+        """Path of a component's folder or of a file in it; "" is the root (see `component_folder`)."""
+        return component_folder(self.root, component).joinpath(*names)
+
     def json(self, *path: str) -> dict[str, Any]:
-        """A JSON object of the checkpoint; FileNotFoundError or ValueError that names the file."""
-        return read_object(self.root.joinpath(*path))
+        """Read a JSON object of the checkpoint: `json("vae", "config.json")`.
+
+        Raises:
+            FileNotFoundError: If the file is missing.
+            ValueError: If it does not hold a JSON object.
+        """
+        return read_object(self.path(*path))
 
     def read(self, reader: Callable[[dict[str, Any]], Config], *path: str) -> Config:
         """Passes a JSON object of the checkpoint to `reader`; a ValueError that it raises names the file."""
-        with naming(self.root.joinpath(*path)):
+        with naming(self.path(*path)):
             return reader(self.json(*path))
 
     def expect(self, components: dict[str, str]) -> None:
         """Raise ValueError unless model_index.json names these classes for these components."""
         index = self.json("model_index.json")
         component_names(index, f"{self.root}/model_index.json")
+        shared_components(self.root, index)
         for component, name in components.items():
             found = index.get(component)
             if not isinstance(found, list) or found[-1:] != [name]:
@@ -64,7 +75,7 @@ class Checkpoint:
 
     def headers(self, component: str, stem: str = "diffusion_pytorch_model") -> Sequence[Stored]:
         """What the weight files of `component` hold, from their headers (see `find_weights`)."""
-        return tuple(read_headers(find_weights(self.root / component, stem, self.variant)))
+        return tuple(read_headers(find_weights(self.path(component), stem, self.variant)))
 
     def network(self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = same) -> Module:
         """A network on the meta device that fits the weights of `component`; `fill` reads them.
@@ -77,7 +88,7 @@ class Checkpoint:
         Raises:
             ValueError: If tensors are missing, unexpected, misshaped or of the wrong kind.
         """
-        stored, place = self.headers(component), str(self.root / component)
+        stored, place = self.headers(component), str(self.path(component))
         return self.loader.add(build_empty(build, stored, place), stored, renamed(rename), place)
 
     def fill(self) -> None:

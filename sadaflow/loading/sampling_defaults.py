@@ -1,4 +1,4 @@
-"""What a checkpoint's authors recommend sampling it with, written into its own files."""
+"""Reads the sampling settings that a checkpoint's authors recommend in model_index.json."""
 
 import math
 import reprlib
@@ -8,13 +8,21 @@ from typing import Any, Self
 
 from ..solvers.registry import known_solver
 
-# An object of model_index.json. Diffusers, and we, take what begins with an underscore for the writer's own.
 FIELD = "_sadaflow"
+"""Object of model_index.json that holds them; Diffusers ignores fields that begin with an underscore."""
+SHARED = "components"
+"""Entry of that object with the components that an embedded checkpoint takes from others (see `embedded`)."""
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """Guidance, steps and solver (by name) that suit a checkpoint; None where its files say nothing."""
+    """Sampling settings that a checkpoint recommends.
+
+    Attributes:
+        guidance: Guidance strength; None (here and below) if the checkpoint recommends none.
+        steps: Number of steps.
+        solver: Name of the solver.
+    """
 
     guidance: float | None = None
     steps: int | None = None
@@ -22,10 +30,18 @@ class Recommended:
 
     @classmethod
     def read(cls, index: Mapping[str, Any], place: str) -> Self:
-        """From a model_index.json that lies at `place`; ValueError naming what cannot be honoured."""
+        """Read the settings from a model_index.json.
+
+        Args:
+            index: The JSON object.
+            place: Path of the file, for messages.
+
+        Raises:
+            ValueError: If a setting is unknown or its value cannot be used.
+        """
         found = index.get(FIELD, {})
         known = [field.name for field in fields(cls)]
-        if not isinstance(found, dict) or not found.keys() <= set(known):
+        if not isinstance(found, dict) or not found.keys() <= {*known, SHARED}:
             raise ValueError(f"{place}: {FIELD} is {reprlib.repr(found)}, expected an object of {', '.join(known)}")
         guidance, steps, solver = (found.get(name) for name in known)
         if guidance is not None and not (type(guidance) in (int, float) and abs(guidance) < math.inf):

@@ -50,7 +50,7 @@ class PreparedEncoder:
             ValueError: tensors are missing, unexpected, misshaped or hold no floats, or the config asks for much more
                 than the files hold.
         """
-        place, checkpoint = str(self.checkpoint.root / self.component), self.checkpoint
+        place, checkpoint = str(self.checkpoint.path(self.component)), self.checkpoint
         stored = checkpoint.headers(self.component, "model")
         encoder = empty_encoder(getattr(transformers_module(), self.kind), self.config, stored, place)
         return add_encoder(encoder, stored, hub_names(encoder, self.aside), place, checkpoint.loader, keep)
@@ -70,7 +70,7 @@ def prepare_encoder(checkpoint: Checkpoint, component: str, kind: str, tokenizer
         ValueError: a field has a wrong value or asks for what is not supported, or the tokenizer has tokens that the
             encoder cannot embed.
     """
-    folder = checkpoint.root / component
+    folder = checkpoint.path(component)
     raw = checkpoint.json(component, "config.json")
     if (adapter := folder / "adapter_config.json").exists():
         raise ValueError(f"{adapter}: adapters in the place of an encoder are not read")

@@ -62,7 +62,7 @@ def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str, **settings
         FileNotFoundError: the folder, or its vocabulary, is missing.
         ValueError: a setting has a wrong value, or the files cannot be read.
     """
-    folder = checkpoint.root / component
+    folder = checkpoint.path(component)
     if not folder.is_dir():
         raise FileNotFoundError(f"the checkpoint has no folder {folder}")
     source = folder / "tokenizer_config.json"

@@ -1,7 +1,6 @@
 """ControlNets beside a U-Net: loading them, and what a call asks of them."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +15,8 @@ from ..families.unet import LatentUNet
 from ..families.values import listed, real_number
 from ..files.images import from_array, from_pil, is_pil
 from ..loading.checkpoint import Checkpoint
-from ..loading.hub.download import resolve
-
-Name = str | os.PathLike[str]
+from ..loading.hub.locate import Name, locate_checkpoint
+from ..loading.hub.options import HubOptions
 
 
 def prepare_controlnet(checkpoint: Checkpoint) -> Callable[[], ControlNet]:
@@ -39,10 +37,15 @@ def prepare_controlnet(checkpoint: Checkpoint) -> Callable[[], ControlNet]:
 
 @dataclass(frozen=True)
 class ControlNets:
-    """ControlNets that a user names: ids or folders, and how they are fetched (arguments of `resolve`)."""
+    """The ControlNets that a user names.
+
+    Attributes:
+        names: Folders or Hub ids.
+        hub: How the Hub is reached.
+    """
 
     names: Sequence[Name]
-    place: Mapping[str, Any]
+    hub: HubOptions
 
     def check(self, like: Checkpoint) -> None:
         """Check the configs, without the weights.
@@ -51,7 +54,7 @@ class ControlNets:
             ValueError: If one of them is not a ControlNet, or its config cannot be honoured.
         """
         for name in self.names:
-            root = resolve(name, marker="config.json", weights=False, **self.place)
+            root = locate_checkpoint(name, self.hub, marker="config.json", weights=False)
             prepare_controlnet(replace(like, root=root))
 
     def attach(self, family: Family, like: Checkpoint) -> None:
@@ -64,7 +67,7 @@ class ControlNets:
             return
         if not isinstance(family, LatentUNet):
             raise ValueError(f"controlnet= needs a checkpoint with a U-Net, not {type(family).__name__}")
-        roots = [resolve(name, marker="config.json", **self.place) for name in self.names]
+        roots = [locate_checkpoint(name, self.hub, marker="config.json") for name in self.names]
         family.control([prepare_controlnet(replace(like, root=root))() for root in roots])
 
 

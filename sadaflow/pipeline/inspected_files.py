@@ -1,6 +1,6 @@
-"""The files of a checkpoint that is inspected: a local folder, or a repository whose weights are not downloaded."""
+"""Reads the files of an inspected checkpoint: a local folder, or a repository whose weights are not downloaded."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,18 +9,19 @@ import huggingface_hub
 import torch
 
 from ..loading.checkpoint import Checkpoint
-from ..loading.hub.download import RepoFile
+from ..loading.embedded import checkpoint_files
+from ..loading.hub.cache import RepoFile
+from ..loading.hub.download import Repository
 from ..loading.hub.layout import needed_component
-from ..loading.json_file import read_object
 from ..loading.safetensors_file import Stored, read_headers
 
 
 class Files(Protocol):
-    """What an inspection reads."""
+    """The files that an inspection reads."""
 
     @property
     def variant(self) -> str | None:
-        """The marked files to prefer ("fp16")."""
+        """The variant of the weight files to prefer ("fp16")."""
         ...
 
     @property
@@ -29,35 +30,34 @@ class Files(Protocol):
         ...
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON object."""
+        """The object in a JSON file."""
         ...
 
     def stored(self, file: str) -> tuple[Stored, ...]:
-        """The header of a weight file."""
+        """The tensors that the header of a weight file lists."""
         ...
 
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint as loading sees it."""
+        """The checkpoint, as loading reads it."""
         ...
 
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """A folder."""
+    """The files of a local folder."""
 
     root: Path
     variant: str | None
 
     @property
     def files(self) -> list[RepoFile]:
-        paths = [path for path in self.root.rglob("*") if path.is_file()]
-        return [RepoFile(path.relative_to(self.root).as_posix(), path.stat().st_size, None) for path in paths]
+        return [RepoFile(name, path.stat().st_size, None) for name, path in checkpoint_files(self.root).items()]
 
     def json(self, name: str) -> dict[str, Any]:
-        return read_object(self.root / name)
+        return self.checkpoint().json(*name.split("/"))
 
     def stored(self, file: str) -> tuple[Stored, ...]:
-        return tuple(read_headers([self.root / file]))
+        return tuple(read_headers([self.checkpoint().path(*file.split("/"))]))
 
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(self.root, self.variant, torch.float32, torch.device("cpu"))
@@ -65,21 +65,25 @@ class LocalFiles:
 
 @dataclass(frozen=True)
 class RemoteFiles:
-    """A repository: `root` has its small files, and of the weights only the first bytes are downloaded, once.
+    """The files of a repository; of each weight file only the header is downloaded, once.
 
-    `place` is repo_id, revision, cache_dir, token and endpoint, as huggingface_hub takes them.
+    Attributes:
+        repository: The repository.
     """
 
-    root: Path
-    variant: str | None
-    place: Mapping[str, Any]
-    files: list[RepoFile]
+    repository: Repository
     _headers: dict[str, tuple[Stored, ...]] = field(default_factory=dict, init=False, compare=False)
 
+    @property
+    def variant(self) -> str | None:
+        return self.repository.hub.variant
+
+    @property
+    def files(self) -> list[RepoFile]:
+        return list(self.repository.files)
+
     def json(self, name: str) -> dict[str, Any]:
-        if not (self.root / name).is_file():  # of a pipeline that is not supported
-            huggingface_hub.hf_hub_download(filename=name, **self.place)
-        return read_object(self.root / name)
+        return self.repository.read(name)
 
     def stored(self, file: str) -> tuple[Stored, ...]:
         if file not in self._headers:
@@ -89,27 +93,31 @@ class RemoteFiles:
     def _download(self, file: str) -> tuple[Stored, ...]:
         from huggingface_hub import errors  # with an HTTP client, slow to import
 
-        api = huggingface_hub.HfApi(endpoint=self.place["endpoint"], token=self.place["token"])
-        where = {"repo_id": self.place["repo_id"], "revision": self.place["revision"]}
+        name, hub = self.repository.name, self.repository.hub
+        api = huggingface_hub.HfApi(endpoint=hub.endpoint, token=hub.token)
         try:
-            tensors = api.parse_safetensors_file_metadata(filename=file, **where).tensors
+            tensors = api.parse_safetensors_file_metadata(name, file, revision=self.repository.commit).tensors
             return tuple(
-                Stored(self.root / file, name, tuple(tensor.shape), str(tensor.dtype), index)
-                for index, (name, tensor) in enumerate(tensors.items())
+                Stored(self.repository.root / file, tensor_name, tuple(tensor.shape), str(tensor.dtype), index)
+                for index, (tensor_name, tensor) in enumerate(tensors.items())
             )
         except (LookupError, TypeError, AttributeError, RecursionError, errors.SafetensorsParsingError) as error:
-            raise ValueError(f"{file} of {where['repo_id']!r} begins with no safetensors header: {error}") from error
+            raise ValueError(f"{file} of {name!r} does not begin with a safetensors header: {error}") from error
 
     def checkpoint(self) -> Checkpoint:
         names = [file.name for file in self.files]
-        return _RemoteCheckpoint(
-            self.root, self.variant, torch.float32, torch.device("cpu"), names=names, stored=self.stored
-        )
+        root, cpu = self.repository.root, torch.device("cpu")
+        return _RemoteCheckpoint(root, self.variant, torch.float32, cpu, names=names, stored=self.stored)
 
 
 @dataclass(frozen=True)
 class _RemoteCheckpoint(Checkpoint):
-    """A checkpoint whose weight files are elsewhere; their headers come from `stored`."""
+    """A checkpoint whose weight files are not on disk.
+
+    Attributes:
+        names: Names of all files of the repository.
+        stored: From the name of a weight file to the tensors in its header.
+    """
 
     names: Sequence[str] = ()
     stored: Callable[[str], tuple[Stored, ...]] = lambda file: ()
@@ -119,4 +127,4 @@ class _RemoteCheckpoint(Checkpoint):
         files = [file for file in inside if file.endswith(".safetensors")]
         if not files:
             raise FileNotFoundError(f"{self.root / component} holds no {stem}.safetensors")
-        return tuple(one for file in files for one in self.stored(file))
+        return tuple(tensor for file in files for tensor in self.stored(file))

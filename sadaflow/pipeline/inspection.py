@@ -4,24 +4,25 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-from huggingface_hub import constants
 
 from sadaflow.solvers import read_schedule
 
 from ..families import FAMILIES
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import DEFAULT, embedded
-from ..loading.hub.download import RepoFile, is_hub_id, list_files, resolve, wanted_files
+from ..loading.hub.cache import RepoFile
+from ..loading.hub.download import Repository
 from ..loading.hub.errors import explained
 from ..loading.hub.layout import component_names, needed_component
+from ..loading.hub.locate import is_hub_id, locate_checkpoint
+from ..loading.hub.options import HubOptions
 from ..loading.sampling_defaults import Recommended
-from .building import prepare_pipeline
 from .control import prepare_controlnet
 from .inspected_files import Files, LocalFiles, RemoteFiles
+from .prepare import prepare_pipeline
 
 _SCHEDULER = "scheduler/scheduler_config.json"
 
@@ -89,26 +90,23 @@ def inspect(
 ) -> Inspection:
     """Describe `model`, a Hub id, a folder or the name of an embedded checkpoint (None: tiny-sd).
 
-    Its weights are neither loaded nor downloaded. Arguments and errors are those of `hub.resolve`.
+    Weights are neither loaded nor downloaded. See `HubOptions` for the other arguments, and `fetch` for the errors.
     """
     name, folder = str(model or DEFAULT), Path(embedded(model))
-    place = {"repo_id": name, "revision": revision, "cache_dir": cache_dir, "token": token, "endpoint": endpoint}
+    hub = HubOptions(revision, variant, cache_dir, token, local_files_only, endpoint)
     marker = "config.json" if (folder / "config.json").is_file() else "model_index.json"
-    if folder.exists() or not is_hub_id(name) or local_files_only or constants.HF_HUB_OFFLINE:
-        asked: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "local_files_only": True}
-        return _describe(name, LocalFiles(resolve(folder, marker=marker, **asked), variant))
+    if folder.exists() or not is_hub_id(name) or hub.offline:
+        root = locate_checkpoint(folder, replace(hub, local_files_only=True), marker=marker)
+        return _describe(name, LocalFiles(root, variant))
     try:
-        files = list_files(name, revision=revision, token=token, endpoint=endpoint)
-        names = {file.name for file in files}
-        marker = "config.json" if "config.json" in names and "model_index.json" not in names else "model_index.json"
-        root = resolve(name, marker=marker, variant=variant, weights=False, **_without_id(place))
-        return _describe(name, RemoteFiles(root, variant, place, files))
+        repository = Repository.open(name, hub)
+        names = {file.name for file in repository.files}
+        single = "config.json" in names and "model_index.json" not in names
+        index = None if single else repository.read("model_index.json")
+        repository.fetch([file for file in repository.needed(index) if not file.name.endswith(".safetensors")])
+        return _describe(name, RemoteFiles(repository))
     except Exception as error:
-        raise explained(error, name, revision, "model_index.json") from error
-
-
-def _without_id(place: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in place.items() if key != "repo_id"}
+        raise explained(error, name, revision) from error
 
 
 def _describe(place: str, source: Files) -> Inspection:
@@ -119,7 +117,7 @@ def _describe(place: str, source: Files) -> Inspection:
     recommended = Recommended.read(index or {}, where)
     downloads: tuple[RepoFile, ...] = ()
     if isinstance(source, RemoteFiles):
-        downloads = tuple(wanted_files(source.files, index, source.variant, place))
+        downloads = tuple(source.repository.needed(index))
     components = tuple(_components(place, kind, config if index is None else index, index is None, source))
     refused, notes = _verdict(kind, source.checkpoint())
     return Inspection(

@@ -23,25 +23,22 @@ from sadaflow.solvers import (
 from ..accelerators import Accelerator
 from ..accelerators.caching.base import check_fit
 from ..families import AudioFamily, Family, Negative, Options, Pair, Request
-from ..families.single_file import Aid, assemble
 from ..families.values import real_number
 from ..files.images import to_pil
-from ..loading.checkpoint import Checkpoint
-from ..loading.embedded import embedded
-from ..loading.hub.download import resolve
-from ..loading.hub.locate import locate_file, locate_lora, locate_parts
-from ..loading.lora.merge import Lora, LoraStack, read_lora
+from ..loading.hub.locate import Name, locate_lora
+from ..loading.hub.options import HubOptions
+from ..loading.lora.merge import LoraStack
+from ..loading.lora.read import Lora, read_lora
 from ..loading.sampling_defaults import Recommended
-from ..loading.strict import Loader
 from ..parallel import Parallel
 from ..placement.placement import Residence
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
-from ..sampling.loop import Sampled, Stats, sample
+from ..sampling.loop import sample
+from ..sampling.results import Sampled, Stats
 from ..sampling.trace import Trace
-from .building import SchedulerSource, prepare_pipeline, scheduler_config
 from .compilation import compile_backbone
-from .control import Control, ControlNets, Name, as_list
+from .control import Control
 from .diffusers_names import refuses_unknown
 from .inputs import (
     Seed,
@@ -50,8 +47,6 @@ from .inputs import (
     initial_noise,
     latent_shape,
     read_accelerator,
-    read_device,
-    read_dtype,
     read_negatives,
     read_output,
     read_prompts,
@@ -59,11 +54,11 @@ from .inputs import (
     read_size,
     read_steps,
 )
+from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
 from .memory_need import require_memory_for_pictures
+from .prepare import SchedulerSource
 from .progress import progress_observer
 from .turns import Turns
-
-_BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
 @dataclass(frozen=True)
@@ -163,25 +158,9 @@ class Pipeline:
         Raises ValueError for a checkpoint that cannot be honoured (naming field or tensor), FileNotFoundError,
         ConnectionError and PermissionError where it cannot be had.
         """
-        dtype, device = read_dtype(dtype), read_device(device)
-        place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-        names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
-        residence = Residence.read(device, offload, quantize)
-        whole: dict[str, Any] = {"revision": revision, "variant": variant, **place}
-        # Configs and tokenizers first: what cannot be honoured is refused before any weight file is downloaded.
-        root = resolve(embedded(model), weights=False, **whole)
-        checkpoint = Checkpoint(root, variant, dtype, residence.loads, residence.keeper)
-        prepared = prepare_pipeline(checkpoint, own := scheduler_config(scheduler, **place), tile)
-        controls = ControlNets(names, {**place, "variant": variant})
-        controls.check(checkpoint)
-        if (root := resolve(embedded(model), **whole)) != checkpoint.root:  # the repository changed meanwhile
-            prepared = prepare_pipeline(checkpoint := replace(checkpoint, root=root), own, tile)
-        family = prepared.build()
-        controls.attach(family, checkpoint)
-        checkpoint.fill()
-        how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
-        how |= {"controlnets": len(names), "recommended": prepared.recommended}
-        return cls(root.name, family, prepared.scheduler, **how)
+        hub = HubOptions(revision, variant, cache_dir, token, local_files_only)
+        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize)
+        return cls(**vars(load_pretrained(model, hub, options)))
 
     @classmethod
     @refuses_unknown
@@ -213,34 +192,9 @@ class Pipeline:
         2.x needs it. `controlnet`, `scheduler`, `offload`, `tile` and `quantize` are as for `from_pretrained`. Raises
         ValueError naming what is missing, unexpected or misshaped.
         """
-        dtype, device = read_dtype(dtype), read_device(device)
-        place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-        if tokenizer is None and base is None:
-            raise ValueError(
-                f"{file}: a single file holds no tokenizer; name a checkpoint in the Hub's layout that has it: "
-                "tokenizer=ID_OR_FOLDER"
-            )
-        residence = Residence.read(device, offload, quantize)
-        words, whole = embedded(base if tokenizer is None else tokenizer), base and embedded(base)
-        loader = Loader(dtype, residence.loads, residence.keeper)
-        aid = Aid(
-            lambda: locate_parts(words, ("tokenizer", "tokenizer_2"), **place),
-            None if whole is None else lambda: locate_parts(whole, _BASE_PARTS, **place),
-            prediction,
-            loader,
-        )
-        names = [] if controlnet is None else [embedded(name) for name in as_list(controlnet)]
-        path = locate_file(file, revision=revision, **place)
-        own = scheduler_config(scheduler, **place)
-        controls = ControlNets(names, place)
-        controls.check(aid.checkpoint(path.parent))
-        family, implied = assemble(path, aid)
-        controls.attach(family, aid.checkpoint(path.parent))
-        family.vae.tile = tile
-        loader.fill()
-        how: dict[str, Any] = {"dtype": dtype, "device": residence.device, "residence": residence}
-        used = implied if own is None else family.scheduler_config(own)
-        return cls(path.stem, family, used, controlnets=len(names), **how)
+        hub = HubOptions(revision, None, cache_dir, token, local_files_only)
+        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize)
+        return cls(**vars(load_single_file(file, SingleFileParts(tokenizer, base, prediction), hub, options)))
 
     def compile(self, *, whole: bool = True, freeze: bool = False, **options: Any) -> Self:
         """Compile the backbone, and ControlNets beside it; what compiles is done at the first evaluations.
@@ -280,10 +234,9 @@ class Pipeline:
 
         Raises ValueError for keys that belong to no layer, for factors that do not fit and for other kinds of adapter.
         """
-        place: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
-        place["local_files_only"] = local_files_only
         self._refuse_frozen()
-        lora = read_lora(locate_lora(model, weight_name, **place), self._loras.places, scale)
+        hub = HubOptions(revision, None, cache_dir, token, local_files_only)
+        lora = read_lora(locate_lora(model, weight_name, hub), self._loras.targets, scale)
         with self._residence.changing():
             self._loras.add(lora)
         return lora

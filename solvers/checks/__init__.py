@@ -5,9 +5,11 @@ from typing import Any
 
 from ..grid import Grid
 from .distribution import distribution_laws
-from .laws import DATA, Examination, Factory
+from .laws import Examination, Factory
+from .order import DATA, order_law
 from .problems import GRIDS
 from .report import Law, Report
+from .velocity import velocity_laws
 
 
 def check_solver(factory: Factory, **settings: Any) -> Report:
@@ -46,10 +48,10 @@ def examine_solver(
     for name in on.grids:
         laws += on.structure(name)
         laws += on.purity(name)
-        laws += on.velocity(name)
+        laws += velocity_laws(on, name)
         laws.append(on.batch(name))
         if not stochastic:
-            laws += [on.order(name, which, order, band, warm_up, steps) for which in DATA]
+            laws += [order_law(on, name, which, order, band, warm_up, steps) for which in DATA]
         if ends_at_x0:
             laws.append(on.end(name))
     first = next(iter(on.grids))

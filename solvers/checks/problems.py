@@ -12,8 +12,9 @@ from ..betas import make_betas
 from ..exact import Gaussian, GaussianMixture
 from ..grid import Grid
 from ..reference import reference_solution
-from ..schedule import EDM, RectifiedFlow, VPDiscrete
+from ..schedule import EDM, RectifiedFlow
 from ..spacing import karras, shift_time
+from ..vp_discrete import VPDiscrete
 
 Denoise = Callable[[Tensor, int], Tensor]
 

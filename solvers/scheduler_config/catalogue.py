@@ -18,11 +18,13 @@ from .classes import (
     UNIPC,
 )
 from .classes_borrowed import BORROWED_CLASSES, NO_SCHEDULE
+from .classes_flow import FLOW_CLASSES
 from .classes_sigma import DPM_SDE, KDPM2_ANCESTRAL, KDPM2_DISCRETE, LMS, SA_SOLVER, SIGMA_CLASSES
 from .classes_stochastic import DDPM, LCM, STOCHASTIC_CLASSES, TCD
 from .fields import SchedulerClass
+from .stray import ignored_fields, with_prediction
 
-CLASSES: Final = {cls.name: cls for cls in (*GENERAL_CLASSES, *SIGMA_CLASSES, *STOCHASTIC_CLASSES)}
+CLASSES: Final = {cls.name: cls for cls in (*GENERAL_CLASSES, *FLOW_CLASSES, *SIGMA_CLASSES, *STOCHASTIC_CLASSES)}
 BORROWED: Final = {cls.name: cls for cls in BORROWED_CLASSES}
 REMEDY: Final = "load the checkpoint with scheduler=, the config of a known class as a dict, a file or a folder"
 
@@ -77,3 +79,12 @@ def class_of_config(config: Mapping[str, Any]) -> SchedulerClass:
             f"the scheduler config names class {reprlib.repr(name)}; known are {', '.join(sorted(known))}; {REMEDY}"
         )
     return known[name]
+
+
+
+
+def read_class(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], SchedulerClass, dict[str, str]]:
+    """The config in today's terms, its class, and the fields that are ignored. Raises ValueError for what is not."""
+    own = class_of_config(config)
+    config = with_prediction(config)
+    return config, own, ignored_fields(config, own, (*CLASSES.values(), *BORROWED.values()))

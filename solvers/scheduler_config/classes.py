@@ -4,11 +4,10 @@ import math
 from typing import Any, Final
 
 from ..dpmpp import DIFFERENCES
-from ..spacing import RAMPS
 from ..unipc import SCALES
 from .common import FLOW, GRIDS, RAMP_FLAGS, TABLE, always, no_options
 from .fields import Fields, SchedulerClass
-from .grids import ddim_grid, dpm_grid, euler_grid, flow_grid
+from .grids import ddim_grid, dpm_grid, euler_grid
 
 EULER: Final = SchedulerClass(
     name="EulerDiscreteScheduler",
@@ -196,30 +195,6 @@ DEIS_MULTISTEP: Final = SchedulerClass(
     },
 )
 
-FLOW_MATCH_EULER: Final = SchedulerClass(
-    name="FlowMatchEulerDiscreteScheduler",
-    defaults={
-        "num_train_timesteps": 1000,
-        "prediction_type": "flow_prediction",
-        "shift": 1.0,
-        "use_dynamic_shifting": False,
-        "time_shift_type": "exponential",
-        "base_shift": 0.5,
-        "max_shift": 1.15,
-        "base_image_seq_len": 256,
-        "max_image_seq_len": 4096,
-        "shift_terminal": None,
-        **RAMP_FLAGS,
-        "stochastic_sampling": False,
-    },
-    fixed={"invert_sigmas": (False,)},
-    grids=("linspace", *RAMPS),
-    grid=flow_grid,
-    flow=True,
-    # Stochastic sampling draws all noise anew at every step.
-    solver=lambda fields: "euler-ancestral" if fields["stochastic_sampling"] else "euler",
-    options=lambda fields: {"eta": math.inf} if fields["stochastic_sampling"] else {},
-)
 
 GENERAL_CLASSES: Final = (
     DDIM,
@@ -228,7 +203,6 @@ GENERAL_CLASSES: Final = (
     DPM_SINGLESTEP,
     EULER,
     EULER_ANCESTRAL,
-    FLOW_MATCH_EULER,
     HEUN,
     PNDM,
     UNIPC,

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from .classes import DDIM, DPM_MULTISTEP, FLOW_MATCH_EULER
+from .classes import DDIM, DPM_MULTISTEP
+from .classes_flow import FLOW_MATCH_EULER
 from .classes_stochastic import COGVIDEOX_DDIM, DDPM
 from .fields import SchedulerClass
 

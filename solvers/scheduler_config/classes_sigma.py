@@ -6,9 +6,9 @@ from typing import Any, Final
 from ..dpmpp import DIFFERENCES
 from ..prediction import Preconditioned
 from ..spacing import RAMPS
-from .common import FLOW, GRIDS, RAMP_FLAGS, TABLE, always, no_options
+from .common import FLOW, GRIDS, RAMP_FLAGS, TABLE, always, chosen_ramp, no_options
 from .fields import Fields, SchedulerClass
-from .grids import chosen_ramp, euler_grid
+from .grids import euler_grid
 from .grids_sigma import edm_grid, explicit_cosine_grid, explicit_edm_grid, ipndm_grid, sa_grid, two_stage_grid
 
 _SIGMA: Final = {**TABLE, **RAMP_FLAGS}

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from ..spacing import RAMPS
-from .classes import DDIM, FLOW_MATCH_EULER
+from .classes import DDIM
 from .common import GRIDS, TABLE, always, no_options
 from .fields import Fields, SchedulerClass
-from .grids import consistency_grid, ddim_grid, flow_table_grid
+from .grids import consistency_grid, ddim_grid
 
 _UNREAD_END: Final = {"set_alpha_to_one": "its steps end at entries of the table or on clean data, whatever this says"}
 _UNREAD_CLIPPING: Final = {
@@ -103,35 +102,12 @@ TCD: Final = SchedulerClass(
     unused={**_UNREAD_END, **_UNREAD_CLIPPING},
 )
 
-FLOW_MATCH_HEUN: Final = SchedulerClass(
-    name="FlowMatchHeunDiscreteScheduler",
-    defaults={"num_train_timesteps": 1000, "prediction_type": "flow_prediction", "shift": 1.0},
-    fixed={},
-    grids=("linspace", *RAMPS),
-    grid=flow_table_grid,
-    solver=always("heun"),
-    options=no_options,
-    flow=True,
-)
-
-FLOW_MATCH_LCM: Final = replace(
-    FLOW_MATCH_EULER,
-    name="FlowMatchLCMScheduler",
-    defaults={key: value for key, value in FLOW_MATCH_EULER.defaults.items() if key != "stochastic_sampling"},
-    # Scale factors make the picture larger from step to step, which needs states of several sizes.
-    fixed={"invert_sigmas": (False,), "scale_factors": (None, [])},
-    solver=always("lcm"),
-    options=no_options,
-    unused={"upscale_mode": "it belongs to scale_factors"},
-)
 
 STOCHASTIC_CLASSES: Final = (
     COGVIDEOX_DDIM,
     DDIM_PARALLEL,
     DDPM,
     DDPM_PARALLEL,
-    FLOW_MATCH_HEUN,
-    FLOW_MATCH_LCM,
     LCM,
     TCD,
 )

@@ -34,3 +34,18 @@ def always(name: str) -> Callable[[Fields], str]:
 
 def no_options(fields: Fields) -> dict[str, Any]:
     return {}
+
+
+
+
+def chosen_ramp(fields: Fields) -> str | None:
+    """The rule of sigmas that a config asks for, if any. Raises ValueError for more than one."""
+    flags = {rule: "use_lu_lambdas" if rule == "lu" else f"use_{rule}_sigmas" for rule in RAMPS}
+    chosen = [rule for rule, flag in flags.items() if fields.get(flag)]
+    if len(chosen) > 1:
+        raise ValueError(f"the scheduler config asks for more than one rule of sigmas: {', '.join(chosen)}")
+    return chosen[0] if chosen else None
+
+
+def ends_clean(fields: Fields) -> bool:
+    return fields.choice("final_sigmas_type", ("zero", "sigma_min")) == "zero"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from ..base import Solver
 from ..grid import Grid
@@ -11,13 +11,10 @@ from ..prediction import PREDICTIONS, Prediction
 from ..registry import draws_noise, make_solver
 from ..schedule import Schedule
 from ..spacing import SPACINGS, dynamic_mu
-from .catalogue import BORROWED, CLASSES, REMEDY, class_of_config, class_of_solver
+from .catalogue import REMEDY, class_of_solver, read_class
 from .fields import Fields, SchedulerClass
 from .grids import explicit_grid
 from .steps import check_timesteps, class_grid
-from .stray import ignored_fields, with_prediction
-
-_SERVE_MOST: Final = ("euler", "ddim", "dpmpp2m")  # each reads fields that the others do not
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def from_scheduler_config(
     """
     if steps < 1:
         raise ValueError(f"sampling needs at least one step, got steps={steps}")
-    config, own, _ = _checked(config)
+    config, own, _ = read_class(config)
     if solver is None and own.no_sampler is not None:
         raise ValueError(
             f"the sampler of {own.name} is not supported: {own.no_sampler}; name a solver (solver='euler', ...), "
@@ -94,43 +91,9 @@ def read_schedule(config: Mapping[str, Any]) -> tuple[Schedule, Prediction]:
 
     Raises ValueError, naming field or class, if they cannot be read.
     """
-    config, own, _ = _checked(config)
+    config, own, _ = read_class(config)
     fields = Fields.resolve(config, own, sampler=False)
     return _shortest_grid(fields).schedule, _prediction(fields)
-
-
-def check_scheduler_config(config: Mapping[str, Any]) -> list[str]:
-    """Check that a scheduler config can be sampled with, before anything else of a checkpoint is read.
-
-    Returns:
-        Notes, a line each: the fields that are ignored with the reasons (in one line), and why the class's own sampler
-        cannot be had, where that is so; then a solver must be named in every call.
-
-    Raises:
-        ValueError: If no solver could serve the config. The message names the class or the field, and a remedy.
-    """
-    read_schedule(config)
-    config, own, ignored = _checked(config)
-    notes = []
-    if ignored:
-        listed = ", ".join(f"{key}={config[key]!r} ({reason})" for key, reason in ignored.items())
-        notes.append(f"the scheduler config has fields that are ignored: {listed}")
-    refusal = _refusal(config, None)
-    if refusal is not None:
-        others = (name for name in _SERVE_MOST if _refusal(config, name) is None)
-        other = next(others, None)
-        if other is None:
-            raise ValueError(refusal)
-        remedy = "" if own.no_sampler else f"; name another solver in every call (solver={other!r})"
-        notes.append(refusal + remedy)
-    return notes
-
-
-def _checked(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], SchedulerClass, dict[str, str]]:
-    """The config in today's terms, its class, and the fields that are ignored. Raises ValueError for what is not."""
-    own = class_of_config(config)
-    config = with_prediction(config)
-    return config, own, ignored_fields(config, own, (*CLASSES.values(), *BORROWED.values()))
 
 
 def _with_own_table(fields: Fields, config: Mapping[str, Any], own: SchedulerClass) -> Fields:
@@ -138,19 +101,6 @@ def _with_own_table(fields: Fields, config: Mapping[str, Any], own: SchedulerCla
     if "snr_shift_scale" not in own.defaults:
         return fields
     return fields.replace(snr_shift_scale=Fields.resolve(config, own, sampler=False)["snr_shift_scale"])
-
-
-def _refusal(config: Mapping[str, Any], solver: str | None) -> str | None:
-    """Why a config that its schedule can be read from refuses a solver (None: its own), if it does."""
-    refusal = None
-    for steps in (2, 1):  # one step is all that some configs allow
-        try:
-            from_scheduler_config(config, steps, solver, image_tokens=4096)
-        except ValueError as error:
-            refusal = refusal or str(error)
-        else:
-            return None
-    return refusal
 
 
 def _shortest_grid(fields: Fields) -> Grid:

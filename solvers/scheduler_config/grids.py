@@ -8,9 +8,12 @@ import torch
 
 from ..betas import make_betas, zero_terminal_snr
 from ..grid import Grid
-from ..schedule import RectifiedFlow, VPDiscrete
-from ..spacing import RAMPS, Row, distilled_timesteps, ramp, shift_time, spaced_timesteps, stretch_time
+from ..schedule import RectifiedFlow
+from ..spacing import Row, distilled_timesteps, ramp, spaced_timesteps
+from ..vp_discrete import VPDiscrete
+from .common import chosen_ramp, ends_clean
 from .fields import Fields
+from .grids_flow import dpm_flow_grid
 
 
 def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
@@ -36,19 +39,6 @@ def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
         return VPDiscrete(torch.cumprod(1 - betas, 0).double())
     table = torch.cumprod(1 - zero_terminal_snr(betas), 0).double()
     return VPDiscrete(torch.cat((table[:-1], table.new_tensor([last]))))
-
-
-def chosen_ramp(fields: Fields) -> str | None:
-    """The rule of sigmas that a config asks for, if any. Raises ValueError for more than one."""
-    flags = {rule: "use_lu_lambdas" if rule == "lu" else f"use_{rule}_sigmas" for rule in RAMPS}
-    chosen = [rule for rule, flag in flags.items() if fields.get(flag)]
-    if len(chosen) > 1:
-        raise ValueError(f"the scheduler config asks for more than one rule of sigmas: {', '.join(chosen)}")
-    return chosen[0] if chosen else None
-
-
-def _ends_clean(fields: Fields) -> bool:
-    return fields.choice("final_sigmas_type", ("zero", "sigma_min")) == "zero"
 
 
 def _closed(schedule: VPDiscrete, points: Row, told: Row, clean: bool, scale: float | None) -> Grid:
@@ -93,7 +83,7 @@ def euler_grid(fields: Fields, steps: int) -> Grid:
         ratios = np.interp(told, np.arange(len(schedule.alphas_cumprod)), _table_ratios(schedule))
         points, told = _ramped(schedule, ramp(rule, *_ramp_ends(fields, ratios), steps))
     scale = 1.0 if fields["timestep_spacing"] == "leading" else None
-    return _closed(schedule, points, told, _ends_clean(fields), scale)
+    return _closed(schedule, points, told, ends_clean(fields), scale)
 
 
 def ddim_grid(fields: Fields, steps: int) -> Grid:
@@ -131,7 +121,7 @@ def dpm_grid(
     else:
         points, told = _ramped(schedule, ramp(rule, *_ramp_ends(fields, _table_ratios(schedule)), steps))
         told = np.round(told) if rounded and rule in ("karras", "lu") else np.trunc(told)
-    return _closed(schedule, points, told, _ends_clean(fields), 1.0)
+    return _closed(schedule, points, told, ends_clean(fields), 1.0)
 
 
 def _dpm_timesteps(fields: Fields, schedule: VPDiscrete, steps: int) -> Row:
@@ -148,72 +138,6 @@ def _dpm_timesteps(fields: Fields, schedule: VPDiscrete, steps: int) -> Row:
         raise ValueError(f"{spacing} spacing needs 1 to {size - 1} steps, got {steps}")
     offset = fields["steps_offset"] if spacing == "leading" else 0
     return np.round(spaced_timesteps(spacing, steps + 1, size, offset))[:-1]
-
-
-def flow_shift(fields: Fields, key: str) -> float:
-    """The shift of flow time: the field `key`, or by resolution where the config says so."""
-    if not fields["use_dynamic_shifting"]:
-        return float(fields[key])
-    mu = fields.get("mu")
-    if mu is None:
-        raise ValueError(
-            "use_dynamic_shifting=true in the scheduler config: the shift depends on the number of image tokens, "
-            "give image_tokens"
-        )
-    return math.exp(mu) if fields["time_shift_type"] == "exponential" else float(mu)
-
-
-def dpm_flow_grid(fields: Fields, steps: int, *, from_one: bool, stays: bool) -> Grid:
-    """Flow time with `use_flow_sigmas`: shifted, from 1 (UniPC; less 1e-6) or one training step below (the others).
-
-    Where it does not go on to 0 it ends at its last point (`stays`; UniPC, DEIS), which takes no step.
-    """
-    if chosen_ramp(fields) is not None:
-        raise ValueError(f"use_flow_sigmas=true with use_{chosen_ramp(fields)}_sigmas=true is not supported")
-    size, shift = fields["num_train_timesteps"], flow_shift(fields, "flow_shift")
-    if from_one:
-        t = shift_time(np.linspace(1, 1 / size, steps + 1)[:-1], shift)
-        if fields["shift_terminal"]:
-            t = stretch_time(t, fields["shift_terminal"])
-        t[0] = min(t[0], 1 - 1e-6)
-    else:
-        t = shift_time(1 - np.linspace(1, 1 / size, steps + 1), shift)[::-1][:-1]
-    told = np.trunc(t * size)
-    if _ends_clean(fields):
-        t = np.append(t, 0.0)
-    elif stays and steps > 1:
-        told = told[:-1]
-    else:
-        raise ValueError(
-            f"use_flow_sigmas=true with final_sigmas_type='sigma_min' is not supported for {fields.cls.name}"
-        )
-    return Grid.from_t(RectifiedFlow(float(size)), t, told, 1.0)
-
-
-def flow_grid(fields: Fields, steps: int) -> Grid:
-    """Flow time from 1 in even strides, shifted towards noise, then 0: what the flow pipelines ask of the scheduler."""
-    t = np.linspace(1, 1 / steps, steps)
-    if fields.get("timestep_spacing") != "linspace":
-        t = shift_time(t, flow_shift(fields, "shift"))
-    if fields["shift_terminal"]:
-        t = stretch_time(t, fields["shift_terminal"])
-    rule = chosen_ramp(fields)
-    if rule is not None:
-        t = ramp(rule, t[0], t[-1], steps)
-    return Grid.from_t(RectifiedFlow(float(fields["num_train_timesteps"])), np.append(t, 0.0))
-
-
-def flow_table_grid(fields: Fields, steps: int) -> Grid:
-    """Flow time of `FlowMatchHeunDiscreteScheduler`: from 1 to the shifted first training step, shifted, then 0.
-
-    The first training step is shifted twice, as published.
-    """
-    if fields.get("named_grid"):
-        return flow_grid(fields.replace(use_dynamic_shifting=False, shift_terminal=None), steps)
-    size, shift = fields["num_train_timesteps"], float(fields["shift"])
-    lowest = float(shift_time(np.array([1 / size]), shift)[0])
-    t = shift_time(np.linspace(1, lowest, steps), shift)
-    return Grid.from_t(RectifiedFlow(float(size)), np.append(t, 0.0))
 
 
 def explicit_grid(fields: Fields, flow: bool, timesteps: Any, sigmas: Any) -> Grid:

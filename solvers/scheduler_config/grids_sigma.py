@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from ..grid import Grid
-from ..schedule import EDM, CosineVP, VPDiscrete
+from ..schedule import EDM, CosineVP
 from ..spacing import Row, karras, ramp
+from ..vp_discrete import VPDiscrete
+from .common import chosen_ramp
 from .fields import Fields
-from .grids import chosen_ramp, dpm_grid, euler_grid
+from .grids import dpm_grid, euler_grid
 
 _EDM_RULES = ("karras", "exponential")
 

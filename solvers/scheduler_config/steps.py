@@ -3,7 +3,8 @@
 from typing import Final
 
 from ..grid import Grid
-from ..schedule import RectifiedFlow, VPDiscrete
+from ..schedule import RectifiedFlow
+from ..vp_discrete import VPDiscrete
 from .fields import Fields
 
 _SLACK: Final = 1e-6  # rounding of fractional timesteps

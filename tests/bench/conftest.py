@@ -26,7 +26,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips the figures of fronts, which take longer to draw than the toy problems to measure."""
-    monkeypatch.setattr("sadaflow.bench.command.draw_fronts", lambda suite, records: ())
+    monkeypatch.setattr("sadaflow.bench.command.write_figures", lambda suite, measured, out: None)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import torch
 from sadaflow.accelerators import Mode
 from sadaflow.bench import parse_suite, report, run_bench
 from sadaflow.bench.reporting import fronts
-from sadaflow.bench.reporting.front_figure import draw_fronts, spread
+from sadaflow.bench.reporting.curves import spread
+from sadaflow.bench.reporting.front_figure import draw_fronts
 from sadaflow.bench.reporting.fronts import CEILING, Point, cost_at, fidelity_at, front
 from sadaflow.bench.run.folder import Folder
 from sadaflow.bench.run.memory import peak_memory

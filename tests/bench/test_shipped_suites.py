@@ -65,7 +65,8 @@ def test_every_setting_of_a_shipped_suite_can_run(name: str) -> None:
         (change("every = 3", "every = 0"), ["method 1: setting 2", "every >= 1", "0"]),
         (change("every = 3", 'every = "x"'), ["method 1: setting 2"]),
         (change("{every = 3, order = 2, correct = true}", "{}"), ["setting 'uniform' occurs twice at 9 steps"]),
-        (change("{steps = 6}", "{step = 6}"), ["method 2: setting 2", "steps is missing"]),
+        (change("{steps = 6}", "{step = 6}"), ["method 2: setting 2", "sub-grid has no argument 'step'; known: steps"]),
+        (change("{steps = 6}", "{}"), ["method 2: setting 2", "steps is missing"]),
         (change("{steps = 6}", "{steps = 6, every = 2}"), ["method 2: setting 2", "no argument 'every'", "steps"]),
         (change("{steps = 6}", "{steps = 10}"), ["method 2: setting 2", "10", "8 of a case"]),
         (change("steps = [9]\nsettings", "steps = [7]\nsettings"), ["method 3", "no case has 7 steps", "9, 8"]),
@@ -73,6 +74,13 @@ def test_every_setting_of_a_shipped_suite_can_run(name: str) -> None:
         (change('rivals = ["uniform"]', 'rivals = ["sada"]'), ["report: rivals", "'sada'", "uniform"]),
         (change('"sub-grid steps=4"]', '"sub-grid steps=5"]'), ["timing: settings", "'sub-grid steps=5'", "steps=4"]),
         (change("steps = [8]", "steps = [5]"), ["timing", "no case has 5 steps"]),
+        (change("{steps = 6}", "{steps = 0}"), ["method 2: setting 2", "steps must be a whole number", "got 0"]),
+        (change("batch = 2", 'batch = 2.0\nmetrics = "fid"'), ["m: batch must", "2.0\n", "m: metrics must", "'fid'"]),
+        (change("batch = 2", "guidance = nan"), ["suite m: guidance must be a finite number, got nan"]),
+        (change("batch = 2", "guidance = true"), ["suite m: guidance must be a finite number, got True"]),
+        (change("speedups = [1.5]", "speedup = [1.5]"), ["suite m: report: unknown key 'speedup'; known: speedups"]),
+        (change('accelerator = "uniform"', 'accelerator = " "'), ["method 1: accelerator must be a text, got ' '"]),
+        ("method = 1\nreport = 2\ncase = []", ["method must be a list of tables", "report must be a table", "got []"]),
     ],
 )  # fmt: skip
 def test_a_bad_suite_is_refused_with_place_and_remedy(text: str, words: list[str]) -> None:

@@ -155,7 +155,7 @@ def test_one_command_at_a_time_fills_a_folder(mixture: Path, tmp_path: Path) -> 
     command = [sys.executable, "-c", child + "sys.stdin.read()", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline()  # it has the lock
-        with pytest.raises(BlockingIOError, match="another command is at work in the folder '.*busy'"):
+        with pytest.raises(BlockingIOError, match="another command is writing to the folder '.*busy'"):
             run_bench(suite, folder, resume=True)
         assert (folder / "samples.jsonl").stat().st_size == 100
         assert (folder / "header.json").read_bytes() == header

@@ -15,7 +15,8 @@ from PIL import Image
 
 from sadaflow.cli import main
 from sadaflow.compare import Settings, coarser, compare, table
-from sadaflow.compare.image_figure import amplification, draw
+from sadaflow.compare.comparison import amplification
+from sadaflow.compare.image_figure import draw
 from sadaflow.compare.style import MODE_COLOURS
 from sadaflow.compare.trajectory_figure import MOST_PROMPTS, draw_trajectory, veiled
 from sadaflow.files.png import read_text

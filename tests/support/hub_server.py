@@ -18,13 +18,25 @@ TOKEN = "hf_secret"
 
 @dataclass
 class Repo:
-    """A folder served under an id, `main` and `revisions` being the branches that show it."""
+    """A folder served under an id.
+
+    Attributes:
+        folder: The files.
+        commit: The commit that all `revisions` are at.
+        revisions: Branches and tags.
+        gated: Whether a token must be accepted first.
+        private: Whether the repository is hidden without a token.
+        etags: False ETags by file name.
+        listed_as: False names in listings by file name.
+    """
 
     folder: Path
     commit: str = COMMIT
     revisions: tuple[str, ...] = ("main",)
     gated: bool = False
     private: bool = False
+    etags: dict[str, str] = field(default_factory=dict)
+    listed_as: dict[str, str] = field(default_factory=dict)
 
     def files(self) -> dict[str, Path]:
         return {str(path.relative_to(self.folder)): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
@@ -131,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
         if repo is None:
             return
         entries, siblings = [], []
-        for file, path in repo.files().items():
+        for name_on_disk, path in repo.files().items():
+            file = repo.listed_as.get(name_on_disk, name_on_disk)
             content, large = path.read_bytes(), is_large(file)
             sha = digest(content, large)
             lfs = {"sha256": sha, "oid": sha, "size": len(content), "pointerSize": 134} if large else None
@@ -151,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path is None:
             return self._send(404, b"", headers | {"X-Error-Code": "EntryNotFound"})
         content, large = path.read_bytes(), is_large(file)
-        headers["ETag"] = f'"{digest(content, large)}"'
+        headers["ETag"] = f'"{repo.etags.get(file, digest(content, large))}"'
         if self.hub.cdn and large:
             headers |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": headers["ETag"]}
             return self._send(302, b"", headers | {"Location": f"{self.hub.cdn}/{name}/resolve/{revision}/{file}"})

@@ -16,7 +16,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver, State
 
 from ...device.readback import Readback
-from ..base import Explanation, Mode, PlainRun, require_falling_times, require_steps
+from ..base import Explanation, Mode, Run, require_falling_times, require_steps
 from ..history import NodeBuffer
 from ..replay import Replay
 from .error_model import Gaps, Motion
@@ -74,7 +74,7 @@ class Auto:
         return _Run(self, solver, shape[0], budget)
 
 
-class _Run(PlainRun):
+class _Run(Run):
     def __init__(self, settings: Auto, solver: Solver, samples: int, budget: float | None) -> None:
         super().__init__(samples)
         self.settings = settings

@@ -16,7 +16,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ...device.indexing import renewed
-from ..base import Explanation, Mode, PlainRun
+from ..base import Explanation, Mode, Run
 from ..history import NodeBuffer
 from .criterion import extrapolate, instability, noise_of, sample_scores, stepwise_x0
 from .estimators import released
@@ -45,7 +45,7 @@ class ReleasedSADA:
         return _Run(self.terms, self._limits(solver.n_evals), solver, shape[0])
 
 
-class _Run(PlainRun):
+class _Run(Run):
     def __init__(self, terms: int, limits: Limits, solver: Solver, samples: int) -> None:
         super().__init__(samples)
         self.limits, self.solver = limits, solver

@@ -12,7 +12,7 @@ from sadaflow.solvers import Solver
 
 from ...device.indexing import renewed, taken
 from ...device.readback import Readback
-from ..base import WITHOUT, Explanation, Mode, PlainRun, require_falling_times
+from ..base import WITHOUT, Explanation, Mode, Run, require_falling_times
 from ..history import NodeBuffer
 from .criterion import (
     extrapolate,
@@ -135,7 +135,7 @@ class Limits:
         return self.first >= 3 and self.end > self.first
 
 
-class _Run(PlainRun):
+class _Run(Run):
     def __init__(self, settings: SADA, limits: Limits, solver: Solver, shape: torch.Size, *, seams: bool) -> None:
         super().__init__(shape[0])
         self.settings, self.limits, self.solver = settings, limits, solver

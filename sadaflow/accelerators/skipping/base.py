@@ -15,7 +15,7 @@ from torch import Tensor
 from sadaflow.solvers import Prediction, Solver, from_x0, to_x0
 from sadaflow.solvers.coordinates import frame_of
 
-from ..base import Explanation, Mode, PlainRun
+from ..base import Explanation, Mode, Run
 
 
 def reused_kind(kind: Prediction | None, solver: Solver) -> Prediction:
@@ -44,7 +44,7 @@ class Reuse:
         return self if self.reuse is not None else replace(self, reuse=prediction)
 
 
-class OutputRun(PlainRun):
+class OutputRun(Run):
     """Speaks the network's own terms, of prediction `kind`."""
 
     def __init__(self, solver: Solver, samples: int, kind: Prediction | None) -> None:

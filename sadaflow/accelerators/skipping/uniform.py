@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
-from ..base import Mode, PlainRun, require_steps
+from ..base import Mode, Run, require_steps
 from ..history import NodeBuffer
 from ..replay import Replay
 
@@ -36,7 +36,7 @@ class Uniform:
         return _Run(self, solver, shape[0])
 
 
-class _Run(PlainRun):
+class _Run(Run):
     def __init__(self, settings: Uniform, solver: Solver, samples: int) -> None:
         super().__init__(samples)
         self.settings = settings

@@ -13,7 +13,8 @@ from sadaflow.solvers import Solver, from_scheduler_config
 from ...accelerators import SADA, Accelerator, Auto, Mode
 from ...pipeline.pipeline import Pipeline
 from ...sampling.denoiser import Denoise
-from ...sampling.loop import Stats, sample
+from ...sampling.loop import sample
+from ...sampling.results import Stats
 from ..speed.architectures import architecture
 from ..speed.forced import Forced
 from .networks import Network, build

@@ -21,7 +21,8 @@ from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 from ...accelerators import SADA, Accelerator
 from ...accelerators.registry import ACCELERATORS, make_accelerator
 from ...sampling.denoiser import GuidedDenoiser
-from ...sampling.loop import Step, sample
+from ...sampling.loop import sample
+from ...sampling.results import Step
 from .simulated import DeviceTensor, Simulated, bare, move, moved, uncounted
 
 STEPS = 20

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...training.export.stable_diffusion import SCHEDULER_CONFIG
+from ...loading.single_file import schedulers
 
 Config = Mapping[str, Any]
 
 _NAME: Final = re.compile(r"random-(sd21|sdxl|flux)(?:/([1-9][0-9]?))?")
+_LEVELS: Final = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "steps_offset", "prediction_type")
 _HEADS: Final = {"sd21": (5, 10, 20, 20), "sdxl": (5, 10, 20)}
 
 
@@ -56,7 +57,8 @@ def _sd21(part: int) -> Architecture:
     }
     text = {"text_encoder": _clip(1024 // part, 16)}
     vae = _vae(part, 768, scaling_factor=0.18215)
-    return Architecture("StableDiffusionPipeline", 768 // part, {"unet": unet, "vae": vae}, text, SCHEDULER_CONFIG)
+    scheduler = _leading("DPMSolverMultistepScheduler", schedulers.stable_diffusion("v_prediction"))
+    return Architecture("StableDiffusionPipeline", 768 // part, {"unet": unet, "vae": vae}, text, scheduler)
 
 
 def _sdxl(part: int) -> Architecture:
@@ -76,13 +78,7 @@ def _sdxl(part: int) -> Architecture:
         "text_encoder_2": _clip(1280 // part, 20) | {"projection_dim": pooled},
     }
     vae = _vae(part, 1024, scaling_factor=0.13025, force_upcast=True)
-    scheduler = {name: SCHEDULER_CONFIG[name] for name in ("beta_schedule", "beta_start", "beta_end")} | {
-        "_class_name": "EulerDiscreteScheduler",
-        "num_train_timesteps": 1000,
-        "prediction_type": "epsilon",
-        "steps_offset": 1,
-        "timestep_spacing": "leading",
-    }
+    scheduler = _leading("EulerDiscreteScheduler", schedulers.stable_diffusion_xl("epsilon", zero_snr=False))
     return Architecture("StableDiffusionXLPipeline", 1024 // part, {"unet": unet, "vae": vae}, text, scheduler)
 
 
@@ -111,18 +107,15 @@ def _flux(part: int) -> Architecture:
         "is_encoder_decoder": False,
         "use_cache": False,
     }
-    scheduler = {
-        "_class_name": "FlowMatchEulerDiscreteScheduler",
-        "base_image_seq_len": 256,
-        "base_shift": 0.5,
-        "max_image_seq_len": 4096,
-        "max_shift": 1.15,
-        "num_train_timesteps": 1000,
-        "shift": 3.0,
-        "use_dynamic_shifting": True,
-    }
     text = {"text_encoder": _clip(768 // part, 12), "text_encoder_2": t5}
-    return Architecture("FluxPipeline", 1024 // part, {"transformer": transformer, "vae": vae}, text, scheduler)
+    components = {"transformer": transformer, "vae": vae}
+    return Architecture("FluxPipeline", 1024 // part, components, text, schedulers.flux(guidance_embeds=True))
+
+
+def _leading(scheduler: str, published: Config) -> dict[str, Any]:
+    """Config of a Diffusers scheduler on the noise levels of a published model, with "leading" timesteps."""
+    levels = {name: published[name] for name in _LEVELS}
+    return {"_class_name": scheduler, **levels, "timestep_spacing": "leading"}
 
 
 def _unet(kind: str, part: int) -> dict[str, Any]:

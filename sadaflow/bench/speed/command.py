@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Final
 
 import torch
@@ -12,8 +13,9 @@ import torch
 from ...accelerators import Accelerator
 from ...accelerators.caching.base import check_fit
 from ...files.atomic import write_atomically
-from ...loading.embedded import embedded
-from ...loading.hub.download import resolve
+from ...loading.embedded import embedded, embedded_names
+from ...loading.export import export_checkpoint
+from ...loading.hub.locate import locate_checkpoint
 from ...pipeline.progress import counting_bar
 from ...solvers.registry import known_solver
 from ..run import environment
@@ -112,12 +114,13 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
         write_atomically(out / "speed.json", json.dumps(results, indent=1).encode())
         write_atomically(out / "speed.md", markdown(results).encode())
 
-    for model in speed.models:
-        folder = random_checkpoint(model, cache, dtype) if is_random(model) else resolve(embedded(model))
-        if {"sampling", "starts", "memory"} & set(speed.measures):
-            _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
-        if "loading" in speed.measures:
-            _measure_loading(speed, model, folder, device, dtype, keep)
+    with TemporaryDirectory() as scratch:
+        for model in speed.models:
+            folder = _checkpoint_folder(model, cache, scratch, dtype)
+            if {"sampling", "starts", "memory"} & set(speed.measures):
+                _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
+            if "loading" in speed.measures:
+                _measure_loading(speed, model, folder, device, dtype, keep)
     if "controller" in speed.measures:
         chosen = {name: accelerators.get(name) or read_accelerator(name) for name in speed.accelerators or _CONTROLLED}
         unfit = controller.unfit(chosen, speed.steps, speed.solver)
@@ -126,6 +129,15 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
         made = _rounds("controller", acts, speed.rounds)
         keep("controller", {"steps": speed.steps, "unfit": unfit, "rounds": made})
     return markdown(results)
+
+
+def _checkpoint_folder(model: str, cache: Path, scratch: str, dtype: torch.dtype) -> Path:
+    """A folder that both sides can load; an embedded checkpoint is exported to `scratch`, complete for Diffusers."""
+    if is_random(model):
+        return random_checkpoint(model, cache, dtype)
+    if model in embedded_names():
+        return export_checkpoint(model, Path(mkdtemp(dir=scratch)) / model)
+    return locate_checkpoint(embedded(model))
 
 
 def _measure_pictures(

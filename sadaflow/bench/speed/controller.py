@@ -9,7 +9,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver, from_scheduler_config
 
 from ...accelerators import Accelerator
-from ...accelerators.base import BranchRun
+from ...accelerators.forwarding import begin_run
 from ...sampling.denoiser import Denoise
 from ...sampling.loop import sample
 from .architectures import architecture
@@ -43,11 +43,11 @@ def unfit(accelerators: Mapping[str, Accelerator], steps: int, solver: str | Non
     found = {}
     for name, accelerator in accelerators.items():
         try:
-            run = accelerator.begin(_solver(steps, solver), torch.Size(SHAPE), seams=False)
+            run = begin_run(accelerator, _solver(steps, solver), torch.Size(SHAPE), seams=False)
         except ValueError as error:
             found[name] = str(error)
         else:
-            if isinstance(run, BranchRun):
+            if run.capabilities.omits_negative:
                 found[name] = "it leaves out branches of guidance, of which there are none here"
     return found
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
-from ...accelerators.base import Mode, PlainRun
+from ...accelerators.base import Mode, Run
 from ...accelerators.history import NodeBuffer
 from ...accelerators.replay import Replay
 from ...loading.json_file import read_object
@@ -50,7 +50,7 @@ class Forced:
         return _Run(self.modes, solver, shape[0])
 
 
-class _Run(PlainRun):
+class _Run(Run):
     def __init__(self, modes: Modes, solver: Solver, samples: int) -> None:
         super().__init__(samples)
         self.modes = modes

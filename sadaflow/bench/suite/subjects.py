@@ -17,7 +17,8 @@ from ...files.images import edge_maps
 from ...generation.fingerprint import fingerprint
 from ...pipeline.inputs import initial_noise
 from ...pipeline.pipeline import Pipeline
-from ...sampling.loop import Stats, sample
+from ...sampling.loop import sample
+from ...sampling.results import Stats
 
 
 @dataclass(frozen=True)

@@ -1,214 +1,247 @@
-"""From a Hub id or a folder to a local folder in the Hub's layout, downloading only the files that are needed.
+"""Fetches files of a repository on the Hub into huggingface_hub's cache, and verifies each of them.
 
 Transport, cache and environment (HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN) are huggingface_hub's.
 """
 
-import hashlib
-import os
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import huggingface_hub
 from huggingface_hub import constants
 
 from ..json_file import read_object
+from .cache import RepoFile, RepositoryCache, is_commit, is_plain_name, stays_inside
 from .errors import explained, temporary
 from .layout import component_names, needed_component, needed_files
+from .options import HubOptions
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# Seconds before the Hub is asked again where its answer names none, and the longest that it may ask for.
-_WAITS, _LONGEST_WAIT = (1.0, 2.0, 4.0), 60.0
+Result = TypeVar("Result")
+
+# Seconds to wait before each further request if the Hub names no pause, and the longest pause that is accepted.
+_PAUSES, _LONGEST_PAUSE = (1.0, 2.0, 4.0), 60.0
+_ATTEMPTS = 2
+_WORKERS = 8
 
 
 @dataclass(frozen=True)
-class RepoFile:
-    """A file of a repository: its size in bytes, and the SHA-256 (large files) or git object id (others) it has."""
+class Repository:
+    """A repository on the Hub at one commit.
+
+    Attributes:
+        name: Its id, "owner/name".
+        hub: How the Hub is reached.
+        commit: The commit that `hub.revision` stands for.
+        files: All files at this commit.
+    """
 
     name: str
-    size: int | None
-    digest: str | None
+    hub: HubOptions
+    commit: str
+    files: tuple[RepoFile, ...]
 
+    @classmethod
+    def open(cls, name: str, hub: HubOptions) -> "Repository":
+        """Ask the Hub for the commit and the files of a repository, in one request.
 
-def resolve(
-    model: str | os.PathLike[str],
-    *,
-    revision: str | None = None,
-    variant: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    token: str | bool | None = None,
-    local_files_only: bool = False,
-    marker: str = "model_index.json",
-    endpoint: str | None = None,
-    weights: bool = True,
-) -> Path:
-    """A local folder that holds `model`, which is a folder already or a Hub id ("owner/name") to be downloaded.
+        Raises:
+            ValueError: If the reply does not name a commit.
+            Exception: Whatever huggingface_hub raises; `explained` translates it.
+        """
+        api = huggingface_hub.HfApi(endpoint=hub.endpoint, token=hub.token)
+        timeout = constants.HF_HUB_ETAG_TIMEOUT
+        info = _patiently(
+            lambda: api.model_info(name, revision=hub.revision, files_metadata=True, timeout=timeout)
+        )
+        if not is_commit(info.sha or ""):
+            raise ValueError(f"the Hub names {str(info.sha)[:80]!r} as the commit of {name!r}: not a commit id")
+        files = (
+            RepoFile(file.rfilename, file.size, file.lfs.sha256 if file.lfs else file.blob_id)
+            for file in info.siblings or ()
+        )
+        return cls(name, hub, str(info.sha), tuple(files))
 
-    `marker` is the file by which it is known: that of a pipeline, or "config.json" for a single component. `endpoint`
-    is the Hub's address, None for that of HF_ENDPOINT. Without `weights` only the small files are downloaded: configs
-    and tokenizers. Where the Hub cannot be reached a cached copy is taken, with
-    a warning. A downloaded file whose size or checksum is not the one the Hub lists is removed again.
-    Raises FileNotFoundError for a folder that is no checkpoint, ValueError for what is neither, ConnectionError for
-    a Hub that cannot be reached, PermissionError for a gated repository and OSError for a damaged download; each names
-    the next step.
-    """
-    folder = Path(model)
-    if folder.is_dir():
-        if not (folder / marker).is_file():
-            raise FileNotFoundError(f"{folder} is no checkpoint in the Hub's layout: it has no {marker}")
-        return folder
-    name = str(model)
-    if folder.exists() or not is_hub_id(name):
-        raise ValueError(f"{name!r} is neither a folder in the Hub's layout nor a Hub id of the form owner/name")
-    place = {"repo_id": name, "revision": revision, "cache_dir": cache_dir, "token": token, "endpoint": endpoint}
-    try:
-        if local_files_only or constants.HF_HUB_OFFLINE:
-            return _cached(place, marker)
+    @property
+    def cache(self) -> RepositoryCache:
+        return RepositoryCache.of(self.name, self.hub.cache_dir)
+
+    @property
+    def root(self) -> Path:
+        """The folder that fetched files are in."""
+        return self.cache.root / "snapshots" / self.commit
+
+    def file(self, name: str) -> RepoFile:
+        """The file of that name; raises FileNotFoundError if the repository does not have it."""
+        found = next((file for file in self.files if file.name == name), None)
+        if found is None:
+            hint = ": it is not a pipeline in the Hub's layout" if name == "model_index.json" else ""
+            raise FileNotFoundError(f"repository {self.name!r} has no {name}{hint}")
+        return found
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Fetch the JSON file `name` and read the object in it."""
+        return read_object(self.fetch([self.file(name)]) / name)
+
+    def needed(self, index: Mapping[str, Any] | None) -> list[RepoFile]:
+        """The files that a checkpoint is loaded from.
+
+        Args:
+            index: The model_index.json of a pipeline; None for a repository that is a single component.
+        """
+        names = [file.name for file in self.files]
+        if index is None:
+            chosen = set(needed_component(names, "", self.hub.variant))
+        else:
+            components = component_names(index, f"{self.name}/model_index.json")
+            chosen = set(needed_files(names, components, self.hub.variant))
+        return [file for file in self.files if file.name in chosen]
+
+    def fetch(self, files: Sequence[RepoFile]) -> Path:
+        """Download what the cache lacks of `files`, and verify size and digest.
+
+        A cached file is downloaded again if its size, or the digest of a small file, is not the listed one. Digests of
+        cached weight files are not computed. A file that arrives damaged is removed and downloaded once more.
+
+        Returns:
+            The folder with the files under their names.
+
+        Raises:
+            ValueError: If a name, or a header of the Hub, leads out of the cache folder.
+            OSError: If a file arrives damaged twice.
+        """
+        for file in files:
+            if not stays_inside(file.name):
+                raise ValueError(f"repository {self.name!r} lists {file.name[:200]!r}, which leads out of its folder")
+        missing = [file for file in files if not self._is_cached(file)]
+        if missing:
+            with ThreadPoolExecutor(_WORKERS) as pool:
+                list(pool.map(self._check_headers, missing))
+        for attempt in range(_ATTEMPTS):
+            if not missing:
+                break
+            self._download(missing, last=attempt == _ATTEMPTS - 1)
+            missing = [file for file in missing if not self._is_intact(file)]
+        if missing:
+            names = ", ".join(file.name for file in missing[:5])
+            raise OSError(f"damaged in {_ATTEMPTS} downloads, of another size or checksum than listed: {names}")
+        self.cache.record(self.hub.revision, self.commit)
+        return self.root
+
+    def _download(self, files: Sequence[RepoFile], last: bool) -> None:
+        # The names are passed as patterns, in which "*", "?" and "[" have to stand for themselves.
+        patterns = [re.sub(r"([*?[])", r"[\1]", file.name) for file in files]
+        hub = self.hub
         try:
-            listed = list_files(name, revision=revision, token=token, endpoint=endpoint)
-        except Exception as error:
-            if not temporary(error) or (copy := _cached_or_none(place, marker)) is None:
+            huggingface_hub.snapshot_download(
+                self.name,
+                revision=self.commit,
+                cache_dir=self.cache.cache_dir,
+                token=hub.token,
+                endpoint=hub.endpoint,
+                allow_patterns=patterns,
+            )
+        except OSError as error:
+            # huggingface_hub's own comparison of sizes raises a bare OSError; others have a class or an errno.
+            if last or type(error) is not OSError or error.errno is not None:
                 raise
-            warnings.warn(f"the Hub cannot be reached ({error}); {name!r} is taken from the cache", stacklevel=3)
-            return copy
-        return _download(place, listed, marker, variant, weights)
-    except Exception as error:
-        raise explained(error, name, revision, marker) from error
+
+    def _is_cached(self, file: RepoFile) -> bool:
+        return self._is_intact(file, digest=not file.name.endswith(".safetensors"))
+
+    def _is_intact(self, file: RepoFile, *, digest: bool = True) -> bool:
+        """Compare the cached copy of a file with the listing; what differs is removed."""
+        path, cache = self.root / file.name, self.cache
+        if not cache.contains(path):
+            cache.remove(path)
+            return False
+        if not path.is_file():
+            return False
+        if file.matches(path, digest=digest):
+            return True
+        cache.remove(path)
+        return False
+
+    def _check_headers(self, file: RepoFile) -> None:
+        """Raise ValueError if headers, from which huggingface_hub makes paths, lead out of the cache folder."""
+        url = huggingface_hub.hf_hub_url(
+            self.name, file.name, revision=self.commit, endpoint=self.hub.endpoint
+        )
+        found = _patiently(lambda: huggingface_hub.get_hf_file_metadata(url, token=self.hub.token))
+        for header, value in (("ETag", found.etag), ("X-Repo-Commit", found.commit_hash)):
+            if value is not None and not is_plain_name(value):
+                raise ValueError(f"{header} of {file.name} in {self.name!r} is {value[:80]!r}: not a digest or commit")
 
 
-def resolve_file(
-    model: str,
-    file: str,
-    *,
-    cache_dir: str | os.PathLike[str] | None = None,
-    token: str | bool | None = None,
-    local_files_only: bool = False,
-) -> Path:
-    """One small file of the repository `model` on the Hub; raises as `resolve`."""
-    if not is_hub_id(model):
-        raise ValueError(f"{model!r} is neither a file, nor a folder, nor a Hub id of the form owner/name")
-    place: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+def fetch(name: str, hub: HubOptions, choose: Callable[[Repository], Sequence[RepoFile]], marker: str | None) -> Path:
+    """Fetch files of repository `name`; without a connection take the cached copy, with a warning.
+
+    Args:
+        name: Hub id, "owner/name".
+        hub: How the Hub is reached.
+        choose: From the repository to the files to fetch.
+        marker: A file that a cached copy must have; None if any will do.
+
+    Returns:
+        The folder with the files under their names.
+
+    Raises:
+        FileNotFoundError: If the repository, its revision or a file does not exist.
+        PermissionError: If the repository is gated or the token is not accepted.
+        ConnectionError: If the Hub cannot be reached and the cache has no copy.
+        OSError: If a file arrives damaged twice.
+        ValueError: If a file name or header of the repository leads out of the cache folder.
+    """
     try:
-        return Path(huggingface_hub.hf_hub_download(model, file, **place))
+        if hub.offline:
+            return _cached(name, hub, marker)
+        try:
+            repository = Repository.open(name, hub)
+        except Exception as error:
+            if not temporary(error) or not _has_cached(name, hub, marker):
+                raise
+            warnings.warn(f"the Hub cannot be reached ({error}); {name!r} is taken from the cache", stacklevel=4)
+            return _cached(name, hub, marker)
+        return repository.fetch(choose(repository))
     except Exception as error:
-        raise explained(error, model, None, file) from error
+        raise explained(error, name, hub.revision) from error
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form of a Hub id; whether the Hub has it is another question."""
-    return _HUB_ID.fullmatch(name) is not None
+def _has_cached(name: str, hub: HubOptions, marker: str | None) -> bool:
+    root = RepositoryCache.of(name, hub.cache_dir).snapshot(hub.revision)
+    return root is not None and (marker is None or (root / marker).is_file())
 
 
-def list_files(
-    name: str, *, revision: str | None = None, token: str | bool | None = None, endpoint: str | None = None
-) -> list[RepoFile]:
-    """The files of repository `name` as the Hub lists them, in one request.
+def _cached(name: str, hub: HubOptions, marker: str | None) -> Path:
+    from huggingface_hub import errors  # with an HTTP client, slow to import
 
-    It is asked four times while it says to come back later (429, 5xx), after the pause that it names; an address that
-    does not answer is not tried again. Raises what huggingface_hub raises.
+    cache = RepositoryCache.of(name, hub.cache_dir)
+    root = cache.snapshot(hub.revision)
+    if root is None or not _has_cached(name, hub, marker):
+        raise errors.LocalEntryNotFoundError(f"{name!r} is not in the cache {cache.cache_dir}")
+    cache.require_inside(root)
+    return root
+
+
+def _patiently(ask: Callable[[], Result]) -> Result:
+    """Send a request up to four times while the Hub replies that it is busy (429, 5xx), after the pause it names.
+
+    An address that does not respond is not tried again.
     """
     from huggingface_hub import errors  # with an HTTP client, slow to import
 
-    api = huggingface_hub.HfApi(endpoint=endpoint, token=token)
-    waits = iter(_WAITS)
+    pauses = iter(_PAUSES)
     while True:
         try:
-            timeout = constants.HF_HUB_ETAG_TIMEOUT
-            info = api.model_info(name, revision=revision, files_metadata=True, timeout=timeout)
-            break
+            return ask()
         except errors.HfHubHTTPError as error:
-            pause = next(waits, None)
-            asked = error.response.headers.get("Retry-After", "") if pause is not None else ""
-            pause = float(asked) if asked.isdigit() else pause
-            if pause is None or pause > _LONGEST_WAIT or not temporary(error):
+            pause = next(pauses, None)
+            named = error.response.headers.get("Retry-After", "") if pause is not None else ""
+            pause = float(named) if named.isdigit() else pause
+            if pause is None or pause > _LONGEST_PAUSE or not temporary(error):
                 raise
         time.sleep(pause)
-    return [
-        RepoFile(one.rfilename, one.size, one.lfs.sha256 if one.lfs else one.blob_id) for one in info.siblings or ()
-    ]
-
-
-def wanted_files(
-    listed: list[RepoFile], index: Mapping[str, Any] | None, variant: str | None, place: str
-) -> list[RepoFile]:
-    """Of the `listed` files, those that are downloaded: of a pipeline with this `index`, or of a single component."""
-    names = [file.name for file in listed]
-    if index is None:
-        chosen = set(needed_component(names, "", variant))
-    else:
-        chosen = set(needed_files(names, component_names(index, place), variant))
-    return [file for file in listed if file.name in chosen]
-
-
-def read_index(place: Mapping[str, Any]) -> dict[str, Any]:
-    """The model_index.json of a repository, downloaded unless it is in the cache."""
-    return read_object(Path(huggingface_hub.hf_hub_download(filename="model_index.json", **place)))
-
-
-def _download(
-    place: Mapping[str, Any], listed: list[RepoFile], marker: str, variant: str | None, weights: bool
-) -> Path:
-    index = None if marker == "config.json" else read_index(place)
-    wanted = wanted_files(listed, index, variant, f"{place['repo_id']}/model_index.json")
-    if not weights:
-        wanted = [file for file in wanted if not file.name.endswith(".safetensors")]
-    if (root := _cached_or_none(place, marker)) is not None:
-        for file in wanted:  # what a full disk or a crash left behind
-            if (root / file.name).is_file() and not _whole(root / file.name, file.size):
-                _discard(root / file.name)
-    before = {file.name for file in wanted if root is not None and (root / file.name).is_file()}
-    # The names are given as patterns: what could be read as one stands for itself.
-    patterns = [re.sub(r"([*?[])", r"[\1]", file.name) for file in wanted]
-    found = Path(huggingface_hub.snapshot_download(**place, allow_patterns=patterns))
-    for file in wanted:
-        if file.name not in before or found != root:
-            _verify(found / file.name, file)
-    return found
-
-
-def _cached(place: Mapping[str, Any], marker: str) -> Path:
-    return Path(huggingface_hub.hf_hub_download(filename=marker, local_files_only=True, **place)).parent
-
-
-def _cached_or_none(place: Mapping[str, Any], marker: str) -> Path | None:
-    from huggingface_hub import errors  # with an HTTP client, slow to import
-
-    try:
-        return _cached(place, marker)
-    except errors.LocalEntryNotFoundError:
-        return None
-
-
-def _whole(path: Path, size: int | None) -> bool:
-    return size is None or path.stat().st_size == size
-
-
-def _verify(path: Path, file: RepoFile) -> None:
-    """Raise OSError for a file that is not the one listed, and remove it from the cache.
-
-    Digests of other kinds than the Hub's two, which mirrors may list, are not compared.
-    """
-    if not path.is_file():
-        raise OSError(f"{file.name} was listed but not downloaded")
-    kinds = {64: (hashlib.sha256, b""), 40: (hashlib.sha1, b"blob %d\0" % path.stat().st_size)}
-    make, salt = kinds.get(len(file.digest or ""), (None, b""))
-    found = None
-    if make is not None:
-        digest = make(salt)
-        with path.open("rb") as content:
-            while block := content.read(2**20):
-                digest.update(block)
-        found = digest.hexdigest()
-    if not _whole(path, file.size) or found not in (None, file.digest):
-        _discard(path)
-        raise OSError(f"{file.name} arrived damaged (its size or checksum is not the one listed) and was removed")
-
-
-def _discard(path: Path) -> None:
-    """Remove a file of the cache: the pointer and what it points to."""
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which files of a repository in the Hub's layout a checkpoint is loaded from."""
+"""Selects the files of a repository in the Hub's layout that a checkpoint is loaded from."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,28 +6,36 @@ from typing import Any
 
 STEMS = ("diffusion_pytorch_model", "model")
 _SMALL_FILES = (".json", ".txt", ".model")
-# Parts of published pipelines that no sampling here reads.
+# Parts of published pipelines that sampling does not use.
 _UNREAD = ("feature_extractor", "image_encoder", "safety_checker")
 _COMPONENT = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _SHARD = r"-\d{5}-of-\d{5}"
-# Both spellings of a variant are in use, for shards and for their index: before the number and behind it.
+# The variant stands before or after the number of a shard, and likewise in the name of the index.
 _WEIGHTS = re.compile(
     rf"(?:{'|'.join(STEMS)})(?:\.(?P<a>\w+))?(?P<shard>{_SHARD})?(?:\.(?P<b>\w+))?\.safetensors"
     r"(?P<index>(?:\.(?P<c>\w+))?\.index(?:\.(?P<d>\w+))?\.json)?"
 )
 
 
-def component_names(index: Mapping[str, Any], place: str) -> list[str]:
-    """The components that a model_index.json names; ValueError for a name that is no plain folder's."""
+def component_names(index: Mapping[str, Any], label: str) -> list[str]:
+    """The components that a model_index.json names.
+
+    Args:
+        index: Its content.
+        label: Where it was read, for errors.
+
+    Raises:
+        ValueError: If a name is not that of a folder in the checkpoint.
+    """
     names = [name for name, value in index.items() if isinstance(value, list)]
     for name in names:
         if not _COMPONENT.fullmatch(name):
-            raise ValueError(f"{place} names a component {name[:80]!r}, which is no folder of the checkpoint")
+            raise ValueError(f"{label} names a component {name[:80]!r}, which is not a folder of the checkpoint")
     return [name for name in names if index[name] and index[name][0] is not None and name not in _UNREAD]
 
 
 def variants(names: Iterable[str]) -> list[str]:
-    """The variants ("fp16") in which the weights among file `names` of one folder exist."""
+    """The variants, such as "fp16", of the weight files among `names`, the files of one folder."""
     found = {_variant(match) for name in names if (match := _WEIGHTS.fullmatch(name))}
     return sorted(variant for variant in found if variant)
 
@@ -37,9 +45,15 @@ def _variant(match: re.Match[str]) -> str:
 
 
 def needed_files(files: Iterable[str], components: Sequence[str], variant: str | None) -> list[str]:
-    """Of a repository's `files`, those that loading `components` in `variant` reads.
+    """Select the files that a pipeline is loaded from.
 
-    Weights are taken as safetensors only, in `variant` where a component has it and unvaried otherwise.
+    Args:
+        files: Names of all files of the repository.
+        components: Names of the components to load.
+        variant: The variant to prefer; a component that lacks it is loaded from its plain files.
+
+    Returns:
+        Names of model_index.json, JSON files, vocabularies and safetensors.
     """
     files = list(files)
     parts = (needed_component(files, f"{component}/", variant) for component in components)
@@ -47,12 +61,12 @@ def needed_files(files: Iterable[str], components: Sequence[str], variant: str |
 
 
 def needed_component(files: Iterable[str], folder: str, variant: str | None) -> list[str]:
-    """Of a repository's `files`, those that loading the component in `folder` ("unet/", or "" for the root) reads."""
+    """Select the files that the component in `folder` ("unet/", or "" for the root) is loaded from."""
     inside = [file for file in files if file.startswith(folder) and "/" not in file[len(folder) :]]
     small = [file for file in inside if file.endswith(_SMALL_FILES) and ".safetensors" not in file]
     matches = [(file, match) for file in inside if (match := _WEIGHTS.fullmatch(file[len(folder) :]))]
-    for wanted in (variant, ""):
-        weights = [(file, match) for file, match in matches if _variant(match) == wanted]
+    for preferred in (variant, ""):
+        weights = [(file, match) for file, match in matches if _variant(match) == preferred]
         whole = [file for file, match in weights if not match["shard"] and not match["index"]]
         if weights:
             return small + (whole or [file for file, _ in weights])

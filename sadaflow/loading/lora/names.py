@@ -1,8 +1,8 @@
-"""What the dialects of LoRA files call the layers of a pipeline.
+"""Names of a pipeline's layers in the dialects of LoRA files.
 
-kohya joins path parts with underscores behind lora_unet_, lora_te_, lora_te1_, lora_te2_; Diffusers and PEFT write dots
-behind unet., transformer., text_encoder., text_encoder_2. or base_model.model.; others behind diffusion_model. The path
-is the Hub's, or that of the original layout, where Flux.1 fuses projections.
+kohya joins the parts of a path with underscores after lora_unet_, lora_te_, lora_te1_ or lora_te2_. Diffusers and PEFT
+join them with dots after unet., transformer., text_encoder., text_encoder_2. or base_model.model.; other programs after
+diffusion_model. The path is that of the Hub's layout or of the original layout, in which Flux.1 fuses projections.
 """
 
 import re
@@ -42,8 +42,14 @@ _OLD_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "ou
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a product B A goes: weights of `component` by name, after `split` has taken it apart."""
+class Target:
+    """The weights that a low-rank product is added to.
+
+    Attributes:
+        component: Name of the network: unet, transformer, text_encoder or text_encoder_2.
+        weights: Names of the parameters in it; several if the file fuses them.
+        split: From the product to the part of each parameter, by its name.
+    """
 
     component: str
     weights: tuple[str, ...]
@@ -51,8 +57,11 @@ class Place:
 
 
 def parse(key: str) -> tuple[str, str] | None:
-    """The layer that `key` of a file speaks of, in one spelling per dialect, and "down", "up" or "alpha"; None for
-    what is no part of a LoRA."""
+    """Split a key of a LoRA file.
+
+    Returns:
+        The layer, in one spelling per dialect, and "down", "up" or "alpha"; None if the key is not part of a LoRA.
+    """
     for suffix, part in _FACTORS.items():
         if key.endswith(suffix):
             layer = (
@@ -70,15 +79,18 @@ def parse(key: str) -> tuple[str, str] | None:
     return None
 
 
-def places(components: Mapping[str, nn.Module]) -> dict[str, Place]:
-    """Every spelling of every linear or convolutional layer of the `components` (unet, transformer, text_encoder,
-    text_encoder_2)."""
-    found: dict[str, Place] = {}
+def list_targets(components: Mapping[str, nn.Module]) -> dict[str, Target]:
+    """Every linear and convolutional layer of a pipeline, by each of its spellings.
+
+    Args:
+        components: The networks by name: unet, transformer, text_encoder, text_encoder_2.
+    """
+    found: dict[str, Target] = {}
     for component, module in components.items():
         spell = _text_spellings if component in _TEXTS else _network_spellings
-        for spellings, place in spell(component, module):
+        for spellings, target in spell(component, module):
             for spelling in spellings:
-                found.setdefault(spelling, place)
+                found.setdefault(spelling, target)
     return found
 
 
@@ -86,26 +98,26 @@ def _layers(module: nn.Module) -> list[str]:
     return [name for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
 
 
-def _whole(component: str, name: str) -> Place:
+def _whole(component: str, name: str) -> Target:
     weight = f"{name}.weight"
-    return Place(component, (weight,), partial(_alone, weight))
+    return Target(component, (weight,), partial(_alone, weight))
 
 
 def _alone(weight: str, product: Tensor) -> dict[str, Tensor]:
     return {weight: product}
 
 
-def _text_spellings(component: str, module: nn.Module) -> Iterator[tuple[list[str], Place]]:
+def _text_spellings(component: str, module: nn.Module) -> Iterator[tuple[list[str], Target]]:
     dotted, joined = _TEXTS[component]
     clip = any("self_attn" in name for name in _layers(module))
     for name in _layers(module):
-        # Published names, whichever way the installed transformers spells them.
+        # The published spelling; that of the network depends on the version of `transformers`.
         path = f"text_model.{name}" if clip and not name.startswith("text_") else name
         spellings = [dotted + path, *(prefix + path.replace(".", "_") for prefix in joined)]
         yield spellings, _whole(component, name)
 
 
-def _network_spellings(component: str, module: nn.Module) -> Iterator[tuple[list[str], Place]]:
+def _network_spellings(component: str, module: nn.Module) -> Iterator[tuple[list[str], Target]]:
     def spellings(path: str) -> list[str]:
         joined = path.replace(".", "_")
         dotted = [path, f"{component}.{path}", f"diffusion_model.{path}"]
@@ -116,13 +128,13 @@ def _network_spellings(component: str, module: nn.Module) -> Iterator[tuple[list
         yield spellings(name), _whole(component, name)
     if isinstance(module, UNet) and len(set(module.config.layers_per_block)) == 1:
         for name in layers:
-            if name != "class_embedding":  # which the original layout has not
+            if name != "class_embedding":  # the original layout does not have it
                 yield spellings(original_module(name, module.config)), _whole(component, name)
     if isinstance(module, FluxTransformer):
         for path in original_modules(module.config):
             yield spellings(path), _fused(component, path)
 
 
-def _fused(component: str, path: str) -> Place:
+def _fused(component: str, path: str) -> Target:
     weight = f"{path}.weight"
-    return Place(component, hub_names(weight), partial(from_original, weight))
+    return Target(component, hub_names(weight), partial(from_original, weight))

@@ -33,7 +33,8 @@ from sadaflow import Pipeline
 Pipeline.from_pretrained("tiny-flux")("red apple").images[0].save("apple.png")
 ```
 
-With Diffusers, add `height=64, width=64, max_sequence_length={length}`: its defaults are Flux.1's.
+With Diffusers: `sadaflow export tiny-flux FOLDER` writes a complete copy, since the components of tiny-sd are stored there only. Call
+it with `height=64, width=64, max_sequence_length={length}`: Diffusers' defaults are those of Flux.1.
 
 | part | architecture | parameters |
 |---|---|---|

@@ -26,7 +26,7 @@ VAE_CONFIG = {
     "out_channels": 3,
     "sample_size": 64,
     "scaling_factor": 1.0,
-    "shift_factor": None,
+    "shift_factor": 0.0,
     "up_block_types": ["UpDecoderBlock2D"] * 3,
     "use_post_quant_conv": True,
     "use_quant_conv": True,

@@ -1,4 +1,4 @@
-"""From a checkpoint's folder to its networks and scheduler, all checked before a weight is read."""
+"""Reads and checks the configs of a checkpoint before its weight files are downloaded or read."""
 
 import os
 import warnings
@@ -13,7 +13,8 @@ from sadaflow.solvers import check_scheduler_config
 from ..families import FAMILIES, Family, unsupported
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import embedded
-from ..loading.hub.download import resolve_file
+from ..loading.hub.locate import locate_config
+from ..loading.hub.options import HubOptions
 from ..loading.json_file import naming, read_object
 from ..loading.sampling_defaults import Recommended
 
@@ -43,7 +44,7 @@ class Prepared:
         """Build the networks and match them with the weight files; `checkpoint.fill` reads the weights.
 
         Raises:
-            ValueError: If tensors are missing, unexpected, misshaped or of the wrong kind.
+            ValueError: If tensors are missing, unexpected, misshaped or of the wrong type.
             FileNotFoundError: If a weight file is missing.
         """
         family = self.build_networks()
@@ -62,15 +63,15 @@ def prepare_pipeline(
         tile: Side of the autoencoder's tiles in pixels, or None.
 
     Raises:
-        ValueError: If anything cannot be honoured: a class, a config field, a tokenizer. It is named.
+        ValueError: If a class, a config field or a tokenizer is not supported; it is named.
         FileNotFoundError: If a file is missing.
     """
-    index, where = checkpoint.json("model_index.json"), f"{checkpoint.root}/model_index.json"
-    kind, recommended = str(index.get("_class_name")), Recommended.read(index, where)
-    if kind not in FAMILIES:
-        need = f" ({needs})" if (needs := unsupported(kind)) else ""
-        raise ValueError(f"{where} names the class {kind[:80]}{need}; supported: {', '.join(FAMILIES)}")
-    family_class = FAMILIES[kind]
+    index, label = checkpoint.json("model_index.json"), f"{checkpoint.root}/model_index.json"
+    class_name, recommended = str(index.get("_class_name")), Recommended.read(index, label)
+    if class_name not in FAMILIES:
+        need = f" ({needs})" if (needs := unsupported(class_name)) else ""
+        raise ValueError(f"{label} names the class {class_name[:80]}{need}; supported: {', '.join(FAMILIES)}")
+    family_class = FAMILIES[class_name]
     checkpoint.expect(family_class.components)
     source = "scheduler= (the scheduler config)" if scheduler else f"{checkpoint.root}/scheduler/{_SCHEDULER}"
     config = family_class.scheduler_config(scheduler or checkpoint.json("scheduler", _SCHEDULER))
@@ -79,30 +80,31 @@ def prepare_pipeline(
     return Prepared(family_class.prepare(checkpoint), config, recommended, tile)
 
 
-def _check_scheduler(config: Mapping[str, Any], where: str) -> None:
-    """Check that a scheduler config can be sampled with; its notes become warnings that name the file."""
-    with naming(where):
+def _check_scheduler(config: Mapping[str, Any], label: str) -> None:
+    """Check that a scheduler config can be sampled with; notes become warnings that begin with `label`."""
+    with naming(label):
         notes = check_scheduler_config(config)
     for note in notes:
-        warnings.warn(f"{where}: {note}", stacklevel=5)
+        warnings.warn(f"{label}: {note}", stacklevel=6)
 
 
-def scheduler_config(source: SchedulerSource | None, **place: Any) -> dict[str, Any] | None:
-    """The scheduler config that a user names.
+def scheduler_config(source: SchedulerSource | None, hub: HubOptions) -> dict[str, Any] | None:
+    """The content of the scheduler config that a user names.
 
     Args:
         source: See `SchedulerSource`; None gives None.
-        place: cache_dir, token and local_files_only, as `resolve_file` takes them.
+        hub: How the Hub is reached.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If `source` is of none of these forms, or is not JSON.
+        FileNotFoundError, ConnectionError, PermissionError, OSError: If the file cannot be fetched.
     """
     if source is None:
         return None
     if isinstance(source, Mapping):
         return dict(source)
     if not isinstance(source, (str, os.PathLike)):
-        raise ValueError(f"scheduler={source!r} is not a config: give a dict, a JSON file, a folder or a Hub id")
+        raise ValueError(f"scheduler={source!r} is not a config: pass a dict, a JSON file, a folder or a Hub id")
     path = Path(embedded(source) if not Path(source).exists() else source)
     if path.is_file():
         return read_object(path)
@@ -111,4 +113,4 @@ def scheduler_config(source: SchedulerSource | None, **place: Any) -> dict[str, 
             if file.is_file():
                 return read_object(file)
         raise FileNotFoundError(f"scheduler={str(source)!r}: no {_SCHEDULER} in it or in scheduler/")
-    return read_object(resolve_file(str(source), f"scheduler/{_SCHEDULER}", **place))
+    return read_object(locate_config(source, f"scheduler/{_SCHEDULER}", hub))
