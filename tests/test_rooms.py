@@ -25,7 +25,7 @@ HOUSE = {
     "placement": "loading models",
     "sampling": "accelerators device models solvers",
     "checks": "accelerators models sampling solvers",
-    "families": "loading models sampling",
+    "families": "accelerators loading models sampling solvers",
     "parallel": "accelerators models sampling",
     "compare": "accelerators families files metrics sampling solvers",
     "pipeline": "accelerators families files loading models parallel placement sampling solvers",
@@ -35,7 +35,7 @@ HOUSE = {
         "accelerators compare device families files generation loading metrics models "
         "pipeline placement sampling solvers"
     ),
-    "cli": "accelerators bench compare families files generation loading pipeline placement solvers",
+    "cli": "accelerators bench compare families files generation loading pipeline placement",
 }
 ACCELERATORS = {
     "base": "",

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .base import AudioFamily, Family, Prompted, Request
+from .base import AudioFamily, Family, Prompted
 from .flux import Flux
 from .musicldm import MusicLDM
-from .request import Negative, Options, Pair
+from .options import Negative, Pair
+from .request import Request
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 
@@ -54,7 +55,6 @@ __all__ = [
     "LatentConsistency",
     "MusicLDM",
     "Negative",
-    "Options",
     "Pair",
     "Prompted",
     "Request",

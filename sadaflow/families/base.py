@@ -1,6 +1,6 @@
 """Interface of the families of checkpoints: components, conditioning, latent layout and decoding."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -12,44 +12,9 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 from ..loading.checkpoint import Checkpoint
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
-from .request import Negative, Options
+from .request import Request
 
 Conditioning = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Request:
-    """The checked arguments of a call that conditioning depends on.
-
-    Attributes:
-        prompts: One prompt per sample.
-        negative_prompt: One negative prompt for all samples, or a sequence with one per sample.
-        guidance: Guidance strength.
-        shape: Shape (C, h, w) of the latents of a sample.
-        options: Arguments that only some families use.
-    """
-
-    prompts: Sequence[str]
-    negative_prompt: Negative
-    guidance: float
-    shape: tuple[int, int, int]
-    options: Options = Options()
-
-    def __post_init__(self) -> None:
-        if len(self.negatives) != len(self.prompts):
-            raise ValueError(f"{len(self.negatives)} negative prompts for {len(self.prompts)} prompts")
-
-    @property
-    def guided(self) -> bool:
-        """Whether the guidance strength requires a negative branch."""
-        return self.guidance > 1
-
-    @property
-    def negatives(self) -> list[str | None]:
-        """The negative prompt of each sample; None for a sample without one."""
-        if self.negative_prompt is None or isinstance(self.negative_prompt, str):
-            return [self.negative_prompt] * len(self.prompts)
-        return list(self.negative_prompt)
 
 
 @dataclass(frozen=True)
@@ -148,7 +113,7 @@ class Family(Protocol):
         ...
 
     def condition(self, request: Request) -> Prompted:
-        """Encode the prompts of a request."""
+        """Encode the prompts of a request whose size and guidance are filled in."""
         ...
 
     def decode(self, latents: Tensor) -> Any:

@@ -11,8 +11,11 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTran
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Conditioning, Prompted, Request, autoencoder_config, build_autoencoder, decode_images
+from .argument import arguments
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images
+from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
+from .request import Request
 
 _DEFAULT_SIDE = 128  # latent positions, if the autoencoder's config has no sample_size
 
@@ -33,7 +36,7 @@ class Flux:
         "text_encoder": "CLIPTextModel",
         "text_encoder_2": "T5EncoderModel",
     }
-    options: ClassVar[frozenset[str]] = frozenset({"true_guidance", "max_sequence_length"})
+    options: ClassVar[frozenset[str]] = frozenset(arguments(FluxOptions))
     default_guidance: ClassVar[float] = 3.5
     patch: ClassVar[int] = 2
 
@@ -86,10 +89,10 @@ class Flux:
         return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
-        length = request.options.max_sequence_length
+        length = request.max_sequence_length
         if not 1 <= length <= self.t5.longest:
             raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {self.t5.longest}")
-        guided = request.options.true_guidance > 1
+        guided = request.true_guidance > 1
         negatives = [negative or "" for negative in request.negatives]
         if any(negatives) and not guided:
             warnings.warn("negative_prompt has no effect on this checkpoint unless true_guidance > 1", stacklevel=4)
@@ -101,13 +104,13 @@ class Flux:
             rows = [unique.index(prompt) for prompt in prompts]
             conditioning = {"context": states[rows], "pooled": pooled[rows]}
             if self.backbone.config.guidance_embeds:
-                conditioning["guidance"] = torch.full((len(rows),), request.guidance, device=states.device)
+                conditioning["guidance"] = torch.full((len(rows),), request.guidance_scale, device=states.device)
             return conditioning
 
         prompts = list(request.prompts)
         if not guided:
             return Prompted(branch(prompts), None)
-        return Prompted(branch(prompts), branch(negatives), request.options.true_guidance)
+        return Prompted(branch(prompts), branch(negatives), request.true_guidance)
 
     def decode(self, latents: Tensor) -> Tensor:
         return decode_images(self.vae, latents)

@@ -15,8 +15,9 @@ from ..loading.json_file import naming
 from ..loading.text_encoder import prepare_encoder
 from ..loading.tokenizer_files import load_tokenizer
 from ..sampling.finite_check import require_finite_output
-from .base import Prompted, Request, build_autoencoder, decode_latents
+from .base import Prompted, build_autoencoder, decode_latents
 from .prompt_encoder import input_device, tokenize
+from .request import Request
 from .unet import LatentUNet, read_configs
 
 
@@ -91,9 +92,9 @@ class MusicLDM(LatentUNet):
         return math.ceil(int(seconds / self.frame_seconds) / factor) * factor
 
     def condition(self, request: Request) -> Prompted:
-        if request.shape[2] * self.vae.config.downscale != self.mels:
+        if request.size[1] != self.mels:
             raise ValueError(
-                f"width={request.shape[2] * self.vae.config.downscale} is not the {self.mels} mel bands of the vocoder"
+                f"width={request.size[1]} is not the {self.mels} mel bands of the vocoder"
             )
         vectors = self._encode(request.prompts, self.length)
         if not request.guided:

@@ -10,8 +10,9 @@ from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Prompted, Request, build_autoencoder
+from .base import Prompted, build_autoencoder
 from .prompt_encoder import ClipText, input_device
+from .request import Request
 from .unet import LatentUNet, read_configs
 
 # Published defaults of the aesthetic scores, which condition the refiner in place of the target size.
@@ -123,15 +124,14 @@ class StableDiffusionXL(LatentUNet):
 
         The negative branch has the values of the conditional branch unless the request gives others.
         """
-        size = [side * self.vae.config.downscale for side in request.shape[1:]]
-        given = request.options
-        original, crop, target = given.original_size, given.crop, given.target_size
-        score, published = given.aesthetic_score, _AESTHETIC
+        size = request.size
+        original, crop, target = request.original_size, request.crop, request.target_size
+        score, published = request.aesthetic_score, _AESTHETIC
         if negative:
-            original = given.negative_original_size or original
-            crop = given.negative_crop or crop
-            target = given.negative_target_size or target
-            score, published = given.negative_aesthetic_score, _NEGATIVE_AESTHETIC
+            original = request.negative_original_size or original
+            crop = request.negative_crop or crop
+            target = request.negative_target_size or target
+            score, published = request.negative_aesthetic_score, _NEGATIVE_AESTHETIC
         last = [published if score is None else score] if self.aesthetic else target or size
         ids = [*(original or size), *(crop or (0, 0)), *last]
         row = torch.tensor(ids, dtype=torch.float32, device=input_device(self.texts[-1].encoder))

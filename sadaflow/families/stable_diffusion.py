@@ -11,8 +11,9 @@ from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Prompted, Request, build_autoencoder
+from .base import Prompted, build_autoencoder
 from .prompt_encoder import ClipText
+from .request import Request
 from .unet import LatentUNet, read_configs
 
 

@@ -11,7 +11,8 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, ControlledUNet, Cont
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Request, autoencoder_config, decode_images
+from .base import autoencoder_config, decode_images
+from .request import Request
 
 # What U-Nets of published checkpoints read beside the latents, by the number of further channels.
 _FURTHER = {
@@ -99,7 +100,7 @@ class LatentUNet:
             return {}
         if request.negative_prompt:
             warnings.warn("negative_prompt has no effect on this checkpoint: its network embeds guidance", stacklevel=5)
-        return {"guidance": torch.full((len(request.prompts),), request.guidance, device=device)}
+        return {"guidance": torch.full((len(request.prompts),), request.guidance_scale, device=device)}
 
     @property
     def options(self) -> frozenset[str]:

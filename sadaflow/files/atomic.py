@@ -54,6 +54,15 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], overwrite: bool
     _write(path, write, overwrite)
 
 
+def write_file(path: Path, content: bytes, overwrite: bool = False) -> None:
+    """Write a file, which appears under its name only when complete; missing folders are made.
+
+    Raises:
+        FileExistsError: If the file exists, unless `overwrite`.
+    """
+    write_whole(path, lambda file: file.write(content), overwrite)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the content of a file: readers see the old content or the new, never a part.
 

@@ -1,9 +1,10 @@
 """Metadata of a run, which is stored in its output files."""
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,38 @@ class Recipe:
     modes: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], options: Mapping[str, Any], **known: Any) -> Self:
+        """The record of a run.
+
+        Args:
+            arguments: The arguments of the call, by name. Those that are fields are recorded as such, further ones in
+                `options`.
+            options: Further entries of `options`.
+            known: Fields that are not arguments, or take their place.
+        """
+        names = {item.name for item in fields(cls)}
+        own = {name: value for name, value in arguments.items() if name in names}
+        further = {name: value for name, value in arguments.items() if name not in names}
+        return cls(**{**own, "options": {**further, **options}, **known})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: If it is not such a record.
+        """
+        try:
+            found = json.loads(text)
+            return cls(**{**found, "modes": tuple(found.get("modes", ()))})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{reprlib.repr(text)} is not the record of a run: {error}") from error
+
+    def arguments(self) -> dict[str, Any]:
+        """The recorded arguments of the call, by name, among further entries."""
+        return {item.name: getattr(self, item.name) for item in fields(self)} | dict(self.options)
 
     def parameters(self) -> str:
         """The text `parameters` in the format of AUTOMATIC1111's web UI, which many viewers show and parse."""

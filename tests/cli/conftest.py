@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-import sadaflow.cli.commands
+import sadaflow.cli.load
 from support.stand_in_pipeline import StandIn
 
 
@@ -19,6 +19,6 @@ def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
         def from_pretrained(model: str | None, **arguments: Any) -> StandIn:
             return made
 
-    monkeypatch.setattr(sadaflow.cli.commands, "Pipeline", Loader)
+    monkeypatch.setattr(sadaflow.cli.load, "Pipeline", Loader)
     monkeypatch.chdir(tmp_path)
     return made

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-import sadaflow.cli.commands
+import sadaflow.cli.load
 from sadaflow.cli import main
 from sadaflow.files.png import read_text
 from support.cli import error_of
@@ -45,7 +45,7 @@ def test_sdxl_is_told_what_the_flags_say(pipe: StandIn) -> None:
     told = {"original_size": (512, 768), "crop": (0, 64), "negative_target_size": (1024, 1024), "aesthetic_score": 7.0}
     (call,) = pipe.calls
     assert {name: call[name] for name in told} == told
-    assert not {"target_size", "negative_crop", "negative_aesthetic_score"} & call.keys()
+    assert {call[name] for name in ("target_size", "negative_crop", "negative_aesthetic_score")} == {None}
     recipe = json.loads(read_text("a.png")["sadaflow"])
     assert recipe["options"] == json.loads(json.dumps(told))
     assert 'Original size: "512, 768"' in read_text("a.png")["parameters"]
@@ -131,7 +131,7 @@ def test_bad_arguments_are_refused_before_loading(
         def from_pretrained(model: str | None, **arguments: Any) -> StandIn:
             raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(sadaflow.cli.commands, "Pipeline", NoLoader)
+    monkeypatch.setattr(sadaflow.cli.load, "Pipeline", NoLoader)
     monkeypatch.chdir(tmp_path)
     message = error_of(capsys, command, *arguments)
     assert all(word in message for word in words), message
@@ -190,4 +190,4 @@ def test_ctrl_c_leaves_no_file(
     assert capsys.readouterr().err.count("\n") == 1 and list(Path.cwd().iterdir()) == []
 
 
-EMBEDDED = Path(sadaflow.cli.commands.__file__).parents[1] / "checkpoints" / "tiny-sd"
+EMBEDDED = Path(sadaflow.cli.load.__file__).parents[1] / "checkpoints" / "tiny-sd"

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from sadaflow.cli import main
-from sadaflow.compare import Settings, coarser, compare, table
+from sadaflow.compare import Request, coarser, compare, table
 from sadaflow.compare.comparison import amplification
 from sadaflow.compare.image_figure import draw
 from sadaflow.compare.style import MODE_COLOURS
@@ -31,7 +31,7 @@ def test_compare_without_an_accelerator_is_refused(pipe: StandIn, capsys: pytest
 
 def test_comparison_holds_the_rivals_at_equal_cost() -> None:
     pipe = StandIn()
-    result = compare(pipe, ["a", "bb"], Settings(steps=20, seed=3))  # type: ignore[arg-type]
+    result = compare(pipe, ["a", "bb"], Request(steps=20, seed=3))  # type: ignore[arg-type]
     plain, fewer, coarse, uniform, fast = result.rows
     assert plain.nfe == (20, 20) and fast.nfe == fewer.nfe == coarse.nfe == (14, 14)
     assert uniform.nfe == (11, 11)
@@ -57,12 +57,12 @@ def test_a_coarser_solver_keeps_its_kind_and_points_of_its_grid(name: str) -> No
 
 
 def test_table_has_means_and_the_worst_prompt() -> None:
-    lines = table(compare(StandIn(), ["a", "bb"], Settings(steps=20))).splitlines()  # type: ignore[arg-type]
+    lines = table(compare(StandIn(), ["a", "bb"], Request(steps=20))).splitlines()  # type: ignore[arg-type]
     assert lines[0].split() == ["NFE", "seconds", "speed-up", "PSNR", "worst", "SSIM"]
     assert lines[1].split() == ["plain,", "20", "steps", "20", "20.00", "1.00x", "-", "-", "-"]
     assert lines[2].startswith("14 steps  ") and lines[3].startswith("14 steps on the plain grid  ")
     assert lines[5].split()[:6] == ["sada", "14", "14.00", "1.43x", "40.00", "40.00"]
-    single = table(compare(StandIn(), ["a"], Settings(steps=20)))  # type: ignore[arg-type]
+    single = table(compare(StandIn(), ["a"], Request(steps=20)))  # type: ignore[arg-type]
     assert "worst" not in single
 
 
@@ -72,7 +72,7 @@ def test_compare_without_prompts_is_refused() -> None:
 
 
 def test_picture_shows_the_images_and_every_mode() -> None:
-    result = compare(StandIn(size=(320, 320)), ["a", "bb"], Settings(steps=20))  # type: ignore[arg-type]
+    result = compare(StandIn(size=(320, 320)), ["a", "bb"], Request(steps=20))  # type: ignore[arg-type]
     picture = draw(result)
     unit, side = 16, 320
     assert picture.width == 3 * side + 4 * unit
@@ -113,7 +113,7 @@ def test_the_trajectory_shows_every_mode_criterion_and_mask(prompts: int) -> Non
     names = ["a", "$b_{", "яблоко 苹果", "d", "e", "f"][:prompts]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        picture = draw_trajectory(compare(StandIn(), names, Settings(steps=20), trace=True))  # type: ignore[arg-type]
+        picture = draw_trajectory(compare(StandIn(), names, Request(steps=20), trace=True))  # type: ignore[arg-type]
     pixels = np.asarray(picture)
     columns = min(prompts, MOST_PROMPTS)
     strip = next(row for row in pixels if len(_runs(row, MODE_COLOURS["full"])) == columns * 14)
@@ -138,7 +138,7 @@ def test_pruned_tokens_are_greyed_and_the_others_are_not() -> None:
 
 def test_a_comparison_without_traces_cannot_be_drawn() -> None:
     with pytest.raises(ValueError, match="trace=True"):
-        draw_trajectory(compare(StandIn(), ["a"], Settings(steps=20)))  # type: ignore[arg-type]
+        draw_trajectory(compare(StandIn(), ["a"], Request(steps=20)))  # type: ignore[arg-type]
 
 
 def test_embedded_checkpoint_end_to_end(tmp_path: Path) -> None:

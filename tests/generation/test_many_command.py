@@ -145,11 +145,11 @@ class Stop:
     calls: int = 0
 
     def __call__(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(pipe: Pipeline, prompts: list[str], **arguments: Any) -> Any:
+        def call(pipe: Pipeline, **arguments: Any) -> Any:
             self.calls += 1
-            if self.calls > self.after and (self.prompt is None or self.prompt in prompts):
+            if self.calls > self.after and (self.prompt is None or self.prompt in arguments["prompt"]):
                 raise self.error
-            return original(pipe, prompts, **arguments)
+            return original(pipe, **arguments)
 
         return call
 

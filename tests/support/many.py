@@ -36,7 +36,7 @@ class StandIn:
     ending: str = ".png"
 
     def recipe(self, prompt: Prompt) -> Recipe:
-        return Recipe(prompt.text, "stand-in", 5, prompt.seed, 0, 0)
+        return Recipe(prompt.prompt, "stand-in", 5, prompt.seed, 0, 0)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Made]:
         if len(self.calls) == self.stop_after:
@@ -50,7 +50,7 @@ class StandIn:
 
 
 def prompts_of(count: int) -> list[Prompt]:
-    return [Prompt(i, f"prompt {i}", 7 + i, None, f"{i:06d}") for i in range(count)]
+    return [Prompt(i, f"{i:06d}", f"prompt {i}", 7 + i) for i in range(count)]
 
 
 def fill(

@@ -1,7 +1,7 @@
 """What a bench samples: checkpoints, and analytic problems whose denoiser is exact."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Final, Protocol, cast
 
@@ -13,6 +13,7 @@ from sadaflow.solvers import Solver, from_scheduler_config
 from sadaflow.solvers.exact import GaussianMixture
 
 from ...accelerators import Accelerator
+from ...families import Request
 from ...files.images import edge_maps
 from ...generation.fingerprint import fingerprint
 from ...pipeline.inputs import initial_noise
@@ -93,10 +94,11 @@ class PipelineSubject:
         solver: Solver,
         accelerator: Accelerator | None,
     ) -> Made:
-        call: dict[str, Any] = {"seed": list(seeds), "guidance": guidance, "output": "tensor", "progress": False}
+        request = Request(prompts, seed=seeds, guidance=guidance)
         if self.edges is not None:
-            call["control"] = [self.edges(call, list(prompts))] * self.pipe.controlnets
-        out = self.pipe(list(prompts), solver=solver, accelerator=accelerator, **call)
+            request = replace(request, control=[self.edges(request)] * self.pipe.controlnets)
+        request = replace(request, solver=solver, accelerator=accelerator)
+        out = self.pipe(output="tensor", progress=False, **request.arguments())
         return Made(out.latents, out.images, out.stats)
 
 
@@ -105,16 +107,16 @@ class _Edges:
 
     def __init__(self, pipe: Pipeline) -> None:
         self.pipe = pipe
-        self._last: tuple[Any, Tensor] | None = None
+        self._last: tuple[Request, Tensor] | None = None
 
-    def __call__(self, call: Mapping[str, Any], prompts: list[str]) -> Tensor:
+    def __call__(self, request: Request) -> Tensor:
         """Edges (B, 3, H, W) of pictures drawn with the ControlNets at weight 0."""
-        key = (prompts, call)
-        if self._last is None or self._last[0] != key:
-            blank = torch.zeros(len(prompts), 3, *self.pipe.family.default_size)
-            unseen: dict[str, Any] = {"control": [blank] * self.pipe.controlnets, "control_scale": 0.0}
-            pictures = self.pipe(prompts, steps=_EDGES_STEPS, solver="dpmpp2m", **unseen, **call).images
-            self._last = ((prompts, dict(call)), edge_maps(pictures.float().cpu()))
+        if self._last is None or self._last[0] != request:
+            blank = torch.zeros(len(request.prompts), 3, *self.pipe.family.default_size)
+            unseen = replace(request, control=[blank] * self.pipe.controlnets, control_scale=0.0)
+            unseen = replace(unseen, steps=_EDGES_STEPS, solver="dpmpp2m")
+            pictures = self.pipe(output="tensor", progress=False, **unseen.arguments()).images
+            self._last = (request, edge_maps(pictures.float().cpu()))
         return self._last[1]
 
 
