@@ -1,4 +1,4 @@
-"""The wheel, the import names, what `import sadaflow` pulls in, and which room may import which."""
+"""The wheel, the import names, what `import sadaflow` loads, and which third-party packages a room may import."""
 
 import ast
 import json

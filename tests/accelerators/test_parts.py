@@ -1,4 +1,4 @@
-"""The parts of SADA, each against an independent value: estimates, polynomial nodes, token choice, token cache."""
+"""The parts of SADA against independent values: estimates, polynomial nodes, token choice, token cache."""
 
 import numpy as np
 import pytest

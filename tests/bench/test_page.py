@@ -1,4 +1,4 @@
-"""The HTML report of a bench, and the same in headless Chromium."""
+"""The HTML report of a bench, as text and in headless Chromium."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Configs of text encoders: published forms load as transformers loads them, and nothing else reaches it."""
+"""Configs of text encoders: published forms load as transformers loads them, and no other field reaches it."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""LPIPS, FID and CLIP score with small random networks, against their definitions written out; and in a bench."""
+"""LPIPS, FID and CLIP score with small random networks against their definitions, and in a bench."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Several processes for one picture: what one process makes, the same bits in all of them, and what is refused."""
+"""Several processes for one image: the result of one process, bit-equal in all of them, and rejected settings."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Weights elsewhere: pipelines make bit for bit what they make with all of them in memory."""
+"""Offloaded weights: bit-equal results to a pipeline with all weights in memory."""
 
 from collections.abc import Callable
 from concurrent.futures import wait

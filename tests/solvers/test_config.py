@@ -1,4 +1,4 @@
-"""Scheduler configs: which grid and solver they stand for, and what is refused by name."""
+"""Scheduler configs: the grid and solver that they describe, and fields rejected by name."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Laws of the sigma-space samplers beyond parity: orders, what they share, starts from pure noise, refusals."""
+"""Laws of the sigma-space samplers beyond parity: orders, shared results, starts from pure noise, rejected values."""
 
 import math
 from collections.abc import Callable

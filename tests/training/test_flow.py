@@ -1,4 +1,4 @@
-"""The trainings of tiny-flux and tiny-controlnet: noise levels, losses, distillation, edges, tokenizer, the loop."""
+"""Training of tiny-flux and tiny-controlnet: noise levels, losses, distillation, edges, tokenizer, the loop."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The training of the embedded checkpoint: losses, schedules, averages, checkpoints, export."""
+"""Training of tiny-sd: losses, schedules, averages, checkpoints, export."""
 
 from pathlib import Path
 from types import SimpleNamespace
