@@ -1,4 +1,4 @@
-"""The checkpoints that come with the package, by name."""
+"""Names of the checkpoints that are part of the package."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,22 @@ DEFAULT = "tiny-sd"
 
 
 def embedded_names() -> list[str]:
-    """Pipelines and single components alike."""
+    """Names of all embedded pipelines and single components, sorted."""
     return sorted(folder.name for folder in EMBEDDED.iterdir() if folder.is_dir())
 
 
 def embedded(model: str | os.PathLike[str] | None) -> str:
-    """The folder of the embedded checkpoint called `model` (None: tiny-sd), or `model` itself where it is none.
+    """Replace the name of an embedded checkpoint by its folder.
 
-    A folder of the same name beside you is written "./tiny-sd". ValueError for a short name that nothing bears.
+    Args:
+        model: A name, a folder or a Hub id; None for "tiny-sd". An embedded name takes precedence over a folder of the
+            same name, which is written "./tiny-sd".
+
+    Returns:
+        The folder of the embedded checkpoint; else `model`.
+
+    Raises:
+        ValueError: If `model` has no separator and is neither an embedded checkpoint nor a path that exists.
     """
     name = DEFAULT if model is None else str(model)
     if name in embedded_names():

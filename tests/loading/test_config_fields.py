@@ -3,7 +3,6 @@
 import inspect
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +21,9 @@ from sadaflow.models.flux.flux import TABLE as FLUX
 from sadaflow.models.unet.config import TABLE as UNET
 from support.checkpoints import stable_diffusion
 from support.checkpoints_flux import flux
+from support.published.real import real_root
 
-PLACES = (Path(__file__).parents[3] / "shared/real-configs", Path(os.environ.get("SADAFLOW_REAL_CONFIGS", ".")))
-REAL = [path for path in PLACES if (path / "SOURCES.md").is_file()]
+REAL = real_root()
 READERS: dict[str, tuple[Any, Callable[[dict[str, Any]], Any]]] = {
     "UNet2DConditionModel": (UNET, UNetConfig.from_dict),
     "AutoencoderKL": (VAE, AutoencoderConfig.from_dict),
@@ -264,10 +263,10 @@ def test_every_error_of_a_config_names_its_file(made: dict[str, Path], tmp_path:
         raise ValueError("wrong")
 
 
-@pytest.mark.skipif(not REAL, reason="no published configs beside the repository")
+@pytest.mark.skipif(REAL is None, reason="no published configs beside the repository")
 @KINDS
 @pytest.mark.filterwarnings("error")
 def test_published_configs(kind: str) -> None:
-    found = [read_object(path) for path in REAL[0].rglob("config.json")]
+    found = [read_object(path) for path in REAL.rglob("config.json")]
     configs = [READERS[kind][1](raw) for raw in found if raw.get("_class_name") == kind]
     assert len(configs) >= 3

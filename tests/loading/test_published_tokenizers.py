@@ -18,10 +18,10 @@ from sadaflow.loading.json_file import read_object
 from sadaflow.loading.tokenizer_files import check_ids, load_tokenizer
 from support.checkpoints import clip_tokenizer, musicldm, stable_diffusion
 from support.checkpoints_original import original
+from support.published.real import real_root
 
 PROMPTS = ["a red apple", "", "42 Pears & <|endoftext|> more", "é"]
-PLACES = (Path(__file__).parents[3] / "shared/real-configs", Path(os.environ.get("SADAFLOW_REAL_CONFIGS", ".")))
-REAL = [path for path in PLACES if (path / "SOURCES.md").is_file()]
+REAL = real_root()
 
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -282,11 +282,11 @@ def test_a_tokenizer_beside_a_single_file(tmp_path: Path, elsewhere: Path) -> No
         Pipeline.from_single_file(file, tokenizer=folder)
 
 
-@pytest.mark.skipif(not REAL, reason="no published configs beside the repository")
+@pytest.mark.skipif(REAL is None, reason="no published configs beside the repository")
 def test_published_settings(root: Path) -> None:
     """Every published tokenizer_config.json and special_tokens_map.json of CLIP, beside a small vocabulary."""
     count = 0
-    for path in REAL[0].rglob("tokenizer_config.json"):
+    for path in REAL.rglob("tokenizer_config.json"):
         if read_object(path)["tokenizer_class"] != "CLIPTokenizer":
             continue
         settings = {**read_object(path), "model_max_length": 24}

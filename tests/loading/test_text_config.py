@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from sadaflow.loading.text_encoder import prepare_encoder
 from sadaflow.loading.text_fields import CLAP, CLAP_AUDIO, CLAP_TEXT, COMMON, TABLES
 from support.checkpoints import musicldm, stable_diffusion, stable_diffusion_xl
 from support.checkpoints_flux import flux
+from support.published.real import real_root
 
 PROMPTS = ["a red apple", ""]
-PLACES = (Path(__file__).parents[3] / "shared/real-configs", Path(os.environ.get("SADAFLOW_REAL_CONFIGS", ".")))
-REAL = [path for path in PLACES if (path / "SOURCES.md").is_file()]
+REAL = real_root()
 
 # What transformers 4 wrote into the nested configs of CLIP: its settings of generation and of classifiers.
 FULL_DUMP = {
@@ -181,7 +180,7 @@ def test_fields_that_never_reach_transformers(sd: Path, fields: dict[str, Any]) 
         ({"eos_token_id": None}, "eos_token_id=None"),
         ({"hidden_act": "owner/kernel"}, "hidden_act='owner/kernel'"),
         ({"hidden_size": "wide"}, "hidden_size='wide'"),
-        ({"num_attention_heads": 5}, "hidden_size=32 is no multiple of num_attention_heads=5"),
+        ({"num_attention_heads": 5}, "hidden_size=32 is not a multiple of num_attention_heads=5"),
         ({"vocab_size": True}, "vocab_size=True"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps=nan"),
         ({"is_decoder": True}, "is_decoder=True is not supported: a decoder masks"),
@@ -285,13 +284,13 @@ def test_every_field_of_transformers_is_decided() -> None:
     assert all(COMMON.values())
 
 
-@pytest.mark.skipif(not REAL, reason="no published configs beside the repository")
+@pytest.mark.skipif(REAL is None, reason="no published configs beside the repository")
 @pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"])
 @pytest.mark.filterwarnings("error")
 def test_published_configs(kind: str) -> None:
     """Each published config gives the values that transformers reads from it."""
     config, count = getattr(transformers, kind).config_class, 0
-    for path in REAL[0].rglob("config.json"):
+    for path in REAL.rglob("config.json"):
         if kind not in read_object(path).get("architectures", ()):
             continue
         ours, theirs = config(**encoder_fields(read_object(path), kind)), config.from_pretrained(path.parent)
