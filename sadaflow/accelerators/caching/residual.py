@@ -1,4 +1,4 @@
-"""What a part of the network adds to its input, kept per sample to be added again."""
+"""Residuals of a part of the network, kept per sample and added again."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from .base import on_some, places
 
 
 class Residuals(RowStore):
-    """The residual output - input of a site, of each sample's last evaluation in full.
+    """The residual output - input of a site at each sample's last full evaluation.
 
     Memory: one tensor of the site's size a sample and guidance branch.
     """
@@ -23,8 +23,15 @@ class Residuals(RowStore):
         hidden: Tensor,
         *args: Tensor | None,
     ) -> Tensor:
-        """What the site answers to hidden (branches x len(rows), ...): `fn` for the samples `computed` out of `rows`,
-        whose residuals it keeps, for the others hidden with theirs."""
+        """The output of the site: computed for some samples, and the input plus the stored residual for the others.
+
+        Args:
+            fn: The site's function.
+            computed: Indices of the samples to compute, whose residuals are stored.
+            rows: Indices of all samples in the batch.
+            hidden: Input of the site, (branches x len(rows), ...).
+            *args: Further arguments of `fn`.
+        """
         if len(computed) == len(rows):
             output = fn(hidden, *args)
             self.put(rows, output - hidden)
