@@ -18,7 +18,7 @@ Handler = Callable[..., Tensor]
 """A function called as a seam is, at one site."""
 
 
-def places(batch: Tensor, samples: int, chosen: Sequence[int]) -> list[int]:
+def batch_indices(batch: Tensor, samples: int, chosen: Sequence[int]) -> list[int]:
     """Indices of chosen samples in a network's batch, branch by branch.
 
     Args:
@@ -33,7 +33,7 @@ def on_some(fn: Handler, samples: int, chosen: Sequence[int], hidden: Tensor, *a
     """Calls `fn` for the chosen ones of `samples` samples only, with all branches of each."""
     if len(chosen) == samples:
         return fn(hidden, *args)
-    at = places(hidden, samples, chosen)
+    at = batch_indices(hidden, samples, chosen)
     return fn(taken(hidden, at), *(None if arg is None else taken(arg, at) for arg in args))
 
 

@@ -14,7 +14,7 @@ from ...device.indexing import index_of, put, taken
 from ..base import Explanation, Mode
 from ..history import RowStore
 from ..settings import check_numbers, check_whole
-from .base import InsideRun, on_some, places, relative_change
+from .base import InsideRun, batch_indices, on_some, relative_change
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class _Evaluation:
         run.met, run.blocks = True, self.index
         if chosen:
             samples = [self.rows[index] for index in chosen]
-            at = places(output, len(self.rows), chosen)
+            at = batch_indices(output, len(self.rows), chosen)
             start, end = (self.behind_front, self.inputs[0]) if self.back else (self.behind_front_image, output)
             run.front.put(samples, taken(self.change, at))
             run.rest.put(samples, taken(end - start, at))
@@ -160,7 +160,7 @@ class _Evaluation:
         if len(chosen) in (0, len(self.rows)):
             return fn(hidden, *args) if chosen else hidden
         output = hidden.clone()
-        put(output, places(hidden, len(self.rows), chosen), on_some(fn, len(self.rows), chosen, hidden, *args))
+        put(output, batch_indices(hidden, len(self.rows), chosen), on_some(fn, len(self.rows), chosen, hidden, *args))
         return output
 
     def _with_rest(self, hidden: Tensor) -> Tensor:
@@ -168,6 +168,6 @@ class _Evaluation:
         skipping = self._where(False)
         if not skipping:
             return hidden
-        output, at = hidden.clone(), places(hidden, len(self.rows), skipping)
+        output, at = hidden.clone(), batch_indices(hidden, len(self.rows), skipping)
         output.index_add_(0, index_of(at, output.device), self.run.rest.take([self.rows[index] for index in skipping]))
         return output

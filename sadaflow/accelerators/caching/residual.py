@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ...device.indexing import put, taken
 from ..history import RowStore
-from .base import on_some, places
+from .base import batch_indices, on_some
 
 
 class Residuals(RowStore):
@@ -39,7 +39,7 @@ class Residuals(RowStore):
         output = hidden + self.take(rows)
         if computed:
             chosen = [list(rows).index(row) for row in computed]
-            at = places(hidden, len(rows), chosen)
+            at = batch_indices(hidden, len(rows), chosen)
             fresh = on_some(fn, len(rows), chosen, hidden, *args)
             self.put(computed, fresh - taken(hidden, at))
             put(output, at, fresh)

@@ -18,7 +18,7 @@ from sadaflow.models import Seam, Site
 
 from ...device.indexing import index_of, put, taken
 from ...device.readback import Readback
-from ..caching.base import places
+from ..caching.base import batch_indices
 
 KEYS = ("cached", "dropped")
 _BUCKETS = 16
@@ -161,7 +161,7 @@ class TokenCache:
                 ]  # fmt: skip
                 group.write(held["output"], fn(group.tokens(hidden), *given))
                 inside = None
-            return taken(held["output"], places(held["output"], self.samples, rows)).clone()
+            return taken(held["output"], batch_indices(held["output"], self.samples, rows)).clone()
 
         return seam
 
@@ -181,7 +181,7 @@ class TokenCache:
                 self._refused.add(owner)
                 return False
             parts[part] = fresh.new_empty(shape)
-        put(parts[part], places(parts[part], self.samples, rows), fresh)
+        put(parts[part], batch_indices(parts[part], self.samples, rows), fresh)
         return True
 
 
@@ -228,7 +228,7 @@ def _groups(
     """Groups `rows` by the number of positions computed; `hidden` is the network's batch, `held` a cached one."""
     for count in sorted({len(positions) for positions in kept}):
         alike = [i for i, positions in enumerate(kept) if len(positions) == count]
-        here, entries = places(hidden, len(rows), alike), places(held, samples, [rows[i] for i in alike])
+        here, entries = batch_indices(hidden, len(rows), alike), batch_indices(held, samples, [rows[i] for i in alike])
         yield _Group(here, entries, torch.stack([kept[i] for i in alike]).repeat(len(here) // len(alike), 1))
 
 
