@@ -118,39 +118,24 @@ def compare(
     if not prompts:
         raise ValueError("no prompt given; compare needs at least one")
     settings = settings or Settings()
-
     name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
-
-    def run(
-        message: str,
-        index: int,
-        steps: int,
-        accelerator: str | Accelerator | None = None,
-        solver: Solver | None = None,
-        trace: bool = False,
-    ) -> _Run:
-        notify(f"{prompts[index]}: {message}")
-        call = {**settings.call(), "negative_prompt": settings.negative_of(index)}
-        call |= {} if solver is None else {"solver": solver, "grid": None}
-        out = pipe(prompts[index], steps=steps, accelerator=accelerator, trace=trace, **call)
-        stats = out.stats
-        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
-
+    sampler = _Sampler(pipe, prompts, settings, notify)
     whole = pipe.solver(settings.solver, settings.steps, settings.grid, height=settings.height, width=settings.width)
     skips = refusal("uniform", whole) is None
-    run("warming up", 0, min(WARM_UP_STEPS, settings.steps))
+    sampler.run("warming up", 0, min(WARM_UP_STEPS, settings.steps))
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for index in range(len(prompts)):
-        accelerated.append(run(name, index, settings.steps, accelerator, trace=trace))  # first: it may raise
-        plain.append(run("plain", index, settings.steps, trace=trace))
+        accelerated.append(sampler.run(name, index, settings.steps, accelerator, trace=trace))  # first: it may raise
+        plain.append(sampler.run("plain", index, settings.steps, trace=trace))
         if skips:
-            uniform.append(run("every 2nd evaluation", index, settings.steps, "uniform"))
+            uniform.append(sampler.run("every 2nd evaluation", index, settings.steps, "uniform"))
         if accelerator is None:
             continue
         count = _fewer_steps(settings.steps, plain[-1], accelerated[-1])
-        fewer.append(run(f"{count} steps", index, count))
-        coarse.append(run(f"{count} of {settings.steps} steps", index, count, solver=coarser(whole, count)))
+        fewer.append(sampler.run(f"{count} steps", index, count))
+        message = f"{count} of {settings.steps} steps"
+        coarse.append(sampler.run(message, index, count, solver=coarser(whole, count)))
         counts.add(count)
     named = {
         f"plain, {settings.steps} steps": plain,
@@ -161,6 +146,32 @@ def compare(
     }
     rows = tuple(_row(label, runs, plain) for label, runs in named.items() if runs)
     return Comparison(tuple(prompts), settings, name, rows)
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Samples one prompt at a time with the settings of a comparison."""
+
+    pipe: "Pipeline"
+    prompts: Sequence[str]
+    settings: Settings
+    notify: Notify
+
+    def run(
+        self,
+        message: str,
+        index: int,
+        steps: int,
+        accelerator: str | Accelerator | None = None,
+        solver: Solver | None = None,
+        trace: bool = False,
+    ) -> _Run:
+        self.notify(f"{self.prompts[index]}: {message}")
+        call = {**self.settings.call(), "negative_prompt": self.settings.negative_of(index)}
+        call |= {} if solver is None else {"solver": solver, "grid": None}
+        out = self.pipe(self.prompts[index], steps=steps, accelerator=accelerator, trace=trace, **call)
+        stats = out.stats
+        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
 
 
 def amplification(difference: Tensor) -> int:

@@ -25,9 +25,10 @@ from sadaflow.bench.speed.loading import settings as loading_settings
 from sadaflow.bench.speed.random_checkpoint import empty_backbone, random_checkpoint
 from sadaflow.bench.speed.rounds import Spread, efficiency, interleaved, ratio
 from sadaflow.bench.speed.sampling import difference, measure_sampling
-from sadaflow.bench.speed.sides import OURS, THEIRS, Ours, Theirs, packed, task_for, unpacked
+from sadaflow.bench.speed.sides import OURS, THEIRS, Ours, Theirs, packed, unpacked
 from sadaflow.bench.speed.starts import Process
 from sadaflow.bench.speed.tables import markdown, network_seconds
+from sadaflow.bench.speed.task import task_for
 from sadaflow.bench.suite.subjects import ANALYTIC
 from sadaflow.cli import main
 from sadaflow.loading.embedded import embedded
