@@ -118,6 +118,8 @@ def compare(
     if not prompts:
         raise ValueError("no prompt given; compare needs at least one")
     request = replace(settings or Request(), prompt=tuple(prompts)).filled(steps=STEPS)
+    if not (request.solver is None or isinstance(request.solver, str)):
+        raise ValueError(f"solver={request.solver!r} has a fixed number of steps: name a solver to compare")
     steps = request.steps or STEPS
     name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
 
@@ -136,7 +138,7 @@ def compare(
             continue
         count = _fewer_steps(steps, plain[-1], accelerated[-1])
         fewer.append(sampler.run(f"{count} steps", index, steps=count, accelerator=None))
-        on_grid = {"solver": coarser(whole, count), "grid": None, "accelerator": None}
+        on_grid: dict[str, Any] = {"solver": coarser(whole, count), "grid": None, "accelerator": None}
         coarse.append(sampler.run(f"{count} of {steps} steps", index, steps=count, **on_grid))
         counts.add(count)
     named = {

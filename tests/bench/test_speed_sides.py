@@ -16,6 +16,7 @@ from sadaflow.bench.speed.random_checkpoint import empty_backbone, random_checkp
 from sadaflow.bench.speed.sampling import difference, measure_sampling
 from sadaflow.bench.speed.sides import OURS, THEIRS, Ours, Theirs, packed, unpacked
 from sadaflow.bench.speed.starts import Process
+from sadaflow.bench.speed.task import task_for
 from sadaflow.loading.embedded import embedded
 from support.speed import CPU, FLOAT, ignore
 

@@ -97,9 +97,9 @@ def parse_suite(text: str, name: str, given: Sequence[Sample] | None = None) -> 
 
 def _read_prompts(path: Path) -> list[Sample]:
     entries = read_prompt_file(path)
-    if any(entry.negative is not None for entry in entries):
+    if any(entry.negative_prompt is not None for entry in entries):
         raise ValueError(f"prompt file '{path}' has negative prompts, which a bench does not support; remove them")
-    return [Sample(entry.text, entry.seed) for entry in entries]
+    return [Sample(entry.prompt, entry.seed) for entry in entries]
 
 
 def _samples(
