@@ -1,13 +1,17 @@
-"""Backbones and autoencoders: torch only. They know no solver and no accelerator, and offer one seam."""
+"""Backbones and autoencoders in torch, independent of solvers and accelerators, with one seam for acceleration."""
 
 if not __name__.startswith("sadaflow."):
     raise ImportError("import this package as 'sadaflow.models'")
 
-from .autoencoder.autoencoder import Autoencoder, AutoencoderConfig
+from .autoencoder.autoencoder import Autoencoder
+from .autoencoder.config import AutoencoderConfig
 from .compiled import compile_regions, compile_whole
-from .controlnet.controlnet import ControlledUNet, ControlNet, ControlNetConfig
+from .controlnet.config import ControlNetConfig
+from .controlnet.controlled import ControlledUNet
+from .controlnet.controlnet import ControlNet
 from .conv import kept_layouts, lay_out_channels_last
-from .flux.flux import FluxConfig, FluxTransformer
+from .flux.config import FluxConfig
+from .flux.flux import FluxTransformer
 from .seam import Seam, Site, call_through
 from .unet.config import UNetConfig
 from .unet.unet import UNet

@@ -5,7 +5,8 @@ from .accelerators import SADA, Accelerator, Auto, Mode, Uniform
 from .parallel import Parallel
 from .pipeline.pipeline import Output, Pipeline
 from .sampling.denoiser import Denoise, GuidedDenoiser
-from .sampling.loop import Sampled, Stats, Step, sample
+from .sampling.loop import sample
+from .sampling.results import Sampled, Stats, Step
 from .sampling.trace import Trace
 
 __version__ = "0.1.0"

@@ -26,11 +26,13 @@ from .reference import reference_solution
 from .registry import SOLVERS, draws_noise, make_solver
 from .runge_kutta import Churn, RungeKutta
 from .sa_solver import SASolver
-from .schedule import EDM, CosineVP, RectifiedFlow, Schedule, VPDiscrete
-from .scheduler_config.config import SolverSetup, check_scheduler_config, from_scheduler_config, read_schedule
+from .schedule import EDM, CosineVP, RectifiedFlow, Schedule
+from .scheduler_config.check import check_scheduler_config
+from .scheduler_config.config import SolverSetup, from_scheduler_config, read_schedule
 from .singlestep import DPMppSinglestep
 from .tcd import TCD
 from .unipc import UniPC
+from .vp_discrete import VPDiscrete
 
 __all__ = [
     "BETA_SCHEDULES",

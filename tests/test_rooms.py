@@ -1,4 +1,7 @@
-"""Which room may import which. A new arrow is a decision: write it into the table, or put the import elsewhere."""
+"""Which room may import which, and how long a test file may be.
+
+A new arrow is a decision: write it into the table, or put the import elsewhere.
+"""
 
 from pathlib import Path
 
@@ -22,7 +25,7 @@ HOUSE = {
     "placement": "loading models",
     "sampling": "accelerators device models solvers",
     "checks": "accelerators models sampling solvers",
-    "families": "loading models sampling",
+    "families": "accelerators loading models sampling solvers",
     "parallel": "accelerators models sampling",
     "compare": "accelerators families files metrics sampling solvers",
     "pipeline": "accelerators families files loading models parallel placement sampling solvers",
@@ -30,21 +33,23 @@ HOUSE = {
     "generation": "families files pipeline",
     "bench": (
         "accelerators compare device families files generation loading metrics models "
-        "pipeline placement sampling solvers training"
+        "pipeline placement sampling solvers"
     ),
-    "cli": "accelerators bench compare families files generation loading pipeline placement solvers",
+    "cli": "accelerators bench compare families files generation loading pipeline placement",
 }
 ACCELERATORS = {
     "base": "",
+    "forwarding": "base",
     "history": "",
     "replay": "",
-    "auto": "base history replay",
-    "caching": "base history",
-    "combined": "base",
-    "skipping": "base history replay",
-    "sada": "base caching history",
+    "settings": "",
+    "auto": "base history replay settings",
+    "caching": "base forwarding history settings",
+    "combined": "base forwarding",
+    "skipping": "base history replay settings",
+    "sada": "base caching history settings",
     "registry": "auto base caching combined sada skipping",
-    "default": "base registry",
+    "default": "registry",
 }
 BENCH = {
     "suite": "",
@@ -136,3 +141,11 @@ def test_only_the_package_itself_lies_flat_in_sadaflow() -> None:
     """A module in no room would be a room of one file; `_checkout` must lie beside models/ and solvers/."""
     folder = Path(rooms.__file__).resolve().parents[2] / "sadaflow"
     assert sorted(path.name for path in folder.glob("*.py")) == ["__init__.py", "_checkout.py"]
+
+
+def test_no_test_file_is_longer_than_300_lines() -> None:
+    """A longer one holds more than one idea: split it, and put what both parts use into tests/support."""
+    tests = Path(__file__).parent
+    lines = {str(path.relative_to(tests)): len(path.read_text("utf-8").splitlines()) for path in tests.rglob("*.py")}
+    assert len(lines) > 100
+    assert {name: count for name, count in lines.items() if count > 300} == {}

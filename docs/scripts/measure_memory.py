@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from sadaflow import Pipeline
 from sadaflow.bench.run.memory import peak_memory
-from sadaflow.loading.embedded import embedded
+from sadaflow.loading.export import export_checkpoint
 from sadaflow.metrics import psnr
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, Site
 from sadaflow.placement.quantization import QUANTIZATIONS
@@ -159,13 +159,11 @@ def precision(steps: int) -> None:
 
 def write(folder: Path) -> None:
     """A checkpoint in the Hub's layout, a tensor at a time; tokenizers and scheduler are tiny-flux's."""
-    folder.mkdir(parents=True)
-    tiny = Path(embedded("tiny-flux"))
-    for name in ("tokenizer", "tokenizer_2", "scheduler", "model_index.json"):
-        (shutil.copytree if (tiny / name).is_dir() else shutil.copyfile)(tiny / name, folder / name)
+    export_checkpoint("tiny-flux", folder)
     configs = {"text_encoder": CLIP, "text_encoder_2": T5, "transformer": TRANSFORMER, "vae": VAE}
     values = torch.randn(2**26, generator=torch.Generator().manual_seed(0))
     for name, part in flux_parts().items():
+        shutil.rmtree(folder / name)
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(configs[name]))
         stem = "model" if name.startswith("text") else "diffusion_pytorch_model"

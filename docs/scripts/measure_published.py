@@ -27,6 +27,7 @@ from support.published.write import write_controlnet, write_folder, write_json
 
 BASES = {768: "sd-1.5", 1024: "sd-2.1-base", 2048: "sdxl-base"}
 KINDS = {
+    "LatentConsistencyModelPipeline": "Stable Diffusion 1.x, latent consistency",
     "StableDiffusionPipeline": "Stable Diffusion 1.x, 2.x",
     "StableDiffusionXLPipeline": "Stable Diffusion XL",
     "StableDiffusionXLImg2ImgPipeline": "Stable Diffusion XL refiner",

@@ -133,7 +133,7 @@ class Compared:
 def fidelity(model: str) -> None:
     pipe = Pipeline.from_pretrained(model)
     solver, shape = pipe.solver("euler", STEPS), latent_shape(pipe.family, None, None)
-    whole = pipe.denoiser(solver, Request(PROMPTS, None, pipe.default_guidance, shape))
+    whole = pipe.denoiser(solver, Request(PROMPTS))
     noise = initial_noise(shape, SEEDS)
     reference = pipe.family.decode(sample(solver, whole, noise).x)
 

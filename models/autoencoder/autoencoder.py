@@ -1,8 +1,4 @@
-"""The KL autoencoder of latent diffusion (Rombach et al. 2022), under the Hub's AutoencoderKL parameter names."""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+"""The KL autoencoder of latent diffusion (Rombach et al. 2022), with the parameter names of the Hub's AutoencoderKL."""
 
 import torch
 from torch import Tensor, nn
@@ -10,72 +6,13 @@ from torch.nn import functional as F
 
 from ..attention import Attention
 from ..resnet import Downsample, ResnetBlock, Upsample
-from ..tiling import SHARED, decode_tiled
-from .fields import TABLE
+from ..tiling import decode_tiled
+from .config import AutoencoderConfig
 
 _EPS = 1e-6
 
-# Attention in checkpoints written before Diffusers 0.15 carries these names; the tensors are the same.
+# Attention parameter names before Diffusers 0.15; the tensors are the same.
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """Architecture and latent scaling of a KL autoencoder; field names are those of its config.json.
-
-    `force_upcast` marks weights that overflow in float16; checkpoints older than the field decode well in it.
-    `sample_size` is the side in pixels (or height and width) of the pictures that it was trained on. `latents_mean` and
-    `latents_std` are the statistics of each latent channel, if the network in front of it was trained on latents that
-    are normalised by them.
-    """
-
-    in_channels: int = 3
-    out_channels: int = 3
-    latent_channels: int = 4
-    block_out_channels: tuple[int, ...] = (64,)
-    layers_per_block: int = 1
-    norm_num_groups: int = 32
-    scaling_factor: float = 0.18215
-    shift_factor: float | None = None
-    use_quant_conv: bool = True
-    use_post_quant_conv: bool = True
-    mid_block_add_attention: bool = True
-    force_upcast: bool = False
-    sample_size: int | tuple[int, ...] | None = None
-    latents_mean: tuple[float, ...] | None = None
-    latents_std: tuple[float, ...] | None = None
-
-    @property
-    def downscale(self) -> int:
-        """Pixels per latent position along one side."""
-        return 2 ** (len(self.block_out_channels) - 1)
-
-    def safe_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        """`dtype`, or float32 in place of a float16 that would overflow."""
-        return torch.float32 if dtype is torch.float16 and self.force_upcast else dtype
-
-    def check_tile(self, side: int | None) -> None:
-        """Raise ValueError for what is no `Autoencoder.tile`: a side that has no whole quarters in latent positions."""
-        unit = SHARED * self.downscale
-        if side is not None and (type(side) is not int or side < unit or side % unit):
-            raise ValueError(f"tile={side!r} is no side in pixels; multiples of {unit} are, such as {16 * unit}")
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
-        config = cls(**TABLE.read(raw))
-        for field in ("latents_mean", "latents_std"):
-            values = getattr(config, field)
-            if (values is None) != (config.latents_mean is None):
-                raise ValueError(f"{TABLE.owner} config: latents_mean and latents_std go together, {field} is missing")
-            if values is not None and len(values) != config.latent_channels:
-                raise ValueError(
-                    f"{TABLE.owner} config: {field} has {len(values)} entries for {config.latent_channels} channels "
-                    "(latent_channels)"
-                )
-        if config.latents_std is not None and min(config.latents_std) <= 0:
-            raise ValueError(f"{TABLE.owner} config: latents_std has {min(config.latents_std)}, which is not positive")
-        return config
 
 
 class _AttentionBlock(Attention):
@@ -86,12 +23,13 @@ class _AttentionBlock(Attention):
         self.group_norm = nn.GroupNorm(groups, channels, eps=_EPS)
 
     def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
+        """Maps (B, C, h, w) to (B, C, h, w)."""
         tokens = super().forward(self.group_norm(hidden).flatten(2).transpose(1, 2), context)
         return hidden + tokens.transpose(1, 2).unflatten(2, hidden.shape[-2:])
 
 
 class _Level(nn.Module):
-    """Residual blocks of one resolution, then the resampling out of it, if any."""
+    """Residual blocks of one resolution, followed by the resampling to the next, if any."""
 
     def __init__(
         self, channels: int, out_channels: int, layers: int, groups: int, resample: nn.Module | None, name: str
@@ -112,6 +50,8 @@ class _Level(nn.Module):
 
 
 class _Middle(nn.Module):
+    """Residual block, self-attention (optional) and residual block at the lowest resolution."""
+
     def __init__(self, channels: int, groups: int, attention: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([ResnetBlock(channels, channels, groups=groups, eps=_EPS) for _ in range(2)])
@@ -125,7 +65,7 @@ class _Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images (B, 3, H, W) to moments (B, 2 latent_channels, h, w)."""
+    """Maps images (B, in_channels, H, W) to moments (B, 2 latent_channels, h, w)."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -143,6 +83,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B, in_channels, H, W) to moments (B, 2 latent_channels, h, w)."""
         hidden = self.conv_in(images)
         for level in self.down_blocks:
             hidden = level(hidden)
@@ -150,7 +91,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (B, latent_channels, h, w) to images (B, 3, H, W)."""
+    """Maps latents (B, latent_channels, h, w) to images (B, out_channels, H, W)."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -168,6 +109,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Maps latents (B, latent_channels, h, w) to images (B, out_channels, H, W)."""
         hidden = self.mid_block(self.conv_in(latents))
         for level in self.up_blocks:
             hidden = level(hidden)
@@ -177,8 +119,8 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """KL autoencoder between images in [-1, 1] and unscaled latents.
 
-    `tile` is the side in pixels of the tiles in which it decodes what is larger, None to decode it whole. See
-    `decode_tiled`.
+    Args:
+        config: the architecture.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -193,6 +135,7 @@ class Autoencoder(nn.Module):
 
     @property
     def tile(self) -> int | None:
+        """Side in pixels of the tiles in which larger images are decoded (see `decode_tiled`); None disables tiling."""
         return self._tile
 
     @tile.setter
@@ -202,18 +145,32 @@ class Autoencoder(nn.Module):
 
     @staticmethod
     def rename(key: str) -> str:
-        """The present name of a tensor that older checkpoints of this architecture spell differently."""
+        """Returns the current name of a tensor that older checkpoints of this architecture store under another name."""
         head, dot, rest = key.rpartition(".attentions.0.")
         name, point, leaf = rest.rpartition(".")
         return f"{head}{dot}{_LEGACY_ATTENTION.get(name, name)}{point}{leaf}" if dot else key
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, latent_channels, h, w) of the posterior of `images` (B, 3, H, W)."""
+        """Encodes images.
+
+        Args:
+            images: (B, 3, H, W), in [-1, 1].
+
+        Returns:
+            Mean and log-variance (B, latent_channels, h, w) of the posterior.
+        """
         mean, logvar = self.quant_conv(self.encoder(images)).chunk(2, dim=1)
         return mean, torch.clamp(logvar, -30.0, 20.0)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W), nominally in [-1, 1], of unscaled `latents` (B, latent_channels, h, w)."""
+        """Decodes unscaled latents.
+
+        Args:
+            latents: (B, latent_channels, h, w).
+
+        Returns:
+            Images (B, 3, H, W), nominally in [-1, 1].
+        """
         factor = self.config.downscale
         if self._tile is None or max(latents.shape[2:]) * factor <= self._tile:
             return self._decode(latents)
@@ -223,5 +180,5 @@ class Autoencoder(nn.Module):
         return self.decoder(self.post_quant_conv(latents))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Reconstruction of `images` through the posterior mean."""
+        """Reconstructs images (B, 3, H, W) from their posterior mean."""
         return self.decode(self.encode(images)[0])

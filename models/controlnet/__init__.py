@@ -1,5 +1,7 @@
 """ControlNets and the U-Net that they steer."""
 
-from .controlnet import ControlledUNet, ControlNet, ControlNetConfig
+from .config import ControlNetConfig
+from .controlled import ControlledUNet
+from .controlnet import ControlNet
 
 __all__ = ["ControlNet", "ControlNetConfig", "ControlledUNet"]

@@ -1,5 +1,6 @@
 """The transformer of Flux.1."""
 
-from .flux import FluxConfig, FluxTransformer
+from .config import FluxConfig
+from .flux import FluxTransformer
 
 __all__ = ["FluxConfig", "FluxTransformer"]

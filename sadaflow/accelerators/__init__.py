@@ -1,13 +1,14 @@
 """Training-free accelerators: they decide, per step and sample, whether the network runs."""
 
 from .auto.auto import Auto
-from .base import Accelerator, BranchRun, CachingRun, ExplainedRun, Explanation, Mode, PlainRun, Run
+from .base import Accelerator, Capabilities, Explanation, Mode, PlainRun, Run
 from .caching.deepcache import DeepCache
 from .caching.first_block import FirstBlock
 from .caching.magcache import MagCache
 from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
 from .combined import Combined
+from .forwarding import ForwardingRun
 from .registry import ACCELERATORS, make_accelerator
 from .sada.estimators import ESTIMATORS
 from .sada.released import ReleasedSADA
@@ -26,14 +27,13 @@ __all__ = [
     "Accelerator",
     "AdaptiveDiffusion",
     "Auto",
-    "BranchRun",
-    "CachingRun",
+    "Capabilities",
     "Combined",
     "DeepCache",
     "EasyCache",
-    "ExplainedRun",
     "Explanation",
     "FirstBlock",
+    "ForwardingRun",
     "Guidance",
     "MagCache",
     "Mode",

@@ -1,10 +1,10 @@
-"""What the sampling loop asks of an accelerator: per step and sample, evaluate the network or estimate its answer."""
+"""The interface between the sampling loop and accelerators: modes, runs and what runs can do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ class Mode(StrEnum):
     FULL = "full"  # the whole network
     TOKENS = "tokens"  # the network on a part of the tokens
     CACHED = "cached"  # a part of the network, the rest taken from a cache
-    CONDITIONAL = "conditional"  # the conditional branch alone, what guidance adds to it estimated
+    CONDITIONAL = "conditional"  # the conditional branch alone, the effect of guidance estimated
     STEPWISE = "stepwise"  # no network: SADA's step-wise estimate
     MULTISTEP = "multistep"  # no network: SADA's multistep-wise (Lagrange) estimate
     EXTRAPOLATED = "extrapolated"  # no network: polynomial in log-SNR through true evaluations
-    REUSED = "reused"  # no network: its past outputs, held or carried on
+    REUSED = "reused"  # no network: its past outputs, held or extrapolated
 
     @property
     def evaluates(self) -> bool:
@@ -33,96 +33,182 @@ class Mode(StrEnum):
         return self in (Mode.FULL, Mode.TOKENS, Mode.CACHED, Mode.CONDITIONAL)
 
 
-class Run(Protocol):
-    """An accelerator at work on one batch; all its state lives and dies here."""
-
-    def plan(self, step: int) -> Sequence[Mode]:
-        """The mode of every sample at `step`."""
-        ...
-
-    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        """x0 (len(rows), ...) of the samples `rows`, without the network; x (B, ...) is the state of all."""
-        ...
-
-    def revise(self, state: State, x0: Tensor) -> State:
-        """The state to step from, now that x0 (B, ...) is known at `state`: the same, or a corrected one."""
-        ...
-
-    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        """Learn what happened at `step`: state, x0, velocity y = dx/dt, and the state after it, all (B, ...)."""
-        ...
-
-    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
-        """The seam for evaluating the samples `rows` in `mode`; called only where the denoiser takes one."""
-        ...
-
-
 @dataclass(frozen=True)
 class Explanation:
-    """What one step was planned by: a number per sample, compared with a threshold."""
+    """The numbers behind the plan for one step: a value per sample, compared with a threshold.
+
+    Attributes:
+        name: Name of the criterion.
+        threshold: Samples whose value is at or below it skip the step, unless another rule forbids it.
+        values: One per sample; nan where the schedule decided.
+        tokens: Per sample, a bool mask (h, w) on the network's grid of tokens, True where computed; None unless pruned.
+    """
 
     name: str
     threshold: float
-    """Samples at or below it skip the step, unless another rule forbids."""
     values: Sequence[float]
-    """One per sample; nan where the schedule decided."""
     tokens: Sequence[Tensor | None]
-    """Per sample, bool (h, w) on the network's grid of tokens, True where computed; None unless pruned."""
 
 
-@runtime_checkable
-class ExplainedRun(Protocol):
-    """A run that tells what it went by; optional beside `Run`, and asked only where a trace is kept."""
+@dataclass(frozen=True)
+class Capabilities:
+    """The optional methods of a run that the sampling loop calls.
 
-    def explain(self, step: int) -> Explanation:
-        """Of the plan for `step`; called once between `revise` and `observe` of that step."""
-        ...
-
-
-@runtime_checkable
-class CachingRun(Protocol):
-    """A run that plans `Mode.CACHED`, which asks for this beside `Run`.
-
-    Samples planned so go through `seam(step, Mode.CACHED, rows)`, which may find inside the network that some need all
-    of it. Where the denoiser is a `RowDenoise`, a run of this kind has its first evaluations counted (see
-    `cost.Meter`), so that `Stats.nfe` holds what cached ones cost.
+    Attributes:
+        explains: The run has `explain`, which is called if a trace is kept.
+        caches: The run plans `Mode.CACHED` and has `carried_out`. The sampling loop counts the operations of its first
+            evaluations, so that `Stats.nfe` holds the true cost of cached evaluations.
+        omits_negative: The run plans `Mode.CONDITIONAL` and has `learn_guidance` and `guidance`. It needs a
+            `BranchDenoise` with a negative branch.
     """
 
+    explains: bool = False
+    caches: bool = False
+    omits_negative: bool = False
+
+    @classmethod
+    def of(cls, run: object) -> Self:
+        """The capabilities of a run, or of a class of runs, by the optional methods that it defines."""
+
+        def defines(name: str) -> bool:
+            method = getattr(run, name, None)
+            return method is not None and getattr(method, "__func__", method) is not getattr(Run, name)
+
+        return cls(
+            explains=defines("explain"),
+            caches=defines("carried_out"),
+            omits_negative=defines("learn_guidance") and defines("guidance"),
+        )
+
+
+class Run:
+    """An accelerator's work on one batch. All mutable state of an accelerator lives in its runs.
+
+    This base class evaluates every sample in full at every step; subclasses override what they change. The methods are
+    called in the order in which they stand here. The last four are optional: a subclass that overrides them declares
+    the capability by that.
+
+    Args:
+        samples: Number of samples in the batch, B.
+
+    Attributes:
+        samples: Number of samples in the batch, B.
+        capabilities: The optional methods that the sampling loop calls. Set for each subclass from the methods that it
+            overrides; a run that wraps another sets it for itself.
+    """
+
+    capabilities = Capabilities()
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "capabilities" not in vars(cls):
+            cls.capabilities = Capabilities.of(cls)
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+
+    def plan(self, step: int) -> Sequence[Mode]:
+        """Choose the mode of every sample at evaluation `step`.
+
+        Returns:
+            One `Mode` per sample.
+        """
+        return [Mode.FULL] * self.samples
+
+    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        """Estimate x0 of the samples that skip the network.
+
+        Args:
+            step: Index of the evaluation.
+            x: States of all samples (B, ...).
+            rows: Indices of the samples that skip.
+
+        Returns:
+            x0 of the samples `rows`, (len(rows), ...).
+        """
+        return self._missing("estimate")
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
+        """The seam for evaluating the samples `rows` in `mode`; called only if the denoiser is a `RowDenoise`."""
+        return call_through
+
+    def revise(self, state: State, x0: Tensor) -> State:
+        """Correct the state before the solver steps from it.
+
+        Args:
+            state: The solver's state at this step.
+            x0: The network's x0, or the estimate of it, of every sample, (B, ...).
+
+        Returns:
+            The state to step from: `state`, or a corrected one.
+        """
+        return state
+
+    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
+        """Learn what happened at `step`, in order to plan the next one.
+
+        Args:
+            step: Index of the evaluation.
+            x: States that the solver stepped from, (B, ...).
+            x0: The network's x0, or the estimate of it, (B, ...).
+            y: Velocities dx/dt of the probability-flow ODE at x and x0, (B, ...).
+            x_next: States after the step, (B, ...).
+        """
+
+    def explain(self, step: int) -> Explanation:
+        """The numbers behind the plan for `step`; called once between `revise` and `observe` of that step."""
+        return self._missing("explain")
+
     def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
-        """How the samples `rows`, planned CACHED, were evaluated at `step`: CACHED, or FULL where all of the network
-        was. Called once they have been."""
-        ...
+        """How the samples `rows`, planned CACHED, were evaluated at `step`; called after their evaluation.
 
-
-@runtime_checkable
-class BranchRun(Protocol):
-    """A run that plans `Mode.CONDITIONAL`, which asks for this beside `Run`, and for a `BranchDenoise` with a negative
-    branch."""
+        Returns:
+            Per sample, `Mode.CACHED`, or `Mode.FULL` if the run decided inside the network to compute all of it.
+        """
+        return self._missing("carried_out")
 
     def learn_guidance(self, step: int, rows: Sequence[int], difference: Tensor) -> None:
-        """What guidance made of the samples `rows`, evaluated with both branches at `step`: guided x0 less the
-        conditional branch's, (len(rows), ...)."""
-        ...
+        """Learn the effect of guidance on the samples `rows`, which were evaluated with both branches at `step`.
+
+        Args:
+            step: Index of the evaluation.
+            rows: Indices of the samples.
+            difference: Guided x0 less the conditional branch's x0, (len(rows), ...).
+        """
+        self._missing("learn_guidance")
 
     def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
-        """An estimate of that difference for the samples `rows`, whose conditional branch is evaluated at `step`."""
-        ...
+        """Estimate that difference, (len(rows), ...), for samples whose conditional branch alone is evaluated."""
+        return self._missing("guidance")
+
+    def _missing(self, method: str) -> NoReturn:
+        raise NotImplementedError(f"{type(self).__name__} plans a mode that needs `{method}`, which it does not define")
+
+
+PlainRun = Run
+"""The base class by the name under which accelerators derive from it for plain sampling."""
 
 
 class Accelerator(Protocol):
     """Immutable settings that can start any number of independent runs."""
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        """Start on a batch of `shape` (B, ...). `seams` tells whether the network can be entered.
+        """Start a run.
 
-        Raises ValueError where `solver` has too few steps, or is of a kind that the method does not fit.
+        Args:
+            solver: The solver, with its grid.
+            shape: Shape of the states, (B, ...).
+            seams: Whether the denoiser lets a seam into its network.
+
+        Raises:
+            ValueError: if the solver has too few steps, or the method does not fit the solver or the denoiser.
         """
         ...
 
 
 @runtime_checkable
 class FittedAccelerator(Protocol):
-    """An accelerator that goes by what the network predicts; optional beside `Accelerator`."""
+    """An accelerator that depends on the network's prediction type; optional beside `Accelerator`."""
 
     def fitted(self, prediction: Prediction) -> Accelerator:
         """These settings for a network that predicts `prediction`."""
@@ -130,12 +216,12 @@ class FittedAccelerator(Protocol):
 
 
 def fitted(accelerator: Accelerator, prediction: Prediction) -> Accelerator:
-    """`accelerator` for a network that predicts `prediction`; itself where it does not go by that."""
+    """`accelerator` for a network that predicts `prediction`; unchanged if it does not depend on that."""
     return accelerator.fitted(prediction) if isinstance(accelerator, FittedAccelerator) else accelerator
 
 
 def require_falling_times(solver: Solver, name: str) -> None:
-    """ValueError where `solver` evaluates more than once at a time or comes back to an earlier one."""
+    """Raises ValueError if `solver` evaluates more than once at a time, or returns to an earlier time."""
     times = [node.t for node in solver.nodes]
     if any(later >= earlier for earlier, later in pairwise(times)):
         raise ValueError(
@@ -145,28 +231,6 @@ def require_falling_times(solver: Solver, name: str) -> None:
 
 
 def require_steps(solver: Solver, who: str, needed: int) -> None:
-    """ValueError where `solver` makes fewer than `needed` evaluations; `who` begins with the accelerator's name."""
+    """Raises ValueError if `solver` makes fewer than `needed` evaluations; `who` begins with the accelerator's name."""
     if solver.n_evals < needed:
         raise ValueError(f"accelerator {who} needs at least {needed} steps, got {solver.n_evals}; {WITHOUT}")
-
-
-class PlainRun:
-    """Every sample evaluated in full at every step; the base of runs that override a part."""
-
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
-
-    def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.FULL] * self.samples
-
-    def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        raise NotImplementedError("a plan without skipped steps asks for no estimate")
-
-    def revise(self, state: State, x0: Tensor) -> State:
-        return state
-
-    def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        return None
-
-    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
-        return call_through

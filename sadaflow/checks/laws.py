@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sadaflow.sampling.loop import Sampled, Step, sample
+from sadaflow.sampling.loop import sample
+from sadaflow.sampling.results import Sampled, Step
 from sadaflow.solvers import Grid, GridSolver, SeededNoise, Solver, draws_noise, make_solver
 from sadaflow.solvers.checks.problems import GRIDS, clean
 from sadaflow.solvers.checks.report import Law
 
-from ..accelerators.base import Accelerator, Mode, PlainRun, Run
+from ..accelerators.base import Accelerator, Mode, Run
 from .problems import NETWORKS, PLAIN, Modes, Plain, Seamed, Work
 from .recording import Watched, drawn_state, seeded
 
@@ -323,7 +324,7 @@ class _Never:
     """Plain sampling, as an accelerator."""
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        return PlainRun(shape[0])
+        return Run(shape[0])
 
 
 @cache

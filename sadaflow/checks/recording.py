@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sadaflow.models import Seam
 from sadaflow.solvers import Solver, State
 
-from ..accelerators.base import Accelerator, BranchRun, CachingRun, Mode, Run
+from ..accelerators.base import Accelerator, Mode, Run
+from ..accelerators.forwarding import ForwardingRun
 
 
 @dataclass
@@ -32,11 +32,8 @@ class Watched:
     bytes_held: int = 0
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        run = self.accelerator.begin(solver, shape, seams=seams)
-        for protocol, kind in ((CachingRun, _WatchedCachingRun), (BranchRun, _WatchedBranchRun)):
-            if isinstance(run, protocol):
-                return kind(self, run, solver, shape[0])
-        return _WatchedRun(self, run, solver, shape[0])
+        """Start a run of the accelerator and record it."""
+        return _WatchedRun(self, self.accelerator.begin(solver, shape, seams=seams), solver, shape[0])
 
     def keep(self, *tensors: Tensor | None) -> None:
         self.given += [(one, one.clone()) for one in tensors if one is not None]
@@ -47,57 +44,51 @@ class Watched:
         return sum(not torch.equal(one, before) for one, before in self.given)
 
 
-class _WatchedRun:
+class _WatchedRun(ForwardingRun):
     def __init__(self, notes: Watched, run: Run, solver: Solver, samples: int) -> None:
-        self.notes, self.run, self.samples = notes, run, samples
+        super().__init__(run, samples)
+        self.notes = notes
         self.solver_parts = set(reachable(solver)) if notes.measure_memory else set()
 
     def plan(self, step: int) -> Sequence[Mode]:
-        modes = self.run.plan(step)
+        modes = self.inner.plan(step)
         if len(modes) != self.samples or not all(isinstance(mode, Mode) for mode in modes):
             raise TypeError(f"plan({step}) is {modes!r}, not one Mode for each of {self.samples} samples")
         return modes
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         self.notes.keep(x)
-        x0 = self.run.estimate(step, x, rows)
+        x0 = self.inner.estimate(step, x, rows)
         self.notes.estimates.append((x0, x[list(rows)]))
         return x0
 
     def revise(self, state: State, x0: Tensor) -> State:
         self.notes.keep(state.x, *state.history, state.anchor, x0)
         self.notes.entered[state.step] = state.x.clone()
-        revised = self.run.revise(state, x0)
+        revised = self.inner.revise(state, x0)
         self.notes.left[state.step] = revised.x.clone()
         return revised
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         self.notes.keep(x, x0, y, x_next)
-        self.run.observe(step, x, x0, y, x_next)
+        self.inner.observe(step, x, x0, y, x_next)
         if self.notes.measure_memory:
-            held = tensor_bytes(reachable(self.run, self.solver_parts).values())
+            held = tensor_bytes(reachable(self.inner, self.solver_parts).values())
             self.notes.bytes_held = max(self.notes.bytes_held, held)
 
-    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
-        return self.run.seam(step, mode, rows)
-
-
-class _WatchedCachingRun(_WatchedRun):
     def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
-        found = cast(CachingRun, self.run).carried_out(step, rows)
+        found = self.inner.carried_out(step, rows)
         if len(found) != len(rows) or not set(found) <= {Mode.FULL, Mode.CACHED}:
             raise TypeError(f"carried_out({step}, {list(rows)}) is {found!r}, not FULL or CACHED for each")
         return found
 
-
-class _WatchedBranchRun(_WatchedRun):
     def learn_guidance(self, step: int, rows: Sequence[int], difference: Tensor) -> None:
         self.notes.keep(difference)
-        cast(BranchRun, self.run).learn_guidance(step, rows, difference)
+        self.inner.learn_guidance(step, rows, difference)
         self.difference = difference
 
     def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
-        difference = cast(BranchRun, self.run).guidance(step, rows)
+        difference = self.inner.guidance(step, rows)
         self.notes.estimates.append((difference, self.difference[:1].expand(len(rows), *self.difference.shape[1:])))
         return difference
 

@@ -1,4 +1,4 @@
-"""`generate --prompts`: a file of prompts in, a folder of pictures or sounds and their manifest out."""
+"""`generate --prompts`: from a file of prompts to a folder of pictures or sounds and their manifest."""
 
 import sys
 from collections.abc import Callable
@@ -6,60 +6,64 @@ from dataclasses import asdict, replace
 
 import typer
 
-from ..families import AudioFamily
-from ..families.request import Settings
 from ..files.folder_lock import occupied
 from ..files.images import picture_digest
-from ..files.metadata import Recipe
 from ..generation.batches import PipelineMaker, sample_many, share_size, threads
 from ..generation.fingerprint import prompts_digest, weights_digest
+from ..generation.outputs import Generator
 from ..generation.prompt_file import read_prompt_file
 from ..generation.run_folder import Folder
 from ..generation.workers import Shard
-from ..pipeline.pipeline import Pipeline
 from ..pipeline.progress import counting_bar
 from .options import GenerateOptions, Options, chosen_device
+from .targets import check_seconds
 
 BATCH, THREADS, FAILED = 4, 1, 1
-Load = Callable[[Options], tuple[Pipeline, Settings, Recipe]]
+Load = Callable[[Options], Generator]
 
 
 def generate_many(options: GenerateOptions, load: Load) -> None:
-    """Fill the folder `options.out` with what `options.prompts` asks for, by the pipeline that `load` answers.
+    """Fill a folder with the files of all prompts. Under torchrun, the last process to finish writes the manifest.
 
-    Under torchrun this process does its share, and the last to finish writes the manifest. Exits with status 1 where
-    prompts failed. Raises ValueError and OSError before any work for a file, a folder or settings that do not fit.
+    Args:
+        options: The flags: `prompts` names the file of prompts, `out` the folder.
+        load: Loads the checkpoint.
+
+    Raises:
+        ValueError: If file, folder or flags do not fit, before any work.
+        OSError: If the folder cannot be filled.
+        typer.Exit: With status 1, if prompts failed.
     """
     file, out = options.prompts, options.out
     assert file is not None and out is not None
     shard = Shard.current()
     options = replace(options, device=shard.device(options.device))
-    prompts = read_prompt_file(file, options.seed)
+    prompts = read_prompt_file(file, options.request.seed)
     batch, resume = options.batch or BATCH, options.resume or shard.start > 0
     count, device = options.threads or THREADS, chosen_device(options.device).type
     known = {
         "prompts": {"count": len(prompts), "sha256": prompts_digest(prompts)},
-        "control": [picture_digest(path) for path in options.control or ()],
+        "control": [picture_digest(path) for path in options.pictures],
         "batch": batch,
         "device": device,
-        "threads": count if device == "cpu" else None,  # the last bits depend on it
+        "threads": count if device == "cpu" else None,  # rounding depends on it
     }
     folder = Folder(out, known, -(-len(prompts) // batch))
     if shard.leads:
         folder.check(resume)
     with threads(count):
-        pipe, settings, recipe = load(options)
-        if options.seconds is not None and not isinstance(pipe.family, AudioFamily):
-            raise ValueError(f"--seconds {options.seconds:g} is a length of sound, and what is made are pictures")
-        shared = {name: value for name, value in asdict(recipe).items() if name not in ("prompt", "nfe", "modes")}
-        folder = replace(folder, identity={"settings": shared, **known, "weights": weights_digest(pipe)})
+        generator = load(options)
+        check_seconds(options, generator.ending)
+        shared = asdict(generator.recipe(generator.request))
+        shared = {name: value for name, value in shared.items() if name not in ("prompt", "nfe", "modes")}
+        folder = replace(folder, identity={"settings": shared, **known, "weights": weights_digest(generator.pipe)})
         shard.lead(lambda: folder.begin(resume))
         folder.join()
         try:
             share = share_size(len(prompts), batch, shard)
             with occupied(out), counting_bar(share, unit="prompt", smoothing=0.05) as advance:
-                sample_many(folder, prompts, batch, PipelineMaker(pipe, settings, recipe), shard, advance, _say)
-        except ValueError:  # what was asked for does not fit
+                sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, _say)
+        except ValueError:  # the request does not fit the checkpoint
             folder.withdraw()
             raise
         except (KeyboardInterrupt, OSError):

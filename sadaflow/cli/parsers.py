@@ -1,74 +1,107 @@
 """Reads the values of command-line flags, and turns a dataclass of flags into a command."""
 
 import math
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
-if TYPE_CHECKING:
-    from .options import Options
+T = TypeVar("T")
 
 
-def _whole(text: str) -> int:
+@dataclass(frozen=True)
+class Group:
+    """Flags whose values together make up one field of a dataclass of flags: `Annotated[Type, Group(...)]`.
+
+    Attributes:
+        flags: Type hints by name, each annotated for typer; all of them default to None.
+        build: Makes the field's value from the values of the flags by name.
+    """
+
+    flags: Mapping[str, Any]
+    build: Callable[[Mapping[str, Any]], Any]
+
+
+def whole(value: str) -> int:
+    """Reads a whole number."""
     try:
-        return int(text)
+        return int(value)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+        raise typer.BadParameter(f"{value!r} is not a whole number") from None
 
 
-def _seed(text: str) -> int:
-    seed = _whole(text)
-    if not 0 <= seed < 2**63:
-        raise typer.BadParameter(f"{text} is not between 0 and 2^63 - 1")
-    return seed
+def seed(value: str) -> int:
+    """Reads a seed."""
+    number = whole(value)
+    if not 0 <= number < 2**63:
+        raise typer.BadParameter(f"{value} is not between 0 and 2^63 - 1")
+    return number
 
 
-def _number(text: str) -> float:
+def finite(value: str) -> float:
+    """Reads a finite number."""
     try:
-        value = float(text)
+        number = float(value)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{text!r} is not a finite number")
-    return value
+        number = math.nan
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"{value!r} is not a finite number")
+    return number
 
 
 def text(metavar: str, help: str, **how: Any) -> Any:
+    """A flag that takes text; `how` are further arguments of `typer.Option`."""
     return typer.Option(metavar=metavar, help=help, **how)
 
 
 def count(help: str, **how: Any) -> Any:
-    return typer.Option(parser=_whole, metavar="N", help=help, **how)
+    """A flag that takes a whole number."""
+    return typer.Option(parser=whole, metavar="N", help=help, **how)
 
 
 def real(help: str, **how: Any) -> Any:
-    return typer.Option(parser=_number, metavar="X", help=help, **how)
+    """A flag that takes a finite number."""
+    return typer.Option(parser=finite, metavar="X", help=help, **how)
 
 
-def pair(metavar: str, help: str, default: str = "as for the other") -> Any:
-    return typer.Option(metavar=metavar, help=f"On SDXL: {help}", show_default=default)
+def with_options(command: Callable[[T], None]) -> Callable[..., None]:
+    """Turn a function of a dataclass of flags into a command of typer's.
 
+    Args:
+        command: A function whose argument `options` is a dataclass. Its fields are the flags, annotated for typer or by
+            a `Group`.
 
-def with_options(command: Callable[[Any], None]) -> Callable[..., None]:
-    """`command` as typer reads it: every field of the `Options` that it takes is a parameter of its own."""
-    kind: type[Options] = get_type_hints(command)["options"]
+    Returns:
+        A function with a parameter for every flag.
+    """
+    kind: Any = get_type_hints(command)["options"]
     hints = get_type_hints(kind, include_extras=True)
+    groups = {name: group for name, hint in hints.items() if (group := _group(hint)) is not None}
 
-    def run(**given: Any) -> None:
-        command(kind(**given))
+    def run(**values: Any) -> None:
+        made = {name: group.build({flag: values.pop(flag) for flag in group.flags}) for name, group in groups.items()}
+        command(kind(**values, **made))
 
-    flags = [
-        Parameter(field.name, Parameter.KEYWORD_ONLY, default=_default(field), annotation=hints[field.name])
-        for field in fields(kind)
-    ]
-    run.__signature__ = Signature(flags)  # type: ignore[attr-defined]
-    run.__annotations__ = hints
+    flags: dict[str, tuple[Any, Any]] = {}
+    for field in fields(kind):
+        if field.name in groups:
+            flags |= {flag: (hint, None) for flag, hint in groups[field.name].flags.items()}
+        else:
+            default = Parameter.empty if field.default is MISSING else field.default
+            flags[field.name] = (hints[field.name], default)
+    run.__signature__ = Signature(  # type: ignore[attr-defined]
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        for name, (hint, default) in flags.items()
+    )
+    run.__annotations__ = {name: hint for name, (hint, _) in flags.items()}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
 
 
-def _default(field: Field[Any]) -> Any:
-    return Parameter.empty if field.default is MISSING else field.default
+def _group(hint: Any) -> Group | None:
+    """The group that annotates a type hint, if one does."""
+    if get_origin(hint) is not Annotated:
+        return None
+    return next((extra for extra in get_args(hint)[1:] if isinstance(extra, Group)), None)

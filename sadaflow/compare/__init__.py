@@ -1,6 +1,6 @@
-"""An accelerated sample beside the plain one: numbers and figures."""
+"""Comparisons of accelerated samples with plain ones: numbers and figures."""
 
-from ..families.request import Settings
+from ..families.request import Request
 from .comparison import Comparison, Row, coarser, compare, table
 
-__all__ = ["Comparison", "Row", "Settings", "coarser", "compare", "table"]
+__all__ = ["Comparison", "Request", "Row", "coarser", "compare", "table"]

@@ -1,9 +1,9 @@
-"""The accelerated sample beside the plain one and its plain rivals, at the same seeds."""
+"""Compares an accelerated sample with the plain one and with naive baselines, at the same seeds."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from sadaflow.solvers import GridSolver, Solver
 
 from ..accelerators import Accelerator
 from ..accelerators.default import refusal
-from ..families.request import Settings
+from ..families.options import STEPS
+from ..families.request import Request
 from ..metrics.fidelity import psnr, spectrogram_psnr, ssim
 from ..sampling.trace import Trace
 
@@ -21,29 +22,49 @@ if TYPE_CHECKING:
 
 Notify = Callable[[str], None]
 WARM_UP_STEPS = 3
+LOUDEST = 64  # the largest amplification of a difference
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way of sampling all prompts, each by itself: one entry per prompt in every sequence."""
+    """One way of sampling all prompts, each by itself. Every sequence has one entry per prompt.
+
+    Attributes:
+        name: Label of the row.
+        images: Pictures (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels).
+        nfe: Network evaluations.
+        modes: What was done at each step.
+        seconds: Seconds of sampling.
+        controller_seconds: Seconds of these that were spent deciding and estimating.
+        psnr: PSNR in dB against the plain run, inf for equal images.
+        ssim: SSIM against the plain run; empty for sounds.
+        traces: Trajectories of one sample each, of the plain and the accelerated row, if they were asked for.
+    """
 
     name: str
-    images: Tensor  # (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels)
+    images: Tensor
     nfe: tuple[float, ...]
     modes: tuple[tuple[str, ...], ...]
     seconds: tuple[float, ...]
-    controller_seconds: tuple[float, ...]  # of these, those spent deciding and estimating
-    psnr: tuple[float, ...]  # dB against the plain run, inf where equal
-    ssim: tuple[float, ...]  # empty for sounds
-    traces: tuple[Trace, ...] = ()  # of one sample each; of the plain and the accelerated row, where asked for
+    controller_seconds: tuple[float, ...]
+    psnr: tuple[float, ...]
+    ssim: tuple[float, ...]
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`: plain first, accelerated last, the plain rivals between them."""
+    """The runs of `compare`.
+
+    Attributes:
+        prompts: The prompts.
+        settings: What all runs share.
+        accelerator: Name of the accelerator.
+        rows: The plain run first, the accelerated one last, the baselines between them.
+    """
 
     prompts: tuple[str, ...]
-    settings: Settings
+    settings: Request
     accelerator: str
     rows: tuple[Row, ...]
 
@@ -69,73 +90,87 @@ class _Run:
 def compare(
     pipe: "Pipeline",
     prompts: Sequence[str],
-    settings: Settings | None = None,
+    settings: Request | None = None,
     accelerator: str | Accelerator | None = "sada",
-    notify: Notify = lambda what: None,
+    notify: Notify = lambda message: None,
     *,
     trace: bool = False,
 ) -> Comparison:
-    """Sample every prompt plainly, with `accelerator`, and in the ways that need no idea.
+    """Sample every prompt without acceleration, with an accelerator, and with naive baselines.
 
-    These rivals are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per prompt),
-    on their own grid and on points of the plain run's, and uniform skipping: every 2nd evaluation is made, x0
-    extrapolated linearly in log-SNR. Uniform skipping is left out where the steps are too few for it. Without an
-    accelerator (None) the last row is a second plain run, and fewer steps are left out.
+    The baselines are fewer steps of the same solver at the accelerator's number of evaluations (rounded up, per
+    prompt), on their own grid and on points of the full grid, and uniform skipping: every 2nd evaluation is made, x0 is
+    extrapolated linearly in log-SNR. Uniform skipping is left out if the steps are too few for it. Prompts run one at a
+    time, after an untimed short run, so that seconds can be compared.
 
-    Prompts run one at a time, and an untimed short run goes first, so that seconds
-    compare. `notify` is told what begins. `trace` keeps the trajectories of the plain and the accelerated runs. Raises
-    ValueError for an empty list of prompts.
+    Args:
+        pipe: The checkpoint.
+        prompts: At least one prompt.
+        settings: What all runs share; its prompts and accelerator are not used.
+        accelerator: Name of an accelerator, or an accelerator. None repeats the plain run in its place and leaves out
+            the runs of fewer steps.
+        notify: Called with a line of text before each run.
+        trace: Whether to keep the trajectories of the plain and the accelerated runs.
+
+    Raises:
+        ValueError: If there is no prompt, or if settings and accelerator do not fit the checkpoint.
     """
     if not prompts:
         raise ValueError("no prompt given; compare needs at least one")
-    settings = settings or Settings()
-
+    request = replace(settings or Request(), prompt=tuple(prompts)).filled(steps=STEPS)
+    steps = request.steps or STEPS
     name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
 
-    def run(
-        what: str,
-        index: int,
-        steps: int,
-        accelerator: str | Accelerator | None = None,
-        solver: Solver | None = None,
-        trace: bool = False,
-    ) -> _Run:
+    def run(what: str, index: int, trace: bool = False, **changed: Any) -> _Run:
         notify(f"{prompts[index]}: {what}")
-        call = {**settings.call(), "negative_prompt": settings.negative_of(index)}
-        call |= {} if solver is None else {"solver": solver, "grid": None}
-        out = pipe(prompts[index], steps=steps, accelerator=accelerator, trace=trace, **call)
+        call = replace(request.sample(index), **changed).arguments()
+        out = pipe(output="tensor", trace=trace, **call)
         stats = out.stats
         return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
 
-    whole = pipe.solver(settings.solver, settings.steps, settings.grid, height=settings.height, width=settings.width)
+    whole = pipe.solver(request.solver, steps, request.grid, height=request.height, width=request.width)
     skips = refusal("uniform", whole) is None
-    run("warming up", 0, min(WARM_UP_STEPS, settings.steps))
+    run("warming up", 0, steps=min(WARM_UP_STEPS, steps), accelerator=None)
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for index in range(len(prompts)):
-        accelerated.append(run(name, index, settings.steps, accelerator, trace=trace))  # may refuse the settings
-        plain.append(run("plain", index, settings.steps, trace=trace))
+        accelerated.append(run(name, index, trace, accelerator=accelerator))  # may refuse the settings
+        plain.append(run("plain", index, trace, accelerator=None))
         if skips:
-            uniform.append(run("every 2nd evaluation", index, settings.steps, "uniform"))
+            uniform.append(run("every 2nd evaluation", index, accelerator="uniform"))
         if accelerator is None:
             continue
-        count = _fewer_steps(settings.steps, plain[-1], accelerated[-1])
-        fewer.append(run(f"{count} steps", index, count))
-        coarse.append(run(f"{count} of {settings.steps} steps", index, count, solver=coarser(whole, count)))
+        count = _fewer_steps(steps, plain[-1], accelerated[-1])
+        fewer.append(run(f"{count} steps", index, steps=count, accelerator=None))
+        on_grid = {"solver": coarser(whole, count), "grid": None, "accelerator": None}
+        coarse.append(run(f"{count} of {steps} steps", index, steps=count, **on_grid))
         counts.add(count)
     named = {
-        f"plain, {settings.steps} steps": plain,
+        f"plain, {steps} steps": plain,
         f"{_span(counts)} steps": fewer,
         f"{_span(counts)} steps on the plain grid": coarse,
         "every 2nd evaluation": uniform,
         name: accelerated,
     }
     rows = tuple(_row(label, runs, plain) for label, runs in named.items() if runs)
-    return Comparison(tuple(prompts), settings, name, rows)
+    return Comparison(request.prompts, request, name, rows)
+
+
+def amplification(difference: Tensor) -> int:
+    """Returns the largest power of two, at most 64, by which |difference| can be multiplied without exceeding 1."""
+    largest, factor = float(difference.abs().max()), 1
+    while factor < LOUDEST and largest * factor * 2 <= 1:
+        factor *= 2
+    return factor
+
+
+def evaluations(row: Row, index: int) -> str:
+    """Returns the cost of a prompt in words: network evaluations and seconds."""
+    return f"{row.nfe[index]:g} evaluations, {row.seconds[index]:.2f} s"
 
 
 def coarser(solver: Solver, steps: int) -> Solver:
-    """`solver` over `steps` + 1 of its grid's points, spread evenly by index, both ends among them."""
+    """Returns `solver` on a subset of its grid: `steps` + 1 points at equal distances by index, with both ends."""
     grid = solver.grid
     points = torch.linspace(0, grid.n_steps, steps + 1, dtype=torch.float64).round().long()
     chosen = replace(
@@ -145,24 +180,24 @@ def coarser(solver: Solver, steps: int) -> Solver:
 
 
 def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:
-    """Steps that cost what the accelerated run cost, rounded up; a solver may take several evaluations a step."""
+    """Returns the steps that cost as much as the accelerated run, rounded up. A step may take several evaluations."""
     return min(steps, max(1, math.ceil(steps * accelerated.nfe / plain.nfe)))
 
 
 def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
-    images = torch.cat([one.images for one in runs]).float().cpu()
-    reference = torch.cat([one.images for one in plain]).float().cpu()
+    images = torch.cat([run.images for run in runs]).float().cpu()
+    reference = torch.cat([run.images for run in plain]).float().cpu()
     sound = images.shape[1] == 1
     return Row(
         name=name,
         images=images,
-        nfe=tuple(one.nfe for one in runs),
-        modes=tuple(one.modes for one in runs),
-        seconds=tuple(one.seconds for one in runs),
-        controller_seconds=tuple(one.controller_seconds for one in runs),
+        nfe=tuple(run.nfe for run in runs),
+        modes=tuple(run.modes for run in runs),
+        seconds=tuple(run.seconds for run in runs),
+        controller_seconds=tuple(run.controller_seconds for run in runs),
         psnr=tuple((spectrogram_psnr if sound else psnr)(images, reference).tolist()),
         ssim=() if sound else tuple(ssim(images, reference).tolist()),
-        traces=tuple(one.trace for one in runs if one.trace is not None),
+        traces=tuple(run.trace for run in runs if run.trace is not None),
     )
 
 
@@ -171,16 +206,17 @@ def _span(values: set[int]) -> str:
 
 
 def table(comparison: Comparison) -> str:
-    """The comparison as aligned text. NFE, PSNR and SSIM are means over the prompts, seconds their sum.
+    """Formats the comparison as aligned text.
 
-    With several prompts a column `worst` holds the lowest PSNR. Sounds have no SSIM.
+    NFE, PSNR and SSIM are means over the prompts, seconds are the sum. With several prompts a column `worst` holds the
+    lowest PSNR. Sounds have no SSIM.
     """
     several, similar = len(comparison.prompts) > 1, bool(comparison.plain.ssim)
     total = sum(comparison.plain.seconds)
     lines = [["", "NFE", "seconds", "speed-up", "PSNR", *(["worst"] if several else [])]]
     lines[0] += ["SSIM"] if similar else []
     for row in comparison.rows:
-        count, itself = len(row.nfe), row is comparison.plain
+        count, plain = len(row.nfe), row is comparison.plain
         seconds = sum(row.seconds)
         lines.append(
             [
@@ -188,9 +224,9 @@ def table(comparison: Comparison) -> str:
                 f"{sum(row.nfe) / count:.1f}".removesuffix(".0"),
                 f"{seconds:.2f}",
                 f"{total / seconds:.2f}x" if seconds > 0 else "-",
-                "-" if itself else f"{sum(row.psnr) / count:.2f}",
-                *(["-" if itself else f"{min(row.psnr):.2f}"] if several else []),
-                *(["-" if itself else f"{sum(row.ssim) / count:.4f}"] if similar else []),
+                "-" if plain else f"{sum(row.psnr) / count:.2f}",
+                *(["-" if plain else f"{min(row.psnr):.2f}"] if several else []),
+                *(["-" if plain else f"{sum(row.ssim) / count:.4f}"] if similar else []),
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

@@ -1,158 +1,179 @@
-"""The picture of a comparison: plain, accelerated, difference, and what was done at each step."""
+"""The figure of a comparison of pictures: plain, accelerated, difference, and the mode of every step.
+
+Needs matplotlib, the extra `plots`.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
+from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from ..files.images import from_pil, to_image
-from .comparison import Comparison, Row
-from .style import FAINT, INK, PAPER, mode_colours, mode_meaning
+from .comparison import Comparison, amplification, evaluations
+from .drawing import LEGEND, POINTS, fitted_text, legend_columns, mode_patches, new_figure, rendered
+from .style import FAINT, INK, mode_colours
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
-
-PANEL = 320  # pixels: smaller images are shown enlarged by a whole factor
-LOUDEST = 64  # the most that a difference is amplified
-
-
-def amplification(difference: Tensor) -> int:
-    """The largest power of two, at most 64, by which |difference| (..., in [0, 1]) can be shown without clipping."""
-    largest, factor = float(difference.abs().max()), 1
-    while factor < LOUDEST and largest * factor * 2 <= 1:
-        factor *= 2
-    return factor
+PANEL = 320  # pixels: smaller pictures are shown enlarged by a whole factor
+LETTERS = 0.8  # size of most letters, in units of the layout
+DPI = 128  # a power of two, so that sizes in inches give whole pixels
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Pixel sizes, all in proportion to the panels."""
+    """Sizes in pixels, all in proportion to the panels.
 
-    width: int  # of one panel
+    Attributes:
+        width: Width of a panel.
+        height: Height of a panel.
+        panels: Number of panels side by side.
+        rows: Number of prompts.
+        legend: Lines of the legend.
+        caption: Whether there is a line at the foot.
+    """
+
+    width: int
     height: int
-    panels: int = 3
+    panels: int
+    rows: int
+    legend: int = 0
+    caption: bool = False
 
     @property
     def unit(self) -> int:
+        """Height of a strip and distance between panels; text is in proportion to it."""
         return max(8, min(self.width, 3 * PANEL) // 20)
 
     @property
+    def room(self) -> int:
+        return self.panels * (self.width + self.unit) - self.unit
+
+    @property
     def total_width(self) -> int:
-        return self.panels * self.width + (self.panels + 1) * self.unit
+        return self.room + 2 * self.unit
 
     @property
     def row_height(self) -> int:
         return self.height + int(7.5 * self.unit)
 
-    def font(self, scale: float = 1.0) -> "FreeTypeFont":
-        from PIL import ImageFont
+    @property
+    def foot(self) -> int:
+        """Top of the caption."""
+        return self.rows * self.row_height + int((1.4 * self.legend + 0.7) * self.unit)
 
-        font = ImageFont.load_default(size=self.unit * scale)
-        if not isinstance(font, ImageFont.FreeTypeFont):
-            raise ImportError("drawing needs a Pillow that was built with FreeType, as its wheels are")
-        return font
+    @property
+    def total_height(self) -> int:
+        return self.foot + (2 * self.unit if self.caption else 0)
 
 
-def draw(comparison: Comparison, caption: str = "", controls: Sequence["Image"] = ()) -> "Image":
-    """One row per prompt: plain | accelerated | difference, over a strip with one coloured cell per step.
+class _Page:
+    """A figure on which positions are in pixels from the top left corner."""
 
-    The difference is |accelerated - plain|, amplified by the factor written above it. `controls`, what the ControlNets
-    are shown, stand before it all, at the size that they are brought to. `caption` is a line at the foot.
+    def __init__(self, layout: _Layout) -> None:
+        self.layout = layout
+        self.figure: Figure = new_figure(layout.total_width / DPI, layout.total_height / DPI, DPI)
+
+    def paste(self, pixels: Any, left: int, top: int) -> None:
+        """Puts pixels (height, width, 3), uint8, on the page unchanged."""
+        bottom = self.layout.total_height - top - pixels.shape[0]
+        self.figure.figimage(pixels, left, bottom, origin="upper")
+
+    def write(self, text: str, at: tuple[float, float], scale: float, room: float, **style: Any) -> None:
+        """Writes one line of text, cut to `room` pixels; `scale` is the size of letters in units of the layout."""
+        size = scale * self.layout.unit
+        left, top = at[0] / self.layout.total_width, 1 - at[1] / self.layout.total_height
+        style = {"va": "top", "color": INK, "fontsize": size * POINTS / DPI, "parse_math": False, **style}
+        self.figure.text(left, top, fitted_text(text, size, room), **style)
+
+
+def draw(comparison: Comparison, caption: str = "", controls: Sequence[Image] = ()) -> Image:
+    """Draws a row for each prompt: plain | accelerated | difference, over a strip with one coloured cell per step.
+
+    The difference is |accelerated - plain|, amplified by the factor written above it.
+
+    Args:
+        comparison: The comparison, of pictures (B, 3, H, W) in [0, 1].
+        caption: Line at the foot.
+        controls: Pictures that the ControlNets are shown. They stand before the others, at the size of the samples.
+
+    Returns:
+        RGB picture.
     """
-    from PIL import Image, ImageDraw
-
     height, width = comparison.plain.images.shape[-2:]
     zoom = max(1, round(PANEL / max(height, width)))
-    layout = _Layout(width * zoom, height * zoom, 3 + len(controls))
-    unit, rows_height = layout.unit, len(comparison.prompts) * layout.row_height
     colours = mode_colours(mode for modes in comparison.accelerated.modes for mode in modes)
+    layout = _Layout(width * zoom, height * zoom, 3 + len(controls), len(comparison.prompts))
+    size = LETTERS * layout.unit
+    columns = legend_columns(colours, size, layout.room)
+    layout = replace(layout, legend=-(-len(colours) // columns), caption=bool(caption))
+    page = _Page(layout)
     shown = [from_pil(control, (height, width)) for control in controls]
-    legend, legend_height = _legend(layout, colours)
-    foot = rows_height + legend_height + unit // 2
-    canvas = Image.new("RGB", (layout.total_width, foot + (2 * unit if caption else 0)), PAPER)
-    pen = ImageDraw.Draw(canvas)
     for index in range(len(comparison.prompts)):
-        _draw_row(canvas, pen, layout, comparison, index, colours, shown)
-    for left, top, mode, text in legend:
-        box = (left, rows_height + top, left + unit, rows_height + top + unit)
-        pen.rectangle(box, fill=colours[mode])
-        pen.text((left + 1.4 * unit, box[1] + unit / 2), text, font=layout.font(0.85), fill=INK, anchor="lm")
-    _text(pen, (unit, foot), caption, layout.font(0.85), FAINT, layout.total_width - 2 * unit)
-    return canvas
+        _draw_row(page, comparison, index, colours, shown)
+    _draw_legend(page, colours, columns, size)
+    page.write(caption, (layout.unit, layout.foot), LETTERS, layout.room, color=FAINT)
+    return rendered(page.figure)
 
 
 def _draw_row(
-    canvas: "Image",
-    pen: "ImageDraw",
-    layout: _Layout,
-    comparison: Comparison,
-    index: int,
-    colours: dict[str, str],
-    controls: Sequence[Tensor],
+    page: _Page, comparison: Comparison, index: int, colours: dict[str, str], controls: Sequence[Tensor]
 ) -> None:
-    from PIL.Image import Resampling
-
-    unit, top, plain, fast = layout.unit, index * layout.row_height, comparison.plain, comparison.accelerated
+    layout, plain, fast = page.layout, comparison.plain, comparison.accelerated
+    unit, top = layout.unit, index * layout.row_height
     difference = (fast.images[index] - plain.images[index]).abs()
     factor = amplification(difference)
-    cost = (evaluations(plain, index), evaluations(fast, index))
-    fidelity = f"PSNR {fast.psnr[index]:.1f} dB, SSIM {fast.ssim[index]:.3f}"
     names = [f"control {i + 1}" if len(controls) > 1 else "control" for i in range(len(controls))]
     panels = (
         *((name, image, Resampling.LANCZOS) for name, image in zip(names, controls, strict=True)),
-        (f"plain: {cost[0]}", plain.images[index], Resampling.LANCZOS),
-        (f"{comparison.accelerator}: {cost[1]}", fast.images[index], Resampling.LANCZOS),
-        (f"difference x{factor}: {fidelity}", difference * factor, Resampling.NEAREST),
+        (f"plain: {evaluations(plain, index)}", plain.images[index], Resampling.LANCZOS),
+        (f"{comparison.accelerator}: {evaluations(fast, index)}", fast.images[index], Resampling.LANCZOS),
+        (
+            f"difference x{factor}: PSNR {fast.psnr[index]:.1f} dB, SSIM {fast.ssim[index]:.3f}",
+            difference * factor,
+            Resampling.NEAREST,
+        ),
     )
-    room = layout.total_width - 2 * unit
-    _text(pen, (unit, top + 0.7 * unit), comparison.prompts[index], layout.font(1.3), INK, room)
+    page.write(comparison.prompts[index], (unit, top + 0.7 * unit), 1.2, layout.room)
     for column, (heading, image, resampling) in enumerate(panels):
         left = unit + column * (layout.width + unit)
-        _text(pen, (left, top + 2.6 * unit), heading, layout.font(0.85), INK, layout.width)
-        canvas.paste(to_image(image).resize((layout.width, layout.height), resampling), (left, top + 4 * unit))
-    _draw_strip(pen, layout, fast.modes[index], top + 4 * unit + layout.height + unit // 2, colours)
+        page.write(heading, (left, top + 2.7 * unit), LETTERS, layout.width)
+        panel = to_image(image).resize((layout.width, layout.height), resampling)
+        page.paste(np.asarray(panel), left, top + 4 * unit)
+    modes, strip = fast.modes[index], top + 4 * unit + layout.height + unit // 2
+    page.paste(mode_strip(modes, (layout.room, unit), colours), unit, strip)
+    below = strip + 1.2 * unit
+    page.write("step 0 (noise)", (unit, below), 0.65, layout.room, color=FAINT)
+    last = f"step {len(modes) - 1} (image)"
+    page.write(last, (unit + layout.room, below), 0.65, layout.room, color=FAINT, ha="right")
 
 
-def evaluations(row: Row, index: int) -> str:
-    """What a prompt cost, in words."""
-    return f"{row.nfe[index]:g} evaluations, {row.seconds[index]:.2f} s"
+def mode_strip(modes: Sequence[str], size: tuple[int, int], colours: dict[str, str]) -> Any:
+    """Returns a strip of one cell per step, noise at the left, as pixels.
 
+    Args:
+        modes: Mode of each step.
+        size: Width and height in pixels. Cells of at least 4 pixels have a white pixel between them.
+        colours: Colour of each mode, as "#rrggbb".
 
-def _draw_strip(pen: "ImageDraw", layout: _Layout, modes: Sequence[str], top: int, colours: dict[str, str]) -> None:
-    """One cell per step, noise at the left; a gap of a pixel where cells are wide enough."""
-    unit, width = layout.unit, layout.total_width - 2 * layout.unit
-    gap = 1 if width / len(modes) >= 4 else 0
+    Returns:
+        Array (height, width, 3), uint8.
+    """
+    width, height = size
+    pixels = np.full((height, width, 3), 255, dtype=np.uint8)
+    gap = int(width / len(modes) >= 4)
     for step, mode in enumerate(modes):
-        left = unit + width * step // len(modes)
-        right = unit + width * (step + 1) // len(modes) - 1 - gap
-        pen.rectangle((left, top, right, top + unit), fill=colours[mode])
-    font, below = layout.font(0.7), top + 1.2 * unit
-    pen.text((unit, below), "step 0 (noise)", font=font, fill=FAINT)
-    pen.text((unit + width, below), f"step {len(modes) - 1} (image)", font=font, fill=FAINT, anchor="ra")
+        left, right = width * step // len(modes), width * (step + 1) // len(modes) - gap
+        pixels[:, left:right] = list(bytes.fromhex(colours[mode][1:]))
+    return pixels
 
 
-def _legend(layout: _Layout, colours: dict[str, str]) -> tuple[list[tuple[int, int, str, str]], int]:
-    """Places (left, top, mode, text) in as many lines as the width needs, and the height of all."""
-    unit, font = layout.unit, layout.font(0.85)
-    left, top, entries = unit, unit // 2, []
-    for mode in colours:
-        text = mode_meaning(mode)
-        width = int(1.4 * unit + font.getlength(text))
-        if left > unit and left + width > layout.total_width - unit:
-            left, top = unit, top + 2 * unit
-        entries.append((left, top, mode, text))
-        left += width + 2 * unit
-    return entries, top + 2 * unit
-
-
-def _text(pen: "ImageDraw", at: tuple[float, float], text: str, font: "FreeTypeFont", fill: str, room: float) -> None:
-    """Text on one line, cut with an ellipsis where it would not fit."""
-    text = " ".join(text.split())
-    if pen.textlength(text, font=font) > room:
-        while text and pen.textlength(text + "...", font=font) > room:
-            text = text[:-1]
-        text += "..."
-    pen.text(at, text, font=font, fill=fill)
+def _draw_legend(page: _Page, colours: dict[str, str], columns: int, size: float) -> None:
+    layout = page.layout
+    at = (layout.unit / layout.total_width, 1 - layout.rows * layout.row_height / layout.total_height)
+    page.figure.legend(
+        handles=mode_patches(colours), loc="upper left", bbox_to_anchor=at, ncols=columns,
+        fontsize=size * POINTS / DPI, **LEGEND,
+    )  # fmt: skip

@@ -1,8 +1,13 @@
-"""Colours and names of the modes in every figure."""
+"""The palette of every figure and page: a fixed colour for each mode and each method."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import cycle
+from typing import NamedTuple
 
-# Okabe and Ito's colours, told apart by colour-blind eyes too. What runs the network is blue, what does not is not.
+INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
+GRID, BAND, TRAIL = "#e4e4e4", "#f4f4f4", "#b0b0b0"  # grid lines, marked ranges, lines that join dots
+
+# Okabe and Ito's colours, which colour-blind readers can distinguish. Modes that run the network are blue or green.
 MODE_COLOURS = {
     "full": "#0072b2",
     "tokens": "#56b4e9",
@@ -23,17 +28,71 @@ MODE_MEANINGS = {
     "extrapolated": "skipped, extrapolated",
     "reused": "skipped, past outputs reused",
 }
-OTHER_COLOURS = ("#d55e00", "#000000")
-INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
+OTHER_MODES = ("#d55e00", "#000000")
+
+
+class Shade(NamedTuple):
+    """One colour in two versions.
+
+    Attributes:
+        light: Colour on a white background, as "#rrggbb".
+        dark: Colour on a dark background, as "#rrggbb".
+    """
+
+    light: str
+    dark: str
+
+
+# By the name of an accelerator or naive baseline, or by the name that the shipped suites give to a variant.
+METHOD_SHADES: Mapping[str, Shade] = {
+    "auto": Shade("#d55e00", "#ff8136"),
+    "sada": Shade("#0072b2", "#4d9dff"),
+    "sada-released": Shade("#2b91cd", "#8fdcff"),
+    "uniform": Shade("#555555", "#bdbdbd"),
+    "uniform, quadratic": Shade("#cc79a7", "#ef9fcb"),
+    "uniform, linear, replayed": Shade("#9c755f", "#cfa58c"),
+    "sub-grid": Shade("#009e73", "#1fc997"),
+    "fewer-steps": Shade("#8f8f8f", "#8a8a8a"),
+    "adaptive-diffusion": Shade("#882255", "#d4699c"),
+    "deepcache": Shade("#c07f00", "#ffb92e"),
+    "teacache": Shade("#2f9c8b", "#62d6c4"),
+    "first-block": Shade("#6f8a1c", "#b5d35a"),
+    "taylorseer": Shade("#5b4bb5", "#9f92ff"),
+    "seacache": Shade("#9a8c00", "#f0e442"),
+    "easycache": Shade("#661100", "#c86a52"),
+    "magcache": Shade("#117733", "#5fbf7a"),
+    "guidance": Shade("#aa4499", "#dd83cf"),
+}
+OTHER_METHODS = (Shade("#7a5230", "#b98d63"), Shade("#6a7fb0", "#9db2e6"), Shade("#000000", "#ffffff"))
 
 
 def mode_colours(modes: Iterable[str]) -> dict[str, str]:
-    """The colours of the modes that occur, in the legend's order."""
+    """Returns the colour of each mode that occurs, in the order of the legend."""
     occurring = set(modes)
     known = {mode: colour for mode, colour in MODE_COLOURS.items() if mode in occurring}
-    others = sorted(occurring - known.keys())
-    return known | {mode: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, mode in enumerate(others)}
+    return known | dict(zip(sorted(occurring - known.keys()), cycle(OTHER_MODES), strict=False))
 
 
 def mode_meaning(mode: str) -> str:
+    """Returns the text of a legend entry: the mode and, if it is known, what is done in it."""
     return f"{mode}: {MODE_MEANINGS[mode]}" if mode in MODE_MEANINGS else mode
+
+
+def method_shades(methods: Mapping[str, str]) -> dict[str, Shade]:
+    """Chooses the colours of methods: the same method has the same colour in every figure and page.
+
+    Args:
+        methods: Name of each method as shown -> name of its accelerator or naive baseline.
+
+    Returns:
+        Shade of each method, in the order given: that of its name if `METHOD_SHADES` has it, else that of its
+        accelerator. Methods that the table does not know, and further variants of one accelerator, take
+        `OTHER_METHODS` in turn.
+    """
+    shades = {name: METHOD_SHADES[name] for name in methods if name in METHOD_SHADES}
+    for name, accelerator in methods.items():
+        shade = METHOD_SHADES.get(accelerator)
+        if name not in shades and shade is not None and shade not in shades.values():
+            shades[name] = shade
+    shades |= dict(zip((name for name in methods if name not in shades), cycle(OTHER_METHODS), strict=False))
+    return {name: shades[name] for name in methods}

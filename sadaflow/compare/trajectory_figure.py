@@ -1,17 +1,15 @@
-"""The picture of how an accelerated run came about: criterion, modes and error of every step, and pruned tokens.
+"""The figure of an accelerated trajectory: criterion, modes and error of every step, and pruned tokens.
 
 Needs matplotlib, the extra `plots`.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -22,46 +20,57 @@ from torch.nn import functional as F
 
 from ..sampling.trace import Trace
 from .comparison import Comparison
-from .style import FAINT, INK, MODE_MEANINGS, mode_colours
+from .drawing import LEGEND, draw_modes, mode_patches, new_figure, rendered
+from .style import BAND, FAINT, GRID, INK, TRAIL, mode_colours
 
 MOST_PROMPTS = 4
-MOST_MASKS = 4  # of a prompt
-VEIL = (0.52, 0.54, 0.58)  # laid over pruned tokens: neither white nor black pictures hide it
-GRID, BAND = "#e4e4e4", "#f4f4f4"
+MOST_MASKS = 4  # per prompt
+VEIL = (0.52, 0.54, 0.58)  # RGB laid over pruned tokens: it is visible on white and on black pictures
 DASHES = (0, (4, 2))
-DECADES = 6  # of magnitude that a signed criterion shows
+DECADES = 6  # orders of magnitude that are shown of a signed criterion
 DPI = 150
 
 
 def draw_trajectory(comparison: Comparison, caption: str = "") -> Image.Image:
-    """One column per prompt, the first four at most: criterion against its threshold, modes, x0 error against the plain
-    run, and, where tokens were pruned, the image with the pruned ones veiled at a few of those steps.
+    """Draws the trajectories of a comparison, in a column per prompt (at most the first four).
 
-    Panels that no prompt has anything for are left out. Raises ValueError for a comparison without traces.
+    The panels are: the criterion with its threshold, the modes, the relative error of x0 against the plain run, and, if
+    tokens were pruned, the image with the pruned tokens greyed at some of those steps. Panels that would be empty for
+    all prompts are left out.
+
+    Args:
+        comparison: A comparison with traces.
+        caption: Line at the foot.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        ValueError: If the comparison has no traces.
     """
     shown = min(MOST_PROMPTS, len(comparison.prompts))
     traces, plain = comparison.accelerated.traces[:shown], comparison.plain.traces[:shown]
     if len(traces) < shown or len(plain) < shown:
-        raise ValueError("the comparison holds no trajectories to draw: make it with compare(..., trace=True)")
+        raise ValueError("the comparison has no trajectories to draw; call compare(..., trace=True)")
     decided = any(bool(trace.criterion.isfinite().any()) for trace in traces)
     pruned = any(_pruned_steps(trace) for trace in traces)
     colours = mode_colours(mode for trace in traces for mode in trace.modes[0])
     legend = _legend(colours, traces[0] if decided else None, pruned)
     page = _Page(shown, decided, pruned, *comparison.plain.images.shape[-2:], legend=len(legend))
-    figure = Figure(figsize=(page.width, page.height), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = new_figure(page.width, page.height, DPI)
     first: dict[str, Axes] = {}
     for column, trace in enumerate(traces):
         axes: dict[str, Axes] = {}
         for name in page.panels:
             axes[name] = figure.add_axes(
-                page.place(name, column), sharex=next(iter(axes.values()), None), sharey=first.get(name)
+                page.panel(name, column), sharex=next(iter(axes.values()), None), sharey=first.get(name)
             )
         first = first or axes
         _frame(axes, len(trace.modes[0]), column == 0)
         if decided:
             _draw_criterion(axes["criterion"], trace, colours)
-        _draw_modes(axes["modes"], trace, colours)
+        draw_modes(axes["modes"], trace.modes[0], colours)
+        axes["modes"].tick_params(length=0)
         _draw_error(axes["error"], trace, trace.x0_error(plain[column])[0], colours)
         if pruned:
             _draw_tokens(figure, page, column, trace, comparison.accelerated.images[column])
@@ -71,17 +80,17 @@ def draw_trajectory(comparison: Comparison, caption: str = "") -> Image.Image:
     _scale_error(first["error"])
     figure.legend(
         handles=legend, loc="upper left", bbox_to_anchor=(page.left / page.width, page.legend_top), fontsize=7,
-        ncols=page.legend_columns, frameon=False, labelcolor=INK, handlelength=1.4, borderaxespad=0, borderpad=0,
+        ncols=page.legend_columns, **LEGEND,
     )  # fmt: skip
     left_out = f"the first {shown} of {len(comparison.prompts)} prompts; " if shown < len(comparison.prompts) else ""
     figure.text(
         page.left / page.width, 0.12 / page.height, left_out + caption, fontsize=7, color=FAINT, parse_math=False
     )
-    return _rendered(figure)
+    return rendered(figure)
 
 
 class _Page:
-    """Where things are, in inches."""
+    """Positions and sizes, in inches."""
 
     left, right, above, gap = 0.85, 0.15, 0.6, 0.1
 
@@ -95,15 +104,15 @@ class _Page:
             del self.panels["criterion"]
         self.tokens = min(1.6, self.cell * height / width) if pruned else 0.0
         self.legend_columns = 2 if columns < 3 else 4
-        foot = 0.15 * math.ceil(legend / self.legend_columns) + 0.35
+        foot = 0.17 * math.ceil(legend / self.legend_columns) + 0.35
         self.foot = foot + (0.15 if pruned else 0.45)
         self.above_tokens = 0.7 if pruned else 0.0
         panels = sum(self.panels.values()) + self.gap * (len(self.panels) - 1)
         self.height = self.above + panels + self.above_tokens + self.tokens + self.foot
         self.legend_top = foot / self.height
 
-    def place(self, name: str, column: int) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height of a panel, as shares of the figure."""
+    def panel(self, name: str, column: int) -> tuple[float, float, float, float]:
+        """Returns left, bottom, width and height of a panel, as shares of the figure."""
         top = self.above
         for panel, height in self.panels.items():
             if panel == name:
@@ -111,7 +120,7 @@ class _Page:
             top += height + self.gap
         return self._share(self.left + column * self.pitch, top, self.column, self.panels[name])
 
-    def place_tokens(self, column: int, cell: int) -> tuple[float, float, float, float]:
+    def token_panel(self, column: int, cell: int) -> tuple[float, float, float, float]:
         left = self.left + column * self.pitch + cell * (self.cell + 0.08)
         return self._share(left, self.height - self.foot - self.tokens, self.cell, self.tokens)
 
@@ -125,17 +134,18 @@ def _pruned_steps(trace: Trace) -> list[int]:
 
 
 def _frame(axes: dict[str, Axes], steps: int, first: bool) -> None:
-    for name, one in axes.items():
-        one.set_xlim(-0.5, steps - 0.5)
-        one.tick_params(labelsize=7, colors=FAINT, labelcolor=INK, length=2)
-        one.tick_params(axis="x", labelbottom=name == "error", length=2 if name == "error" else 0)
-        one.tick_params(axis="y", labelleft=first, length=2 if first else 0)
-        for side in one.spines.values():
+    for name, panel in axes.items():
+        panel.set_xlim(-0.5, steps - 0.5)
+        panel.tick_params(labelsize=7, colors=FAINT, labelcolor=INK, length=2)
+        panel.tick_params(axis="x", labelbottom=name == "error", length=2 if name == "error" else 0)
+        panel.tick_params(axis="y", labelleft=first, length=2 if first else 0)
+        for side in panel.spines.values():
             side.set_visible(False)
         if name != "modes":
-            one.set_axisbelow(True)
-            one.grid(True, color=GRID, lw=0.6)
-            one.spines["left"].set(visible=True, color=FAINT, lw=0.6)
+            panel.set_axisbelow(True)
+            panel.grid(True, color=GRID, lw=0.6)
+            panel.spines["left"].set(visible=True, color=FAINT, lw=0.6)
+    axes["error"].locator_params(axis="x", integer=True)
     axes["error"].set_xlabel("step", fontsize=8, color=INK, labelpad=2)
     if first:
         axes["error"].set_ylabel("relative error of $x_0$", fontsize=8, color=INK)
@@ -161,7 +171,7 @@ def _draw_criterion(axes: Axes, trace: Trace, colours: dict[str, str]) -> None:
 
 
 def _scale_criterion(axes: Axes, traces: Sequence[Trace]) -> None:
-    """Logarithmic; where signs occur, to both sides of a linear zone around zero."""
+    """Scales the criterion logarithmically; if it has both signs, on both sides of a linear range around zero."""
     values = torch.cat([trace.criterion[0] for trace in traces]).numpy()
     values = values[np.isfinite(values) & (values != 0)]
     axes.set_ylabel(traces[0].criterion_name or "", fontsize=8, color=INK)
@@ -187,7 +197,7 @@ def _scale_error(axes: Axes) -> None:
 
 
 def _ticks(axes: Axes) -> None:
-    """Decades, and where there are few of them also their halves and fifths, as plain numbers."""
+    """Marks decades; if there are few, also 2 and 5 times each, as plain numbers."""
     low, high = axes.get_ylim()
     few = math.log10(high / low) < 2.5
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
@@ -196,24 +206,16 @@ def _ticks(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _draw_modes(axes: Axes, trace: Trace, colours: dict[str, str]) -> None:
-    modes = trace.modes[0]
-    axes.bar(range(len(modes)), 1, 0.9, color=[colours[mode] for mode in modes])
-    axes.set_ylim(0, 1)
-    axes.set_yticks([])
-    axes.tick_params(length=0)
-
-
 def _draw_error(axes: Axes, trace: Trace, error: Tensor, colours: dict[str, str]) -> None:
-    """Steps that equal the plain run's, as those before the first skip, have no place on a logarithmic axis."""
+    """Draws the error of x0. Steps without error, such as those before the first skip, are left out of the log axis."""
     values = error.numpy()
     if (values > 0).any():
         _dots(axes, values > 0, values, trace, colours)
 
 
 def _dots(axes: Axes, shown: Any, values: Any, trace: Trace, colours: dict[str, str]) -> None:
-    """A line that breaks where nothing is shown, and a dot per step in the colour of its mode."""
-    axes.plot(np.where(shown, values, np.nan), color="#b0b0b0", lw=0.7, zorder=1.5)
+    """Draws a line with gaps where nothing is shown, and a dot per step in the colour of its mode."""
+    axes.plot(np.where(shown, values, np.nan), color=TRAIL, lw=0.7, zorder=1.5)
     steps = np.flatnonzero(shown)
     shades = [colours[trace.modes[0][step]] for step in steps]
     axes.scatter(steps, values[steps], s=17, c=shades, edgecolors=INK, linewidths=0.4, zorder=3)
@@ -223,7 +225,7 @@ def _draw_tokens(figure: Figure, page: _Page, column: int, trace: Trace, image: 
     steps = _pruned_steps(trace)
     chosen = sorted({round(i) for i in np.linspace(0, len(steps) - 1, MOST_MASKS)}) if steps else []
     for cell, step in enumerate(steps[i] for i in chosen):
-        axes = figure.add_axes(page.place_tokens(column, cell))
+        axes = figure.add_axes(page.token_panel(column, cell))
         mask = trace.tokens[0][step]
         assert mask is not None
         axes.imshow(veiled(image, mask).permute(1, 2, 0).numpy(), interpolation="nearest")
@@ -232,28 +234,25 @@ def _draw_tokens(figure: Figure, page: _Page, column: int, trace: Trace, image: 
 
 
 def veiled(image: Tensor, computed: Tensor) -> Tensor:
-    """An image (3, H, W) in [0, 1] in which the tokens that are not `computed`, bool (h, w), are greyed."""
+    """Greys the tokens that were not computed.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        computed: Bool (h, w), one entry per token.
+
+    Returns:
+        (3, H, W) in [0, 1].
+    """
     mask = F.interpolate(computed[None, None].float(), image.shape[-2:], mode="nearest")[0]
     return torch.where(mask > 0, image, 0.3 * image + 0.7 * torch.tensor(VEIL).view(3, 1, 1))
 
 
 def _legend(colours: dict[str, str], decided: Trace | None, pruned: bool) -> list[Any]:
-    handles: list[Any] = [
-        Patch(color=colour, label=f"{mode}: {MODE_MEANINGS[mode]}" if mode in MODE_MEANINGS else mode)
-        for mode, colour in colours.items()
-    ]
+    handles = mode_patches(colours)
     if decided is not None:
         label = f"threshold {decided.threshold:g}: a step above it is evaluated"
         handles.append(Line2D([], [], color=INK, lw=0.9, ls=DASHES, label=label))
-        handles.append(Patch(facecolor=BAND, edgecolor="#cccccc", lw=0.5, label="decided by the schedule"))
+        handles.append(Patch(facecolor=BAND, edgecolor=TRAIL, lw=0.5, label="decided by the schedule"))
     if pruned:
         handles.append(Patch(color=VEIL, label="pruned tokens; % of tokens computed"))
     return handles
-
-
-def _rendered(figure: Figure) -> Image.Image:
-    canvas: Any = figure.canvas
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a prompt may hold what the font does not
-        canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

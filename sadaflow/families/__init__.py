@@ -1,12 +1,13 @@
-"""The kinds of checkpoint that a pipeline can hold, by the class that model_index.json names."""
+"""The supported families of checkpoints, by the pipeline class that model_index.json names."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .base import AudioFamily, Family, Prompted, Request
+from .base import AudioFamily, Family, Prompted
 from .flux import Flux
 from .musicldm import MusicLDM
-from .request import Negative, Options, Pair
+from .options import Negative, Pair
+from .request import Request
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 
@@ -22,27 +23,28 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
 )
 
 _INPAINTING = "an inpainting checkpoint needs a picture and a mask beside the prompt"
+_CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
 _EDITING = "it needs a picture beside the prompt"
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "FluxControlPipeline": _EDITING,
         "FluxFillPipeline": _INPAINTING,
         "FluxKontextPipeline": _EDITING,
-        "StableDiffusionControlNetPipeline": "load the checkpoint without ControlNet, and name that as controlnet=",
+        "StableDiffusionControlNetPipeline": _CONTROLLED,
         "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
         "StableDiffusionInpaintPipeline": _INPAINTING,
         "StableDiffusionInstructPix2PixPipeline": _EDITING,
         "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
-        "StableDiffusionXLControlNetPipeline": "load the checkpoint without ControlNet, and name that as controlnet=",
+        "StableDiffusionXLControlNetPipeline": _CONTROLLED,
         "StableDiffusionXLInpaintPipeline": _INPAINTING,
         "StableDiffusionXLInstructPix2PixPipeline": _EDITING,
     }
 )
 
 
-def unsupported(kind: str) -> str:
-    """What a checkpoint of a class that is not among `FAMILIES` would need; "" for a class that is not known."""
-    return _NEEDS.get(kind, "")
+def unsupported(name: str) -> str:
+    """What a pipeline class that is not in `FAMILIES` would need; "" if the class is unknown."""
+    return _NEEDS.get(name, "")
 
 
 __all__ = [
@@ -53,7 +55,6 @@ __all__ = [
     "LatentConsistency",
     "MusicLDM",
     "Negative",
-    "Options",
     "Pair",
     "Prompted",
     "Request",

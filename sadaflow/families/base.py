@@ -1,6 +1,6 @@
-"""What differs between checkpoints: components, conditioning, latent layout, decoding."""
+"""Interface of the families of checkpoints: components, conditioning, latent layout and decoding."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -12,45 +12,19 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 from ..loading.checkpoint import Checkpoint
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
-from .request import Negative, Options
+from .request import Request
 
 Conditioning = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a user asked for, checked: one entry of `prompts` per sample, latents of `shape` (C, h, w).
-
-    `negative_prompt` is one for all samples, or a sequence with one for each; see `negatives`.
-    """
-
-    prompts: Sequence[str]
-    negative_prompt: Negative
-    guidance: float
-    shape: tuple[int, int, int]
-    options: Options = Options()
-
-    def __post_init__(self) -> None:
-        if len(self.negatives) != len(self.prompts):
-            raise ValueError(f"{len(self.negatives)} negative prompts for {len(self.prompts)} prompts")
-
-    @property
-    def guided(self) -> bool:
-        return self.guidance > 1
-
-    @property
-    def negatives(self) -> list[str | None]:
-        """The negative prompt of each sample, None where it has none."""
-        if self.negative_prompt is None or isinstance(self.negative_prompt, str):
-            return [self.negative_prompt] * len(self.prompts)
-        return list(self.negative_prompt)
-
-
-@dataclass(frozen=True)
 class Prompted:
-    """Keyword arguments of the backbone, rows as samples: for the conditional branch, and the negative one if any.
+    """Encoded prompts: keyword arguments of the backbone, with one row per sample.
 
-    `guidance` is the weight of the former against the latter; None is the request's.
+    Attributes:
+        conditional: Arguments of the conditional branch.
+        negative: Arguments of the negative branch; None if there is none.
+        guidance: Guidance strength between the branches; None is that of the request.
     """
 
     conditional: Conditioning
@@ -58,7 +32,7 @@ class Prompted:
     guidance: float | None = None
 
     def to(self, device: torch.device) -> "Prompted":
-        """With all tensors on `device`."""
+        """A copy with all tensors on `device`."""
         conditional, negative = (
             None if branch is None else {name: tensor.to(device) for name, tensor in branch.items()}
             for branch in (self.conditional, self.negative)
@@ -67,16 +41,18 @@ class Prompted:
         return replace(self, conditional=conditional, negative=negative)
 
     def both(self, **rows: Tensor) -> "Prompted":
-        """With further arguments that both branches share."""
+        """A copy with further arguments in both branches."""
         negative = None if self.negative is None else {**self.negative, **rows}
         return replace(self, conditional={**self.conditional, **rows}, negative=negative)
 
 
 class Family(Protocol):
-    """One kind of checkpoint. `components` are the classes that its model_index.json must name.
+    """The networks of a checkpoint of one architecture, and how prompts and latents are converted for them.
 
-    `options` are those of `Options` that the checkpoint honours, `default_guidance` what the kind was published with,
-    `patch` the latent positions along one side of what its backbone takes for a token.
+    Attributes:
+        components: Classes that model_index.json must name, by component.
+        default_guidance: Guidance strength that the architecture was published with.
+        patch: Latent positions along one side of a token of the backbone.
     """
 
     components: ClassVar[dict[str, str]]
@@ -85,29 +61,41 @@ class Family(Protocol):
 
     @classmethod
     def prepare(cls, checkpoint: Checkpoint) -> "Callable[[], Family]":
-        """Reads and checks all configs and tokenizers of a checkpoint, without its weight files.
+        """Read and check all configs and tokenizers of a checkpoint, without its weight files.
 
         Returns:
             A function that builds the networks and matches them with the weight files; `checkpoint.fill` reads these.
+
+        Raises:
+            ValueError: If a config or a tokenizer is not supported, or if components do not fit each other.
+            FileNotFoundError: If a file is missing.
         """
         ...
 
     @classmethod
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The scheduler config as the kind's published pipeline uses it."""
+        """The scheduler config as the published pipeline of the family uses it."""
         ...
 
     @property
-    def options(self) -> frozenset[str]: ...
+    def options(self) -> frozenset[str]:
+        """Names of the fields of `Options` that the checkpoint uses."""
+        ...
 
     @property
-    def backbone(self) -> Backbone: ...
+    def backbone(self) -> Backbone:
+        """The denoising network, with ControlNets if there are any."""
+        ...
 
     @property
-    def vae(self) -> Autoencoder: ...
+    def vae(self) -> Autoencoder:
+        """The autoencoder."""
+        ...
 
     @property
-    def latent_channels(self) -> int: ...
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        ...
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -116,64 +104,86 @@ class Family(Protocol):
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
-        """The networks that a LoRA may change, by the Hub's names of their components."""
+        """Networks that a LoRA may modify, by component name."""
         ...
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """All networks, by name: what of the checkpoint takes memory."""
+        """All networks by name."""
         ...
 
     def condition(self, request: Request) -> Prompted:
-        """Encode the prompts."""
+        """Encode the prompts of a request whose size and guidance are filled in."""
         ...
 
     def decode(self, latents: Tensor) -> Any:
-        """Images (B, 3, H, W) in [0, 1], float32, of latents (B, C, h, w) in the backbone's scaling."""
+        """Decode latents (B, C, h, w) in the backbone's scaling to images (B, 3, H, W) in [0, 1], float32."""
         ...
 
 
 @runtime_checkable
 class AudioFamily(Protocol):
-    """What kinds of checkpoint that make sound offer beside `Family`; they decode latents to log-mel spectrograms."""
+    """Further interface of families that generate sound; their `decode` returns log-mel spectrograms.
+
+    Attributes:
+        sample_rate: Sampling rate in Hz.
+        frame_seconds: Duration of a spectrogram frame.
+    """
 
     sample_rate: int
     frame_seconds: float
 
     def frames(self, seconds: float) -> int:
-        """Spectrogram frames (the height) that hold `seconds`; ValueError for a length that cannot be."""
+        """Number of spectrogram frames (the height) for a duration.
+
+        Raises:
+            ValueError: If the duration is not possible.
+        """
         ...
 
     def waveform(self, spectrograms: Tensor) -> Tensor:
-        """Audio (B, samples), float32 on the CPU, of log-mel spectrograms (B, 1, frames, mels)."""
+        """Convert log-mel spectrograms (B, 1, frames, mels) to waveforms (B, samples), float32 on the CPU."""
         ...
 
 
 def autoencoder_config(checkpoint: Checkpoint, *, statistics: bool = False) -> AutoencoderConfig:
-    """Reads the config of a checkpoint's KL autoencoder.
+    """Read the config of a checkpoint's KL autoencoder.
 
-    Raises ValueError if the config has `latents_mean` and `latents_std` and the kind of checkpoint does not use them
-    (`statistics` False): Diffusers ignores them there, so it is unknown what its latents are.
+    Args:
+        checkpoint: The checkpoint.
+        statistics: Whether its family normalises latents by `latents_mean` and `latents_std` of the config.
+
+    Raises:
+        ValueError: If the config is not supported; or if it has such statistics and the family does not use them.
+            Diffusers ignores them there, so the normalisation of the latents is unknown.
     """
     config = checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json")
     if config.latents_mean is not None and not statistics:
         raise ValueError(
-            f"{checkpoint.root}/vae/config.json: latents_mean and latents_std are used by Stable Diffusion XL "
+            f"{checkpoint.path('vae', 'config.json')}: latents_mean and latents_std are used by Stable Diffusion XL "
             "checkpoints only; set both to null if the backbone's latents are not normalised by them"
         )
     return config
 
 
 def build_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig) -> Autoencoder:
-    """Builds the KL autoencoder of a checkpoint, in float32 if it would overflow in float16."""
+    """Build the KL autoencoder of a checkpoint; it is held in float32 if it would overflow in float16."""
     held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
     return held.network("vae", lambda: Autoencoder(config), Autoencoder.rename)
 
 
 def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
-    """The output of the decoder, float32, for scaled latents (B, C, h, w), which are decoded one by one.
+    """Decode latents, one sample at a time.
 
-    Raises FloatingPointError, naming the autoencoder, its dtype and the samples, where it is not finite.
+    Args:
+        vae: The autoencoder.
+        latents: Latents (B, C, h, w) in the backbone's scaling.
+
+    Returns:
+        Output of the decoder (B, channels, H, W), float32.
+
+    Raises:
+        FloatingPointError: If it holds NaN or infinity; the message names the dtype and the samples.
     """
     config = vae.config
     if config.latents_mean is None or config.latents_std is None:
@@ -182,11 +192,11 @@ def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
         mean, std = (latents.new_tensor(row).view(1, -1, 1, 1) for row in (config.latents_mean, config.latents_std))
         unscaled = latents * std / config.scaling_factor + mean
     dtype = next(vae.parameters()).dtype
-    decoded = torch.cat([vae.decode(one.to(dtype)) for one in unscaled.split(1)]).float()
+    decoded = torch.cat([vae.decode(sample.to(dtype)) for sample in unscaled.split(1)]).float()
     require_finite_output("vae", dtype, decoded)
     return decoded
 
 
 def decode_images(vae: Autoencoder, latents: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] of latents (B, C, h, w); see `decode_latents`."""
+    """Decode latents (B, C, h, w) to images (B, 3, H, W) in [0, 1]; see `decode_latents`."""
     return (decode_latents(vae, latents) / 2 + 0.5).clamp(0, 1)

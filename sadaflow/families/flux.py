@@ -1,4 +1,4 @@
-"""Flux.1 dev and schnell (Black Forest Labs 2024): T5 and pooled CLIP text, a flow transformer, a KL autoencoder."""
+"""Flux.1 dev and schnell (Black Forest Labs 2024): T5 and CLIP text encoders, a flow transformer, a KL autoencoder."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -11,17 +11,23 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTran
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Conditioning, Prompted, Request, autoencoder_config, build_autoencoder, decode_images
+from .argument import arguments
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images
+from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
+from .request import Request
 
-_DEFAULT_SIDE = 128  # latent positions, where the autoencoder's config does not say what it was trained on
+_DEFAULT_SIDE = 128  # latent positions, if the autoencoder's config has no sample_size
 
 
 class Flux:
     """The components of a FluxPipeline checkpoint.
 
-    `guidance` is a number that dev was distilled on and embeds; schnell knows none and leaves it aside. Both can be
-    guided by a negative prompt with `true_guidance`, at twice the cost.
+    The network of dev embeds `guidance`, on which it was distilled; schnell ignores it. With `true_guidance` above 1
+    both are guided by a negative prompt, at twice the cost.
+
+    Raises:
+        ValueError: If the components do not fit each other.
     """
 
     components: ClassVar[dict[str, str]] = {
@@ -30,7 +36,7 @@ class Flux:
         "text_encoder": "CLIPTextModel",
         "text_encoder_2": "T5EncoderModel",
     }
-    options: ClassVar[frozenset[str]] = frozenset({"true_guidance", "max_sequence_length"})
+    options: ClassVar[frozenset[str]] = frozenset(arguments(FluxOptions))
     default_guidance: ClassVar[float] = 3.5
     patch: ClassVar[int] = 2
 
@@ -63,7 +69,7 @@ class Flux:
 
     @classmethod
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The scheduler config as the kind's published pipeline uses it: as it is."""
+        """The scheduler config unchanged, as FluxPipeline uses it."""
         return dict(config)
 
     @property
@@ -83,10 +89,10 @@ class Flux:
         return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
-        length = request.options.max_sequence_length
+        length = request.max_sequence_length
         if not 1 <= length <= self.t5.longest:
-            raise ValueError(f"max_sequence_length={length} is not within 1 and {self.t5.longest}")
-        guided = request.options.true_guidance > 1
+            raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {self.t5.longest}")
+        guided = request.true_guidance > 1
         negatives = [negative or "" for negative in request.negatives]
         if any(negatives) and not guided:
             warnings.warn("negative_prompt has no effect on this checkpoint unless true_guidance > 1", stacklevel=4)
@@ -98,26 +104,26 @@ class Flux:
             rows = [unique.index(prompt) for prompt in prompts]
             conditioning = {"context": states[rows], "pooled": pooled[rows]}
             if self.backbone.config.guidance_embeds:
-                conditioning["guidance"] = torch.full((len(rows),), request.guidance, device=states.device)
+                conditioning["guidance"] = torch.full((len(rows),), request.guidance_scale, device=states.device)
             return conditioning
 
         prompts = list(request.prompts)
         if not guided:
             return Prompted(branch(prompts), None)
-        return Prompted(branch(prompts), branch(negatives), request.options.true_guidance)
+        return Prompted(branch(prompts), branch(negatives), request.true_guidance)
 
     def decode(self, latents: Tensor) -> Tensor:
         return decode_images(self.vae, latents)
 
 
 def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5: Any) -> None:
-    """Raises ValueError if components of these configs do not fit each other."""
-    kinds = {2: "FLUX.1 Depth and Canny", 6: "FLUX.1 Fill"}
+    """Raise ValueError if components of these configs do not fit each other."""
+    editing = {2: "FLUX.1 Depth and Canny", 6: "FLUX.1 Fill"}
     times, rest = divmod(transformer.latent_channels, vae.latent_channels)
-    if rest == 0 and times in kinds:
+    if rest == 0 and times in editing:
         raise ValueError(
             f"in_channels={transformer.in_channels} of the transformer is not supported: it reads a picture beside the "
-            f"latents, as {kinds[times]} do; text-to-image checkpoints have {4 * vae.latent_channels}"
+            f"latents, as {editing[times]} do; text-to-image checkpoints have {4 * vae.latent_channels}"
         )
     for label, found, field, expected in (
         ("text_encoder is", clip.hidden_size, "pooled_projection_dim", transformer.pooled_projection_dim),
@@ -133,9 +139,9 @@ def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5
 
 
 def _default_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:
-    """Height and width in pixels: those of the autoencoder's config; ValueError where they hold no whole tokens."""
+    """Height and width in pixels from the autoencoder's config; ValueError if they are not whole tokens."""
     size, token = config.sample_size or _DEFAULT_SIDE * config.downscale, config.downscale * patch
     height, width = (size[0], size[-1]) if isinstance(size, tuple) else (size, size)
     if height % token or width % token:
-        raise ValueError(f"the vae's sample_size is {config.sample_size}, no multiple of {token}, the pixels per token")
+        raise ValueError(f"the vae's sample_size is {config.sample_size}, not a multiple of {token}, a token's pixels")
     return height, width

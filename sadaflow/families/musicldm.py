@@ -15,13 +15,20 @@ from ..loading.json_file import naming
 from ..loading.text_encoder import prepare_encoder
 from ..loading.tokenizer_files import load_tokenizer
 from ..sampling.finite_check import require_finite_output
-from .base import Prompted, Request, build_autoencoder, decode_latents
-from .prompt_encoder import tokenize, where
+from .base import Prompted, build_autoencoder, decode_latents
+from .prompt_encoder import input_device, tokenize
+from .request import Request
 from .unet import LatentUNet, read_configs
 
 
 class MusicLDM(LatentUNet):
-    """The components of a MusicLDMPipeline checkpoint. Heights are spectrogram frames, widths are mel bands."""
+    """The components of a MusicLDMPipeline checkpoint.
+
+    The height of a sample is its number of spectrogram frames, the width its number of mel bands.
+
+    Raises:
+        ValueError: If the components do not fit each other.
+    """
 
     components: ClassVar[dict[str, str]] = {
         **LatentUNet.components,
@@ -35,7 +42,7 @@ class MusicLDM(LatentUNet):
     ) -> None:
         super().__init__(backbone, vae, dtype)
         self.tokenizer = tokenizer
-        # The audio half of CLAP is not needed, and not kept.
+        # The audio half of CLAP is not used.
         self.text_model, self.text_projection = clap.text_model, clap.text_projection
         self.width = clap.config.projection_dim
         self.length = _longest(tokenizer, clap.config.text_config)
@@ -73,17 +80,21 @@ class MusicLDM(LatentUNet):
         return super().default_size[0], self.mels
 
     def frames(self, seconds: float) -> int:
-        """Spectrogram frames that hold `seconds`; ValueError for less than one latent position."""
+        """Number of spectrogram frames for a duration: a multiple of the frames per latent position.
+
+        Raises:
+            ValueError: If the duration is shorter than one latent position.
+        """
         factor = self.vae.config.downscale
         least = factor * self.frame_seconds
         if not least <= seconds < math.inf:
-            raise ValueError(f"seconds={seconds} is not a length of at least {least:.4g}, one latent position")
+            raise ValueError(f"seconds={seconds} is not a duration of at least {least:.4g}, one latent position")
         return math.ceil(int(seconds / self.frame_seconds) / factor) * factor
 
     def condition(self, request: Request) -> Prompted:
-        if request.shape[2] * self.vae.config.downscale != self.mels:
+        if request.size[1] != self.mels:
             raise ValueError(
-                f"width={request.shape[2] * self.vae.config.downscale} is not the {self.mels} mel bands of the vocoder"
+                f"width={request.size[1]} is not the {self.mels} mel bands of the vocoder"
             )
         vectors = self._encode(request.prompts, self.length)
         if not request.guided:
@@ -95,28 +106,28 @@ class MusicLDM(LatentUNet):
 
     @torch.no_grad()
     def _encode(self, prompts: Sequence[str], length: int) -> Tensor:
-        """CLAP's unit-norm text vectors (B, width)."""
+        """Text embeddings (B, width) of CLAP with unit norm."""
         unique = list(dict.fromkeys(prompts))
-        batch = tokenize(self.tokenizer, unique, length).to(where(self.text_model))
+        batch = tokenize(self.tokenizer, unique, length).to(input_device(self.text_model))
         states = self.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         vectors = F.normalize(self.text_projection(states.pooler_output), dim=-1)
         return vectors[[unique.index(prompt) for prompt in prompts]]
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Log-mel spectrograms (B, 1, frames, mels), float32, of latents (B, C, h, w)."""
+        """Decode latents (B, C, h, w) to log-mel spectrograms (B, 1, frames, mels), float32."""
         return decode_latents(self.vae, latents)
 
     @torch.no_grad()
     def waveform(self, spectrograms: Tensor) -> Tensor:
-        """Audio (B, samples), float32 on the CPU, at `sample_rate`, of log-mel spectrograms (B, 1, frames, mels)."""
-        waves = [self.vocoder(one.squeeze(1).to(self.dtype)) for one in spectrograms.split(1)]
+        """Convert log-mel spectrograms (B, 1, frames, mels) to waveforms (B, samples), float32 on the CPU."""
+        waves = [self.vocoder(sample.squeeze(1).to(self.dtype)) for sample in spectrograms.split(1)]
         audio = torch.cat([wave.reshape(1, -1) for wave in waves]).float().cpu()
         require_finite_output("vocoder", self.dtype, audio)
         return audio
 
 
 def _check_widths(unet: UNetConfig, vae: AutoencoderConfig, clap: Any, vocoder: Any) -> None:
-    """Raises ValueError if components of these configs do not fit each other."""
+    """Raise ValueError if components of these configs do not fit each other."""
     if unet.class_width != clap.projection_dim:
         raise ValueError(
             f"CLAP's projection_dim is {clap.projection_dim}, the U-Net's projection_class_embeddings_input_dim (with "
@@ -126,13 +137,13 @@ def _check_widths(unet: UNetConfig, vae: AutoencoderConfig, clap: Any, vocoder: 
         raise ValueError(f"time_cond_proj_dim={unet.guidance_width} of the U-Net is not supported for MusicLDM")
     if vocoder.model_in_dim % vae.downscale:
         raise ValueError(
-            f"the vocoder's model_in_dim {vocoder.model_in_dim} is no multiple of the autoencoder's {vae.downscale} "
+            f"the vocoder's model_in_dim {vocoder.model_in_dim} is not a multiple of the autoencoder's {vae.downscale} "
             "bands per latent"
         )
 
 
 def _longest(tokenizer: Any, config: Any) -> int:
-    """Most tokens of a prompt: RoBERTa's positions begin behind that of the pad."""
+    """Largest number of tokens of a prompt; RoBERTa numbers positions from the padding id + 1."""
     pad = config.pad_token_id
     positions = config.max_position_embeddings - 1 - (0 if pad is None else pad)
     if pad is None or not 0 < positions < config.max_position_embeddings:

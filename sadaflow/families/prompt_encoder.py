@@ -1,4 +1,4 @@
-"""Prompt encoding through `transformers` (an extra, imported where it is used)."""
+"""Encodes prompts with `transformers` (an extra, imported where used)."""
 
 import warnings
 from collections.abc import Sequence
@@ -24,16 +24,16 @@ __all__ = [
 
 
 _TOKENIZING = Lock()
-"""A tokenizer of `transformers` holds the padding and the cut of its last call, so that calls must not overlap."""
+"""Held while tokenizing: a tokenizer stores padding and truncation of the current call, so calls must not overlap."""
 
 
-def where(encoder: nn.Module) -> torch.device:
-    """The device that an encoder takes its inputs on: that of a weight which is there."""
+def input_device(encoder: nn.Module) -> torch.device:
+    """The device for an encoder's inputs: that of its weights, or the CPU if they are streamed (on the meta device)."""
     return next((weight.device for weight in encoder.parameters() if weight.device.type != "meta"), torch.device("cpu"))
 
 
 class ClipText:
-    """A CLIP text encoder with its tokenizer: prompts to the last hidden states, or to their pooled form."""
+    """A CLIP text encoder with its tokenizer."""
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer = tokenizer
@@ -42,67 +42,69 @@ class ClipText:
 
     @staticmethod
     def prepare(
-        checkpoint: Checkpoint, suffix: str = "", kind: str = "CLIPTextModel", *, pooled: bool = False
+        checkpoint: Checkpoint, suffix: str = "", class_name: str = "CLIPTextModel", *, pooled: bool = False
     ) -> PreparedEncoder:
-        """Reads the tokenizer and the config of an encoder, and checks them, without the weights.
+        """Read and check the tokenizer and the config of an encoder, without the weights.
 
         Args:
-            checkpoint: where they are.
-            suffix: ending of their folders `tokenizer` and `text_encoder` ("_2").
-            kind: `transformers` class of the encoder.
-            pooled: whether the state of the end token will be asked for.
+            checkpoint: The checkpoint.
+            suffix: Ending of the folders `tokenizer` and `text_encoder` ("_2").
+            class_name: `transformers` class of the encoder.
+            pooled: Whether the state of the end token will be used.
 
         Raises:
-            FileNotFoundError: a file is missing.
-            ValueError: a setting has a wrong value, or the two do not fit each other.
+            FileNotFoundError: If a file is missing.
+            ValueError: If a setting has a wrong value, or if the two do not fit each other.
         """
         tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "CLIPTokenizer")
-        encoder = prepare_encoder(checkpoint, f"text_encoder{suffix}", kind, tokenizer)
-        # 2 is the published configs' legacy mark for "the highest id is the end token".
+        encoder = prepare_encoder(checkpoint, f"text_encoder{suffix}", class_name, tokenizer)
+        # In published configs 2 stands for "the highest id is the end token".
         end = encoder.config.eos_token_id
         if pooled and end not in (2, tokenizer.eos_token_id):
             raise ValueError(
-                f"{checkpoint.root / encoder.component / 'config.json'}: eos_token_id={end} is not the end token of "
+                f"{checkpoint.path(encoder.component, 'config.json')}: eos_token_id={end} is not the end token of "
                 f"{tokenizer.name_or_path} (id {tokenizer.eos_token_id}), whose state is pooled"
             )
         return encoder
 
     @classmethod
     def build(cls, encoder: PreparedEncoder) -> Self:
-        """Builds a prepared encoder; raises ValueError for tensors that do not fit the config."""
+        """Build a prepared encoder; raises ValueError if the stored tensors do not fit the config."""
         return cls(encoder.tokenizer, encoder.build())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "encoder": without_captures(self.encoder)}
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Hidden states (B, length, width) of `prompts`, padded and cut to the encoder's length."""
+        """Last hidden states (B, length, width); prompts are padded and cut to `length` tokens."""
         return self._run(prompts)[0]
 
     def penultimate(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        """Hidden states (B, length, width) before the last layer, and the projected end-token state (B, projection)
-        where the encoder has a projection."""
+        """Hidden states (B, length, width) before the last layer, and the projected state of the end token.
+
+        The latter has shape (B, projection); it is None if the encoder has no projection.
+        """
         output = self._run(prompts, output_hidden_states=True)
         return output.hidden_states[-2], getattr(output, "text_embeds", None)
 
     def encode_pooled(self, prompts: Sequence[str]) -> Tensor:
-        """The end token's state (B, width) after the final norm, which Flux conditions on."""
+        """State (B, width) of the end token after the final norm, which Flux conditions on."""
         return self._run(prompts).pooler_output
 
     @torch.no_grad()
-    def _run(self, prompts: Sequence[str], **wanted: bool) -> Any:
+    def _run(self, prompts: Sequence[str], **outputs: bool) -> Any:
         batch = tokenize(self.tokenizer, prompts, self.length)
-        device = where(self.encoder)
+        device = input_device(self.encoder)
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         mask = batch["attention_mask"].to(device) if masked else None
-        return self.encoder(batch["input_ids"].to(device), attention_mask=mask, **wanted)
+        return self.encoder(batch["input_ids"].to(device), attention_mask=mask, **outputs)
 
 
 class T5Text:
-    """A T5 encoder with its tokenizer: prompts to the hidden states that Flux conditions on."""
+    """A T5 encoder with its tokenizer."""
 
     longest = 512
-    """Most tokens of a prompt that the checkpoints were trained with."""
+    """Largest number of tokens of a prompt in training."""
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer = tokenizer
@@ -110,28 +112,28 @@ class T5Text:
 
     @staticmethod
     def prepare(checkpoint: Checkpoint) -> PreparedEncoder:
-        """Reads `tokenizer_2/` and the config in `text_encoder_2/`, and checks them; raises as `ClipText.prepare`."""
+        """Read and check `tokenizer_2/` and the config in `text_encoder_2/`; see `ClipText.prepare`."""
         tokenizer = load_tokenizer(checkpoint, "tokenizer_2", "T5TokenizerFast")
         return prepare_encoder(checkpoint, "text_encoder_2", "T5EncoderModel", tokenizer)
 
     @classmethod
     def build(cls, encoder: PreparedEncoder) -> Self:
-        """Builds a prepared encoder; raises ValueError for tensors that do not fit the config."""
+        """Build a prepared encoder; raises ValueError if the stored tensors do not fit the config."""
         return cls(encoder.tokenizer, encoder.build())
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], length: int) -> Tensor:
-        """Hidden states (B, length, width) of `prompts`, padded and cut to `length` tokens, or to as many as the
-        tokenizer names as the checkpoint's most.
+        """Hidden states (B, length, width) of prompts.
 
-        The pads are not masked: the checkpoints read them.
+        Prompts are padded and cut to `length` tokens, or to the tokenizer's `model_max_length` if that is less. Padding
+        is not masked: the checkpoints were trained so.
         """
         batch = tokenize(self.tokenizer, prompts, min(length, self.tokenizer.model_max_length))
-        return self.encoder(batch["input_ids"].to(where(self.encoder)))[0]
+        return self.encoder(batch["input_ids"].to(input_device(self.encoder)))[0]
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:
-    """Ids and mask (B, length) of `prompts`, padded; warns where one is cut."""
+    """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning."""
     with _TOKENIZING:
         full = tokenizer(list(prompts))["input_ids"]
         batch = tokenizer(

@@ -1,96 +1,121 @@
-"""Arguments of a pipeline's call that only some kinds of checkpoint honour."""
+"""All arguments of a call, in one dataclass that the Python API, the command line and files share."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Self
 
-from .values import listed, real_number, whole_number
+from .argument import arguments, spread
+from .options import ControlOptions, FluxOptions, SamplingOptions, SoundOptions, XLOptions
 
-Pair = Sequence[int]
-_PAIRS = tuple(f"{sign}{name}" for sign in ("", "negative_") for name in ("original_size", "crop", "target_size"))
+FAMILY_OPTIONS: Final = (FluxOptions, XLOptions)
+"""Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a user asked for beyond what every kind of checkpoint has; the defaults leave each at what was published.
+class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOptions):
+    """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
-    Sizes are (height, width) and crops (top, left), in pixels of the pictures that an XL checkpoint was trained on.
-    Numbers of any integer or floating-point type are taken, and held as Python's. Raises ValueError naming the argument
-    that cannot be.
+    The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
+    accepted, and held as Python's.
+
+    Raises:
+        ValueError: If an argument is not of its type or range, or if two do not fit each other. Both are named.
     """
 
-    true_guidance: float = 1.0
-    max_sequence_length: int = 512
-    original_size: Pair | None = None
-    crop: Pair | None = None
-    target_size: Pair | None = None
-    negative_original_size: Pair | None = None
-    negative_crop: Pair | None = None
-    negative_target_size: Pair | None = None
-    aesthetic_score: float | None = None
-    negative_aesthetic_score: float | None = None
-
     def __post_init__(self) -> None:
-        for name in ("true_guidance", "aesthetic_score", "negative_aesthetic_score"):
-            number = getattr(self, name)
-            if number is not None or name == "true_guidance":
-                object.__setattr__(self, name, real_number(name, number))
-        length = whole_number("max_sequence_length", self.max_sequence_length)
-        object.__setattr__(self, "max_sequence_length", length)
-        for name in _PAIRS:
-            if (pair := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _pair(name, pair))
+        for name, declared in ARGUMENTS.items():
+            object.__setattr__(self, name, declared.read(name, getattr(self, name)))
+        if self.grid is not None and self.solver is not None and not isinstance(self.solver, str):
+            raise ValueError(
+                f"grid={self.grid!r} with a solver, which has its own grid: give the solver's name, or no grid"
+            )
+        samples = len(self.prompt)
+        if samples and len(self.negatives) != samples:
+            raise ValueError(
+                f"{len(self.negatives)} negative prompts for {samples} prompts: give one for all, or one for each"
+            )
+        if samples and len(self.seeds) != samples:
+            raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
 
-    def refuse_idle(self, honoured: Iterable[str], kind: str) -> None:
-        """Raise ValueError for an option that was given and is not one of the `honoured` of the `kind`."""
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if option.name not in honoured and value != option.default:
-                raise ValueError(f"{option.name}={value!r} has no effect on a {kind} checkpoint; leave it out")
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompt of each sample."""
+        return tuple(self.prompt)
+
+    @property
+    def negatives(self) -> list[str | None]:
+        """The negative prompt of each sample, None where it has none."""
+        return spread(self.negative_prompt, len(self.prompt))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each sample."""
+        return spread(self.seed, len(self.prompt))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels. Raises ValueError while they are None."""
+        if self.height is None or self.width is None:
+            raise ValueError(f"height={self.height} and width={self.width}: fill them in before encoding the request")
+        return self.height, self.width
+
+    @property
+    def guidance_scale(self) -> float:
+        """The guidance. Raises ValueError while it is None."""
+        if self.guidance is None:
+            raise ValueError("guidance=None: fill it in before encoding the request")
+        return self.guidance
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance needs the negative branch."""
+        return self.guidance_scale > 1
+
+    def sample(self, index: int) -> Self:
+        """The request of the sample `index` alone."""
+        prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
+        return replace(self, prompt=prompt, negative_prompt=negative, seed=seed)
+
+    def filled(self, **defaults: Any) -> Self:
+        """The request with `defaults`, by name, for arguments that are None."""
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+    def arguments(self) -> dict[str, Any]:
+        """All arguments by name, as `Pipeline.__call__` takes them."""
+        return {name: getattr(self, name) for name in ARGUMENTS}
+
+    def given(self) -> dict[str, Any]:
+        """The arguments that are not at their defaults, by name."""
+        found = {item.name: (getattr(self, item.name), item.default) for item in fields(self)}
+        return {name: value for name, (value, default) in found.items() if not _same(value, default)}
+
+    def refuse_idle(self, honoured: frozenset[str], kind: str) -> None:
+        """Check that no argument is given that the checkpoint would ignore.
+
+        Args:
+            honoured: Names of the arguments of `FAMILY_OPTIONS` that the checkpoint honours.
+            kind: The checkpoint's class, for the error.
+
+        Raises:
+            ValueError: If there is such an argument.
+        """
+        special = {name for options in FAMILY_OPTIONS for name in arguments(options)}
+        for name, value in self.given().items():
+            if name in special - honoured:
+                raise ValueError(f"{name}={value!r} has no effect on a {kind} checkpoint; leave it out")
 
 
-def _pair(name: str, pair: Any) -> tuple[int, int]:
-    try:
-        first, second = listed(pair) or [None]
-        return whole_number(name, first, 0), whole_number(name, second, 0)
-    except ValueError:
-        meaning = "(top, left)" if name.endswith("crop") else "(height, width)"
-        raise ValueError(f"{name} must be {meaning}, two whole numbers of pixels, got {pair!r}") from None
+ARGUMENTS: Final = arguments(Request)
+"""All arguments by name, in the order of the fields."""
+
+PER_SAMPLE: Final = tuple(name for name, declared in ARGUMENTS.items() if declared.per_sample)
+"""Names of the arguments of which each sample may have its own."""
 
 
-Negative = str | None | Sequence[str | None]
-"""A negative prompt for all samples, or one for each; None is none."""
+def select_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `values` that are arguments of a request, by name."""
+    return {name: values[name] for name in ARGUMENTS if name in values}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all runs of a comparison share; None means what the checkpoint recommends."""
-
-    steps: int = 50
-    solver: str | None = None
-    guidance: float | None = None
-    seed: int = 0
-    negative_prompt: Negative = None  # one for all prompts, or a sequence with one for each
-    height: int | None = None
-    width: int | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)  # further ones of a pipeline's call, as control=
-    grid: str | None = None
-
-    def negative_of(self, index: int) -> str | None:
-        """The negative prompt of the prompt `index`."""
-        negative = self.negative_prompt
-        return negative if negative is None or isinstance(negative, str) else negative[index]
-
-    def call(self) -> dict[str, Any]:
-        """Keyword arguments for one run of a pipeline; the steps and the accelerator are the run's own."""
-        return {
-            "solver": self.solver,
-            "grid": self.grid,
-            "guidance": self.guidance,
-            "seed": self.seed,
-            "negative_prompt": self.negative_prompt,
-            "height": self.height,
-            "width": self.width,
-            "output": "tensor",
-            **self.arguments,
-        }
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))

@@ -10,11 +10,12 @@ from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Prompted, Request, build_autoencoder
-from .prompt_encoder import ClipText, where
+from .base import Prompted, build_autoencoder
+from .prompt_encoder import ClipText, input_device
+from .request import Request
 from .unet import LatentUNet, read_configs
 
-# The refiner is told an aesthetic score in place of the target size; these are the published defaults.
+# Published defaults of the aesthetic scores, which condition the refiner in place of the target size.
 _AESTHETIC, _NEGATIVE_AESTHETIC = 6.0, 2.5
 _SIZES = frozenset({"original_size", "crop", "negative_original_size", "negative_crop"})
 _TARGETS = frozenset({"target_size", "negative_target_size"})
@@ -24,8 +25,19 @@ _SCORES = frozenset({"aesthetic_score", "negative_aesthetic_score"})
 class StableDiffusionXL(LatentUNet):
     """The components of a StableDiffusionXLPipeline checkpoint, or of the refiner, which lacks the first encoder.
 
-    The network is told where the picture comes from (section 2.2 of the paper): unless the call says otherwise, that it
-    was neither rescaled nor cropped.
+    The network is conditioned on the original size and the crop of the training picture (section 2.2 of the paper). By
+    default they describe a picture that was neither rescaled nor cropped.
+
+    Args:
+        backbone: The U-Net.
+        vae: The autoencoder.
+        texts: The text encoders; the last one gives the pooled state.
+        dtype: Dtype of the networks.
+        zero_negative: Whether a missing negative prompt is encoded as zeros.
+        aesthetic: Whether the U-Net reads an aesthetic score in place of the target size (refiner).
+
+    Raises:
+        ValueError: If the components do not fit each other.
     """
 
     components: ClassVar[dict[str, str]] = {
@@ -92,7 +104,7 @@ class StableDiffusionXL(LatentUNet):
         return Prompted(conditional, {**negative, "time_ids": self._time_ids(request, negative=True)})
 
     def _negative(self, negatives: Sequence[str | None], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The negative branch: zeros for samples without a negative prompt, where the checkpoint asks for them."""
+        """The negative branch; samples without a negative prompt get zeros if `zero_negative`."""
         empty = [row for row, prompt in enumerate(negatives) if prompt is None and self.zero_negative]
         if len(empty) == len(negatives):
             return {name: torch.zeros_like(like[name]) for name in ("context", "pooled")}
@@ -108,27 +120,26 @@ class StableDiffusionXL(LatentUNet):
         return {"context": torch.cat(states, dim=-1)[rows], "pooled": pooled[-1][rows]}
 
     def _time_ids(self, request: Request, *, negative: bool) -> Tensor:
-        """Original size and crop corner, then the target size, or the aesthetic score of a refiner: (B, ids).
+        """Original size, crop corner and target size (or the refiner's aesthetic score) as (B, 6) or (B, 5).
 
-        The negative branch is told what the conditional one is, except for what is given for it alone.
+        The negative branch has the values of the conditional branch unless the request gives others.
         """
-        size = [side * self.vae.config.downscale for side in request.shape[1:]]
-        given = request.options
-        original, crop, target = given.original_size, given.crop, given.target_size
-        score, published = given.aesthetic_score, _AESTHETIC
+        size = request.size
+        original, crop, target = request.original_size, request.crop, request.target_size
+        score, published = request.aesthetic_score, _AESTHETIC
         if negative:
-            original = given.negative_original_size or original
-            crop = given.negative_crop or crop
-            target = given.negative_target_size or target
-            score, published = given.negative_aesthetic_score, _NEGATIVE_AESTHETIC
+            original = request.negative_original_size or original
+            crop = request.negative_crop or crop
+            target = request.negative_target_size or target
+            score, published = request.negative_aesthetic_score, _NEGATIVE_AESTHETIC
         last = [published if score is None else score] if self.aesthetic else target or size
         ids = [*(original or size), *(crop or (0, 0)), *last]
-        row = torch.tensor(ids, dtype=torch.float32, device=where(self.texts[-1].encoder))
+        row = torch.tensor(ids, dtype=torch.float32, device=input_device(self.texts[-1].encoder))
         return row.expand(len(request.prompts), -1)
 
 
 def _check_widths(unet: UNetConfig, texts: Sequence[Any], aesthetic: bool) -> None:
-    """Raises ValueError if the text encoders, of these configs, do not give what the U-Net reads."""
+    """Raise ValueError if text encoders of these configs do not fit the U-Net."""
     width = sum(text.hidden_size for text in texts)
     if width != unet.cross_attention_dim[0]:
         raise ValueError(

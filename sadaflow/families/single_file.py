@@ -1,8 +1,12 @@
-"""From one file in an original layout to the components of a pipeline.
+"""Loads the components of a pipeline from a single file in the layout of its authors.
 
-The network is under "model.diffusion_model." (of Flux.1 also bare), the autoencoder "first_stage_model." or "vae.".
-Text encoders: SD 1.x "cond_stage_model.transformer.", SD 2.x "cond_stage_model.model.", SDXL "conditioner.embedders.0.
-transformer." and ".1.model." (its refiner ".0.model." alone), Flux.1 "text_encoders.clip_l." and ".t5xxl.".
+Tensor names begin with:
+
+* network: "model.diffusion_model.", or nothing for some files of Flux.1;
+* autoencoder: "first_stage_model." or "vae.";
+* text encoders: "cond_stage_model.transformer." (SD 1.x), "cond_stage_model.model." (SD 2.x),
+  "conditioner.embedders.0.transformer." and "conditioner.embedders.1.model." (SDXL), "conditioner.embedders.0.model."
+  (its refiner), "text_encoders.clip_l." and "text_encoders.t5xxl." (Flux.1).
 """
 
 from collections.abc import Callable
@@ -33,7 +37,7 @@ _CLIP, _OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 _XL = "conditioner.embedders."
 _FLUX_CLIP, _FLUX_T5 = "text_encoders.clip_l.transformer.", "text_encoders.t5xxl.transformer."
 
-# What training left behind: averaged copies, the noise schedule, marks of the training method.
+# Tensors that are not read: averaged copies of the weights, the noise schedule, marks of the training method.
 _ASIDE = (
     "model_ema.",
     *("betas", "alphas_cumprod", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod", "logvar"),
@@ -45,12 +49,17 @@ _SD_SCALING = {"scaling_factor": 0.18215}
 _XL_SCALING = {"scaling_factor": 0.13025, "force_upcast": True}
 _FLUX_SCALING = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
 
-Locate = Callable[..., Path]
-
 
 @dataclass(frozen=True)
 class Aid:
-    """What a file lacks: folders in the Hub's layout with tokenizers, and with whole components (`base`)."""
+    """Sources of what a single file lacks, and how its weights are loaded.
+
+    Attributes:
+        tokenizer: Returns a folder in the Hub's layout with the tokenizers; it may download it.
+        base: Likewise a folder with the components that the file lacks; None if the user names none.
+        prediction: What the network predicts, if the user says so.
+        loader: How weights are loaded.
+    """
 
     tokenizer: Callable[[], Path]
     base: Callable[[], Path] | None
@@ -59,24 +68,36 @@ class Aid:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Dtype of the networks."""
         return self.loader.dtype
 
     def checkpoint(self, root: Path) -> Checkpoint:
+        """The checkpoint in a folder, loaded as the file is."""
         loader = self.loader
         return Checkpoint(root, None, loader.dtype, loader.device, loader.keeper, loader.pending)
 
-    def from_base(self, what: str, file: SingleFile) -> Checkpoint:
+    def from_base(self, component: str, file: SingleFile) -> Checkpoint:
+        """The checkpoint `base`, for a component that the file lacks; raises ValueError if there is none."""
         if self.base is None:
             raise ValueError(
-                f"{file.path} holds no {what}: name a checkpoint in the Hub's layout that has it, base=ID_OR_FOLDER"
+                f"{file.path} holds no {component}: name a checkpoint in the Hub's layout that has it, "
+                "base=ID_OR_FOLDER"
             )
         return self.checkpoint(self.base())
 
 
 def assemble(path: Path, aid: Aid) -> tuple[Family, dict[str, Any]]:
-    """The components in `path`, and the scheduler config that they were published with.
+    """Build the components of a single file; `aid.loader.fill` reads the weights.
 
-    Raises ValueError for a layout that is not known, and naming what is missing, unexpected or misshaped.
+    Args:
+        path: The file.
+        aid: Sources of what it lacks.
+
+    Returns:
+        The components, and the scheduler config that they were published with.
+
+    Raises:
+        ValueError: If the layout is unknown, or if a tensor is missing, unexpected or misshaped.
     """
     file = SingleFile(path)
     if file.has(f"{_NETWORK}double_blocks.") or file.has("double_blocks."):
@@ -84,8 +105,8 @@ def assemble(path: Path, aid: Aid) -> tuple[Family, dict[str, Any]]:
     if not file.has(f"{_NETWORK}input_blocks."):
         first = ", ".join(sorted(file.shapes)[:3])
         raise ValueError(
-            f"{path} is no single-file checkpoint of a known layout (Stable Diffusion 1.x, 2.x, XL, Flux.1); it begins "
-            f"with {first or 'nothing'}"
+            f"{path} is not a single-file checkpoint of a known layout (Stable Diffusion 1.x, 2.x, XL, Flux.1); its "
+            f"first tensors are {first or 'none'}"
         )
     if file.has(_XL):
         return _stable_diffusion_xl(file, aid)
@@ -172,9 +193,9 @@ def _clip(file: SingleFile, aid: Aid, prefix: str, open_clip: bool, *, projectio
 
 
 def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:
-    """CLIP's tokenizer, which pads with "!" for OpenCLIP and with the end token else; the vocabulary is the same."""
+    """The CLIP tokenizer of a checkpoint, which pads with "!" for OpenCLIP and with the end token otherwise."""
     for folder in ("tokenizer_2", "tokenizer") if open_clip else ("tokenizer",):
-        config = checkpoint.root / folder / "tokenizer_config.json"
+        config = checkpoint.path(folder, "tokenizer_config.json")
         if not config.is_file() or not str(checkpoint.json(folder, config.name).get("tokenizer_class")).startswith(
             "CLIP"
         ):
@@ -183,7 +204,7 @@ def _clip_tokenizer(checkpoint: Checkpoint, open_clip: bool) -> Any:
         tokenizer = load_tokenizer(checkpoint, folder, "CLIPTokenizer", **settings)
         if not open_clip and tokenizer.pad_token != tokenizer.eos_token:
             raise ValueError(
-                f"{checkpoint.root / folder} pads with {tokenizer.pad_token!r}, as for SD 2.x; this text encoder was "
+                f"{checkpoint.path(folder)} pads with {tokenizer.pad_token!r}, as for SD 2.x; this text encoder was "
                 "trained with the end token: name the tokenizer of an SD 1.x, SDXL or Flux.1 checkpoint"
             )
         return tokenizer

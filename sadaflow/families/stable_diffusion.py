@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): one CLIP text encoder, a U-Net, a KL autoencoder."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,13 +11,18 @@ from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Prompted, Request, build_autoencoder
+from .base import Prompted, build_autoencoder
 from .prompt_encoder import ClipText
+from .request import Request
 from .unet import LatentUNet, read_configs
 
 
 class StableDiffusion(LatentUNet):
-    """The components of a StableDiffusionPipeline checkpoint."""
+    """The components of a StableDiffusionPipeline checkpoint.
+
+    Raises:
+        ValueError: If the components do not fit each other.
+    """
 
     components: ClassVar[dict[str, str]] = {**LatentUNet.components, "text_encoder": "CLIPTextModel"}
 
@@ -28,6 +34,7 @@ class StableDiffusion(LatentUNet):
     @classmethod
     def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
         unet, vae = read_configs(checkpoint)
+        unet = replace(unet, sample_size=_trained_size(unet, checkpoint.json("unet", "config.json")))
         text = ClipText.prepare(checkpoint)
         with naming(checkpoint.root):
             _check_width(text.config.hidden_size, unet)
@@ -42,8 +49,8 @@ class StableDiffusion(LatentUNet):
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """The scheduler config as StableDiffusionPipeline uses it.
 
-        Configs older than these two fields leave them out. The published pipeline sets them when it loads, whatever
-        the file says: timesteps start at 1, and x0 is not clipped.
+        Old configs lack `steps_offset` and `clip_sample`. The published pipeline sets both when it loads, whatever the
+        file says: timesteps start at 1, and x0 is not clipped.
         """
         return {**config, "steps_offset": 1, "clip_sample": False}
 
@@ -54,8 +61,7 @@ class StableDiffusion(LatentUNet):
     def condition(self, request: Request) -> Prompted:
         negatives = [negative or "" for negative in request.negatives]
         guided = request.guided and not self.distilled
-        wanted = [*request.prompts, *negatives] if guided else request.prompts
-        unique = list(dict.fromkeys(wanted))
+        unique = list(dict.fromkeys([*request.prompts, *negatives] if guided else request.prompts))
         states = dict(zip(unique, self.text.encode(unique), strict=True))
         context = torch.stack([states[prompt] for prompt in request.prompts])
         other = {"context": torch.stack([states[negative] for negative in negatives])} if guided else None
@@ -63,14 +69,31 @@ class StableDiffusion(LatentUNet):
 
 
 class LatentConsistency(StableDiffusion):
-    """The components of a LatentConsistencyModelPipeline checkpoint (Luo et al. 2023, arXiv 2310.04378): few steps, and
-    a U-Net that embeds the strength of guidance."""
+    """The components of a LatentConsistencyModelPipeline checkpoint (Luo et al. 2023, arXiv 2310.04378).
+
+    It is sampled in few steps, and its U-Net embeds the guidance strength.
+    """
 
     default_guidance: ClassVar[float] = 8.5
 
+    @classmethod
+    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The scheduler config as LatentConsistencyModelPipeline uses it: as it is."""
+        return dict(config)
+
+
+def _trained_size(unet: UNetConfig, raw: Mapping[str, Any]) -> int | tuple[int, ...] | None:
+    """Latent positions along each side that a U-Net was trained at.
+
+    Fine-tunes saved by Diffusers before 0.9 say 32 although they were trained at 64; StableDiffusionPipeline takes 64.
+    """
+    version = str(raw.get("_diffusers_version", "")).split(".")
+    old = [int(part) for part in version[:2] if part.isdigit()] < [0, 9] and version != [""]
+    return 64 if old and isinstance(unet.sample_size, int) and unet.sample_size < 64 else unet.sample_size
+
 
 def _check_width(width: int, unet: UNetConfig) -> None:
-    """Raises ValueError if the states of the text encoder are not as wide as the U-Net reads them."""
+    """Raise ValueError if the hidden states of the text encoder do not have the width that the U-Net reads."""
     if width != unet.cross_attention_dim[0]:
         raise ValueError(
             f"the text encoder is {width} wide, the U-Net's cross_attention_dim is {unet.cross_attention_dim[0]} "

@@ -1,4 +1,4 @@
-"""What all checkpoints with a latent U-Net and a KL autoencoder have in common."""
+"""Base of the families with a latent U-Net and a KL autoencoder."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,10 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, ControlledUNet, Cont
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Request, autoencoder_config, decode_images
+from .base import autoencoder_config, decode_images
+from .request import Request
 
-# Beside the latents, by the number of further channels: what U-Nets of published checkpoints read.
+# What U-Nets of published checkpoints read beside the latents, by the number of further channels.
 _FURTHER = {
     5: "it is an inpainting checkpoint: its U-Net reads a mask and the masked picture beside the latents",
     4: "its U-Net reads the latents of a picture beside those that it denoises (InstructPix2Pix)",
@@ -23,7 +24,7 @@ _FURTHER = {
 
 
 def check_channels(unet: UNetConfig, vae: AutoencoderConfig) -> None:
-    """Raises ValueError if a U-Net reads or predicts something other than the latents of the autoencoder."""
+    """Raise ValueError if a U-Net reads or predicts something other than the latents of the autoencoder."""
     latent = vae.latent_channels
     if unet.in_channels != latent:
         reason = _FURTHER.get(unet.in_channels - latent, "the two do not belong together")
@@ -39,19 +40,24 @@ def check_channels(unet: UNetConfig, vae: AutoencoderConfig) -> None:
 
 
 def read_configs(checkpoint: Checkpoint, *, statistics: bool = False) -> tuple[UNetConfig, AutoencoderConfig]:
-    """Reads the configs of the U-Net and the autoencoder; raises ValueError if they do not fit each other.
+    """Read the configs of the U-Net and the autoencoder.
 
-    `statistics` says whether latents are normalised by `latents_mean` and `latents_std` of the autoencoder.
+    Args:
+        checkpoint: The checkpoint.
+        statistics: See `autoencoder_config`.
+
+    Raises:
+        ValueError: If a config is not supported, or if the two do not fit each other.
     """
     unet = checkpoint.read(UNetConfig.from_dict, "unet", "config.json")
     vae = autoencoder_config(checkpoint, statistics=statistics)
-    with naming(checkpoint.root / "unet" / "config.json"):
+    with naming(checkpoint.path("unet", "config.json")):
         check_channels(unet, vae)
     return unet, vae
 
 
 class LatentUNet:
-    """U-Net and autoencoder; kinds of checkpoint add the text encoders."""
+    """A U-Net and an autoencoder; subclasses add the text encoders."""
 
     components: ClassVar[dict[str, str]] = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
     default_guidance: ClassVar[float] = 7.5
@@ -65,11 +71,15 @@ class LatentUNet:
 
     @classmethod
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The scheduler config as the kind's published pipeline uses it: as it is."""
+        """The scheduler config unchanged; subclasses change it as their published pipelines do."""
         return dict(config)
 
     def control(self, nets: Sequence[ControlNet]) -> None:
-        """Put ControlNets beside the U-Net; ValueError for one that does not fit it."""
+        """Add ControlNets to the U-Net.
+
+        Raises:
+            ValueError: If one of them does not fit the U-Net or the autoencoder.
+        """
         assert isinstance(self.backbone, UNet)
         for index, net in enumerate(nets):
             if net.downscale != self.vae.config.downscale:
@@ -81,16 +91,16 @@ class LatentUNet:
 
     @property
     def distilled(self) -> bool:
-        """Whether the U-Net embeds the strength of guidance, and is therefore not guided by a negative prompt."""
+        """Whether the U-Net embeds the guidance strength; then there is no negative branch."""
         return self.backbone.config.guidance_width is not None
 
     def embedded_guidance(self, request: Request, device: torch.device) -> dict[str, Tensor]:
-        """The conditioning "guidance" (B,) of a U-Net that embeds its strength; empty for others."""
+        """The argument "guidance" (B,) of a U-Net that embeds the guidance strength; empty for other U-Nets."""
         if not self.distilled:
             return {}
         if request.negative_prompt:
             warnings.warn("negative_prompt has no effect on this checkpoint: its network embeds guidance", stacklevel=5)
-        return {"guidance": torch.full((len(request.prompts),), request.guidance, device=device)}
+        return {"guidance": torch.full((len(request.prompts),), request.guidance_scale, device=device)}
 
     @property
     def options(self) -> frozenset[str]:

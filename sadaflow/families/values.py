@@ -1,4 +1,4 @@
-"""Single numbers of a call, of whatever type the caller holds them in: read by name, or refused by name."""
+"""Reads numbers from arguments of any numeric type; errors name the argument."""
 
 import math
 import operator
@@ -11,16 +11,17 @@ from torch import Tensor
 
 
 def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """`value` as an int.
+    """Convert an argument to an int.
 
     Args:
-        name: the argument's name, for the error.
-        value: a Python or NumPy integer, or a 0-d array or tensor of integers. Booleans and floats are refused, whole
-            ones too: `3.0` is more often a mistake than a count.
-        least, most: the range, both ends allowed.
+        name: Name of the argument, for the message.
+        value: Python or NumPy integer, or a 0-d array or tensor of integers. Booleans and floats are refused, whole
+            floats too: `3.0` is more often a mistake than a count.
+        least: Smallest value allowed; None for no limit.
+        most: Largest value allowed; None for no limit.
 
     Raises:
-        ValueError: naming the argument and the value.
+        ValueError: If the value is not an integer, or is out of range.
     """
     boolean = isinstance(value, (bool, np.bool_)) or str(getattr(value, "dtype", "")).endswith("bool")
     try:
@@ -36,15 +37,15 @@ def whole_number(name: str, value: Any, least: int | None = None, most: int | No
 
 
 def real_number(name: str, value: Any, finite: bool = True) -> float:
-    """`value` as a float.
+    """Convert an argument to a float.
 
     Args:
-        name: the argument's name, for the error.
-        value: a Python or NumPy number, or a 0-d array or tensor of numbers. Booleans and strings are refused.
-        finite: whether NaN and infinity are refused as well.
+        name: Name of the argument, for the message.
+        value: Python or NumPy number, or a 0-d array or tensor of numbers. Booleans and strings are refused.
+        finite: Whether NaN and infinity are refused as well.
 
     Raises:
-        ValueError: naming the argument and the value.
+        ValueError: If the value is not a number, or not a finite one.
     """
     given = value
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
@@ -61,12 +62,12 @@ def real_number(name: str, value: Any, finite: bool = True) -> float:
 
 
 def listed(value: Any) -> list[Any] | None:
-    """The entries of a list, tuple, range, or 1-d array or tensor; None for anything else."""
+    """The entries of a list, tuple, range, or 1-d array or tensor; None for any other value."""
     if isinstance(value, (Tensor, np.ndarray)):
         return list(value.tolist()) if value.ndim == 1 else None
     return list(value) if isinstance(value, (list, tuple, range)) else None
 
 
 def _short(number: int) -> str:
-    """A number that may have thousands of digits, which Python refuses to print."""
+    """Text of an integer; a power of two for those with many digits, which Python may refuse to print."""
     return str(number) if abs(number) < 10**30 else f"about {'-' if number < 0 else ''}2^{number.bit_length() - 1}"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and never over another file unasked."""
+"""Writes files atomically: complete or not at all, and over an existing file only on request."""
 
 import os
 import platform
@@ -7,43 +7,71 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def _kept(path: Path) -> FileExistsError:
+def _exists(path: Path) -> FileExistsError:
     return FileExistsError(
-        f"output file '{path}' exists and is kept; name another, or overwrite it (--overwrite, overwrite=True)"
+        f"output file '{path}' exists and is kept; choose another name, or overwrite it (--overwrite, overwrite=True)"
     )
 
 
 def check_target(path: Path, overwrite: bool = False, ending: str = ".png") -> None:
-    """Refuse a place that could not be written to later, before any work is done.
+    """Check that an output file can be written, before any work is done.
 
-    Raises ValueError for another ending than `ending`, FileExistsError for an existing file, NotADirectoryError.
+    Args:
+        path: The file.
+        overwrite: Whether it may exist.
+        ending: Ending that it must have.
+
+    Raises:
+        ValueError: If `path` has another ending.
+        FileExistsError: If `path` is a folder, or exists and may not be overwritten.
+        NotADirectoryError: If one of its parent folders is a file.
     """
     if path.suffix.lower() != ending:
         raise ValueError(f"output file '{path}' must end in {ending}")
     if path.is_dir():
         raise FileExistsError(f"output file '{path}' is a folder; name a file in it")
     if path.exists() and not overwrite:
-        raise _kept(path)
-    above = path.absolute().parent
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir():
-        raise NotADirectoryError(f"output file '{path}' cannot be made: '{above}' is a file, not a folder")
+        raise _exists(path)
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise NotADirectoryError(f"output file '{path}' cannot be created: '{parent}' is a file, not a folder")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], overwrite: bool = False) -> None:
-    """Let `write` fill the file `path`, which appears under its name only when complete; missing folders are made.
+    """Write a file that appears under its name when it is complete; missing parent folders are created.
 
-    Raises FileExistsError for an existing file unless `overwrite`.
+    Args:
+        path: The file.
+        write: Writes the content to an open binary file.
+        overwrite: Whether an existing file is replaced.
+
+    Raises:
+        FileExistsError: If `path` exists and `overwrite` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, write, overwrite)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` in the place of the file `path`: at every moment there is the old file or the new one, whole.
+def write_file(path: Path, content: bytes, overwrite: bool = False) -> None:
+    """Write a file, which appears under its name only when complete; missing folders are made.
 
-    Its folder is not made again where it has vanished: FileNotFoundError.
+    Raises:
+        FileExistsError: If the file exists, unless `overwrite`.
+    """
+    write_whole(path, lambda file: file.write(content), overwrite)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the content of a file: readers see the old content or the new, never a part.
+
+    Args:
+        path: The file; it need not exist.
+        content: Its new content.
+
+    Raises:
+        FileNotFoundError: If the parent folder does not exist.
     """
     _write(path, lambda file: file.write(content), overwrite=True)
 
@@ -61,15 +89,15 @@ def _write(path: Path, write: Callable[[BinaryIO], object], overwrite: bool) -> 
 
 
 def _publish(part: Path, path: Path, overwrite: bool) -> None:
-    """Give the finished file its name, in one step; a link cannot replace a file that came into being meanwhile."""
+    """Give the complete file its name in one step; a hard link never replaces a file created in the meantime."""
     if overwrite:
         part.replace(path)
         return
     try:
         os.link(part, path)
     except FileExistsError:
-        raise _kept(path) from None
-    except OSError:  # a file system without hard links: look once more, then rename
+        raise _exists(path) from None
+    except OSError:  # file systems without hard links: check again, then rename
         if path.exists():
-            raise _kept(path) from None
+            raise _exists(path) from None
         part.replace(path)

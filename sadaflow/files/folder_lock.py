@@ -1,4 +1,4 @@
-"""A folder that one command fills at a time, however many processes the command has."""
+"""Locks an output folder for one command, which may have several processes."""
 
 import os
 from collections.abc import Iterator
@@ -8,26 +8,33 @@ from pathlib import Path
 
 @contextmanager
 def occupied(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """While this process works in `folder`: among those of its command, or `alone` to put things in order for them.
+    """Context manager that holds a lock on a folder.
 
-    Raises BlockingIOError where another is in the way. The lock is the system's, on the folder itself, and goes with
-    the process however it ends. Windows has none of the kind, nor have some network drives: there nothing is refused.
+    The operating system keeps the lock on the folder itself and releases it when the process ends. Windows and some
+    network drives have no such locks: there nothing is refused.
+
+    Args:
+        folder: The folder.
+        alone: Whether the lock is exclusive, as for preparing the folder; otherwise processes of a command share it.
+
+    Raises:
+        BlockingIOError: If another process holds a lock that excludes this one.
     """
     try:
         import fcntl
     except ImportError:
         yield
         return
-    place = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(place, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(
-                f"another command is at work in the folder '{folder}': wait until it has ended, or name another folder"
+                f"another command is writing to the folder '{folder}': wait until it ends, or choose another folder"
             ) from None
-        except OSError:  # a file system without locks
+        except OSError:  # file systems without locks
             pass
         yield
     finally:
-        os.close(place)
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Between tensors and pictures: PIL images, NumPy arrays and files (Pillow is an extra, imported where it is used)."""
+"""Converts pictures between tensors, PIL images, NumPy arrays and files (Pillow is an extra, imported where used)."""
 
 import hashlib
 import stat
@@ -18,7 +18,11 @@ _SIXTEEN_BITS: Final = 65535
 
 
 def to_pil(images: Tensor) -> list[Any]:
-    """PIL images of a tensor (B, 3, H, W) in [0, 1]; ImportError that names the extra without Pillow."""
+    """Convert images (B, 3, H, W) in [0, 1] to PIL images of 8 bits.
+
+    Raises:
+        ImportError: If Pillow is not installed; the message names the extra.
+    """
     try:
         from PIL import Image
     except ImportError as error:
@@ -28,18 +32,22 @@ def to_pil(images: Tensor) -> list[Any]:
 
 
 def from_pil(image: Any, size: tuple[int, int]) -> Tensor:
-    """A PIL image as RGB (3, H, W) in [0, 1], float32, resized to `size` (H, W) by Lanczos where it differs.
+    """Convert a PIL image to RGB (3, H, W) in [0, 1], float32.
 
-    Pictures of 8 bits a channel in any mode are converted to RGB, and transparency is left out. The others are grey:
+    Images of 8 bits per channel are converted to RGB without transparency. The other modes are grey, with values v:
 
-    * I;16: 16 bits, v / 65535.
-    * I (32-bit integers, as which Pillow opened 16-bit PNG files before 11): v / 65535 if the largest lies within 256
-      and 65535.
-    * F (floats): v if all lie in [0, 1], v / 65535 if the largest lies within 256 and 65535.
+    * I;16 (16 bits): v / 65535.
+    * I (32-bit integers; Pillow before 11 opened 16-bit PNG files so): v / 65535 if the largest value is from 256 to
+      65535.
+    * F (floats): v if all values lie in [0, 1]; v / 65535 if the largest is from 256 to 65535.
+
+    Args:
+        image: The image.
+        size: Height and width of the result in pixels; an image of another size is resized with the Lanczos filter.
 
     Raises:
-        ValueError: if I or F hold other values: whether 8 or 16 bits are meant cannot be known. Also for modes that
-            Pillow does not convert to RGB.
+        ValueError: If an image of mode I or F holds other values, so that its range is unknown; or if Pillow cannot
+            convert the mode to RGB.
     """
     if image.mode.startswith("I") or image.mode == "F":
         return _resized_grey(_grey(np.asarray(image), image.mode), size)
@@ -51,20 +59,20 @@ def from_pil(image: Any, size: tuple[int, int]) -> Tensor:
 
 
 def from_array(array: np.ndarray[Any, Any], size: tuple[int, int]) -> Tensor:
-    """An array (H, W) or (H, W, channels) as RGB (3, H, W) in [0, 1], float32, resized as `from_pil` does.
+    """Convert an array to RGB (3, H, W) in [0, 1], float32.
 
     Args:
-        array: uint8 (v / 255), uint16 (v / 65535), bool, or floats in [0, 1]; 1, 3 or 4 channels, of which the fourth
-            (transparency) is left out.
-        size: (H, W).
+        array: Picture (H, W) or (H, W, channels) with 1, 3 or 4 channels; the fourth (transparency) is ignored. The
+            dtype is uint8 (values v / 255), uint16 (v / 65535), bool, or floats in [0, 1].
+        size: Height and width of the result in pixels; see `from_pil`.
 
     Raises:
-        ValueError: for other shapes, dtypes and values.
+        ValueError: If the shape, the dtype or a value is another.
     """
     from PIL import Image
 
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ValueError(f"an array of shape {array.shape} is no picture: (H, W), or (H, W, channels) of 1, 3 or 4")
+        raise ValueError(f"an array of shape {array.shape} is not a picture: expected (H, W) or (H, W, 1, 3 or 4)")
     planes = array[:, :, None] if array.ndim == 2 else array[:, :, :3]
     if array.dtype in (np.uint8, np.bool_):
         whole = planes.astype(np.uint8) * (255 if array.dtype == np.bool_ else 1)
@@ -74,16 +82,16 @@ def from_array(array: np.ndarray[Any, Any], size: tuple[int, int]) -> Tensor:
     elif np.issubdtype(array.dtype, np.floating):
         low, high = float(planes.min()), float(planes.max())
         if not (low >= 0 and high <= 1):
-            raise ValueError(f"an array of floats is a picture in [0, 1], got {low:.4g} to {high:.4g}")
+            raise ValueError(f"an array of floats must lie in [0, 1], got {low:.4g} to {high:.4g}")
         values = planes.astype(np.float32)
     else:
-        raise ValueError(f"an array of {array.dtype} is not a picture: uint8, uint16, or floats in [0, 1]")
+        raise ValueError(f"an array of {array.dtype} is not a picture: expected uint8, uint16, or floats in [0, 1]")
     rows = torch.cat([_resized_grey(values[:, :, channel], size)[:1] for channel in range(values.shape[2])])
     return rows.expand(3, -1, -1)
 
 
 def _grey(values: np.ndarray[Any, Any], mode: str) -> np.ndarray[Any, Any]:
-    """The values of a picture of mode I;16, I or F, brought to [0, 1]; see `from_pil`."""
+    """Scale the values of an image of mode I;16, I or F to [0, 1]; see `from_pil`."""
     low, high = float(values.min()), float(values.max())
     if mode.startswith("I;16") or (low >= 0 and 255 < high <= _SIXTEEN_BITS):
         return values.astype(np.float32) / _SIXTEEN_BITS
@@ -102,7 +110,7 @@ def _resized(picture: Any, size: tuple[int, int]) -> Tensor:
 
 
 def _resized_grey(values: np.ndarray[Any, Any], size: tuple[int, int]) -> Tensor:
-    """RGB (3, H, W) of one channel (h, w) of floats in [0, 1]."""
+    """Convert one channel (h, w) of floats in [0, 1] to RGB (3, H, W) of this size."""
     from PIL import Image
 
     if values.shape != size:
@@ -112,9 +120,10 @@ def _resized_grey(values: np.ndarray[Any, Any], size: tuple[int, int]) -> Tensor
 
 
 def read_image(path: str | Path) -> Any:
-    """The picture in a file, upright, in the mode that it has there.
+    """Open a picture file as a PIL image in the file's mode, rotated as its EXIF data says.
 
-    Raises ValueError naming the file for what Pillow cannot read, and for what is not a file of a picture's size.
+    Raises:
+        ValueError: If Pillow cannot read it, or if it is not a regular file or larger than 1 GiB.
     """
     from PIL import Image, ImageOps
 
@@ -129,7 +138,11 @@ def read_image(path: str | Path) -> Any:
 
 
 def picture_digest(path: str | Path) -> str:
-    """SHA-256 of the picture in a file. Raises ValueError naming the file if it cannot be one."""
+    """SHA-256 of a picture file, in hexadecimal digits.
+
+    Raises:
+        ValueError: If it cannot be read, or if it is not a regular file or larger than 1 GiB.
+    """
     try:
         _require_picture_file(path)
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -139,19 +152,19 @@ def picture_digest(path: str | Path) -> str:
 
 def _require_picture_file(path: str | Path) -> None:
     found = Path(path).stat()
-    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+    if not stat.S_ISREG(found.st_mode):  # reading from a pipe would block
         raise ValueError("it is not a regular file")
     if found.st_size > _LARGEST_FILE:
-        raise ValueError(f"it has {found.st_size} bytes, more than any picture")
+        raise ValueError(f"it has {found.st_size} bytes; a picture file has at most {_LARGEST_FILE}")
 
 
 def is_pil(value: object) -> bool:
-    """Whether `value` is a PIL image, without importing Pillow for it."""
+    """Whether `value` is a PIL image; does not import Pillow."""
     return any(cls.__module__.partition(".")[0] == "PIL" and cls.__name__ == "Image" for cls in type(value).__mro__)
 
 
 def to_image(image: Tensor) -> "Image":
-    """A PIL image of (3, H, W) in [0, 1], rounded to 8 bits."""
+    """Convert an image (3, H, W) in [0, 1] to a PIL image of 8 bits."""
     from PIL import Image
 
     values = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
@@ -159,14 +172,20 @@ def to_image(image: Tensor) -> "Image":
 
 
 THRESHOLD = 0.1
-"""Smallest step of a colour, of 1, that counts as an edge."""
+"""Smallest colour step that counts as an edge, as a fraction of the range."""
 
 
 def edge_maps(images: Tensor) -> Tensor:
-    """Thin white lines on black (B, 3, H, W) where colours of images (B, 3, H, W) in [0, 1] change.
+    """Detect edges, following Canny (1986).
 
-    As Canny's detector (Canny 1986): the largest gradient of the channels, blurred before, kept where it exceeds its
-    two neighbours across the edge and a threshold.
+    The images are blurred, and the largest gradient among the channels is computed. A pixel is an edge if its gradient
+    exceeds a threshold and those of its two neighbours across the edge.
+
+    Args:
+        images: Images (B, 3, H, W) in [0, 1].
+
+    Returns:
+        Lines one pixel wide, 1 on 0, of shape (B, 3, H, W).
     """
     smooth = _filter(images, torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16)
     slope = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
@@ -181,7 +200,7 @@ def edge_maps(images: Tensor) -> Tensor:
 
 
 def _filter(images: Tensor, kernel: Tensor) -> Tensor:
-    """Every channel filtered with a kernel (3, 3), the border repeated."""
+    """Filter every channel with a kernel (3, 3), with replicated borders."""
     channels = images.shape[1]
     weight = kernel.to(images).expand(channels, 1, 3, 3)
     return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), weight, groups=channels)

@@ -1,14 +1,33 @@
-"""The recipe of a run, which its files carry."""
+"""Metadata of a run, which is stored in its output files."""
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What repeats one image or sound. Holds no clock time, so that equal runs give equal bytes."""
+    """The settings that reproduce one image or sound. They include no time of day, so equal runs give equal bytes.
+
+    Attributes:
+        prompt: The prompt.
+        model: Name of the checkpoint, with its commit if it comes from the Hub.
+        steps: Number of steps.
+        seed: Seed of the start noise.
+        width: Width in pixels; mel bands of a sound.
+        height: Height in pixels; spectrogram frames of a sound.
+        negative_prompt: The negative prompt, if any.
+        solver: Name of the solver; None is that of the checkpoint's scheduler config.
+        grid: Name of the time grid; None as for `solver`.
+        guidance: Guidance strength; None is what the checkpoint recommends.
+        accelerator: The accelerator; None evaluates the network at every step.
+        nfe: Number of network evaluations; an evaluation of the conditional branch alone counts 0.5.
+        modes: Name of the mode of each step.
+        options: Further options of the command line, by their names.
+        versions: Versions of libraries, by their names.
+    """
 
     prompt: str
     model: str
@@ -17,17 +36,49 @@ class Recipe:
     width: int
     height: int
     negative_prompt: str | None = None
-    solver: str | None = None  # None: what the checkpoint's scheduler config names
-    grid: str | None = None  # None: likewise
-    guidance: float | None = None  # None: what the checkpoint recommends
-    accelerator: str | None = None  # None: every evaluation is made
-    nfe: float | None = None  # network evaluations made; a conditional-only one counts 0.5
-    modes: Sequence[str] = ()  # what was done at each step
-    options: Mapping[str, Any] = field(default_factory=dict)  # what else was asked for, by its flags
+    solver: str | None = None
+    grid: str | None = None
+    guidance: float | None = None
+    accelerator: str | None = None
+    nfe: float | None = None
+    modes: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], options: Mapping[str, Any], **known: Any) -> Self:
+        """The record of a run.
+
+        Args:
+            arguments: The arguments of the call, by name. Those that are fields are recorded as such, further ones in
+                `options`.
+            options: Further entries of `options`.
+            known: Fields that are not arguments, or take their place.
+        """
+        names = {item.name for item in fields(cls)}
+        own = {name: value for name, value in arguments.items() if name in names}
+        further = {name: value for name, value in arguments.items() if name not in names}
+        return cls(**{**own, "options": {**further, **options}, **known})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: If it is not such a record.
+        """
+        try:
+            found = json.loads(text)
+            return cls(**{**found, "modes": tuple(found.get("modes", ()))})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{reprlib.repr(text)} is not the record of a run: {error}") from error
+
+    def arguments(self) -> dict[str, Any]:
+        """The recorded arguments of the call, by name, among further entries."""
+        return {item.name: getattr(self, item.name) for item in fields(self)} | dict(self.options)
+
     def parameters(self) -> str:
-        """The `parameters` text that image viewers and web UIs in the tradition of A1111 show and parse."""
+        """The text `parameters` in the format of AUTOMATIC1111's web UI, which many viewers show and parse."""
         fields = {
             "Steps": self.steps,
             "Sampler": self.solver,
@@ -48,10 +99,11 @@ class Recipe:
         return "\n".join(lines)
 
     def to_json(self) -> str:
+        """All fields as a JSON object."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def chunks(self) -> dict[str, str]:
-        """The two text chunks of a PNG file: `parameters` for viewers, `sadaflow` (JSON) for repeating the run."""
+        """Text chunks of a PNG file: `parameters` for viewers, and `sadaflow` (JSON), which reproduces the run."""
         return {"parameters": self.parameters(), "sadaflow": self.to_json()}
 
 
@@ -60,5 +112,5 @@ def _joined(value: Any) -> str:
 
 
 def _quoted(value: str) -> str:
-    """A value that would break the comma-separated line is written as a JSON string, as A1111's parser expects."""
+    """The value, as a JSON string if it contains a separator of the line: AUTOMATIC1111's parser expects that."""
     return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',:"\n') else value

@@ -1,4 +1,4 @@
-"""PNG files with text chunks."""
+"""Reads and writes PNG files with text chunks."""
 
 import io
 from collections.abc import Mapping
@@ -12,9 +12,16 @@ if TYPE_CHECKING:
 
 
 def write_png(path: str | Path, image: "Image", text: Mapping[str, str] | None = None, overwrite: bool = False) -> None:
-    """Write `image` with text chunks (tEXt, or iTXt where a text is not Latin-1); missing folders are made.
+    """Write a PNG file, which appears under its name when it is complete; missing parent folders are created.
 
-    The file appears under its name only when complete. Raises as `check_target`.
+    Args:
+        path: The file.
+        image: The picture.
+        text: Text chunks by keyword; they are stored as tEXt, or as iTXt if they are not Latin-1.
+        overwrite: Whether an existing file is replaced.
+
+    Raises:
+        ValueError, FileExistsError, NotADirectoryError: See `check_target`.
     """
     path = Path(path)
     check_target(path, overwrite)
@@ -23,7 +30,7 @@ def write_png(path: str | Path, image: "Image", text: Mapping[str, str] | None =
 
 
 def encode_png(image: "Image", text: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a PNG file, as `write_png` writes it."""
+    """The content of the PNG file that `write_png` writes for these arguments."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
@@ -35,7 +42,7 @@ def encode_png(image: "Image", text: Mapping[str, str] | None = None) -> bytes:
 
 
 def read_text(path: str | Path) -> dict[str, str]:
-    """The text chunks of a PNG file."""
+    """Read the text chunks of a PNG file, by keyword."""
     from PIL import Image
 
     with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""WAV files: 16-bit PCM, with a comment."""
+"""Reads and writes WAV files of 16-bit PCM with a comment."""
 
 import io
 import struct
@@ -14,10 +14,18 @@ _LOUDEST = 2**15 - 1
 
 
 def write_wav(path: str | Path, audio: Tensor, rate: int, comment: str = "", overwrite: bool = False) -> None:
-    """Write `audio` (samples,) in [-1, 1], clipped to it, at `rate` samples per second; missing folders are made.
+    """Write a WAV file, which appears under its name when it is complete; missing parent folders are created.
 
-    `comment` becomes the ICMT entry of the file's INFO list, which players show. The file appears under its name only
-    when complete. Raises as `check_target`, and FloatingPointError for samples that are no numbers.
+    Args:
+        path: The file.
+        audio: Waveform (samples,), clipped to [-1, 1].
+        rate: Sampling rate in Hz.
+        comment: Text of the entry ICMT in the file's INFO list, which players show.
+        overwrite: Whether an existing file is replaced.
+
+    Raises:
+        FloatingPointError: If the waveform holds NaN or infinity.
+        ValueError, FileExistsError, NotADirectoryError: See `check_target`.
     """
     path = Path(path)
     check_target(path, overwrite, ".wav")
@@ -26,7 +34,7 @@ def write_wav(path: str | Path, audio: Tensor, rate: int, comment: str = "", ove
 
 
 def encode_wav(audio: Tensor, rate: int, comment: str = "") -> bytes:
-    """The bytes of a WAV file, as `write_wav` writes it; FloatingPointError likewise."""
+    """The content of the WAV file that `write_wav` writes for these arguments; raises FloatingPointError as it does."""
     if not bool(torch.isfinite(audio).all()):
         raise FloatingPointError("the sound is not finite: float16 overflows where bfloat16 and float32 do not")
     plain = io.BytesIO()
@@ -37,14 +45,14 @@ def encode_wav(audio: Tensor, rate: int, comment: str = "") -> bytes:
 
 
 def read_comment(path: str | Path) -> str:
-    """The ICMT entry of a WAV file; "" where it has none."""
-    content, at = Path(path).read_bytes(), 12
-    while at + 8 <= len(content):
-        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+    """Read the entry ICMT of a WAV file; "" if there is none."""
+    content, offset = Path(path).read_bytes(), 12
+    while offset + 8 <= len(content):
+        name, size = content[offset : offset + 4], int.from_bytes(content[offset + 4 : offset + 8], "little")
         if name == b"ICMT":
-            return content[at + 8 : at + 8 + size].rstrip(b"\0").decode()
-        inside = name == b"LIST" and content[at + 8 : at + 12] == b"INFO"
-        at += 12 if inside else 8 + size + size % 2
+            return content[offset + 8 : offset + 8 + size].rstrip(b"\0").decode()
+        inside = name == b"LIST" and content[offset + 8 : offset + 12] == b"INFO"
+        offset += 12 if inside else 8 + size + size % 2
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Sampling prompts by the thousand: batch after batch, each finished one on disk before the next begins."""
+"""Samples prompts by the thousand in batches, each of which is on disk before the next begins."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -8,14 +8,10 @@ from typing import Protocol
 
 import torch
 
-from ..families import AudioFamily
-from ..families.request import Settings
-from ..files.images import to_image
+from ..families.request import PER_SAMPLE, Request
 from ..files.metadata import Recipe
-from ..files.png import encode_png
-from ..files.wav import encode_wav
 from ..pipeline.memory_need import NotEnoughMemory
-from ..pipeline.pipeline import Pipeline
+from .outputs import Generator, Made
 from .prompt_file import Prompt
 from .run_folder import Folder, Line
 from .workers import Shard
@@ -24,62 +20,49 @@ Say = Callable[[str], object]
 Advance = Callable[[int], object]
 
 
-@dataclass(frozen=True)
-class Made:
-    """The file of one prompt, and how it came to be."""
-
-    content: bytes
-    recipe: Recipe
-
-
 class Maker(Protocol):
-    """Samples prompts together. `ending` is that of the files; `recipe` is what is known of one before it is made."""
+    """Samples prompts together.
+
+    Attributes:
+        ending: Ending of the files' names.
+    """
 
     @property
     def ending(self) -> str: ...
 
-    def recipe(self, prompt: Prompt) -> Recipe: ...
+    def recipe(self, prompt: Prompt) -> Recipe:
+        """What is known of a file before it is made."""
+        ...
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Made]: ...
 
 
 @dataclass(frozen=True)
 class PipelineMaker:
-    """Samples by a checkpoint; `common` is the recipe that all share."""
+    """Samples prompts by a checkpoint."""
 
-    pipe: Pipeline
-    settings: Settings
-    common: Recipe
+    generator: Generator
 
     @property
     def ending(self) -> str:
-        return ".wav" if isinstance(self.pipe.family, AudioFamily) else ".png"
+        return self.generator.ending
 
     def recipe(self, prompt: Prompt) -> Recipe:
-        negative = self.settings.negative_of(prompt.index) if prompt.negative is None else prompt.negative
-        return replace(self.common, prompt=prompt.text, seed=prompt.seed, negative_prompt=negative)
+        return self.generator.recipe(self._request([prompt]).sample(0))
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Made]:
-        return list(self._together([self.recipe(prompt) for prompt in prompts]))
+        request = self._request(prompts)
+        output = self.generator.sample(request, progress=False)
+        return [self.generator.file(output, request, index) for index in range(len(prompts))]
 
-    def _together(self, recipes: Sequence[Recipe]) -> Iterator[Made]:
-        call = self.settings.call()
-        call |= {"seed": [recipe.seed for recipe in recipes]}
-        call |= {"negative_prompt": [recipe.negative_prompt for recipe in recipes]}
-        call |= {"output": "audio"} if self.ending == ".wav" else {}
-        texts = [recipe.prompt for recipe in recipes]
-        out = self.pipe(
-            texts, steps=self.settings.steps, accelerator=self.common.accelerator, progress=False, **call
-        )  # fmt: skip
-        height, width = out.images.shape[-2:]
-        for row, recipe in enumerate(recipes):
-            own = replace(
-                recipe, width=width, height=height, nfe=out.stats.nfe[row], modes=tuple(out.stats.modes[row])
-            )  # fmt: skip
-            if out.audio is None or out.sample_rate is None:
-                yield Made(encode_png(to_image(out.images[row]), own.chunks()), own)
-            else:
-                yield Made(encode_wav(out.audio[row], out.sample_rate, own.to_json()), own)
+    def _request(self, prompts: Sequence[Prompt]) -> Request:
+        """The request of these prompts; a prompt's own arguments take the place of the shared ones."""
+        shared = self.generator.request
+        own = {
+            name: [getattr(shared, name) if (value := getattr(prompt, name)) is None else value for prompt in prompts]
+            for name in PER_SAMPLE
+        }
+        return replace(shared, **own)
 
 
 def sample_many(
@@ -91,48 +74,58 @@ def sample_many(
     advance: Advance = lambda prompts: None,
     say: Say = lambda problem: None,
 ) -> None:
-    """Sample what of this process's share the folder does not hold yet.
+    """Sample the batches of this process's share that the folder does not hold yet.
 
-    `batch` consecutive prompts are sampled together, whoever does it, since the last bits of a sample depend on the
-    company it is computed in. A prompt that cannot be sampled is told of in its line, and holds up no other.
+    Prompts are sampled in fixed batches, because floating-point rounding depends on which samples share a batch. A
+    prompt that cannot be sampled is recorded with its error in its line, and does not stop the others.
+
+    Args:
+        folder: The run's folder.
+        prompts: All prompts of the run.
+        batch: Number of prompts that are sampled together.
+        maker: Samples them.
+        shard: This process among those that share the folder.
+        advance: Called with the number of prompts after each batch.
+        say: Called with a line of text for each failure.
     """
     for number in shard.share(folder.batches):
-        wanted = prompts[number * batch : (number + 1) * batch]
+        members = prompts[number * batch : (number + 1) * batch]
         if not folder.has(number):
             files: dict[str, bytes] = {}
             lines: list[Line] = []
-            for prompt, made, together in _attempt(maker, wanted, say):
+            for prompt, made, together in _attempt(maker, members, say):
                 if isinstance(made, Made):
                     files[prompt.name + maker.ending] = made.content
                 lines.append(_line(prompt, made, together, maker))
             folder.keep(number, files, lines)
-        advance(len(wanted))
+        advance(len(members))
 
 
 def share_size(prompts: int, batch: int, shard: Shard) -> int:
-    """How many of the prompts are this process's."""
+    """Number of prompts in this process's share."""
     return sum(min(batch, prompts - number * batch) for number in shard.share(-(-prompts // batch)))
 
 
-Attempt = tuple[Prompt, Made | str, int]  # what was made or why not, and how many were sampled together
+Attempt = tuple[Prompt, Made | str, int]
+"""A prompt, its file or the error, and the number of prompts that were sampled together."""
 
 
 def _attempt(maker: Maker, prompts: Sequence[Prompt], say: Say) -> list[Attempt]:
-    """Sample the prompts together; where that fails, each half by itself."""
+    """Sample the prompts together; if that fails, each half by itself."""
     try:
         return [(prompt, made, len(prompts)) for prompt, made in zip(prompts, maker(prompts), strict=True)]
     except (FloatingPointError, RuntimeError, MemoryError) as error:
         if not isinstance(error, FloatingPointError) and not out_of_memory(error):
             raise
-        if isinstance(error, NotEnoughMemory) and len(prompts) == 1:  # so it is for every prompt
+        if isinstance(error, NotEnoughMemory) and len(prompts) == 1:  # every prompt would fail likewise
             raise
         problem = "not enough memory" if out_of_memory(error) else f"{type(error).__name__}: {error}"
-    # Only here, where the error is gone and with it the frames that it kept, their tensors are freed.
+    # Tensors are freed only here, after the error and the frames that it refers to are gone.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     first, last = prompts[0].index, prompts[-1].index
     if len(prompts) == 1:
-        say(f"prompt {first} failed, {problem}: {prompts[0].text!r}")
+        say(f"prompt {first} failed, {problem}: {prompts[0].prompt!r}")
         return [(prompts[0], problem, 1)]
     say(f"prompts {first} to {last}: {problem}; trying each half by itself")
     half = len(prompts) // 2
@@ -140,7 +133,7 @@ def _attempt(maker: Maker, prompts: Sequence[Prompt], say: Say) -> list[Attempt]
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short, on a GPU or beside it; torch's class for it does not cover the processor's."""
+    """Whether an error says that memory ran out; torch has a class for that on a GPU only."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
@@ -159,7 +152,7 @@ def _line(prompt: Prompt, made: Made | str, together: int, maker: Maker) -> Line
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let this process compute in `count` threads of the processor."""
+    """Limits torch to `count` threads of the processor within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

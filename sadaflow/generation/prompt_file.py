@@ -1,4 +1,4 @@
-"""Files of prompts: text, JSON Lines or CSV, read and checked whole before any work."""
+"""Reads files of prompts (text, JSON Lines, CSV, MS-COCO captions) and checks them before any work."""
 
 import csv
 import io
@@ -10,33 +10,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-FIELDS: Final = ("prompt", "seed", "negative_prompt", "id")
+from ..families.request import PER_SAMPLE
+
+FIELDS: Final = (*PER_SAMPLE, "id")
+"""Names that a line may use: the arguments that each sample may have for itself, and the name of its file."""
+
 LAST_SEED: Final = 2**63 - 1
 _ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
-Entry = Mapping[str, Any]  # what a line says, by the names of `FIELDS`
+Entry = Mapping[str, Any]
+"""The fields of a line by the names of `FIELDS`."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one line asks for; `name` is that of the file to write, without its ending."""
+    """One line of a prompt file.
+
+    Attributes:
+        index: Position in the file, from 0.
+        name: Name of the file to write, without its ending.
+        prompt: The prompt.
+        seed: Seed of its start noise.
+        negative_prompt: Its negative prompt; None is that of the run.
+    """
 
     index: int
-    text: str
-    seed: int
-    negative: str | None  # None: that of the run
     name: str
+    prompt: str
+    seed: int
+    negative_prompt: str | None = None
 
 
 def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
-    """The prompts in `path`, in order.
+    """Read the prompts of a file, in order.
 
-    The ending tells the form: .txt has one prompt a line; .jsonl objects with "prompt" and, as wanted, "seed",
-    "negative_prompt" and "id"; .csv the same names in its header, and an empty cell where a field is not given; .json
-    MS-COCO's captions (captions_val2017.json), of which the first of every picture is taken, in the order of their ids.
-    All are UTF-8; blank lines do not count. Prompt i has the seed `seed` + i unless it gives its own, and is named by
-    its id, or else by i in six digits.
-    Raises ValueError naming file and line of what cannot be honoured, FileNotFoundError.
+    The ending decides the format. A .txt file has one prompt per line. A .jsonl file has an object per line with
+    "prompt" and, optionally, "seed", "negative_prompt" and "id". A .csv file has these names in its header, and an
+    empty cell for a field that is not given. A .json file holds captions as MS-COCO does (captions_val2017.json), of
+    which the first of every picture is read, in the order of the pictures' ids. All are UTF-8; blank lines are skipped.
+
+    Args:
+        path: The file.
+        seed: Prompt i has the seed `seed` + i, unless the file gives its own. Its name is its id, or i in six digits.
+
+    Raises:
+        ValueError: If a line cannot be read. File and line are named.
+        FileNotFoundError: If there is no such file.
     """
     ending = path.suffix.lower()
     if ending not in _FORMS:
@@ -116,11 +135,11 @@ def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
 
 
 def _captions(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    """Of MS-COCO: {"annotations": [{"image_id": 139, "id": 371, "caption": "..."}, ...]}. Lines are not told."""
+    """Reads MS-COCO's {"annotations": [{"image_id": 139, "id": 371, "caption": "..."}, ...]}, without line numbers."""
     try:
         first: dict[int, tuple[int, str]] = {}
-        for one in json.loads(content)["annotations"]:
-            image, number, caption = int(one["image_id"]), int(one["id"]), one["caption"].strip()
+        for entry in json.loads(content)["annotations"]:
+            image, number, caption = int(entry["image_id"]), int(entry["id"]), entry["caption"].strip()
             first[image] = min(first.get(image, (number, caption)), (number, caption))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(
@@ -152,4 +171,4 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
     label = str(label) if type(label) is int else label
     if not isinstance(label, str) or not _ID.fullmatch(label):
         raise ValueError(f"has the id {reprlib.repr(label)}; an id names a file: up to 100 of A-Z a-z 0-9 - _ and .")
-    return Prompt(index, entry["prompt"], seed, negative, label)
+    return Prompt(index, label, entry["prompt"], seed, negative)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from .embedded import component_folder, shared_components
 from .hub.layout import component_names
 from .json_file import naming, read_object
 from .safetensors_file import Stored, read_headers
@@ -51,13 +52,17 @@ class Checkpoint:
         """The loader of the checkpoint's networks; it shares `pending`."""
         return Loader(self.dtype, self.device, self.keeper, self.pending)
 
+    def path(self, component: str, *names: str) -> Path:
+        """Path of a component's folder or of a file in it; "" is the root (see `component_folder`)."""
+        return component_folder(self.root, component).joinpath(*names)
+
     def json(self, *path: str) -> dict[str, Any]:
         """Read the JSON file at `path` in the checkpoint; errors are those of `read_object`."""
-        return read_object(self.root.joinpath(*path))
+        return read_object(self.path(*path))
 
     def read(self, reader: Callable[[dict[str, Any]], Config], *path: str) -> Config:
         """Pass the JSON file at `path` in the checkpoint to `reader`; its ValueErrors then name the file."""
-        with naming(self.root.joinpath(*path)):
+        with naming(self.path(*path)):
             return reader(self.json(*path))
 
     def expect(self, components: dict[str, str]) -> None:
@@ -71,6 +76,7 @@ class Checkpoint:
         """
         index = self.json("model_index.json")
         component_names(index, f"{self.root}/model_index.json")
+        shared_components(self.root, index)
         for component, name in components.items():
             found = index.get(component)
             if not isinstance(found, list) or found[-1:] != [name]:
@@ -78,7 +84,7 @@ class Checkpoint:
 
     def headers(self, component: str, stem: str = "diffusion_pytorch_model") -> Sequence[Stored]:
         """The tensors in the weight files of `component`, from their headers; see `find_weights`."""
-        return tuple(read_headers(find_weights(self.root / component, stem, self.variant)))
+        return tuple(read_headers(find_weights(self.path(component), stem, self.variant)))
 
     def network(
         self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = unchanged_name
@@ -94,7 +100,7 @@ class Checkpoint:
             ValueError: If tensors are missing, unexpected, misshaped or of the wrong type.
             FileNotFoundError: If there are no weight files.
         """
-        stored, label = self.headers(component), str(self.root / component)
+        stored, label = self.headers(component), str(self.path(component))
         return self.loader.add(build_empty(build, stored, label), stored, renamed(rename), label)
 
     def fill(self) -> None:

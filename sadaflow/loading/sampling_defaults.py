@@ -1,4 +1,4 @@
-"""Sampling settings that a checkpoint's authors recommend in its model_index.json."""
+"""Reads the sampling settings that a checkpoint's authors recommend in model_index.json."""
 
 import math
 import reprlib
@@ -8,18 +8,20 @@ from typing import Any, Self
 
 from ..solvers.registry import known_solver
 
-# Diffusers ignores fields of model_index.json that begin with an underscore.
 FIELD = "_sadaflow"
+"""Object of model_index.json that holds them; Diffusers ignores fields that begin with an underscore."""
+SHARED = "components"
+"""Entry of that object with the components that an embedded checkpoint takes from others (see `embedded`)."""
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """Recommended settings; None where the checkpoint recommends nothing.
+    """Sampling settings that a checkpoint recommends.
 
     Attributes:
-        guidance: Guidance scale.
-        steps: Number of steps, 1 to 1000.
-        solver: Name of a solver.
+        guidance: Guidance strength; None (here and below) if the checkpoint recommends none.
+        steps: Number of steps.
+        solver: Name of the solver.
     """
 
     guidance: float | None = None
@@ -28,18 +30,18 @@ class Recommended:
 
     @classmethod
     def read(cls, index: Mapping[str, Any], label: str) -> Self:
-        """Read the settings in a model_index.json.
+        """Read the settings from a model_index.json.
 
         Args:
-            index: Its content.
-            label: Its path, for errors.
+            index: The JSON object.
+            label: Path of the file, for messages.
 
         Raises:
-            ValueError: If a field is unknown, has a wrong value or names an unknown solver.
+            ValueError: If a setting is unknown or its value cannot be used.
         """
         found = index.get(FIELD, {})
         known = [field.name for field in fields(cls)]
-        if not isinstance(found, dict) or not found.keys() <= set(known):
+        if not isinstance(found, dict) or not found.keys() <= {*known, SHARED}:
             raise ValueError(f"{label}: {FIELD} is {reprlib.repr(found)}, expected an object of {', '.join(known)}")
         guidance, steps, solver = (found.get(name) for name in known)
         if guidance is not None and not (type(guidance) in (int, float) and abs(guidance) < math.inf):

@@ -53,7 +53,7 @@ class PreparedEncoder:
             ValueError: If tensors are missing, unexpected, misshaped or of the wrong type, or if the config asks for
                 much more than the files hold.
         """
-        label, checkpoint = str(self.checkpoint.root / self.component), self.checkpoint
+        label, checkpoint = str(self.checkpoint.path(self.component)), self.checkpoint
         stored = checkpoint.headers(self.component, "model")
         encoder = empty_encoder(getattr(transformers_module(), self.class_name), self.config, stored, label)
         return add_encoder(encoder, stored, hub_names(encoder, self.ignored), label, checkpoint.loader, keep)
@@ -73,10 +73,10 @@ def prepare_encoder(checkpoint: Checkpoint, component: str, class_name: str, tok
         ValueError: If a field has a wrong value or is not supported, or if the tokenizer has tokens that the encoder
             cannot embed.
     """
-    folder = checkpoint.root / component
+    folder = checkpoint.path(component)
     raw = checkpoint.json(component, "config.json")
     if (adapter := folder / "adapter_config.json").exists():
-        raise ValueError(f"{adapter}: an adapter in label of an encoder is not supported")
+        raise ValueError(f"{adapter}: an adapter in place of an encoder is not supported")
     with naming(folder / "config.json"):
         fields = encoder_fields(raw, class_name)
     with reading(folder) as transformers:

@@ -62,7 +62,7 @@ def load_tokenizer(checkpoint: Checkpoint, component: str, class_name: str, **se
         FileNotFoundError: If the folder or its vocabulary is missing.
         ValueError: If a setting has a wrong value, or if the files cannot be read.
     """
-    folder = checkpoint.root / component
+    folder = checkpoint.path(component)
     if not folder.is_dir():
         raise FileNotFoundError(f"the checkpoint has no folder {folder}")
     source = folder / "tokenizer_config.json"

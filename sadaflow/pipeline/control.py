@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sadaflow.models import ControlNet, ControlNetConfig
 
-from ..families import Family
+from ..families import Family, Request
 from ..families.unet import LatentUNet
 from ..families.values import listed, real_number
 from ..files.images import from_array, from_pil, is_pil
@@ -85,6 +85,13 @@ class Control:
     scale: tuple[float, ...]
     start: tuple[float, ...]
     end: tuple[float, ...]
+
+    @classmethod
+    def of(cls, request: Request, nets: int) -> "Control | None":
+        """The control of a complete request on a pipeline with `nets` ControlNets; see `read`."""
+        scale, start, end = request.control_scale, request.control_start, request.control_end
+        samples, size = len(request.prompts), request.size
+        return cls.read(request.control, scale, start, end, nets=nets, samples=samples, size=size)
 
     @classmethod
     def read(

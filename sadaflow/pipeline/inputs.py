@@ -1,21 +1,23 @@
-"""Arguments of a pipeline's call, read for a kind of checkpoint; ValueError for what does not fit, before any work."""
+"""Checks the arguments of a call against the loaded checkpoint, and reads dtypes and devices.
+
+Everything here raises ValueError before any work is done.
+"""
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, SupportsIndex
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import Grid
-
 from ..accelerators import Accelerator, make_accelerator
-from ..families import AudioFamily, Family, Negative
-from ..families.values import listed, whole_number
+from ..families import AudioFamily, Family, Request
+from ..families.argument import cannot_be_used, count
+from ..families.options import PLAIN
 from ..parallel import Parallel
-from .memory_need import require_memory_for_steps
+from .memory_need import require_memory_for_pictures, require_memory_for_steps
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
     {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -26,16 +28,20 @@ _OTHER_DTYPES: Final = {
 }  # fmt: skip
 _COMPUTING: Final = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Seed = SupportsIndex | Sequence[SupportsIndex]
-"""A whole number of any integer type, or one for each sample."""
+"""A whole number of any integer type, or a sequence with one for each sample."""
 _OUTPUTS = ("pil", "tensor", "latent")
 _AUDIO_OUTPUTS = ("audio", "tensor", "latent")
-_LARGEST: Final = 2**40  # pixels and steps, well beyond what any memory holds
-_SEEDS: Final = (-(2**63), 2**64 - 1)  # what torch's generators take
 
 
 def read_dtype(dtype: Any) -> torch.dtype:
-    """The dtype that networks compute in: a floating-point `torch.dtype`, or its name ("float16", "fp16",
-    "torch.float16"). Raises ValueError for any other."""
+    """The dtype that networks compute in.
+
+    Args:
+        dtype: A floating-point `torch.dtype`, or its name: "float16", "fp16", "torch.float16".
+
+    Raises:
+        ValueError: If it is another dtype or name.
+    """
     found = dtype
     if isinstance(dtype, str):
         name = dtype.lower().removeprefix("torch.")
@@ -47,7 +53,15 @@ def read_dtype(dtype: Any) -> torch.dtype:
 
 
 def read_device(device: Any, argument: str = "device=") -> torch.device:
-    """`device` as a `torch.device` that can be used here. Raises ValueError naming it and the reason."""
+    """A device on which tensors can be allocated here.
+
+    Args:
+        device: Its name, index or `torch.device`.
+        argument: How the error names the argument.
+
+    Raises:
+        ValueError: If it cannot be used. The error names it and the reason.
+    """
     try:
         if isinstance(device, bool) or not isinstance(device, (str, int, torch.device)):
             raise RuntimeError(f"it is a {type(device).__name__}, not a name")
@@ -61,100 +75,111 @@ def read_device(device: Any, argument: str = "device=") -> torch.device:
     return found
 
 
-def read_prompts(prompt: Any) -> list[str]:
-    """The prompts of a call, one for each sample."""
-    given = [prompt] if isinstance(prompt, str) else _sequence(prompt)
-    if given is None:
-        raise ValueError(f"prompt={reprlib.repr(prompt)} is not text: give a string, or a list of strings")
-    if not given:
+def complete(
+    request: Request, family: Family, defaults: Mapping[str, Any], *, device: torch.device, output: str
+) -> Request:
+    """Check a request against a checkpoint, and fill in its steps, guidance, height and width.
+
+    Args:
+        request: The request.
+        family: The checkpoint's networks.
+        defaults: Arguments by name, for a request that leaves them to the checkpoint.
+        device: Where the networks run.
+        output: The form of the output.
+
+    Raises:
+        ValueError: If an argument has no effect on the checkpoint or does not fit it. It is named.
+        NotEnoughMemory: If memory does not hold the call.
+    """
+    if not request.prompts:
         raise ValueError("no prompt: give a string, or a list with at least one")
-    return [_text("prompt" if len(given) == 1 else f"prompt[{i}]", one) for i, one in enumerate(given)]
+    request.refuse_idle(family.options, type(family).__name__)
+    height, width = _frames(request, family) or request.height, request.width
+    if request.noise is not None:
+        check_noise(request.noise, len(request.prompts), family)
+        height, width = (side * family.vae.config.downscale for side in request.noise.shape[2:])
+    height, width = read_size(height, width, family)
+    shape = latent_shape(family, height, width)
+    require_memory_for_pictures(family, len(request.prompts), shape, device, output)
+    request = replace(request, height=height, width=width).filled(**defaults)
+    read_steps(request.steps)
+    return request
 
 
-def read_negatives(negative: Any, samples: int) -> Negative:
-    """The negative prompt of a call: None or a string for all samples, or a list with a string or None for each."""
-    if negative is None or isinstance(negative, str):
-        return negative if negative is None else _text("negative_prompt", negative)
-    given = _sequence(negative)
-    if given is None:
-        raise ValueError(
-            f"negative_prompt={reprlib.repr(negative)} is not text: give a string for all prompts, or a list with one "
-            "for each"
-        )
-    if len(given) != samples:
-        raise ValueError(f"{len(given)} negative prompts for {samples} prompts: give one for all, or one for each")
-    return tuple(None if one is None else _text(f"negative_prompt[{i}]", one) for i, one in enumerate(given))
+def _frames(request: Request, family: Family) -> int | None:
+    """Spectrogram frames, which are the height, of a sound of the requested seconds; None for a request without."""
+    if request.seconds is None:
+        return None
+    if not isinstance(family, AudioFamily):
+        raise ValueError(f"seconds={request.seconds} is a length of sound, and this checkpoint makes images")
+    if request.height is not None:
+        raise ValueError("seconds= and height= (in spectrogram frames) both give the length: leave one out")
+    return family.frames(request.seconds)
 
 
 def read_steps(steps: Any) -> int:
-    """The number of steps. Raises ValueError for none, and for a grid that memory does not hold."""
-    number = whole_number("steps", steps, most=_LARGEST)
-    if number < 1:
-        raise ValueError(f"steps must be at least 1, got {number}")
+    """The number of steps.
+
+    Raises:
+        ValueError: If it is not a whole number of at least 1.
+        NotEnoughMemory: If memory does not hold a grid of so many steps.
+    """
+    number: int = count(1)("steps", steps)
     require_memory_for_steps(number)
     return number
 
 
 def read_output(output: str | None, family: Family) -> str:
+    """The form of a call's output; None is the first of those that the checkpoint has."""
     known = _AUDIO_OUTPUTS if isinstance(family, AudioFamily) else _OUTPUTS
     if output is not None and (not isinstance(output, str) or output not in known):
         raise ValueError(f"unknown output {output!r}; known for this checkpoint: {', '.join(known)}")
     return output or known[0]
 
 
-def read_seeds(seed: Any, samples: int) -> list[int]:
-    """A seed for each sample, from one for all or a list, tuple, array or tensor with one for each."""
-    several = listed(seed)
-    given = [seed] * samples if several is None else several
-    if len(given) != samples:
-        raise ValueError(f"{len(given)} seeds for {samples} prompts: give one seed, or one per prompt")
-    return [whole_number("seed" if several is None else f"seed[{i}]", one, *_SEEDS) for i, one in enumerate(given)]
+def read_size(height: int | None, width: int | None, family: Family) -> tuple[int, int]:
+    """Height and width in pixels, of which None is the checkpoint's own.
+
+    Raises:
+        ValueError: If one of them is not a positive multiple of the pixels per token.
+    """
+    factor, sides = family.vae.config.downscale * family.patch, []
+    for label, given, default in zip(("height", "width"), (height, width), family.default_size, strict=True):
+        pixels = default if given is None else given
+        if pixels < factor or pixels % factor:
+            raise ValueError(f"{label}={pixels} is not a positive multiple of {factor}, the pixels per token")
+        sides.append(pixels)
+    return sides[0], sides[1]
 
 
-def read_size(height: Any, width: Any, seconds: float | None, family: Family) -> tuple[int | None, int | None]:
-    """Height and width in pixels, None for the checkpoint's own; the height of a sound holds its `seconds`."""
-    height = None if height is None else whole_number("height", height, most=_LARGEST)
-    width = None if width is None else whole_number("width", width, most=_LARGEST)
-    if seconds is None:
-        return height, width
-    if not isinstance(family, AudioFamily):
-        raise ValueError(f"seconds={seconds} is a length of sound, and this checkpoint makes images")
-    if height is not None:
-        raise ValueError("seconds= and height= (in spectrogram frames) both give the length: leave one out")
-    return family.frames(seconds), width
-
-
-def read_accelerator(accelerator: Any) -> Accelerator | None:
-    """An accelerator, or the one of a name."""
+def read_accelerator(accelerator: str | Accelerator | None) -> Accelerator | None:
+    """The accelerator, made from its name if it is one."""
     if isinstance(accelerator, str):
-        return make_accelerator(accelerator)
-    if accelerator is not None and (isinstance(accelerator, type) or not callable(getattr(accelerator, "begin", None))):
-        raise ValueError(_instead("accelerator", accelerator, 'a name ("sada") or settings (SADA())'))
+        return None if accelerator == PLAIN else make_accelerator(accelerator)
     return accelerator
 
 
-def check_objects(solver: Any, grid: Any, parallel: Any) -> None:
-    """Raise ValueError for a solver, grid or `parallel` that is neither a name nor an object of its kind."""
-    named = solver is None or isinstance(solver, str)
-    if not named and (isinstance(solver, type) or not hasattr(solver, "nodes")):
-        raise ValueError(_instead("solver", solver, 'a name ("euler") or a solver (pipe.solver("euler", 20))'))
-    if grid is not None and not isinstance(grid, (str, Grid)):
-        raise ValueError(_instead("grid", grid, 'a name ("karras") or a Grid'))
-    if grid is not None and not named:
-        raise ValueError(f"grid={grid!r} with a solver, which has its own grid: give the solver's name, or no grid")
+def check_parallel(parallel: Any) -> None:
+    """Check the argument of that name.
+
+    Raises:
+        ValueError: If it is neither None nor a `Parallel`.
+    """
     if parallel is not None and not isinstance(parallel, Parallel):
-        raise ValueError(_instead("parallel", parallel, "a Parallel"))
+        raise ValueError(cannot_be_used("parallel", parallel, "a Parallel"))
 
 
 def latent_shape(family: Family, height: int | None, width: int | None) -> tuple[int, int, int]:
     """Shape (C, h, w) of the latents of a picture in pixels; None is the checkpoint's own size."""
-    factor, sides = family.vae.config.downscale * family.patch, []
-    for label, asked, default in zip(("height", "width"), (height, width), family.default_size, strict=True):
-        pixels = default if asked is None else asked
-        if pixels < factor or pixels % factor:
-            raise ValueError(f"{label}={pixels} is not a positive multiple of {factor}, the pixels per token")
-        sides.append(pixels // family.vae.config.downscale)
-    return (family.latent_channels, sides[0], sides[1])
+    rows, columns = (side // family.vae.config.downscale for side in read_size(height, width, family))
+    return (family.latent_channels, rows, columns)
+
+
+def start_noise(request: Request, family: Family) -> Tensor:
+    """The start noise (B, C, h, w) of a complete request: its own, or drawn from its seeds."""
+    if request.noise is not None:
+        return request.noise
+    return initial_noise(latent_shape(family, *request.size), request.seeds)
 
 
 def initial_noise(shape: tuple[int, int, int], seeds: Sequence[int]) -> Tensor:
@@ -162,10 +187,10 @@ def initial_noise(shape: tuple[int, int, int], seeds: Sequence[int]) -> Tensor:
     return torch.cat([torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
-def check_noise(noise: Any, samples: int, family: Family) -> Tensor:
-    """`noise`, if it is (B, C, h, w) for as many samples and whole tokens, of finite floats."""
+def check_noise(noise: Any, samples: int, family: Family) -> None:
+    """Check that start noise has the shape (B, C, h, w) for the samples and whole tokens, and finite values."""
     if not isinstance(noise, Tensor):
-        raise ValueError(_instead("noise", noise, "a tensor (B, C, h, w)"))
+        raise ValueError(cannot_be_used("noise", noise, "a tensor (B, C, h, w)"))
     if not noise.is_floating_point():
         raise ValueError(f"noise is {noise.dtype}, expected unit-normal floats")
     channels, patch = family.latent_channels, family.patch
@@ -175,29 +200,6 @@ def check_noise(noise: Any, samples: int, family: Family) -> Tensor:
         raise ValueError(f"noise has shape {tuple(noise.shape)}, expected ({samples}, {channels}, h, w){multiple}")
     if not bool(torch.isfinite(noise).all()):
         raise ValueError("noise holds NaN or infinity, expected unit-normal floats")
-    return noise
-
-
-def _sequence(value: Any) -> list[Any] | None:
-    """The entries of anything that has entries in an order; None for what has none."""
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        return list(value.tolist())
-    if isinstance(value, (bytes, bytearray, Mapping, Set, np.ndarray, Tensor)) or not isinstance(value, Iterable):
-        return None
-    return list(value)
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name}={reprlib.repr(value)} is not text: give a string")
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"{name}={reprlib.repr(value)} holds half of a character (a lone surrogate)")
-    return str(value)
-
-
-def _instead(name: str, value: Any, expected: str) -> str:
-    found = f"the class {value.__name__}" if isinstance(value, type) else reprlib.repr(value)
-    return f"{name}={found} cannot be used: give {expected}"
 
 
 def _quoted(device: Any) -> str:

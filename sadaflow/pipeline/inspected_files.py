@@ -9,10 +9,10 @@ import huggingface_hub
 import torch
 
 from ..loading.checkpoint import Checkpoint
+from ..loading.embedded import checkpoint_files
 from ..loading.hub.cache import RepoFile
 from ..loading.hub.download import Repository
 from ..loading.hub.layout import needed_component
-from ..loading.json_file import read_object
 from ..loading.safetensors_file import Stored, read_headers
 
 
@@ -51,14 +51,13 @@ class LocalFiles:
 
     @property
     def files(self) -> list[RepoFile]:
-        paths = [path for path in self.root.rglob("*") if path.is_file()]
-        return [RepoFile(path.relative_to(self.root).as_posix(), path.stat().st_size, None) for path in paths]
+        return [RepoFile(name, path.stat().st_size, None) for name, path in checkpoint_files(self.root).items()]
 
     def json(self, name: str) -> dict[str, Any]:
-        return read_object(self.root / name)
+        return self.checkpoint().json(*name.split("/"))
 
     def stored(self, file: str) -> tuple[Stored, ...]:
-        return tuple(read_headers([self.root / file]))
+        return tuple(read_headers([self.checkpoint().path(*file.split("/"))]))
 
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(self.root, self.variant, torch.float32, torch.device("cpu"))

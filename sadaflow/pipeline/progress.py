@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..sampling.loop import Step
+from ..sampling.results import Step
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The sampling loop: a solver, a denoiser and an accelerator, step by step."""
 
 from .denoiser import Denoise, GuidedDenoiser
-from .loop import Sampled, Stats, Step, sample
+from .loop import sample
+from .results import Sampled, Stats, Step
 from .trace import Trace
 
 __all__ = ["Denoise", "GuidedDenoiser", "Sampled", "Stats", "Step", "Trace", "sample"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
-from ..accelerators.base import Mode, PlainRun
+from ..accelerators.base import Mode, Run
 from ..accelerators.caching.base import Outermost, relative_change
 from .denoiser import RowDenoise
 from .loop import sample
@@ -75,7 +75,7 @@ def _observe(solver: Solver, denoise: RowDenoise, noise: Tensor, look: Look, met
         raise ValueError("there is nothing to record: the network has no trunk or shell of the kind that is looked for")
 
 
-class _Observed(PlainRun):
+class _Observed(Run):
     """A plain run, begun as an accelerator, that shows what goes on at the outermost site."""
 
     def __init__(self, look: Look, samples: int = 0) -> None:

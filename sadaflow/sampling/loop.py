@@ -1,61 +1,19 @@
 """The sampling loop: solver, denoiser and accelerator, one step at a time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from ..accelerators import Accelerator, Mode, make_accelerator
-from ..accelerators.base import BranchRun, CachingRun, PlainRun, Run, fitted
-from ..device.timing import Stopwatch
+from ..accelerators import Accelerator, make_accelerator
+from ..accelerators.base import Run, fitted
+from ..accelerators.forwarding import begin_run
 from .denoiser import Denoise, RowDenoise
-from .evaluation import answers, require_negative
-from .finite_check import FiniteCheck
-from .nfe import Meter
-from .trace import Recorder, Trace
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step as an observer sees it; tensors are (B, ...)."""
-
-    index: int
-    total: int
-    t: float
-    x: Tensor
-    x0: Tensor
-    y: Tensor
-    modes: tuple[Mode, ...]
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What sampling cost. `nfe` and `modes` have one entry per sample; seconds are wall-clock, of the whole batch.
-
-    An evaluation that took a part of the network from a cache counts in `nfe` with the share of the network's
-    multiplications that it made; one on a part of the tokens counts as a whole, one of the conditional branch alone as
-    a half.
-    `controller_seconds` is the part spent in the accelerator itself, outside the network and the solver, and
-    `network_seconds` that in the network; on CUDA both are the device's time. What keeping a trace takes is left out.
-    """
-
-    nfe: list[float]
-    modes: list[list[str]]
-    seconds: float
-    controller_seconds: float
-    network_seconds: float
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """The end of a trajectory: x at the last grid point (B, ...) and what it cost; the whole of it, if asked for."""
-
-    x: Tensor
-    stats: Stats
-    trace: Trace | None = None
+from .evaluation import evaluate, require_negative
+from .recorder import Recorder
+from .results import Sampled, Step
 
 
 @torch.no_grad()
@@ -68,56 +26,59 @@ def sample(
     observer: Callable[[Step], None] | None = None,
     trace: bool = False,
 ) -> Sampled:
-    """Follow the probability-flow ODE from unit-normal `noise` (B, ...) to the end of the solver's grid.
+    """Follow the probability-flow ODE from noise to the end of the solver's grid.
 
-    `denoise(x, step) -> x0` is any callable; one with an `evaluate` method (see `RowDenoise`) is asked for those
-    samples only that need the network, any other is asked for the whole batch as soon as one sample does. `trace`
-    keeps the trajectory (see `Trace` for its memory); it changes no result. An accelerator that goes by what the
-    network predicts is told, where `denoise` has a `prediction`.
-    Raises FloatingPointError, naming step and samples, when an x0 is not finite (on CUDA one step later); ValueError
-    where the accelerator does not fit the solver or the denoiser.
+    Args:
+        solver: The solver, with its grid.
+        denoise: Any callable (x, step) -> x0. A `RowDenoise` is evaluated for those samples only that need the network;
+            any other is evaluated for the whole batch as soon as one sample needs it. If it has an attribute
+            `prediction`, the accelerator is fitted to it.
+        noise: Unit-normal noise, (B, ...).
+        accelerator: Settings, or the name of an accelerator; None evaluates every step in full.
+        observer: Called after every step.
+        trace: Whether to keep the trajectory (see `Trace` for its memory). It changes no result.
+
+    Returns:
+        The final states and the cost of the run.
+
+    Raises:
+        FloatingPointError: if an x0 is not finite (on CUDA one step later), with the step and the samples.
+        ValueError: if the accelerator does not fit the solver or the denoiser.
     """
-    accelerator = make_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
-    prediction = getattr(denoise, "prediction", None)
-    if accelerator is not None and prediction is not None:
-        accelerator = fitted(accelerator, prediction)
-    selective = isinstance(denoise, RowDenoise)
-    samples = noise.shape[0]
-    run: Run = PlainRun(samples) if accelerator is None else accelerator.begin(solver, noise.shape, seams=selective)
-    if isinstance(run, BranchRun):
-        require_negative(denoise)
-    nfe, modes = [0.0] * samples, [[] for _ in range(samples)]  # type: list[float], list[list[str]]
-    watch = Stopwatch(noise.device)
-    began = watch.now()
+    run = _begin(accelerator, solver, denoise, noise.shape)
+    recorder = Recorder(solver, run, noise, selective=isinstance(denoise, RowDenoise), trace=trace)
     state = solver.start(noise)
-    meter = Meter(selective and isinstance(run, CachingRun))
-    recorder = Recorder(solver, state.x) if trace else None
-    finite = FiniteCheck(solver, lag=noise.device.type == "cuda")
     while state.step < solver.n_evals:
-        step, x = state.step, state.x
-        with watch.measuring("controller"):
+        step = state.step
+        with recorder.controller():
             plan = run.plan(step)
             skipped = [row for row, mode in enumerate(plan) if not mode.evaluates]
-            estimate = run.estimate(step, x, skipped) if skipped else None
-        with watch.measuring("network"):
-            x0, plan = answers(denoise, run, step, x, plan, skipped, estimate, meter)
-        for row, mode in enumerate(plan):
-            modes[row].append(mode.value)
-            nfe[row] += meter.cost(mode) if selective else float(len(skipped) < samples)
-        finite.check(x0, step)
-        with watch.measuring("controller"):
+            estimate = run.estimate(step, state.x, skipped) if skipped else None
+        with recorder.network():
+            x0, modes = evaluate(denoise, run, step, state.x, plan, estimate, recorder.meter)
+        recorder.evaluated(step, x0, modes)
+        with recorder.controller():
             state = run.revise(state, x0)
-        x = state.x
-        y = solver.velocity(x, x0, step)
+        x, y = state.x, solver.velocity(state.x, x0, step)
         state = solver.step(state, x0)
-        if recorder is not None:
-            with watch.measuring("trace"):
-                recorder.record(step, x, x0, y, run, watch.seconds("network"), watch.seconds("controller"))
-        with watch.measuring("controller"):
+        done = Step(step, solver.n_evals, solver.nodes[step].t, x, x0, y, tuple(modes))
+        recorder.stepped(done)
+        with recorder.controller():
             run.observe(step, x, x0, y, state.x)
         if observer is not None:
-            observer(Step(step, solver.n_evals, solver.nodes[step].t, x, x0, y, tuple(plan)))
-    finite.finish()
-    seconds = watch.now() - began - watch.seconds("trace")
-    stats = Stats(nfe, modes, seconds, watch.seconds("controller"), watch.seconds("network"))
-    return Sampled(state.x, stats, None if recorder is None else recorder.trace(modes))
+            observer(done)
+    return recorder.finish(state.x)
+
+
+def _begin(accelerator: Accelerator | str | None, solver: Solver, denoise: Denoise, shape: torch.Size) -> Run:
+    """The accelerator's run, fitted to what the denoiser predicts."""
+    if accelerator is None:
+        return Run(shape[0])
+    accelerator = make_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
+    prediction = getattr(denoise, "prediction", None)
+    if prediction is not None:
+        accelerator = fitted(accelerator, prediction)
+    run = begin_run(accelerator, solver, shape, seams=isinstance(denoise, RowDenoise))
+    if run.capabilities.omits_negative:
+        require_negative(denoise)
+    return run

@@ -1,14 +1,13 @@
-"""The commonest scheduler classes of the Hub: their fields with defaults, and the solver they stand for."""
+"""The most common scheduler classes of the Hub: their fields with defaults, and the solver of each."""
 
 import math
 from typing import Any, Final
 
 from ..dpmpp import DIFFERENCES
-from ..spacing import RAMPS
 from ..unipc import SCALES
 from .common import FLOW, GRIDS, RAMP_FLAGS, TABLE, always, no_options
 from .fields import Fields, SchedulerClass
-from .grids import ddim_grid, dpm_grid, euler_grid, flow_grid
+from .grids import ddim_grid, dpm_grid, euler_grid
 
 EULER: Final = SchedulerClass(
     name="EulerDiscreteScheduler",
@@ -74,13 +73,14 @@ PNDM: Final = SchedulerClass(
     required=("skip_prk_steps",),
 )
 
-# Values of `solver_type` and `algorithm_type` that a config saved by a sibling class carries mean the default here.
+# Values of `solver_type` and `algorithm_type` written by related classes; they mean the default here.
 _SIBLING_DIFFERENCES: Final = dict.fromkeys(("bh1", "bh2", "logrho"), "midpoint")
 _ALGORITHMS: Final = {"dpmsolver++": "dpmpp2m", "dpmsolver": "dpm2m", "sde-dpmsolver++": "dpmpp2m-sde"}
 _SINGLESTEP_ALGORITHMS: Final = {"dpmsolver++": "dpmpp2s", "sde-dpmsolver++": "dpmpp2s-sde"}
 
 
 def _dpm_options(fields: Fields) -> dict[str, Any]:
+    """Options of DPM-Solver multistep."""
     return {
         "solver_order": fields["solver_order"],
         "second_order": fields.choice("solver_type", DIFFERENCES, _SIBLING_DIFFERENCES),
@@ -117,6 +117,7 @@ DPM_MULTISTEP: Final = SchedulerClass(
 
 
 def _singlestep_options(fields: Fields) -> dict[str, Any]:
+    """Options of DPM-Solver++ singlestep."""
     return {
         "solver_order": fields["solver_order"],
         "second_order": fields.choice("solver_type", DIFFERENCES, _SIBLING_DIFFERENCES),
@@ -196,30 +197,6 @@ DEIS_MULTISTEP: Final = SchedulerClass(
     },
 )
 
-FLOW_MATCH_EULER: Final = SchedulerClass(
-    name="FlowMatchEulerDiscreteScheduler",
-    defaults={
-        "num_train_timesteps": 1000,
-        "prediction_type": "flow_prediction",
-        "shift": 1.0,
-        "use_dynamic_shifting": False,
-        "time_shift_type": "exponential",
-        "base_shift": 0.5,
-        "max_shift": 1.15,
-        "base_image_seq_len": 256,
-        "max_image_seq_len": 4096,
-        "shift_terminal": None,
-        **RAMP_FLAGS,
-        "stochastic_sampling": False,
-    },
-    fixed={"invert_sigmas": (False,)},
-    grids=("linspace", *RAMPS),
-    grid=flow_grid,
-    flow=True,
-    # Stochastic sampling draws all noise anew at every step.
-    solver=lambda fields: "euler-ancestral" if fields["stochastic_sampling"] else "euler",
-    options=lambda fields: {"eta": math.inf} if fields["stochastic_sampling"] else {},
-)
 
 GENERAL_CLASSES: Final = (
     DDIM,
@@ -228,7 +205,6 @@ GENERAL_CLASSES: Final = (
     DPM_SINGLESTEP,
     EULER,
     EULER_ANCESTRAL,
-    FLOW_MATCH_EULER,
     HEUN,
     PNDM,
     UNIPC,

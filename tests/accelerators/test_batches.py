@@ -1,4 +1,4 @@
-"""Samples of a batch skip by themselves: a batch of 4 costs the network what its samples cost it alone."""
+"""Each sample of a batch skips by itself: a batch of 4 costs the network the sum of what its samples cost alone."""
 
 from dataclasses import replace
 from typing import Any
@@ -47,7 +47,7 @@ def test_a_batch_costs_what_its_samples_cost_alone_and_gives_the_same(
     noise = initial_noise((4, 16, 16), SEEDS)
 
     def run(rows: list[int]) -> tuple[Tensor, list[float], int]:
-        request = Request([PROMPTS[row] for row in rows], None, 5.0, (4, 16, 16))
+        request = Request([PROMPTS[row] for row in rows], guidance=5.0)
         denoise = pipe.denoiser(solver, request)
         counted = Counted(denoise.backbone)
         result = sample(solver, replace(denoise, backbone=counted), noise[rows], accelerator)
@@ -67,7 +67,7 @@ def test_the_token_cache_of_tiny_sd_is_as_large_as_stated(pipe: Pipeline) -> Non
     """Three (branches, B, h*w, channels) tensors for each of the three blocks at the latent's own resolution: output,
     keys and values."""
     solver, samples = pipe.solver("euler", STEPS), 3
-    denoise = pipe.denoiser(solver, Request(PROMPTS[:samples], None, 5.0, (4, 16, 16)))
+    denoise = pipe.denoiser(solver, Request(PROMPTS[:samples], guidance=5.0))
     cache = TokenCache(samples, max_depth=0)
     x = initial_noise((4, 16, 16), SEEDS[:samples])
     for step in (0, 5):

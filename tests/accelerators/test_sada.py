@@ -1,8 +1,4 @@
-"""SADA and uniform skipping in the sampling loop, on denoisers known in closed form."""
-
-import math
-from collections.abc import Sequence
-from typing import Any
+"""SADA and uniform skipping in the sampling loop, on denoisers in closed form."""
 
 import pytest
 import torch
@@ -10,59 +6,8 @@ from torch import Tensor
 
 from sadaflow import SADA, Auto, Mode, Uniform, sample
 from sadaflow.accelerators import make_accelerator
-from sadaflow.models import Seam, Site
-from sadaflow.solvers import Grid, RectifiedFlow, SeededNoise, Solver, make_solver
-
-SHAPE = (2, 6, 6)
-
-
-def solver_of(steps: int, name: str = "dpmpp2m", end: float = 0.0) -> Solver:
-    times = torch.linspace(0.999, end, steps + 1, dtype=torch.float64)
-    return make_solver(name, Grid.from_t(RectifiedFlow(), times))
-
-
-class Gaussians:
-    """Exact x0 for data whose positions are independent normals: mean m, standard deviation s, own to each sample.
-
-    `wiggle` (B,) adds an oscillation from step to step, which makes a trajectory unstable.
-    """
-
-    def __init__(self, solver: Solver, mean: Tensor, deviation: Tensor, wiggle: Tensor) -> None:
-        self.nodes, self.mean, self.deviation, self.wiggle = solver.nodes, mean, deviation, wiggle
-        self.calls: list[tuple[int, list[int]]] = []
-
-    def __call__(self, x: Tensor, step: int) -> Tensor:
-        return self.evaluate(x, step, range(x.shape[0]), None)
-
-    def evaluate(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam | None) -> Tensor:
-        self.calls.append((step, list(rows)))
-        node, index = self.nodes[step], list(rows)
-        mean, variance = self.mean[index], self.deviation[index] ** 2
-        gain = node.alpha * variance / (node.alpha**2 * variance + node.sigma**2)
-        answer = mean + gain * (x - node.alpha * mean)
-        answer = answer + self.wiggle[index].view(-1, 1, 1, 1) * math.sin(2.5 * step)
-        if seam is None:
-            return answer
-        size = (x.shape[-2], x.shape[-1])
-        tokens = seam(Site("block", "only", 0, size), lambda hidden: hidden, answer.flatten(2).transpose(1, 2))
-        return tokens.transpose(1, 2).unflatten(2, size)
-
-
-def problem(steps: int, samples: int = 3, name: str = "euler") -> tuple[Solver, Gaussians, Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    solver = solver_of(steps, name)
-    mean = torch.randn(samples, *SHAPE, generator=generator, dtype=torch.float64)
-    mean *= torch.logspace(-1, 0, samples, dtype=torch.float64).view(-1, 1, 1, 1)
-    deviation = torch.rand(samples, *SHAPE, generator=generator, dtype=torch.float64) + 0.05
-    noise = torch.randn(samples, *SHAPE, generator=generator, dtype=torch.float64)
-    wiggle = torch.zeros(samples, dtype=torch.float64)
-    wiggle[-1] = 0.01
-    return solver, Gaussians(solver, mean, deviation, wiggle), noise
-
-
-def restricted(denoise: Gaussians, rows: list[int]) -> Gaussians:
-    solver = solver_of(len(denoise.nodes))
-    return Gaussians(solver, denoise.mean[rows], denoise.deviation[rows], denoise.wiggle[rows])
+from sadaflow.solvers import SeededNoise, make_solver
+from support.gaussians import SHAPE, problem, restricted, solver_of
 
 
 @pytest.mark.parametrize("accelerator", [SADA(), SADA(tokens=False), Uniform(), Uniform(3, 2, correct=True), Auto()])
@@ -146,89 +91,6 @@ def test_never_skipping_is_plain_sampling() -> None:
         never = sample(solver, denoise, noise, accelerator)
         assert torch.equal(plain.x, never.x)
         assert never.stats.nfe == [20.0] * 3
-
-
-@pytest.mark.parametrize("name", ["euler", "dpmpp2m", "dpmpp3m"])
-def test_replayed_steps_are_exact_for_one_degree_more(name: str) -> None:
-    solver = solver_of(20, name, end=0.05)
-    log_snr = [node.log_snr for node in solver.nodes]
-    generator = torch.Generator().manual_seed(0)
-    curve = torch.randn(4, 2, *SHAPE, generator=generator, dtype=torch.float64)
-    noise = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
-
-    def cubic(x: Tensor, step: int) -> Tensor:
-        return sum((curve[k] * log_snr[step] ** k for k in range(1, 4)), curve[0])
-
-    plain = sample(solver, cubic, noise)
-    corrected = sample(solver, cubic, noise, Uniform(every=3, order=2, correct=True))
-    extrapolated = sample(solver, cubic, noise, Uniform(every=3, order=2))
-    torch.testing.assert_close(corrected.x, plain.x)
-    assert (extrapolated.x - plain.x).abs().max() > 1e-3
-
-
-def test_less_tolerance_costs_more_and_errs_less() -> None:
-    solver, denoise, noise = problem(50)
-    plain = sample(solver, denoise, noise)
-    costs, errors = [], []
-    for tolerance in (1e-2, 1e-4, 1e-6):
-        result = sample(solver, denoise, noise, Auto(tolerance=tolerance))
-        costs.append(sum(result.stats.nfe))
-        errors.append(float((result.x - plain.x).square().mean().sqrt()))
-    assert costs == sorted(set(costs)) and errors == sorted(errors, reverse=True)
-    assert all(error < 10 * tolerance for error, tolerance in zip(errors, (1e-2, 1e-4, 1e-6), strict=True))
-
-
-def test_each_sample_takes_the_memory_that_guesses_it_best() -> None:
-    solver = solver_of(30, "euler", end=0.05)
-    log_snr = torch.tensor([node.log_snr for node in solver.nodes], dtype=torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    slope = torch.randn(SHAPE, generator=generator, dtype=torch.float64)
-    walk = torch.randn(30, *SHAPE, generator=generator, dtype=torch.float64).cumsum(0)
-
-    class Kept(Auto):
-        def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Any:
-            runs.append(super().begin(solver, shape, seams=seams))
-            return runs[-1]
-
-    runs: list[Any] = []
-    noise = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
-    sample(solver, lambda x, step: torch.stack([slope * log_snr[step], walk[step]]), noise, Kept(memories=(0.1, 10.0)))
-    assert runs[0].memories == [10.0, 0.1]
-
-
-def test_what_auto_is_given_is_checked() -> None:
-    with pytest.raises(ValueError, match=r"Auto.memories must be.*\(0.3, 0.0\)"):
-        Auto(memories=(0.3, 0.0))
-    with pytest.raises(ValueError, match="Auto.memories"):
-        Auto(memories=())
-    with pytest.raises(ValueError, match="Auto.nodes must be at least 1, got 0"):
-        Auto(nodes=0)
-
-
-@pytest.mark.parametrize("steps", [25, 50])
-@pytest.mark.parametrize("speedup", [1.4, 2.0, 2.5])
-def test_a_budget_is_kept_and_well_spent(steps: int, speedup: float) -> None:
-    solver, denoise, noise = problem(steps)
-    plain = sample(solver, denoise, noise)
-    budget = steps / speedup
-    result = sample(solver, denoise, noise, Auto(budget=budget))
-    assert all(budget - 2 < nfe <= budget + 1 for nfe in result.stats.nfe)
-    again = sample(solver, denoise, noise, Auto(speedup=speedup, tolerance=0.1))
-    assert all(budget - 2 < nfe <= budget + 1 for nfe in again.stats.nfe)
-    coarse = sample(*problem(round(budget)))
-    error, rival = ((one.x - plain.x)[:-1].square().mean() for one in (result, coarse))  # the last one wiggles
-    assert error < rival / 10
-
-
-def test_a_budget_beyond_the_steps_skips_nothing_and_one_out_of_reach_is_refused() -> None:
-    solver, denoise, noise = problem(30)
-    assert torch.equal(sample(solver, denoise, noise, Auto(budget=30)).x, sample(solver, denoise, noise).x)
-    with pytest.raises(ValueError, match="at least 8 of 30 evaluations, asked for 7.5.*lower speedup"):
-        sample(solver, denoise, noise, Auto(speedup=4.0))
-    with pytest.raises(ValueError, match="not both: 2.0 and 20"):
-        Auto(speedup=2.0, budget=20)
-    with pytest.raises(ValueError, match="Auto.speedup must be at least 1, got 0.5"):
-        Auto(speedup=0.5)
 
 
 def test_uniform_extrapolation_is_exact_on_its_own_polynomials() -> None:

@@ -1,4 +1,4 @@
-"""The HTML report of a bench, and the same in headless Chromium."""
+"""The HTML report of a bench, as text and in headless Chromium."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from PIL import Image
 
 from sadaflow import Pipeline, Uniform
 from sadaflow.bench import parse_suite, run_bench
-from sadaflow.bench.reporting.front_svg import ticks
+from sadaflow.bench.reporting.front_chart import ticks
 from sadaflow.bench.reporting.strips import MODES, strip
 from sadaflow.bench.suite import Sample
 from sadaflow.compare.style import MODE_COLOURS
@@ -180,7 +180,7 @@ def test_report_holds_what_reproduces_it(folder: Path) -> None:
     assert "sadaflow bench paged.toml --out FOLDER --device cpu --dtype float32" in text
     for value in (*header["sessions"][0].values(), header["torch"], *header["models"].values()):
         assert f"<dd>{value}</dd>" in text
-    assert "[[case]]\nsolvers = [&quot;euler&quot;" in text and "seeds = [1, 10]" in text
+    assert "[[case]]\nsolvers = [&#34;euler&#34;" in text and "seeds = [1, 10]" in text
     assert "fewer &lt;steps&gt;" in text and "fewer <steps>" not in text
 
 

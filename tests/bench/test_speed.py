@@ -1,4 +1,4 @@
-"""`bench speed`: what is read off rounds, that both sides do the same work, random checkpoints, replayed decisions."""
+"""`bench speed`: statistics of interleaved rounds, results, tables, and rejected arguments."""
 
 import json
 import sys
@@ -6,44 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 
-from sadaflow import Pipeline, Uniform, sample
-from sadaflow.accelerators import Mode
-from sadaflow.accelerators.auto import Auto
-from sadaflow.accelerators.registry import ACCELERATORS, make_accelerator
-from sadaflow.accelerators.sada import SADA
 from sadaflow.bench.speed import MEASURES, Speed, run_speed
-from sadaflow.bench.speed.accelerate import read_accelerator
-from sadaflow.bench.speed.architectures import architecture
-from sadaflow.bench.speed.controller import settings as controlled
-from sadaflow.bench.speed.controller import unfit
-from sadaflow.bench.speed.forced import Forced, read_modes, replayed
-from sadaflow.bench.speed.loading import READ, can_forget, forget
-from sadaflow.bench.speed.loading import settings as loading_settings
-from sadaflow.bench.speed.random_checkpoint import empty_backbone, random_checkpoint
+from sadaflow.bench.speed.loading import READ, can_forget
 from sadaflow.bench.speed.rounds import Spread, efficiency, interleaved, ratio
-from sadaflow.bench.speed.sampling import difference, measure_sampling
-from sadaflow.bench.speed.sides import OURS, THEIRS, Ours, Theirs, packed, task_for, unpacked
-from sadaflow.bench.speed.starts import Process
+from sadaflow.bench.speed.sides import OURS, THEIRS
 from sadaflow.bench.speed.tables import markdown, network_seconds
-from sadaflow.bench.suite.subjects import ANALYTIC
 from sadaflow.cli import main
-from sadaflow.loading.embedded import embedded
-from sadaflow.solvers.exact import GaussianMixture
-
-CPU, FLOAT = torch.device("cpu"), torch.float32
-KINDS = ("sd21", "sdxl", "flux")
-
-
-def ignore(count: int) -> None:
-    return None
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("random")
+from support.speed import CPU, FLOAT, ignore
 
 
 def test_every_round_begins_with_another_setting() -> None:
@@ -78,184 +48,6 @@ def test_efficiency_is_one_where_every_saved_evaluation_is_saved_time() -> None:
     assert efficiency([{OURS: plain, "fast": {"loop": 8.0, "nfe": 25.0}}], "fast", OURS) == pytest.approx(1.25 / 2)
 
 
-@pytest.mark.parametrize(
-    ("kind", "reference", "parameters"),
-    [("sd21", UNet2DConditionModel, 865_910_724), ("sdxl", UNet2DConditionModel, 2_567_463_684),
-     ("flux", FluxTransformer2DModel, 11_901_408_320)],
-)  # fmt: skip
-def test_full_size_architectures_are_the_published_ones(kind: str, reference: Any, parameters: int) -> None:
-    """Numbers of parameters as the published weights have them."""
-    component, config = next(iter(architecture(f"random-{kind}").components.items()))
-    ours = empty_backbone(component, config)
-    with torch.device("meta"):
-        theirs = reference.from_config(dict(config))
-    shapes = [{name: tuple(one.shape) for name, one in net.state_dict().items()} for net in (ours, theirs)]
-    assert shapes[0] == shapes[1]
-    assert sum(one.numel() for one in ours.parameters()) == parameters
-
-
-@pytest.mark.parametrize("name", ["random-sd3", "random-sd21/3", "random-sd21/0", "random-flux/32", "random-"])
-def test_unknown_architectures_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="random"):
-        architecture(name)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_both_sides_sample_the_same_from_random_weights(kind: str, cache: Path) -> None:
-    folder = random_checkpoint(f"random-{kind}/16", cache, FLOAT)
-    ours, theirs = Ours(folder, FLOAT, CPU), Theirs(folder, FLOAT, CPU, "euler")
-    task = task_for(ours.pipe, 2, 5, 64, None, "euler")
-    found = measure_sampling(ours, theirs, task, {"uniform": Uniform(order=0)}, 1, ignore, latent=True)
-    assert 0 < found["difference"] < 1e-4 * found["latents"]
-    (numbers,) = found["rounds"]
-    assert list(numbers) == [OURS, f"{OURS} uniform", THEIRS]
-    for one in numbers.values():
-        assert 0 < one["network"] < one["seconds"]
-    assert numbers[OURS]["nfe"] == 5
-    assert [mode for mode in found["modes"]["uniform"][1] if mode != "full"] == ["extrapolated"]
-    assert numbers[f"{OURS} uniform"]["nfe"] == 4
-
-
-def test_random_checkpoints_are_made_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = random_checkpoint("random-sd21/16", cache, torch.bfloat16)
-    pipe = Pipeline.from_pretrained(folder, dtype=torch.bfloat16)
-    assert bool(pipe("x", steps=2, height=64, width=64, output="tensor").images.isfinite().all())
-    monkeypatch.setattr("sadaflow.bench.speed.random_checkpoint._SHARD", 300_000)
-    sharded = random_checkpoint("random-sd21/16", cache / "sharded", torch.bfloat16)
-    assert len(list((sharded / "unet").glob("*-of-*.safetensors"))) > 2
-    weights = [Pipeline.from_pretrained(one).backbone.state_dict() for one in (folder, sharded)]
-    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
-
-    def fail(*arguments: object) -> None:
-        raise OSError("full")
-
-    monkeypatch.setattr("sadaflow.bench.speed.random_checkpoint.save_file", fail)
-    assert random_checkpoint("random-sd21/16", cache, torch.bfloat16) == folder
-    with pytest.raises(OSError, match="full"):
-        random_checkpoint("random-sd21/16", cache / "torn", torch.bfloat16)
-    assert list((cache / "torn").iterdir()) == []
-
-
-def test_packing_is_undone_by_unpacking() -> None:
-    latents = torch.randn(2, 3, 4, 6)
-    assert packed(latents).shape == (2, 6, 12)
-    assert torch.equal(unpacked(packed(latents), (4, 6)), latents)
-
-
-def test_latents_of_other_shapes_are_no_comparison() -> None:
-    assert difference(torch.tensor([1.0, -3.0]), torch.tensor([1.5, -4.0])) == (1.0, 4.0)
-    with pytest.raises(ValueError, match=r"\(2,\).*\(3,\)"):
-        difference(torch.zeros(2), torch.zeros(3))
-
-
-def test_replayed_modes_give_what_the_recorded_run_gave() -> None:
-    """Of one that estimates and corrects as `Forced` does: the same decisions are the same sample, to the bit."""
-    subject = ANALYTIC["mixture-flow"]()
-    solver, noise = subject.solver("euler", 12), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    one = GaussianMixture(torch.ones(1), torch.zeros(1, 192), torch.eye(192)[None] / 4).denoiser(solver)
-    recorded = sample(solver, one, noise, Uniform(every=3, order=2, correct=True))
-    again = sample(solver, one, noise, Forced([[Mode(mode) for mode in modes] for modes in recorded.stats.modes]))
-    assert again.stats.modes == recorded.stats.modes
-    assert "extrapolated" in again.stats.modes[0]
-    assert torch.equal(again.x, recorded.x)
-    assert not torch.equal(again.x, sample(solver, one, noise).x)
-
-
-def test_samples_are_replayed_each_in_its_own_way() -> None:
-    solver = ANALYTIC["mixture-vp"]().solver("dpmpp2m", 6)
-    skipping = [Mode.FULL, Mode.FULL, Mode.STEPWISE, Mode.MULTISTEP, Mode.FULL, Mode.FULL]
-    modes = [skipping, [Mode.FULL] * 6]
-    one = GaussianMixture(torch.ones(1), torch.zeros(1, 192), torch.eye(192)[None] / 4).denoiser(solver)
-    noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    made = sample(solver, one, noise, Forced(modes))
-    assert made.stats.modes == [[mode.value for mode in row] for row in modes]
-    torch.testing.assert_close(made.x[1], sample(solver, one, noise).x[1], rtol=0, atol=0)
-    with pytest.raises(ValueError, match="2 samples and \\[6\\] steps; 3 samples"):
-        Forced(modes).begin(solver, torch.Size((3, 4)), seams=False)
-    with pytest.raises(ValueError, match="'tokens' of sample 0"):
-        Forced([[Mode.FULL, Mode.FULL, Mode.TOKENS]])
-    with pytest.raises(ValueError, match="first two steps"):
-        Forced([[Mode.FULL, Mode.REUSED]])
-
-
-def test_recorded_modes_are_read_from_files(tmp_path: Path) -> None:
-    file = tmp_path / "speed.json"
-    full = ["full"] * 3
-    recorded = {"a": [[*full, "extrapolated"]], "short": [full], "part": [[*full, "tokens"]]}
-    file.write_text(json.dumps({"modes": recorded}))
-    assert set(read_modes(file)) == {"a", "short", "part"}
-    assert {name: one.modes for name, one in replayed(file, 4).items()} == {"a": recorded["a"]}
-    with pytest.raises(ValueError, match="no modes of 5 steps"):
-        replayed(file, 5)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        read_modes(tmp_path / "nowhere.json")
-    for content in ({}, {"modes": {}}, {"modes": {"a": ["full"]}}, {"modes": {"a": [["half"]]}}, {"modes": {"a": []}}):
-        file.write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=r"speed\.json"):
-            read_modes(file)
-
-
-def test_accelerators_are_named_with_their_arguments() -> None:
-    assert read_accelerator("auto") == Auto()
-    assert read_accelerator("sada tokens=false estimator=ab3") == SADA(tokens=False, estimator="ab3")
-    for wrong, said in (
-        ("sadda x=1", "sadda"),
-        ("auto tolerence=1", "tolerence"),
-        ("auto tolerance", "argument=value"),
-        ("auto tolerance=-1", "tolerance"),
-        ('auto tolerance="a"', "auto tolerance"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            read_accelerator(wrong)
-
-
-def test_what_works_inside_the_network_has_no_controller_to_measure() -> None:
-    accelerators = {name: make_accelerator(name) for name in (*ACCELERATORS, "uniform+guidance")}
-    found = unfit(accelerators, 20)
-    outside = {"adaptive-diffusion", "auto", "easycache", "sada", "sada-released", "seacache", "uniform"}
-    assert outside == set(accelerators) - set(found)
-    assert "branches" in found["guidance"] and "at least 13" in unfit(accelerators, 12)["sada"]
-    acts = controlled({name: accelerators[name] for name in outside}, 20, CPU)
-    for one in acts.values():
-        assert set(one()) == {"controller", "solver", "nfe"}
-    assert acts["plain"]()["nfe"] == 20 and acts["uniform"]()["nfe"] < 15
-
-
-@pytest.mark.skipif(not can_forget(), reason="no posix_fadvise")
-def test_a_forgotten_file_is_whole(tmp_path: Path) -> None:
-    file = tmp_path / "weights"
-    file.write_bytes(bytes(range(256)) * 17)
-    forget(file)
-    assert file.read_bytes() == bytes(range(256)) * 17
-
-
-@pytest.mark.parametrize("model", ["tiny-sd", "tiny-flux"])
-def test_loading_is_timed_on_both_sides(model: str) -> None:
-    acts = loading_settings(Path(embedded(model)), FLOAT, CPU, alone=False, cold=False)
-    assert list(acts) == [READ, OURS, THEIRS]
-    assert all(act()["seconds"] > 0 for act in acts.values())
-
-
-def test_each_side_starts_in_a_process_of_its_own(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = random_checkpoint("random-sd21/16", cache, FLOAT)
-    task = task_for(Pipeline.from_pretrained(folder), 1, 2, 64, None, None)
-    process = Process(folder, task, (64, 64), FLOAT, CPU, latent=True)
-    started = process.measure(THEIRS)
-    assert started["total"] == started["import"] + started["load"] + started["first"]
-    assert 0 < started["torch"] < started["import"]
-    held = process.measure(OURS, memory=True)
-    # Two states of 4 x 8 x 8 floats at least; and the process holds torch, of hundreds of megabytes.
-    assert 2 * 4 * 64 * 4 < held["call"] < 50e6
-    assert sys.platform != "linux" or 100e6 < held["process"] < 5e9
-    failing = tmp_path / "failing.py"
-    failing.write_text("raise OSError('no such device')")
-    monkeypatch.setattr("sadaflow.bench.speed.starts._CHILD", failing)
-    with pytest.raises(ChildProcessError, match=f"{OURS} in a process of its own failed: OSError: no such device"):
-        process.measure(OURS)
-
-
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A run of all that needs no other process, without Diffusers."""
@@ -286,7 +78,7 @@ def test_results_and_tables_are_written(measured: Path, capsys: pytest.CaptureFi
 def test_results_are_kept(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (measured / "speed.json").read_bytes()
     assert main(["bench", "speed", "--out", str(measured), "--alone"]) == 2
-    assert "speed.json exists and is kept" in capsys.readouterr().err
+    assert "speed.json exists; name another folder" in capsys.readouterr().err
     assert (measured / "speed.json").read_bytes() == before
 
 
@@ -361,7 +153,7 @@ def test_tables_say_what_was_measured() -> None:
         (["--network-seconds", "0"], "network_seconds"),
         (["--solver", "unipc"], "dpmpp2m"),
         (["--compile", "--compile-mode", "fast"], "reduce-overhead"),
-        (["--compile-mode", "default"], "without compiling"),
+        (["--compile-mode", "default"], "needs compiling; add --compile"),
         (["--accelerate", "sadda"], "sadda"),
         (["--replay", "nowhere.json"], "nowhere.json"),
         (["--size", "62", "--measure", "sampling"], "multiple of the 4"),
@@ -372,12 +164,6 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     assert main(["bench", "speed", "--out", str(tmp_path / "out"), "--device", "cpu", *flags]) == 2
     assert said in capsys.readouterr().err
-
-
-def test_accelerators_that_do_not_fit_are_refused_before_work(tmp_path: Path) -> None:
-    speed = Speed(("tiny-sd",), ("sampling",), steps=4, accelerators=("sada",), alone=True)
-    with pytest.raises(ValueError, match="'sada' on tiny-sd.*at least 13"):
-        run_speed(speed, tmp_path / "out", tmp_path, device=CPU, dtype=FLOAT)
 
 
 def test_without_diffusers_the_error_says_how_to_get_it(

@@ -1,4 +1,4 @@
-"""The paper's suites and `quick`, prompts from a file, ControlNets and sounds in a bench, and the nearest settings."""
+"""The suites of the paper and `quick`; prompt files, ControlNets and sounds in a bench; the nearest settings."""
 
 import json
 import re
@@ -99,7 +99,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sadaflow.bench.command.draw_fronts", lambda suite, records: ())
+    monkeypatch.setattr("sadaflow.bench.command.write_figures", lambda suite, measured, out: None)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -212,7 +212,7 @@ def test_prompts_from_a_file_are_those_of_the_folder(tmp_path: Path, capsys: pyt
     assert main([*call, "--prompts", str(tmp_path / "two.jsonl")]) == 0
     assert {(one["prompt"], one["seed"]) for one in records(tmp_path / "out")} == {("a", 0), ("b", 9)}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "--prompts prompts.jsonl" in page and "{&quot;prompt&quot;: &quot;b&quot;, &quot;seed&quot;: 9}" in page
+    assert "--prompts prompts.jsonl" in page and "{&#34;prompt&#34;: &#34;b&#34;, &#34;seed&#34;: 9}" in page
     before = (tmp_path / "out" / "table.md").read_text()
     assert report(tmp_path / "out") == before
     capsys.readouterr()
@@ -233,7 +233,7 @@ def test_samples_given_take_the_place_of_the_suites() -> None:
     assert parse_suite(text.replace("seeds = [3, 5]", ""), "m", given).samples == tuple(given)
     with pytest.raises(ValueError, match="twice with the same seed"):
         parse_suite(text.replace("seeds = [3, 5]", ""), "m", [*given, Sample("a", 0)])
-    with pytest.raises(ValueError, match="analytic problems know no prompts"):
+    with pytest.raises(ValueError, match="analytic problems have no prompts"):
         parse_suite(MIXTURE, "m", given)
 
 
@@ -245,7 +245,7 @@ def test_methods_run_on_the_models_that_they_name() -> None:
     assert labels[0] == [None, *["sub-grid"] * 3] and labels[1] == [*labels[0], "uniform"]
     with pytest.raises(ValueError, match="method 2: unknown model 'tiny'; known: tiny-sd, tiny-flux"):
         parse_suite(text.replace('accelerator = "uniform"', 'accelerator = "uniform"\nmodels = ["tiny"]'), "m")
-    with pytest.raises(ValueError, match="report: nearest must be at least 1"):
+    with pytest.raises(ValueError, match=r"report: nearest must be a list .* each at least 1, not empty, got \[0\.5\]"):
         parse_suite(MIXTURE.replace("[1.4, 2.2]", "[0.5]"), "m")
     with pytest.raises(ValueError, match="timing: always must be true or false, got 1"):
         parse_suite(MIXTURE.replace("always = true", "always = 1"), "m")

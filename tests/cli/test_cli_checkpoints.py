@@ -1,4 +1,4 @@
-"""The command line on tiny checkpoints of every kind: what a Pipeline gives, and errors of one line."""
+"""The command line on tiny checkpoints of every class: the outputs of a Pipeline, and errors of one line."""
 
 import json
 import wave
@@ -11,10 +11,10 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
-import sadaflow.cli.commands
+import sadaflow.cli.load
 from sadaflow import Pipeline
 from sadaflow.cli import main
-from sadaflow.compare import Comparison, Row, Settings, table
+from sadaflow.compare import Comparison, Request, Row, table
 from sadaflow.compare.image_figure import draw
 from sadaflow.compare.sound_figure import draw_sound
 from sadaflow.compare.style import MODE_COLOURS
@@ -188,7 +188,7 @@ def test_refused_before_loading(
     command: str, arguments: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(sadaflow.cli.commands, "Pipeline", None)
+    monkeypatch.setattr(sadaflow.cli.load, "Pipeline", None)
     message = error_of(capsys, command, "x", *(argument.replace("@", "../shelf/") for argument in arguments))
     assert all(word in message for word in words), message
 
@@ -246,7 +246,7 @@ def comparison(images: torch.Tensor, offset: float, prompt: str) -> Comparison:
         Row(name, made, (4.0,), modes, (1.0,), (0.0,), (30.0,), (1.0,) if images.shape[1] == 3 else ())
         for name, made in (("plain", images), ("fast", images + offset))
     ]
-    return Comparison((prompt,), Settings(steps=4), "fast", tuple(rows))
+    return Comparison((prompt,), Request(steps=4), "fast", tuple(rows))
 
 
 def test_spectrograms_are_drawn_the_right_way_up() -> None:

@@ -150,7 +150,7 @@ def test_prompts_are_cut_where_the_positions_of_the_text_encoder_end(
     family: Any = Pipeline.from_pretrained(copy).family
     prompt = "x" * 60
     with pytest.warns(UserWarning, match="cut to 38"):
-        ours = family.condition(Request([prompt], None, 1.0, (4, 8, 4))).conditional["class_vector"]
+        ours = family.condition(Request([prompt], guidance=1.0, height=16, width=8)).conditional["class_vector"]
     reference = _reference(folder)
     batch = reference.tokenizer([prompt], max_length=38, truncation=True, return_tensors="pt")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Prompt files: three forms that say the same, and errors that name file and line."""
+"""Prompt files: three formats with the same content, and errors that name file and line."""
 
 import csv
 import io
@@ -32,8 +32,8 @@ law = settings(
 def expected(entries: list[dict[str, Any]], seed: int) -> list[Prompt] | None:
     """What the file must mean; None where two lines have one name."""
     prompts = [
-        Prompt(i, entry["prompt"], entry.get("seed", seed + i), entry.get("negative_prompt"),
-               str(entry.get("id", f"{i:06d}")))
+        Prompt(i, str(entry.get("id", f"{i:06d}")), entry["prompt"], entry.get("seed", seed + i),
+               entry.get("negative_prompt"))
         for i, entry in enumerate(entries)
     ]  # fmt: skip
     return prompts if len({prompt.name.lower() for prompt in prompts}) == len(prompts) else None

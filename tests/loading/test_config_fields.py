@@ -1,4 +1,4 @@
-"""Fields of published configs: used, without effect, or refused by name; and the JSON files that hold them."""
+"""Fields of published configs: used, without effect, or rejected by name; and the JSON files that hold them."""
 
 import inspect
 import json
@@ -17,8 +17,8 @@ from sadaflow.loading.json_file import naming, read_object
 from sadaflow.models import AutoencoderConfig, ControlNetConfig, FluxConfig, UNet, UNetConfig
 from sadaflow.models.autoencoder.fields import TABLE as VAE
 from sadaflow.models.controlnet.fields import TABLE as CONTROLNET
-from sadaflow.models.flux.flux import TABLE as FLUX
-from sadaflow.models.unet.config import TABLE as UNET
+from sadaflow.models.flux.config import TABLE as FLUX
+from sadaflow.models.unet.fields import TABLE as UNET
 from support.checkpoints import stable_diffusion
 from support.checkpoints_flux import flux
 from support.published.real import real_root

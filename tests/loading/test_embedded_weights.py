@@ -1,4 +1,4 @@
-"""The trained checkpoints that come with the package, through our pipeline and through Diffusers'."""
+"""The trained checkpoints of the package in our pipeline and in Diffusers'."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from diffusers import ControlNetModel, FluxPipeline, StableDiffusionControlNetPi
 
 from sadaflow import Pipeline
 from sadaflow.loading.embedded import EMBEDDED
+from sadaflow.loading.export import export_checkpoint
 from sadaflow.pipeline.inspection import inspect
 
 PROMPTS = ["red apple", "a drawing of a cat face"]
@@ -18,8 +19,9 @@ def starts(channels: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_tiny_flux_draws_what_diffusers_draws():
-    reference = FluxPipeline.from_pretrained(EMBEDDED / "tiny-flux", torch_dtype=torch.float32)
+def test_tiny_flux_draws_what_diffusers_draws(tmp_path):
+    folder = export_checkpoint("tiny-flux", tmp_path / "tiny-flux")
+    reference = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     reference.set_progress_bar_config(disable=True)
     noise = starts(4)
     packed = reference._pack_latents(noise, 2, 4, 16, 16)

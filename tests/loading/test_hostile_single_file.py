@@ -1,4 +1,4 @@
-"""Single files written to do harm: the networks that their shapes tell are refused before they are built."""
+"""Malicious single files: networks of absurd size are rejected by their shapes, before they are built."""
 
 import random
 import subprocess

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from sadaflow import Pipeline
@@ -28,6 +29,18 @@ def check(folder: Path, **arguments: Any) -> None:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_latents_are_those_of_diffusers(name: str, tmp_path: Path) -> None:
     check(write_folder(tmp_path / name, FOLDERS[name]))
+
+
+def test_an_old_fine_tune_is_sampled_at_the_size_it_was_trained_at(tmp_path: Path) -> None:
+    """StableDiffusionPipeline takes 64 latent positions for a smaller `sample_size` written before Diffusers 0.9."""
+    for version, expected in (("0.6.0", 512), ("0.8.0.dev0", 512), ("0.9.0", 64), ("0.25.0.dev0", 64)):
+        folder = write_folder(tmp_path / version, FOLDERS["sd-1.5"])
+        config = {**read_json(folder / "unet/config.json"), "_diffusers_version": version}
+        write_json(folder / "unet/config.json", config)
+        optional = {"safety_checker": None, "feature_extractor": None}
+        reference = StableDiffusionPipeline.from_pretrained(folder, **optional)
+        assert reference.unet.config.sample_size * reference.vae_scale_factor == expected
+        assert Pipeline.from_pretrained(folder).family.default_size == (expected, expected)
 
 
 @pytest.mark.parametrize("name", CONTROLNETS)

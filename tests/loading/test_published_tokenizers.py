@@ -1,4 +1,4 @@
-"""Tokenizers as they are published: settings of other machines, old and new formats, ids beyond the encoder's."""
+"""Published tokenizers: settings of other machines, old and new formats, ids beyond the encoder's vocabulary."""
 
 import json
 import os
@@ -19,27 +19,11 @@ from sadaflow.loading.tokenizer_files import check_ids, load_tokenizer
 from support.checkpoints import clip_tokenizer, musicldm, stable_diffusion
 from support.checkpoints_original import original
 from support.published.real import real_root
+from support.published.text import END, PLAIN, SD14
 
 PROMPTS = ["a red apple", "", "42 Pears & <|endoftext|> more", "é"]
 REAL = real_root()
-
-
-START, END = "<|startoftext|>", "<|endoftext|>"
-FLAGS = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-# Fields of the tokenizer_config.json of Stable Diffusion 1.4.
-SD14 = {
-    "add_prefix_space": False,
-    "bos_token": {"__type": "AddedToken", "content": START, **FLAGS},
-    "do_lower_case": True,
-    "eos_token": {"__type": "AddedToken", "content": END, **FLAGS},
-    "errors": "replace",
-    "model_max_length": 24,
-    "name_or_path": "openai/clip-vit-large-patch14",
-    "pad_token": END,
-    "special_tokens_map_file": "./special_tokens_map.json",
-    "tokenizer_class": "CLIPTokenizer",
-    "unk_token": {"__type": "AddedToken", "content": END, **FLAGS},
-}
+FLAGS = {"normalized": True, **PLAIN}
 
 
 def write(path: Path, content: Any) -> None:

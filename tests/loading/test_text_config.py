@@ -1,4 +1,4 @@
-"""Configs of text encoders: published forms load as transformers loads them, and nothing else reaches it."""
+"""Configs of text encoders: published forms load as transformers loads them, and no other field reaches it."""
 
 import dataclasses
 import json
@@ -21,50 +21,10 @@ from sadaflow.loading.text_fields import CLAP, CLAP_AUDIO, CLAP_TEXT, COMMON, TA
 from support.checkpoints import musicldm, stable_diffusion, stable_diffusion_xl
 from support.checkpoints_flux import flux
 from support.published.real import real_root
+from support.published.text import FULL_DUMP
 
 PROMPTS = ["a red apple", ""]
 REAL = real_root()
-
-# What transformers 4 wrote into the nested configs of CLIP: its settings of generation and of classifiers.
-FULL_DUMP = {
-    "_name_or_path": "",
-    "add_cross_attention": False,
-    "bad_words_ids": None,
-    "chunk_size_feed_forward": 0,
-    "cross_attention_hidden_size": None,
-    "decoder_start_token_id": None,
-    "diversity_penalty": 0.0,
-    "do_sample": False,
-    "dropout": 0.0,
-    "early_stopping": False,
-    "finetuning_task": None,
-    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
-    "is_decoder": False,
-    "is_encoder_decoder": False,
-    "label2id": {"LABEL_0": 0, "LABEL_1": 1},
-    "length_penalty": 1.0,
-    "max_length": 20,
-    "num_beams": 1,
-    "output_attentions": False,
-    "output_hidden_states": False,
-    "prefix": None,
-    "problem_type": None,
-    "pruned_heads": {},
-    "return_dict": True,
-    "sep_token_id": None,
-    "task_specific_params": None,
-    "temperature": 1.0,
-    "tie_encoder_decoder": False,
-    "tie_word_embeddings": True,
-    "tokenizer_class": None,
-    "top_k": 50,
-    "top_p": 1.0,
-    "torch_dtype": "float16",
-    "torchscript": False,
-    "transformers_version": "4.21.0.dev0",
-    "typical_p": 1.0,
-    "use_bfloat16": False,
-}
 
 
 def write(path: Path, content: Any) -> None:

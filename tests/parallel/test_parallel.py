@@ -1,4 +1,4 @@
-"""Several processes for one picture: what one process makes, the same bits in all of them, and what is refused."""
+"""Several processes for one image: the result of one process, bit-equal in all of them, and rejected settings."""
 
 import subprocess
 import sys
@@ -94,7 +94,7 @@ def test_pictures_of_a_checkpoint(made: Made, setup: tuple[int, int], model: str
         ((2, 1), "uniform+first-block", "decides inside the network"),
         ((2, 1), "alone", "no negative"),
         ((2, 1), "seed", "called differently: noise must be the same"),
-        ((2, 1), "prompt", "called differently: prompts, solver must be the same"),
+        ((2, 1), "prompt", "called differently: prompt, steps, solver must be the same"),
         ((2, 1), "world", "guidance=2 x context=2 processes do not fit the 2 that there are"),
         ((1, 2), "unet", "this network has no trunk"),
         ((1, 2), "few", "1 image tokens cannot be shared out among 2 processes"),

@@ -1,4 +1,4 @@
-"""Arguments of a call: numbers of every type work, and whatever does not fit is refused by name before any work."""
+"""Arguments of a call: numbers of every type work, and invalid ones are rejected by name before any work."""
 
 import inspect
 import math
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from sadaflow import SADA, Pipeline
 from sadaflow.cli import main
+from sadaflow.families import Request
 from sadaflow.families.values import real_number, whole_number
 from sadaflow.pipeline.diffusers_names import EXPLAINED, RENAMED, UnknownArgument, remedy
-from sadaflow.pipeline.inputs import read_dtype, read_seeds
+from sadaflow.pipeline.inputs import read_dtype
 from sadaflow.pipeline.memory_need import NotEnoughMemory, host_memory
 from support.checkpoints import musicldm, stable_diffusion_xl
 from support.checkpoints_flux import flux
@@ -55,14 +56,14 @@ def latents(pipe: Pipeline, prompt: Any = "fox", **arguments: Any) -> Tensor:
 def test_integers_of_every_type_are_integers(value: int, kind: Callable[[int], Any]) -> None:
     read = whole_number("n", kind(value))
     assert type(read) is int and read == value
-    assert read_seeds(kind(value), 3) == [value] * 3
+    assert Request(prompt=["fox"] * 3, seed=kind(value)).seeds == [value] * 3
     assert type(real_number("x", kind(value))) is float
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4))
 def test_lists_of_seeds_of_every_type_are_lists(seeds: list[int]) -> None:
     for kind in (list, tuple, np.array, torch.tensor, lambda given: [np.int64(seed) for seed in given]):
-        assert read_seeds(kind(seeds), len(seeds)) == seeds
+        assert Request(prompt=["fox"] * len(seeds), seed=kind(seeds)).seeds == seeds
 
 
 @pytest.mark.parametrize(
@@ -248,6 +249,6 @@ def test_errors_of_python_are_one_line(
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise error
 
-    monkeypatch.setattr("sadaflow.cli.commands._load", fail)
+    monkeypatch.setattr("sadaflow.cli.load.load_pipeline", fail)
     assert main(["generate", "fox", "--out", "never.png"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""A decoder whose output is not finite stops the call and names itself, whatever is made of the output."""
+"""A decoder with an output that is not finite stops the call with an error that names it, for every kind of output."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sadaflow import Pipeline
 from sadaflow.cli import main
-from sadaflow.compare import Settings, compare
+from sadaflow.compare import Request, compare
 from sadaflow.families.base import decode_images
 from sadaflow.sampling.finite_check import require_finite_output
 from support.checkpoints import musicldm, stable_diffusion
@@ -72,7 +72,7 @@ def test_commands_write_nothing_and_fail(
 def test_a_comparison_stops(folder: Path) -> None:
     pipe = Pipeline.from_pretrained(folder, dtype="float16")
     with pytest.raises(FloatingPointError, match="vae"):
-        compare(pipe, ["fox"], Settings(steps=6, height=16, width=16), "uniform")
+        compare(pipe, ["fox"], Request(steps=6, height=16, width=16), "uniform")
 
 
 def test_the_vocoder_is_checked_as_the_decoder_is(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Weights elsewhere: pipelines make bit for bit what they make with all of them in memory."""
+"""Offloaded weights: bit-equal results to a pipeline with all weights in memory."""
 
 from collections.abc import Callable
 from concurrent.futures import wait
@@ -195,7 +195,7 @@ def test_text_encoders_must_fit_as_strictly(tmp_path: Path) -> None:
         ({"offload": "model"}, "the device is the CPU: use offload=.stream."),
         ({"quantize": "int3"}, "unknown quantization 'int3'; known: int8, fp8"),
         ({"offload": "stream", "quantize": "int8"}, "needs all weights in memory"),
-        ({"tile": 100}, "tile=100 is no side in pixels; multiples of 16 are"),
+        ({"tile": 100}, "tile=100 is not supported; use multiples of 16 pixels"),
     ],
 )
 def test_what_cannot_be(arguments: dict[str, Any], words: str) -> None:

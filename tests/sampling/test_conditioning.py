@@ -1,4 +1,4 @@
-"""What does not depend on x is worked out once, and changes nothing; convolutions may keep their layout."""
+"""What does not depend on x is computed once per run, with equal results; convolutions may keep their layout."""
 
 import weakref
 from collections.abc import Iterator, Mapping
@@ -187,7 +187,7 @@ def test_kept_layouts_count_as_convolutions() -> None:
     pipe = Pipeline.from_pretrained()
     kept = pipe("fox", steps=4, seed=0, accelerator=DeepCache(2), output="latent").stats.nfe
     solver = pipe.solver(None, 4)
-    denoise = pipe.denoiser(solver, Request(["fox"], None, pipe.default_guidance, (4, 16, 16)))
+    denoise = pipe.denoiser(solver, Request(["fox"]))
     plain = sample(solver, denoise, torch.randn(1, 4, 16, 16), DeepCache(2)).stats.nfe
     assert kept == pytest.approx(plain, rel=1e-6) and kept[0] < 4
 

@@ -1,4 +1,4 @@
-"""Evaluations that take a part of the network from a cache are counted with the multiplications that they made."""
+"""Partly cached evaluations count with the share of the network's multiplications that they execute."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from sadaflow import Mode, sample
-from sadaflow.accelerators import CachingRun, PlainRun
+from sadaflow.accelerators import Capabilities, PlainRun
 from sadaflow.bench.run.uncounted import Uncounted
 from sadaflow.models import Seam, Site
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
@@ -128,5 +128,6 @@ def test_a_cache_that_nothing_has_filled() -> None:
         sample(solver(), Network(), torch.randn(1, LENGTH, WIDTH), Scripted([[C]] * 6))
 
 
-def test_other_runs_are_of_no_such_kind() -> None:
-    assert isinstance(_Run(Scripted([]), 1), CachingRun) and not isinstance(PlainRun(1), CachingRun)
+def test_a_run_declares_by_its_methods_that_it_caches() -> None:
+    assert _Run(Scripted([]), 1).capabilities == Capabilities(caches=True)
+    assert PlainRun(1).capabilities == Capabilities()

@@ -1,4 +1,4 @@
-"""Scheduler configs as the Hub has them, stray fields and all, against Diffusers' classes made of the same dicts."""
+"""Scheduler configs of the Hub, with stray fields, against Diffusers' classes made from the same dicts."""
 
 import math
 from typing import Any

@@ -1,7 +1,12 @@
-"""Tensor names of Flux.1's original layout, and latents packed as its reference packs them."""
+"""Flux.1 for tests: small transformers with random inputs, tensor names of the original layout, packed latents."""
 
-from diffusers import FluxPipeline
+
+import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
+
+from sadaflow.models import FluxConfig, FluxTransformer
+from support.checkpoints_flux import FLUX
 
 TOP = [f"{name}.{layer}" for name in ("time_in", "vector_in", "guidance_in") for layer in ("in_layer", "out_layer")]
 TOP += ["img_in", "txt_in", "final_layer.linear", "final_layer.adaLN_modulation.1"]
@@ -22,3 +27,24 @@ def original_names(double: int, single: int) -> list[str]:
 
 def packed(latents: Tensor) -> Tensor:
     return FluxPipeline._pack_latents(latents, *latents.shape)
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference, relative to the largest reference value."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def backbone(guidance: bool = True) -> tuple[FluxTransformer2DModel, FluxTransformer]:
+    """The transformer of Diffusers and ours, with equal random weights."""
+    torch.manual_seed(0)
+    reference = FluxTransformer2DModel(**FLUX, guidance_embeds=guidance).eval()
+    ours = FluxTransformer(FluxConfig.from_dict(dict(reference.config))).eval()
+    ours.load_state_dict(reference.state_dict())
+    return reference, ours
+
+
+def conditioning(samples: int, guidance: bool = True) -> dict[str, Tensor]:
+    """Random prompt states, pooled states and guidance for a number of samples."""
+    torch.manual_seed(1)
+    made = {"context": torch.randn(samples, 7, 32), "pooled": torch.randn(samples, 32)}
+    return made | ({"guidance": torch.linspace(1.5, 3.5, samples)} if guidance else {})

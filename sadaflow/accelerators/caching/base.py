@@ -11,7 +11,8 @@ from sadaflow.solvers import Solver
 
 from ...device.indexing import taken
 from ...device.readback import Readback
-from ..base import Accelerator, Mode, PlainRun
+from ..base import Accelerator, Mode, Run
+from ..forwarding import begin_run, innermost
 
 Handler = Callable[..., Tensor]
 """Called as a seam is, at one site."""
@@ -56,7 +57,7 @@ class Outermost:
         return self._handle(site, fn, hidden, *args)
 
 
-class InsideRun(PlainRun):
+class InsideRun(Run):
     """Base of the runs that act inside the network, at sites of the kinds `sites`.
 
     Raises ValueError where it cannot be entered at all; and, after the first evaluation, where what `needs` names was
@@ -93,10 +94,9 @@ class InsideRun(PlainRun):
 
 def check_fit(accelerator: Accelerator, solver: Solver, shape: torch.Size, network: object) -> None:
     """ValueError where `accelerator` can begin no run, or where `network` tells its `sites` and has none for it."""
-    run = accelerator.begin(solver, shape, seams=True)
-    inside, sites = getattr(run, "inside", run), getattr(network, "sites", None)  # of a combination the second
-    if isinstance(inside, InsideRun) and sites is not None and inside.sites.isdisjoint(sites):
-        inside.refuse()
+    run, sites = innermost(begin_run(accelerator, solver, shape, seams=True)), getattr(network, "sites", None)
+    if isinstance(run, InsideRun) and sites is not None and run.sites.isdisjoint(sites):
+        run.refuse()
 
 
 class ScheduledRun(InsideRun):

@@ -12,6 +12,7 @@ from sadaflow.solvers import Solver
 
 from ..base import Mode
 from ..history import RowStore
+from ..settings import check_numbers, check_whole
 from .base import ScheduledRun
 
 _REFERENCE_STEPS = 50  # the step count for which the paper states `centre`
@@ -39,10 +40,9 @@ class DeepCache:
     centre: float = 15.0
 
     def __post_init__(self) -> None:
-        if self.interval < 1 or self.branch < 0:
-            raise ValueError(f"DeepCache needs interval >= 1 and branch >= 0, got {self.interval} and {self.branch}")
-        if self.power <= 1 or self.centre <= 0:
-            raise ValueError(f"DeepCache needs power > 1 and centre > 0, got {self.power} and {self.centre}")
+        check_whole(self, interval=1, branch=0)
+        check_numbers(self, "power", above=1)
+        check_numbers(self, "centre", above=0)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         return _Run(self, solver, shape, seams)

@@ -13,6 +13,7 @@ from sadaflow.solvers import Solver
 from ...device.indexing import index_of, put, taken
 from ..base import Explanation, Mode
 from ..history import RowStore
+from ..settings import check_numbers, check_whole
 from .base import InsideRun, on_some, places, relative_change
 
 
@@ -38,11 +39,9 @@ class FirstBlock:
     max_cached: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.threshold >= 0:
-            raise ValueError(f"FirstBlock.threshold must not be negative, got {self.threshold}")
-        for field, least in (("front", 1), ("back", 0), ("warmup", 0), ("max_skips", 0), ("max_cached", 0)):
-            if (value := getattr(self, field)) is not None and value < least:
-                raise ValueError(f"FirstBlock.{field} must be at least {least}, got {value}")
+        check_numbers(self, "threshold", least=0, finite=False)
+        check_whole(self, front=1, back=0, warmup=0)
+        check_whole(self, optional=True, max_skips=0, max_cached=0)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         return _Run(self, solver, shape, seams)

@@ -11,6 +11,7 @@ from sadaflow.models import Seam, Site
 from sadaflow.solvers import Solver
 
 from ..base import Mode
+from ..settings import check_fractions, check_numbers, check_sequence, check_whole
 from .base import Outermost, ScheduledRun
 from .residual import Residuals
 
@@ -43,13 +44,10 @@ class MagCache:
     never: tuple[int, ...] = (11,)
 
     def __post_init__(self) -> None:
-        if not self.threshold >= 0 or self.max_skips < 0 or not 0 <= self.retention <= 1:
-            raise ValueError(
-                "MagCache needs threshold >= 0, max_skips >= 0 and retention within 0 and 1, got "
-                f"{self.threshold}, {self.max_skips} and {self.retention}"
-            )
-        if not self.ratios:
-            raise ValueError("MagCache.ratios must hold at least one number")
+        check_numbers(self, "threshold", least=0, finite=False)
+        check_whole(self, max_skips=0)
+        check_fractions(self, "retention")
+        check_sequence(self, "ratios")
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         return _Run(self, solver, shape, seams)

@@ -13,6 +13,7 @@ from sadaflow.solvers import Solver
 from ...device.indexing import sent
 from ..base import Mode
 from ..history import RowStore
+from ..settings import check_whole
 from .base import Outermost, ScheduledRun
 
 
@@ -33,9 +34,7 @@ class TaylorSeer:
     first: int = 3
 
     def __post_init__(self) -> None:
-        for field, least in (("interval", 1), ("order", 0), ("first", 1)):
-            if getattr(self, field) < least:
-                raise ValueError(f"TaylorSeer.{field} must be at least {least}, got {getattr(self, field)}")
+        check_whole(self, interval=1, order=0, first=1)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         return _Run(self, solver, shape, seams)

@@ -12,6 +12,7 @@ from sadaflow.solvers import Solver
 
 from ..base import Explanation, Mode
 from ..history import RowStore
+from ..settings import check_numbers, check_sequence
 from .base import InsideRun, Outermost, relative_change
 from .residual import Residuals
 
@@ -36,10 +37,8 @@ class TeaCache:
     coefficients: tuple[float, ...] = FLUX
 
     def __post_init__(self) -> None:
-        if not self.coefficients:
-            raise ValueError("TeaCache.coefficients must hold at least one number")
-        if not self.threshold >= 0:
-            raise ValueError(f"TeaCache.threshold must not be negative, got {self.threshold}")
+        check_numbers(self, "threshold", least=0, finite=False)
+        check_sequence(self, "coefficients")
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         return _Run(self, solver, shape, seams)

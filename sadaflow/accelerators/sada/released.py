@@ -16,8 +16,9 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ...device.indexing import renewed
-from ..base import Explanation, Mode, PlainRun
+from ..base import Explanation, Mode, Run
 from ..history import NodeBuffer
+from ..settings import check_fractions, check_whole
 from .criterion import extrapolate, instability, noise_of, sample_scores, stepwise_x0
 from .estimators import released
 from .sada import SADA, Limits
@@ -35,6 +36,8 @@ class ReleasedSADA:
     terms: int = 4
 
     def __post_init__(self) -> None:
+        check_fractions(self, "start", "multistep_start", "end")
+        check_whole(self, max_skips=1, interval=2, terms=2)
         self._limits(50)
 
     def _limits(self, steps: int) -> Limits:
@@ -45,7 +48,7 @@ class ReleasedSADA:
         return _Run(self.terms, self._limits(solver.n_evals), solver, shape[0])
 
 
-class _Run(PlainRun):
+class _Run(Run):
     def __init__(self, terms: int, limits: Limits, solver: Solver, samples: int) -> None:
         super().__init__(samples)
         self.limits, self.solver = limits, solver

@@ -12,8 +12,9 @@ from sadaflow.solvers import Solver
 
 from ...device.indexing import renewed, taken
 from ...device.readback import Readback
-from ..base import WITHOUT, Explanation, Mode, PlainRun, require_falling_times
+from ..base import WITHOUT, Explanation, Mode, Run, require_falling_times
 from ..history import NodeBuffer
+from ..settings import check_choice, check_fractions, check_sequence, check_whole
 from .criterion import (
     extrapolate,
     instability,
@@ -68,24 +69,18 @@ class SADA:
     that of `TokenCache`, whatever the number of steps."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start <= self.multistep_start <= self.end <= 1:
-            raise ValueError(
-                "SADA needs 0 <= start <= multistep_start <= end <= 1 (fractions of the steps), got "
-                f"{self.start}, {self.multistep_start}, {self.end}"
-            )
+        check_fractions(self, "start", "multistep_start", "end")
+        check_whole(self, max_skips=1, interval=2, terms=2, token_depth=0, token_cell=1, token_limit=1)
+        check_whole(self, optional=True, token_memory=0)
+        check_choice(self, "token_keys", KEYS)
         known_estimator(self.estimator)
-        if self.weights is not None and len(self.weights) != 3:
-            raise ValueError(f"SADA.weights are those of three velocities, got {len(self.weights)}")
-        if self.weights is not None and self.estimator != "paper":
+        if self.weights is None:
+            return
+        check_sequence(self, "weights")
+        if len(self.weights) != 3:
+            raise ValueError(f"SADA.weights must hold one weight for each of three velocities, got {len(self.weights)}")
+        if self.estimator != "paper":
             raise ValueError(f"SADA takes either estimator={self.estimator!r} or weights={self.weights}, not both")
-        if self.token_keys not in KEYS:
-            raise ValueError(f"SADA.token_keys must be one of {', '.join(KEYS)}, got {self.token_keys!r}")
-        for field, least in (("max_skips", 1), ("interval", 2), ("terms", 2), ("token_cell", 1), ("token_limit", 1)):
-            if getattr(self, field) < least:
-                raise ValueError(f"SADA.{field} must be at least {least}, got {getattr(self, field)}")
-        for field in ("token_depth", "token_memory"):
-            if (getattr(self, field) or 0) < 0:
-                raise ValueError(f"SADA.{field} must not be negative, got {getattr(self, field)}")
 
     def extrapolation(self) -> Estimator:
         """The estimator in use."""
@@ -135,7 +130,7 @@ class Limits:
         return self.first >= 3 and self.end > self.first
 
 
-class _Run(PlainRun):
+class _Run(Run):
     def __init__(self, settings: SADA, limits: Limits, solver: Solver, shape: torch.Size, *, seams: bool) -> None:
         super().__init__(shape[0])
         self.settings, self.limits, self.solver = settings, limits, solver

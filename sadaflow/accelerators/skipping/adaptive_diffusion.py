@@ -12,6 +12,7 @@ from sadaflow.solvers import Solver
 from ...device.indexing import renewed, taken
 from ...device.readback import Readback
 from ..base import require_falling_times, require_steps
+from ..settings import check_numbers, check_whole
 from .base import Reuse, ReuseRun, mean_size
 
 _WARM_UP = 4  # steps: three differences of the latents after a step need four of them
@@ -33,10 +34,8 @@ class AdaptiveDiffusion(Reuse):
     max_skips: int = 4
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.threshold) and self.threshold >= 0):
-            raise ValueError(f"AdaptiveDiffusion.threshold must be finite and not negative, got {self.threshold}")
-        if self.max_skips < 1:
-            raise ValueError(f"AdaptiveDiffusion.max_skips must be at least 1, got {self.max_skips}")
+        check_numbers(self, "threshold", least=0)
+        check_whole(self, max_skips=1)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "adaptive-diffusion")

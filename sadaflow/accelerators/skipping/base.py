@@ -15,7 +15,7 @@ from torch import Tensor
 from sadaflow.solvers import Prediction, Solver, from_x0, to_x0
 from sadaflow.solvers.coordinates import frame_of
 
-from ..base import Explanation, Mode, PlainRun
+from ..base import Explanation, Mode, Run
 
 
 def reused_kind(kind: Prediction | None, solver: Solver) -> Prediction:
@@ -24,7 +24,7 @@ def reused_kind(kind: Prediction | None, solver: Solver) -> Prediction:
     That is flow on rectified flow and where the grid starts at alpha = 0, and noise otherwise. Raises ValueError for
     an unknown kind, and for one that says nothing about x0 somewhere on the grid.
     """
-    chosen = frame_of(solver.grid, None).answer if kind is None else kind
+    chosen = frame_of(solver.grid, None).prediction if kind is None else kind
     probe = torch.zeros(())
     for node in solver.nodes:
         to_x0(chosen, probe, probe, node.alpha, node.sigma)
@@ -44,7 +44,7 @@ class Reuse:
         return self if self.reuse is not None else replace(self, reuse=prediction)
 
 
-class OutputRun(PlainRun):
+class OutputRun(Run):
     """Speaks the network's own terms, of prediction `kind`."""
 
     def __init__(self, solver: Solver, samples: int, kind: Prediction | None) -> None:

@@ -12,6 +12,7 @@ from sadaflow.solvers import Solver
 from ...device.indexing import renewed, taken
 from ...device.readback import Readback
 from ..base import require_falling_times, require_steps
+from ..settings import check_fractions, check_numbers, check_whole
 from .base import Reuse, ReuseRun, mean_size
 
 
@@ -38,14 +39,9 @@ class EasyCache(Reuse):
     from_evaluated: bool = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.threshold) and self.threshold >= 0):
-            raise ValueError(f"EasyCache.threshold must be finite and not negative, got {self.threshold}")
-        if not 0 <= self.start <= self.end <= 1:
-            raise ValueError(
-                f"EasyCache needs 0 <= start <= end <= 1 (fractions of the steps), got {self.start}, {self.end}"
-            )
-        if self.subsample < 1:
-            raise ValueError(f"EasyCache.subsample must be at least 1, got {self.subsample}")
+        check_numbers(self, "threshold", least=0)
+        check_fractions(self, "start", "end")
+        check_whole(self, subsample=1)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "easycache")

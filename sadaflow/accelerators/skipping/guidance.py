@@ -14,6 +14,7 @@ from sadaflow.solvers import Solver
 
 from ..base import Mode, require_falling_times, require_steps
 from ..history import NodeBuffer
+from ..settings import check_fractions, check_whole
 from .base import OutputRun, Reuse
 
 _GUIDED_LAST = 2  # steps, as in uniform skipping
@@ -38,12 +39,8 @@ class Guidance(Reuse):
     end: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.order < 0:
-            raise ValueError(f"Guidance needs every >= 1 and order >= 0, got {self.every} and {self.order}")
-        if not 0 <= self.start <= self.end <= 1:
-            raise ValueError(
-                f"Guidance needs 0 <= start <= end <= 1 (fractions of the steps), got {self.start}, {self.end}"
-            )
+        check_whole(self, every=1, order=0)
+        check_fractions(self, "start", "end")
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "guidance")

@@ -14,6 +14,7 @@ from ...device.indexing import taken
 from ...device.readback import Readback
 from ..base import require_falling_times, require_steps
 from ..history import NodeBuffer
+from ..settings import check_choice, check_numbers, check_whole
 from .base import Reuse, ReuseRun, mean_size
 
 _LEAST = 1e-6  # of alpha and sigma in the filter, as published
@@ -41,15 +42,10 @@ class SeaCache(Reuse):
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.threshold) and self.threshold >= 0):
-            raise ValueError(f"SeaCache.threshold must be finite and not negative, got {self.threshold}")
-        if self.order not in (0, 1):
-            raise ValueError(f"SeaCache.order must be 0 or 1, got {self.order}")
-        for field, least in (("first", 1), ("last", 0), ("max_skips", 0)):
-            if getattr(self, field) < least:
-                raise ValueError(f"SeaCache.{field} must be at least {least}, got {getattr(self, field)}")
-        if not (math.isfinite(self.exponent) and self.exponent > 0):
-            raise ValueError(f"SeaCache.exponent must be finite and above 0, got {self.exponent}")
+        check_numbers(self, "threshold", least=0)
+        check_numbers(self, "exponent", above=0)
+        check_choice(self, "order", (0, 1))
+        check_whole(self, first=1, last=0, max_skips=0)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "seacache")

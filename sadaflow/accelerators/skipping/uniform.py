@@ -9,9 +9,10 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
-from ..base import Mode, PlainRun, require_steps
+from ..base import Mode, Run, require_steps
 from ..history import NodeBuffer
 from ..replay import Replay
+from ..settings import check_whole
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,14 @@ class Uniform:
     correct: bool = False
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.order < 0:
-            raise ValueError(f"uniform skipping needs every >= 1 and order >= 0, got {self.every} and {self.order}")
+        check_whole(self, every=1, order=0)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_steps(solver, f"'uniform' of order {self.order}", self.order + 4)
         return _Run(self, solver, shape[0])
 
 
-class _Run(PlainRun):
+class _Run(Run):
     def __init__(self, settings: Uniform, solver: Solver, samples: int) -> None:
         super().__init__(samples)
         self.settings = settings

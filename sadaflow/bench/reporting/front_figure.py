@@ -1,31 +1,39 @@
-"""Fronts of fidelity over cost: one picture per model and solver, a panel per number of steps."""
+"""Fronts of fidelity over cost as figures: one per model and solver, a panel per number of steps.
 
-from collections.abc import Iterator, Sequence
-from itertools import cycle
-from typing import TYPE_CHECKING, Any
+Needs matplotlib, the extra `plots`.
+"""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ...compare.drawing import new_figure
+from ...compare.style import FAINT, GRID, INK, PAPER, TRAIL
 from ..run.folder import Record
 from ..suite.model import PLAIN, Case, Suite
-from .fronts import CEILING, Point, Row, front, rows
+from .curves import AXIS_COST, curve, fidelity_label, shades, spread
+from .fronts import Row, rows
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Okabe and Ito's colours, two greys and three of Tol's, in the order of the suite's methods.
-COLOURS = (
-    "#d55e00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#555555", "#a6a6a6", "#e69f00", "#f0e442",
-    "#882255", "#44aa99", "#999933",
-)  # fmt: skip
-INK, FAINT = "#222222", "#777777"
+DPI = 160
 MEAN: Any = {"ls": "-", "lw": 1.8}
 WORST: Any = {"ls": (0, (3, 2)), "lw": 1.0}
-NAME_HEIGHT = 0.05  # of a panel's height: what a line of text takes
-NAMES = 0.5  # of the width over which costs are drawn: the room for names
+NAME_HEIGHT = 0.05  # height of a line of text, as a share of the panel's height
+NAMES = 0.5  # width of the space for names, as a share of the width over which costs are drawn
 
 
-def draw_fronts(suite: Suite, records: Sequence[Record]) -> Iterator[tuple[str, "Figure"]]:
-    """Name and figure of every picture for which there are measurements of an accelerated or coarser run."""
+def draw_fronts(suite: Suite, records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
+    """Draws a figure for each model and solver with measurements of a setting beside the plain run.
+
+    Args:
+        suite: The suite that was measured.
+        records: Lines of `samples.jsonl`.
+
+    Yields:
+        Name of the file without its ending, and the figure.
+    """
     several = len({case.model for case in suite.cases}) > 1
     for model, solver in dict.fromkeys((case.model, case.solver) for case in suite.cases):
         cases = [case for case in suite.cases if (case.model, case.solver) == (model, solver)]
@@ -35,19 +43,17 @@ def draw_fronts(suite: Suite, records: Sequence[Record]) -> Iterator[tuple[str, 
             yield name, _figure(suite, panels)
 
 
-def _figure(suite: Suite, panels: Sequence[tuple[Case, list[Row]]]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    colours = dict(zip(dict.fromkeys(method.name for method in suite.methods), cycle(COLOURS), strict=False))
-    figure = Figure(figsize=(1.0 + 4.4 * len(panels), 4.4), layout="constrained")
+def _figure(suite: Suite, panels: Sequence[tuple[Case, list[Row]]]) -> Figure:
+    colours = {method: shade.light for method, shade in shades(suite).items()}
+    figure = new_figure(1.0 + 4.4 * len(panels), 4.4, DPI)
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, (case, table) in zip(axes, panels, strict=True):
-        _panel(panel, case, table, colours)
+        _draw_panel(panel, case, table, colours)
     for panel, (_, table) in zip(axes, panels, strict=True):  # once the common height is known
         _name_fronts(panel, table, colours)
     case, table = panels[0]
-    pictured = table[0].ssim is not None
-    axes[0].set_ylabel("PSNR against the plain run (dB)" if pictured else "latent SNR (dB)", fontsize=9, color=INK)
+    axes[0].set_ylabel(fidelity_label(table), fontsize=9, color=INK)
     key = [axes[0].plot([], [], color=INK, label=text, **style)[0]
            for style, text in ((MEAN, "mean"), (WORST, "worst sample"))]  # fmt: skip
     figure.legend(handles=key, loc="upper right", ncols=2, fontsize=8, frameon=False, labelcolor=INK, handlelength=2.6)
@@ -57,39 +63,28 @@ def _figure(suite: Suite, panels: Sequence[tuple[Case, list[Row]]]) -> "Figure":
     return figure
 
 
-def points_of(table: Sequence[Row], method: str, worst: bool) -> list[Point]:
-    """What a method's settings cost and keep, the plain run and what is at the ceiling left out."""
-    chosen = [row for row in table if row.setting.method == method and row.setting != PLAIN]
-    points = [Point(row.cost, row.worst if worst else row.fidelity) for row in chosen]
-    return [point for point in points if point.fidelity < CEILING]
-
-
-def _panel(panel: "Axes", case: Case, table: Sequence[Row], colours: dict[str, str]) -> None:
+def _draw_panel(panel: Axes, case: Case, table: Sequence[Row], colours: Mapping[str, str]) -> None:
     for method, colour in reversed(colours.items()):  # the suite's first method on top
-        for worst, style in ((True, WORST), (False, MEAN)):
-            points = points_of(table, method, worst)
-            best = front(points)
-            size = 3.0 if worst else 4.5
-            beaten = [point for point in points if point not in best]
-            if beaten:
-                panel.plot(*zip(*beaten, strict=True), ls="", marker="o", ms=size, mfc="white", mec=colour, mew=0.8)
-            if best:
-                panel.plot(*zip(*best, strict=True), color=colour, marker="o", ms=size, mec="white", mew=0.6, **style)
+        for worst, style, size in ((True, WORST, 3.0), (False, MEAN, 4.5)):
+            drawn = curve(table, method, worst=worst)
+            if drawn.beaten:
+                panel.plot(*zip(*drawn.beaten, strict=True), ls="", marker="o", ms=size, mfc=PAPER, mec=colour, mew=0.8)
+            if drawn.best:
+                best = zip(*drawn.best, strict=True)
+                panel.plot(*best, color=colour, marker="o", ms=size, mec=PAPER, mew=0.6, **style)
     plain = next((row.cost for row in table if row.setting == PLAIN), float(case.steps))
     costs = [row.cost for row in table if row.setting != PLAIN]
     _dress(panel, min(costs), max(costs))
     panel.set_title(f"{case.steps} steps", fontsize=10, color=INK, loc="left")
-    panel.axvline(plain / 2, color="#c8c8c8", lw=0.8, zorder=0)
+    panel.axvline(plain / 2, color=TRAIL, lw=0.8, zorder=0)
     panel.annotate(
         "half the cost", (plain / 2, 0), (3, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
         fontsize=7, color=FAINT, annotation_clip=True,
     )  # fmt: skip
 
 
-def _dress(panel: "Axes", left: float, right: float) -> None:
-    """Axes over costs from `left` to `right`, with as much room again for names as they need."""
-    from matplotlib.ticker import MaxNLocator
-
+def _dress(panel: Axes, left: float, right: float) -> None:
+    """Sets the axes for costs from `left` to `right`, with space for the names at the right."""
     left, right = min(left, right - 2), max(right, left + 2)
     margin = 0.05 * (right - left)
     width = right - left + 2 * margin
@@ -99,15 +94,15 @@ def _dress(panel: "Axes", left: float, right: float) -> None:
     panel.spines["bottom"].set_bounds(left - margin, right + margin)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
-    panel.grid(True, axis="y", color="#ececec", lw=0.6)
+    panel.grid(True, axis="y", color=GRID, lw=0.6)
     panel.set_axisbelow(True)
     panel.tick_params(colors=INK, labelsize=8, length=3)
-    panel.set_xlabel("network evaluations a sample", fontsize=9, color=INK, loc="left")
+    panel.set_xlabel(AXIS_COST, fontsize=9, color=INK, loc="left")
 
 
-def _name_fronts(panel: "Axes", table: Sequence[Row], colours: dict[str, str]) -> None:
-    """Every method's name to the right of its solid line's end, moved up or down where names would meet."""
-    fronts = {method: front(points_of(table, method, worst=False)) for method in colours}
+def _name_fronts(panel: Axes, table: Sequence[Row], colours: Mapping[str, str]) -> None:
+    """Writes each method's name to the right of the end of its solid line, apart from the other names."""
+    fronts = {method: curve(table, method, worst=False).best for method in colours}
     ends = {method: best[-1] for method, best in fronts.items() if best}
     low, high = panel.get_ylim()
     left, right = panel.get_xlim()
@@ -119,18 +114,3 @@ def _name_fronts(panel: "Axes", table: Sequence[Row], colours: dict[str, str]) -
             method, end, (at, low + height * (high - low)), fontsize=8, color=colours[method], va="center",
             arrowprops=line,
         )  # fmt: skip
-
-
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights in [0, 1] moved as little as needed for neighbours to be `gap` apart, in the same order."""
-    order = sorted(range(len(heights)), key=heights.__getitem__)
-    blocks: list[tuple[float, int]] = []  # neighbours that touch move as one: (their common shift line, how many)
-    for rank, index in enumerate(order):
-        blocks.append((heights[index] - gap * rank, 1))
-        while len(blocks) > 1 and blocks[-1][0] < blocks[-2][0]:
-            (before, some), (after, more) = blocks[-2:]
-            blocks[-2:] = [((before * some + after * more) / (some + more), some + more)]
-    shifts = [shift for shift, members in blocks for _ in range(members)]
-    placed = [shift + gap * rank for rank, shift in enumerate(shifts)]
-    over = max(0.0, max(placed, default=0.0) - 1)
-    return [placed[order.index(index)] - over for index in range(len(heights))]

@@ -1,33 +1,83 @@
-"""What was done at every step of every sample, as a picture of one pixel a step and a row a sample."""
+"""The mode of each step as an image: one pixel per step, one row per sample."""
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from ...compare.style import mode_colours
 from ..run.folder import Record
 from ..run.sweep import LETTERS
-from ..suite.model import Sample
+from ..suite.model import Sample, Suite
+from .fronts import Row
 
 MODES = {letter: mode.value for mode, letter in LETTERS.items()}
 
 
+@dataclass(frozen=True)
+class Strip:
+    """The modes of a setting.
+
+    Attributes:
+        label: The setting.
+        cost: Mean network evaluations.
+        png: The image, steps x samples pixels.
+        height: Height to show it at, in pixels.
+    """
+
+    label: str
+    cost: float
+    png: bytes
+    height: int
+
+
+def mode_strips(suite: Suite, table: Sequence[Row], records: Sequence[Record]) -> tuple[dict[str, str], list[Strip]]:
+    """Draws a strip for every accelerated setting; the others run the network in full at each of their steps.
+
+    Args:
+        suite: The suite that was measured.
+        table: Rows of a case, in the order to show.
+        records: Lines of `samples.jsonl` of that case.
+
+    Returns:
+        Colour of each mode that occurs, in the order of the key, and the strips.
+    """
+    by_setting: dict[str, list[Record]] = {}
+    for record in records:
+        if set(record["modes"]) != {"F"}:
+            by_setting.setdefault(record["setting"], []).append(record)
+    accelerated = [record for some in by_setting.values() for record in some]
+    colours = mode_colours(MODES[letter] for record in accelerated for letter in record["modes"])
+    height = min(max(4 * len(suite.samples), 12), 160)
+    return colours, [
+        Strip(label, row.cost, strip(by_setting[label], suite.samples, colours), height)
+        for row in table
+        if (label := row.setting.label) in by_setting
+    ]
+
+
 def strip(records: Sequence[Record], samples: Sequence[Sample], colours: Mapping[str, str]) -> bytes:
-    """PNG of steps x samples, transparent where a sample was not measured; `colours` by mode."""
+    """Draws the modes of a setting.
+
+    Args:
+        records: Lines of `samples.jsonl` of the setting; `modes` holds one letter per step.
+        samples: All samples of the suite, one row each. Rows that were not measured are transparent.
+        colours: Colour of each mode, as "#rrggbb".
+
+    Returns:
+        PNG file of steps x samples pixels.
+    """
     from PIL import Image
 
     found = {(record["prompt"], record["seed"]): record["modes"] for record in records}
-    image = Image.new("P", (max(map(len, found.values())), len(samples)))
-    image.putpalette([0, 0, 0, *(value for colour in colours.values() for value in bytes.fromhex(colour[1:]))])
-    index = {letter: list(colours).index(mode) + 1 for letter, mode in MODES.items() if mode in colours}
+    letters = {letter: list(colours).index(mode) + 1 for letter, mode in MODES.items() if mode in colours}
+    pixels = np.zeros((len(samples), max(map(len, found.values()))), dtype=np.uint8)
     for row, sample in enumerate(samples):
         for step, letter in enumerate(found.get((sample.prompt, sample.seed), "")):
-            image.putpixel((step, row), index[letter])
+            pixels[row, step] = letters[letter]
+    image = Image.fromarray(pixels)
+    image.putpalette([0, 0, 0, *(value for colour in colours.values() for value in bytes.fromhex(colour[1:]))])
     content = io.BytesIO()
     image.save(content, format="PNG", optimize=True, transparency=0)
     return content.getvalue()
-
-
-def colours_of(records: Sequence[Record]) -> dict[str, str]:
-    """Colours of all modes that occur, by mode, in the order of the key."""
-    return mode_colours({MODES[letter] for record in records for letter in set(record["modes"])})
-

@@ -1,38 +1,34 @@
 """An accelerator whose evaluations are not counted, so that it can be timed."""
 
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
 
 import torch
 
 from sadaflow.solvers import Prediction, Solver
 
 from ...accelerators.base import Accelerator, Run, fitted
+from ...accelerators.forwarding import ForwardingRun
 
 
 @dataclass(frozen=True)
 class Uncounted:
-    """An accelerator none of whose evaluations are counted, for timing it: counting one takes as long again.
+    """Wraps an accelerator so that the operations of its evaluations are not counted, for timing.
 
-    It samples the same; in `Stats` cached evaluations count as whole ones, and those that turned out full as cached.
+    Counting an evaluation doubles its time. Samples are the same. In `Stats` a cached evaluation counts as 1, and one
+    that turned out full inside the network is listed as cached.
+
+    Attributes:
+        accelerator: The wrapped accelerator.
     """
 
     accelerator: Accelerator
 
     def fitted(self, prediction: Prediction) -> "Uncounted":
+        """The wrapped accelerator for a network that predicts `prediction`."""
         return Uncounted(fitted(self.accelerator, prediction))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        return cast(Run, _UncountedRun(self.accelerator.begin(solver, shape, seams=seams)))
-
-
-class _UncountedRun:
-    """The run itself, but for what makes it a `CachingRun`."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "carried_out":
-            raise AttributeError(name)
-        return getattr(self._run, name)
+        """Start a run of the wrapped accelerator that does not declare that it caches."""
+        run = ForwardingRun(self.accelerator.begin(solver, shape, seams=seams), shape[0])
+        run.capabilities = replace(run.capabilities, caches=False)
+        return run

@@ -1,4 +1,4 @@
-"""Seconds and bytes, side by side with Diffusers on the same checkpoint."""
+"""Measures seconds and bytes, side by side with Diffusers on the same checkpoint."""
 
 from .command import MEASURES, MODES, Speed, run_speed
 

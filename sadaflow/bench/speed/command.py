@@ -1,10 +1,11 @@
-"""`sadaflow bench speed` from its settings to its two files."""
+"""`sadaflow bench speed`: measures what its settings ask for, and writes two files."""
 
 import gc
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Final
 
 import torch
@@ -12,7 +13,8 @@ import torch
 from ...accelerators import Accelerator
 from ...accelerators.caching.base import check_fit
 from ...files.atomic import write_atomically
-from ...loading.embedded import embedded
+from ...loading.embedded import embedded, embedded_names
+from ...loading.export import export_checkpoint
 from ...loading.hub.locate import locate_checkpoint
 from ...pipeline.progress import counting_bar
 from ...solvers.registry import known_solver
@@ -35,12 +37,26 @@ _FILES: Final = ("speed.json", "speed.md")
 
 @dataclass(frozen=True)
 class Speed:
-    """What is measured: `measures` of MEASURES on `models`, each at its own size, solver and guidance unless given.
+    """What is measured.
 
-    `accelerators` are those of `read_accelerator`; `replay` is a file of recorded modes, each replayed as an
-    accelerator (see `Forced`). `latent` leaves the decoder out, `alone` Diffusers; `compiled` compiles the backbones of
-    both, for `sampling` alone, in `torch.compile`'s mode `mode`. `network_seconds` is what an evaluation takes at the
-    size of SDXL, which accelerator and solver are compared with; None is that of a measured model of that size.
+    Attributes:
+        models: Checkpoints: Hub ids, folders, embedded checkpoints, or random weights (see `architecture`).
+        measures: Which of MEASURES.
+        steps: Number of steps.
+        solver: Name of the solver. None: each checkpoint's own.
+        guidance: Guidance scale. None: each checkpoint's own.
+        batches: Batch sizes.
+        size: Height and width in pixels. None: each checkpoint's own.
+        rounds: Measured rounds.
+        processes: Processes per side, for "starts".
+        accelerators: Accelerators as `read_accelerator` reads them.
+        replay: File of recorded modes; each is replayed as an accelerator (see `Forced`).
+        latent: Leave out the decoder.
+        compiled: Compile the backbones of both sides, for "sampling" only.
+        mode: Mode of `torch.compile`.
+        alone: Leave out Diffusers.
+        network_seconds: Seconds of an evaluation at the size of SDXL, with which accelerator and solver are compared.
+            None: as measured on a model of that size.
     """
 
     models: tuple[str, ...] = ("tiny-sd", "tiny-flux")
@@ -61,7 +77,12 @@ class Speed:
     network_seconds: float | None = None
 
     def check(self) -> None:
-        """Raise ValueError or ImportError for what could not be measured."""
+        """Checks the settings.
+
+        Raises:
+            ValueError: If something cannot be measured.
+            ImportError: If Diffusers is needed and not installed.
+        """
         for name in self.measures:
             if name not in MEASURES:
                 raise ValueError(f"unknown measure {name!r}; known: {', '.join(MEASURES)}")
@@ -78,12 +99,12 @@ class Speed:
             known_solver(self.solver)
             if not self.alone and self.solver not in SCHEDULERS:
                 raise ValueError(
-                    f"solver {self.solver!r} is compared with no scheduler of Diffusers; known: {', '.join(SCHEDULERS)}"
+                    f"solver {self.solver!r} has no counterpart in Diffusers here; known: {', '.join(SCHEDULERS)}"
                 )
         if self.mode is not None and self.mode not in MODES:
             raise ValueError(f"unknown mode {self.mode!r} of torch.compile; known: {', '.join(MODES)}")
         if self.mode is not None and not self.compiled:
-            raise ValueError(f"mode {self.mode!r} without compiling; ask for that too: --compile")
+            raise ValueError(f"mode {self.mode!r} needs compiling; add --compile")
         if not self.alone:
             diffusers_module()
 
@@ -93,39 +114,62 @@ class Speed:
 
 
 def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dtype: torch.dtype) -> str:
-    """Measure, and write speed.json (every number of every round) and speed.md (tables) into the folder `out`; returns
-    the latter. Both are written after every measurement, so that what is done is kept whatever comes after.
+    """Measures, and writes speed.json (every number of every round) and speed.md (tables).
 
-    Random checkpoints (see `architecture`) are made in the folder `cache`, and found there again. Raises ValueError,
-    ImportError and FileExistsError before any work.
+    Both files are written after every measurement, so that results are kept if a later one fails.
+
+    Args:
+        speed: What is measured.
+        out: Folder for the files.
+        cache: Folder in which random checkpoints (see `architecture`) are written and found again.
+        device: Where the networks run.
+        dtype: Type of the weights.
+
+    Returns:
+        Contents of speed.md.
+
+    Raises:
+        ValueError: If the settings do not fit the models. Nothing has been measured yet.
+        ImportError: If Diffusers is needed and not installed.
+        FileExistsError: If the folder holds results.
     """
     speed.check()
     accelerators = {name: read_accelerator(name) for name in speed.accelerators}
     if speed.replay is not None:
-        accelerators |= {f"replayed {name}": one for name, one in replayed(speed.replay, speed.steps).items()}
+        accelerators |= {f"replayed {name}": forced for name, forced in replayed(speed.replay, speed.steps).items()}
     _check_folder(out)
     results = _header(speed, device, dtype)
     out.mkdir(parents=True, exist_ok=True)
 
-    def keep(kind: str, record: Record) -> None:
-        results[kind].append(record)
+    def keep(measure: str, record: Record) -> None:
+        results[measure].append(record)
         write_atomically(out / "speed.json", json.dumps(results, indent=1).encode())
         write_atomically(out / "speed.md", markdown(results).encode())
 
-    for model in speed.models:
-        folder = random_checkpoint(model, cache, dtype) if is_random(model) else locate_checkpoint(embedded(model))
-        if {"sampling", "starts", "memory"} & set(speed.measures):
-            _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
-        if "loading" in speed.measures:
-            _measure_loading(speed, model, folder, device, dtype, keep)
+    with TemporaryDirectory() as scratch:
+        for model in speed.models:
+            folder = _checkpoint_folder(model, cache, scratch, dtype)
+            if {"sampling", "starts", "memory"} & set(speed.measures):
+                _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
+            if "loading" in speed.measures:
+                _measure_loading(speed, model, folder, device, dtype, keep)
     if "controller" in speed.measures:
         chosen = {name: accelerators.get(name) or read_accelerator(name) for name in speed.accelerators or _CONTROLLED}
         unfit = controller.unfit(chosen, speed.steps, speed.solver)
-        fit = {name: one for name, one in chosen.items() if name not in unfit}
+        fit = {name: accelerator for name, accelerator in chosen.items() if name not in unfit}
         acts = controller.settings(fit, speed.steps, device, speed.solver)
         made = _rounds("controller", acts, speed.rounds)
         keep("controller", {"steps": speed.steps, "unfit": unfit, "rounds": made})
     return markdown(results)
+
+
+def _checkpoint_folder(model: str, cache: Path, scratch: str, dtype: torch.dtype) -> Path:
+    """A folder that both sides can load; an embedded checkpoint is exported to `scratch`, complete for Diffusers."""
+    if is_random(model):
+        return random_checkpoint(model, cache, dtype)
+    if model in embedded_names():
+        return export_checkpoint(model, Path(mkdtemp(dir=scratch)) / model)
+    return locate_checkpoint(embedded(model))
 
 
 def _measure_pictures(
@@ -172,7 +216,7 @@ def _measure_pictures(
             keep("sampling", {**names, **found})
         del theirs
     del ours
-    gc.collect()  # before other processes need the memory: hooks are cycles of references
+    gc.collect()  # hooks are cycles of references, and other processes need the memory
     if device.type == "cuda":
         torch.cuda.empty_cache()
     for task, names in zip(tasks, named, strict=True):
@@ -207,10 +251,10 @@ def _check_fit(name: str, accelerator: Accelerator, ours: Ours, task: Task) -> N
 
 
 def _rounds(
-    what: str, acts: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, warm: bool = True
+    label: str, acts: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, warm: bool = True
 ) -> list[Mapping[str, Mapping[str, float]]]:
-    """Interleaved, after a run that does not count where `warm`."""
-    with counting_bar((rounds + warm) * len(acts), desc=what, leave=False) as advance:
+    """Runs interleaved rounds; with `warm`, after a round that does not count."""
+    with counting_bar((rounds + warm) * len(acts), desc=label, leave=False) as advance:
         if warm:
             interleaved(acts, 1, advance)
         return interleaved(acts, rounds, advance)
@@ -221,7 +265,7 @@ def _check_folder(out: Path) -> None:
         raise NotADirectoryError(f"{out} is a file; name a folder for the results")
     for name in _FILES:
         if (out / name).exists():
-            raise FileExistsError(f"{out / name} exists and is kept; name another folder")
+            raise FileExistsError(f"{out / name} exists; name another folder")
 
 
 def _header(speed: Speed, device: torch.device, dtype: torch.dtype) -> Record:

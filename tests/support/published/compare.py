@@ -51,6 +51,10 @@ def reference_latents(folder: Path, steps: int = 4, **loading: Any) -> Tensor:
         return pipe._unpack_latents(found, SIDE, SIDE, pipe.vae_scale_factor)
     if kind == "StableDiffusionXLImg2ImgPipeline":
         return _refined(pipe, noise, guided)
+    if kind == "LatentConsistencyModelPipeline":
+        del guided["negative_prompt"]  # the U-Net embeds the guidance
+        found = pipe(latents=noise, height=SIDE, width=SIDE, return_dict=False, **guided)[0]
+        return found
     return pipe(latents=noise, height=SIDE, width=SIDE, **guided).images
 
 
@@ -85,6 +89,8 @@ def our_latents(folder: Path, steps: int = 4, **loading: Any) -> Tensor:
     pipe = Pipeline.from_pretrained(folder, **loading)
     flux = type(pipe.family).__name__ == "Flux"
     settings: dict[str, Any] = {"guidance": 3.5} if flux else {"guidance": GUIDANCE, "negative_prompt": NEGATIVE}
+    if type(pipe.family).__name__ == "LatentConsistency":
+        del settings["negative_prompt"]
     if "controlnet" in loading:
         settings["control"] = control_image()
     size = {"height": SIDE, "width": SIDE}

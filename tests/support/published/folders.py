@@ -21,7 +21,7 @@ from .networks import (
     VAE_FLUX,
     VAE_XL,
 )
-from .schedulers import SCHEDULER_FLUX, SCHEDULER_PNDM, SCHEDULER_XL, TURBO, ddim
+from .schedulers import SCHEDULER_FLUX, SCHEDULER_LCM, SCHEDULER_PNDM, SCHEDULER_XL, TURBO, ddim
 from .text import (
     BANG,
     CLIP_G,
@@ -157,6 +157,19 @@ FOLDERS: dict[str, dict[str, Json]] = {
         {**UNET_06, "_diffusers_version": "0.8.0.dev0"},
         {**VAE, "sample_size": 256},
         SCHEDULER_PNDM,
+    ),
+    "lcm-dreamshaper-7": sd(
+        _index(
+            "LatentConsistencyModelPipeline",
+            "0.22.0.dev0",
+            _SD_PARTS + _OLD_EXTRACTOR + _CHECKER + "scheduler=diffusers.LCMScheduler",
+            requires_safety_checker=True,
+        ),
+        {**UNET_25, "_diffusers_version": "0.22.0.dev0", "time_cond_proj_dim": 256},
+        {**VAE, "force_upcast": True, "sample_size": 768, "scaling_factor": 0.18215},
+        SCHEDULER_LCM,
+        encoder=CLIP_L_NEW,
+        tokenizer=TOKENIZER_NEW,
     ),
     # A save of the DreamBooth training script: the training scheduler, averaging leftovers, other machines' paths.
     "dreambooth-sd": sd(

@@ -53,6 +53,23 @@ SCHEDULER_FLUX: Json = {
 }
 
 
+SCHEDULER_LCM: Json = {
+    "_class_name": "LCMScheduler",
+    "_diffusers_version": "0.22.0.dev0",
+    **BETAS,
+    "clip_sample": True,
+    "clip_sample_range": 1.0,
+    "dynamic_thresholding_ratio": 0.995,
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "thresholding": False,
+    "timestep_spacing": "leading",
+}
+
+
 def ddim(prediction: str, version: str) -> Json:
     return {
         **SCHEDULER_PNDM,

@@ -1,0 +1,141 @@
+"""A U-Net combined with the ControlNets that steer it."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..embeddings import single_time
+from ..seam import Seam, call_through
+from ..unet.config import UNetConfig
+from ..unet.unet import UNet
+from .controlnet import ControlNet
+
+
+class ControlledUNet(nn.Module):
+    """A U-Net with ControlNets, called like the U-Net alone.
+
+    Args:
+        unet: the U-Net.
+        nets: the ControlNets.
+
+    Raises:
+        ValueError: if a ControlNet was made for another U-Net; the message names the field.
+    """
+
+    sites: ClassVar[frozenset[str]] = UNet.sites
+
+    def __init__(self, unet: UNet, nets: Sequence[ControlNet]) -> None:
+        super().__init__()
+        for index, net in enumerate(nets):
+            _check_fit(unet.config, net.config, index)
+        self.unet = unet
+        self.nets = nn.ModuleList(nets)
+
+    @property
+    def config(self) -> UNetConfig:
+        """Architecture of the U-Net."""
+        return self.unet.config
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor | float,
+        context: Tensor | None = None,
+        seam: Seam = call_through,
+        *,
+        control: Tensor,
+        control_scales: Sequence[float],
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+        guidance: Tensor | None = None,
+    ) -> Tensor:
+        """Computes the U-Net's prediction with the scaled residuals of all ControlNets added.
+
+        Args:
+            x: as in `UNet.forward`.
+            timestep: as in `UNet.forward`.
+            context: as in `UNet.forward`.
+            seam: applied to the U-Net only.
+            control: (B, nets, 3, H, W), one image per ControlNet.
+            control_scales: one factor per ControlNet; a ControlNet with factor 0 is not run.
+            pooled: as in `UNet.forward`.
+            time_ids: as in `UNet.forward`.
+            guidance: as in `UNet.forward`.
+
+        Returns:
+            Prediction (B, out_channels, h, w).
+        """
+        given = self.prepare(context, control=control, pooled=pooled, time_ids=time_ids, guidance=guidance)
+        time = self.prepare_times(single_time(timestep, x.device), given)[0]
+        return self.evaluate(x, time, given, seam, control_scales=control_scales)
+
+    def prepare(
+        self,
+        context: Tensor | None = None,
+        *,
+        control: Tensor,
+        pooled: Tensor | None = None,
+        time_ids: Tensor | None = None,
+        guidance: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Computes what all evaluations of a prompt and its images share; arguments as in `forward`.
+
+        See `UNet.prepare` and `ControlNet.read`. `guidance` is used by the U-Net only.
+        """
+        given = self.unet.prepare(context, pooled=pooled, time_ids=time_ids, guidance=guidance)
+        for index, (net, image) in enumerate(zip(self.nets, control.unbind(1), strict=True)):
+            own = cast(ControlNet, net).read(image, context, pooled=pooled, time_ids=time_ids)
+            given.update({f"{index}.{name}": tensor for name, tensor in own.items()})
+        return given
+
+    def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        """Computes `prepare_times` of the U-Net and of each ControlNet, concatenated along the last axis."""
+        parts = [self.unet.prepare_times(timesteps, given)]
+        for index, net in enumerate(self.nets):
+            parts.append(cast(ControlNet, net).prepare_times(timesteps, _own(given, index)))
+        rows = max(part.shape[1] for part in parts)
+        return torch.cat([part.expand(-1, rows, -1) for part in parts], dim=-1)
+
+    def evaluate(
+        self,
+        x: Tensor,
+        time: Tensor,
+        given: Mapping[str, Tensor],
+        seam: Seam = call_through,
+        *,
+        control_scales: Sequence[float],
+    ) -> Tensor:
+        """Computes the prediction as `UNet.evaluate` does, with the residuals of the ControlNets."""
+        steered = [cast(ControlNet, net) for net in self.nets]
+        times = time.split([sum(part.shift_widths.values()) for part in (self.unet, *steered)], dim=-1)
+        total: list[Tensor] | None = None
+        for index, (net, scale) in enumerate(zip(steered, control_scales, strict=True)):
+            if scale == 0:
+                continue
+            residuals = net.evaluate(x, times[1 + index], _own(given, index))
+            scaled = [residual * scale for residual in residuals]
+            total = scaled if total is None else [torch.add(*pair) for pair in zip(total, scaled, strict=True)]
+        return self.unet.evaluate(x, times[0], given, seam, residuals=total)
+
+
+def _own(given: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+    """Returns the tensors of ControlNet `index` from those of the combined network."""
+    start = f"{index}."
+    return {name.removeprefix(start): tensor for name, tensor in given.items() if name.startswith(start)}
+
+
+def _check_fit(unet: UNetConfig, net: UNetConfig, index: int) -> None:
+    """Raises ValueError if a ControlNet does not match the U-Net."""
+    fields = ["in_channels", "block_out_channels", "layers_per_block"]
+    if any(net.cross_attention) or net.mid_attention:
+        fields.append("cross_attention_dim")
+    if net.added_width is not None:
+        fields += ["added_width", "time_id_width"]
+    for field in fields:
+        found, expected = getattr(net, field), getattr(unet, field)
+        if found != expected:
+            raise ValueError(
+                f"ControlNet {index} does not fit the U-Net: its {field} is {found}, the U-Net's {expected}"
+            )

@@ -1,0 +1,243 @@
+"""Samples requests with the networks of a loaded checkpoint."""
+
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+
+from sadaflow.models import Autoencoder, kept_layouts
+from sadaflow.solvers import Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
+
+from ..accelerators.caching.base import check_fit
+from ..families import Family, Request
+from ..families.options import STEPS
+from ..loading.lora.merge import LoraStack
+from ..loading.sampling_defaults import Recommended
+from ..parallel import Parallel
+from ..placement.placement import Residence
+from ..sampling.conditioning import Backbone
+from ..sampling.denoiser import GuidedDenoiser
+from ..sampling.loop import sample
+from .compilation import compile_backbone
+from .control import Control
+from .diffusers_names import refuses_unknown
+from .inputs import check_parallel, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
+from .output import Output, decode_output
+from .progress import progress_observer
+from .turns import Turns
+
+
+class Sampler:
+    """A loaded checkpoint.
+
+    Attributes:
+        name: Name of the folder or file that it was loaded from.
+        family: The networks, and how prompts and latents are converted for them.
+        dtype: Number format in which the networks compute.
+        device: Where they compute.
+        scheduler_config: The scheduler config, as the published pipeline uses it.
+        schedule: The noise schedule that it describes.
+        prediction: What the backbone predicts.
+        controlnets: Number of ControlNets beside the backbone.
+        recommended: Settings that the checkpoint's authors recommend.
+        split_guidance: Whether the two branches of guidance are evaluated one after the other; see `GuidedDenoiser`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        family: Family,
+        scheduler_config: dict[str, Any],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        controlnets: int = 0,
+        recommended: Recommended = Recommended(),  # noqa: B008 - frozen
+        residence: Residence | None = None,
+    ) -> None:
+        self.name = name
+        self.recommended = recommended
+        self.controlnets = controlnets
+        self.family = family
+        self.dtype = dtype
+        self.device = device
+        self.scheduler_config = scheduler_config
+        self.schedule, self.prediction = read_schedule(scheduler_config)
+        self.split_guidance = False
+        self._loras = LoraStack(family.adaptable)
+        self._residence = residence or Residence(device)
+        self._residence.take(family.networks)
+        self._frozen = self._compiled = False
+        self._turns = Turns()
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network that is evaluated at every step."""
+        return self.family.backbone
+
+    @property
+    def vae(self) -> Autoencoder:
+        """The autoencoder; in float32 if it overflows in the pipeline's float16 (`force_upcast` in its config)."""
+        return self.family.vae
+
+    @property
+    def default_guidance(self) -> float:
+        """The guidance that the checkpoint recommends, or else that its class was published with."""
+        own = self.recommended.guidance
+        return self.family.default_guidance if own is None else own
+
+    def compile(self, *, whole: bool = True, freeze: bool = False, **options: Any) -> Self:
+        """Compile the backbone and its ControlNets; the first evaluations do the compiling.
+
+        Regions are compiled, which works with every accelerator: residual blocks, and transformer blocks up to their
+        attention and after it. A new batch size or token count triggers one recompilation with dynamic shapes (torch
+        always specialises batch size 1). With `mode="reduce-overhead"`, "max-autotune" or `backend="cudagraphs"` the
+        whole network becomes a CUDA graph for each batch size; regions are compiled without graphs.
+
+        Args:
+            whole: Whether evaluations that no accelerator enters run the whole network compiled in one piece. It takes
+                longer to compile.
+            freeze: Whether the weights become constants of that piece, for good; LoRAs must be merged before. It pays
+                on a CPU, and keeps the weights in memory twice.
+            options: Further arguments of `torch.compile`.
+
+        Returns:
+            The pipeline.
+
+        Raises:
+            ValueError: If `whole=False` is combined with CUDA graphs or `freeze`, or if weights are offloaded.
+        """
+        self._refuse_frozen()
+        self._residence.refuse_compiling()
+        compile_backbone(self.backbone, whole, freeze, options)
+        self._compiled, self._frozen = True, whole and freeze
+        return self
+
+    def _refuse_frozen(self) -> None:
+        if self._frozen:
+            raise ValueError("the weights are part of what compile(freeze=True) compiled: load the pipeline anew")
+
+    @refuses_unknown
+    def solver(
+        self,
+        name: str | None = None,
+        steps: int = 50,
+        grid: str | Grid | None = None,
+        noise: NoiseSource | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> Solver:
+        """A solver on this checkpoint's schedule.
+
+        Args:
+            name: Name of the solver; None takes what the scheduler config names.
+            steps: Number of steps.
+            grid: Name of a time grid, or a `Grid`, which then decides the number of steps; None is the config's.
+            noise: What a stochastic solver draws from.
+            height: Height in pixels, None for the checkpoint's own; matters if the schedule shifts with the size.
+            width: Width in pixels, likewise.
+
+        Raises:
+            ValueError: If a name is unknown, or if solver, grid and steps do not fit.
+        """
+        steps, sized = read_steps(steps), Request(height=height, width=width)
+        _, rows, columns = latent_shape(self.family, sized.height, sized.width)
+        config, tokens = self.scheduler_config, rows * columns // self.family.patch**2
+        if isinstance(grid, Grid):
+            named: Any = from_scheduler_config(config, grid.n_steps, solver=name, noise=noise, image_tokens=tokens)
+            return replace(named.solver, grid=grid)
+        return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise, image_tokens=tokens).solver
+
+    @torch.no_grad()
+    def sample(
+        self,
+        request: Request,
+        *,
+        output: str | None = None,
+        progress: bool | None = None,
+        trace: bool = False,
+        parallel: Parallel | None = None,
+    ) -> Output:
+        """Sample a request. `Pipeline.__call__` documents the arguments that decide how it runs.
+
+        Args:
+            request: What to sample.
+            output: The form of the output.
+            progress: Whether to show a progress bar.
+            trace: Whether to keep the trajectory.
+            parallel: Processes that share the work.
+
+        Raises:
+            ValueError: If the request does not fit the checkpoint, before any work.
+        """
+        output = read_output(output, self.family)
+        check_parallel(parallel)
+        request = complete(request, self.family, self._defaults, device=self.device, output=output)
+        noise, solver = start_noise(request, self.family), self._solver_for(request)
+        if (accelerator := read_accelerator(request.accelerator)) is not None:
+            check_fit(accelerator, solver, noise.shape, self.backbone)
+        control = Control.of(request, self.controlnets)
+        if parallel is not None:
+            made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
+            own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
+            parallel.require_same({**request.arguments(), **made, **own}, self.device)
+        with self._turns.taken(self._residence.offload is not None or self._compiled):
+            denoise = self.denoiser(solver, request, control)
+            if parallel is not None:
+                denoise = parallel.denoiser(denoise)
+            noise = noise.to(self.device, torch.float32)
+            with progress_observer(progress, solver.n_evals) as observer, kept_layouts(self.backbone):
+                sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
+            del denoise, noise  # frees the conditioning before the decoder needs memory
+            return decode_output(self.family, sampled, output, request.seconds)
+
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        """Steps and guidance of a request that leaves them to the checkpoint."""
+        return {"steps": self.recommended.steps or STEPS, "guidance": self.default_guidance}
+
+    def _solver_for(self, request: Request) -> Solver:
+        """The solver of a complete request; its noise is drawn from the request's seeds."""
+        if request.solver is not None and not isinstance(request.solver, str):
+            return request.solver
+        (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
+        return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
+
+    def denoiser(self, solver: Solver, request: Request, control: Control | None = None) -> GuidedDenoiser:
+        """Encode a request as a denoiser, which predicts x0 at the evaluation points of a solver.
+
+        Args:
+            solver: The solver.
+            request: Prompts and their conditioning; guidance and size that are None are the checkpoint's own.
+            control: Images and weights of the ControlNets; None is none.
+        """
+        height, width = self.family.default_size
+        request = request.filled(**self._defaults, height=height, width=width)
+        prompted = self.family.condition(request).to(self.device)
+        if control is not None:
+            prompted = prompted.both(control=control.images.to(self.device, self.dtype))
+        return GuidedDenoiser(
+            self.backbone,
+            solver.nodes,
+            self.prediction,
+            prompted.conditional,
+            prompted.negative,
+            request.guidance_scale if prompted.guidance is None else prompted.guidance,
+            self.dtype,
+            None if control is None else control.settings(solver.n_evals),
+            self.split_guidance,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state for `pickle` and `copy.deepcopy`.
+
+        Raises:
+            ValueError: If the pipeline is offloaded, quantized or compiled.
+        """
+        if self._residence.offload is not None or self._residence.quantize is not None:
+            how = "offload=" if self._residence.offload is not None else "quantize="
+            raise ValueError(f"a pipeline with {how} cannot be copied or pickled: load it anew where it is needed")
+        if self._compiled:
+            raise ValueError("a compiled pipeline cannot be copied or pickled: copy it first, then compile the copy")
+        return vars(self).copy()

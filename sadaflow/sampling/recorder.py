@@ -1,0 +1,86 @@
+"""Records a sampling run: times it, counts evaluations, checks for NaN, and keeps the trace."""
+
+from contextlib import AbstractContextManager
+
+from torch import Tensor
+
+from sadaflow.solvers import Solver
+
+from ..accelerators.base import Mode, Run
+from ..device.timing import Stopwatch
+from .finite_check import FiniteCheck
+from .nfe import Meter
+from .results import Sampled, Stats, Step
+from .trace import TraceRecorder
+
+
+class Recorder:
+    """Everything that the sampling loop does beside sampling. It changes no result.
+
+    The clock starts when the recorder is made and stops at `finish`.
+
+    Args:
+        solver: The solver of the run.
+        run: The accelerator's run.
+        noise: Initial noise, (B, ...).
+        selective: Whether the denoiser evaluates single samples of the batch, so that each counts for itself.
+        trace: Whether to keep the trajectory.
+
+    Attributes:
+        meter: Counts the operations of evaluations.
+    """
+
+    def __init__(self, solver: Solver, run: Run, noise: Tensor, *, selective: bool, trace: bool) -> None:
+        samples = noise.shape[0]
+        self._run, self._selective = run, selective
+        self._nfe = [0.0] * samples
+        self._modes: list[list[str]] = [[] for _ in range(samples)]
+        self.meter = Meter(selective and run.capabilities.caches)
+        self._finite = FiniteCheck(solver, lag=noise.device.type == "cuda")
+        self._trace = TraceRecorder(solver, noise) if trace else None
+        self._watch = Stopwatch(noise.device)
+        self._began = self._watch.now()
+
+    def network(self) -> AbstractContextManager[None]:
+        """Context manager: times what happens in it as the network's."""
+        return self._watch.measuring("network")
+
+    def controller(self) -> AbstractContextManager[None]:
+        """Context manager: times what happens in it as the accelerator's."""
+        return self._watch.measuring("controller")
+
+    def evaluated(self, step: int, x0: Tensor, modes: list[Mode]) -> None:
+        """Counts an evaluation and checks it.
+
+        Args:
+            step: Index of the evaluation.
+            x0: x0 of every sample, (B, ...).
+            modes: How each was obtained.
+
+        Raises:
+            FloatingPointError: if x0 is not finite (on CUDA, one step later).
+        """
+        called = any(mode.evaluates for mode in modes)
+        for row, mode in enumerate(modes):
+            self._modes[row].append(mode.value)
+            self._nfe[row] += self.meter.cost(mode) if self._selective else float(called)
+        self._finite.check(x0, step)
+
+    def stepped(self, step: Step) -> None:
+        """Adds a step to the trace; called before the run observes the step."""
+        if self._trace is not None:
+            with self._watch.measuring("trace"):
+                seconds = self._watch.seconds("network"), self._watch.seconds("controller")
+                self._trace.record(step.index, (step.x, step.x0, step.y), self._run, *seconds)
+
+    def finish(self, x: Tensor) -> Sampled:
+        """Ends the run with the final states x (B, ...).
+
+        Raises:
+            FloatingPointError: if the last x0 was not finite.
+        """
+        self._finite.finish()
+        seconds = self._watch.now() - self._began - self._watch.seconds("trace")
+        controller, network = self._watch.seconds("controller"), self._watch.seconds("network")
+        stats = Stats(self._nfe, self._modes, seconds, controller, network)
+        return Sampled(x, stats, None if self._trace is None else self._trace.trace(self._modes))

@@ -1,0 +1,138 @@
+"""Checkpoints with a random fault: each loads or is rejected with a named cause, and nothing else happens."""
+
+import copy
+import json
+import math
+import random
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sadaflow.families.prompt_encoder import ClipText
+from sadaflow.loading.checkpoint import Checkpoint
+from sadaflow.loading.safetensors_file import read_headers
+from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+from sadaflow.solvers import from_scheduler_config
+from support.checkpoints import stable_diffusion
+from support.hostile import header
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stable_diffusion(tmp_path_factory.mktemp("hub") / "sd15", "sd15")
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "checkpoint"))
+
+
+VALUES = (
+    None, True, -1, 0, 1, 3, 10**9, 10**30, 0.5, -1e308, math.nan, math.inf, "", "x" * 5000, "../..", "\0", [],
+    [[]], {}, [1] * 1000, [None], ["x"], {"x": 1}, [0, 0, 0], [1e9, 1], [[[[1]]]],
+)  # fmt: skip
+
+
+def _mutated(text: str, draw: random.Random) -> str:
+    """JSON with a field changed, removed, added or repeated, or with some of its characters wrong."""
+    content = json.loads(text)
+    field = draw.choice(sorted(content))
+    match draw.randrange(6):
+        case 0 | 1 | 2:
+            content[field] = copy.deepcopy(draw.choice(VALUES))
+        case 3:
+            del content[field]
+            content[field[::-1] if draw.random() < 0.3 else draw.choice(sorted(content))] = draw.choice(VALUES)
+        case 4:
+            value = content[field]
+            content[field] = value * draw.choice((2, 7)) if isinstance(value, list) else [value, value]
+        case _:
+            at = draw.randrange(len(text))
+            return text[:at] + draw.choice(("", "}", "[", "\x00", "9" * 50, '"', text)) + text[at + draw.randrange(9) :]
+    return json.dumps(content)
+
+
+def _only_expected(action: Callable[[], object], what: object) -> bool:
+    """Whether `action` raised ValueError or OSError; any error of another class fails the test."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            action()
+    except (ValueError, OSError) as error:
+        assert str(error).strip(), what
+        return True
+    except BaseException as error:
+        raise AssertionError(f"{type(error).__name__}: {error}\n{what!r}"[:3000]) from error
+    return False
+
+
+@pytest.mark.parametrize(
+    "file, mutations",
+    [
+        ("model_index.json", 150),
+        ("unet/config.json", 150),
+        ("vae/config.json", 150),
+        ("scheduler/scheduler_config.json", 300),
+        ("text_encoder/config.json", 60),
+        ("tokenizer/tokenizer_config.json", 40),
+    ],
+)
+def test_configs_that_went_wrong_anywhere(folder: Path, file: str, mutations: int) -> None:
+    checkpoint = Checkpoint(folder, None, torch.float32, torch.device("cpu"))
+    draw, path = random.Random(f"seed of {file}"), folder / file
+    plain = path.read_text()
+
+    def unet() -> None:
+        config = UNetConfig.from_dict(checkpoint.json(file))
+        checkpoint.network("unet", lambda: UNet(config))
+
+    def vae() -> None:
+        config = AutoencoderConfig.from_dict(checkpoint.json(file))
+        checkpoint.network("vae", lambda: Autoencoder(config), Autoencoder.rename)
+
+    actions: dict[str, Callable[[], object]] = {
+        "model_index.json": lambda: checkpoint.expect({"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}),
+        "unet/config.json": unet,
+        "vae/config.json": vae,
+        "scheduler/scheduler_config.json": lambda: from_scheduler_config(checkpoint.json(file), 50),
+    }
+    build = actions.get(file, lambda: ClipText.build(ClipText.prepare(checkpoint)))
+
+    def action() -> None:
+        checkpoint.pending.clear()
+        build()
+        checkpoint.fill()
+
+    refused = 0
+    for _ in range(mutations):
+        text = _mutated(plain, draw)
+        path.write_text(text)
+        refused += _only_expected(action, text)
+    assert refused > mutations // 10
+    path.write_text(plain)
+    action()
+
+
+def test_headers_that_went_wrong_anywhere(folder: Path) -> None:
+    draw, path = random.Random("seed of headers"), folder / UNET
+    plain = path.read_bytes()
+    length = int.from_bytes(plain[:8], "little")
+    text, data = plain[8 : 8 + length].decode(), plain[8 + length :]
+    refused = 0
+    for number in range(300):
+        if number % 3:
+            mutated = _mutated(text, draw).encode()
+            content = header(mutated, data if draw.random() < 0.8 else data[: draw.randrange(len(data))])
+        else:
+            content = bytearray(plain)
+            for _ in range(draw.choice((1, 3, 100))):
+                content[draw.randrange(8 + length)] = draw.randrange(256)
+        path.write_bytes(content)
+        refused += _only_expected(lambda: list(read_headers([path])), number)
+    assert refused > 100
