@@ -16,7 +16,7 @@ def check_whole(settings: object, *, optional: bool = False, **least: int) -> No
         **least: The smallest value allowed, by field.
 
     Raises:
-        ValueError: if one is not.
+        ValueError: if a field is not.
     """
     for name, smallest in least.items():
         value = getattr(settings, name)
@@ -51,7 +51,7 @@ def check_numbers(
         optional: Whether None is allowed.
 
     Raises:
-        ValueError: if one is not.
+        ValueError: if a field is not.
     """
     for name in names:
         value = getattr(settings, name)

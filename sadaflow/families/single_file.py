@@ -188,7 +188,7 @@ def _clip(file: SingleFile, aid: Aid, prefix: str, open_clip: bool, *, projectio
         encoder = text.load_open_clip(section, aid.loader, projection=projection)
     else:
         encoder = text.load_clip(section, aid.loader)
-    check_ids(tokenizer, encoder.config.vocab_size, section.place)
+    check_ids(tokenizer, encoder.config.vocab_size, section.label)
     return ClipText(tokenizer, encoder)
 
 
