@@ -1,4 +1,4 @@
-"""Backbones and autoencoders: torch only. They know no solver and no accelerator, and offer one seam."""
+"""Backbones and autoencoders in torch, independent of solvers and accelerators, with one seam for acceleration."""
 
 if not __name__.startswith("sadaflow."):
     raise ImportError("import this package as 'sadaflow.models'")

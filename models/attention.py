@@ -13,15 +13,28 @@ from .seam import Seam, Site
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention of queries (B, L, heads, head_dim) to M keys and values; shaped as the queries."""
+    """Computes scaled dot-product attention of all queries to all keys.
+
+    Args:
+        query: (B, L, heads, head_dim).
+        key: (B, M, heads, head_dim).
+        value: (B, M, heads, head_dim).
+
+    Returns:
+        (B, L, heads, head_dim).
+    """
     query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
 class Attention(nn.Module):
-    """Multi-head attention: queries from `hidden` (B, L, dim), keys and values from a context (B, M, context_dim).
+    """Multi-head attention with queries from tokens and keys and values from a context, or from the same tokens.
 
-    Without a context it attends to itself. `bias` concerns the three input projections; the output has always one.
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+        context_dim: width of the context; None for self-attention.
+        bias: whether the query, key and value projections have a bias. The output projection always has one.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None, bias: bool = False) -> None:
@@ -33,51 +46,66 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
     def keys_and_values(self, context: Tensor) -> Tensor:
-        """Those of a context (B, M, context_dim), side by side (B, M, 2 dim)."""
+        """Projects a context (B, M, context_dim) to keys and values, concatenated (B, M, 2 dim)."""
         return torch.cat((self.to_k(context), self.to_v(context)), dim=-1)
 
     def project(self, hidden: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value (B, L or M, heads, head_dim); `context` is what `keys_and_values` made of it."""
+        """Projects tokens to queries, keys and values.
+
+        Args:
+            hidden: (B, L, dim), tokens.
+            context: (B, M, 2 dim), the output of `keys_and_values`; None for self-attention.
+
+        Returns:
+            Query (B, L, heads, head_dim), key and value (B, M, heads, head_dim).
+        """
         key, value = (self.to_k(hidden), self.to_v(hidden)) if context is None else context.chunk(2, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in (self.to_q(hidden), key, value))
         return query, key, value
 
     def leave(self, attended: Tensor) -> Tensor:
-        """Tokens (B, L, dim) of what heads (B, L, heads, head_dim) attended to."""
+        """Projects the attention output (B, L, heads, head_dim) to tokens (B, L, dim)."""
         return self.to_out[0](attended.flatten(2))
 
     def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
+        """Maps tokens (B, L, dim) to tokens (B, L, dim); `context` as in `project`."""
         return self.leave(attend(*self.project(hidden, context)))
 
 
 class GEGLU(nn.Module):
-    """Gated GELU projection (Shazeer 2020, arXiv 2002.05202): (..., dim) -> (..., inner)."""
+    """Gated GELU projection (Shazeer 2020, arXiv 2002.05202), (..., dim) to (..., inner)."""
 
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__()
         self.proj = nn.Linear(dim, 2 * inner)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Maps (..., dim) to (..., inner)."""
         value, gate = self.proj(hidden).chunk(2, dim=-1)
         return F.gelu(gate).mul_(value)
 
 
 class FeedForward(nn.Module):
-    """GEGLU feed-forward of four times the width."""
+    """GEGLU feed-forward network with an inner width of four times `dim`."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.net = nn.ModuleList([GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Maps (..., dim) to (..., dim)."""
         return self.net[2](self.net[0](hidden))
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each pre-normed with a residual, on tokens (B, L, dim).
+    """Self-attention, cross-attention and feed-forward on tokens (B, L, dim), each pre-normed with a residual.
 
-    The cross-attention reads keys and values of a text (B, M, 2 dim), see `Attention.keys_and_values`; without one it
-    is a second self-attention. Sites: each attention of the tokens to each other.
+    Sites: each attention of the tokens to each other. Without a text, the cross-attention is a second self-attention.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+        context_dim: width of the text context.
     """
 
     regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
@@ -92,6 +120,17 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(dim)
 
     def forward(self, hidden: Tensor, text: Tensor | None, *, seam: Seam, site: Site) -> Tensor:
+        """Runs the block.
+
+        Args:
+            hidden: (B, L, dim), tokens.
+            text: (B, M, 2 dim), keys and values of the text (`Attention.keys_and_values`), or None.
+            seam: called at each self-attention.
+            site: the block's site.
+
+        Returns:
+            Tokens (B, L, dim).
+        """
         attended = seam(site.attention("attn1"), attend, *self.enter(hidden))
         if text is not None:
             return self.leave(hidden, attended, text)
@@ -100,20 +139,30 @@ class TransformerBlock(nn.Module):
         return self._finished(self.attn2.leave(attended).add_(hidden))
 
     def enter(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What comes before the first attention."""
+        """Computes query, key and value of the first attention."""
         return self.attn1.project(self.norm1(hidden))
 
     def leave(self, hidden: Tensor, attended: Tensor, text: Tensor) -> Tensor:
-        """What comes behind it where there is a text."""
+        """Computes everything after the first attention, for a block with a text."""
         hidden = self.attn1.leave(attended).add_(hidden)
         return self._finished(self.attn2(self.norm2(hidden), text).add_(hidden))
 
     def _finished(self, hidden: Tensor) -> Tensor:
+        """Applies the feed-forward with its residual."""
         return self.ff(self.norm3(hidden)).add_(hidden)
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer blocks over the positions of a feature map (B, C, h, w), with a residual around them."""
+    """Transformer blocks over the positions of a feature map (B, C, h, w), with a residual around them.
+
+    Args:
+        channels: channels C of the map.
+        heads: number of heads.
+        layers: number of blocks.
+        context_dim: width of the text context.
+        groups: groups of the group norm.
+        linear: whether the input and output projections are linear layers instead of 1x1 convolutions.
+    """
 
     regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
 
@@ -126,7 +175,18 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
 
     def forward(self, hidden: Tensor, texts: Mapping[str, Tensor], seam: Seam, name: str, depth: int) -> Tensor:
-        """`texts` are what the blocks' cross-attentions read, by the names of the blocks."""
+        """Runs the blocks.
+
+        Args:
+            hidden: (B, C, h, w).
+            texts: block name -> keys and values (B, M, 2 C) of its cross-attention; blocks not listed have no text.
+            seam: called at each block and attention.
+            name: prefix of the block names.
+            depth: number of downsamplings above.
+
+        Returns:
+            (B, C, h, w).
+        """
         size = (hidden.shape[-2], hidden.shape[-1])
         tokens = self.enter(hidden)
         for index, block in enumerate(self.transformer_blocks):
@@ -135,12 +195,12 @@ class SpatialTransformer(nn.Module):
         return self.leave(hidden, tokens)
 
     def enter(self, hidden: Tensor) -> Tensor:
-        """The tokens (B, h*w, C) of a map."""
+        """Converts a map (B, C, h, w) to tokens (B, h*w, C)."""
         normed = self.norm(hidden)
         return self.proj_in(_to_tokens(normed)) if self.linear else _to_tokens(self.proj_in(normed))
 
     def leave(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """The map that tokens change the one before into."""
+        """Adds the tokens (B, h*w, C), converted to a map, to the input map."""
         size = (hidden.shape[-2], hidden.shape[-1])
         change = _to_map(self.proj_out(tokens), size) if self.linear else self.proj_out(_to_map(tokens, size))
         return hidden + change

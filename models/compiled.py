@@ -1,4 +1,4 @@
-"""Compiling a network: the parts that compute between the places where a seam may act, and evaluations without one."""
+"""Compiles networks: the regions between sites where a seam may act, or whole evaluations without a seam."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -11,16 +11,20 @@ from .seam import Seam, call_through
 
 @runtime_checkable
 class Regional(Protocol):
-    """A module whose methods called `regions` take and give tensors and numbers alone, and can be compiled."""
+    """Module whose methods named in `regions` take and return only tensors and numbers, and can be compiled."""
 
     regions: ClassVar[tuple[str, ...]]
 
 
 def compile_regions(network: nn.Module, **options: Any) -> None:
-    """Compile the regions of all modules in `network`; `options` are those of `torch.compile`.
+    """Compiles the regions of all modules in `network`.
 
-    Every site stays where it was, so a seam works as before. Modules that are alike share what was compiled. Doing it
-    again replaces what it did, and what `compile_whole` did.
+    Every site is kept, so seams work as before. Identical modules share compiled code. A second call replaces the
+    effect of the first, and that of `compile_whole`.
+
+    Args:
+        network: the network.
+        **options: arguments of `torch.compile`.
     """
     network.__dict__.pop("evaluate", None)
     for module in network.modules():
@@ -31,13 +35,18 @@ def compile_regions(network: nn.Module, **options: Any) -> None:
 
 
 def compile_whole(network: Any, freeze: bool = False, **options: Any) -> None:
-    """Compile `network.evaluate` in one piece, for evaluations without a seam; those with one run as they did.
+    """Compiles `network.evaluate` as a whole for evaluations without a seam; those with a seam run uncompiled.
 
-    Answers outlive the next evaluation, also where CUDA graphs (`mode="reduce-overhead"`, `backend="cudagraphs"`) write
-    each over the last. With `freeze` the weights are constants of what is compiled: laid out once, and not read again,
-    not even where the same network is compiled once more.
+    Outputs stay valid after the next evaluation, also with CUDA graphs (`mode="reduce-overhead"`,
+    `backend="cudagraphs"`), which overwrite their output buffer.
+
+    Args:
+        network: the network.
+        freeze: treat the weights as constants: they are laid out once and never read again, even if the same network is
+            compiled again.
+        **options: arguments of `torch.compile`.
     """
-    from torch._inductor import config as inductor  # takes as long to import as torch itself
+    from torch._inductor import config as inductor  # imported here because importing it is slow
 
     plain = type(network).evaluate.__get__(network)
 
@@ -52,7 +61,7 @@ def compile_whole(network: Any, freeze: bool = False, **options: Any) -> None:
         if seam is not call_through:
             return plain(x, time, given, seam, **settings)
         torch.compiler.cudagraph_mark_step_begin()
-        with inductor.patch(freezing=freeze):  # compiling happens at a call, and asks then
+        with inductor.patch(freezing=freeze):  # compilation happens at the first call, inside this context
             return compiled(x, time, given, settings).clone()
 
     object.__setattr__(network, "evaluate", evaluate)

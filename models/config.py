@@ -1,4 +1,4 @@
-"""Reads the fields of a checkpoint's config.json: each is used, known to have no effect, or refused by name."""
+"""Reads a checkpoint's config.json: each field is used, known to have no effect, or rejected by name."""
 
 import reprlib
 import sys
@@ -7,22 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-# Beyond every published model, and small enough that no product of a few of them overflows or takes long to build.
+# Larger than in every published model, and small enough that products neither overflow nor take long to build.
 _WIDEST, _MOST = 2**20, 1000
 _LEVELS = 32
 
 
 def _same(value: Any) -> Any:
+    """Returns the value unchanged."""
     return value
 
 
 class Kind(NamedTuple):
-    """What the value of a field must be.
+    """Requirement on the value of a field.
 
-    Args:
-        words: the requirement, for messages.
-        holds: whether a value meets it.
-        read: turns a value that meets it into the one that is used (1024.0 into 1024).
+    Attributes:
+        words: the requirement, for error messages.
+        holds: returns whether a value meets it.
+        read: converts a value that meets it to the value that is used (1024.0 to 1024).
     """
 
     words: str
@@ -30,6 +31,7 @@ class Kind(NamedTuple):
     read: Callable[[Any], Any] = _same
 
     def __or__(self, other: "Kind") -> "Kind":
+        """Returns the requirement to meet either of the two."""
         return Kind(
             f"{self.words} or {other.words}",
             lambda value: self.holds(value) or other.holds(value),
@@ -38,7 +40,7 @@ class Kind(NamedTuple):
 
 
 def list_of(kind: Kind, plural: str, most: int = _LEVELS) -> Kind:
-    """A list of 1 to `most` entries, each a `kind`, read as a tuple."""
+    """Requires a list of 1 to `most` entries that each meet `kind`; reads it as a tuple."""
 
     def holds(value: Any) -> bool:
         return isinstance(value, (list, tuple)) and 1 <= len(value) <= most and all(map(kind.holds, value))
@@ -47,7 +49,7 @@ def list_of(kind: Kind, plural: str, most: int = _LEVELS) -> Kind:
 
 
 def whole(least: int, most: int) -> Kind:
-    """A whole number within limits, also written with a decimal point (1024.0); true and false are refused."""
+    """Requires an integer within limits, also written with a decimal point (1024.0); true and false are rejected."""
 
     def holds(value: Any) -> bool:
         exact = type(value) is int or (type(value) is float and value.is_integer())
@@ -57,11 +59,12 @@ def whole(least: int, most: int) -> Kind:
 
 
 def one_of(*values: str) -> Kind:
-    """One of a few names."""
+    """Requires one of the given strings."""
     return Kind(f"one of {', '.join(map(repr, values))}", lambda value: isinstance(value, str) and value in values)
 
 
 def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
@@ -77,22 +80,20 @@ COUNT = whole(1, _MOST)
 COUNTS = list_of(COUNT, "such numbers")
 NAMES = list_of(Kind("a name", lambda value: isinstance(value, str)), "names")
 
-QUANTIZED = "its weights are quantized, which is not supported; take the repository with 16 or 32-bit weights"
+QUANTIZED = "quantized weights are not supported; use the repository with 16 or 32-bit weights"
 
 
 @dataclass(frozen=True)
 class Table:
-    """The fields of one class's config.json.
+    """The fields of one class's config.json. Fields that start with "_" are metadata and are ignored.
 
-    Args:
-        owner: the class, for messages.
-        kinds: fields that are used, and what each value must be.
-        only: fields of which some values are supported: those values.
-        ignored: fields that cannot change the result, and why.
-        needs: fields that can change the result, and what a checkpoint that sets one would need.
-        names: values of `_class_name` that are this class; none: the field is not read.
-
-    Fields that start with "_" are notes of the program that wrote the file.
+    Attributes:
+        owner: the class, for error messages.
+        kinds: fields that are used -> requirement on the value.
+        only: fields that are supported at some values only -> those values.
+        ignored: fields that cannot change the result -> reason.
+        needs: fields that can change the result -> what a checkpoint that sets them would need.
+        names: values of `_class_name` that mean this class; if empty, the field is not read.
     """
 
     owner: str
@@ -105,14 +106,16 @@ class Table:
     def read(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Reads the fields that are used.
 
-        An unknown field that is null, false or empty cannot ask for anything: it is ignored, and one warning names all
-        such fields.
+        An unknown field that is null, false or empty is ignored with a warning.
+
+        Args:
+            raw: the JSON object.
 
         Returns:
-            The fields among `kinds` that `raw` has, each in its own type.
+            The fields of `kinds` that `raw` contains, converted to their types.
 
         Raises:
-            ValueError: a field that is used has a wrong value, or another one asks for what is not supported.
+            ValueError: if a field has a wrong value or requires an unsupported feature.
         """
         self._check_class(raw.get("_class_name"))
         values, idle = {}, []
@@ -132,20 +135,22 @@ class Table:
         return values
 
     def _typed(self, name: str, value: Any) -> Any:
+        """Returns the converted value of a used field; raises ValueError if it does not meet the requirement."""
         kind = self.kinds[name]
         if not kind.holds(value):
             raise ValueError(f"{self.owner} config: {name}={reprlib.repr(value)} is not {kind.words}{self._need(name)}")
         return kind.read(value)
 
     def _allowed(self, name: str, value: Any) -> bool:
-        """Whether `value` is supported: 1.0 stands for 1, a list of supported values for one of them."""
+        """Whether `value` is supported: 1.0 equals 1, and a list is supported if all its entries are."""
         values = value if isinstance(value, (list, tuple)) and value else [value]
         return all(
-            any(entry == one and isinstance(entry, bool) == isinstance(one, bool) for one in self.only.get(name, ()))
+            any(entry == good and isinstance(entry, bool) == isinstance(good, bool) for good in self.only.get(name, ()))
             for entry in values
         )
 
     def _refusal(self, name: str, value: Any) -> str:
+        """Returns the error message for a field that is not supported."""
         if name in self.only:
             supported = ", ".join(map(repr, self.only[name]))
             return (
@@ -155,25 +160,27 @@ class Table:
         if name in self.needs:
             return f"{self.owner} config: {name}={reprlib.repr(value)} is not supported{self._need(name)}"
         return (
-            f"{self.owner} config: field {name[:80]!r} (value {reprlib.repr(value)}) is unknown, and may change the "
+            f"{self.owner} config: field {name[:80]!r} (value {reprlib.repr(value)}) is unknown and may change the "
             "result"
         )
 
     def _need(self, name: str) -> str:
+        """Returns the part of an error message that says what a field would need."""
         return f": {self.needs[name]}" if name in self.needs else ""
 
     def _check_class(self, found: Any) -> None:
+        """Raises ValueError if the config was written by another class."""
         if self.names and found is not None and found not in self.names:
-            raise ValueError(f"the config is that of a {reprlib.repr(found)}; supported: {', '.join(self.names)}")
+            raise ValueError(f"the config has class {reprlib.repr(found)}; supported: {', '.join(self.names)}")
 
 
-# Settings of the running average of weights that a training script stored beside the model's own (EMAModel).
+# Settings of the weight average (EMAModel) that training scripts store with the model's own.
 EMA_LEFTOVERS: Mapping[str, str] = dict.fromkeys(
     (
         *("collected_params", "decay", "foreach", "inv_gamma", "min_decay", "model_cls", "model_config"),
         *("optimization_step", "power", "stride", "update_after_step", "use_ema_warmup"),
     ),
-    "the training's running average of weights; the stored weights are already averaged",
+    "weight average of training; the stored weights are already averaged",
 )
 TRAINING_LEFTOVERS: Mapping[str, str] = {
     "gradient_checkpointing": "saves memory in training",
@@ -183,7 +190,17 @@ TRAINING_LEFTOVERS: Mapping[str, str] = {
 
 
 def per_level(owner: str, field: str, value: Any, levels: int) -> tuple[Any, ...]:
-    """Spread a per-level field over `levels`: a single value is repeated, a list must have that length."""
+    """Returns a field's value for each of `levels` levels: a single value is repeated, a list must have that length.
+
+    Args:
+        owner: the class, for error messages.
+        field: the field, for error messages.
+        value: a value or a list of them.
+        levels: number of levels.
+
+    Raises:
+        ValueError: if a list has another length.
+    """
     if not isinstance(value, (list, tuple)):
         return (value,) * levels
     if len(value) != levels:

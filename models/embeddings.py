@@ -1,4 +1,4 @@
-"""Timestep embedding of U-Nets (DDPM, Ho et al. 2020, after Vaswani et al. 2017)."""
+"""Timestep embeddings (DDPM, Ho et al. 2020, after Vaswani et al. 2017)."""
 
 import math
 
@@ -10,9 +10,19 @@ from torch.nn import functional as F
 def sinusoids(
     values: Tensor, dim: int, *, cos_first: bool = True, shift: float = 0.0, max_period: float = 10_000.0
 ) -> Tensor:
-    """Sinusoidal features (B, dim) in float32 of `values` (B,).
+    """Computes sinusoidal features in float32.
 
-    `cos_first` and `shift` are the configs' `flip_sin_to_cos` and `freq_shift`.
+        [cos(v w_j), sin(v w_j)],    w_j = max_period^(-j / (dim/2 - shift)),  j = 0 .. dim/2 - 1
+
+    Args:
+        values: (B,).
+        dim: number of features.
+        cos_first: cosines before sines, `flip_sin_to_cos` in configs.
+        shift: `freq_shift` in configs.
+        max_period: see the formula.
+
+    Returns:
+        (B, dim).
     """
     half = dim // 2
     exponent = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=values.device) / (half - shift)
@@ -22,14 +32,17 @@ def sinusoids(
 
 
 def single_time(timestep: Tensor | float, device: torch.device) -> Tensor:
-    """A timestep, a number or (B,), as one step of several: (1, 1) or (1, B)."""
+    """Converts a timestep, a number or (B,), to a batch of one step: (1, 1) or (1, B)."""
     return torch.as_tensor(timestep, device=device).reshape(1, -1)
 
 
 class TimestepEmbedding(nn.Module):
-    """Two-layer perceptron (..., in_dim) -> (..., dim) on sinusoidal features.
+    """Two-layer perceptron on sinusoidal features, (..., in_dim) to (..., dim).
 
-    With `condition_dim`, features of that width are projected and added to its input: `cond_proj`.
+    Args:
+        in_dim: width of the features.
+        dim: width of the embedding.
+        condition_dim: width of features that `cond_proj` projects to in_dim, to be added to the input; None for none.
     """
 
     def __init__(self, in_dim: int, dim: int, condition_dim: int | None = None) -> None:
@@ -40,4 +53,5 @@ class TimestepEmbedding(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Maps features (..., in_dim) to embeddings (..., dim)."""
         return self.linear_2(F.silu(self.linear_1(features)))

@@ -1,4 +1,4 @@
-"""Residual convolution blocks and resampling shared by the U-Net and the autoencoder."""
+"""Residual convolution blocks and resampling, shared by the U-Net and the autoencoder."""
 
 from typing import ClassVar
 
@@ -10,10 +10,14 @@ from .conv import Conv2d
 
 
 class ResnetBlock(nn.Module):
-    """Two group-normed 3x3 convolutions with a residual; between them time shifts the channels, where there is one.
+    """Two group-normed 3x3 convolutions with a residual; between them a shift of the channels that depends on time.
 
-    Maps (B, channels, h, w) to (B, out_channels, h, w). The shift (B, out_channels) is what `time_emb_proj` makes of an
-    activated time embedding (B, time_dim).
+    Args:
+        channels: input channels.
+        out_channels: output channels.
+        groups: groups of the norms.
+        eps: epsilon of the norms.
+        time_dim: width of the time embedding; None for a block without time.
     """
 
     regions: ClassVar[tuple[str, ...]] = ("forward",)
@@ -30,6 +34,12 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = None if channels == out_channels else Conv2d(channels, out_channels, 1)
 
     def forward(self, hidden: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Maps (B, channels, h, w) to (B, out_channels, h, w).
+
+        Args:
+            hidden: (B, channels, h, w).
+            shift: (B, out_channels), `time_emb_proj` of an activated time embedding, or None.
+        """
         inner = self.conv1(F.silu(self.norm1(hidden)))
         if shift is not None:
             inner = inner.add_(shift[:, :, None, None])
@@ -38,7 +48,12 @@ class ResnetBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Strided 3x3 convolution. `pad_after` pads right and bottom only, as the KL autoencoder does."""
+    """Strided 3x3 convolution that halves both sides.
+
+    Args:
+        channels: channels of the map.
+        pad_after: pad only right and bottom, as the KL autoencoder does.
+    """
 
     def __init__(self, channels: int, *, pad_after: bool = False) -> None:
         super().__init__()
@@ -46,16 +61,18 @@ class Downsample(nn.Module):
         self.conv = Conv2d(channels, channels, 3, stride=2, padding=0 if pad_after else 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Maps (B, C, h, w) to (B, C, h/2, w/2)."""
         return self.conv(F.pad(hidden, (0, 1, 0, 1)) if self.pad_after else hidden)
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour upsampling to `size` (default: twice the input's), then a 3x3 convolution."""
+    """Nearest-neighbour upsampling followed by a 3x3 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, hidden: Tensor, size: torch.Size | None = None) -> Tensor:
+        """Maps (B, C, h, w) to (B, C, *size); `size` defaults to twice the input's."""
         target = (2 * hidden.shape[-2], 2 * hidden.shape[-1]) if size is None else (size[0], size[1])
         return self.conv(F.interpolate(hidden, size=target, mode="nearest"))

@@ -1,4 +1,4 @@
-"""The one seam through which everything that accelerates *inside* a network reaches it."""
+"""The seam: the single interface through which accelerators act inside a network."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -7,14 +7,30 @@ from torch import Tensor
 
 
 class Site(NamedTuple):
-    """A place in a backbone where a seam may act.
+    """A location in a backbone at which a seam may act.
 
-    `kind` is "shell" (a U-Net's skip connection, the layer that consumes it and all between; hidden is the skip
-    connection (B, C, h, w)), "deep" (what lies between: the shell without that layer, which reads what comes out),
-    "block" (one transformer block; hidden is (B, prefix + h*w, C)), "trunk" (all blocks of a transformer; hidden is
-    (B, h*w, C)) or "attention" (the tokens' attention to each other inside a block; hidden are the queries (B, prefix +
-    h*w, heads, head_dim), args the keys and the values, alike). `name` is unique within the backbone, `size` is the
-    (h, w) of the feature map, `depth` counts the downsamplings above it (0 = the latent's own resolution).
+    The kinds of sites, with their hidden tensor:
+
+    - "shell": a U-Net's skip connection, the layer that consumes it, and everything between; hidden is the skip
+      connection (B, C, h, w).
+    - "deep": the shell without the layer that consumes the skip connection; hidden is the same.
+    - "block": one transformer block; hidden is (B, prefix + h*w, C).
+    - "trunk": all blocks of a transformer; hidden is (B, h*w, C).
+    - "attention": the attention of the tokens to each other inside a block; hidden is the queries
+      (B, prefix + h*w, heads, head_dim), args are the keys and the values, shaped alike.
+
+    Attributes:
+        kind: one of the above.
+        name: unique within the backbone.
+        depth: number of downsamplings above (0 is the latent's own resolution).
+        size: (h, w) of the feature map.
+        prefix: number of text tokens that precede the h*w positions in hidden.
+        per_token: indices of the args that have one entry per token of hidden; a seam that gathers tokens of hidden
+            must gather these too.
+        per_prefix: for a trunk, indices of the args that are text tokens (B, L, ...), which precede the others inside
+            it.
+        probe: for a trunk, a cheap preview with the signature of `fn`; it returns the normed and modulated image tokens
+            (B, h*w, C) that the first block's attention reads.
     """
 
     kind: str
@@ -22,31 +38,28 @@ class Site(NamedTuple):
     depth: int
     size: tuple[int, int]
     prefix: int = 0
-    """How many tokens of another kind (text) precede the h*w positions in hidden."""
     per_token: tuple[int, ...] = ()
-    """Which of the args have one entry per token of hidden: whoever gathers tokens of hidden gathers these."""
     per_prefix: tuple[int, ...] = ()
-    """Of a trunk, which of the args are the tokens of another kind (B, L, ...) that precede the others inside it."""
     probe: Callable[..., Tensor] | None = None
-    """Of a trunk, a cheap first look: called as `fn` is, answers with what the first block's attention reads of the
-    image, normed and modulated, (B, h*w, C)."""
 
     def attention(self, name: str) -> "Site":
-        """The site of the attention `name` inside this block."""
+        """Returns the site of the attention `name` inside this block."""
         return Site("attention", f"{self.name}.{name}", self.depth, self.size, self.prefix)
 
 
 class Seam(Protocol):
-    """Called as `seam(site, fn, hidden, *args)` in place of `fn(hidden, *args)`; returns what `fn` would return.
+    """Function called as `seam(site, fn, hidden, *args)` in place of `fn(hidden, *args)`.
 
-    Batched `args` have the rows of `hidden`, so a seam may call `fn` on a subset of rows or of tokens. The output of
-    `fn` has the shape of the hidden that it was given, but for that of a "deep" site, whose channels may be others.
-    Queries may attend to any number of keys and values.
+    Batched `args` have the rows of `hidden`, so a seam may call `fn` on a subset of rows or tokens. The output of `fn`
+    has the shape of its hidden, except at a "deep" site, where the number of channels may differ. Queries may attend to
+    any number of keys and values.
     """
 
-    def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor: ...
+    def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
+        """Returns what `fn(hidden, *args)` would return, or an approximation of it."""
+        ...
 
 
 def call_through(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-    """The seam that changes nothing."""
+    """Seam that calls `fn` unchanged."""
     return fn(hidden, *args)

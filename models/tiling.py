@@ -1,4 +1,4 @@
-"""Decoding a map of latents in overlapping tiles, so that memory is that of a tile and not of the picture."""
+"""Decodes latents in overlapping tiles, so that memory depends on the tile and not on the image."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,24 @@ import torch
 from torch import Tensor
 
 SHARED = 4
-"""Neighbouring tiles share at least this part (a quarter) of their side."""
+"""Neighbouring tiles overlap by at least 1 / SHARED of their side."""
 
 
 def decode_tiled(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int, factor: int) -> Tensor:
-    """Pictures (B, C, h factor, w factor) of `latents` (B, c, h, w), by `decode` of at most `tile` positions a side.
+    """Decodes latents in overlapping tiles.
 
-    Tiles are of one size and spread evenly; where two meet, one fades linearly into the other over a quarter of a tile.
-    Convolutions, norms and attention see one tile alone: the result is near that of the whole, not equal to it.
+    All tiles have the same size and are spread evenly; where two overlap, one fades linearly into the other over a
+    quarter of a tile. Convolutions, norms and attention see one tile only, so the result is close but not equal to
+    decoding the whole.
+
+    Args:
+        decode: maps latents (B, c, h, w) to images (B, C, h factor, w factor).
+        latents: (B, c, h, w).
+        tile: largest side of a tile, in latent positions.
+        factor: pixels per latent position.
+
+    Returns:
+        Images (B, C, h factor, w factor) in the dtype of `latents`.
     """
     height, width = latents.shape[2:]
     down, across = _spans(height, tile, factor), _spans(width, tile, factor)
@@ -31,14 +41,14 @@ def decode_tiled(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int,
 
 
 def _spans(length: int, tile: int, factor: int) -> list[tuple[int, Tensor]]:
-    """Where tiles begin along an axis, and the weights of their pixels, which sum to one over the tiles."""
+    """Start of each tile along an axis, and the weights of its pixels, which sum to 1 over the tiles."""
     tile = min(tile, length)
     shared = tile // SHARED
     count = max(1, -(-(length - shared) // (tile - shared)))
     starts = [index * (length - tile) // max(count - 1, 1) for index in range(count)]
     ramp = shared * factor
-    # Neighbours that share more than a ramp needs have it in the middle, away from the borders of both.
-    seams = [(one + tile + other - shared) * factor // 2 for one, other in zip(starts, starts[1:], strict=False)]
+    # If neighbours overlap by more than the ramp, the ramp lies in the middle, away from the borders of both.
+    seams = [(left + tile + right - shared) * factor // 2 for left, right in zip(starts, starts[1:], strict=False)]
     spans = []
     for index, start in enumerate(starts):
         pixels = torch.arange(start * factor, (start + tile) * factor)

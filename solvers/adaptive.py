@@ -1,8 +1,8 @@
-"""Adaptive steps: embedded Runge-Kutta pairs under a PI controller, for reference runs through a network."""
+"""Adaptive steps: embedded Runge-Kutta pairs with a PI controller, for reference runs through a network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +16,13 @@ from .schedule import Schedule
 
 @dataclass(frozen=True)
 class Pair:
-    """An explicit method whose last stage is the step's end, so that its slope starts the next step.
+    """Embedded Runge-Kutta pair whose last stage lies at the step's end, so that its slope starts the next step.
 
-    `error` has the weights of its difference from a method one order lower; `order` is that of the solution kept.
+    Attributes:
+        order: order of the solution that is kept.
+        nodes: position of each stage in the step, from 0 to 1.
+        rows: `rows[j-1]` weights slopes 0 .. j-1 at stage j.
+        error: weights of the slopes in the difference from the embedded method of one order lower.
     """
 
     order: int
@@ -54,9 +58,14 @@ PAIRS: Final = {
 
 @dataclass(frozen=True)
 class AdaptiveRun:
-    """How an adaptive run went: x at the end, the grid of its accepted steps, and what it cost.
+    """Result of an adaptive run.
 
-    `grid` makes the run repeatable with any fixed-step solver. `nfe` counts evaluations of the whole batch.
+    Attributes:
+        x: (B, ...), state at the end.
+        grid: the accepted steps, on which any fixed-step solver can repeat the run.
+        nfe: evaluations of the whole batch.
+        accepted: number of accepted steps.
+        rejected: number of rejected steps.
     """
 
     x: Tensor
@@ -68,12 +77,25 @@ class AdaptiveRun:
 
 @dataclass(frozen=True, eq=False)
 class Adaptive:
-    """Integrate from `t_start` to `t_end` with steps that keep the error of each below atol + rtol |x|.
+    """Integrates from `t_start` to `t_end` with steps whose error stays below atol + rtol |x|.
 
-    The error is the root mean square over a sample, and the worst sample decides for the batch. The controller is PI
-    (Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.2) in the flow frame. `clean` evaluates
-    once more at `t_end` and returns alpha x0 at sigma = 0. Raises ValueError for an unknown pair, for tolerances not
-    above 0, and for a `t_end` without noise, where the ODE has no right-hand side.
+    The error is the root mean square over a sample, and the worst sample decides for the batch. The controller is PI,
+    in the flow frame.
+
+    Source: Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.2.
+
+    Attributes:
+        schedule: the noise schedule.
+        t_start: start time.
+        t_end: end time, below `t_start` and above the schedule's `t_min`, where the ODE has no right-hand side.
+        rtol: relative tolerance, above 0.
+        atol: absolute tolerance, above 0.
+        pair: "bogacki-shampine" (order 3) or "dormand-prince" (order 5).
+        clean: evaluate once more at `t_end` and return alpha x0 at sigma = 0.
+        max_evals: limit on the number of evaluations.
+
+    Raises:
+        ValueError: if a field is out of range or unknown.
     """
 
     schedule: Schedule
@@ -92,76 +114,108 @@ class Adaptive:
             raise ValueError(f"Adaptive needs rtol and atol above 0, got {self.rtol} and {self.atol}")
         if not self.t_start > self.t_end > self.schedule.t_min:
             raise ValueError(
-                f"Adaptive runs from t_start down to a t_end above {self.schedule.t_min}, got {self.t_start} and "
-                f"{self.t_end}; set clean=True to finish on clean data"
+                f"Adaptive needs t_start > t_end > {self.schedule.t_min}, got t_start={self.t_start} and "
+                f"t_end={self.t_end}; set clean=True to finish on clean data"
             )
 
     @property
     def order(self) -> int:
+        """Order of the solution that is kept."""
         return PAIRS[self.pair].order
 
     def velocity(self, x: Tensor, x0: Tensor, node: Node) -> Tensor:
-        """dx/dt at a node, for the network's x0 at x."""
+        """Returns dx/dt (B, ...) at a node, for the network's x0 at x."""
         return velocity_at(node, (float(self.schedule.d_alpha(node.t)), float(self.schedule.d_sigma(node.t))), x, x0)
 
     def node(self, s: float) -> Node:
-        """The node at flow time s = sigma / (alpha + sigma)."""
-        return self._told(FLOW_FRAME.point(self.schedule, s))
+        """Returns the node at flow time s = sigma / (alpha + sigma)."""
+        return self._node_at(FLOW_FRAME.point(self.schedule, s))
 
-    def _told(self, point: Point) -> Node:
+    def _node_at(self, point: Point) -> Node:
         return Node(point.t, point.alpha, point.sigma, float(self.schedule.timestep(point.t)))
 
     def solve(self, denoise: Callable[[Tensor, Node], Tensor], noise: Tensor) -> AdaptiveRun:
-        """Run from unit-normal noise (B, ...); `denoise(x, node) -> x0`.
+        """Runs from unit-normal noise.
 
-        Raises RuntimeError after `max_evals` evaluations, and FloatingPointError where an answer is not finite.
+        Args:
+            denoise: `denoise(x, node) -> x0`.
+            noise: (B, ...).
+
+        Returns:
+            The end state, the accepted grid and the cost.
+
+        Raises:
+            RuntimeError: after `max_evals` evaluations.
+            FloatingPointError: if x0 is not finite.
         """
-        first, last = (self._told(point_at(self.schedule, t)) for t in (self.t_start, self.t_end))
+        first, last = (self._node_at(point_at(self.schedule, t)) for t in (self.t_start, self.t_end))
         pair, end = PAIRS[self.pair], last.noise_fraction
-        nfe, accepted, rejected = 0, 0, 0
-
-        def slope(z: Tensor, node: Node) -> Tensor:
-            nonlocal nfe
-            nfe += 1
-            if nfe > self.max_evals:
-                raise RuntimeError(f"no end after {self.max_evals} evaluations: raise rtol and atol, or max_evals")
-            x = (node.alpha + node.sigma) * z
-            answer = from_x0("flow_prediction", denoise(x, node), x, node.alpha, node.sigma)
-            if not bool(torch.isfinite(answer).all()):
-                raise FloatingPointError(f"x0 is not finite at t={node.t:.6g}, sigma={node.sigma:.6g}")
-            return answer
-
-        s, z = first.noise_fraction, noise * (first.sigma / (first.alpha + first.sigma))
-        rate, times, previous = slope(z, first), [self.t_start], 1.0
-        h = (end - s) * min(0.05, 10 * self.rtol ** (1 / pair.order))
-        while s > end:
+        slope = _Slope(denoise, self.max_evals)
+        z = noise * (first.sigma / (first.alpha + first.sigma))
+        current = _Reached(first, z, slope(z, first))
+        times, rejected, previous = [self.t_start], 0, 1.0
+        h = (end - first.noise_fraction) * min(0.05, 10 * self.rtol ** (1 / pair.order))
+        while (s := current.node.noise_fraction) > end:
             finishing = s + h <= end + 1e-12
             step = end - s if finishing else h
-            nodes = [last if finishing and at == 1 else self.node(s + at * step) for at in pair.nodes[1:]]
-            slopes = [rate]
-            for node, row in zip(nodes, pair.rows, strict=True):
-                stage = z + step * _mix(row, slopes)
-                slopes.append(slope(stage, node))
-            error = _relative(step * _mix(pair.error, slopes), z, stage, self.atol, self.rtol)
+            reached, error = self._attempt(slope, current, step, last if finishing else None)
             factor = 0.9 * max(error, 1e-10) ** (-0.7 / pair.order) * previous ** (0.4 / pair.order)
             if error <= 1:
-                s, z, rate = nodes[-1].noise_fraction, stage, slopes[-1]
-                times.append(nodes[-1].t)
-                previous, accepted = max(error, 1e-4), accepted + 1
+                current, previous = reached, max(error, 1e-4)
+                times.append(reached.node.t)
                 if finishing:
                     break
             else:
                 rejected, factor = rejected + 1, min(factor, 0.9)
             h = step * min(5.0, max(0.2, factor))
-        x = (last.alpha + last.sigma) * z
+        accepted, nfe, x = len(times) - 1, slope.nfe, (last.alpha + last.sigma) * current.z
         if self.clean:
             nfe += 1
             times.append(self.schedule.t_min)
             x = float(self.schedule.alpha(self.schedule.t_min)) * denoise(x, last)
         return AdaptiveRun(x, Grid.from_t(self.schedule, times, start_scale=first.sigma), nfe, accepted, rejected)
 
+    def _attempt(
+        self, slope: "_Slope", start: "_Reached", step: float, last: Node | None
+    ) -> tuple["_Reached", float]:
+        """Takes one step of flow time, which ends at `last` if given; returns what it reaches and its error."""
+        pair, s = PAIRS[self.pair], start.node.noise_fraction
+        nodes = [last if last is not None and at == 1 else self.node(s + at * step) for at in pair.nodes[1:]]
+        slopes = [start.slope]
+        for node, row in zip(nodes, pair.rows, strict=True):
+            z = start.z + step * _mix(row, slopes)
+            slopes.append(slope(z, node))
+        error = _relative(step * _mix(pair.error, slopes), start.z, z, self.atol, self.rtol)
+        return _Reached(nodes[-1], z, slopes[-1]), error
+
+
+class _Reached(NamedTuple):
+    """A state in the flow frame: z and dz/ds (B, ...) at a node."""
+
+    node: Node
+    z: Tensor
+    slope: Tensor
+
+
+class _Slope:
+    """Evaluates dz/ds in the flow frame with a denoiser, and counts the evaluations."""
+
+    def __init__(self, denoise: Callable[[Tensor, Node], Tensor], limit: int) -> None:
+        self.denoise, self.limit, self.nfe = denoise, limit, 0
+
+    def __call__(self, z: Tensor, node: Node) -> Tensor:
+        self.nfe += 1
+        if self.nfe > self.limit:
+            raise RuntimeError(f"not finished after {self.limit} evaluations; increase rtol, atol or max_evals")
+        x = (node.alpha + node.sigma) * z
+        output = from_x0("flow_prediction", self.denoise(x, node), x, node.alpha, node.sigma)
+        if not bool(torch.isfinite(output).all()):
+            raise FloatingPointError(f"x0 is not finite at t={node.t:.6g}, sigma={node.sigma:.6g}")
+        return output
+
 
 def _mix(weights: tuple[float, ...], tensors: list[Tensor]) -> Tensor:
+    """Returns the weighted sum of tensors."""
     total = weights[0] * tensors[0]
     for weight, tensor in zip(weights[1:], tensors[1:], strict=True):
         total = total + weight * tensor
@@ -169,6 +223,6 @@ def _mix(weights: tuple[float, ...], tensors: list[Tensor]) -> Tensor:
 
 
 def _relative(error: Tensor, before: Tensor, after: Tensor, atol: float, rtol: float) -> float:
-    """The root mean square of error / (atol + rtol |z|) over a sample, the largest over the batch."""
+    """Root mean square of error / (atol + rtol |z|) over a sample, the largest over the batch."""
     scaled = error / (atol + rtol * torch.maximum(before.abs(), after.abs()))
     return float(scaled.flatten(1).square().mean(1).sqrt().max())

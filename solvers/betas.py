@@ -1,4 +1,4 @@
-"""Noise tables of discrete schedules, as scheduler configs name them."""
+"""Noise tables of discrete schedules, by the names that scheduler configs use."""
 
 import math
 from collections.abc import Callable
@@ -9,38 +9,38 @@ from torch import Tensor
 
 
 def _linear(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
-    """Ho et al. 2020, arXiv 2006.11239."""
+    """Linear betas (Ho et al. 2020, arXiv 2006.11239)."""
     return torch.linspace(start, end, n, dtype=dtype)
 
 
 def _scaled_linear(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
-    """Linear in sqrt(beta): latent diffusion, Rombach et al. 2022, arXiv 2112.10752."""
+    """Linear in sqrt(beta) (latent diffusion, Rombach et al. 2022, arXiv 2112.10752)."""
     return torch.linspace(math.sqrt(start), math.sqrt(end), n, dtype=dtype) ** 2
 
 
 def _sigmoid(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
-    """A sigmoid between start and end over [-6, 6]: GeoDiff, Xu et al. 2022, arXiv 2203.02923."""
+    """Sigmoid between start and end over [-6, 6] (GeoDiff, Xu et al. 2022, arXiv 2203.02923)."""
     return torch.sigmoid(torch.linspace(-6, 6, n, dtype=dtype)) * (end - start) + start
 
 
 def _capped(signal: Tensor) -> Tensor:
-    """betas that make alphas_cumprod follow `signal` (n+1,), each at most 0.999."""
+    """Betas whose alphas_cumprod follows `signal` (n+1,), each at most 0.999."""
     return (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
 
 
 def _squaredcos_cap_v2(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
-    """Cosine alphas_cumprod: Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17."""
+    """Cosine alphas_cumprod (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)."""
     u = torch.linspace(0, 1, n + 1, dtype=torch.float64)
     return _capped(torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2)
 
 
 def _exp(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
-    """alphas_cumprod = e^(-12 u)."""
+    """Exponential alphas_cumprod = e^(-12 u)."""
     return _capped(torch.exp(-12 * torch.linspace(0, 1, n + 1, dtype=torch.float64)))
 
 
 def _laplace(n: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
-    """Quantiles of a Laplace distribution as log-SNR: Hang et al. 2024, arXiv 2407.03297, as published."""
+    """Log-SNR at quantiles of a Laplace distribution, as published (Hang et al. 2024, arXiv 2407.03297)."""
     half = 0.5 - torch.linspace(0, 1, n + 1, dtype=torch.float64)
     snr = torch.exp(-0.5 * torch.where(half < 0, -1.0, 1.0) * torch.log(1 - 2 * half.abs() + 1e-6))
     return _capped((snr / (1 + snr)).sqrt())
@@ -59,7 +59,18 @@ BETA_SCHEDULES: Final[dict[str, Callable[[int, float, float, torch.dtype], Tenso
 def make_betas(
     name: str, n: int = 1000, start: float = 1e-4, end: float = 0.02, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """betas (n,). Raises ValueError for an unknown name; tables given by alphas_cumprod take no start and end."""
+    """Computes the betas (n,) of a named noise table.
+
+    Args:
+        name: one of `BETA_SCHEDULES`.
+        n: number of entries, at least 2.
+        start: first beta; ignored by tables that are defined by alphas_cumprod.
+        end: last beta; ignored likewise.
+        dtype: dtype of the computation and of the result.
+
+    Raises:
+        ValueError: if the name is unknown or n is below 2.
+    """
     if name not in BETA_SCHEDULES:
         raise ValueError(f"unknown beta_schedule {name!r}; known are {', '.join(BETA_SCHEDULES)}")
     if n < 2:
@@ -68,7 +79,7 @@ def make_betas(
 
 
 def zero_terminal_snr(betas: Tensor) -> Tensor:
-    """betas (T,) rescaled so that alphas_cumprod ends at 0 (Lin et al. 2023, arXiv 2305.08891, algorithm 1)."""
+    """Rescales betas (T,) so that alphas_cumprod ends at 0 (Lin et al. 2023, arXiv 2305.08891, algorithm 1)."""
     root = torch.cumprod(1 - betas, 0).sqrt()
     rescaled = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
     return 1 - torch.cat((rescaled[:1], rescaled[1:] / rescaled[:-1]))

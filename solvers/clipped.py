@@ -1,4 +1,4 @@
-"""Solvers that clip x0 before they use it."""
+"""Solvers that clip x0 before using it."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,14 @@ from .linear import NoisySolver
 
 @dataclass(frozen=True, eq=False)
 class ClippedSolver(NoisySolver):
-    """A stochastic solver that clamps x0 to [-clip, clip] in every step (Ho et al. 2020, arXiv 2006.11239).
+    """Stochastic solver that clamps x0 to [-clip, clip] in every step (Ho et al. 2020, arXiv 2006.11239).
 
-    Args:
-        clip: The largest |x0|; None leaves x0 as it is. Right for pictures in [-1, 1], harmful for latents, whose
-            values are larger. Published consistency models of Stable Diffusion ask for it all the same.
+    Attributes:
+        clip: largest |x0|; None disables clipping. Correct for images in [-1, 1], harmful for latents, whose values are
+            larger, although published consistency models of Stable Diffusion set it.
+
+    Raises:
+        ValueError: if `clip` is not positive.
     """
 
     clip: float | None = None
@@ -24,4 +27,5 @@ class ClippedSolver(NoisySolver):
             raise ValueError(f"{type(self).__name__}.clip must be above 0, or None for no clipping; got {self.clip}")
 
     def step(self, state: State, x0: Tensor) -> State:
+        """Clamps x0, then applies the update; see `LinearSolver.step`."""
         return super().step(state, x0 if self.clip is None else x0.clamp(-self.clip, self.clip))

@@ -1,4 +1,4 @@
-"""Scaled frames in which the probability-flow ODE is smooth and simple, whatever the schedule."""
+"""Changes of variable in which the probability-flow ODE is smooth and simple for every schedule."""
 
 import math
 from dataclasses import dataclass
@@ -10,23 +10,31 @@ from .schedule import RectifiedFlow, Schedule
 
 @dataclass(frozen=True)
 class Frame:
-    """z = x / scale, a function of time u, moves with dz/du = the network's answer of prediction kind `answer`.
+    """Change of variable z = x / scale with time u, in which dz/du is a network prediction.
 
-    "edm": scale alpha, u = sigma/alpha, dz/du = eps (Karras et al. 2022, arXiv 2206.00364, eq. 4 with s = 1).
-    "flow": scale alpha + sigma, u = sigma/(alpha + sigma), dz/du = eps - x0; it holds at alpha = 0 too.
+        edm:   scale = alpha,          u = sigma / alpha,            dz/du = eps
+        flow:  scale = alpha + sigma,  u = sigma / (alpha + sigma),  dz/du = eps - x0
+
+    "edm" is Karras et al. 2022 (arXiv 2206.00364), eq. 4 with s = 1. "flow" also holds at alpha = 0.
+
+    Attributes:
+        name: "edm" or "flow".
+        prediction: the prediction type that equals dz/du.
     """
 
     name: str
-    answer: str
+    prediction: str
 
     def scale(self, point: Point) -> float:
+        """Returns the factor by which x is divided at a point."""
         return point.alpha if self.name == "edm" else point.alpha + point.sigma
 
     def u(self, point: Point) -> float:
+        """Returns the frame's time at a point."""
         return point.sigma / self.scale(point)
 
     def point(self, schedule: Schedule, u: float) -> Point:
-        """The point of the schedule at time u."""
+        """Returns the point of the schedule at time u."""
         ratio = u if self.name == "edm" else u / (1 - u)
         return point_at(schedule, time_at_ratio(schedule, ratio))
 
@@ -37,14 +45,15 @@ FRAMES: Final = {"edm": EDM_FRAME, "flow": FLOW_FRAME}
 
 
 def time_at_ratio(schedule: Schedule, ratio: float) -> float:
-    """The t at which sigma/alpha has the given value."""
+    """Returns the t at which sigma/alpha equals `ratio`."""
     return float(schedule.t_from_log_snr(-math.log(ratio)))
 
 
 def frame_of(grid: Grid, name: str | None) -> Frame:
-    """The frame called `name`; None takes flow for rectified flow and grids that start at alpha = 0, else edm.
+    """Returns the frame called `name`; None selects flow for rectified flow and for grids from alpha = 0, else edm.
 
-    Raises ValueError for an unknown name, and for edm on a grid that starts at alpha = 0.
+    Raises:
+        ValueError: if the name is unknown, or for edm on a grid that starts at alpha = 0.
     """
     pure_noise = grid.points[0].alpha == 0
     if name is None:
@@ -57,7 +66,7 @@ def frame_of(grid: Grid, name: str | None) -> Frame:
 
 
 def node_at(grid: Grid, index: int) -> Point:
-    """The node at a point of the grid, the last included; clean data, which is not evaluated, is a bare point."""
+    """Returns the node at a grid point; clean data, where the network is not evaluated, is returned as a `Point`."""
     if index < grid.n_steps:
         return grid.nodes[index]
     return grid.points[index] if grid.points[index].sigma == 0 else grid.node(grid.points[index])

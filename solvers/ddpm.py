@@ -16,13 +16,25 @@ VARIANCES: Final = ("fixed_small", "fixed_large")
 
 @dataclass(frozen=True, eq=False)
 class DDPM(ClippedSolver):
-    """Ancestral sampling (Ho et al. 2020, arXiv 2006.11239, Algorithm 2) on any schedule.
+    """Ancestral sampling on any schedule.
 
-    The mean of a step is that of the posterior q(x' | x, x0), eq. 7. A step that ends on clean data draws no noise.
+        x' = E[x' | x, x0] + s z
 
-    Args:
-        variance: "fixed_small" is the variance of that posterior (then this is `EulerAncestral` with eta = 1);
-            "fixed_large" that of the forward step from x' to x, with x scaled to alpha^2 + sigma^2 = 1 (section 3.2).
+    The mean is that of the posterior q(x' | x, x0), eq. 7 of the paper; s is set by `variance`. A step that ends on
+    clean data draws no noise.
+
+    Source: Ho et al. 2020, arXiv 2006.11239, Algorithm 2.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        noise: the noise source.
+        clip: largest |x0|; None disables clipping.
+        variance: "fixed_small" is the variance of the posterior (identical to `EulerAncestral` with eta = 1);
+            "fixed_large" is that of the forward step from x' to x, with x scaled to alpha^2 + sigma^2 = 1 (section
+            3.2).
+
+    Raises:
+        ValueError: if `variance` is unknown or `clip` is not positive.
     """
 
     variance: str = "fixed_small"
@@ -35,6 +47,7 @@ class DDPM(ClippedSolver):
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         posterior = EulerAncestral(self.grid).updates
         if self.variance == "fixed_small":
             return posterior
@@ -43,7 +56,7 @@ class DDPM(ClippedSolver):
 
 
 def _signal(point: Point) -> float:
-    """alphas_cumprod of a point: the share of the variance of x that is signal."""
+    """alphas_cumprod of a point: the fraction of the variance of x that is signal."""
     return point.alpha**2 / (point.alpha**2 + point.sigma**2)
 
 

@@ -11,11 +11,17 @@ DIFFERENCES = ("midpoint", "heun")
 
 
 def multistep_terms(grid: Grid, step: int, solver_order: int, lower_order_final: bool, euler_at_final: bool) -> int:
-    """How many answers a multistep method combines at a step, as published.
+    """Returns how many outputs a multistep method combines at a step, as published.
 
-    Fewer at the start, for want of a past; with `lower_order_final` also in the last steps of a run of fewer than 15;
-    one in the last with `euler_at_final`, and wherever a step ends at sigma = 0. A point at alpha = 0 does not count:
-    it lies infinitely far back in log-SNR.
+    There are fewer terms at the start, where outputs are missing. There is one term where a step ends at sigma = 0.
+    Points at alpha = 0 do not count, because they are infinitely far back in log-SNR.
+
+    Args:
+        grid: the grid.
+        step: index of the step.
+        solver_order: the largest number of terms.
+        lower_order_final: use fewer terms in the last steps of runs of fewer than 15 steps.
+        euler_at_final: use one term in the last step.
     """
     left = grid.n_steps - step
     few = lower_order_final and grid.n_steps < 15
@@ -27,10 +33,20 @@ def multistep_terms(grid: Grid, step: int, solver_order: int, lower_order_final:
 
 @dataclass(frozen=True)
 class Integrals:
-    """x' = keep x + constant x0 + linear (h x0') + quadratic (h^2 x0'') + noise z over a step h in log-SNR.
+    """Weights of the exponential integrator in x0 over one step h in log-SNR.
 
-    x0' and x0'' are derivatives in log-SNR at the start. The weights are alpha' times the integrals of
-    e^(s-H) (s/H)^k / k! over [0, H], H = (1 + eta) h; `eta` is the share of noise replaced, 0 for the ODE.
+        x' = keep x + constant x0 + linear (h x0') + quadratic (h^2 x0'') + noise z
+
+    x0' and x0'' are derivatives in log-SNR at the start. With H = (1 + eta) h, the weight of the k-th derivative is
+
+        alpha' int_0^H e^(s-H) (s/H)^k / k! ds.
+
+    Attributes:
+        keep: weight of x.
+        constant: weight of x0.
+        linear: weight of h x0'.
+        quadratic: weight of h^2 x0''.
+        noise: standard deviation of the noise.
     """
 
     keep: float
@@ -40,7 +56,14 @@ class Integrals:
     noise: float
 
     @classmethod
-    def over(cls, start: Point, end: Point, eta: float) -> "Integrals":
+    def of_step(cls, start: Point, end: Point, eta: float) -> "Integrals":
+        """Computes the weights of the step from `start` to `end`.
+
+        Args:
+            start: start of the step.
+            end: end of the step.
+            eta: fraction of noise replaced: 0 is the ODE, 1 the reverse SDE.
+        """
         h = end.log_snr - start.log_snr
         full = (1 + eta) * h
         rest = -math.expm1(-full)
@@ -58,12 +81,32 @@ class Integrals:
 
 @dataclass(frozen=True, eq=False)
 class DPMpp(NoisySolver):
-    """DPM-Solver++ 1, 2M and 3M, and with eta > 0 their SDE forms, as published.
+    """DPM-Solver++ 1, 2M and 3M, and their SDE forms, as published.
 
-    `solver_order` is the number of x0 combined (see `multistep_terms` for the exceptions). `second_order` names the
-    weight of the first difference in 2M: "midpoint" (1 - e^-h)/2, or "heun", the exact integral. `eta` is the share of
-    noise replaced: 0 is the ODE, 1 the reverse SDE, as in k-diffusion. Orders 1, 2 and 2: published 3M halves the
-    second difference (docs/solvers.md); `ExponentialAdams` has it whole.
+        x' = sigma'/sigma x + alpha' int_0^h e^(s-h) x0(lambda + s) ds
+        lambda = log(alpha/sigma),  h = lambda' - lambda
+
+    x0 is a Taylor polynomial whose derivatives are divided differences of past x0. With m0, m1 the newest x0 and r0 =
+    h_previous / h, order 2 ("midpoint") is
+
+        x' = sigma'/sigma x + alpha' (1 - e^-h) (m0 + (m0 - m1) / (2 r0)).
+
+    The orders of convergence are 1, 2 and 2: the published 3M takes half of the second difference (docs/solvers.md);
+    `ExponentialAdams` takes all of it. With eta > 0 the order is 1.
+
+    Source: Lu et al. 2022, arXiv 2211.01095; SDE form as in k-diffusion.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        noise: the noise source, needed if eta > 0.
+        solver_order: number of x0 combined, 1 to 3; see `multistep_terms` for the exceptions.
+        second_order: weight of the first difference in 2M: "midpoint" is (1 - e^-h)/2, "heun" the exact integral.
+        lower_order_final: see `multistep_terms`.
+        euler_at_final: see `multistep_terms`.
+        eta: fraction of noise replaced: 0 is the ODE, 1 the reverse SDE.
+
+    Raises:
+        ValueError: if an option is out of range or unknown.
     """
 
     solver_order: int = 2
@@ -82,36 +125,44 @@ class DPMpp(NoisySolver):
 
     @property
     def order(self) -> int:
+        """1 for eta > 0, else at most 2."""
         return min(self.solver_order, 1 if self.eta else 2)
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         return tuple(self._update(step) for step in range(self.grid.n_steps))
 
     def _update(self, step: int) -> Update:
         points = self.grid.points
         start, end = points[step], points[step + 1]
         terms = multistep_terms(self.grid, step, self.solver_order, self.lower_order_final, self.euler_at_final)
-        over = Integrals.over(start, end, self.eta)
+        integrals = Integrals.of_step(start, end, self.eta)
         past = [points[step - k].log_snr - points[step - k - 1].log_snr for k in range(terms - 1)]
-        weights = difference_weights(over, end.log_snr - start.log_snr, past, self.second_order)
+        weights = difference_weights(integrals, end.log_snr - start.log_snr, past, self.second_order)
         span = (start.noise_fraction, end.noise_fraction)
-        return Update(over.keep, weights, noise=over.noise, span=span)
+        return Update(integrals.keep, weights, noise=integrals.noise, span=span)
 
 
-def difference_weights(over: Integrals, h: float, past: list[float], second_order: str) -> tuple[float, ...]:
-    """Weights of x0, newest first, for a step h after steps `past`, the last one first.
+def difference_weights(integrals: Integrals, h: float, past: list[float], second_order: str) -> tuple[float, ...]:
+    """Computes the weights of x0 and past x0, newest first.
 
-    D1_0 = (m0 - m1)/r0 and D1_1 = (m1 - m2)/r1 with r = past/h stand for h x0'; their difference over r0 + r1 stands
-    for h^2 x0''.
+    D1_0 = (m0 - m1)/r0 and D1_1 = (m1 - m2)/r1 with r = past/h approximate h x0'; their difference over r0 + r1
+    approximates h^2 x0''.
+
+    Args:
+        integrals: weights of the derivatives.
+        h: length of the step in log-SNR.
+        past: lengths of the previous steps, the last one first.
+        second_order: "midpoint" or "heun".
     """
     if not past:
-        return (over.constant,)
+        return (integrals.constant,)
     r0 = past[0] / h
     if len(past) == 1:
-        slope = (over.linear if second_order == "heun" else over.constant / 2) / r0
-        return (over.constant + slope, -slope)
+        slope = (integrals.linear if second_order == "heun" else integrals.constant / 2) / r0
+        return (integrals.constant + slope, -slope)
     r1 = past[1] / h
-    tilt = (over.linear * r0 + over.quadratic) / (r0 + r1)
-    newer, older = (over.linear + tilt) / r0, -tilt / r1
-    return (over.constant + newer, older - newer, -older)
+    tilt = (integrals.linear * r0 + integrals.quadratic) / (r0 + r1)
+    newer, older = (integrals.linear + tilt) / r0, -tilt / r1
+    return (integrals.constant + newer, older - newer, -older)

@@ -1,4 +1,4 @@
-"""DPM-Solver++ SDE: two first-order steps of the reverse SDE per step (k-diffusion's dpmpp_sde)."""
+"""DPM-Solver++ SDE: two first-order stages of the reverse SDE per step (k-diffusion's dpmpp_sde)."""
 
 import math
 from dataclasses import dataclass
@@ -12,18 +12,25 @@ from .linear import NoisySolver, Update
 
 @dataclass(frozen=True, eq=False)
 class DPMppSDE(NoisySolver):
-    """Evaluates half way in log-SNR, and makes the step from its start with the x0 found there.
+    """Evaluates at the midpoint in log-SNR and takes the whole step with the x0 found there.
 
-    These are the steps of DPM-Solver++ 2S (midpoint) on a grid with every middle added as a point (Lu et al. 2022,
-    arXiv 2211.01095). The middle and the step draw noise of their own spans, both of which begin at the step's start:
-    with `BrownianNoise` the two are correlated as increments of one path. A step from alpha = 0 or to sigma = 0 has
-    no middle and is of first order, so N steps to clean data are 2N - 1 evaluations.
+        x_m = first-order step of the reverse SDE from x to lambda + h/2 with x0(x)
+        x'  = first-order step of the reverse SDE from x to lambda + h   with x0(x_m)
 
-    Args:
-        eta: share of noise replaced: 1 is the reverse SDE as published (order 1), 0 the ODE (order 2).
+    These are the steps of DPM-Solver++ 2S (midpoint) on a grid with every midpoint added. Both stages draw noise over
+    spans that begin at the start of the step; with `BrownianNoise` the two are correlated as increments of one path. A
+    step from alpha = 0 or to sigma = 0 has no midpoint and is first-order, so N steps to clean data take 2N - 1
+    evaluations.
+
+    Source: Lu et al. 2022, arXiv 2211.01095.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        noise: the noise source, needed if eta > 0.
+        eta: fraction of noise replaced: 1 is the reverse SDE as published (order 1), 0 the ODE (order 2).
 
     Raises:
-        ValueError: if `eta` is negative, not a number or infinite.
+        ValueError: if `eta` is negative or not finite.
     """
 
     eta: float = 1.0
@@ -34,11 +41,12 @@ class DPMppSDE(NoisySolver):
 
     @property
     def order(self) -> int:
+        """1 for eta > 0, else 2."""
         return 1 if self.eta else 2
 
     @cached_property
     def _middles(self) -> tuple[Node | None, ...]:
-        """The middle of every step, if it has one."""
+        """The midpoint of every step; None where there is none."""
         return tuple(self._middle(index) for index in range(self.grid.n_steps))
 
     def _middle(self, index: int) -> Node | None:
@@ -50,11 +58,13 @@ class DPMppSDE(NoisySolver):
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
+        """The grid's nodes, each followed by the midpoint of its step."""
         pairs = zip(self.grid.nodes, self._middles, strict=True)
         return tuple(node for pair in pairs for node in pair if node is not None)
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         updates: list[Update] = []
         for index, middle in enumerate(self._middles):
             start, end = self.grid.points[index : index + 2]
@@ -65,8 +75,8 @@ class DPMppSDE(NoisySolver):
         return tuple(updates)
 
     def _update(self, start: Point, end: Point, *, again: bool = False) -> Update:
-        """The first-order step from `start`: x there is the state, or with `again` the anchor."""
-        over = Integrals.over(start, end, self.eta)
-        keep, anchor = (0.0, over.keep) if again else (over.keep, 0.0)
+        """Returns the first-order step from `start`, where x is the state or, with `again`, the anchor."""
+        integrals = Integrals.of_step(start, end, self.eta)
+        keep, anchor = (0.0, integrals.keep) if again else (integrals.keep, 0.0)
         span = (start.noise_fraction, end.noise_fraction)
-        return Update(keep, (over.constant,), anchor, not again, over.noise, span)
+        return Update(keep, (integrals.constant,), anchor, not again, integrals.noise, span)

@@ -1,4 +1,4 @@
-"""Data distributions whose denoiser is known in closed form: what solvers are examined against."""
+"""Data distributions whose denoiser has a closed form, for testing solvers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +12,18 @@ from .base import Solver
 
 @dataclass(frozen=True, eq=False)
 class GaussianMixture:
-    """Data sum_k weights_k N(means_k, covariances_k) in D dimensions.
+    """Data distribution sum_k weights_k N(means_k, covariances_k) in D dimensions.
 
-    weights (K,), means (K, D), covariances (K, D, D). States are (B, ...) with D numbers a sample. Raises ValueError
-    for shapes that do not fit, weights that are not positive or do not sum to 1, and covariances that are not
-    symmetric positive definite.
+    States are (B, ...) with D numbers per sample.
+
+    Attributes:
+        weights: (K,), positive, with sum 1.
+        means: (K, D).
+        covariances: (K, D, D), symmetric positive definite.
+
+    Raises:
+        ValueError: if shapes do not match, weights are not positive with sum 1, or a covariance is not symmetric
+            positive definite.
     """
 
     weights: Tensor
@@ -44,14 +51,23 @@ class GaussianMixture:
 
     @cached_property
     def _axes(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvectors side by side (D, K D), the means along their own (K, D), and log weights (K,)."""
+        """Eigenvectors side by side (D, K D), means in their own eigenbasis (K, D), and log weights (K,)."""
         vectors = self._spectrum[1]
         side_by_side = vectors.permute(1, 0, 2).flatten(1)
         along = torch.einsum("kde,kd->ke", vectors, self.means.double())
         return side_by_side, along, self.weights.double().log()
 
     def x0(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """E[x0 | x] at x = alpha x0 + sigma eps: the answer of a perfect network. Shape, dtype and device of x."""
+        """Computes E[x0 | x] at x = alpha x0 + sigma eps, the output of a perfect network.
+
+        Args:
+            x: (B, ...).
+            alpha: signal coefficient.
+            sigma: noise coefficient.
+
+        Returns:
+            x0 with the shape, dtype and device of x.
+        """
         values, means = self._spectrum[0].to(x), self.means.to(x)
         vectors, along, log_weights = (part.to(x) for part in self._axes)
         marginal = alpha * alpha * values + sigma * sigma  # (K, D): variances of x along the eigenvectors
@@ -63,7 +79,7 @@ class GaussianMixture:
         return mean.view_as(x)
 
     def denoiser(self, solver: Solver) -> Callable[[Tensor, int], Tensor]:
-        """`denoise(x, step) -> x0` at the nodes of a solver."""
+        """Returns `denoise(x, step) -> x0` at the nodes of a solver."""
 
         def denoise(x: Tensor, step: int) -> Tensor:
             node = solver.nodes[step]
@@ -73,15 +89,25 @@ class GaussianMixture:
 
 
 class Gaussian(GaussianMixture):
-    """Data N(mean, covariance): mean (D,), covariance (D, D). The whole trajectory is known in closed form."""
+    """Data distribution N(mean, covariance), whose whole trajectory has a closed form.
+
+    Args:
+        mean: (D,).
+        covariance: (D, D), symmetric positive definite.
+    """
 
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
         super().__init__(torch.ones(1, dtype=torch.float64), mean[None], covariance[None])
 
     def transport(self, x: Tensor, start: tuple[float, float], end: tuple[float, float]) -> Tensor:
-        """The probability-flow ODE's x at (alpha, sigma) = `end`, from x (B, ...) at `start`.
+        """Computes the probability-flow ODE's x at `end` from x at `start`.
 
-        Along each eigenvector of the covariance, (x - alpha mean) grows like its marginal standard deviation.
+        Along each eigenvector of the covariance, x - alpha mean grows like its marginal standard deviation.
+
+        Args:
+            x: (B, ...), state at `start`.
+            start: (alpha, sigma).
+            end: (alpha, sigma).
         """
         values, vectors = (part[0].to(x) for part in self._spectrum)
         mean = self.means[0].to(x)

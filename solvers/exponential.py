@@ -1,4 +1,4 @@
-"""Exponential Adams methods: DPM-Solver (noise form), DEIS, and DPM-Solver++ with its integrals taken exactly."""
+"""Exponential Adams methods: DPM-Solver (noise form), DEIS, and DPM-Solver++ with exact integrals."""
 
 import math
 from collections.abc import Callable
@@ -11,25 +11,42 @@ import torch
 
 from .dpmpp import DIFFERENCES, multistep_terms
 from .grid import Node, Point, point_at
-from .linear import LinearSolver, Update, answered, first_order, plus
+from .linear import LinearSolver, Update, add_updates, first_order, output_update
 from .polynomials import Weights, exponential_weights, integrate, lagrange_basis
 
 
 def _checked_order(name: str, solver_order: int) -> None:
+    """Raises ValueError unless `solver_order` is 1, 2 or 3."""
     if solver_order not in (1, 2, 3):
         raise ValueError(f"{name} has orders 1, 2 and 3, got solver_order={solver_order}")
 
 
 def _noise_update(start: Node, end: Point, deviation: tuple[float, ...]) -> Update:
-    """The first-order step plus answers eps weighted by `deviation`, which sums to 0; the newest comes first."""
-    return plus(first_order(start, end), answered("epsilon", start, 0.0, deviation))
+    """Adds to the first-order step past eps weighted by `deviation` (sum 0, newest first)."""
+    return add_updates(first_order(start, end), output_update("epsilon", start, 0.0, deviation))
 
 
 @dataclass(frozen=True, eq=False)
 class DPMSolver(LinearSolver):
-    """DPM-Solver multistep, orders 1 to 3, in eps (Lu et al. 2022, arXiv 2206.00927), as published.
+    """DPM-Solver multistep in eps, orders 1 to 3, as published.
 
-    Settings as in `DPMpp`. Global orders 1, 2 and 2, for the same reason as there.
+        x' = alpha'/alpha x - sigma' int_0^h e^(h-s) eps(lambda + s) ds
+        lambda = log(alpha/sigma),  h = lambda' - lambda
+
+    eps is a Taylor polynomial whose derivatives are divided differences of past eps. The orders of convergence are 1, 2
+    and 2, for the reason given at `DPMpp`.
+
+    Source: Lu et al. 2022, arXiv 2206.00927.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        solver_order: number of eps combined, 1 to 3.
+        second_order: "midpoint" or "heun", as in `DPMpp`.
+        lower_order_final: see `multistep_terms`.
+        euler_at_final: see `multistep_terms`.
+
+    Raises:
+        ValueError: if `solver_order` or `second_order` is unknown.
     """
 
     solver_order: int = 2
@@ -44,14 +61,17 @@ class DPMSolver(LinearSolver):
 
     @property
     def order(self) -> int:
+        """`solver_order`, at most 2."""
         return min(self.solver_order, 2)
 
     @property
-    def answer(self) -> str:
+    def output_type(self) -> str:
+        """Prediction type of the outputs in the history."""
         return "epsilon"
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         return tuple(self._update(step) for step in range(self.grid.n_steps))
 
     def _update(self, step: int) -> Update:
@@ -62,7 +82,7 @@ class DPMSolver(LinearSolver):
             return first_order(start, end)
         h = end.log_snr - start.log_snr
         r = [(points[step - k].log_snr - points[step - k - 1].log_snr) / h for k in range(terms - 1)]
-        # Weights of h eps' and h^2 eps'': the integrals of e^(h-s) (s/h)^k / k! over [0, h], times -sigma'.
+        # Weights of h eps' and h^2 eps'': -sigma' times the integrals of e^(h-s) (s/h)^k / k! over [0, h].
         constant = math.expm1(h)
         linear = constant / h - 1
         quadratic = linear / h - 0.5
@@ -79,10 +99,23 @@ VARIABLES: Final = ("log_rho", "rho", "t")
 
 @dataclass(frozen=True, eq=False)
 class DEIS(LinearSolver):
-    """DEIS multistep, orders 1 to 3 (Zhang & Chen 2022, arXiv 2204.13902).
+    """DEIS multistep, orders 1 to 3.
 
-    eps is extrapolated by a polynomial in `variable`: "log_rho" (rho = sigma/alpha; what Diffusers has), "rho", or "t"
-    (the paper's tAB), and integrated over rho exactly. The start takes fewer answers.
+        x' = alpha'/alpha x + alpha' int_rho^rho' P(rho) d rho,    rho = sigma/alpha
+
+    P is the polynomial in `variable` through the newest eps, integrated over rho exactly. The first steps use fewer
+    eps.
+
+    Source: Zhang & Chen 2022, arXiv 2204.13902.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        solver_order: number of eps combined, 1 to 3.
+        variable: "log_rho" (as in Diffusers), "rho", or "t" (the paper's tAB).
+        lower_order_final: see `multistep_terms`.
+
+    Raises:
+        ValueError: if `solver_order` or `variable` is unknown.
     """
 
     solver_order: int = 2
@@ -96,14 +129,17 @@ class DEIS(LinearSolver):
 
     @property
     def order(self) -> int:
+        """Order of convergence of the global error."""
         return self.solver_order
 
     @property
-    def answer(self) -> str:
+    def output_type(self) -> str:
+        """Prediction type of the outputs in the history."""
         return "epsilon"
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         return tuple(self._update(step) for step in range(self.grid.n_steps))
 
     def _update(self, step: int) -> Update:
@@ -121,11 +157,11 @@ class DEIS(LinearSolver):
             return lagrange_basis(nodes, of_lambda(at)) * np.exp(-at)[:, None]
 
         total = -end.alpha * integrate(weighted_basis, start.log_snr, end.log_snr)
-        total[0] -= total.sum()  # their sum is the first-order step's own weight
+        total[0] -= total.sum()  # the first-order step contains the sum of the weights
         return _noise_update(start, end, tuple(total.tolist()))
 
     def _variable(self) -> Callable[[Weights], Weights]:
-        """The extrapolation variable as a function of log-SNR."""
+        """Returns the extrapolation variable as a function of log-SNR."""
         if self.variable == "log_rho":
             return lambda at: -at
         if self.variable == "rho":
@@ -135,10 +171,21 @@ class DEIS(LinearSolver):
 
 @dataclass(frozen=True, eq=False)
 class ExponentialAdams(LinearSolver):
-    """Exponential Adams-Bashforth in x0: what DPM-Solver++ 2M and 3M approximate, with every integral exact.
+    """Exponential Adams-Bashforth in x0: the methods that DPM-Solver++ 2M and 3M approximate, with exact integrals.
 
-    Order 2 starts with Euler, order 3 with a second-order step of two evaluations, so that the start does not spoil the
-    order: N steps are N, or N+1 evaluations (Hochbruck & Ostermann 2010, Exponential integrators, section 2.5).
+        x' = sigma'/sigma x + alpha' int_0^h e^(s-h) P(s) ds
+
+    P is the polynomial through the newest x0 in log-SNR. Order 2 starts with Euler, order 3 with a second-order step of
+    two evaluations, so that the start keeps the order: N steps take N or N+1 evaluations.
+
+    Source: Hochbruck & Ostermann 2010, Exponential integrators, section 2.5.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        solver_order: 2 or 3.
+
+    Raises:
+        ValueError: if `solver_order` is neither 2 nor 3.
     """
 
     solver_order: int = 3
@@ -149,11 +196,12 @@ class ExponentialAdams(LinearSolver):
 
     @property
     def order(self) -> int:
+        """Order of convergence of the global error."""
         return self.solver_order
 
     @cached_property
     def _middle(self) -> Node | None:
-        """The extra evaluation of the first step: half way in log-SNR."""
+        """The extra evaluation of the first step, at its midpoint in log-SNR; None if there is none."""
         start, end = self.grid.points[:2]
         if self.solver_order < 3 or start.alpha == 0 or end.sigma == 0:
             return None
@@ -163,11 +211,13 @@ class ExponentialAdams(LinearSolver):
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
+        """The grid's nodes, and the midpoint of the first step if there is one."""
         first, *rest = self.grid.nodes
         return (first, *rest) if self._middle is None else (first, self._middle, *rest)
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         points = self.grid.points
         updates = [self._update(step) for step in range(self.grid.n_steps)]
         if self._middle is not None:
@@ -187,5 +237,5 @@ class ExponentialAdams(LinearSolver):
         lambdas = [points[step - k].log_snr - start.log_snr for k in range(terms)]
         weights = (end.alpha * exponential_weights(lambdas, end.log_snr - start.log_snr)).tolist()
         if self._middle is not None and step < terms:
-            weights.insert(step, 0.0)  # the answer at the middle of the first step
+            weights.insert(step, 0.0)  # the output at the midpoint of the first step
         return Update(end.sigma / start.sigma, tuple(weights))

@@ -15,12 +15,19 @@ Numbers = Sequence[float] | np.ndarray | Tensor
 
 
 def _float64(values: Numbers) -> Tensor:
+    """Copies numbers into a float64 tensor."""
     return torch.as_tensor(np.asarray(values, dtype=np.float64).copy())
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a grid as plain numbers."""
+    """A point of a schedule as Python numbers.
+
+    Attributes:
+        t: time.
+        alpha: signal coefficient at t.
+        sigma: noise coefficient at t.
+    """
 
     t: float
     alpha: float
@@ -35,29 +42,44 @@ class Point:
 
     @property
     def noise_fraction(self) -> float:
-        """sigma / (alpha + sigma), from 1 (noise) to 0 (data): the time of the rectified flow that x is up to scale."""
+        """Flow time sigma / (alpha + sigma), from 1 (noise) to 0 (data)."""
         return self.sigma / (self.alpha + self.sigma)
 
 
 def point_at(schedule: Schedule, t: float) -> Point:
+    """Returns the point of a schedule at time t."""
     return Point(t, float(schedule.alpha(t)), float(schedule.sigma(t)))
 
 
 @dataclass(frozen=True)
 class Node(Point):
-    """A point at which the network is evaluated; `timestep` is what the network is told."""
+    """A point at which the network is evaluated.
+
+    Attributes:
+        timestep: conditions the network.
+    """
 
     timestep: float
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """N+1 points of a schedule, noisiest first; N steps lie between them. All tensors float64.
+    """N+1 points of a schedule, noisiest first, with N steps between them.
 
-    t, alpha, sigma: (N+1,). timestep: (N,), what the network is told at the first N points. A sample starts as
-    `start_scale` times unit-normal noise. `between(t)` is the timestep that the network is told at a time between the
-    points; None takes the schedule's own, where those at the points are within 1 of it. Build one with `Grid.from_t` or
-    `Grid.from_sigma_ve`.
+    Construct with `Grid.from_t` or `Grid.from_sigma_ve`. All tensors are float64.
+
+    Attributes:
+        schedule: the noise schedule.
+        t: (N+1,), times, strictly falling.
+        alpha: (N+1,), signal coefficients.
+        sigma: (N+1,), noise coefficients, above 0 except possibly the last.
+        timestep: (N,), the network's timestep at the first N points.
+        start_scale: a trajectory starts at `start_scale` times unit-normal noise.
+        between: maps a time between grid points to the network's timestep; None uses the schedule's own, which is
+            allowed if the timesteps at the grid points are within 1 of it.
+
+    Raises:
+        ValueError: if there are fewer than two points, if times do not fall strictly, or if shapes do not match.
     """
 
     schedule: Schedule
@@ -74,7 +96,7 @@ class Grid:
         if not bool(torch.isfinite(self.t).all()) or not bool((self.t.diff() < 0).all()):
             raise ValueError(f"the times of a grid must be finite and fall strictly, got t = {self.t.tolist()}")
         if self.timestep.shape != self.t[:-1].shape:
-            raise ValueError(f"a grid of {self.n_steps} steps needs as many timesteps, got {self.timestep.numel()}")
+            raise ValueError(f"a grid needs one timestep per step ({self.n_steps}), got {self.timestep.numel()}")
         if not bool((self.sigma[:-1] > 0).all()):
             raise ValueError("sigma must be above 0 at every point of a grid but the last")
 
@@ -87,17 +109,23 @@ class Grid:
         start_scale: float | None = None,
         between: Callable[[float], float] | None = None,
     ) -> "Grid":
-        """The grid through times t (N+1,), falling.
+        """Builds the grid through given times.
 
-        `timestep` (N,) defaults to the schedule's own, `start_scale` to sigma at the first point, which drops the term
-        alpha x0 of the marginal there. `between` is needed by solvers that evaluate between the points, where
-        `timestep` is not the schedule's own. Raises ValueError where t does not fall strictly.
+        Args:
+            schedule: the noise schedule.
+            t: (N+1,), times, strictly falling.
+            timestep: (N,), the network's timesteps; defaults to the schedule's own.
+            start_scale: defaults to sigma at the first point, which omits the term alpha x0 of the marginal there.
+            between: see `Grid`; needed by solvers that evaluate between points if `timestep` is not the schedule's own.
+
+        Raises:
+            ValueError: if t does not fall strictly.
         """
         times = _float64(t)
         sigma = schedule.sigma(times)
-        told = schedule.timestep(times[:-1]) if timestep is None else _float64(timestep)
+        timesteps = schedule.timestep(times[:-1]) if timestep is None else _float64(timestep)
         scale = float(sigma[0]) if start_scale is None else start_scale
-        return cls(schedule, times, schedule.alpha(times), sigma, told, scale, between)
+        return cls(schedule, times, schedule.alpha(times), sigma, timesteps, scale, between)
 
     @classmethod
     def from_sigma_ve(
@@ -108,27 +136,36 @@ class Grid:
         start_scale: float | None = None,
         between: Callable[[float], float] | None = None,
     ) -> "Grid":
-        """The grid through noise-to-signal ratios sigma/alpha (N+1,), falling; the last may be 0 (clean data)."""
+        """Builds the grid through given noise-to-signal ratios.
+
+        Args:
+            schedule: the noise schedule.
+            ratios: (N+1,), sigma/alpha, strictly falling; the last may be 0 (clean data).
+            timestep: as in `from_t`.
+            start_scale: as in `from_t`.
+            between: as in `from_t`.
+        """
         return cls.from_t(schedule, schedule.t_from_log_snr(-_float64(ratios).log()), timestep, start_scale, between)
 
     def node(self, point: Point) -> Node:
-        """The node at a point between those of the grid, with the timestep that `between` gives there.
+        """Returns the node at a point between grid points, with its timestep from `between`.
 
-        Raises ValueError without `between` where the timesteps at the grid's points are not the schedule's own.
+        Raises:
+            ValueError: if `between` is None and the timesteps at the grid points are not the schedule's own.
         """
         if self.between is not None:
             return Node(point.t, point.alpha, point.sigma, self.between(point.t))
-        if self._strange is not None:
-            given, own = self._strange
+        if self._foreign_timestep is not None:
+            given, own = self._foreign_timestep
             raise ValueError(
                 f"the solver evaluates between the points of the grid, whose timesteps are not the schedule's own "
-                f"({given:.6g} for {own:.6g}): give the grid between=, the timestep at any t"
+                f"({given:.6g} for {own:.6g}): construct the grid with between=, a function from t to the timestep"
             )
         return Node(point.t, point.alpha, point.sigma, float(self.schedule.timestep(point.t)))
 
     @cached_property
-    def _strange(self) -> tuple[float, float] | None:
-        """A timestep of the grid that is farther than 1 from the schedule's own, and that; rounding keeps within 1."""
+    def _foreign_timestep(self) -> tuple[float, float] | None:
+        """(timestep, schedule's timestep) where they differ most, or None if they differ by at most 1 (rounding)."""
         own = self.schedule.timestep(self.t[:-1])
         off = (self.timestep - own).abs()
         worst = int(off.argmax())
@@ -136,6 +173,7 @@ class Grid:
 
     @property
     def n_steps(self) -> int:
+        """Number of steps N."""
         return self.t.numel() - 1
 
     @cached_property
@@ -145,12 +183,12 @@ class Grid:
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
-        """All N+1 points as plain numbers."""
+        """All N+1 points as Python numbers."""
         columns = (self.t.tolist(), self.alpha.tolist(), self.sigma.tolist())
         return tuple(Point(*row) for row in zip(*columns, strict=True))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        """The first N points as plain numbers."""
+        """The first N points as Python numbers, with their timesteps."""
         columns = (self.t[:-1], self.alpha[:-1], self.sigma[:-1], self.timestep)
         return tuple(Node(*row) for row in zip(*(column.tolist() for column in columns), strict=True))

@@ -1,4 +1,4 @@
-"""iPNDM: Adams-Bashforth with the weights of even steps."""
+"""iPNDM: Adams-Bashforth with the weights of equal steps."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,18 +12,23 @@ from .plms import ADAMS, mixed_step
 
 @dataclass(frozen=True, eq=False)
 class IPNDM(LinearSolver):
-    """Improved PNDM (Zhang & Chen 2022, arXiv 2204.13902): as `PLMS`, but with a start of lower order.
+    """Improved PNDM: as `PLMS`, but the first steps combine fewer outputs.
 
-    The weights of Adams-Bashforth 4 on even steps mix the network's outputs, then DDIM's transfer makes the step. The
-    first steps mix fewer outputs, so N steps are N evaluations. Second order, as the weights do not depend on the
-    spacing. The last step extrapolates past the last x0.
+        e  = (55 e_0 - 59 e_1 + 37 e_2 - 9 e_3) / 24
+        x' = DDIM step from x with output e
 
-    Args:
-        prediction: what is mixed: "epsilon", "v_prediction" or "flow_prediction". None mixes flow on rectified flow and
-            on grids that start at alpha = 0, else epsilon.
+    N steps take N evaluations. The order is 2, because the weights do not depend on the spacing. The last step
+    extrapolates beyond the last x0.
+
+    Source: Zhang & Chen 2022, arXiv 2204.13902.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        prediction: type of the combined outputs: "epsilon", "v_prediction" or "flow_prediction". None combines flow on
+            rectified flow and on grids that start at alpha = 0, else epsilon.
 
     Raises:
-        ValueError: if `prediction` is another kind.
+        ValueError: if `prediction` is unknown.
     """
 
     prediction: str | None = None
@@ -36,11 +41,13 @@ class IPNDM(LinearSolver):
             )
 
     @property
-    def answer(self) -> str:
-        return self.prediction or frame_of(self.grid, None).answer
+    def output_type(self) -> str:
+        """Prediction type of the combined outputs."""
+        return self.prediction or frame_of(self.grid, None).prediction
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         steps = list(pairwise(self.grid.points))
-        later = [mixed_step(self.answer, *step, ADAMS[min(index, 3)]) for index, step in enumerate(steps) if index]
+        later = [mixed_step(self.output_type, *step, ADAMS[min(index, 3)]) for index, step in enumerate(steps) if index]
         return (first_order(*steps[0]), *later)

@@ -1,4 +1,4 @@
-"""DPM-Solver-2 in sigma space, and its ancestral form (k-diffusion's dpm_2 and dpm_2_ancestral)."""
+"""DPM-Solver-2 in sigma space and its ancestral form (k-diffusion's dpm_2 and dpm_2_ancestral)."""
 
 import math
 from dataclasses import dataclass
@@ -7,25 +7,32 @@ from functools import cached_property
 from .coordinates import Frame, frame_of, node_at, time_at_ratio
 from .euler import ancestral_split
 from .grid import Node, Point, point_at
-from .linear import NoisySolver, Update, carried_on
+from .linear import NoisySolver, Update, scaled_with_noise
 from .runge_kutta import Tableau, stages
 
 
 @dataclass(frozen=True, eq=False)
 class KDPM2(NoisySolver):
-    """A midpoint method whose middle is the geometric mean of the step's ends in u, the time of its frame.
+    """Midpoint method whose midpoint is the geometric mean of the step's ends in the frame's time u.
 
-    In the edm frame (see `frame.py`) u is sigma/alpha: DPM-Solver-2 (Lu et al. 2022, arXiv 2206.00927) as k-diffusion
-    writes it, half way in log-SNR. In the flow frame u is flow time. A step that ends at sigma = 0 is Euler's, so N
-    steps to clean data are 2N - 1 evaluations.
+        z_m = z + (sqrt(u u') - u) f(z, u)
+        z'  = z + (u' - u) f(z_m, sqrt(u u'))
 
-    Args:
-        eta: share of ancestral noise, as in `EulerAncestral`: the deterministic step leads to the lower noise level of
-            its split, and noise leads back up. 0 is the ODE (order 2), 1 the published ancestral form (order 1).
-        frame: "edm" or "flow"; None takes flow for rectified flow and for grids that start at alpha = 0.
+    In the edm frame (see `coordinates.py`) u = sigma/alpha, and the midpoint is half way in log-SNR: DPM-Solver-2 as
+    k-diffusion writes it. In the flow frame u is flow time. A step that ends at sigma = 0 is Euler's, so N steps to
+    clean data take 2N - 1 evaluations.
+
+    Source: Lu et al. 2022, arXiv 2206.00927; Karras et al. 2022, arXiv 2206.00364.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        noise: the noise source, needed if eta > 0.
+        eta: scale of the fresh noise, as in `EulerAncestral`: the deterministic step leads to the lower level of the
+            split, and noise leads back up. 0 is the ODE (order 2), 1 the published ancestral form (order 1).
+        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start at alpha = 0.
 
     Raises:
-        ValueError: if `eta` is negative, not a number or infinite.
+        ValueError: if `eta` is negative or not finite.
     """
 
     eta: float = 0.0
@@ -37,6 +44,7 @@ class KDPM2(NoisySolver):
 
     @property
     def order(self) -> int:
+        """1 for eta > 0, else 2."""
         return 1 if self.eta else 2
 
     @cached_property
@@ -44,21 +52,22 @@ class KDPM2(NoisySolver):
         return frame_of(self.grid, self.frame)
 
     @property
-    def answer(self) -> str:
-        return self._frame.answer
+    def output_type(self) -> str:
+        """Prediction type of the outputs in the history."""
+        return self._frame.prediction
 
     @cached_property
     def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:
         nodes: list[Node] = []
         updates: list[Update] = []
         for index in range(self.grid.n_steps):
-            more = self._step(index)
-            nodes += more[0]
-            updates += more[1]
+            of_step = self._step(index)
+            nodes += of_step[0]
+            updates += of_step[1]
         return tuple(nodes), tuple(updates)
 
     def _step(self, index: int) -> tuple[list[Node], list[Update]]:
-        """Nodes and updates of the step from point `index` to the next."""
+        """Returns the nodes and updates of the step from grid point `index` to the next."""
         start, end = self.grid.nodes[index], node_at(self.grid, index + 1)
         span = (start.noise_fraction, end.noise_fraction)
         up, down = ancestral_split(start, end, self.eta)
@@ -70,17 +79,19 @@ class KDPM2(NoisySolver):
         tableau = Tableau(2, (0.0, middle), ((middle,), (0.0, 1.0)))
         nodes, updates = stages(self.grid, self._frame, tableau, start, target)
         if up:
-            updates[-1] = carried_on(updates[-1], end.alpha / target.alpha, up, span)
+            updates[-1] = scaled_with_noise(updates[-1], end.alpha / target.alpha, up, span)
         return nodes, updates
 
     def _at_ratio(self, ratio: float) -> Point:
-        """The schedule's point at which sigma/alpha has the given value."""
+        """Returns the schedule's point at which sigma/alpha equals `ratio`."""
         return point_at(self.grid.schedule, time_at_ratio(self.grid.schedule, ratio))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
+        """Points at which the network is evaluated, in order."""
         return self._plan[0]
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         return self._plan[1]

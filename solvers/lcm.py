@@ -1,4 +1,4 @@
-"""Multistep consistency sampling, as latent consistency models do it."""
+"""Multistep consistency sampling of latent consistency models."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,18 +13,28 @@ from .vp_discrete import VPDiscrete
 
 @dataclass(frozen=True, eq=False)
 class LCM(ClippedSolver):
-    """Jump to data, then draw all noise anew (Luo et al. 2023, arXiv 2310.04378, Algorithm 3).
+    """Jump to data, then fresh noise at the next level.
 
-    x' = alpha' F + sigma' z with F = c_out x0 + c_skip x and fresh noise z; a step that ends on clean data returns F.
-    It needs a network that was distilled to predict the end of the trajectory: with the mean of x0 that other networks
-    predict it does not converge, whatever the number of steps, which is what `order` 0 says.
+        x' = alpha' F + sigma' z,    F = c_out x0 + c_skip x
+        c_skip = d^2 / (u^2 + d^2),  c_out = u / sqrt(u^2 + d^2)
 
-    On a noise table F has the boundary conditions c_skip = d^2 / (u^2 + d^2) and c_out = u / sqrt(u^2 + d^2), with
-    u = `timestep_scaling` times the timestep and d = `sigma_data`. On other schedules F = x0, as published for flow.
+    u is `timestep_scaling` times the timestep, d is `sigma_data`. A step that ends on clean data returns F. On
+    schedules other than a noise table F = x0, as published for flow.
 
-    Args:
-        timestep_scaling: Factor of the timestep in the boundary conditions, above 0.
-        sigma_data: Spread of the data in the boundary conditions, above 0.
+    The network must be distilled to predict the end of the trajectory. With the mean of x0 that other networks predict,
+    samples do not converge for any number of steps; `order` is therefore 0.
+
+    Source: Luo et al. 2023, arXiv 2310.04378, Algorithm 3.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        noise: the noise source.
+        clip: largest |x0|; None disables clipping.
+        timestep_scaling: factor of the timestep in the boundary conditions, above 0.
+        sigma_data: standard deviation of the data in the boundary conditions, above 0.
+
+    Raises:
+        ValueError: if `timestep_scaling`, `sigma_data` or `clip` is not positive.
     """
 
     timestep_scaling: float = 10.0
@@ -40,6 +50,7 @@ class LCM(ClippedSolver):
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         updates = []
         for node, (start, end) in zip(self.nodes, pairwise(self.grid.points), strict=True):
             skip, out = self.boundary(node)
@@ -48,7 +59,7 @@ class LCM(ClippedSolver):
         return tuple(updates)
 
     def boundary(self, node: Node) -> tuple[float, float]:
-        """(c_skip, c_out) at a node."""
+        """Returns (c_skip, c_out) at a node."""
         if not isinstance(self.grid.schedule, VPDiscrete):
             return 0.0, 1.0
         u, d = self.timestep_scaling * node.timestep, self.sigma_data

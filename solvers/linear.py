@@ -1,4 +1,4 @@
-"""The machine behind the solvers: every one of them mixes x, past answers and noise linearly, with known weights."""
+"""Linear solvers: each evaluation combines x, past outputs and noise with weights that are known in advance."""
 
 import math
 from abc import abstractmethod
@@ -15,10 +15,20 @@ from .prediction import from_x0
 
 @dataclass(frozen=True)
 class Update:
-    """What one evaluation does: x' = keep x + weights[0] x0 + sum_j weights[j] answer_j + anchor a + noise z.
+    """Weights of one evaluation of a linear solver.
 
-    answer_j is the answer of the j-th last evaluation, `a` is x at the last evaluation whose update had `anchors` set
-    (this one included), z is a unit-normal draw. `span` is the interval of s = sigma / (alpha + sigma) z belongs to.
+        x' = keep x + weights[0] x0 + sum_j weights[j] output_j + anchor a + noise z
+
+    output_j is the output j evaluations ago, a is x at the latest evaluation with `anchors` set, the current one
+    included, and z is unit-normal noise.
+
+    Attributes:
+        keep: weight of x.
+        weights: weights of x0 and of past outputs, newest first.
+        anchor: weight of the anchor a.
+        anchors: whether x becomes the anchor.
+        noise: standard deviation of the noise.
+        span: interval of s = sigma / (alpha + sigma) that the noise belongs to.
     """
 
     keep: float
@@ -29,39 +39,47 @@ class Update:
     span: tuple[float, float] = (1.0, 0.0)
 
 
-def plus(first: Update, second: Update) -> Update:
-    """The sum of two updates that set no anchor and draw no noise."""
+def add_updates(first: Update, second: Update) -> Update:
+    """Returns the sum of two updates that have neither anchor nor noise."""
     longer, shorter = sorted((first.weights, second.weights), key=len, reverse=True)
     padded = (*shorter, *([0.0] * (len(longer) - len(shorter))))
     return Update(first.keep + second.keep, tuple(a + b for a, b in zip(longer, padded, strict=True)))
 
 
-def carried_on(update: Update, factor: float, noise: float, span: tuple[float, float]) -> Update:
-    """`update`, which draws no noise, times a factor, plus noise of standard deviation `noise`."""
+def scaled_with_noise(update: Update, factor: float, noise: float, span: tuple[float, float]) -> Update:
+    """Returns `update`, which draws no noise, multiplied by `factor`, plus noise of standard deviation `noise`."""
     weights = tuple(factor * weight for weight in update.weights)
     keep, anchor = factor * update.keep, factor * update.anchor
     return Update(keep, weights, anchor, update.anchors, noise, span)
 
 
 def first_order(start: Point, end: Point) -> Update:
-    """x' = sigma'/sigma x + alpha' (1 - e^-h) x0, h the step in log-SNR: exact while x0 stays constant.
+    """Returns the first-order exponential step, exact for constant x0.
 
-    Where the step ends at sigma = 0 this is alpha' x0 to the last bit; it holds at alpha = 0 too.
+        x' = sigma'/sigma x + alpha' (1 - e^-h) x0,    h = log_snr' - log_snr
+
+    If the step ends at sigma = 0 the result is alpha' x0 to the last bit. It also holds at alpha = 0.
     """
     return Update(end.sigma / start.sigma, (end.alpha * -math.expm1(start.log_snr - end.log_snr),))
 
 
-def answered(kind: str, node: Point, keep: float, weights: tuple[float, ...]) -> Update:
-    """The update keep x + sum_j weights[j] answer_j where all answers, the newest too, are of a prediction kind.
+def output_update(prediction: str, node: Point, keep: float, weights: tuple[float, ...]) -> Update:
+    """Returns the update keep x + sum_j weights[j] output_j for outputs that all have one prediction type.
 
-    The newest answer is turned into its parts x and x0, which a step has at hand.
+    The newest output is expressed by x and x0, which are available in a step.
+
+    Args:
+        prediction: prediction type of the outputs.
+        node: where the newest output was computed.
+        keep: weight of x.
+        weights: weights of the outputs, newest first.
     """
     alpha, sigma, newest = node.alpha, node.sigma, weights[0]
-    if kind == "sample":
+    if prediction == "sample":
         return Update(keep, weights)
-    if kind == "epsilon":
+    if prediction == "epsilon":
         on_x, on_x0 = 1 / sigma, -alpha / sigma
-    elif kind == "v_prediction":
+    elif prediction == "v_prediction":
         on_x, on_x0 = alpha / sigma, -1 / sigma
     else:
         on_x, on_x0 = 1 / sigma, -(alpha + sigma) / sigma
@@ -70,7 +88,7 @@ def answered(kind: str, node: Point, keep: float, weights: tuple[float, ...]) ->
 
 @dataclass(frozen=True, eq=False)
 class LinearSolver(GridSolver):
-    """A solver given by its `updates`, one per evaluation, computed once as plain numbers."""
+    """Base class of solvers defined by their `updates`, one per evaluation, computed once as Python numbers."""
 
     @cached_property
     @abstractmethod
@@ -78,62 +96,80 @@ class LinearSolver(GridSolver):
         """The updates of all evaluations, in order."""
 
     @property
-    def answer(self) -> str:
-        """The prediction kind of the answers in the history."""
+    def output_type(self) -> str:
+        """Prediction type of the outputs in the history."""
         return "sample"
 
     @cached_property
     def _memory(self) -> tuple[int, ...]:
-        """How many answers the state after each evaluation must hold."""
-        needed, memory = 0, []
+        """Number of outputs that the state must hold after each evaluation."""
+        needed, kept = 0, []
         for update in reversed(self.updates):
-            memory.append(needed)
+            kept.append(needed)
             needed = max(len(update.weights) - 1, needed - 1)
-        return tuple(reversed(memory))
+        return tuple(reversed(kept))
 
     def _check(self, state: State) -> Update:
+        """Returns the update of a state's evaluation; raises ValueError if the state cannot be continued."""
         if not 0 <= state.step < self.n_evals:
             raise ValueError(f"there is no evaluation {state.step}: {type(self).__name__} ends after {self.n_evals}")
         update = self.updates[state.step]
         if len(state.history) < len(update.weights) - 1 or (update.anchor != 0 and state.anchor is None):
             raise ValueError(
-                f"{type(self).__name__} at evaluation {state.step} needs the state that its own steps return, with "
-                f"{len(update.weights) - 1} past answers; to start late, make it over a grid of the later points"
+                f"{type(self).__name__} at evaluation {state.step} needs a state from its own previous steps, with "
+                f"{len(update.weights) - 1} past outputs; to start later, construct it over a grid of the later points"
             )
         return update
 
     def step(self, state: State, x0: Tensor) -> State:
+        """Applies the update of evaluation `state.step`.
+
+        Args:
+            state: the current state.
+            x0: (B, ...), the network's x0 at `state.x`.
+
+        Returns:
+            The next state.
+
+        Raises:
+            ValueError: if the trajectory has ended, or if the state lacks the history of earlier steps.
+        """
         update, node = self._check(state), self.nodes[state.step]
         x = update.keep * state.x + update.weights[0] * x0
-        for weight, answer in zip(update.weights[1:], state.history, strict=False):
+        for weight, output in zip(update.weights[1:], state.history, strict=False):
             if weight != 0:
-                x = x + weight * answer
+                x = x + weight * output
         anchor = state.x if update.anchors else state.anchor
         if update.anchor != 0 and anchor is not None:
             x = x + update.anchor * anchor
         if update.noise != 0:
             x = x + update.noise * self.draw(state.step + 1, update.span, x)
-        memory = self._memory[state.step]
-        history = state.history[: max(memory - 1, 0)]
-        if memory:
-            newest = x0 if self.answer == "sample" else from_x0(self.answer, x0, state.x, node.alpha, node.sigma)
-            history = (newest, *history)
+        kept = self._memory[state.step]
+        history = state.history[: max(kept - 1, 0)]
+        if kept:
+            output = from_x0(self.output_type, x0, state.x, node.alpha, node.sigma)
+            history = (output, *history)
         return State(x, state.step + 1, history, anchor)
 
     def draw(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
+        """Returns the noise of one update; this class has no noise source and raises ValueError."""
         raise ValueError(f"{type(self).__name__} has no noise source")
 
 
 @dataclass(frozen=True, eq=False)
 class NoisySolver(LinearSolver):
-    """A linear solver that draws noise from `noise`, a pure function, so that its steps are pure too."""
+    """Linear solver that draws noise from a pure function, so that its steps are pure too.
+
+    Attributes:
+        noise: the noise source; None if the solver is to draw no noise.
+    """
 
     noise: NoiseSource | None = None
 
     def draw(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
-        """Unit-normal noise shaped as `like`. Raises ValueError where the solver was made without a noise source."""
+        """Returns unit-normal noise shaped as `like`; raises ValueError if the solver has no noise source."""
         if self.noise is None:
             raise ValueError(
-                f"{type(self).__name__} draws noise: make it with noise=SeededNoise(seeds), a seed a sample"
+                f"{type(self).__name__} draws noise: construct it with noise=SeededNoise(seeds), one seed per sample"
             )
         return self.noise(index, span, like)

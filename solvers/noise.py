@@ -1,4 +1,4 @@
-"""Noise for stochastic solvers, as pure functions of the seed: a trajectory can be replayed and forked."""
+"""Noise sources of stochastic solvers: pure functions of the seed, so that a trajectory can be replayed and forked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,22 @@ from torch import Tensor
 
 
 class NoiseSource(Protocol):
-    """Unit-normal noise shaped as `like` (B, ...), on its device and in its dtype.
+    """Function that returns unit-normal noise."""
 
-    `index` is the number of the evaluation that the noise leads to. `span` = (start, end) is the interval of
-    s = sigma / (alpha + sigma) that it belongs to, falling from 1 (noise) to 0 (data).
-    """
+    def __call__(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
+        """Returns unit-normal noise with the shape, dtype and device of `like` (B, ...).
 
-    def __call__(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor: ...
+        Args:
+            index: index of the evaluation that follows the noise.
+            span: (start, end), the interval of s = sigma / (alpha + sigma) that the noise belongs to; s falls from 1
+                (noise) to 0 (data).
+            like: (B, ...).
+        """
+        ...
 
 
 def _normal(key: Sequence[int], shape: torch.Size) -> Tensor:
-    """A float64 draw on the CPU that depends on `key` alone."""
+    """Draws float64 noise on the CPU that depends on `key` alone."""
     state = int(np.random.SeedSequence([part & 0xFFFFFFFFFFFFFFFF for part in key]).generate_state(1, np.uint64)[0])
     generator = torch.Generator().manual_seed(state & 0x7FFFFFFFFFFFFFFF)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -28,12 +33,16 @@ def _normal(key: Sequence[int], shape: torch.Size) -> Tensor:
 
 def _check_batch(seeds: tuple[int, ...], like: Tensor) -> None:
     if len(seeds) != like.shape[0]:
-        raise ValueError(f"a noise source of {len(seeds)} seeds serves a batch of as many samples, got {like.shape[0]}")
+        raise ValueError(f"a noise source needs one seed per sample, got {len(seeds)} seeds for {len(like)} samples")
 
 
 @dataclass(frozen=True)
 class SeededNoise:
-    """Independent draws for every step; `seeds` has one seed a sample, so a sample's noise is the same in any batch."""
+    """Independent noise at every step.
+
+    Attributes:
+        seeds: (B,), one seed per sample, so that a sample's noise is the same in any batch.
+    """
 
     seeds: tuple[int, ...]
 
@@ -41,16 +50,25 @@ class SeededNoise:
         object.__setattr__(self, "seeds", tuple(self.seeds))
 
     def __call__(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
+        """Returns unit-normal noise shaped as `like`; see `NoiseSource`."""
         _check_batch(self.seeds, like)
         return torch.stack([_normal((seed, index), like.shape[1:]) for seed in self.seeds]).to(like)
 
 
 @dataclass(frozen=True)
 class BrownianNoise:
-    """Increments of one Brownian path per seed, over s in [0, 1]: the same path whatever the steps.
+    """Increments of one Brownian path per seed over s in [0, 1], the same path for any number of steps.
 
-    Refining the grid refines the same noise, so runs of different lengths stay comparable. The path is a bridge halved
-    `depth` times (Levy's construction) and straight below that, so a draw costs 2 `depth` normal draws a sample.
+    Refining the grid refines the same noise, so runs of different lengths are comparable. The path is a Brownian bridge
+    halved `depth` times (Levy's construction) and linear below that, so one increment takes 2 `depth` normal draws per
+    sample.
+
+    Attributes:
+        seeds: (B,), one seed per sample.
+        depth: number of halvings, 1 to 50.
+
+    Raises:
+        ValueError: if `depth` is out of range.
     """
 
     seeds: tuple[int, ...]
@@ -62,6 +80,7 @@ class BrownianNoise:
             raise ValueError(f"BrownianNoise.depth must lie between 1 and 50, got {self.depth}")
 
     def __call__(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
+        """Returns the path's normalised increment over `span`, shaped as `like`; see `NoiseSource`."""
         _check_batch(self.seeds, like)
         start, end = span
         if not 0 <= end < start <= 1:
@@ -73,7 +92,7 @@ class BrownianNoise:
         return (torch.stack(increments) / scale).to(like)
 
     def path(self, seed: int, s: float, shape: torch.Size) -> Tensor:
-        """W(s), with W(0) = 0, in float64."""
+        """Returns W(s) of one seed, with W(0) = 0, in float64."""
         low, high = 0.0, 1.0
         at_low, at_high = torch.zeros(shape, dtype=torch.float64), _normal((seed, 0, 0), shape)
         position = 0

@@ -1,4 +1,4 @@
-"""Weights of polynomial interpolation, extrapolation and integration on arbitrary real nodes."""
+"""Weights of polynomial interpolation, extrapolation and integration on arbitrary nodes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,25 +14,34 @@ _GAUSS: Final = np.polynomial.legendre.leggauss(16)
 
 
 def _checked(nodes: Nodes) -> Weights:
+    """Returns the nodes as an array; raises ValueError unless they are finite and distinct."""
     values = np.asarray(nodes, dtype=np.float64)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"polynomial weights need one or more finite nodes in one row, got {values.tolist()}")
+        raise ValueError(f"polynomial weights need a non-empty list of finite nodes, got {values.tolist()}")
     if np.unique(values).size != values.size:
         raise ValueError(f"polynomial weights need distinct nodes, got {values.tolist()}")
     return values
 
 
 def lagrange_weights(nodes: Nodes, at: float) -> Weights:
-    """w with p(at) = sum_j w_j f(nodes_j) for the polynomial p of degree n-1 through the n nodes.
+    """Computes w with p(at) = sum_j w_j f(nodes_j), for the polynomial p of degree n-1 through n nodes.
 
-    Raises ValueError where nodes coincide or are not finite.
+    Args:
+        nodes: (n,), distinct.
+        at: where p is evaluated.
+
+    Returns:
+        Weights (n,).
+
+    Raises:
+        ValueError: if nodes coincide or are not finite.
     """
     weights: Weights = lagrange_basis(nodes, np.array([at]))[0]
     return weights
 
 
 def lagrange_basis(nodes: Nodes, at: Weights) -> Weights:
-    """`lagrange_weights` for many points: (m,) to (m, n)."""
+    """Computes `lagrange_weights` at many points: (m,) to (m, n)."""
     points = _checked(nodes)
     basis = np.ones((len(at), points.size))
     for j, node in enumerate(points):
@@ -42,10 +51,11 @@ def lagrange_basis(nodes: Nodes, at: Weights) -> Weights:
 
 
 def adams_weights(nodes: Nodes, start: float, end: float) -> Weights:
-    """w with integral of p over [start, end] = sum_j w_j f(nodes_j), p as in `lagrange_weights`.
+    """Computes w with integral of p over [start, end] = sum_j w_j f(nodes_j), p as in `lagrange_weights`.
 
-    Nodes up to `start` give Adams-Bashforth, nodes that include `end` Adams-Moulton (Hairer, Norsett & Wanner,
-    Solving Ordinary Differential Equations I, section III.5).
+    Nodes up to `start` give Adams-Bashforth, nodes that include `end` give Adams-Moulton.
+
+    Source: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, section III.5.
     """
     points = _checked(nodes)
     # Gauss-Legendre with m points is exact up to degree 2m - 1.
@@ -56,9 +66,17 @@ def adams_weights(nodes: Nodes, start: float, end: float) -> Weights:
 
 
 def exponential_weights(nodes: Nodes, h: float, rate: float = 1.0) -> Weights:
-    """w with integral of exp(rate (s - h)) p(s) over [0, h] = sum_j w_j f(nodes_j): exponential Adams weights.
+    """Computes w with integral of exp(rate (s - h)) p(s) over [0, h] = sum_j w_j f(nodes_j): exponential Adams weights.
 
-    `nodes` are measured from the start of the step (Hochbruck & Ostermann 2010, Exponential integrators, section 2.5).
+    Source: Hochbruck & Ostermann 2010, Exponential integrators, section 2.5.
+
+    Args:
+        nodes: (n,), measured from the start of the step.
+        h: length of the step.
+        rate: exponent per unit of s.
+
+    Returns:
+        Weights (n,).
     """
     _checked(nodes)
 
@@ -69,10 +87,17 @@ def exponential_weights(nodes: Nodes, h: float, rate: float = 1.0) -> Weights:
 
 
 def integrate(function: Callable[[Weights], Weights], start: float, end: float) -> Weights:
-    """The integral of a smooth vector function over [start, end], by Gauss-Legendre on pieces no longer than 1.
+    """Integrates a smooth vector function over [start, end] by Gauss-Legendre on pieces no longer than 1.
 
-    `function` takes points (m,) and returns values (m, n); the integral is (n,). Exact to rounding for the exponentials
-    times low polynomials that solvers need.
+    Exact to rounding for the exponentials times low-degree polynomials that solvers need.
+
+    Args:
+        function: maps points (m,) to values (m, n).
+        start: lower limit.
+        end: upper limit.
+
+    Returns:
+        The integral (n,).
     """
     pieces = max(1, math.ceil(abs(end - start)))
     edges = np.linspace(start, end, pieces + 1)

@@ -1,4 +1,4 @@
-"""What a network may predict, and the conversions to x0 and back."""
+"""Prediction types of networks, and conversions between predictions and x0."""
 
 import math
 from dataclasses import dataclass
@@ -13,18 +13,21 @@ _SIGNS: Final = {"epsilon": 1.0, "v_prediction": -1.0}
 
 @dataclass(frozen=True)
 class Preconditioned:
-    """The output F of a network preconditioned as in EDM: x0 = c_skip x + c_out F, with network input c_in x.
+    """Output F of a network preconditioned as in EDM: x0 = c_skip x + c_out F, with network input c_in x.
 
-    With n^2 = alpha^2 sigma_data^2 + sigma^2 the factors are c_in = 1 / n, c_skip = alpha sigma_data^2 / n^2 and
-    c_out = sigma sigma_data / n. At alpha = 1 these are the factors of Karras et al. 2022 (arXiv 2206.00364), Table 1.
-    For sigma_data = 1 on a variance-preserving schedule c_in is 1 and -F is the v of Salimans & Ho.
+    With n^2 = alpha^2 sigma_data^2 + sigma^2:
 
-    Args:
+        c_in = 1 / n,    c_skip = alpha sigma_data^2 / n^2,    c_out = sigma sigma_data / n.
+
+    At alpha = 1 these are the factors of Karras et al. 2022 (arXiv 2206.00364), Table 1. For sigma_data = 1 on a
+    variance-preserving schedule c_in is 1 and -F is the v of Salimans & Ho.
+
+    Attributes:
         sigma_data: standard deviation of the training data.
-        kind: "epsilon", or "v_prediction" for the opposite sign of c_out, as Diffusers' EDM schedulers use the names.
+        kind: "epsilon", or "v_prediction" for the opposite sign of c_out, as Diffusers' EDM schedulers name them.
 
     Raises:
-        ValueError: if `sigma_data` is not positive and finite, or `kind` is neither of the two.
+        ValueError: if `sigma_data` is not positive and finite, or `kind` is unknown.
     """
 
     sigma_data: float = 0.5
@@ -40,16 +43,17 @@ class Preconditioned:
         return f"{self.kind} with EDM preconditioning (sigma_data {self.sigma_data:g})"
 
     def factors(self, alpha: float, sigma: float) -> tuple[float, float, float]:
-        """c_in, c_skip and c_out at a point of the schedule."""
+        """Returns (c_in, c_skip, c_out) at a point of the schedule."""
         norm = math.hypot(alpha * self.sigma_data, sigma)
         return 1 / norm, alpha * (self.sigma_data / norm) ** 2, _SIGNS[self.kind] * sigma * self.sigma_data / norm
 
 
 Prediction = str | Preconditioned
-"""What a network predicts: one of `PREDICTIONS` by name, or a preconditioned output."""
+"""Prediction type of a network: one of `PREDICTIONS` by name, or a preconditioned output."""
 
 
-def _kind(kind: str, alpha: float, sigma: float) -> str:
+def _canonical(kind: str, alpha: float, sigma: float) -> str:
+    """Returns the full name of a prediction type; raises ValueError if it is unknown or undefined at (alpha, sigma)."""
     name = _ALIASES.get(kind, kind)
     if name not in PREDICTIONS:
         raise ValueError(f"unknown prediction type {kind!r}; known are {', '.join(PREDICTIONS)}")
@@ -62,26 +66,42 @@ def _kind(kind: str, alpha: float, sigma: float) -> str:
 
 
 def input_scale(kind: Prediction, alpha: float, sigma: float) -> float:
-    """The factor of x in the network's input: c_in of a preconditioned network, else 1."""
+    """Returns the factor of x in the network's input: c_in of a preconditioned network, otherwise 1."""
     return kind.factors(alpha, sigma)[0] if isinstance(kind, Preconditioned) else 1.0
 
 
 def to_x0(kind: Prediction, output: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
-    """x0 from a network's output at x = alpha x0 + sigma eps, all of one shape.
+    """Computes x0 from a network's output at x = alpha x0 + sigma eps.
 
-    epsilon: eps; v_prediction: alpha eps - sigma x0 (Salimans & Ho 2022, arXiv 2202.00512); sample: x0;
-    flow_prediction: eps - x0; for a `Preconditioned` output see there. Raises ValueError for another kind, where v is
-    undefined, and for epsilon at alpha = 0.
+        epsilon:          eps                    x0 = (x - sigma output) / alpha
+        v_prediction:     alpha eps - sigma x0   x0 = alpha x - sigma output
+        sample:           x0                     x0 = output
+        flow_prediction:  eps - x0               x0 = (x - sigma output) / (alpha + sigma)
+
+    v_prediction: Salimans & Ho 2022, arXiv 2202.00512.
+
+    Args:
+        kind: prediction type, a name or a `Preconditioned`.
+        output: (B, ...), the network's output.
+        x: (B, ...), state at which it was evaluated.
+        alpha: signal coefficient there.
+        sigma: noise coefficient there.
+
+    Returns:
+        x0 (B, ...).
+
+    Raises:
+        ValueError: if the prediction type is unknown, if v is undefined on the schedule, or for epsilon at alpha = 0.
     """
     if isinstance(kind, Preconditioned):
         _, skip, out = kind.factors(alpha, sigma)
         return skip * x + out * output
-    name = _kind(kind, alpha, sigma)
+    name = _canonical(kind, alpha, sigma)
     if name == "sample":
         return output
     if name == "epsilon":
         if alpha == 0:
-            raise ValueError("epsilon says nothing about x0 where alpha = 0; use v_prediction, flow or sample there")
+            raise ValueError("epsilon does not determine x0 at alpha = 0; use v_prediction, flow_prediction or sample")
         return (x - sigma * output) / alpha
     if name == "v_prediction":
         return alpha * x - sigma * output
@@ -89,13 +109,27 @@ def to_x0(kind: Prediction, output: Tensor, x: Tensor, alpha: float, sigma: floa
 
 
 def from_x0(kind: Prediction, x0: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
-    """The output of kind `kind` that `to_x0` turns into x0. Raises ValueError where sigma = 0, except for `sample`."""
+    """Computes the network output that `to_x0` converts to x0.
+
+    Args:
+        kind: prediction type, a name or a `Preconditioned`.
+        x0: (B, ...), clean-sample estimate.
+        x: (B, ...), state it belongs to.
+        alpha: signal coefficient there.
+        sigma: noise coefficient there.
+
+    Returns:
+        The output (B, ...).
+
+    Raises:
+        ValueError: if sigma = 0, except for "sample"; and as `to_x0`.
+    """
     if isinstance(kind, Preconditioned):
         if sigma == 0:
             raise ValueError(f"{kind} is undefined where sigma = 0")
         _, skip, out = kind.factors(alpha, sigma)
         return (x0 - skip * x) / out
-    name = _kind(kind, alpha, sigma)
+    name = _canonical(kind, alpha, sigma)
     if name == "sample":
         return x0
     if sigma == 0:

@@ -13,13 +13,25 @@ X0 = Callable[[Tensor, float, float], Tensor]
 
 
 def reference_solution(x0: X0, grid: Grid, x: Tensor, rtol: float = 1e-11, atol: float = 1e-12) -> Tensor:
-    """x at the end of `grid`, from x (B, ...) at its start, in float64. `x0(x, alpha, sigma)` is the denoiser.
+    """Integrates the probability-flow ODE from the start to the end of `grid` in float64.
 
-    Every schedule is rectified flow up to a scaling: y = x / (alpha + sigma) moves with dy/ds = eps - x0 in
-    s = sigma / (alpha + sigma). This frame is smooth whatever the schedule, and uses none of the solvers' code.
-    Raises RuntimeError where the integration fails, e.g. where the end is so close to s = 0 that the field is stiff.
+    Every schedule is rectified flow up to a scaling: y = x / (alpha + sigma) satisfies dy/ds = eps - x0 with s = sigma
+    / (alpha + sigma). This form is smooth for every schedule and shares no code with the solvers.
+
+    Args:
+        x0: the denoiser, `x0(x, alpha, sigma)`.
+        grid: only its first and last points are used.
+        x: (B, ...), state at the start of `grid`.
+        rtol: relative tolerance of the integrator.
+        atol: absolute tolerance of the integrator.
+
+    Returns:
+        x (B, ...) at the end of `grid`.
+
+    Raises:
+        RuntimeError: if the integration fails, e.g. because the end is so close to s = 0 that the ODE is stiff.
     """
-    from scipy.integrate import solve_ivp  # slow to import, and for tests alone
+    from scipy.integrate import solve_ivp  # imported here because importing scipy is slow; only tests need it
 
     fraction = (grid.sigma / (grid.alpha + grid.sigma))[[0, -1]].tolist()
     total = (grid.alpha + grid.sigma)[[0, -1]].tolist()

@@ -1,4 +1,4 @@
-"""Solvers by name."""
+"""Registry of solvers by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,14 +27,19 @@ _ALWAYS_DRAW: Final = (EulerAncestral, DDPM, LCM, TCD)
 
 @dataclass(frozen=True)
 class Entry:
-    """A solver class and the options that the name stands for."""
+    """A solver class with the options that a name stands for.
+
+    Attributes:
+        solver: the class.
+        options: fields of the class that the name sets.
+    """
 
     solver: type[GridSolver]
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stochastic(self) -> bool:
-        """Whether the solver draws noise as the name makes it."""
+        """Whether the solver draws noise with these options."""
         if issubclass(self.solver, _ALWAYS_DRAW):
             return True
         return any(self.options.get(share, getattr(self.solver, share, 0)) > 0 for share in ("eta", "tau"))
@@ -83,21 +88,27 @@ SOLVERS: Final[Mapping[str, Entry]] = {
 }
 
 def known_solver(name: str) -> str:
-    """`name` itself. Raises ValueError, listing the known ones, where there is no such solver."""
+    """Returns `name`; raises ValueError, listing the known names, if there is no such solver."""
     if name not in SOLVERS:
         raise ValueError(f"unknown solver {name!r}; known are {', '.join(SOLVERS)}")
     return name
 
 
 def draws_noise(name: str) -> bool:
-    """Whether the solver called `name` is stochastic as that name makes it, and so needs a noise source."""
+    """Returns whether the solver called `name` draws noise with its registered options, and so needs a noise source."""
     return SOLVERS[known_solver(name)].stochastic
 
 
 def make_solver(name: str, grid: Grid, **options: Any) -> GridSolver:
-    """The solver called `name` over `grid`; options are fields of its class.
+    """Constructs the solver called `name` over `grid`.
 
-    Raises ValueError for an unknown name (lists the known ones) or value.
+    Args:
+        name: one of `SOLVERS`.
+        grid: the points that the trajectory visits.
+        **options: fields of the solver's class; they override those of the name.
+
+    Raises:
+        ValueError: if the name or the value of an option is unknown.
     """
     entry = SOLVERS[known_solver(name)]
     return entry.solver(grid, **{**entry.options, **options})

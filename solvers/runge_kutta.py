@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods: Heun, midpoint and others, with the churn of EDM."""
+"""Explicit Runge-Kutta methods (Heun, midpoint and others), with the churn of EDM."""
 
 import math
 from dataclasses import dataclass, replace
@@ -10,13 +10,17 @@ from torch import Tensor
 from .base import State
 from .coordinates import EDM_FRAME, Frame, frame_of, node_at
 from .grid import Grid, Node, Point
-from .linear import NoisySolver, Update, answered, carried_on, first_order
+from .linear import NoisySolver, Update, first_order, output_update, scaled_with_noise
 
 
 @dataclass(frozen=True)
 class Tableau:
-    """Butcher's table of an explicit method: stage j lies at `nodes[j]` of the step and is made of slopes 0 .. j-1 with
-    weights `rows[j-1]`; the last row makes the step.
+    """Butcher tableau of an explicit method.
+
+    Attributes:
+        order: order of convergence.
+        nodes: position of each stage in the step, from 0 to 1.
+        rows: `rows[j-1]` weights slopes 0 .. j-1 at stage j; the last row makes the step.
     """
 
     order: int
@@ -37,10 +41,20 @@ TABLEAUS: Final = {
 
 @dataclass(frozen=True)
 class Churn:
-    """Noise added at the start of a step, and sigma/alpha raised to match (Karras et al. 2022, Algorithm 2).
+    """Noise added at the start of a step, with sigma/alpha raised to match.
 
-    sigma/alpha grows by the factor 1 + min(amount / steps, sqrt(2) - 1) where it lies in [low, high]; `scale` is the
-    standard deviation of the noise (S_churn, S_tmin, S_tmax and S_noise of the paper).
+    In steps with low <= sigma/alpha <= high, sigma/alpha is multiplied by 1 + min(amount / steps, sqrt(2) - 1).
+
+    Source: Karras et al. 2022, arXiv 2206.00364, Algorithm 2.
+
+    Attributes:
+        amount: S_churn, 0 or more.
+        low: S_tmin.
+        high: S_tmax.
+        scale: S_noise, the standard deviation of the noise, 0 or more.
+
+    Raises:
+        ValueError: if `amount` or `scale` is negative.
     """
 
     amount: float
@@ -53,13 +67,22 @@ class Churn:
             raise ValueError(f"Churn needs amount and scale of 0 or more, got {self.amount} and {self.scale}")
 
     def factor(self, ratio: float, steps: int) -> float:
+        """Returns the factor by which sigma/alpha = `ratio` is raised in a run of `steps` steps."""
         return 1 + min(self.amount / steps, math.sqrt(2) - 1) if self.low <= ratio <= self.high else 1.0
 
 
 def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, end: Point) -> tuple[list[Node], list[Update]]:
-    """Evaluations of one step from `start` to `end`. A step that ends at sigma = 0 is Euler's.
+    """Returns the nodes and updates of one Runge-Kutta step from `start` to `end`.
 
-    A stage that lies at the end of the step is evaluated at `end` itself where that is a node.
+    A step that ends at sigma = 0 is Euler's. A stage at the end of the step is evaluated at `end` itself if that is a
+    node.
+
+    Args:
+        grid: gives the timesteps of nodes between its points.
+        frame: the variables in which the method is applied.
+        tableau: the method.
+        start: start of the step.
+        end: end of the step.
     """
     if end.sigma == 0:
         return [start], [first_order(start, end)]
@@ -73,23 +96,37 @@ def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, end: Point) 
     updates = []
     for stage, (node, target) in enumerate(zip(nodes, [*nodes[1:], end], strict=True)):
         row = tableau.rows[stage]
-        unused = next(index for index, weight in enumerate(row) if weight)  # the oldest slopes, not to be kept for it
+        unused = next(index for index, weight in enumerate(row) if weight)  # the oldest slopes have weight 0
         slopes = tuple(frame.scale(target) * h * weight for weight in reversed(row[unused:]))
         carried = frame.scale(target) / frame.scale(start)
         if stage == 0:
-            updates.append(replace(answered(frame.answer, node, carried, slopes), anchors=True))
+            updates.append(replace(output_update(frame.prediction, node, carried, slopes), anchors=True))
         else:
-            updates.append(replace(answered(frame.answer, node, 0.0, slopes), anchor=carried))
+            updates.append(replace(output_update(frame.prediction, node, 0.0, slopes), anchor=carried))
     return nodes, updates
 
 
 @dataclass(frozen=True, eq=False)
 class RungeKutta(NoisySolver):
-    """A one-step method given by its tableau, in a frame (see `coordinates.py`).
+    """One-step method given by its Butcher tableau, applied to dz/du in a frame (see `coordinates.py`).
 
-    "heun" in the edm frame is Algorithm 1 of EDM (Karras et al. 2022, arXiv 2206.00364), with `churn` its Algorithm 2;
-    in the flow frame it is Heun's method on dx/dt. A step that ends at sigma = 0 is Euler's, of one evaluation, so N
-    steps of s stages to clean data are s (N - 1) + 1 evaluations.
+        k_j = f(z + h sum_i a_ji k_i, u + c_j h),    z' = z + h sum_j b_j k_j
+
+    "heun" in the edm frame is Algorithm 1 of EDM, and with `churn` Algorithm 2; in the flow frame it is Heun's method
+    on dx/dt. A step that ends at sigma = 0 is Euler's with one evaluation, so N steps of s stages to clean data take
+    1 + s (N - 1) evaluations.
+
+    Source: Karras et al. 2022, arXiv 2206.00364.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        noise: the noise source, needed with `churn`.
+        method: "euler", "heun", "midpoint", "kutta3" or "rk4".
+        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start at alpha = 0.
+        churn: noise added at the start of steps; None for the ODE.
+
+    Raises:
+        ValueError: if `method` is unknown, or with `churn` on a grid that starts at alpha = 0.
     """
 
     method: str = "heun"
@@ -100,10 +137,11 @@ class RungeKutta(NoisySolver):
         if self.method not in TABLEAUS:
             raise ValueError(f"unknown Runge-Kutta method {self.method!r}; known are {', '.join(TABLEAUS)}")
         if self.churn is not None and self.grid.points[0].alpha == 0:
-            raise ValueError("churn raises sigma/alpha, which is infinite at the start of this grid")
+            raise ValueError("churn multiplies sigma/alpha, which is infinite where this grid starts (alpha = 0)")
 
     @property
     def order(self) -> int:
+        """Order of convergence of the global error."""
         return TABLEAUS[self.method].order
 
     @cached_property
@@ -111,12 +149,13 @@ class RungeKutta(NoisySolver):
         return frame_of(self.grid, self.frame)
 
     @property
-    def answer(self) -> str:
-        return self._frame.answer
+    def output_type(self) -> str:
+        """Prediction type of the outputs in the history."""
+        return self._frame.prediction
 
     @cached_property
     def _starts(self) -> tuple[Node, ...]:
-        """Where each step starts: the grid's points, noisier where there is churn."""
+        """Start of each step: the grid's points, at a higher noise level where there is churn."""
         if self.churn is None:
             return self.grid.nodes
         starts = []
@@ -132,22 +171,22 @@ class RungeKutta(NoisySolver):
         nodes: list[Node] = []
         updates: list[Update] = []
         for index, start in enumerate(self._starts):
-            more = stages(self.grid, self._frame, TABLEAUS[self.method], start, node_at(self.grid, index + 1))
-            nodes += more[0]
-            updates += more[1]
+            of_step = stages(self.grid, self._frame, TABLEAUS[self.method], start, node_at(self.grid, index + 1))
+            nodes += of_step[0]
+            updates += of_step[1]
             if index + 1 < self.grid.n_steps:
                 updates[-1] = self._churned(updates[-1], index + 1)
         return tuple(nodes), tuple(updates)
 
     def _churned(self, update: Update, index: int) -> Update:
-        """The update that reaches point `index`, led on to the noisier start of the next step."""
+        """Continues the update that reaches point `index` to the noisier start of the next step."""
         carried, added = self._raise(index)
         if added == 0:
             return update
-        return carried_on(update, carried, added, self._span(index))
+        return scaled_with_noise(update, carried, added, self._span(index))
 
     def _raise(self, index: int) -> tuple[float, float]:
-        """Factors of x and of the noise that lead from point `index` to the start of its step."""
+        """Returns the factors of x and of the noise that lead from point `index` to the start of its step."""
         point, start = self.grid.nodes[index], self._starts[index]
         if self.churn is None or start is point:
             return 1.0, 0.0
@@ -160,13 +199,16 @@ class RungeKutta(NoisySolver):
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
+        """Points at which the network is evaluated, in order."""
         return self._plan[0]
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         return self._plan[1]
 
     def start(self, noise: Tensor) -> State:
+        """Returns the state at evaluation 0 for unit-normal noise (B, ...), churned if the first step is."""
         x = noise * self.grid.start_scale
         carried, added = self._raise(0)
         return State(x if added == 0 else carried * x + added * self.draw(0, self._span(0), x))

@@ -14,16 +14,24 @@ from .vp_discrete import VPDiscrete
 
 @dataclass(frozen=True, eq=False)
 class TCD(NoisySolver):
-    """Strategic stochastic sampling (Zheng et al. 2024, arXiv 2402.19159, Algorithm 4).
+    """Strategic stochastic sampling: DDIM below the next time, then noise forward to it.
 
-    Each step goes down to time s = (1 - gamma) t' by DDIM, then forward to t' by fresh noise. On a noise table whole
-    times t' give whole times s, rounded down. gamma = 0 is DDIM; gamma = 1 draws all noise anew at every step.
+        x_s = alpha_s x0 + sigma_s eps,    s = (1 - gamma) t'
+        x'  = (alpha' / alpha_s) x_s + sqrt(sigma'^2 - (alpha' sigma_s / alpha_s)^2) z
 
-    With gamma > 0 it needs a network that was distilled to predict the trajectory: the DDIM jump does not shrink with
-    the step, so with other networks the samples do not converge, which is what `order` 0 says.
+    On a noise table, integer times t' give integer times s, rounded down. gamma = 0 is DDIM; gamma = 1 draws all noise
+    anew at every step. With gamma > 0 the network must be distilled to predict the trajectory: the jump to s does not
+    shrink with the step, so with other networks samples do not converge; `order` is then 0.
 
-    Args:
-        gamma: Share of the time to go back, in [0, 1].
+    Source: Zheng et al. 2024, arXiv 2402.19159, Algorithm 4.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        noise: the noise source.
+        gamma: fraction of the time to go below the next one, in [0, 1].
+
+    Raises:
+        ValueError: if `gamma` is outside [0, 1].
     """
 
     gamma: float = 0.3
@@ -34,10 +42,12 @@ class TCD(NoisySolver):
 
     @property
     def order(self) -> int:
+        """1 for gamma = 0 (DDIM), otherwise 0 (no convergence)."""
         return 1 if self.gamma == 0 else 0
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         return tuple(self._update(start, end) for start, end in pairwise(self.grid.points))
 
     def _update(self, start: Point, end: Point) -> Update:
@@ -49,12 +59,12 @@ class TCD(NoisySolver):
         return Update(scale * down.keep, weights, noise=noise, span=(start.noise_fraction, end.noise_fraction))
 
     def _target(self, end: Point) -> Point:
-        """The point at s, `end` itself where nothing is to be gone back."""
+        """Returns the point at time s, which is `end` itself if gamma is 0 or no time is left."""
         schedule = self.grid.schedule
         if self.gamma == 0 or end.t <= max(schedule.t_min, 0.0):
             return end
         s = (1 - self.gamma) * end.t
         if isinstance(schedule, VPDiscrete) and end.t.is_integer():
-            # In float32, as published: the product of 0.7 and a multiple of 10 may fall on either side of its floor.
+            # In float32, as published: rounding decides on which side of an integer 0.7 times a multiple of 10 falls.
             s = math.floor(np.float32(1 - self.gamma) * np.float32(end.t))
         return point_at(schedule, s)

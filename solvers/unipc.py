@@ -1,4 +1,4 @@
-"""UniPC, a predictor-corrector without extra evaluations."""
+"""UniPC: a predictor-corrector without extra evaluations (Zhao et al. 2023, arXiv 2302.04867)."""
 
 import math
 from dataclasses import dataclass
@@ -6,19 +6,33 @@ from functools import cached_property
 
 import numpy as np
 
-from .linear import LinearSolver, Update, first_order, plus
+from .linear import LinearSolver, Update, add_updates, first_order
 
 SCALES = ("bh1", "bh2")
 
 
 @dataclass(frozen=True, eq=False)
 class UniPC(LinearSolver):
-    """UniPC of order 1 to 3 in x0 (Zhao et al. 2023, arXiv 2302.04867).
+    """UniPC of order 1 to 3 in x0.
 
-    Every evaluation first corrects the x it was made at, with the new answer, and then predicts from there; both are
-    one linear step. `scale` is the B(h) of the paper: "bh1" h, "bh2" e^h - 1 (both of -h for x0). `lower_order_final`
-    lowers the order towards the end; `disable_corrector` lists steps whose result is not corrected. The order is p + 1,
-    but 2 with `lower_order_final`, whose last step is of first order.
+    Each evaluation first corrects the x it was made at and then predicts from the corrected x; both are one linear
+    step. With differences D_m = x0(lambda_m) - x0(lambda) at r_m = (lambda_m - lambda) / h,
+
+        x' = sigma'/sigma x + alpha' (1 - e^-h) x0 - alpha' B(-h) sum_m rho_m D_m / r_m,
+
+    where rho solves the order conditions over past points (predictor), or over past points and the new one (corrector).
+
+    Source: Zhao et al. 2023, arXiv 2302.04867.
+
+    Attributes:
+        grid: the points that the trajectory visits.
+        solver_order: p, the number of x0 that the predictor combines, 1 to 3.
+        scale: B(h) of the paper: "bh1" is h, "bh2" is e^h - 1.
+        lower_order_final: lower the order towards the end.
+        disable_corrector: indices of steps whose result is not corrected.
+
+    Raises:
+        ValueError: if `solver_order` or `scale` is unknown.
     """
 
     solver_order: int = 2
@@ -34,29 +48,31 @@ class UniPC(LinearSolver):
 
     @property
     def order(self) -> int:
+        """Returns p + 1, but 2 with `lower_order_final`, whose last step is first-order."""
         return 2 if self.lower_order_final else self.solver_order + 1
 
     def _terms(self, step: int) -> int:
-        """How many answers the predictor of a step combines."""
+        """Number of x0 that the predictor of a step combines."""
         points = self.grid.points
         if points[step + 1].sigma == 0:
             return 1
-        usable = step + 1 - (step > 0 and points[0].alpha == 0)  # pure noise, if a node at all, is the first one
+        usable = step + 1 - (step > 0 and points[0].alpha == 0)  # alpha = 0 occurs only at the first node
         return min(self.solver_order, usable, self.grid.n_steps - step if self.lower_order_final else 3)
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
+        """The updates of all evaluations, in order."""
         return tuple(self._update(step) for step in range(self.grid.n_steps))
 
     def _update(self, step: int) -> Update:
-        """The correction of x, and the prediction from the corrected x."""
+        """Returns the correction of x followed by the prediction from the corrected x."""
         correction = self._correction(step)
-        ahead = self._predictor(step)
-        led = Update(0.0, tuple(ahead.keep * weight for weight in correction))
-        return plus(ahead, led)
+        prediction = self._predictor(step)
+        carried = Update(0.0, tuple(prediction.keep * weight for weight in correction))
+        return add_updates(prediction, carried)
 
     def _predictor(self, step: int) -> Update:
-        """x' from x at `step`; weights of the answer at `step` and before."""
+        """Returns the step from x at `step`, with weights of x0 at `step` and before."""
         start, end = self.grid.points[step : step + 2]
         terms = self._terms(step)
         first = first_order(start, end)
@@ -64,13 +80,13 @@ class UniPC(LinearSolver):
             return first
         shares = self._shares(step, terms)
         rhs, factor = self._system(end.log_snr - start.log_snr, terms)
-        # Of two terms the paper takes 1/2, which is as accurate.
+        # With two terms the paper sets rho = 1/2, which has the same order.
         rho = np.array([0.5]) if terms == 2 else np.linalg.solve(_powers(shares), rhs[:-1])
         differences = -end.alpha * factor * rho / shares
-        return plus(first, Update(0.0, (-float(differences.sum()), *differences.tolist())))
+        return add_updates(first, Update(0.0, (-float(differences.sum()), *differences.tolist())))
 
     def _correction(self, step: int) -> tuple[float, ...]:
-        """What to add to x at `step`: weights of the answer there and of those before."""
+        """Returns what to add to x at `step`: weights of x0 there and before."""
         points = self.grid.points
         if step == 0 or step - 1 in self.disable_corrector or points[step - 1].alpha == 0:
             return ()
@@ -79,7 +95,7 @@ class UniPC(LinearSolver):
         rhs, factor = self._system(end.log_snr - start.log_snr, terms)
         rho = np.array([0.5]) if terms == 1 else np.linalg.solve(_powers(shares), rhs)
         differences = -end.alpha * factor * rho / shares
-        corrected = plus(
+        corrected = add_updates(
             first_order(start, end),
             Update(0.0, (-float(differences.sum()), *differences[:-1].tolist())),
         )
@@ -88,19 +104,19 @@ class UniPC(LinearSolver):
         return (float(differences[-1]), *older)
 
     def _shares(self, step: int, terms: int) -> np.ndarray:
-        """Where the older answers lie, in units of the step's h, all below 0."""
+        """Positions of past outputs relative to the step's start, in units of h, all below 0."""
         points = self.grid.points
         h = points[step + 1].log_snr - points[step].log_snr
         return np.array([(points[step - k].log_snr - points[step].log_snr) / h for k in range(1, terms)])
 
     def _system(self, h: float, terms: int) -> tuple[np.ndarray, float]:
-        """The right-hand side b_k = h phi_{k+1}(h) k! / B(h), k = 1 .. terms, and B(h), both at -h."""
-        back = -h
-        factor = back if self.scale == "bh1" else math.expm1(back)
-        phi, rhs = math.expm1(back) / back - 1, []
+        """Returns the right-hand side b_k = h phi_{k+1}(h) k! / B(h), k = 1 .. terms, and B(h), both at -h."""
+        minus_h = -h
+        factor = minus_h if self.scale == "bh1" else math.expm1(minus_h)
+        phi, rhs = math.expm1(minus_h) / minus_h - 1, []
         for k in range(1, terms + 1):
             rhs.append(phi * math.factorial(k) / factor)
-            phi = phi / back - 1 / math.factorial(k + 1)
+            phi = phi / minus_h - 1 / math.factorial(k + 1)
         return np.array(rhs), factor
 
 

@@ -1,4 +1,4 @@
-"""The wheel, the import names, what `import sadaflow` pulls in, and which room may import which."""
+"""The wheel, the import names, what `import sadaflow` loads, and which third-party packages a room may import."""
 
 import ast
 import json
@@ -77,6 +77,8 @@ def test_wheel_holds_every_source_file_and_checkpoint(wheel: Path) -> None:
         }
     checkpoints = ROOT / "sadaflow" / "checkpoints"
     expected |= {path.relative_to(ROOT).as_posix() for path in checkpoints.rglob("*") if path.is_file()}
+    for ending in ("css", "jinja", "js", "toml"):
+        expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "sadaflow").rglob(f"*.{ending}")}
     assert expected <= set(zipfile.ZipFile(wheel).namelist())
 
 

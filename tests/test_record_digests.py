@@ -1,4 +1,4 @@
-"""The script that records digests of what the embedded checkpoints draw."""
+"""The script that records digests of the embedded checkpoints' outputs."""
 
 import json
 from pathlib import Path

@@ -4,6 +4,7 @@
     python docs/scripts/draw_rooms.py --inside sadaflow.accelerators   # the same of one package
     python docs/scripts/draw_rooms.py --list                           # with every long file and function by name
     python docs/scripts/draw_rooms.py --out rooms.svg                  # a drawing: .svg, or .mmd and .md for Mermaid
+    python docs/scripts/draw_rooms.py --out docs/architecture.md       # the drawing of that page, between its marks
 
 A drawing leaves out arrows that a longer way implies.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 import rooms
 
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 250, 40, 8
+BEGIN, END = "<!-- rooms: begin -->\n", "<!-- rooms: end -->\n"
 BOX, GAP, LEVEL = (118, 34), 14, 84  # pixels: width and height of a room, space between rooms, height of a floor
 
 
@@ -71,13 +73,14 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2], help="the repository")
     parser.add_argument("--inside", default="sadaflow", metavar="PACKAGE")
     parser.add_argument("--list", action="store_true", help="name every file and function over the limits")
-    parser.add_argument("--out", type=Path, help="file to draw into: .svg, .mmd or .md")
+    parser.add_argument("--out", type=Path, help="draw into .svg, .mmd or .md (between a page's marks)")
     options = parser.parse_args()
     modules = rooms.read_modules(options.root)
     try:
         plan = Plan.read(modules, options.inside)
         if options.out:
-            options.out.write_text(drawing(plan, options.out.suffix), "utf-8")
+            text = drawing(plan, options.out.suffix)
+            options.out.write_text(between_marks(options.out, text), "utf-8")
     except ValueError as error:
         parser.error(str(error))
     print(counts(plan))
@@ -94,6 +97,15 @@ def drawing(plan: Plan, suffix: str) -> str:
     if suffix == ".md":
         return f"```mermaid\n{mermaid(plan)}```\n"
     raise ValueError(f"a drawing is .svg, .mmd or .md, not {suffix!r}")
+
+
+def between_marks(path: Path, text: str) -> str:
+    """The content of a page with `text` between its marks; `text` alone if there is no such page."""
+    page = path.read_text("utf-8") if path.suffix == ".md" and path.is_file() else ""
+    if BEGIN not in page or END not in page:
+        return text
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + text + END + rest.partition(END)[2]
 
 
 def counts(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""The KL autoencoder of latent diffusion (Rombach et al. 2022), under the Hub's AutoencoderKL parameter names."""
+"""The KL autoencoder of latent diffusion (Rombach et al. 2022), with the parameter names of the Hub's AutoencoderKL."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from .config import AutoencoderConfig
 
 _EPS = 1e-6
 
-# Attention in checkpoints written before Diffusers 0.15 carries these names; the tensors are the same.
+# Attention parameter names before Diffusers 0.15; the tensors are the same.
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
@@ -23,12 +23,13 @@ class _AttentionBlock(Attention):
         self.group_norm = nn.GroupNorm(groups, channels, eps=_EPS)
 
     def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
+        """Maps (B, C, h, w) to (B, C, h, w)."""
         tokens = super().forward(self.group_norm(hidden).flatten(2).transpose(1, 2), context)
         return hidden + tokens.transpose(1, 2).unflatten(2, hidden.shape[-2:])
 
 
 class _Level(nn.Module):
-    """Residual blocks of one resolution, then the resampling out of it, if any."""
+    """Residual blocks of one resolution, followed by the resampling to the next, if any."""
 
     def __init__(
         self, channels: int, out_channels: int, layers: int, groups: int, resample: nn.Module | None, name: str
@@ -49,6 +50,8 @@ class _Level(nn.Module):
 
 
 class _Middle(nn.Module):
+    """Residual block, self-attention (optional) and residual block at the lowest resolution."""
+
     def __init__(self, channels: int, groups: int, attention: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([ResnetBlock(channels, channels, groups=groups, eps=_EPS) for _ in range(2)])
@@ -62,7 +65,7 @@ class _Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images (B, 3, H, W) to moments (B, 2 latent_channels, h, w)."""
+    """Maps images (B, in_channels, H, W) to moments (B, 2 latent_channels, h, w)."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -80,6 +83,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B, in_channels, H, W) to moments (B, 2 latent_channels, h, w)."""
         hidden = self.conv_in(images)
         for level in self.down_blocks:
             hidden = level(hidden)
@@ -87,7 +91,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (B, latent_channels, h, w) to images (B, 3, H, W)."""
+    """Maps latents (B, latent_channels, h, w) to images (B, out_channels, H, W)."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -105,6 +109,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Maps latents (B, latent_channels, h, w) to images (B, out_channels, H, W)."""
         hidden = self.mid_block(self.conv_in(latents))
         for level in self.up_blocks:
             hidden = level(hidden)
@@ -114,8 +119,8 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """KL autoencoder between images in [-1, 1] and unscaled latents.
 
-    `tile` is the side in pixels of the tiles in which it decodes what is larger, None to decode it whole. See
-    `decode_tiled`.
+    Args:
+        config: the architecture.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -130,6 +135,7 @@ class Autoencoder(nn.Module):
 
     @property
     def tile(self) -> int | None:
+        """Side in pixels of the tiles in which larger images are decoded (see `decode_tiled`); None disables tiling."""
         return self._tile
 
     @tile.setter
@@ -139,18 +145,32 @@ class Autoencoder(nn.Module):
 
     @staticmethod
     def rename(key: str) -> str:
-        """The present name of a tensor that older checkpoints of this architecture spell differently."""
+        """Returns the current name of a tensor that older checkpoints of this architecture store under another name."""
         head, dot, rest = key.rpartition(".attentions.0.")
         name, point, leaf = rest.rpartition(".")
         return f"{head}{dot}{_LEGACY_ATTENTION.get(name, name)}{point}{leaf}" if dot else key
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, latent_channels, h, w) of the posterior of `images` (B, 3, H, W)."""
+        """Encodes images.
+
+        Args:
+            images: (B, 3, H, W), in [-1, 1].
+
+        Returns:
+            Mean and log-variance (B, latent_channels, h, w) of the posterior.
+        """
         mean, logvar = self.quant_conv(self.encoder(images)).chunk(2, dim=1)
         return mean, torch.clamp(logvar, -30.0, 20.0)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W), nominally in [-1, 1], of unscaled `latents` (B, latent_channels, h, w)."""
+        """Decodes unscaled latents.
+
+        Args:
+            latents: (B, latent_channels, h, w).
+
+        Returns:
+            Images (B, 3, H, W), nominally in [-1, 1].
+        """
         factor = self.config.downscale
         if self._tile is None or max(latents.shape[2:]) * factor <= self._tile:
             return self._decode(latents)
@@ -160,5 +180,5 @@ class Autoencoder(nn.Module):
         return self.decoder(self.post_quant_conv(latents))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Reconstruction of `images` through the posterior mean."""
+        """Reconstructs images (B, 3, H, W) from their posterior mean."""
         return self.decode(self.encode(images)[0])

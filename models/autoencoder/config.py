@@ -1,4 +1,4 @@
-"""The architecture of a KL autoencoder, read from its config.json."""
+"""Architecture of a KL autoencoder, read from its config.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,22 @@ from .fields import TABLE
 class AutoencoderConfig:
     """Architecture and latent scaling of a KL autoencoder; field names are those of its config.json.
 
-    `force_upcast` marks weights that overflow in float16; checkpoints older than the field decode well in it.
-    `sample_size` is the side in pixels (or height and width) of the pictures that it was trained on. `latents_mean` and
-    `latents_std` are the statistics of each latent channel, if the network in front of it was trained on latents that
-    are normalised by them.
+    Attributes:
+        in_channels: channels of an input image.
+        out_channels: channels of an output image.
+        latent_channels: channels of the latents.
+        block_out_channels: channels of each level, outermost first.
+        layers_per_block: residual blocks per encoder level; decoder levels have one more.
+        norm_num_groups: groups of the norms.
+        scaling_factor: factor between unscaled latents and those of the diffusion network.
+        shift_factor: shift applied before the factor; None for none.
+        use_quant_conv: whether a 1x1 convolution follows the encoder.
+        use_post_quant_conv: whether a 1x1 convolution precedes the decoder.
+        mid_block_add_attention: whether the middle has self-attention.
+        force_upcast: whether the weights overflow in float16; older checkpoints without the field decode well in it.
+        sample_size: side, or (height, width), in pixels of the training images.
+        latents_mean: mean of each latent channel, if the diffusion network was trained on normalised latents.
+        latents_std: standard deviation of each latent channel, likewise.
     """
 
     in_channels: int = 3
@@ -42,28 +54,39 @@ class AutoencoderConfig:
         return 2 ** (len(self.block_out_channels) - 1)
 
     def safe_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        """`dtype`, or float32 in place of a float16 that would overflow."""
+        """Returns `dtype`, or float32 instead of a float16 that would overflow."""
         return torch.float32 if dtype is torch.float16 and self.force_upcast else dtype
 
     def check_tile(self, side: int | None) -> None:
-        """Raise ValueError for what is no `Autoencoder.tile`: a side that has no whole quarters in latent positions."""
+        """Raises ValueError unless `side` is None or a valid `Autoencoder.tile`.
+
+        Args:
+            side: in pixels; valid are multiples of four latent positions.
+        """
         unit = SHARED * self.downscale
         if side is not None and (type(side) is not int or side < unit or side % unit):
-            raise ValueError(f"tile={side!r} is no side in pixels; multiples of {unit} are, such as {16 * unit}")
+            raise ValueError(f"tile={side!r} is not supported; use multiples of {unit} pixels, such as {16 * unit}")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
+        """Reads a config.json.
+
+        Args:
+            raw: the JSON object.
+
+        Raises:
+            ValueError: if a field has a wrong value or requires an unsupported feature.
+        """
         config = cls(**TABLE.read(raw))
         for field in ("latents_mean", "latents_std"):
             values = getattr(config, field)
             if (values is None) != (config.latents_mean is None):
-                raise ValueError(f"{TABLE.owner} config: latents_mean and latents_std go together, {field} is missing")
+                raise ValueError(f"{TABLE.owner} config: latents_mean and latents_std go together; {field} is missing")
             if values is not None and len(values) != config.latent_channels:
                 raise ValueError(
                     f"{TABLE.owner} config: {field} has {len(values)} entries for {config.latent_channels} channels "
                     "(latent_channels)"
                 )
         if config.latents_std is not None and min(config.latents_std) <= 0:
-            raise ValueError(f"{TABLE.owner} config: latents_std has {min(config.latents_std)}, which is not positive")
+            raise ValueError(f"{TABLE.owner} config: latents_std has {min(config.latents_std)}, but must be positive")
         return config

@@ -1,4 +1,4 @@
-"""The fields of the config.json of a Hub's AutoencoderKL."""
+"""Fields of the config.json of the Hub's AutoencoderKL."""
 
 from ..config import (
     COUNT,

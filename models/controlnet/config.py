@@ -1,4 +1,4 @@
-"""The architecture of a ControlNet, read from its config.json."""
+"""Architecture of a ControlNet, read from its config.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,13 @@ _UP_OF = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2
 
 @dataclass(frozen=True)
 class ControlNetConfig:
-    """Architecture of a ControlNet: the U-Net half that it copies, and the widths of its image embedding."""
+    """Architecture of a ControlNet.
+
+    Attributes:
+        unet: the U-Net whose encoder it copies.
+        embedding_widths: channels of the layers that embed the control image.
+        bgr: whether the network expects the channels of the control image in BGR order.
+    """
 
     unet: UNetConfig
     embedding_widths: tuple[int, ...]
@@ -20,10 +26,17 @@ class ControlNetConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
+        """Reads a config.json.
+
+        Args:
+            raw: the JSON object.
+
+        Raises:
+            ValueError: if a field has a wrong value or requires an unsupported feature.
+        """
         own = TABLE.read({field: raw[field] for field in (EMBEDDING_WIDTHS, "down_block_types") if field in raw})
         downs = own.get("down_block_types")
-        ups = {} if downs is None else {"up_block_types": [_UP_OF.get(kind, kind) for kind in reversed(downs)]}
+        ups = {} if downs is None else {"up_block_types": [_UP_OF.get(block, block) for block in reversed(downs)]}
         return cls(
             UNetConfig.from_dict({**raw, **ups}, TABLE),
             own.get(EMBEDDING_WIDTHS, (16, 32, 96, 256)),

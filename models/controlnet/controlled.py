@@ -1,4 +1,4 @@
-"""A U-Net together with the ControlNets that steer it."""
+"""A U-Net combined with the ControlNets that steer it."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
@@ -14,9 +14,14 @@ from .controlnet import ControlNet
 
 
 class ControlledUNet(nn.Module):
-    """A U-Net and the ControlNets that steer it, called like the U-Net alone.
+    """A U-Net with ControlNets, called like the U-Net alone.
 
-    Raises ValueError for a ControlNet that was made for another U-Net, naming the field.
+    Args:
+        unet: the U-Net.
+        nets: the ControlNets.
+
+    Raises:
+        ValueError: if a ControlNet was made for another U-Net; the message names the field.
     """
 
     sites: ClassVar[frozenset[str]] = UNet.sites
@@ -30,6 +35,7 @@ class ControlledUNet(nn.Module):
 
     @property
     def config(self) -> UNetConfig:
+        """Architecture of the U-Net."""
         return self.unet.config
 
     def forward(
@@ -45,10 +51,21 @@ class ControlledUNet(nn.Module):
         time_ids: Tensor | None = None,
         guidance: Tensor | None = None,
     ) -> Tensor:
-        """The U-Net's prediction with the sum of the scaled residuals.
+        """Computes the U-Net's prediction with the scaled residuals of all ControlNets added.
 
-        control (B, nets, 3, H, W) holds an image for each net, `control_scales` a factor; a net at 0 is not run. The
-        seam enters the U-Net alone. The rest is as in `UNet.forward`.
+        Args:
+            x: as in `UNet.forward`.
+            timestep: as in `UNet.forward`.
+            context: as in `UNet.forward`.
+            seam: applied to the U-Net only.
+            control: (B, nets, 3, H, W), one image per ControlNet.
+            control_scales: one factor per ControlNet; a ControlNet with factor 0 is not run.
+            pooled: as in `UNet.forward`.
+            time_ids: as in `UNet.forward`.
+            guidance: as in `UNet.forward`.
+
+        Returns:
+            Prediction (B, out_channels, h, w).
         """
         given = self.prepare(context, control=control, pooled=pooled, time_ids=time_ids, guidance=guidance)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
@@ -63,8 +80,10 @@ class ControlledUNet(nn.Module):
         time_ids: Tensor | None = None,
         guidance: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What every evaluation for a prompt and its images shares, of the U-Net and of each net; see `UNet.prepare`
-        and `ControlNet.read`. The strength of guidance is for the U-Net alone."""
+        """Computes what all evaluations of a prompt and its images share; arguments as in `forward`.
+
+        See `UNet.prepare` and `ControlNet.read`. `guidance` is used by the U-Net only.
+        """
         given = self.unet.prepare(context, pooled=pooled, time_ids=time_ids, guidance=guidance)
         for index, (net, image) in enumerate(zip(self.nets, control.unbind(1), strict=True)):
             own = cast(ControlNet, net).read(image, context, pooled=pooled, time_ids=time_ids)
@@ -72,7 +91,7 @@ class ControlledUNet(nn.Module):
         return given
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-        """As `UNet.prepare_times`, of the U-Net and behind it of each net."""
+        """Computes `prepare_times` of the U-Net and of each ControlNet, concatenated along the last axis."""
         parts = [self.unet.prepare_times(timesteps, given)]
         for index, net in enumerate(self.nets):
             parts.append(cast(ControlNet, net).prepare_times(timesteps, _own(given, index)))
@@ -88,7 +107,7 @@ class ControlledUNet(nn.Module):
         *,
         control_scales: Sequence[float],
     ) -> Tensor:
-        """As `UNet.evaluate`, steered as in `forward`."""
+        """Computes the prediction as `UNet.evaluate` does, with the residuals of the ControlNets."""
         steered = [cast(ControlNet, net) for net in self.nets]
         times = time.split([sum(part.shift_widths.values()) for part in (self.unet, *steered)], dim=-1)
         total: list[Tensor] | None = None
@@ -102,18 +121,21 @@ class ControlledUNet(nn.Module):
 
 
 def _own(given: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
-    """Of what a steered U-Net was given, that of the ControlNet `index`."""
+    """Returns the tensors of ControlNet `index` from those of the combined network."""
     start = f"{index}."
     return {name.removeprefix(start): tensor for name, tensor in given.items() if name.startswith(start)}
 
 
 def _check_fit(unet: UNetConfig, net: UNetConfig, index: int) -> None:
+    """Raises ValueError if a ControlNet does not match the U-Net."""
     fields = ["in_channels", "block_out_channels", "layers_per_block"]
     if any(net.cross_attention) or net.mid_attention:
         fields.append("cross_attention_dim")
     if net.added_width is not None:
         fields += ["added_width", "time_id_width"]
     for field in fields:
-        have, wanted = getattr(net, field), getattr(unet, field)
-        if have != wanted:
-            raise ValueError(f"ControlNet {index} does not fit the U-Net: its {field} is {have}, the U-Net's {wanted}")
+        found, expected = getattr(net, field), getattr(unet, field)
+        if found != expected:
+            raise ValueError(
+                f"ControlNet {index} does not fit the U-Net: its {field} is {found}, the U-Net's {expected}"
+            )

@@ -1,4 +1,4 @@
-"""ControlNet (Zhang et al. 2023, arXiv 2302.05543) under the Hub's ControlNetModel names, and the U-Net it steers."""
+"""ControlNet (Zhang et al. 2023, arXiv 2302.05543), with the parameter names of the Hub's ControlNetModel."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from .config import ControlNetConfig
 
 
 class _ImageEmbedding(nn.Module):
-    """Control images (B, 3, H, W) to maps (B, channels, h, w) at the latent's resolution."""
+    """Maps control images (B, 3, H, W) to feature maps (B, channels, h, w) at the latent's resolution."""
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
@@ -31,11 +31,16 @@ class _ImageEmbedding(nn.Module):
 
 
 def _conv(channels: int, out_channels: int, stride: int) -> Conv2d:
+    """3x3 convolution with padding 1."""
     return Conv2d(channels, out_channels, 3, stride=stride, padding=1)
 
 
 class ControlNet(UNetEncoder):
-    """Copy of a U-Net's encoder that reads an image as well, and answers with residuals for the U-Net."""
+    """Copy of a U-Net's encoder that also reads an image and outputs residuals for the U-Net.
+
+    Args:
+        config: the architecture.
+    """
 
     def __init__(self, config: ControlNetConfig) -> None:
         super().__init__(config.unet)
@@ -55,10 +60,18 @@ class ControlNet(UNetEncoder):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
     ) -> list[Tensor]:
-        """Residuals for each skip connection, outermost first, and for the middle; see `UNet.forward`.
+        """Computes residuals for the U-Net.
 
-        image (B, 3, H, W) is RGB in [0, 1], `downscale` times the size of x; the rest is what the U-Net gets, of
-        which a ControlNet without text_time conditioning ignores pooled and time_ids.
+        Args:
+            x: (B, in_channels, h, w), as in `UNet.forward`.
+            timestep: as in `UNet.forward`.
+            context: as in `UNet.forward`.
+            image: (B, 3, H, W), RGB in [0, 1]; H and W are `downscale` times those of x.
+            pooled: as in `UNet.forward`; ignored by a ControlNet without text_time conditioning.
+            time_ids: as `pooled`.
+
+        Returns:
+            One residual per skip connection, outermost first, and one for the middle.
         """
         given = self.read(image, context, pooled=pooled, time_ids=time_ids)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
@@ -72,12 +85,18 @@ class ControlNet(UNetEncoder):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What every evaluation for a prompt and an image shares: what `prepare` gives, and the image embedded (B,
-        channels, h, w). Arguments as in `forward`."""
+        """Computes what all evaluations of a prompt and image share; arguments as in `forward`.
+
+        Returns:
+            The tensors of `prepare`, and the embedded image (B, channels, h, w) as "image".
+
+        Raises:
+            ValueError: if a side of the image is not a multiple of `downscale`.
+        """
         if any(side % self.downscale for side in image.shape[-2:]):
             raise ValueError(
-                f"control image of {tuple(image.shape[-2:])}: its sides must be multiples of {self.downscale}, the "
-                "pixels per latent"
+                f"control image of size {tuple(image.shape[-2:])}: its sides must be multiples of {self.downscale}, "
+                "the pixels per latent position"
             )
         if self.config.added_width is None:
             pooled = time_ids = None
@@ -86,14 +105,22 @@ class ControlNet(UNetEncoder):
         return {**self.prepare(context, pooled=pooled, time_ids=time_ids), "image": embedded}
 
     def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> list[Tensor]:
-        """Residuals as `forward` gives them, with the rows of x of what `read` gave, and of one step of what
-        `prepare_times` did, (1 or B, width)."""
+        """Computes residuals as `forward` does.
+
+        Args:
+            x: (B, in_channels, h, w).
+            time: (1 or B, width), one step of `prepare_times`.
+            given: output of `read`, with the rows of x.
+
+        Raises:
+            ValueError: if the image does not match the size of x.
+        """
         image, inputs = given["image"], self.inputs(time, given)
         if image.shape[-2:] != x.shape[-2:]:
             height, width = (side * self.downscale for side in image.shape[-2:])
             raise ValueError(
-                f"control image of {(height, width)} for latents of {tuple(x.shape[-2:])}: "
-                f"{self.downscale} pixels per latent are needed"
+                f"control image of size {(height, width)} for latents of size {tuple(x.shape[-2:])}: "
+                f"{self.downscale} pixels per latent position are needed"
             )
         hidden = self.conv_in(x) + image
         residuals = []
@@ -101,5 +128,3 @@ class ControlNet(UNetEncoder):
             residuals.append(block(hidden))
             hidden = self.advance(hidden, inputs, shell)
         return [*residuals, self.controlnet_mid_block(hidden)]
-
-

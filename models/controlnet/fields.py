@@ -1,4 +1,4 @@
-"""The fields of the config.json of a Hub's ControlNetModel: those of the U-Net that it copies, and its own."""
+"""Fields of the config.json of the Hub's ControlNetModel: those of the U-Net it copies, and its own."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ TABLE = replace(
     only={**UNET_TABLE.only, **_OWN},
     needs={
         **UNET_TABLE.needs,
-        "global_pool_conditions": "residuals averaged over the picture (as of the 'shuffle' ControlNet)",
-        "num_control_type": "a union ControlNet needs the kind of each control image",
+        "global_pool_conditions": "residuals averaged over the image (as in the 'shuffle' ControlNet)",
+        "num_control_type": "a union ControlNet needs the type of each control image",
     },
 )

@@ -8,12 +8,13 @@ from .modulation import EPS
 
 
 class _HeadNorm(nn.RMSNorm):
-    """RMS norm over the channels of each head (..., dim)."""
+    """RMS norm over the channels of each head (..., head_dim)."""
 
     def forward(self, heads: Tensor) -> Tensor:
+        """Maps heads (..., head_dim) to heads (..., head_dim)."""
         if heads.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(heads)
-        # On a CPU torch makes its own of many passes over the heads; this one takes three.
+        # On a CPU torch's own RMS norm makes many passes over memory; this makes three.
         exact = torch.promote_types(heads.dtype, torch.float32)
         norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=exact)
         return (heads * torch.rsqrt(norm.square() / heads.shape[-1] + EPS)).to(heads.dtype) * self.weight
@@ -23,7 +24,7 @@ Heads = tuple[Tensor, Tensor, Tensor]
 
 
 class _Attention(nn.Module):
-    """What both kinds of attention share: projections of tokens (B, L, dim), queries and keys RMS-normed per head."""
+    """Base of both attentions: projections of tokens (B, L, dim), with queries and keys RMS-normed per head."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -33,25 +34,44 @@ class _Attention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
 
     def _split(self, projected: Tensor) -> Tensor:
+        """Splits projected tokens (B, L, dim) into heads (B, L, heads, head_dim)."""
         return projected.unflatten(-1, (self.heads, -1))
 
     def _heads_of(self, hidden: Tensor) -> Heads:
-        """Query, key and value (B, L, heads, head_dim)."""
+        """Computes query, key and value (B, L, heads, head_dim)."""
         query, key, value = (self._split(layer(hidden)) for layer in (self.to_q, self.to_k, self.to_v))
         return self.norm_q(query), self.norm_k(key), value
 
 
 class SingleAttention(_Attention):
-    """Attention over the joint sequence, the same projections for text and image, without one for the output."""
+    """Attention with the same projections for text and image tokens and no output projection.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+    """
 
     def project(self, joint: Tensor, rope: Tensor) -> Heads:
-        """What attends to each other of tokens (B, L, dim)."""
+        """Computes rotated query, rotated key and value of the joint sequence.
+
+        Args:
+            joint: (B, L, dim), text tokens followed by image tokens.
+            rope: (B, L, head_dim/2, 2), rotary table.
+
+        Returns:
+            Three tensors (B, L, heads, head_dim).
+        """
         query, key, value = self._heads_of(joint)
         return rotate(query, rope), rotate(key, rope), value
 
 
 class DoubleAttention(_Attention):
-    """Attention over text tokens and image tokens together, each with projections of their own."""
+    """Attention over text and image tokens together, with separate projections for each.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__(dim, heads)
@@ -62,12 +82,22 @@ class DoubleAttention(_Attention):
         self.to_add_out = nn.Linear(dim, dim)
 
     def _heads_of_text(self, hidden: Tensor) -> Heads:
+        """Computes query, key and value (B, L, heads, head_dim) of the text tokens."""
         layers = (self.add_q_proj, self.add_k_proj, self.add_v_proj)
         query, key, value = (self._split(layer(hidden)) for layer in layers)
         return self.norm_added_q(query), self.norm_added_k(key), value
 
     def project(self, text: Tensor, image: Tensor, rope: Tensor) -> Heads:
-        """What attends to each other of both kinds of tokens, text first."""
+        """Computes rotated query, rotated key and value of the joint sequence, text first.
+
+        Args:
+            text: (B, L, dim).
+            image: (B, N, dim).
+            rope: (B, L + N, head_dim/2, 2), rotary table.
+
+        Returns:
+            Three tensors (B, L + N, heads, head_dim).
+        """
         pairs = zip(self._heads_of_text(text), self._heads_of(image), strict=True)
         query, key, value = (torch.cat(pair, dim=1) for pair in pairs)
         return rotate(query, rope), rotate(key, rope), value

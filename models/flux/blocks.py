@@ -1,8 +1,8 @@
-"""Transformer blocks of Flux.1 (after MM-DiT, Esser et al. 2024, arXiv 2403.03206): double and single stream.
+"""Transformer blocks of Flux.1 with double and single streams (after MM-DiT, Esser et al. 2024, arXiv 2403.03206).
 
-Both run on the joint sequence (B, L + N, dim) of L text tokens, then N image tokens, with the modulations (B, parts *
-dim) that time, guidance and pooled text ask of it, and the rotary table (B, L + N, head_dim/2, 2) of all tokens. Text
-tokens have position zero, which no rotation changes.
+Both operate on the joint sequence (B, L + N, dim) of L text tokens followed by N image tokens, with modulations (B,
+parts * dim) computed from time, guidance and pooled text, and the rotary table (B, L + N, head_dim/2, 2) of all tokens.
+Text tokens have position zero and are not rotated.
 """
 
 import math
@@ -21,13 +21,13 @@ _GELU_SLOPE = math.sqrt(8 / math.pi)
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
-def _within_half(hidden: Tensor) -> Tensor:
-    """float16 activations of this model overflow; the published code holds them at the largest number."""
+def _clamp_half(hidden: Tensor) -> Tensor:
+    """Clamps float16 activations, which overflow otherwise, to the largest float16, as the published code does."""
     return hidden.clamp(-_HALF_MAX, _HALF_MAX) if hidden.dtype == torch.float16 else hidden
 
 
 def _gelu(hidden: Tensor) -> Tensor:
-    """GELU in its tanh form; on a CPU as the sigmoid that it is, at half the time of torch's own."""
+    """Computes GELU in its tanh form; on a CPU by an equivalent sigmoid that takes half the time."""
     if hidden.device.type != "cpu" or hidden.dtype != torch.float32 or hidden.requires_grad:
         return F.gelu(hidden, approximate="tanh")
     inner = hidden.square().mul_(0.044715 * _GELU_SLOPE).add_(_GELU_SLOPE).mul_(hidden)
@@ -35,6 +35,8 @@ def _gelu(hidden: Tensor) -> Tensor:
 
 
 class _GELU(nn.Module):
+    """Linear layer followed by GELU."""
+
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__()
         self.proj = nn.Linear(dim, inner)
@@ -44,7 +46,7 @@ class _GELU(nn.Module):
 
 
 class _FeedForward(nn.Module):
-    """GELU feed-forward of four times the width."""
+    """GELU feed-forward network with an inner width of four times `dim`."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -55,11 +57,16 @@ class _FeedForward(nn.Module):
 
 
 class DoubleBlock(nn.Module):
-    """Text and image tokens attend together; norms, projections and feed-forwards are each stream's own."""
+    """Text and image tokens attend together; each stream has its own norms, projections and feed-forward.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+    """
 
     regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
     parts: ClassVar[int] = 12
-    """Vectors in its modulations: shift, scale and gate for attention, then feed-forward, of the image and the text."""
+    """Number of modulation vectors: shift, scale and gate of attention, then feed-forward, for image and text."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -71,50 +78,68 @@ class DoubleBlock(nn.Module):
 
     @property
     def modulations(self) -> list[Modulation]:
+        """The layers that compute the block's modulations, in the order of `parts`."""
         return [self.norm1, self.norm1_context]
 
     def first_look(self, image: Tensor, modulations: Tensor) -> Tensor:
-        """What attention reads of the image tokens (B, N, dim)."""
+        """Computes the normed and modulated image tokens (B, N, dim) that attention reads."""
         return modulated(image, *parts_of(modulations, self.parts)[:2])
 
     def forward(self, joint: Tensor, modulations: Tensor, rope: Tensor, *, seam: Seam, site: Site) -> Tensor:
+        """Runs the block.
+
+        Args:
+            joint: (B, L + N, dim), text tokens followed by image tokens.
+            modulations: (B, parts * dim).
+            rope: (B, L + N, head_dim/2, 2), rotary table.
+            seam: called at the attention.
+            site: the block's site; its `prefix` is the number of text tokens.
+
+        Returns:
+            (B, L + N, dim).
+        """
         heads = self.enter(joint, modulations, rope, site.prefix)
         attended = seam(site.attention("attn"), attend, *heads)
         return self.leave(joint, attended, modulations, site.prefix)
 
     def enter(self, joint: Tensor, modulations: Tensor, rope: Tensor, length: int) -> Heads:
-        """What comes before the attention; the first `length` tokens are text."""
+        """Computes query, key and value; the first `length` tokens are text."""
         image_parts, text_parts = self._parts(modulations)
         text, image = joint[:, :length], joint[:, length:]
         return self.attn.project(modulated(text, *text_parts[:2]), modulated(image, *image_parts[:2]), rope)
 
     def leave(self, joint: Tensor, attended: Tensor, modulations: Tensor, length: int) -> Tensor:
-        """What comes behind it."""
+        """Computes everything after the attention."""
         image_parts, text_parts = self._parts(modulations)
         text, image, attended = joint[:, :length], joint[:, length:], attended.flatten(2)
         image = _finished(image, self.attn.to_out[0](attended[:, length:]), image_parts[2:], self.ff)
         text = _finished(text, self.attn.to_add_out(attended[:, :length]), text_parts[2:], self.ff_context)
-        return torch.cat((_within_half(text), image), dim=1)
+        return torch.cat((_clamp_half(text), image), dim=1)
 
     def _parts(self, modulations: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Those of the image, and of the text."""
+        """Splits the modulations into six vectors for the image and six for the text."""
         parts = parts_of(modulations, self.parts)
         return parts[:6], parts[6:]
 
 
 def _finished(hidden: Tensor, change: Tensor, parts: tuple[Tensor, ...], feed_forward: nn.Module) -> Tensor:
-    """A stream after its attention: gated residual, then the modulated and gated feed-forward."""
+    """Applies a stream's gated attention residual, then its modulated and gated feed-forward."""
     attention_gate, shift, scale, gate = parts
     hidden = torch.addcmul(hidden, attention_gate, change)
     return torch.addcmul(hidden, gate, feed_forward(modulated(hidden, shift, scale)))
 
 
 class SingleBlock(nn.Module):
-    """Attention and feed-forward side by side on the joint sequence, with the same weights for text and image."""
+    """Attention and feed-forward in parallel on the joint sequence, with the same weights for text and image.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+    """
 
     regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
     parts: ClassVar[int] = 3
-    """Vectors in its modulations: shift, scale and gate."""
+    """Number of modulation vectors: shift, scale and gate."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -125,24 +150,26 @@ class SingleBlock(nn.Module):
 
     @property
     def modulations(self) -> list[Modulation]:
+        """The layer that computes the block's modulations."""
         return [self.norm]
 
     def first_look(self, image: Tensor, modulations: Tensor) -> Tensor:
-        """What attention reads of the image tokens (B, N, dim)."""
+        """Computes the normed and modulated image tokens (B, N, dim) that attention reads."""
         return modulated(image, *parts_of(modulations, self.parts)[:2])
 
     def forward(self, joint: Tensor, modulations: Tensor, rope: Tensor, *, seam: Seam, site: Site) -> Tensor:
+        """Runs the block; arguments as in `DoubleBlock.forward`."""
         *heads, inner = self.enter(joint, modulations, rope)
         attended = seam(site.attention("attn"), attend, *heads)
         return self.leave(joint, attended, inner, modulations)
 
     def enter(self, joint: Tensor, modulations: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What comes before the attention, and the feed-forward's inner tokens (B, L, 4 dim) beside it."""
+        """Computes query, key and value, and the feed-forward's inner activations (B, L, 4 dim)."""
         normed = modulated(joint, *parts_of(modulations, self.parts)[:2])
         return *self.attn.project(normed, rope), _gelu(self.proj_mlp(normed))
 
     def leave(self, joint: Tensor, attended: Tensor, inner: Tensor, modulations: Tensor) -> Tensor:
-        """What comes behind both."""
+        """Computes everything after the attention."""
         gate = parts_of(modulations, self.parts)[2]
         mixed = torch.cat((attended.flatten(2), inner), dim=2)
-        return _within_half(torch.addcmul(joint, gate, self.proj_out(mixed)))
+        return _clamp_half(torch.addcmul(joint, gate, self.proj_out(mixed)))

@@ -1,4 +1,4 @@
-"""The architecture of a Flux transformer, read from its config.json."""
+"""Architecture of a Flux transformer, read from its config.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ TABLE = Table(
     ignored={**EMA_LEFTOVERS, **TRAINING_LEFTOVERS},
     needs={
         "quantization_config": QUANTIZED,
-        "method": "rotary embeddings stretched by the network itself (UltraFlux) are not supported",
+        "method": "rotary embeddings scaled by the network (UltraFlux) are not supported",
     },
 )
 
@@ -37,7 +37,17 @@ TABLE = Table(
 class FluxConfig:
     """Architecture of a Flux transformer; field names and defaults are those of its config.json.
 
-    `in_channels` and `out_channels` (None: the same) are those of a token: four times the latent's.
+    Attributes:
+        in_channels: channels of an input token, four times the latent's.
+        out_channels: channels of an output token; None means in_channels.
+        num_layers: number of double-stream blocks.
+        num_single_layers: number of single-stream blocks.
+        attention_head_dim: channels per head.
+        num_attention_heads: number of heads.
+        joint_attention_dim: width of the T5 states.
+        pooled_projection_dim: width of the pooled text.
+        guidance_embeds: whether the network is conditioned on the guidance strength.
+        axes_dims_rope: channels per head rotated by each axis (text, row, column); their sum is attention_head_dim.
     """
 
     in_channels: int = 64
@@ -53,24 +63,33 @@ class FluxConfig:
 
     @property
     def dim(self) -> int:
+        """Width of the tokens."""
         return self.num_attention_heads * self.attention_head_dim
 
     @property
     def latent_channels(self) -> int:
+        """Channels of the latents."""
         return self.in_channels // PATCH**2
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json; raises ValueError if a field has a wrong value, or asks for what is not supported."""
+        """Reads a config.json.
+
+        Args:
+            raw: the JSON object.
+
+        Raises:
+            ValueError: if a field has a wrong value or requires an unsupported feature.
+        """
         config = cls(**TABLE.read(raw))
         for name in ("in_channels", "out_channels"):
             channels = getattr(config, name)
             if channels is not None and (channels < 1 or channels % PATCH**2):
-                raise ValueError(f"{OWNER} config: {name}={channels}: a token is {PATCH**2} positions of the latent")
+                raise ValueError(f"{OWNER} config: {name}={channels} must be a multiple of {PATCH**2}")
         axes = config.axes_dims_rope
         if len(axes) != 3 or any(dim % 2 for dim in axes) or sum(axes) != config.attention_head_dim:
             raise ValueError(
-                f"{OWNER} config: axes_dims_rope={list(axes)}: three even numbers whose sum is "
-                f"attention_head_dim={config.attention_head_dim} are needed"
+                f"{OWNER} config: axes_dims_rope={list(axes)} must be three even numbers with sum "
+                f"attention_head_dim={config.attention_head_dim}"
             )
         return config

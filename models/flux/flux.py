@@ -1,4 +1,4 @@
-"""The Flux.1 transformer (Black Forest Labs 2024), under the Hub's FluxTransformer2DModel parameter names."""
+"""The Flux.1 transformer (Black Forest Labs 2024), with the parameter names of the Hub's FluxTransformer2DModel."""
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
@@ -20,7 +20,7 @@ _FEATURES = 256
 
 
 class _Embedding(nn.Module):
-    """What embeds time, guidance (where the checkpoint is distilled on it) and pooled text; their sum modulates."""
+    """Embedders of time, guidance (if the checkpoint is distilled on it) and pooled text; modulations use the sum."""
 
     def __init__(self, config: FluxConfig) -> None:
         super().__init__()
@@ -31,21 +31,24 @@ class _Embedding(nn.Module):
 
 
 class FluxTransformer(nn.Module):
-    """Predicts the flow eps - x0 of latents x (B, C, h, w).
+    """Flux.1 transformer that predicts the flow eps - x0 of latents x (B, C, h, w).
 
-    An evaluation has three parts, of which `forward` makes one: `prepare` depends on the prompt alone,
-    `prepare_times` on the prompt and the time, `evaluate` on x too.
+    `forward` runs three parts: `prepare` depends only on the prompt, `prepare_times` on the prompt and the time,
+    `evaluate` also on x.
 
-    Sites: the stack of blocks is "trunk", whose `fn(image, text, modulations, rope)` maps image tokens (B, N, dim) to
-    image tokens, given text tokens (B, L, dim), the blocks' modulations (B, width) and the rotary table (B, N,
-    head_dim/2, 2) of the image tokens. A seam may leave out image tokens if it gathers the rows of `rope` alike
-    (`Site.per_token`): those that remain keep their own positions. Inside it each block is a site "block" on the joint
-    sequence (text first, `Site.prefix` tokens), `fn(joint, modulations, rope)` with its own modulations and the rotary
-    table of all tokens, and inside that its attention is one, keys already rotated.
+    Sites: the stack of blocks is a "trunk" with `fn(image, text, modulations, rope)`, which maps image tokens (B, N,
+    dim) to image tokens, given text tokens (B, L, dim), the modulations of all blocks (B, width) and the rotary table
+    (B, N, head_dim/2, 2) of the image tokens. A seam may drop image tokens if it gathers the rows of `rope` alike
+    (`Site.per_token`); the remaining tokens keep their positions. Inside it, each block is a "block" on the joint
+    sequence (text first, `Site.prefix` tokens) with `fn(joint, modulations, rope)`, its own modulations and the rotary
+    table of all tokens. Its attention is an "attention", with keys already rotated.
+
+    Args:
+        config: the architecture.
     """
 
     sites: ClassVar[frozenset[str]] = frozenset({"trunk", "block", "attention"})
-    """Kinds of its sites."""
+    """Kinds of sites in this network."""
 
     def __init__(self, config: FluxConfig) -> None:
         super().__init__()
@@ -71,19 +74,32 @@ class FluxTransformer(nn.Module):
         guidance: Tensor | None = None,
         seam: Seam = call_through,
     ) -> Tensor:
-        """Prediction (B, C, h, w).
+        """Computes the prediction.
 
-        x (B, C, h, w), h and w even; timestep 1000 t, a number or (B,); context (B, L, joint_attention_dim), the T5
-        states; pooled (B, pooled_projection_dim); guidance (B,), exactly where the config has guidance_embeds. Raises
-        ValueError otherwise.
+        Args:
+            x: (B, C, h, w), h and w even.
+            timestep: 1000 t, a number or (B,).
+            context: (B, L, joint_attention_dim), T5 states.
+            pooled: (B, pooled_projection_dim), pooled CLIP text.
+            guidance: (B,), guidance strengths; required if and only if the config has guidance_embeds.
+            seam: called at each site.
+
+        Returns:
+            The flow (B, C, h, w).
+
+        Raises:
+            ValueError: if `guidance` does not match the config, or if h or w is odd.
         """
         given = self.prepare(context=context, pooled=pooled, guidance=guidance)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam)
 
     def prepare(self, *, context: Tensor, pooled: Tensor, guidance: Tensor | None = None) -> dict[str, Tensor]:
-        """What every evaluation for a prompt shares: text tokens (B, L, dim), and embeddings (B, dim) of pooled text
-        and guidance. Arguments and errors as in `forward`."""
+        """Computes what all evaluations of a prompt share; arguments and errors as in `forward`.
+
+        Returns:
+            "text": tokens (B, L, dim); "pooled" and "guidance": embeddings (B, dim).
+        """
         if (guidance is None) == self.config.guidance_embeds:
             remedy = "give guidance (B,)" if guidance is None else "leave guidance out"
             raise ValueError(f"guidance_embeds={self.config.guidance_embeds} in the {OWNER} config: {remedy}")
@@ -95,9 +111,17 @@ class FluxTransformer(nn.Module):
         return given
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-        """The modulations of all blocks (S, B, width) at timesteps (S, 1) or (S, B), for what `prepare` gave."""
+        """Computes the modulations of all blocks.
+
+        Args:
+            timesteps: (S, 1) or (S, B), timesteps of S steps.
+            given: output of `prepare`.
+
+        Returns:
+            (S, B, width).
+        """
         pooled = given["pooled"]
-        # In half precision the published codes round time and guidance as follows, which the embedding amplifies.
+        # In half precision published codes round time and guidance like this, and the embedding amplifies it.
         times = timesteps.to(pooled.dtype) / 1000 * 1000
         features = sinusoids(times.flatten(), _FEATURES).to(pooled.dtype)
         embedding = self.time_text_embed.timestep_embedder(features).unflatten(0, times.shape)
@@ -108,11 +132,23 @@ class FluxTransformer(nn.Module):
         return torch.cat([layer(activated) for layer in (*layers, self.norm_out)], dim=-1)
 
     def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], seam: Seam = call_through) -> Tensor:
-        """Prediction (B, C, h, w) of x alike, with the rows of x of what `prepare` gave, and of one step of what
-        `prepare_times` did, (B, width). ValueError for sides that hold no whole tokens."""
+        """Computes the prediction at x.
+
+        Args:
+            x: (B, C, h, w), h and w even.
+            time: (B, width), one step of `prepare_times`.
+            given: output of `prepare`, with the rows of x.
+            seam: called at each site.
+
+        Returns:
+            The flow (B, C, h, w).
+
+        Raises:
+            ValueError: if h or w is odd.
+        """
         height, width = x.shape[-2:]
         if height % PATCH or width % PATCH:
-            raise ValueError(f"x has {height}x{width} positions; {OWNER} needs sides that {PATCH} divides")
+            raise ValueError(f"x has {height}x{width} positions; {OWNER} needs multiples of {PATCH}")
         size, dim = (height // PATCH, width // PATCH), self.config.dim
         image = self.x_embedder(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH))
         table = rotary_table if torch.compiler.is_compiling() else _known_rotary_table
@@ -127,17 +163,19 @@ class FluxTransformer(nn.Module):
 
     @property
     def _blocks(self) -> dict[str, DoubleBlock | SingleBlock]:
-        kinds = ("transformer_blocks", "single_transformer_blocks")
-        return {f"{kind}.{index}": block for kind in kinds for index, block in enumerate(getattr(self, kind))}
+        """All blocks by name, in order."""
+        stacks = ("transformer_blocks", "single_transformer_blocks")
+        return {f"{stack}.{index}": block for stack in stacks for index, block in enumerate(getattr(self, stack))}
 
     def _first_look(self, image: Tensor, text: Tensor, modulations: Tensor, rope: Tensor) -> Tensor:
-        """What the first block's attention reads of the image tokens (B, N, dim)."""
+        """Computes the normed and modulated image tokens (B, N, dim) that the first block's attention reads."""
         first = next(iter(self._blocks.values()))
         return first.first_look(image, modulations[:, : first.parts * self.config.dim])
 
     def _trunk(
         self, image: Tensor, text: Tensor, modulations: Tensor, rope: Tensor, *, seam: Seam, size: tuple[int, int]
     ) -> Tensor:
+        """Runs all blocks on the joint sequence and returns the image tokens (B, N, dim)."""
         length, rope = text.shape[1], after_text(rope, text.shape[1])
         joint = torch.cat((text, image), dim=1)
         blocks = self._blocks

@@ -1,4 +1,4 @@
-"""Adaptive layer norm: shift, scale and gate vectors from an embedding."""
+"""Adaptive layer norm: shift, scale and gate vectors computed from an embedding (DiT, arXiv 2212.09748)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,24 +7,28 @@ from torch.nn import functional as F
 EPS = 1e-6
 
 
-
 class Modulation(nn.Module):
-    """`parts` vectors of shift, scale or gate, (..., parts * dim), from an activated embedding (..., dim) (DiT, arXiv
-    2212.09748)."""
+    """Computes `parts` vectors of shift, scale or gate from an activated embedding.
+
+    Args:
+        dim: width of the embedding and of each vector.
+        parts: number of vectors.
+    """
 
     def __init__(self, dim: int, parts: int) -> None:
         super().__init__()
         self.linear = nn.Linear(dim, parts * dim)
 
     def forward(self, embedding: Tensor) -> Tensor:
+        """Maps an embedding (..., dim) to vectors (..., parts * dim)."""
         return self.linear(embedding)
 
 
 def parts_of(modulations: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """The vectors (B, 1, dim) in modulations (B, parts * dim)."""
+    """Splits modulations (B, parts * dim) into `parts` vectors (B, 1, dim)."""
     return modulations[:, None].chunk(parts, dim=-1)
 
 
 def modulated(hidden: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Layer norm without weights of tokens (B, L, dim), then scaled and shifted."""
+    """Computes layer_norm(hidden) * (1 + scale) + shift for tokens (B, L, dim), with a norm without weights."""
     return torch.addcmul(shift, F.layer_norm(hidden, hidden.shape[-1:], eps=EPS), 1 + scale)

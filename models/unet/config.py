@@ -1,4 +1,4 @@
-"""The architecture of a conditional U-Net, read from the config.json of a Hub's UNet2DConditionModel."""
+"""Architecture of a conditional U-Net, read from its config.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,31 @@ _DEFAULT_WIDTHS = (320, 640, 1280, 1280)
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Architecture of a conditional U-Net, one entry per level (outermost first) in each tuple.
+    """Architecture of a conditional U-Net; tuples have one entry per level, outermost first.
 
-    `heads` is what config.json calls `num_attention_heads` or, by an old mistake that the Hub keeps,
-    `attention_head_dim`. `added_width` and `time_id_width` are set where the network reads pooled text and time ids
-    (text_time): the width of both together, and of the sinusoids of one id. `class_width` is set where it reads a
-    vector in the place of a class label (simple_projection). `guidance_width` is set where it embeds the strength of
-    guidance (time_cond_proj_dim, of networks distilled on it: Luo et al. 2023, arXiv 2310.04378): the width of its
-    sinusoids.
+    Attributes:
+        sample_size: side, or (height, width), of the training latents.
+        in_channels: channels of the input.
+        out_channels: channels of the prediction.
+        block_out_channels: channels of each level.
+        cross_attention: whether each level has cross-attention.
+        layers_per_block: residual blocks per level on the way down; one more on the way up.
+        transformer_layers_per_block: transformer blocks per attention layer.
+        heads: number of heads; `num_attention_heads` in config.json or, by an old error that the Hub keeps,
+            `attention_head_dim`.
+        cross_attention_dim: width of the text context.
+        use_linear_projection: whether transformers project with linear layers instead of 1x1 convolutions.
+        norm_num_groups: groups of the norms.
+        norm_eps: epsilon of the norms.
+        flip_sin_to_cos: whether the timestep's cosines precede its sines.
+        freq_shift: see `sinusoids`.
+        mid_attention: whether the middle has a transformer.
+        added_width: width of pooled text and embedded time ids together (text_time conditioning); None without.
+        time_id_width: number of sinusoidal features per time id; None without.
+        class_width: width of a vector given instead of a class label (simple_projection); None without.
+        class_embeddings_concat: concatenate the class embedding to the time embedding instead of adding it.
+        guidance_width: number of sinusoidal features of the guidance strength (time_cond_proj_dim), for networks
+            distilled on it (Luo et al. 2023, arXiv 2310.04378); None without.
     """
 
     sample_size: int | tuple[int, ...] | None
@@ -47,18 +64,19 @@ class UNetConfig:
 
     @property
     def levels(self) -> int:
+        """Number of resolutions."""
         return len(self.block_out_channels)
 
     @property
     def shells(self) -> tuple[tuple[int, int], ...]:
-        """(level, layer) of each skip connection, outermost first; see `UNet` for what lies inside each."""
+        """(level, layer) of each skip connection, outermost first; see `UNet`."""
         return tuple(
             (level, layer) for level, layers in enumerate(self.layers_per_block) for layer in range(layers + 1)
         )
 
     @property
     def time_width(self) -> int:
-        """Width of what the residual blocks read: the time embedding, and the class embedding where it is joined."""
+        """Width of the embedding that residual blocks read: time, and class if concatenated."""
         return 4 * self.block_out_channels[0] * (2 if self.class_embeddings_concat else 1)
 
     @classmethod
@@ -70,7 +88,7 @@ class UNetConfig:
             table: the fields of the class that wrote it.
 
         Raises:
-            ValueError: a field has a wrong value, or asks for what is not supported.
+            ValueError: if a field has a wrong value or requires an unsupported feature.
         """
         owner, values = table.owner, table.read(raw)
         widths = values.get("block_out_channels", _DEFAULT_WIDTHS)
@@ -119,33 +137,33 @@ def _check_consistency(owner: str, config: UNetConfig, time_embedding_dim: int |
     for width, count in zip(widths, config.heads, strict=True):
         if width % count or width % config.norm_num_groups:
             raise ValueError(
-                f"{owner} config: block_out_channels has {width}, which {count} heads (attention_head_dim) and "
-                f"{config.norm_num_groups} groups (norm_num_groups) must both divide"
+                f"{owner} config: {width} in block_out_channels must be a multiple of {count} heads "
+                f"(attention_head_dim) and of {config.norm_num_groups} groups (norm_num_groups)"
             )
 
 
 def _cross_attention(owner: str, values: Mapping[str, Any], levels: int) -> tuple[bool, ...]:
-    """Whether each level has cross-attention, outermost first."""
+    """Returns whether each level has cross-attention, outermost first."""
     downs = values.get("down_block_types", (_CROSS[0],) * (levels - 1) + (_PLAIN[0],))
     ups = values.get("up_block_types", (_PLAIN[1],) + (_CROSS[1],) * (levels - 1))
-    for field, kinds, known in (
+    for field, types, known in (
         ("down_block_types", downs, (_CROSS[0], _PLAIN[0])),
         ("up_block_types", ups, (_CROSS[1], _PLAIN[1])),
     ):
-        unknown = [kind for kind in kinds if kind not in known]
-        if unknown or len(kinds) != levels:
-            raise ValueError(f"{owner} config: {field}={list(kinds)!r}; {levels} of {', '.join(known)} are needed")
-    cross = tuple(kind == _CROSS[0] for kind in downs)
-    if cross != tuple(kind == _CROSS[1] for kind in reversed(ups)):
+        unknown = [block for block in types if block not in known]
+        if unknown or len(types) != levels:
+            raise ValueError(f"{owner} config: {field}={list(types)!r} must be {levels} of {', '.join(known)}")
+    cross = tuple(block == _CROSS[0] for block in downs)
+    if cross != tuple(block == _CROSS[1] for block in reversed(ups)):
         raise ValueError(f"{owner} config: up_block_types={list(ups)!r} is not the mirror of {list(downs)!r}")
     return cross
 
 
-def _needed(owner: str, raw: Mapping[str, Any], values: Mapping[str, Any], kind: str, field: str) -> int | None:
-    """The value of `field` if the choice made by the field `kind` needs it, else None."""
-    if raw.get(kind) is None:
+def _needed(owner: str, raw: Mapping[str, Any], values: Mapping[str, Any], choice: str, field: str) -> int | None:
+    """Returns the value of `field` if the feature selected by `choice` needs it, else None."""
+    if raw.get(choice) is None:
         return None
     value: int | None = values.get(field)
     if value is None:
-        raise ValueError(f"{owner} config: {kind}={raw[kind]!r} needs a positive {field}, got null")
+        raise ValueError(f"{owner} config: {choice}={raw[choice]!r} needs a positive {field}, got null")
     return value

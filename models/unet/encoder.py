@@ -1,4 +1,4 @@
-"""The half of a latent-diffusion U-Net that a ControlNet shares with it: embeddings, the way down, the middle."""
+"""The half of a latent-diffusion U-Net that ControlNets share: embeddings, the way down and the middle."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -17,10 +17,14 @@ from .levels import Inputs, Level, Middle
 
 
 class UNetEncoder(nn.Module):
-    """Embeddings, downward levels and middle of a conditional U-Net, one skip connection after the other."""
+    """Embeddings, downward levels and middle of a conditional U-Net.
+
+    Args:
+        config: the architecture.
+    """
 
     shift_widths: dict[str, int]
-    """Channels that each residual block shifts, by its name, in the order of `prepare_times`."""
+    """Residual block name -> number of channels it shifts, in the order of `prepare_times`."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -57,17 +61,21 @@ class UNetEncoder(nn.Module):
         class_vector: Tensor | None = None,
         guidance: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What every evaluation for a prompt shares: of the context, keys and values of all cross-attentions side by
-        side (B, M, width); embeddings (B, dim) of what is told beside it. Arguments and errors as in `UNet.forward`."""
+        """Computes what all evaluations of a prompt share; arguments and errors as in `UNet.forward`.
+
+        Returns:
+            "text": keys and values of all cross-attentions, concatenated (B, M, width); "added", "label" and
+            "guidance": embeddings (B, dim) of the other conditions. Absent conditions are left out.
+        """
         config, dtype = self.config, self.conv_in.weight.dtype
-        for name, value, wanted in (
+        for name, value, width in (
             ("pooled", pooled, config.added_width),
             ("time_ids", time_ids, config.added_width),
             ("class_vector", class_vector, config.class_width),
             ("guidance", guidance, config.guidance_width),
         ):
-            if (value is None) != (wanted is None):
-                raise ValueError(f"this network {'takes no' if wanted is None else 'needs'} {name}=")
+            if (value is None) != (width is None):
+                raise ValueError(f"this network {'does not accept' if width is None else 'needs'} {name}=")
         given: dict[str, Tensor] = {}
         if context is not None and (blocks := self._transformer_blocks()):
             texts = [block.attn2.keys_and_values(context.to(dtype)) for block in blocks.values()]
@@ -83,8 +91,15 @@ class UNetEncoder(nn.Module):
         return given
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-        """The shifts of all residual blocks side by side (S, 1 or B, width) at timesteps (S, 1) or (S, B), for what
-        `prepare` gave."""
+        """Computes the shifts of all residual blocks.
+
+        Args:
+            timesteps: (S, 1) or (S, B), timesteps of S steps.
+            given: output of `prepare`.
+
+        Returns:
+            Concatenated shifts (S, 1 or B, width).
+        """
         features = self._sinusoids(timesteps.flatten().float(), self.config.block_out_channels[0])
         features = features.to(self.conv_in.weight.dtype).unflatten(0, timesteps.shape)
         embedding = self.time_embedding(features + given["guidance"] if "guidance" in given else features)
@@ -106,30 +121,42 @@ class UNetEncoder(nn.Module):
         seam: Seam = call_through,
         residuals: Sequence[Tensor] | None = None,
     ) -> Inputs:
-        """Of one evaluation, with the rows that are evaluated of what `prepare` gave, and of one step of what
-        `prepare_times` did, (B, width)."""
+        """Splits the inputs of one evaluation by layer.
+
+        Args:
+            time: (1 or B, width), one step of `prepare_times`.
+            given: output of `prepare`, with the rows that are evaluated.
+            seam: called at each site.
+            residuals: see `UNet.forward`.
+        """
         texts = _by_name(given["text"], self._text_widths) if "text" in given else {}
         return Inputs(_by_name(time, self.shift_widths), texts, seam, residuals)
 
     def _residual_blocks(self) -> dict[str, ResnetBlock]:
+        """All residual blocks by name."""
         return {name: module for name, module in self.named_modules() if isinstance(module, ResnetBlock)}
 
     def _transformer_blocks(self) -> dict[str, TransformerBlock]:
+        """All transformer blocks by name."""
         return {name: module for name, module in self.named_modules() if isinstance(module, TransformerBlock)}
 
     def _measure(self) -> None:
-        """Note the widths that `inputs` goes by; once all blocks are there, since torch.compile traces no caching."""
+        """Stores the widths that `inputs` splits by; called once all blocks exist.
+
+        They are stored because torch.compile does not trace cached properties.
+        """
         self.shift_widths = {name: block.conv1.out_channels for name, block in self._residual_blocks().items()}
         blocks = self._transformer_blocks().items()
         self._text_widths = {name: 2 * block.attn2.to_q.out_features for name, block in blocks}
 
     def _sinusoids(self, values: Tensor, dim: int) -> Tensor:
+        """Sinusoidal features by the config's conventions."""
         return sinusoids(values, dim, cos_first=self.config.flip_sin_to_cos, shift=self.config.freq_shift)
 
     def advance(self, skip: Tensor, inputs: Inputs, shell: int) -> Tensor:
-        """From skip connection `shell` to the next: one layer, or a level's downsampler; from the last one: the middle.
+        """Computes skip connection `shell + 1` from skip connection `shell`: one layer or the level's downsampler.
 
-        The result is the next skip connection, or after the last one what the way up starts from.
+        From the last skip connection it runs the middle, whose output starts the way up.
         """
         level, layer = self.shells[shell]
         down = cast(Level, self.down_blocks[level])
@@ -141,5 +168,5 @@ class UNetEncoder(nn.Module):
 
 
 def _by_name(side_by_side: Tensor, widths: Mapping[str, int]) -> dict[str, Tensor]:
-    """What lies side by side (..., sum of the widths), by the names of the layers that read it."""
+    """Splits a tensor (..., sum of the widths) by the names of the layers that read each part."""
     return dict(zip(widths, side_by_side.split(list(widths.values()), dim=-1), strict=True))

@@ -1,4 +1,4 @@
-"""The fields of the config.json of a Hub's UNet2DConditionModel."""
+"""Fields of the config.json of the Hub's UNet2DConditionModel."""
 
 from ..config import (
     COUNT,
@@ -73,14 +73,14 @@ TABLE = Table(
         **EMA_LEFTOVERS,
         **TRAINING_LEFTOVERS,
         "dropout": "dropout is off outside training",
-        "addition_embed_type_num_heads": "read by the addition_embed_type 'text' alone, which is refused",
-        "upcast_attention": "scaled_dot_product_attention accumulates in float32 whatever the dtype of its inputs",
+        "addition_embed_type_num_heads": "used only by addition_embed_type 'text', which is not supported",
+        "upcast_attention": "attention accumulates in float32 for inputs of any dtype",
     },
     needs={
-        "attention_type": "gated attention (GLIGEN) needs boxes and phrases beside the prompt",
-        "class_embed_type": "class labels beside the prompt are not supported",
-        "encoder_hid_dim_type": "text or image embeddings (IP-Adapter, Kandinsky) that the U-Net itself projects",
-        "num_class_embeds": "a noise level or class label beside the prompt (as upscalers need) is not supported",
+        "attention_type": "gated attention (GLIGEN) needs boxes and phrases besides the prompt",
+        "class_embed_type": "class labels besides the prompt are not supported",
+        "encoder_hid_dim_type": "text or image embeddings projected by the U-Net (IP-Adapter, Kandinsky)",
+        "num_class_embeds": "a noise level or class label (as in upscalers) is not supported",
         "quantization_config": QUANTIZED,
     },
 )

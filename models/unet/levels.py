@@ -1,4 +1,4 @@
-"""The levels of a latent-diffusion U-Net and its middle, with what they share in one evaluation."""
+"""Levels and middle of a latent-diffusion U-Net, and the inputs they share in one evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,14 @@ from .config import UNetConfig
 
 @dataclass(frozen=True)
 class Inputs:
-    """What every layer of one evaluation shares: by the layers' names, the shifts (B, channels) of the residual blocks
-    and the texts (B, M, 2 width) of the transformer blocks. `residuals`: see `UNet.forward`."""
+    """Inputs that all layers of one evaluation share.
+
+    Attributes:
+        shifts: residual block name -> shift (B, channels).
+        texts: transformer block name -> keys and values of the text (B, M, 2 width).
+        seam: called at each site.
+        residuals: see `UNet.forward`.
+    """
 
     shifts: Mapping[str, Tensor]
     texts: Mapping[str, Tensor]
@@ -23,7 +29,14 @@ class Inputs:
 
 
 class Level(nn.Module):
-    """Parameters of one resolution on the way down or up; the shells decide the order in which they run."""
+    """Parameters of one resolution on the way down or up; `UNet` determines the order in which they run.
+
+    Args:
+        config: the architecture.
+        level: index of the resolution, 0 outermost.
+        inputs: input channels of each residual block.
+        resample: name and module of the resampling layer, or None.
+    """
 
     attentions: nn.ModuleList
     downsamplers: nn.ModuleList
@@ -42,7 +55,7 @@ class Level(nn.Module):
             self.add_module(resample[0], nn.ModuleList([resample[1]]))
 
     def layer(self, index: int, hidden: Tensor, inputs: Inputs, name: str, depth: int) -> Tensor:
-        """Residual block `index`, and the transformer behind it where the level has one."""
+        """Runs residual block `index` and its transformer, if the level has one."""
         hidden = self.resnets[index](hidden, inputs.shifts[f"{name}.resnets.{index}"])
         if hasattr(self, "attentions"):
             hidden = self.attentions[index](hidden, inputs.texts, inputs.seam, f"{name}.attentions.{index}", depth)
@@ -50,7 +63,11 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Residual block, transformer and residual block; without attention the first alone."""
+    """Residual block, transformer and residual block; without attention only the first.
+
+    Args:
+        config: the architecture.
+    """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -59,6 +76,7 @@ class Middle(nn.Module):
         self.resnets = nn.ModuleList([_resnet(config, width, width) for _ in range(2 if config.mid_attention else 1)])
 
     def forward(self, hidden: Tensor, inputs: Inputs, depth: int) -> Tensor:
+        """Maps (B, C, h, w) to (B, C, h, w)."""
         hidden = self.resnets[0](hidden, inputs.shifts["mid_block.resnets.0"])
         for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
             hidden = attention(hidden, inputs.texts, inputs.seam, "mid_block.attentions.0", depth)
@@ -67,10 +85,12 @@ class Middle(nn.Module):
 
 
 def _resnet(config: UNetConfig, channels: int, width: int) -> ResnetBlock:
+    """Residual block with the config's norms and time width."""
     return ResnetBlock(channels, width, groups=config.norm_num_groups, eps=config.norm_eps, time_dim=config.time_width)
 
 
 def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
+    """Transformer of a level."""
     return SpatialTransformer(
         config.block_out_channels[level],
         config.heads[level],

@@ -1,4 +1,7 @@
-"""The latent-diffusion U-Net (SD 1.x, 2.x and XL) as a nest of shells, under the Hub's UNet2DConditionModel names."""
+"""The latent-diffusion U-Net (SD 1.x, 2.x and XL), with the parameter names of the Hub's UNet2DConditionModel.
+
+It is evaluated as nested shells: a shell is a skip connection, the layer that consumes it, and everything between.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
@@ -17,14 +20,17 @@ from .levels import Inputs, Level
 
 
 class UNet(UNetEncoder):
-    """Conditional U-Net: predicts (per its checkpoint's prediction type) from x (B, C, h, w), timestep and context.
+    """Conditional U-Net; what it predicts depends on its checkpoint.
 
-    An evaluation has three parts, of which `forward` makes one: `prepare` depends on the prompt alone,
-    `prepare_times` on the prompt and the time, `evaluate` on x too.
+    `forward` runs three parts: `prepare` depends only on the prompt, `prepare_times` on the prompt and the time,
+    `evaluate` also on x.
+
+    Args:
+        config: the architecture.
     """
 
     sites: ClassVar[frozenset[str]] = frozenset({"shell", "deep", "block", "attention"})
-    """Kinds of its sites."""
+    """Kinds of sites in this network."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
@@ -55,14 +61,25 @@ class UNet(UNetEncoder):
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Prediction (B, out_channels, h, w).
+        """Computes the prediction.
 
-        x (B, in_channels, h, w); timestep in the network's units, a number or (B,); context (B, L, width); without
-        one, cross-attention reads the map itself. Networks with text_time conditioning need pooled text (B, width)
-        and time_ids (B, ids), those with a simple_projection need a class_vector (B, width), those distilled on
-        guidance (time_cond_proj_dim) need its strengths (B,); ValueError otherwise.
-        `residuals`, as a `ControlNet` gives them, are added to the skip connections, outermost first, and the last
-        one to what the middle answers.
+        Args:
+            x: (B, in_channels, h, w).
+            timestep: in the network's units, a number or (B,).
+            context: (B, L, width), text states; without it, cross-attention reads the feature map itself.
+            seam: called at each site.
+            pooled: (B, width), pooled text; required with text_time conditioning.
+            time_ids: (B, ids); required with text_time conditioning.
+            class_vector: (B, width); required with simple_projection.
+            guidance: (B,), guidance strengths; required by networks distilled on them (time_cond_proj_dim).
+            residuals: outputs of a `ControlNet`, added to the skip connections, outermost first, and the last to the
+                output of the middle.
+
+        Returns:
+            Prediction (B, out_channels, h, w).
+
+        Raises:
+            ValueError: if a condition is missing, or given to a network without it.
         """
         given = self.prepare(
             context, pooled=pooled, time_ids=time_ids, class_vector=class_vector, guidance=guidance
@@ -79,15 +96,28 @@ class UNet(UNetEncoder):
         *,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Prediction (B, out_channels, h, w), with the rows of x of what `prepare` gave, and of one step of what
-        `prepare_times` did, (1 or B, width)."""
+        """Computes the prediction at x.
+
+        Args:
+            x: (B, in_channels, h, w).
+            time: (1 or B, width), one step of `prepare_times`.
+            given: output of `prepare`, with the rows of x.
+            seam: called at each site.
+            residuals: as in `forward`.
+
+        Returns:
+            Prediction (B, out_channels, h, w).
+
+        Raises:
+            ValueError: if the number of residuals is wrong.
+        """
         if residuals is not None and len(residuals) != len(self.shells) + 1:
-            raise ValueError(f"{len(residuals)} residuals, expected {len(self.shells)} and one for the middle")
+            raise ValueError(f"got {len(residuals)} residuals, expected {len(self.shells)} and one for the middle")
         hidden = self._shell(self.conv_in(x), self.inputs(time, given, seam, residuals), 0)
         return self.conv_out(F.silu(self.conv_norm_out(hidden)))
 
     def _shell(self, hidden: Tensor, inputs: Inputs, shell: int) -> Tensor:
-        """Everything between the skip connection that starts here and the layer that consumes it.
+        """Computes everything from the skip connection that starts here to the layer that consumes it.
 
         Layer `layer` of `level` opens the next shell; after a level's last layer, its downsampler does.
         """
@@ -95,6 +125,7 @@ class UNet(UNetEncoder):
         return inputs.seam(_site("shell", hidden, level, layer), lambda skip: self._inside(skip, inputs, shell), hidden)
 
     def _inside(self, skip: Tensor, inputs: Inputs, shell: int) -> Tensor:
+        """Runs the deep part of a shell and the layer that consumes its skip connection."""
         level, layer = self.shells[shell]
         up_index = self.config.levels - 1 - level
         inner = inputs.seam(_site("deep", skip, level, layer), lambda skip: self._deep(skip, inputs, shell), skip)
@@ -104,7 +135,7 @@ class UNet(UNetEncoder):
         return up.layer(index, torch.cat((inner, skip), dim=1), inputs, f"up_blocks.{up_index}", level)
 
     def _deep(self, skip: Tensor, inputs: Inputs, shell: int) -> Tensor:
-        """All of a shell but the layer that consumes its skip connection."""
+        """Computes all of a shell except the layer that consumes its skip connection."""
         level, layer = self.shells[shell]
         inner = self.advance(skip, inputs, shell)
         if shell + 1 < len(self.shells):
@@ -117,4 +148,5 @@ class UNet(UNetEncoder):
 
 
 def _site(kind: str, hidden: Tensor, level: int, layer: int) -> Site:
+    """Site of a U-Net's shell or deep part."""
     return Site(kind, f"{kind}.{level}.{layer}", level, (hidden.shape[-2], hidden.shape[-1]))

@@ -1,4 +1,4 @@
-"""The accelerator of commands that name none: it steps aside where it does not fit."""
+"""The accelerator that commands use by default, and whether an accelerator fits a solver."""
 
 from typing import Final
 
@@ -9,12 +9,15 @@ from sadaflow.solvers import Solver
 from .registry import make_accelerator
 
 DEFAULT: Final = "sada"
-_SHAPE: Final = torch.Size((1, 1, 8, 8))  # of no importance to whether it fits
+_SHAPE: Final = torch.Size((1, 1, 8, 8))  # whether an accelerator fits does not depend on it
 
 
 def refusal(name: str, solver: Solver) -> str | None:
-    """Why the accelerator `name` cannot be used with `solver` (too few steps, a solver that returns to earlier times);
-    None if it can."""
+    """Why an accelerator cannot be used with a solver: too few steps, or a solver that returns to earlier times.
+
+    Returns:
+        The reason; None if it can be used.
+    """
     try:
         make_accelerator(name).begin(solver, _SHAPE, seams=True)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Past x0 of every sample at times of its own, and polynomials through them."""
+"""Per-sample memories: past x0 at each sample's own times, and values kept per sample and guidance branch."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,13 @@ from ..device.indexing import index_of, put
 
 
 class NodeBuffer:
-    """The last `size` nodes (time, x0) of each sample of a batch, newest first.
+    """The last nodes (time, x0) of each sample of a batch, newest first, and polynomials through them.
 
     Samples are independent: each has its own times, which need not be evenly spaced. Memory: `size` latents a sample.
+
+    Args:
+        size: Most nodes kept per sample.
+        samples: Number of samples, B.
     """
 
     def __init__(self, size: int, samples: int) -> None:
@@ -23,9 +27,15 @@ class NodeBuffer:
         self._values: list[list[Tensor]] = [[] for _ in range(samples)]
 
     def push(self, row: int, time: float, value: Tensor) -> None:
-        """Add a node for sample `row`; value, of the sample's shape (...), is copied, since a row kept as it is would
-        keep its whole batch. A node replaces one at the same time, to which solvers of several evaluations a step come
-        back. One at infinite time (the log-SNR of pure noise) has no place on a polynomial and is left out."""
+        """Adds a node for sample `row`.
+
+        A node replaces an older one at the same time, to which solvers with several evaluations a step return.
+
+        Args:
+            row: Index of the sample.
+            time: Time of the node; an infinite one (the log-SNR of pure noise) is ignored.
+            value: x0 of the sample, (...). It is copied, because a view would keep its whole batch in memory.
+        """
         if not math.isfinite(time):
             return
         others = [(t, x0) for t, x0 in zip(self.times[row], self._values[row], strict=True) if t != time]
@@ -34,22 +44,26 @@ class NodeBuffer:
         self._values[row] = [x0 for _, x0 in nodes]
 
     def count(self, row: int) -> int:
+        """Number of nodes of sample `row`."""
         return len(self.times[row])
 
     def at(self, rows: Sequence[int], time: float, count: int | None = None) -> Tensor:
-        """Values (len(rows), ...) at `time` of the polynomials through each sample's nodes, or its newest `count`."""
+        """Polynomials through each sample's nodes, or its newest `count`, evaluated at `time`: (len(rows), ...)."""
         return torch.stack([self.combined(row, lagrange_weights(self.times[row][:count], time)) for row in rows])
 
     def combined(self, row: int, weights: Iterable[float]) -> Tensor:
-        """The sum (...) of sample `row`'s newest nodes, one for each of one or more `weights`."""
+        """Weighted sum (...) of sample `row`'s newest nodes, as many as there are `weights` (at least one)."""
         terms = [value * float(weight) for value, weight in zip(self._values[row], weights, strict=False)]
         return sum(terms[1:], terms[0])
 
 
 class RowStore:
-    """One value for each sample and guidance branch, written over from evaluation to evaluation.
+    """One tensor for each sample and guidance branch, overwritten at each evaluation.
 
-    The rows of an evaluation are branches x samples, the samples in the order of `rows`.
+    The batch of an evaluation holds branches x samples, the samples in the order of `rows`.
+
+    Args:
+        samples: Number of samples, B.
     """
 
     def __init__(self, samples: int) -> None:
@@ -57,17 +71,17 @@ class RowStore:
         self._values: Tensor | None = None
 
     def __bool__(self) -> bool:
-        """Whether anything was put."""
+        """Whether anything has been stored."""
         return self._values is not None
 
     def put(self, rows: Sequence[int], values: Tensor) -> None:
-        """Remember values (branches x len(rows), ...) of the samples `rows`."""
+        """Stores values (branches x len(rows), ...) of the samples `rows`."""
         parts = values.unflatten(0, (-1, len(rows)))
         if self._values is None:
             self._values = parts.new_zeros((parts.shape[0], self.samples, *parts.shape[2:]))
         put(self._values.transpose(0, 1), rows, parts.transpose(0, 1))
 
     def take(self, rows: Sequence[int]) -> Tensor:
-        """A copy of those of the samples `rows`, (branches x len(rows), ...)."""
+        """A copy of the values of the samples `rows`, (branches x len(rows), ...)."""
         assert self._values is not None
         return self._values.index_select(1, index_of(rows, self._values.device)).flatten(0, 1)

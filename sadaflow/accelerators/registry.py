@@ -37,14 +37,19 @@ ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
     }
 )
 
-# The two readings of SADA, as those who compare them call them.
+# Other names for the two readings of SADA: that of the paper and that of the published code.
 ALIASES: Mapping[str, str] = MappingProxyType({"paper": "sada", "sada-paper": "sada", "released": "sada-released"})
 
 
 def make_accelerator(name: str) -> Accelerator:
-    """The accelerator `name` with its default settings; ValueError listing the known ones.
+    """Makes an accelerator with its default settings.
 
-    "uniform+guidance" is `Combined` of the two: the first decides which steps are evaluated, the second how.
+    Args:
+        name: A key of `ACCELERATORS`, or two of them joined by "+" (`Combined`): the first decides which steps are
+            evaluated, the second how, as in "uniform+guidance".
+
+    Raises:
+        ValueError: if the name is unknown, with the known names.
     """
     parts = name.split("+")
     if len(parts) > 2:

@@ -1,7 +1,7 @@
-"""Replaying skipped steps: once the network has answered again, x0 in between is interpolated, not extrapolated.
+"""Takes skipped steps again with interpolated x0 once the next evaluation is known.
 
-A solver's `step` is pure and costs a few multiplications, so the steps since the last true evaluation can be taken
-again with better x0. It is the corrector of a predictor-corrector pair without an evaluation of its own, as UniC
+A solver's `step` is pure and costs a few multiplications, so the steps since the last true evaluation can be repeated
+with better x0. This is the corrector of a predictor-corrector pair, without an evaluation of its own, as UniC
 (arXiv 2302.04867) is for a single step.
 """
 
@@ -16,10 +16,16 @@ from sadaflow.solvers import Solver, State
 
 
 class Replay:
-    """Per sample, the state at its last true evaluation, from which skipped steps can be taken again.
+    """Keeps each sample's state at its last true evaluation, from which skipped steps can be taken again.
 
-    Memory: one state of the solver (x and its history). Raises ValueError for a solver that draws noise, whose past
-    steps are no better for being taken again.
+    Memory: one state of the solver (x and its history).
+
+    Args:
+        solver: The solver of the run.
+        samples: Number of samples, B.
+
+    Raises:
+        ValueError: if the solver draws noise: repeating its past steps does not improve them.
     """
 
     def __init__(self, solver: Solver, samples: int) -> None:
@@ -29,9 +35,15 @@ class Replay:
         self._bases: list[State | None] = [None] * samples
 
     def corrected(self, state: State, rows: Sequence[int], x0_at: Callable[[int, int], Tensor]) -> State:
-        """`state`, in which the samples `rows` have just been evaluated, with their skipped steps taken again.
+        """Takes the skipped steps of some samples again.
 
-        `x0_at(row, step)` is the better x0 (...) of one sample at any step since its last evaluation.
+        Args:
+            state: The solver's state, at a step where the samples `rows` have just been evaluated.
+            rows: Indices of these samples.
+            x0_at: `x0_at(row, step)` is the interpolated x0 (...) of a sample at a step since its last evaluation.
+
+        Returns:
+            The corrected state.
         """
         for row in rows:
             sample = row_of(state, row)
@@ -46,7 +58,7 @@ class Replay:
 
 
 def row_of(state: State, row: int) -> State:
-    """The state of one sample, as a batch of one, which does not keep the others in memory."""
+    """A copy of the state of sample `row`, as a batch of one."""
 
     def cut(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -57,11 +69,11 @@ def row_of(state: State, row: int) -> State:
 
 
 def with_row(state: State, row: int, sample: State) -> State:
-    """`state` with sample `row` replaced by the batch of one `sample`."""
+    """`state` with sample `row` replaced by `sample`, a batch of one."""
 
-    def put(batch: Any, one: Any) -> Any:
+    def put(batch: Any, single: Any) -> Any:
         if isinstance(batch, Tensor):
-            return torch.cat((batch[:row], one, batch[row + 1 :]))
-        return tuple(map(put, batch, one)) if isinstance(batch, tuple) else batch
+            return torch.cat((batch[:row], single, batch[row + 1 :]))
+        return tuple(map(put, batch, single)) if isinstance(batch, tuple) else batch
 
     return replace(state, **{f.name: put(getattr(state, f.name), getattr(sample, f.name)) for f in fields(state)})

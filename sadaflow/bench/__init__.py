@@ -1,4 +1,4 @@
-"""The bench: accelerators and their plain rivals on the same samples, as fronts of fidelity over cost."""
+"""The bench: measures accelerators and plain rivals on the same samples, as fronts of fidelity over cost."""
 
 from .command import report, run_bench
 from .suite.model import Case, Sample, Setting, Suite

@@ -1,4 +1,4 @@
-"""A bench from its suite to its report."""
+"""Runs a bench: from a suite to the report."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -35,34 +35,40 @@ def run_bench(
     metrics: Mapping[str, Metric] | None = None,
     shard: Shard = Shard(),  # noqa: B008 - frozen
 ) -> str:
-    """Measure what `suite` asks for into the folder `out`, and write its report there; returns the tables (Markdown).
+    """Measures a suite and writes the report.
 
-    With `resume` an existing folder is continued: nothing that it holds is measured again. With `timing` the settings
-    that the suite names for it are timed, for which the machine should be idle; else fidelity is measured, and then
-    seconds too where the suite says so. `metrics` are those of the caller's own, by the names that the suite has for
-    them (see `sadaflow.metrics`). Of several processes, each called with its `shard`, none measures seconds, and the
-    last to finish writes the report.
-    Raises ValueError where suite, folder, models and settings do not fit each other, before any work, and
-    BlockingIOError where another bench is filling the folder.
+    Args:
+        suite: What to measure.
+        out: Folder for measurements and report.
+        resume: Continue an existing folder. Nothing that it holds is measured again.
+        timing: Time the settings that the suite names, on a machine that should be idle. Otherwise fidelity is
+            measured, and then seconds if the suite says so ("always").
+        device: Where to sample; the CPU by default.
+        dtype: Type of the weights.
+        metrics: Metrics of the caller (see `sadaflow.metrics`), by the names that the suite uses.
+        shard: Which share of the samples this process measures. With several processes no seconds are measured, and
+            the last process to finish writes the report.
+
+    Returns:
+        The tables of the report in Markdown.
+
+    Raises:
+        ValueError: If suite, folder, models and settings do not fit each other. Nothing has been measured yet.
+        FileExistsError: If the folder exists and `resume` is False.
+        BlockingIOError: If another command is writing to the folder.
     """
     device = device or torch.device("cpu")
     if timing and suite.timing is None:
         raise ValueError(f"suite {suite.name} has no [timing] table that names the settings to time")
     chosen = {} if timing else find_metrics(suite.metrics, device, metrics)
     if timing and shard.size > 1:
-        raise ValueError("--timing is for one process: several would take each other's time")
+        raise ValueError("--timing needs a single process: several would slow each other down")
     identity, session = environment.identity(device, dtype), environment.session(device)
     subjects = Subjects(device, dtype)
 
     def begin() -> Folder:
         folder = Folder.open(out, suite, identity, session, resume or shard.start > 0)
-        with occupied(out, alone=True):
-            for lines in (folder.samples, folder.sets, folder.timing):
-                lines.mend()
-            gather(out, suite)
-            for name, metric in chosen.items():
-                folder.know_metric(name, _told(metric))
-            check(suite, folder, subjects)
+        _prepare(folder, suite, subjects, chosen)
         return folder
 
     if shard.size > 1:
@@ -79,6 +85,17 @@ def run_bench(
         return report(out)
 
 
+def _prepare(folder: Folder, suite: Suite, subjects: Subjects, metrics: Mapping[str, Metric]) -> None:
+    """Repairs what a killed run left, and checks that models and metrics fit the folder."""
+    with occupied(folder.path, alone=True):
+        for lines in (folder.samples, folder.sets, folder.timing):
+            lines.mend()
+        gather(folder.path, suite)
+        for name, metric in metrics.items():
+            folder.know_metric(name, _description(metric))
+        check(suite, folder, subjects)
+
+
 def _share(
     suite: Suite,
     out: Path,
@@ -88,7 +105,7 @@ def _share(
     shard: Shard,
     begin: Callable[[], object],
 ) -> str:
-    """One of several processes: the first opens the folder for all, and the last to finish writes the report."""
+    """Runs one of several processes: the first opens the folder for all, the last to finish writes the report."""
     shard.lead(begin)
     with occupied(out):
         folder = Folder.join(out, suite, identity, str(shard.rank))
@@ -96,13 +113,20 @@ def _share(
         with counting_bar(suite.size // shard.size, unit="sample", smoothing=0.05) as advance:
             sweep(suite, folder, subjects, metrics, advance, shard)
         if not finish(out, suite):
-            return f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed"
+            return f"process {shard.rank} of {shard.size} has finished; others have not, or --resume is needed"
         measure_sets(suite, Folder.read(out), metrics)
         return report(out)
 
 
 def report(out: Path) -> str:
-    """Write table.md, report.html and the pictures from what the folder holds; returns the tables."""
+    """Writes table.md, report.html and the figures from the measurements in a folder.
+
+    Args:
+        out: Folder of a bench.
+
+    Returns:
+        The tables in Markdown.
+    """
     folder = Folder.read(out)
     given = folder.header.get("samples")
     samples = None if given is None else [Sample(prompt, seed) for prompt, seed in given]
@@ -117,7 +141,7 @@ def report(out: Path) -> str:
 
 
 def write_figures(suite: Suite, measured: Measured, out: Path) -> None:
-    """Write the fronts as PNG files into the folder `out`."""
+    """Writes the fronts as PNG files into the folder `out`."""
     from .reporting.front_figure import draw_fronts  # needs matplotlib, which is slow to import
 
     for name, figure in draw_fronts(suite, measured.records):
@@ -126,7 +150,7 @@ def write_figures(suite: Suite, measured: Measured, out: Path) -> None:
         write_atomically(out / f"{name}.png", content.getvalue())
 
 
-def _told(metric: Metric) -> Record:
+def _description(metric: Metric) -> Record:
     if isinstance(metric, SetMetric):
         return {"kind": "set", "lower is better": True, "source": metric.source}
     return {"kind": "sample", "lower is better": metric.lower_is_better, "source": metric.source}

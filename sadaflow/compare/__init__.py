@@ -1,4 +1,4 @@
-"""An accelerated sample beside the plain one: numbers and figures."""
+"""Comparisons of accelerated samples with plain ones: numbers and figures."""
 
 from ..families.request import Request
 from .comparison import Comparison, Row, coarser, compare, table

@@ -92,7 +92,7 @@ def compare(
     prompts: Sequence[str],
     settings: Request | None = None,
     accelerator: str | Accelerator | None = "sada",
-    notify: Notify = lambda what: None,
+    notify: Notify = lambda message: None,
     *,
     trace: bool = False,
 ) -> Comparison:
@@ -123,29 +123,23 @@ def compare(
     steps = request.steps or STEPS
     name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
 
-    def run(what: str, index: int, trace: bool = False, **changed: Any) -> _Run:
-        notify(f"{prompts[index]}: {what}")
-        call = replace(request.sample(index), **changed).arguments()
-        out = pipe(output="tensor", trace=trace, **call)
-        stats = out.stats
-        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
-
+    sampler = _Sampler(pipe, request, notify)
     whole = pipe.solver(request.solver, steps, request.grid, height=request.height, width=request.width)
     skips = refusal("uniform", whole) is None
-    run("warming up", 0, steps=min(WARM_UP_STEPS, steps), accelerator=None)
+    sampler.run("warming up", 0, steps=min(WARM_UP_STEPS, steps), accelerator=None)
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for index in range(len(prompts)):
-        accelerated.append(run(name, index, trace, accelerator=accelerator))  # may refuse the settings
-        plain.append(run("plain", index, trace, accelerator=None))
+        accelerated.append(sampler.run(name, index, trace, accelerator=accelerator))  # may refuse the settings
+        plain.append(sampler.run("plain", index, trace, accelerator=None))
         if skips:
-            uniform.append(run("every 2nd evaluation", index, accelerator="uniform"))
+            uniform.append(sampler.run("every 2nd evaluation", index, accelerator="uniform"))
         if accelerator is None:
             continue
         count = _fewer_steps(steps, plain[-1], accelerated[-1])
-        fewer.append(run(f"{count} steps", index, steps=count, accelerator=None))
+        fewer.append(sampler.run(f"{count} steps", index, steps=count, accelerator=None))
         on_grid: dict[str, Any] = {"solver": coarser(whole, count), "grid": None, "accelerator": None}
-        coarse.append(run(f"{count} of {steps} steps", index, steps=count, **on_grid))
+        coarse.append(sampler.run(f"{count} of {steps} steps", index, steps=count, **on_grid))
         counts.add(count)
     named = {
         f"plain, {steps} steps": plain,
@@ -156,6 +150,22 @@ def compare(
     }
     rows = tuple(_row(label, runs, plain) for label, runs in named.items() if runs)
     return Comparison(request.prompts, request, name, rows)
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Samples one prompt at a time with the settings of a comparison."""
+
+    pipe: "Pipeline"
+    request: Request
+    notify: Notify
+
+    def run(self, message: str, index: int, trace: bool = False, **changed: Any) -> _Run:
+        self.notify(f"{self.request.prompts[index]}: {message}")
+        call = replace(self.request.sample(index), **changed).arguments()
+        out = self.pipe(output="tensor", trace=trace, **call)
+        stats = out.stats
+        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
 
 
 def amplification(difference: Tensor) -> int:
@@ -172,7 +182,7 @@ def evaluations(row: Row, index: int) -> str:
 
 
 def coarser(solver: Solver, steps: int) -> Solver:
-    """`solver` over `steps` + 1 of its grid's points, spread evenly by index, both ends among them."""
+    """Returns `solver` on a subset of its grid: `steps` + 1 points at equal distances by index, with both ends."""
     grid = solver.grid
     points = torch.linspace(0, grid.n_steps, steps + 1, dtype=torch.float64).round().long()
     chosen = replace(
@@ -182,24 +192,24 @@ def coarser(solver: Solver, steps: int) -> Solver:
 
 
 def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:
-    """Steps that cost what the accelerated run cost, rounded up; a solver may take several evaluations a step."""
+    """Returns the steps that cost as much as the accelerated run, rounded up. A step may take several evaluations."""
     return min(steps, max(1, math.ceil(steps * accelerated.nfe / plain.nfe)))
 
 
 def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
-    images = torch.cat([one.images for one in runs]).float().cpu()
-    reference = torch.cat([one.images for one in plain]).float().cpu()
+    images = torch.cat([run.images for run in runs]).float().cpu()
+    reference = torch.cat([run.images for run in plain]).float().cpu()
     sound = images.shape[1] == 1
     return Row(
         name=name,
         images=images,
-        nfe=tuple(one.nfe for one in runs),
-        modes=tuple(one.modes for one in runs),
-        seconds=tuple(one.seconds for one in runs),
-        controller_seconds=tuple(one.controller_seconds for one in runs),
+        nfe=tuple(run.nfe for run in runs),
+        modes=tuple(run.modes for run in runs),
+        seconds=tuple(run.seconds for run in runs),
+        controller_seconds=tuple(run.controller_seconds for run in runs),
         psnr=tuple((spectrogram_psnr if sound else psnr)(images, reference).tolist()),
         ssim=() if sound else tuple(ssim(images, reference).tolist()),
-        traces=tuple(one.trace for one in runs if one.trace is not None),
+        traces=tuple(run.trace for run in runs if run.trace is not None),
     )
 
 
@@ -208,16 +218,17 @@ def _span(values: set[int]) -> str:
 
 
 def table(comparison: Comparison) -> str:
-    """The comparison as aligned text. NFE, PSNR and SSIM are means over the prompts, seconds their sum.
+    """Formats the comparison as aligned text.
 
-    With several prompts a column `worst` holds the lowest PSNR. Sounds have no SSIM.
+    NFE, PSNR and SSIM are means over the prompts, seconds are the sum. With several prompts a column `worst` holds the
+    lowest PSNR. Sounds have no SSIM.
     """
     several, similar = len(comparison.prompts) > 1, bool(comparison.plain.ssim)
     total = sum(comparison.plain.seconds)
     lines = [["", "NFE", "seconds", "speed-up", "PSNR", *(["worst"] if several else [])]]
     lines[0] += ["SSIM"] if similar else []
     for row in comparison.rows:
-        count, itself = len(row.nfe), row is comparison.plain
+        count, plain = len(row.nfe), row is comparison.plain
         seconds = sum(row.seconds)
         lines.append(
             [
@@ -225,9 +236,9 @@ def table(comparison: Comparison) -> str:
                 f"{sum(row.nfe) / count:.1f}".removesuffix(".0"),
                 f"{seconds:.2f}",
                 f"{total / seconds:.2f}x" if seconds > 0 else "-",
-                "-" if itself else f"{sum(row.psnr) / count:.2f}",
-                *(["-" if itself else f"{min(row.psnr):.2f}"] if several else []),
-                *(["-" if itself else f"{sum(row.ssim) / count:.4f}"] if similar else []),
+                "-" if plain else f"{sum(row.psnr) / count:.2f}",
+                *(["-" if plain else f"{min(row.psnr):.2f}"] if several else []),
+                *(["-" if plain else f"{sum(row.ssim) / count:.4f}"] if similar else []),
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

@@ -12,7 +12,7 @@ from .comparison import Comparison, evaluations
 from .drawing import LEGEND, POINTS, draw_modes, legend_columns, mode_patches, new_figure, rendered
 from .style import FAINT, INK, mode_colours
 
-WIDTH, HEIGHT, FOOT = 11.0, 7.6, 0.7  # inches, the height for each prompt
+WIDTH, HEIGHT, FOOT = 11.0, 7.6, 0.7  # inches; HEIGHT is per prompt
 DOTS = 100  # per inch
 LETTERS = 13  # size of the legend's letters, in pixels
 RATIOS = (5, 5, 5, 0.6)

@@ -43,7 +43,7 @@ class Shade(NamedTuple):
     dark: str
 
 
-# By the name of an accelerator or of a plain rival, or by the name that the shipped suites give a variant of one.
+# By the name of an accelerator or naive baseline, or by the name that the shipped suites give to a variant.
 METHOD_SHADES: Mapping[str, Shade] = {
     "auto": Shade("#d55e00", "#ff8136"),
     "sada": Shade("#0072b2", "#4d9dff"),
@@ -74,7 +74,7 @@ def mode_colours(modes: Iterable[str]) -> dict[str, str]:
 
 
 def mode_meaning(mode: str) -> str:
-    """Returns the text of a legend entry: the mode, and what is done in it if it is a known one."""
+    """Returns the text of a legend entry: the mode and, if it is known, what is done in it."""
     return f"{mode}: {MODE_MEANINGS[mode]}" if mode in MODE_MEANINGS else mode
 
 
@@ -82,7 +82,7 @@ def method_shades(methods: Mapping[str, str]) -> dict[str, Shade]:
     """Chooses the colours of methods: the same method has the same colour in every figure and page.
 
     Args:
-        methods: Name of each method as shown -> name of its accelerator or plain rival.
+        methods: Name of each method as shown -> name of its accelerator or naive baseline.
 
     Returns:
         Shade of each method, in the order given: that of its name if `METHOD_SHADES` has it, else that of its

@@ -22,37 +22,48 @@ from ..sampling.trace import Trace
 from .comparison import Comparison
 from .drawing import LEGEND, draw_modes, mode_patches, new_figure, rendered
 from .style import BAND, FAINT, GRID, INK, TRAIL, mode_colours
+from .trajectory_page import MOST_MASKS, Page
 
 MOST_PROMPTS = 4
-MOST_MASKS = 4  # of a prompt
-VEIL = (0.52, 0.54, 0.58)  # laid over pruned tokens: neither white nor black pictures hide it
+VEIL = (0.52, 0.54, 0.58)  # RGB laid over pruned tokens: it is visible on white and on black pictures
 DASHES = (0, (4, 2))
-DECADES = 6  # of magnitude that a signed criterion shows
+DECADES = 6  # orders of magnitude that are shown of a signed criterion
 DPI = 150
 
 
 def draw_trajectory(comparison: Comparison, caption: str = "") -> Image.Image:
-    """One column per prompt, the first four at most: criterion against its threshold, modes, x0 error against the plain
-    run, and, where tokens were pruned, the image with the pruned ones veiled at a few of those steps.
+    """Draws the trajectories of a comparison, in a column per prompt (at most the first four).
 
-    Panels that no prompt has anything for are left out. Raises ValueError for a comparison without traces.
+    The panels are: the criterion with its threshold, the modes, the relative error of x0 against the plain run, and, if
+    tokens were pruned, the image with the pruned tokens greyed at some of those steps. Panels that would be empty for
+    all prompts are left out.
+
+    Args:
+        comparison: A comparison with traces.
+        caption: Line at the foot.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        ValueError: If the comparison has no traces.
     """
     shown = min(MOST_PROMPTS, len(comparison.prompts))
     traces, plain = comparison.accelerated.traces[:shown], comparison.plain.traces[:shown]
     if len(traces) < shown or len(plain) < shown:
-        raise ValueError("the comparison holds no trajectories to draw: make it with compare(..., trace=True)")
+        raise ValueError("the comparison has no trajectories to draw; call compare(..., trace=True)")
     decided = any(bool(trace.criterion.isfinite().any()) for trace in traces)
     pruned = any(_pruned_steps(trace) for trace in traces)
     colours = mode_colours(mode for trace in traces for mode in trace.modes[0])
     legend = _legend(colours, traces[0] if decided else None, pruned)
-    page = _Page(shown, decided, pruned, *comparison.plain.images.shape[-2:], legend=len(legend))
+    page = Page(shown, decided, pruned, *comparison.plain.images.shape[-2:], legend=len(legend))
     figure = new_figure(page.width, page.height, DPI)
     first: dict[str, Axes] = {}
     for column, trace in enumerate(traces):
         axes: dict[str, Axes] = {}
         for name in page.panels:
             axes[name] = figure.add_axes(
-                page.place(name, column), sharex=next(iter(axes.values()), None), sharey=first.get(name)
+                page.panel(name, column), sharex=next(iter(axes.values()), None), sharey=first.get(name)
             )
         first = first or axes
         _frame(axes, len(trace.modes[0]), column == 0)
@@ -76,46 +87,6 @@ def draw_trajectory(comparison: Comparison, caption: str = "") -> Image.Image:
         page.left / page.width, 0.12 / page.height, left_out + caption, fontsize=7, color=FAINT, parse_math=False
     )
     return rendered(figure)
-
-
-class _Page:
-    """Where things are, in inches."""
-
-    left, right, above, gap = 0.85, 0.15, 0.6, 0.1
-
-    def __init__(self, columns: int, decided: bool, pruned: bool, height: int, width: int, *, legend: int) -> None:
-        self.column = 5.4 if columns == 1 else 3.6
-        self.pitch = self.column + 0.3
-        self.width = self.left + columns * self.pitch - 0.3 + self.right
-        self.cell = (self.column - 0.08 * (MOST_MASKS - 1)) / MOST_MASKS
-        self.panels = {"criterion": 1.8, "modes": 0.18, "error": 1.6}
-        if not decided:
-            del self.panels["criterion"]
-        self.tokens = min(1.6, self.cell * height / width) if pruned else 0.0
-        self.legend_columns = 2 if columns < 3 else 4
-        foot = 0.17 * math.ceil(legend / self.legend_columns) + 0.35
-        self.foot = foot + (0.15 if pruned else 0.45)
-        self.above_tokens = 0.7 if pruned else 0.0
-        panels = sum(self.panels.values()) + self.gap * (len(self.panels) - 1)
-        self.height = self.above + panels + self.above_tokens + self.tokens + self.foot
-        self.legend_top = foot / self.height
-
-    def place(self, name: str, column: int) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height of a panel, as shares of the figure."""
-        top = self.above
-        for panel, height in self.panels.items():
-            if panel == name:
-                break
-            top += height + self.gap
-        return self._share(self.left + column * self.pitch, top, self.column, self.panels[name])
-
-    def place_tokens(self, column: int, cell: int) -> tuple[float, float, float, float]:
-        left = self.left + column * self.pitch + cell * (self.cell + 0.08)
-        return self._share(left, self.height - self.foot - self.tokens, self.cell, self.tokens)
-
-    def _share(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
-        bottom = self.height - top - height
-        return left / self.width, bottom / self.height, width / self.width, height / self.height
 
 
 def _pruned_steps(trace: Trace) -> list[int]:
@@ -160,7 +131,7 @@ def _draw_criterion(axes: Axes, trace: Trace, colours: dict[str, str]) -> None:
 
 
 def _scale_criterion(axes: Axes, traces: Sequence[Trace]) -> None:
-    """Logarithmic; where signs occur, to both sides of a linear zone around zero."""
+    """Scales the criterion logarithmically; if it has both signs, on both sides of a linear range around zero."""
     values = torch.cat([trace.criterion[0] for trace in traces]).numpy()
     values = values[np.isfinite(values) & (values != 0)]
     axes.set_ylabel(traces[0].criterion_name or "", fontsize=8, color=INK)
@@ -186,7 +157,7 @@ def _scale_error(axes: Axes) -> None:
 
 
 def _ticks(axes: Axes) -> None:
-    """Decades, and where there are few of them also their halves and fifths, as plain numbers."""
+    """Marks decades; if there are few, also 2 and 5 times each, as plain numbers."""
     low, high = axes.get_ylim()
     few = math.log10(high / low) < 2.5
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
@@ -196,25 +167,25 @@ def _ticks(axes: Axes) -> None:
 
 
 def _draw_error(axes: Axes, trace: Trace, error: Tensor, colours: dict[str, str]) -> None:
-    """Steps that equal the plain run's, as those before the first skip, have no place on a logarithmic axis."""
+    """Draws the error of x0. Steps without error, such as those before the first skip, are left out of the log axis."""
     values = error.numpy()
     if (values > 0).any():
         _dots(axes, values > 0, values, trace, colours)
 
 
 def _dots(axes: Axes, shown: Any, values: Any, trace: Trace, colours: dict[str, str]) -> None:
-    """A line that breaks where nothing is shown, and a dot per step in the colour of its mode."""
+    """Draws a line with gaps where nothing is shown, and a dot per step in the colour of its mode."""
     axes.plot(np.where(shown, values, np.nan), color=TRAIL, lw=0.7, zorder=1.5)
     steps = np.flatnonzero(shown)
     shades = [colours[trace.modes[0][step]] for step in steps]
     axes.scatter(steps, values[steps], s=17, c=shades, edgecolors=INK, linewidths=0.4, zorder=3)
 
 
-def _draw_tokens(figure: Figure, page: _Page, column: int, trace: Trace, image: Tensor) -> None:
+def _draw_tokens(figure: Figure, page: Page, column: int, trace: Trace, image: Tensor) -> None:
     steps = _pruned_steps(trace)
     chosen = sorted({round(i) for i in np.linspace(0, len(steps) - 1, MOST_MASKS)}) if steps else []
     for cell, step in enumerate(steps[i] for i in chosen):
-        axes = figure.add_axes(page.place_tokens(column, cell))
+        axes = figure.add_axes(page.token_panel(column, cell))
         mask = trace.tokens[0][step]
         assert mask is not None
         axes.imshow(veiled(image, mask).permute(1, 2, 0).numpy(), interpolation="nearest")
@@ -223,7 +194,15 @@ def _draw_tokens(figure: Figure, page: _Page, column: int, trace: Trace, image: 
 
 
 def veiled(image: Tensor, computed: Tensor) -> Tensor:
-    """An image (3, H, W) in [0, 1] in which the tokens that are not `computed`, bool (h, w), are greyed."""
+    """Greys the tokens that were not computed.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        computed: Bool (h, w), one entry per token.
+
+    Returns:
+        (3, H, W) in [0, 1].
+    """
     mask = F.interpolate(computed[None, None].float(), image.shape[-2:], mode="nearest")[0]
     return torch.where(mask > 0, image, 0.3 * image + 0.7 * torch.tensor(VEIL).view(3, 1, 1))
 

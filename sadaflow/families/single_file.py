@@ -49,8 +49,6 @@ _SD_SCALING = {"scaling_factor": 0.18215}
 _XL_SCALING = {"scaling_factor": 0.13025, "force_upcast": True}
 _FLUX_SCALING = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
 
-Locate = Callable[..., Path]
-
 
 @dataclass(frozen=True)
 class Aid:
@@ -190,7 +188,7 @@ def _clip(file: SingleFile, aid: Aid, prefix: str, open_clip: bool, *, projectio
         encoder = text.load_open_clip(section, aid.loader, projection=projection)
     else:
         encoder = text.load_clip(section, aid.loader)
-    check_ids(tokenizer, encoder.config.vocab_size, section.place)
+    check_ids(tokenizer, encoder.config.vocab_size, section.label)
     return ClipText(tokenizer, encoder)
 
 

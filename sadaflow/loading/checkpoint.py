@@ -1,4 +1,4 @@
-"""A folder in the Hub's pipeline layout, and how its components are read."""
+"""A checkpoint in the Hub's pipeline layout."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,26 +12,32 @@ from .embedded import component_folder, shared_components
 from .hub.layout import component_names
 from .json_file import naming, read_object
 from .safetensors_file import Stored, read_headers
-from .strict import Keeper, Loader, Weights, renamed
-from .weight_files import build_empty, find_weights, same
+from .strict import Loader, MatchedNetwork, renamed
+from .weight_files import build_empty, find_weights
+from .weight_source import Keeper
 
 Module = TypeVar("Module", bound=nn.Module)
 Config = TypeVar("Config")
 
 
+def unchanged_name(name: str) -> str:
+    """The renaming that keeps every name."""
+    return name
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's folder, and how its weights are loaded.
+    """The folder of a checkpoint, and how its weights are loaded.
 
-    Networks are built and checked one after the other without reading a weight; `fill` then reads all of them.
+    `network` builds and checks networks without reading weights; `fill` then reads the weights of all of them.
 
     Attributes:
         root: The folder.
-        variant: Marked files to prefer ("fp16"), or None.
-        dtype: Of the weights in memory.
-        device: Where the weights go.
-        keeper: Takes over the weights in place of loading them, if not None.
-        pending: Networks whose weights have not been read.
+        variant: Variant of the weight files to prefer ("fp16"), or None.
+        dtype: Number format of the weights in memory.
+        device: Where the weights are loaded.
+        keeper: Takes over the networks instead, if not None.
+        pending: Networks whose weights `fill` will read.
     """
 
     root: Path
@@ -39,10 +45,11 @@ class Checkpoint:
     dtype: torch.dtype
     device: torch.device
     keeper: Keeper | None = None
-    pending: list[Weights] = field(default_factory=list, compare=False)
+    pending: list[MatchedNetwork] = field(default_factory=list, compare=False)
 
     @property
     def loader(self) -> Loader:
+        """The loader of the checkpoint's networks; it shares `pending`."""
         return Loader(self.dtype, self.device, self.keeper, self.pending)
 
     def path(self, component: str, *names: str) -> Path:
@@ -50,21 +57,23 @@ class Checkpoint:
         return component_folder(self.root, component).joinpath(*names)
 
     def json(self, *path: str) -> dict[str, Any]:
-        """Read a JSON object of the checkpoint: `json("vae", "config.json")`.
-
-        Raises:
-            FileNotFoundError: If the file is missing.
-            ValueError: If it does not hold a JSON object.
-        """
+        """Read the JSON file at `path` in the checkpoint; errors are those of `read_object`."""
         return read_object(self.path(*path))
 
     def read(self, reader: Callable[[dict[str, Any]], Config], *path: str) -> Config:
-        """Passes a JSON object of the checkpoint to `reader`; a ValueError that it raises names the file."""
+        """Pass the JSON file at `path` in the checkpoint to `reader`; its ValueErrors then name the file."""
         with naming(self.path(*path)):
             return reader(self.json(*path))
 
     def expect(self, components: dict[str, str]) -> None:
-        """Raise ValueError unless model_index.json names these classes for these components."""
+        """Check that model_index.json names the supported classes.
+
+        Args:
+            components: The class of each component.
+
+        Raises:
+            ValueError: If it names others.
+        """
         index = self.json("model_index.json")
         component_names(index, f"{self.root}/model_index.json")
         shared_components(self.root, index)
@@ -74,25 +83,28 @@ class Checkpoint:
                 raise ValueError(f"{self.root}/model_index.json: {component} is {found!r}, supported: {name}")
 
     def headers(self, component: str, stem: str = "diffusion_pytorch_model") -> Sequence[Stored]:
-        """What the weight files of `component` hold, from their headers (see `find_weights`)."""
+        """The tensors in the weight files of `component`, from their headers; see `find_weights`."""
         return tuple(read_headers(find_weights(self.path(component), stem, self.variant)))
 
-    def network(self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = same) -> Module:
-        """A network on the meta device that fits the weights of `component`; `fill` reads them.
+    def network(
+        self, component: str, build: Callable[[], Module], rename: Callable[[str], str] = unchanged_name
+    ) -> Module:
+        """Build a network on the meta device and match it with its weight files; `fill` reads the weights.
 
         Args:
             component: Folder of the component, "" for the root.
-            build: Makes the network.
-            rename: From a tensor's name in the file to the network's.
+            build: Builds the network.
+            rename: From a tensor's name in the file to its name in the network.
 
         Raises:
-            ValueError: If tensors are missing, unexpected, misshaped or of the wrong kind.
+            ValueError: If tensors are missing, unexpected, misshaped or of the wrong type.
+            FileNotFoundError: If there are no weight files.
         """
-        stored, place = self.headers(component), str(self.path(component))
-        return self.loader.add(build_empty(build, stored, place), stored, renamed(rename), place)
+        stored, label = self.headers(component), str(self.path(component))
+        return self.loader.add(build_empty(build, stored, label), stored, renamed(rename), label)
 
     def fill(self) -> None:
-        """Read the weights of all networks built so far.
+        """Read the weights of all pending networks.
 
         Raises:
             ValueError: If a tensor holds NaN or infinity, or overflows in the dtype.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST = 64 * 2**20
-"""Most bytes of a JSON file that is read."""
+"""The largest JSON file that is read, in bytes."""
 
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
@@ -26,7 +26,7 @@ def naming(file: Path | str) -> Iterator[None]:
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """Reads the JSON object in `file`.
+    """Read the JSON object in `file`.
 
     Args:
         file: UTF-8 text, with or without a byte order mark. `Infinity` and `-Infinity` are numbers, as Python and
@@ -36,9 +36,9 @@ def read_object(file: Path) -> dict[str, Any]:
         The object. If a key is repeated the last value counts, and a warning names the key.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is longer than 64 MiB, is not UTF-8 or not JSON, holds something other than an object, or
-            is a web page or a git-lfs pointer saved under this name.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is longer than 64 MiB, is neither UTF-8 nor JSON, holds anything but an object, or is a
+            web page or a git-lfs pointer saved under this name.
     """
     if not file.is_file():
         raise FileNotFoundError(f"the checkpoint has no {file}")
@@ -67,7 +67,7 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def _text(file: Path, data: bytes) -> str:
-    """Decodes the bytes of a JSON file; raises ValueError if they are evidently something else."""
+    """Decode the bytes of a JSON file; raises ValueError if they are evidently of another type."""
     start = data.removeprefix(_UTF8_MARK).lstrip()
     if not start:
         raise ValueError(f"{file} is not valid JSON: the file is empty; download it again")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-_INSTALLED = "_output_capturing_hooks_installed"  # transformers' mark; without it the hooks are installed anew
+_INSTALLED = "_output_capturing_hooks_installed"  # set by transformers; without it the hooks are installed again
 
 
 def without_captures(network: nn.Module) -> nn.Module:

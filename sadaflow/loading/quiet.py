@@ -1,4 +1,4 @@
-"""Silences the log messages of `transformers` while anybody reads a checkpoint with it."""
+"""Silences the log messages of `transformers` while it reads a checkpoint, in any number of threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Readers:
-    """How many are reading, and the verbosity to put back after the last: it is one setting for all threads."""
+    """The number of active `quiet` blocks, and the verbosity to restore after the last; all threads share it."""
 
     def __init__(self) -> None:
         self.lock, self.count, self.before = Lock(), 0, 0
@@ -18,7 +18,7 @@ _READERS = _Readers()
 
 @contextmanager
 def quiet(logging: Any) -> Iterator[None]:
-    """While the block lasts, in whatever thread, `transformers.logging` lets only errors through."""
+    """Context manager in which `transformers.logging` shows errors only. Blocks of several threads may overlap."""
     with _READERS.lock:
         if _READERS.count == 0:
             _READERS.before = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""Safetensors files: their headers, and their tensors a part of the file at a time."""
+"""Reads headers and tensors of safetensors files, a part of the file at a time."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-# Number formats of the files that stand for real weights; the rest are whole numbers and truth values.
+# Number formats of weights; the others are integers and booleans.
 _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32}
 _MAPPED = 16 * 2**20
@@ -16,18 +16,25 @@ _MAPPED = 16 * 2**20
 
 @dataclass(frozen=True)
 class Stored:
-    """What a header says of a tensor; `kind` is the file's name for its number format ("F16"), `index` its place in
-    the order of the header."""
+    """A tensor as the header of a safetensors file describes it.
+
+    Attributes:
+        path: The file.
+        name: Name of the tensor in the file.
+        shape: Its shape.
+        format: Its number format, in the file's spelling ("F16").
+        index: Its position in the header.
+    """
 
     path: Path
     name: str
     shape: tuple[int, ...]
-    kind: str
+    format: str
     index: int = 0
 
     @property
     def is_float(self) -> bool:
-        return self.kind in _FLOATS
+        return self.format in _FLOATS
 
     @property
     def elements(self) -> int:
@@ -35,16 +42,16 @@ class Stored:
 
     @property
     def bytes(self) -> int:
-        """Size in the file; formats of less than 16 bits count as 16."""
-        return self.elements * _BITS.get(self.kind, 16) // 8
+        """Size in bytes; formats of less than 16 bits count as 16."""
+        return self.elements * _BITS.get(self.format, 16) // 8
 
 
 def open_safetensors(path: Path) -> safe_open:
-    """Open a safetensors file for reading; ValueError if it is truncated or is something else."""
+    """Open a safetensors file; raises ValueError if it is truncated or of another type."""
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        # Only now: the length that a safetensors file begins with may look like the start of a pickle.
+        # Checked only after the failure: a valid file begins with a length, which may look like a pickle.
         with path.open("rb") as file:
             head = file.read(2)
         if head == b"PK" or head[:1] == b"\x80":
@@ -52,49 +59,58 @@ def open_safetensors(path: Path) -> safe_open:
                 f"{path} is a pickle under a safetensors name, and will not be read; convert it to safetensors"
             ) from error
         raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) is truncated or no safetensors file "
+            f"{path} ({path.stat().st_size} bytes) is truncated or not a safetensors file "
             f"({str(error)[:300]}); download it again"
         ) from error
 
 
 def read_headers(files: Sequence[Path]) -> Iterator[Stored]:
-    """Every tensor that the headers of `files` describe; nothing else is read."""
+    """Read all tensors' descriptions from the headers of `files`; no tensor is read."""
     for path in files:
         with open_safetensors(path) as file:
-            for index, name in enumerate(file.keys()):  # noqa: SIM118 - safe_open is no mapping
+            for index, name in enumerate(file.keys()):  # noqa: SIM118 - safe_open is not a mapping
                 part = file.get_slice(name)
                 yield Stored(path, name, tuple(part.get_shape()), str(part.get_dtype()), index)
 
 
 def read_tensors(stored: Sequence[Stored]) -> Iterator[tuple[Stored, torch.Tensor]]:
-    """The tensors, memory-mapped: the caller copies each before it asks for the next.
+    """Read tensors from their files, memory-mapped. The caller must copy each one before it requests the next.
 
-    At most 16 MiB, a sixteenth of all or one tensor stay mapped, so that pages already copied are not held beside the
-    copy. Mapping less at a time costs more than it saves: each time the header is read again.
+    A file is mapped anew after 16 MiB, a sixteenth of all bytes or one tensor, whichever is the most, so that pages
+    that have been copied are not held in memory beside the copy. Smaller parts cost more than they save, because each
+    mapping reads the header again.
+
+    Args:
+        stored: The tensors, those of one file in succession.
     """
-    start, most = 0, max(_MAPPED, sum(one.bytes for one in stored) // 16)
+    start, most = 0, max(_MAPPED, sum(tensor.bytes for tensor in stored) // 16)
     while start < len(stored):
         with open_safetensors(stored[start].path) as file:
             mapped, path = 0, stored[start].path
             while start < len(stored) and stored[start].path == path and mapped < most:
-                one = stored[start]
-                mapped, start = mapped + one.bytes, start + 1
-                yield one, file.get_tensor(one.name)
+                current = stored[start]
+                mapped, start = mapped + current.bytes, start + 1
+                yield current, file.get_tensor(current.name)
 
 
-def placed(one: Stored, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A copy in `dtype` on `device`, convolutions in channels-last layout; ValueError if it holds NaN or infinity."""
+def copied(stored: Stored, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Copy a tensor to `device` in `dtype`; tensors of four dimensions get channels-last layout.
+
+    Raises:
+        ValueError: If it holds NaN or infinity, or overflows in `dtype`.
+    """
     layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
     copy = tensor.to(device=device, dtype=dtype, copy=True, memory_format=layout)
-    if one.is_float and not is_finite(copy):
+    if stored.is_float and not is_finite(copy):
         if is_finite(tensor.double()):
-            raise ValueError(f"{one.path}: {one.name} does not fit {dtype}: load in torch.bfloat16 or torch.float32")
-        raise ValueError(f"{one.path}: {one.name} holds NaN or infinity: the file is damaged; download it again")
+            hint = "load in torch.bfloat16 or torch.float32"
+            raise ValueError(f"{stored.path}: {stored.name} does not fit {dtype}: {hint}")
+        raise ValueError(f"{stored.path}: {stored.name} holds NaN or infinity: the file is damaged; download it again")
     return copy
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether no element is NaN or infinite: one pass, no memory."""
+    """Whether all elements are finite. One pass, without a temporary tensor."""
     if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        tensor = tensor.permute(0, 2, 3, 1)  # as it lies in memory: the search copies what it does not find so
+        tensor = tensor.permute(0, 2, 3, 1)  # contiguous again; aminmax copies other layouts
     return tensor.numel() == 0 or all(math.isfinite(bound.item()) for bound in tensor.aminmax())

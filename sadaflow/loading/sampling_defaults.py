@@ -29,12 +29,12 @@ class Recommended:
     solver: str | None = None
 
     @classmethod
-    def read(cls, index: Mapping[str, Any], place: str) -> Self:
+    def read(cls, index: Mapping[str, Any], label: str) -> Self:
         """Read the settings from a model_index.json.
 
         Args:
             index: The JSON object.
-            place: Path of the file, for messages.
+            label: Path of the file, for messages.
 
         Raises:
             ValueError: If a setting is unknown or its value cannot be used.
@@ -42,12 +42,12 @@ class Recommended:
         found = index.get(FIELD, {})
         known = [field.name for field in fields(cls)]
         if not isinstance(found, dict) or not found.keys() <= {*known, SHARED}:
-            raise ValueError(f"{place}: {FIELD} is {reprlib.repr(found)}, expected an object of {', '.join(known)}")
+            raise ValueError(f"{label}: {FIELD} is {reprlib.repr(found)}, expected an object of {', '.join(known)}")
         guidance, steps, solver = (found.get(name) for name in known)
         if guidance is not None and not (type(guidance) in (int, float) and abs(guidance) < math.inf):
-            raise ValueError(f"{place}: {FIELD}.guidance is {reprlib.repr(guidance)}, expected a finite number")
+            raise ValueError(f"{label}: {FIELD}.guidance is {reprlib.repr(guidance)}, expected a finite number")
         if steps is not None and not (type(steps) is int and 1 <= steps <= 1000):
-            raise ValueError(f"{place}: {FIELD}.steps is {reprlib.repr(steps)}, expected a whole number from 1 to 1000")
+            raise ValueError(f"{label}: {FIELD}.steps is {reprlib.repr(steps)}, expected a whole number from 1 to 1000")
         if solver is not None:
             known_solver(str(solver))
         return cls(guidance, steps, solver)

@@ -1,4 +1,4 @@
-"""Reads the config.json of text encoders and of the vocoder: what is passed to `transformers`, and nothing else."""
+"""Reads the config.json of text encoders and of the vocoder: the fields that are passed to `transformers`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,37 +6,37 @@ from typing import Any
 from .text_fields import CLAP, CLAP_AUDIO, CLAP_TEXT, TABLES
 
 
-def encoder_fields(raw: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Reads the config.json of a text encoder or vocoder.
+def encoder_fields(raw: Mapping[str, Any], class_name: str) -> dict[str, Any]:
+    """Read the config.json of a text encoder or vocoder.
 
     A config of CLIP with both halves is read as that of its text half.
 
     Args:
-        raw: the JSON object.
-        kind: the `transformers` class that is built from it.
+        raw: The JSON object.
+        class_name: The `transformers` class that is built from it.
 
     Returns:
         The fields to build that class's config from.
 
     Raises:
-        ValueError: a field has a wrong value, or asks for what is not supported.
+        ValueError: If a field has a wrong value or is not supported.
     """
-    if kind == "ClapModel":
+    if class_name == "ClapModel":
         return _clap_fields(raw)
-    table = TABLES[kind]
-    values = table.read(_text_half(raw) if kind.startswith("CLIP") else raw)
-    if kind.startswith("CLIP"):
+    table = TABLES[class_name]
+    values = table.read(_text_half(raw) if class_name.startswith("CLIP") else raw)
+    if class_name.startswith("CLIP"):
         _check_heads(table.owner, values, 512, 8)
     return values
 
 
 def is_whole_clip(raw: Mapping[str, Any]) -> bool:
-    """Whether a config is that of CLIP with both halves, text and picture."""
+    """Whether a config describes CLIP with both halves, text and picture."""
     return "hidden_size" not in raw and any(name in raw for name in ("text_config", "text_config_dict"))
 
 
 def _text_half(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config of the text half; where old files write it twice, `text_config_dict` counts, as in `transformers`."""
+    """The config of CLIP's text half. As in `transformers`, `text_config_dict` overrides `text_config`."""
     if not is_whole_clip(raw):
         return raw
     quantized = {name: raw[name] for name in ("quantization_config",) if name in raw}
@@ -61,4 +61,4 @@ def _nested(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _check_heads(owner: str, values: Mapping[str, Any], width: int, heads: int) -> None:
     width, heads = values.get("hidden_size", width), values.get("num_attention_heads", heads)
     if width % heads:
-        raise ValueError(f"{owner} config: hidden_size={width} is no multiple of num_attention_heads={heads}")
+        raise ValueError(f"{owner} config: hidden_size={width} is not a multiple of num_attention_heads={heads}")

@@ -1,4 +1,4 @@
-"""Text encoders and vocoders of a checkpoint's folders: configs first, then networks that fit the weight files."""
+"""Loads text encoders and vocoders: their configs first, then networks that are matched with the weight files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from .tokenizer_files import check_ids
 from .transformers_package import reading, transformers_module
 from .weight_files import build_empty, refuse_oversized
 
-# Buffers that older writers stored although they follow from the config.
+# Buffers that some files contain although they follow from the config.
 _DERIVED = ("position_ids", "token_type_ids")
-# What a file of CLIP with both halves holds beside the text encoder.
+# Tensors beside the text encoder in a file of CLIP with both halves.
 _OTHER_HALF = ("vision_model.", "visual_projection.", "logit_scale")
 _PROJECTION = "text_projection."
 
@@ -27,80 +27,96 @@ _PROJECTION = "text_projection."
 class PreparedEncoder:
     """A text encoder or vocoder of a checkpoint whose config is read and checked, and whose weights are not read.
 
-    Args:
-        checkpoint: where it is.
-        component: its folder ("text_encoder").
-        kind: its `transformers` class.
-        config: its `transformers` config, of the fields that are known alone.
-        aside: beginnings of the names of tensors that its files may hold for other networks.
-        tokenizer: the tokenizer of its prompts, checked against it; None if it has none.
+    Attributes:
+        checkpoint: The checkpoint.
+        component: Its folder in the checkpoint ("text_encoder").
+        class_name: Its class in `transformers`.
+        config: Its `transformers` config, made from known fields only.
+        ignored: Prefixes of tensor names in its files that belong to other networks.
+        tokenizer: The tokenizer of its prompts, checked against it; None if it has none.
     """
 
     checkpoint: Checkpoint
     component: str
-    kind: str
+    class_name: str
     config: Any
-    aside: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     tokenizer: Any = None
 
     def build(self, keep: Sequence[str] = ()) -> Any:
-        """Builds the encoder on the meta device; `checkpoint.fill` reads its weights, or of the children in `keep`.
+        """Build the encoder on the meta device; `checkpoint.fill` reads its weights.
+
+        Args:
+            keep: Names of the children whose weights are read; empty for all.
 
         Raises:
-            ValueError: tensors are missing, unexpected, misshaped or hold no floats, or the config asks for much more
-                than the files hold.
+            ValueError: If tensors are missing, unexpected, misshaped or of the wrong type, or if the config asks for
+                much more than the files hold.
         """
-        place, checkpoint = str(self.checkpoint.path(self.component)), self.checkpoint
+        label, checkpoint = str(self.checkpoint.path(self.component)), self.checkpoint
         stored = checkpoint.headers(self.component, "model")
-        encoder = empty_encoder(getattr(transformers_module(), self.kind), self.config, stored, place)
-        return add_encoder(encoder, stored, hub_names(encoder, self.aside), place, checkpoint.loader, keep)
+        encoder = empty_encoder(getattr(transformers_module(), self.class_name), self.config, stored, label)
+        return add_encoder(encoder, stored, hub_names(encoder, self.ignored), label, checkpoint.loader, keep)
 
 
-def prepare_encoder(checkpoint: Checkpoint, component: str, kind: str, tokenizer: Any = None) -> PreparedEncoder:
-    """Reads the config of an encoder and checks it, without its weights.
+def prepare_encoder(checkpoint: Checkpoint, component: str, class_name: str, tokenizer: Any = None) -> PreparedEncoder:
+    """Read and check the config of an encoder, without its weights.
 
     Args:
-        checkpoint: where it is.
-        component: its folder ("text_encoder").
-        kind: its `transformers` class.
-        tokenizer: the tokenizer of its prompts, if it has one.
+        checkpoint: The checkpoint.
+        component: Folder of the encoder in it ("text_encoder").
+        class_name: Class of the encoder in `transformers`.
+        tokenizer: The tokenizer of its prompts, if it has one.
 
     Raises:
-        FileNotFoundError: config.json is missing.
-        ValueError: a field has a wrong value or asks for what is not supported, or the tokenizer has tokens that the
-            encoder cannot embed.
+        FileNotFoundError: If config.json is missing.
+        ValueError: If a field has a wrong value or is not supported, or if the tokenizer has tokens that the encoder
+            cannot embed.
     """
     folder = checkpoint.path(component)
     raw = checkpoint.json(component, "config.json")
     if (adapter := folder / "adapter_config.json").exists():
-        raise ValueError(f"{adapter}: adapters in the place of an encoder are not read")
+        raise ValueError(f"{adapter}: an adapter in place of an encoder is not supported")
     with naming(folder / "config.json"):
-        fields = encoder_fields(raw, kind)
+        fields = encoder_fields(raw, class_name)
     with reading(folder) as transformers:
-        config = getattr(transformers, kind).config_class(**fields)
-    aside: tuple[str, ...] = ()
-    if kind.startswith("CLIP") and is_whole_clip(raw):
-        aside = _OTHER_HALF if kind == "CLIPTextModelWithProjection" else (*_OTHER_HALF, _PROJECTION)
+        config = getattr(transformers, class_name).config_class(**fields)
+    ignored: tuple[str, ...] = ()
+    if class_name.startswith("CLIP") and is_whole_clip(raw):
+        ignored = _OTHER_HALF if class_name == "CLIPTextModelWithProjection" else (*_OTHER_HALF, _PROJECTION)
     if tokenizer is not None:
         vocabulary = getattr(config, "text_config", config).vocab_size
         check_ids(tokenizer, vocabulary, str(folder / "config.json"))
-    return PreparedEncoder(checkpoint, component, kind, config, aside, tokenizer)
+    return PreparedEncoder(checkpoint, component, class_name, config, ignored, tokenizer)
 
 
-def empty_encoder(cls: Any, config: Any, stored: Sequence[Stored], place: str) -> Any:
-    """An encoder of the `transformers` class `cls` on the meta device, for weights `stored` at `place`."""
-    with reading(place):
-        encoder = build_empty(lambda: cls(config), stored, place)
-    refuse_oversized(encoder, stored, place)
+def empty_encoder(cls: Any, config: Any, stored: Sequence[Stored], label: str) -> Any:
+    """Build an encoder on the meta device.
+
+    Args:
+        cls: Its class in `transformers`.
+        config: Its `transformers` config.
+        stored: All tensors in its files.
+        label: The file or folder, for errors.
+
+    Raises:
+        ValueError: If `transformers` refuses the config, or if it asks for much more than the files hold.
+    """
+    with reading(label):
+        encoder = build_empty(lambda: cls(config), stored, label)
+    refuse_oversized(encoder, stored, label)
     return encoder
 
 
 def add_encoder(
-    encoder: Any, stored: Sequence[Stored], convert: Convert, place: str, loader: Loader, keep: Sequence[str] = ()
+    encoder: Any, stored: Sequence[Stored], convert: Convert, label: str, loader: Loader, keep: Sequence[str] = ()
 ) -> Any:
-    """Match an encoder on the meta device with stored tensors; the loader reads them later (see `Loader.add`)."""
+    """Match an encoder on the meta device with stored tensors, and compute buffers that follow from its config.
+
+    Modules that `transformers` keeps in float32 are kept so in float16. Arguments and errors are those of `Loader.add`.
+    """
     encoder.tie_weights()
-    loader.add(encoder, stored, convert, place, keep=keep)
+    loader.add(encoder, stored, convert, label, keep=keep)
     if loader.dtype is torch.float16:
         for name, module in encoder.named_modules():
             if name.rpartition(".")[2] in (encoder._keep_in_fp32_modules or ()):
@@ -108,35 +124,39 @@ def add_encoder(
     stored_names = encoder.state_dict().keys()
     for name, buffer in encoder.named_buffers():
         if name not in stored_names and (not keep or name.startswith(tuple(keep))):
-            _derive(encoder, name, buffer, place)
+            _compute_buffer(encoder, name, buffer, label)
     return encoder
 
 
-def _derive(encoder: Any, name: str, buffer: Tensor, place: str) -> None:
-    """Give an encoder a buffer that follows from its config."""
+def _compute_buffer(encoder: Any, name: str, buffer: Tensor, label: str) -> None:
+    """Set a buffer that is not stored and follows from the config."""
     owner, _, leaf = name.rpartition(".")
     if leaf == "position_ids":
         value = torch.arange(buffer.shape[-1]).expand(buffer.shape)
     elif leaf == "token_type_ids":
         value = torch.zeros(buffer.shape, dtype=torch.long)
     else:
-        raise ValueError(f"{place}: {type(encoder).__name__} has a buffer {name} whose value is not known")
+        raise ValueError(f"{label}: {type(encoder).__name__} has an unknown buffer {name}, which is not stored")
     encoder.get_submodule(owner).register_buffer(leaf, value, persistent=False)
 
 
-def hub_names(encoder: nn.Module, aside: tuple[str, ...] = ()) -> Convert:
-    """The conversion from the Hub's names of an encoder's tensors to its own, without those that begin with `aside`.
+def hub_names(encoder: nn.Module, ignored: tuple[str, ...] = ()) -> Convert:
+    """The conversion from the Hub's names of an encoder's tensors to the encoder's own.
 
-    Whether the names of CLIP's begin with "text_model." depends on the version of `transformers` that wrote them.
+    Names of CLIP's tensors begin with "text_model." or not, depending on the version of `transformers`.
+
+    Args:
+        encoder: The encoder.
+        ignored: Prefixes of names that belong to other networks.
     """
     known = set(encoder.state_dict())
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
-        spelt = (name, name.removeprefix("text_model."), f"text_model.{name}")
-        found = next((name for name in spelt if name in known), None)
+        spellings = (name, name.removeprefix("text_model."), f"text_model.{name}")
+        found = next((name for name in spellings if name in known), None)
         if found is not None:
             return {found: tensor}
-        if name.endswith(_DERIVED) or (aside and name.startswith(aside)):
+        if name.endswith(_DERIVED) or (ignored and name.startswith(ignored)):
             return {}
         raise UnknownTensor(f"tensor {name!r} is not part of the encoder")
 

@@ -44,30 +44,30 @@ _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _UNLIMITED = 10**9  # transformers writes 1e30 where nothing limits a prompt
 
 
-def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str, **settings: Any) -> Any:
-    """Loads the tokenizer in a folder of a checkpoint.
+def load_tokenizer(checkpoint: Checkpoint, component: str, class_name: str, **settings: Any) -> Any:
+    """Load the tokenizer in a folder of a checkpoint.
 
     Only files of that folder with the usual names are read; fields that name files are ignored.
 
     Args:
-        checkpoint: where the folder is.
-        component: the folder ("tokenizer").
-        kind: the `transformers` class.
-        settings: settings that replace those of the folder (`pad_token`).
+        checkpoint: The checkpoint.
+        component: The folder in it ("tokenizer").
+        class_name: Class of the tokenizer in `transformers`.
+        settings: Settings that replace those of the folder (`pad_token`).
 
     Returns:
         A `transformers` tokenizer whose `model_max_length` is an int.
 
     Raises:
-        FileNotFoundError: the folder, or its vocabulary, is missing.
-        ValueError: a setting has a wrong value, or the files cannot be read.
+        FileNotFoundError: If the folder or its vocabulary is missing.
+        ValueError: If a setting has a wrong value, or if the files cannot be read.
     """
     folder = checkpoint.path(component)
     if not folder.is_dir():
         raise FileNotFoundError(f"the checkpoint has no folder {folder}")
     source = folder / "tokenizer_config.json"
     found = read_object(source) if source.is_file() else {}
-    _check_class(source, found.get("tokenizer_class"), kind)
+    _check_class(source, found.get("tokenizer_class"), class_name)
     longest = _longest(source, found.get("model_max_length"))
     with tempfile.TemporaryDirectory(prefix="sadaflow-tokenizer-") as name:
         copy = Path(name)
@@ -76,7 +76,7 @@ def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str, **settings
             if (folder / file).is_file():
                 (copy / file).write_text(json.dumps(_kept(folder / file, kept)), "utf-8")
         with reading(folder) as transformers:
-            tokenizer = getattr(transformers, kind).from_pretrained(copy, local_files_only=True, **settings)
+            tokenizer = getattr(transformers, class_name).from_pretrained(copy, local_files_only=True, **settings)
     tokenizer.name_or_path = tokenizer.init_kwargs["name_or_path"] = str(folder)
     tokenizer.model_max_length = longest
     _check_tokens(folder, tokenizer)
@@ -84,14 +84,17 @@ def load_tokenizer(checkpoint: Checkpoint, component: str, kind: str, **settings
 
 
 def check_ids(tokenizer: Any, vocabulary: int, encoder: str) -> None:
-    """Raises ValueError if the tokenizer has a token that the encoder cannot embed.
+    """Check that the encoder can embed every token of the tokenizer.
 
-    A vocabulary of the encoder that is larger than that of the tokenizer is usual (it is rounded up).
+    The encoder's vocabulary may be larger than the tokenizer's; it is often rounded up.
 
     Args:
-        tokenizer: the tokenizer.
-        vocabulary: number of ids that the encoder embeds.
-        encoder: the encoder, for the message.
+        tokenizer: The tokenizer.
+        vocabulary: Number of ids that the encoder embeds.
+        encoder: The encoder's file or folder, for errors.
+
+    Raises:
+        ValueError: If a token has an id of `vocabulary` or more.
     """
     beyond = {index: token for token, index in tokenizer.get_vocab().items() if index >= vocabulary}
     with reading(tokenizer.name_or_path):
@@ -107,13 +110,14 @@ def check_ids(tokenizer: Any, vocabulary: int, encoder: str) -> None:
         )
 
 
-def _check_class(source: Path, found: Any, kind: str) -> None:
-    if found is not None and found not in (*_CLASSES[kind], *_GENERIC):
-        raise ValueError(f"{source}: tokenizer_class={str(found)[:80]!r}; supported here: {', '.join(_CLASSES[kind])}")
+def _check_class(source: Path, found: Any, class_name: str) -> None:
+    known = _CLASSES[class_name]
+    if found is not None and found not in (*known, *_GENERIC):
+        raise ValueError(f"{source}: tokenizer_class={str(found)[:80]!r}; supported here: {', '.join(known)}")
 
 
 def _longest(source: Path, value: Any) -> int:
-    """The setting `model_max_length` as a whole number; without one, nothing limits a prompt."""
+    """The setting `model_max_length` as an integer; if it is absent, prompts are not limited."""
     if value is None:
         return _UNLIMITED
     if type(value) not in (int, float) or not value >= 1 or (value < _UNLIMITED and value != int(value)):
@@ -166,7 +170,7 @@ def _is_token(value: Any) -> bool:
 
 
 def _check_tokens(folder: Path, tokenizer: Any) -> None:
-    """Raises ValueError if the tokenizer lacks a token that padded batches of prompts need."""
+    """Raise ValueError if the tokenizer lacks a token that padded batches of prompts need."""
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, f"{name}_id") is None:
             raise ValueError(f"{folder}: {name} is missing from the tokenizer's settings, or from its vocabulary")

@@ -1,4 +1,4 @@
-"""Access to the `transformers` package, an extra that is imported where it is used."""
+"""Imports the `transformers` package, an extra, when it is used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from .quiet import quiet
 
 
 def transformers_module() -> Any:
-    """The `transformers` package; raises ImportError that names the extra."""
+    """The `transformers` package; raises ImportError with the name of the extra if it is not installed."""
     try:
         import transformers
     except ImportError as error:
@@ -18,10 +18,14 @@ def transformers_module() -> Any:
 
 
 @contextmanager
-def reading(place: Path | str) -> Iterator[Any]:
-    """Context manager that gives the `transformers` package with its log messages off.
+def reading(label: Path | str) -> Iterator[Any]:
+    """Context manager that yields the `transformers` package with its log messages off.
 
-    Any error of the package is raised as a ValueError that names `place`.
+    Args:
+        label: The file or folder that is read, for errors.
+
+    Raises:
+        ValueError: In label of any error inside the block.
     """
     transformers = transformers_module()
     try:
@@ -31,5 +35,5 @@ def reading(place: Path | str) -> Iterator[Any]:
         raise
     except Exception as error:
         raise ValueError(
-            f"{place}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
+            f"{label}: transformers cannot read it: {type(error).__name__}: {str(error)[:500]}"
         ) from error

@@ -1,4 +1,4 @@
-"""Fidelity and feature metrics of pictures and sound, and metrics by name."""
+"""Metrics of pictures and sounds: fidelity to a reference, distances of network features, and metrics by name."""
 
 from .features import clip_score, frechet_distance, lpips
 from .fidelity import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim

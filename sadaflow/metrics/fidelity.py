@@ -11,18 +11,34 @@ WINDOW_SIGMA = 1.5  # pixels
 
 
 def psnr(images: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB: -10 log10(mean squared difference over C, H, W), peak 1.
+    """Computes the peak signal-to-noise ratio: -10 log10(mean squared difference over C, H, W), with peak 1.
 
-    images, reference (B, C, H, W) in [0, 1] -> (B,); equal images give inf. Raises ValueError as `ssim`.
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        reference: The same shape and range.
+
+    Returns:
+        (B,) in dB, float64; infinite where images are equal.
+
+    Raises:
+        ValueError: If shapes differ or values are outside [0, 1].
     """
     images, reference = _checked(images, reference)
     return -10 * torch.log10((images - reference).square().mean(dim=(1, 2, 3)))
 
 
 def spectrogram_psnr(spectrograms: Tensor, reference: Tensor) -> Tensor:
-    """PSNR in dB of log-mel spectrograms; the peak is the range of the reference, its largest value minus its smallest.
+    """Computes the PSNR of log-mel spectrograms. The peak is the largest minus the smallest value of the reference.
 
-    spectrograms, reference (B, 1, frames, mels) -> (B,); equal ones give inf. Raises ValueError for shapes that differ.
+    Args:
+        spectrograms: (B, 1, frames, mels), log amplitude.
+        reference: The same shape.
+
+    Returns:
+        (B,) in dB, float64; infinite where spectrograms are equal.
+
+    Raises:
+        ValueError: If shapes differ.
     """
     _check_spectrograms(spectrograms, reference)
     error = (spectrograms.double() - reference.double()).square().mean(dim=(1, 2, 3))
@@ -31,38 +47,66 @@ def spectrogram_psnr(spectrograms: Tensor, reference: Tensor) -> Tensor:
 
 
 def ssim(images: Tensor, reference: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004, eq. 13), mean over channels and over the pixels whose window fits.
+    """Computes the structural similarity, averaged over channels and over the pixels whose window fits.
 
-    images, reference (B, C, H, W) in [0, 1] -> (B,). Window: 11x11 Gaussian of sigma 1.5, weights summing to 1;
-    population (not sample) covariance; K1 = 0.01, K2 = 0.03, dynamic range 1. Raises ValueError for shapes that
-    differ or are smaller than the window, and for values outside [0, 1].
+    Window: 11x11 Gaussian with sigma 1.5 pixels and weights that sum to 1. Population (not sample) covariance,
+    K1 = 0.01, K2 = 0.03, dynamic range 1.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        reference: The same shape and range.
+
+    Returns:
+        (B,), float64; 1 where images are equal.
+
+    Raises:
+        ValueError: If shapes differ, images are smaller than the window, or values are outside [0, 1].
+
+    Source:
+        Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity", eq. 13.
     """
     return _ssim(*_checked(images, reference))
 
 
 def spectrogram_ssim(spectrograms: Tensor, reference: Tensor) -> Tensor:
-    """SSIM of log-mel spectrograms, both scaled so that the reference's smallest value is 0 and its largest 1.
+    """Computes the SSIM of log-mel spectrograms, scaled so that the reference goes from 0 to 1.
 
-    spectrograms, reference (B, 1, frames, mels) -> (B,). Raises ValueError for shapes that differ, are smaller than the
-    window, and for a reference without range.
+    Args:
+        spectrograms: (B, 1, frames, mels), log amplitude.
+        reference: The same shape.
+
+    Returns:
+        (B,), float64.
+
+    Raises:
+        ValueError: If shapes differ, spectrograms are smaller than the window, or a reference is constant.
     """
     return _ssim(*_scaled(spectrograms, reference))
 
 
 def spectrogram_pictures(spectrograms: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as grey pictures (B, 3, frames, mels) in [0, 1], float32, for networks that look at pictures: scaled as for
-    `spectrogram_ssim`, and cut at 0 and 1."""
-    first, second = (
-        one.clamp(0, 1).float().expand(-1, 3, -1, -1).contiguous() for one in _scaled(spectrograms, reference)
-    )
+    """Converts spectrograms to grey pictures, for metrics whose networks need pictures.
+
+    Args:
+        spectrograms: (B, 1, frames, mels), log amplitude.
+        reference: The same shape.
+
+    Returns:
+        Both as (B, 3, frames, mels) in [0, 1], float32: scaled as for `spectrogram_ssim`, then clamped.
+
+    Raises:
+        ValueError: If shapes differ or a reference is constant.
+    """
+    scaled = _scaled(spectrograms, reference)
+    first, second = (values.clamp(0, 1).float().expand(-1, 3, -1, -1).contiguous() for values in scaled)
     return first, second
 
 
 def _scaled(spectrograms: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     _check_spectrograms(spectrograms, reference)
-    low, high = (kind(reference.double(), dim=(1, 2, 3), keepdim=True) for kind in (torch.amin, torch.amax))
+    low, high = (bound(reference.double(), dim=(1, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax))
     if not bool((high > low).all()):
-        raise ValueError("a reference spectrogram has the same value everywhere, so that there is no range to scale by")
+        raise ValueError("a reference spectrogram has the same value everywhere, so it cannot be scaled to [0, 1]")
     return (spectrograms.double() - low) / (high - low), (reference.double() - low) / (high - low)
 
 
@@ -75,7 +119,7 @@ def _check_spectrograms(spectrograms: Tensor, reference: Tensor) -> None:
 
 
 def _ssim(images: Tensor, reference: Tensor) -> Tensor:
-    """SSIM with dynamic range 1 of (B, C, H, W) in float64."""
+    """Computes the SSIM of (B, C, H, W) in float64, with dynamic range 1."""
     if min(images.shape[-2:]) < WINDOW:
         raise ValueError(f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, got {tuple(images.shape[-2:])}")
     mean_x, mean_y = _windowed(images), _windowed(reference)
@@ -101,7 +145,7 @@ def _checked(images: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _windowed(images: Tensor) -> Tensor:
-    """Gaussian window means of (B, C, H, W), valid positions only."""
+    """Averages (B, C, H, W) with the Gaussian window, at the positions where it fits."""
     offsets = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     window = torch.exp(-0.5 * (offsets / WINDOW_SIGMA) ** 2)
     window = window / window.sum()

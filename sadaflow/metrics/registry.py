@@ -1,6 +1,6 @@
-"""Metrics by name, as a bench asks for them: with the published networks, or with any that the caller brings.
+"""Finds metrics by name: the published networks, or those that the caller supplies.
 
-The published networks come through the extra `metrics` and download their weights when first used.
+The published networks need the extra `metrics` and download their weights when first used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,13 @@ from .features import Features, frechet_distance
 
 @dataclass(frozen=True)
 class SampleMetric:
-    """A number for every sample: measure(pictures, plain pictures, prompts) -> (B,).
+    """A metric with a value for every sample.
 
-    Pictures are (B, 3, H, W), RGB in [0, 1], on the CPU; of sounds, see `sadaflow.metrics.spectrogram_pictures`.
-    `source` tells which network it is, for the report.
+    Attributes:
+        measure: (pictures, plain pictures, prompts) -> (B,). Pictures are (B, 3, H, W), RGB in [0, 1], on the CPU;
+            for sounds they are made by `sadaflow.metrics.spectrogram_pictures`.
+        lower_is_better: Whether a smaller value means higher fidelity.
+        source: Name of the network, for the report.
     """
 
     measure: Callable[[Tensor, Tensor, Sequence[str]], Tensor]
@@ -31,7 +34,13 @@ class SampleMetric:
 
 @dataclass(frozen=True)
 class SetMetric:
-    """A number for all samples of a setting: distance((N, D) of the pictures, (N, D) of the plain ones)."""
+    """A metric with one value for all samples of a setting, such as FID. Lower is better.
+
+    Attributes:
+        features: Pictures (B, 3, H, W) in [0, 1] -> features (B, D).
+        source: Name of the network, for the report.
+        distance: (features (N, D), features of the plain samples (N, D)) -> value.
+    """
 
     features: Features
     source: str
@@ -44,9 +53,19 @@ Metric = SampleMetric | SetMetric
 def find_metrics(
     names: Sequence[str], device: torch.device, given: Mapping[str, Metric] | None = None
 ) -> dict[str, Metric]:
-    """The metrics called `names`: of those `given`, of the published ones, or "module:object" of the user's own.
+    """Finds metrics by name.
 
-    Raises ValueError for a name that is none of these, ImportError that names the extra where it is missing.
+    Args:
+        names: Each a key of `given`, a published metric, or "module:object" of the user's own.
+        device: Where the published networks run.
+        given: Metrics of the caller, by name.
+
+    Returns:
+        Metric of each name.
+
+    Raises:
+        ValueError: If a name is unknown, or the object is not a metric.
+        ImportError: If a package is missing; the message says what to install.
     """
     return {name: _find(name, device, given or {}) for name in names}
 
@@ -59,7 +78,7 @@ def _find(name: str, device: torch.device, given: Mapping[str, Metric]) -> Metri
     module, _, attribute = name.partition(":")
     if not attribute:
         raise ValueError(
-            f"unknown metric {name!r}; known: {', '.join([*given, *PUBLISHED])}, or module:object for one of your own"
+            f"unknown metric {name!r}; known: {', '.join([*given, *PUBLISHED])}, or module:object for a metric of yours"
         )
     found = getattr(_imported(module, f"metric {name!r} names a module that cannot be imported"), attribute, None)
     if not isinstance(found, SampleMetric | SetMetric):
@@ -67,42 +86,42 @@ def _find(name: str, device: torch.device, given: Mapping[str, Metric]) -> Metri
     return found
 
 
-def _imported(module: str, otherwise: str) -> Any:
+def _imported(module: str, message: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{otherwise} ({error})") from error
+        raise ImportError(f"{message} ({error})") from error
 
 
-def _torchmetrics(what: str, module: str) -> Any:
-    """A module of torchmetrics; its classes raise ImportErrors too, of which `_built` makes ours."""
-    return _imported(f"torchmetrics.{module}", _NEEDS.format(what))
+def _torchmetrics(metric: str, module: str) -> Any:
+    """Imports a module of torchmetrics. Its classes can raise ImportErrors too: see `_built`."""
+    return _imported(f"torchmetrics.{module}", _NEEDS.format(metric))
 
 
 _NEEDS = "metric {!r} needs the extra: pip install 'sadaflow[metrics]'"
 
 
-def _built(what: str, build: Callable[[], Any], device: torch.device) -> Any:
+def _built(metric: str, build: Callable[[], Any], device: torch.device) -> Any:
     try:
         return build().to(device)
     except ImportError as error:
-        raise ImportError(f"{_NEEDS.format(what)} ({error})") from error
+        raise ImportError(f"{_NEEDS.format(metric)} ({error})") from error
 
 
 def _lpips(device: torch.device) -> Metric:
-    kind = _torchmetrics("lpips", "image.lpip").LearnedPerceptualImagePatchSimilarity
-    network = _built("lpips", lambda: kind(net_type="alex", normalize=True), device)
+    cls = _torchmetrics("lpips", "image.lpip").LearnedPerceptualImagePatchSimilarity
+    network = _built("lpips", lambda: cls(net_type="alex", normalize=True), device)
 
     def measure(pictures: Tensor, plain: Tensor, prompts: Sequence[str]) -> Tensor:
         pairs = zip(pictures.to(device), plain.to(device), strict=True)
-        return torch.stack([_alone(network, one[None], other[None]) for one, other in pairs])
+        return torch.stack([_single(network, picture[None], reference[None]) for picture, reference in pairs])
 
     return SampleMetric(measure, lower_is_better=True, source=f"AlexNet, torchmetrics {version('torchmetrics')}")
 
 
 def _fid(device: torch.device) -> Metric:
-    kind = _torchmetrics("fid", "image.fid").FrechetInceptionDistance
-    network = _built("fid", lambda: kind(feature=2048), device).inception
+    cls = _torchmetrics("fid", "image.fid").FrechetInceptionDistance
+    network = _built("fid", lambda: cls(feature=2048), device).inception
 
     def features(pictures: Tensor) -> Tensor:
         return network((pictures * 255).round().to(device, torch.uint8)).cpu()
@@ -112,12 +131,12 @@ def _fid(device: torch.device) -> Metric:
 
 def _clip(device: torch.device) -> Metric:
     name = "openai/clip-vit-large-patch14"
-    kind = _torchmetrics("clip", "multimodal.clip_score").CLIPScore
-    network = _built("clip", lambda: kind(model_name_or_path=name), device)
+    cls = _torchmetrics("clip", "multimodal.clip_score").CLIPScore
+    network = _built("clip", lambda: cls(model_name_or_path=name), device)
 
     def measure(pictures: Tensor, plain: Tensor, prompts: Sequence[str]) -> Tensor:
         whole = (pictures * 255).round().to(device, torch.uint8)
-        return torch.stack([_alone(network, one, prompt) for one, prompt in zip(whole, prompts, strict=True)])
+        return torch.stack([_single(network, *pair) for pair in zip(whole, prompts, strict=True)])
 
     return SampleMetric(measure, lower_is_better=False, source=f"{name}, torchmetrics {version('torchmetrics')}")
 
@@ -133,8 +152,8 @@ def _image_reward(device: torch.device) -> Metric:
     return SampleMetric(measure, lower_is_better=False, source="ImageReward-v1.0")
 
 
-def _alone(network: Any, *arguments: Any) -> Tensor:
-    """A torchmetrics metric of one sample; it keeps what it saw, which is of no use here."""
+def _single(network: Any, *arguments: Any) -> Tensor:
+    """Computes a torchmetrics metric of one sample, and resets the state that it accumulates."""
     with torch.no_grad():
         value = network(*arguments)
     network.reset()

@@ -148,7 +148,7 @@ def _components(
         counts: Counter[str] = Counter()
         for file in weights:
             for stored in source.stored(file):
-                counts[stored.kind] += stored.elements
+                counts[stored.format] += stored.elements
         size = sum(sizes[file] or 0 for file in weights)
         yield Component(component or PurePosixPath(place).name, cls, dict(counts), size)
 

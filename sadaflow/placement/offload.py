@@ -1,4 +1,4 @@
-"""Where the weights of a pipeline are while they are not in use."""
+"""Keeps weights that are not in use out of the device's memory."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -15,58 +15,61 @@ OFFLOADS = ("model", "stream")
 
 
 class Offload(Protocol):
-    """Brings weights to the device when they are needed; they are loaded to host memory."""
+    """Moves weights to the device when they are needed."""
 
     stream: Stream | None
-    """Where not None, networks are not loaded but added to it, with their files."""
+    """If not None, networks are added to it, to be read from their files, instead of being loaded to host memory."""
 
     def take(self, networks: Mapping[str, nn.Module]) -> None:
-        """See to the `networks`, now that they are loaded."""
+        """Start to offload `networks`, which have been loaded to host memory."""
         ...
 
     def changing(self) -> AbstractContextManager[None]:
-        """While weights are changed where they were loaded to, as a LoRA does; ValueError where they cannot be."""
+        """Context manager for changing weights; raises ValueError if they are read from files."""
         ...
 
 
 def make_offload(name: str, device: torch.device) -> Offload:
-    """The offload of that name; ValueError for one that is not known, or of no use on `device`."""
+    """Create the offload of that name; raises ValueError if it is unknown or has no effect on `device`."""
     if name not in OFFLOADS:
         raise ValueError(f"unknown offload {name!r}; known: {', '.join(OFFLOADS)}")
     if name == "stream":
         return StreamOffload(device)
     if device.type == "cpu":
         raise ValueError(
-            "offload='model' keeps in host memory what the device does not need, and the device is the CPU itself: "
-            "offload='stream' leaves the weights on disk"
+            "offload='model' keeps weights in host memory while the device does not need them, and the device is the "
+            "CPU: use offload='stream', which leaves the weights on disk"
         )
     return ModelOffload(device)
 
 
 class ModelOffload:
-    """One network at a time is on the device, from its first call to the first call of another.
+    """Keeps one network at a time on the device, from its first call until another network is called.
 
-    The weights in host memory are kept, and those on the device dropped when it is another's turn.
+    The weights stay in host memory; their copies on the device are dropped when another network is called.
+
+    Args:
+        device: The device.
     """
 
     stream: Stream | None = None
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._turn: str | None = None
-        self._homes: dict[str, list[tuple[nn.Module, str, nn.Parameter]]] = {}
+        self._current: str | None = None
+        self._originals: dict[str, list[tuple[nn.Module, str, nn.Parameter]]] = {}
         self._networks: dict[str, nn.Module] = {}
 
     def take(self, networks: Mapping[str, nn.Module]) -> None:
         for name, network in networks.items():
             self._networks[name] = network
-            self._homes[name] = [
+            self._originals[name] = [
                 (module, key, parameter)
                 for module in network.modules()
                 for key, parameter in module.named_parameters(recurse=False)
             ]
-            # Networks are also entered by the layers inside them.
-            for module in {network: None} | {owner: None for owner, _, _ in self._homes[name]}:
+            # Layers of a network are also called on their own.
+            for module in {network: None} | {owner: None for owner, _, _ in self._originals[name]}:
                 module.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True)
 
     @contextmanager
@@ -75,23 +78,23 @@ class ModelOffload:
         yield
 
     def _leave(self) -> None:
-        if self._turn is not None:
-            for module, key, parameter in self._homes[self._turn]:
+        if self._current is not None:
+            for module, key, parameter in self._originals[self._current]:
                 setattr(module, key, parameter)
-            self._move_buffers(self._turn, torch.device("cpu"))
-        self._turn = None
+            self._move_buffers(self._current, torch.device("cpu"))
+        self._current = None
 
     def _enter(self, name: str, module: nn.Module, inputs: Any, named: Any) -> Any:
-        if self._turn == name:
+        if self._current == name:
             return None
         self._leave()
-        here: dict[nn.Parameter, nn.Parameter] = {}
-        for owner, key, parameter in self._homes[name]:
-            if parameter not in here:
-                here[parameter] = nn.Parameter(parameter.data.to(self._device), requires_grad=False)
-            setattr(owner, key, here[parameter])
+        copies: dict[nn.Parameter, nn.Parameter] = {}
+        for owner, key, parameter in self._originals[name]:
+            if parameter not in copies:
+                copies[parameter] = nn.Parameter(parameter.data.to(self._device), requires_grad=False)
+            setattr(owner, key, copies[parameter])
         self._move_buffers(name, self._device)
-        self._turn = name
+        self._current = name
         return tree_map_only(torch.Tensor, lambda tensor: tensor.to(self._device), (inputs, named))
 
     def _move_buffers(self, name: str, device: torch.device) -> None:
@@ -101,7 +104,11 @@ class ModelOffload:
 
 
 class StreamOffload:
-    """Layers are on the device while they run: from host memory, or if the device is the CPU from the files."""
+    """Keeps layers on the device while they run, copied from host memory; on the CPU they are read from their files.
+
+    Args:
+        device: The device.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._from_files, self._pin = device.type == "cpu", device.type == "cuda"
@@ -118,7 +125,7 @@ class StreamOffload:
     def changing(self) -> Iterator[None]:
         if self._from_files:
             raise ValueError(
-                "offload='stream' on the CPU reads the weights from their files, where a LoRA cannot be merged: load "
+                "offload='stream' on the CPU reads the weights from their files, which a LoRA cannot change: load "
                 "the pipeline without offload="
             )
         yield

@@ -1,4 +1,4 @@
-"""Where the weights of a pipeline lie, and in what form."""
+"""Where the weights of a pipeline are kept, and in which form."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,14 +10,20 @@ from torch import nn
 
 from sadaflow.models import lay_out_channels_last
 
-from ..loading.strict import Keeper
+from ..loading.weight_source import Keeper
 from .offload import Offload, make_offload
 from .quantization import Quantize
 
 
 @dataclass(frozen=True)
 class Residence:
-    """Networks compute on `device`; their weights lie there too, unless an `offload` knows better."""
+    """Where a pipeline computes and where its weights are kept.
+
+    Attributes:
+        device: Where the networks compute.
+        offload: Moves weights between host memory, or files, and the device; None if they stay on the device.
+        quantize: Quantizes the weights of large networks; None for weights as they are stored.
+    """
 
     device: torch.device
     offload: Offload | None = None
@@ -25,9 +31,19 @@ class Residence:
 
     @classmethod
     def read(cls, device: torch.device, offload: str | None, quantize: str | None) -> Self:
-        """By the names that a user gives; ValueError for those that are not known or do not go together."""
+        """Create the residence that a user asks for.
+
+        Args:
+            device: Where the networks compute.
+            offload: None or a name in `OFFLOADS`.
+            quantize: None or a name in `QUANTIZATIONS`.
+
+        Raises:
+            ValueError: If a name is unknown, or if the two cannot be combined.
+            ImportError: If torchao is needed and not installed.
+        """
         if offload == "stream" and quantize is not None:
-            raise ValueError(f"quantize={quantize!r} needs all weights at once, which offload='stream' never has")
+            raise ValueError(f"quantize={quantize!r} needs all weights in memory, and offload='stream' keeps them out")
         return cls(
             device,
             None if offload is None else make_offload(offload, device),
@@ -36,18 +52,18 @@ class Residence:
 
     @property
     def loads(self) -> torch.device:
-        """Where weights are to be loaded."""
+        """The device that weights are loaded to."""
         return self.device if self.offload is None and self.quantize is None else torch.device("cpu")
 
     @property
     def keeper(self) -> Keeper | None:
-        """What networks are to be left to in place of loading them."""
+        """Takes over networks instead of their being loaded; None to load them."""
         if self.quantize is not None:
             return self.quantize
         return None if self.offload is None else self.offload.stream
 
     def take(self, networks: Mapping[str, nn.Module]) -> None:
-        """See to the `networks`, now that they are loaded."""
+        """Quantize, lay out and move the weights of `networks`, which have been loaded."""
         if self.quantize is not None:
             self.quantize.take(networks)
         if self.device.type == "cuda":
@@ -60,13 +76,17 @@ class Residence:
                 network.to(self.device)
 
     def refuse_compiling(self) -> None:
-        """ValueError where weights come and go, which what is compiled cannot know."""
+        """Raise ValueError if weights are offloaded: compiled code cannot follow weights that move."""
         if self.offload is not None:
-            raise ValueError("compile() needs the weights where they compute: load the pipeline without offload=")
+            raise ValueError("compile() needs weights that stay on the device: load the pipeline without offload=")
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """While weights are changed, as a LoRA does; ValueError where they cannot be."""
+        """Context manager for changing weights, such as merging a LoRA.
+
+        Raises:
+            ValueError: If the weights are quantized or are read from files.
+        """
         if self.quantize is not None:
             raise ValueError("quantized weights cannot be changed: merge the LoRA without quantize=")
         if self.offload is None:

@@ -1,4 +1,4 @@
-"""Weights of linear layers in eight bits, by torchao (an extra, imported where it is used)."""
+"""Quantizes weights of linear layers to eight bits with torchao, an extra that is imported when it is used."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -7,17 +7,21 @@ from torch import Tensor, nn
 
 from sadaflow.models import ControlNet, FluxTransformer, UNet
 
-from ..loading.weight_source import Read
+from ..loading.weight_source import ReadLayer
 from .streaming import fill
 
 QUANTIZATIONS = {"int8": "Int8WeightOnlyConfig", "fp8": "Float8WeightOnlyConfig"}
 
 
 class Quantize:
-    """Puts the weights of large networks into eight bits; activations stay in the dtype that was asked for.
+    """Quantizes the weights of large networks; activations keep the pipeline's dtype.
 
-    Quantized are the linear layers in the blocks of the backbone, its ControlNets and T5, a row at a time with a scale
-    of its own; embeddings, first and last layers, convolutions and norms are left.
+    The linear layers in the blocks of the backbone, of ControlNets and of T5 are quantized, with a scale for each row.
+    Embeddings, first and last layers, convolutions and norms are not.
+
+    Args:
+        torchao: The module `torchao.quantization`.
+        config: torchao's config of the format.
     """
 
     def __init__(self, torchao: Any, config: Any) -> None:
@@ -25,7 +29,7 @@ class Quantize:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """Raises ValueError for a name that is not known, ImportError naming the extra."""
+        """Create the quantization of that name; raises ValueError if it is unknown, ImportError without torchao."""
         if name not in QUANTIZATIONS:
             raise ValueError(f"unknown quantization {name!r}; known: {', '.join(QUANTIZATIONS)}")
         try:
@@ -34,9 +38,15 @@ class Quantize:
             raise ImportError("quantized weights need the extra: pip install 'sadaflow[quantize]'") from error
         return cls(torchao, getattr(torchao, QUANTIZATIONS[name])())
 
-    def add(self, network: nn.Module, read: Read) -> None:
-        """Fill the layers of a network as `read` gives their weights by their names in it, and quantize each before
-        the next is read, so that memory never holds more than one of them in full."""
+    def add(self, network: nn.Module, read: ReadLayer) -> None:
+        """Read the layers of a network and quantize each before the next is read.
+
+        Memory thus holds one layer at most that is not quantized.
+
+        Args:
+            network: A network on the meta device.
+            read: Reads the weights of one of its layers.
+        """
         large = _is_large(network)
         for name, layer in network.named_modules():
             if next(layer.parameters(recurse=False), None) is not None:
@@ -45,10 +55,10 @@ class Quantize:
                 self._torchao.quantize_(layer, self._config)
 
     def take(self, networks: Mapping[str, nn.Module]) -> None:
-        """Quantize what `add` has not."""
+        """Quantize the layers of `networks` that `add` has not quantized."""
         for network in networks.values():
-            for part in filter(_is_large, network.modules()):  # a U-Net may lie in one with its ControlNets
-                self._torchao.quantize_(part, self._config, filter_fn=_is_left)
+            for part in filter(_is_large, network.modules()):  # a U-Net may be part of a module with its ControlNets
+                self._torchao.quantize_(part, self._config, filter_fn=_is_unquantized)
 
 
 def _is_large(network: nn.Module) -> bool:
@@ -59,5 +69,5 @@ def _in_a_block(module: nn.Module, name: str) -> bool:
     return isinstance(module, nn.Linear) and any(part.isdigit() for part in name.split("."))
 
 
-def _is_left(module: nn.Module, name: str) -> bool:
+def _is_unquantized(module: nn.Module, name: str) -> bool:
     return _in_a_block(module, name) and type(module.weight.data) is Tensor

@@ -1,4 +1,4 @@
-"""Weights that come to the device when their layer runs, and go when it has run: a network larger than the memory."""
+"""Copies the weights of a layer to the device for as long as it runs, for networks larger than its memory."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -10,25 +10,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..loading.weight_source import Read, Weights
+from ..loading.weight_source import LayerWeights, ReadLayer
 
 _SMALL = 2**20
 _AHEAD = 2**28
 
 
-def fill(layer: nn.Module, weights: Weights) -> None:
-    """Give a layer these parameters of its own."""
+def fill(layer: nn.Module, weights: LayerWeights) -> None:
+    """Set the own parameters of a layer, by name."""
     for name, tensor in weights.items():
         setattr(layer, name, nn.Parameter(tensor, requires_grad=False))
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A module with parameters of its own. `empty` are they without memory, in the shapes and dtypes that they have."""
+    """A module with parameters of its own.
+
+    Attributes:
+        module: The module.
+        name: Its name in the network.
+        read: Reads its weights.
+        empty: Its parameters on the meta device, with shapes and dtypes.
+    """
 
     module: nn.Module
     name: str
-    read: Read
+    read: ReadLayer
     empty: Mapping[str, nn.Parameter]
 
     @property
@@ -41,27 +48,32 @@ class _Layer:
 
 
 class Stream:
-    """Streams the layers of the networks that it is given to `device`; it owns what hooks on them need to know.
+    """Streams the layers of networks to a device.
 
-    A layer is a module with parameters of its own: a linear map, a convolution. Layers of less than `small` bytes stay;
-    each other has its weights from the moment it is called to the moment it answers, by whatever way it is reached.
-    Meanwhile those that came after it the last time (at first, in the order of registration) are fetched by a thread:
-    up to `ahead` bytes of them, or one layer. At most as much is held by what the device has not finished with, so that
-    weights never take more than what stays, one layer, and twice `ahead`.
+    A layer is a module with parameters of its own, such as a linear map or a convolution. Hooks set its weights when it
+    is called and drop them when it returns. Meanwhile a thread fetches the layers that followed it the last time (at
+    first, those that are next in the network). The device may still use dropped weights, since the host runs ahead of
+    it; no more than `ahead` bytes of them are allowed. Weights thus take at most the memory of the small layers, one
+    layer, and twice `ahead`.
+
+    Args:
+        device: Where the layers run.
+        small: Layers of fewer bytes stay on the device.
+        ahead: The most bytes that are fetched in advance; one layer is always fetched.
     """
 
     def __init__(self, device: torch.device, *, small: int = _SMALL, ahead: int = _AHEAD) -> None:
         self.device = device
         self._small, self._ahead = small, ahead
-        self._staying: list[_Layer] = []
-        self._following: dict[_Layer, _Layer] = {}
+        self._resident: list[_Layer] = []
+        self._next: dict[_Layer, _Layer] = {}
         self._last: _Layer | None = None
-        self._coming: dict[_Layer, Future[Weights]] = {}
+        self._fetching: dict[_Layer, Future[LayerWeights]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self._cuda = _CudaCopies(device, ahead) if device.type == "cuda" else None
 
-    def add(self, network: nn.Module, read: Read) -> None:
-        """Stream the layers of `network` from now on, as `read` gives their weights by their names in it."""
+    def add(self, network: nn.Module, read: ReadLayer) -> None:
+        """Start to stream the layers of a network; `read` reads the weights of one of them."""
         for name, module in network.named_modules():
             for key, buffer in module.named_buffers(recurse=False):
                 setattr(module, key, buffer.to(self.device))
@@ -70,57 +82,58 @@ class Stream:
             if not layer.empty:
                 continue
             if layer.bytes < self._small:
-                self._staying.append(layer)
-                self._stay(layer)
+                self._resident.append(layer)
+                self._load(layer)
                 continue
             layer.clear()
             if self._last is not None:
-                self._following[self._last] = layer
+                self._next[self._last] = layer
             self._last = layer
-            module.register_forward_pre_hook(partial(self._bring, layer))
-            module.register_forward_hook(partial(self._let_go, layer), always_call=True)
+            module.register_forward_pre_hook(partial(self._enter, layer))
+            module.register_forward_hook(partial(self._drop, layer), always_call=True)
 
     def renew(self) -> None:
-        """Fetch again whatever is on the device: weights in memory have been changed."""
-        self._coming.clear()
-        for layer in self._staying:
-            self._stay(layer)
+        """Copy the resident layers again and drop fetched ones, after weights in host memory have been changed."""
+        self._fetching.clear()
+        for layer in self._resident:
+            self._load(layer)
 
-    def _stay(self, layer: _Layer) -> None:
+    def _load(self, layer: _Layer) -> None:
         fill(layer.module, {name: tensor.to(self.device) for name, tensor in layer.read(layer.name).items()})
 
-    def _bring(self, layer: _Layer, module: nn.Module, inputs: Any) -> None:
+    def _enter(self, layer: _Layer, module: nn.Module, inputs: Any) -> None:
         if self._last is not None:
-            self._following[self._last] = layer
+            self._next[self._last] = layer
         self._last = layer
-        coming = self._coming.pop(layer, None)
-        weights = self._fetch(layer) if coming is None else coming.result()
+        fetching = self._fetching.pop(layer, None)
+        weights = self._fetch(layer) if fetching is None else fetching.result()
         if self._cuda is not None:
-            self._cuda.arrived(weights)
+            self._cuda.record(weights)
         fill(layer.module, weights)
         self._look_ahead(layer)
 
-    def _let_go(self, layer: _Layer, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _drop(self, layer: _Layer, module: nn.Module, inputs: Any, output: Any) -> None:
         layer.clear()
         if self._cuda is not None:
-            self._cuda.leaving(layer.bytes)
+            self._cuda.dropped(layer.bytes)
 
     def _look_ahead(self, layer: _Layer) -> None:
-        wanted: list[_Layer] = []
-        size, following = 0, self._following.get(layer)
-        while following is not None and following not in (layer, *wanted):
+        """Start to fetch the layers that followed this one the last time."""
+        upcoming: list[_Layer] = []
+        size, following = 0, self._next.get(layer)
+        while following is not None and following not in (layer, *upcoming):
             size += following.bytes
-            if wanted and size > self._ahead:
+            if upcoming and size > self._ahead:
                 break
-            wanted.append(following)
-            following = self._following.get(following)
-        for other in self._coming.keys() - set(wanted):  # it went another way than the last time
-            self._coming.pop(other).cancel()
-        for other in wanted:
-            if other not in self._coming:
-                self._coming[other] = self._thread.submit(self._fetch, other)
+            upcoming.append(following)
+            following = self._next.get(following)
+        for other in self._fetching.keys() - set(upcoming):  # the order differs from the last time
+            self._fetching.pop(other).cancel()
+        for other in upcoming:
+            if other not in self._fetching:
+                self._fetching[other] = self._thread.submit(self._fetch, other)
 
-    def _fetch(self, layer: _Layer) -> Weights:
+    def _fetch(self, layer: _Layer) -> LayerWeights:
         weights = layer.read(layer.name)
         if self._cuda is not None:
             return self._cuda.copy(weights)
@@ -128,39 +141,44 @@ class Stream:
 
 
 class _CudaCopies:
-    """Copies from pinned host memory on a CUDA stream of their own, beside the computation.
+    """Copies weights from pinned host memory on a separate CUDA stream, in parallel with the computation.
 
-    The host runs ahead of the device, where weights that it has let go are still in use: copies wait while these are
+    The host runs ahead of the device, which may still use weights that have been dropped: copies wait while these take
     more than `limit` bytes.
     """
 
     def __init__(self, device: torch.device, limit: int) -> None:
         self._device, self._limit = device, limit
         self._stream = torch.cuda.Stream(device)
-        self._leaving: deque[tuple[int, torch.cuda.Event]] = deque()
+        self._dropped: deque[tuple[int, torch.cuda.Event]] = deque()
 
-    def copy(self, weights: Weights) -> Weights:
-        while sum(size for size, _ in tuple(self._leaving)) > self._limit:
-            self._leaving.popleft()[1].synchronize()
+    def copy(self, weights: LayerWeights) -> LayerWeights:
+        while sum(size for size, _ in tuple(self._dropped)) > self._limit:
+            self._dropped.popleft()[1].synchronize()
         with torch.cuda.stream(self._stream):
             copies = {name: _pinned(tensor).to(self._device, non_blocking=True) for name, tensor in weights.items()}
         self._stream.synchronize()
         return copies
 
-    def arrived(self, weights: Weights) -> None:
+    def record(self, weights: LayerWeights) -> None:
         for tensor in weights.values():
             tensor.record_stream(torch.cuda.current_stream(self._device))
 
-    def leaving(self, size: int) -> None:
-        self._leaving.append((size, torch.cuda.current_stream(self._device).record_event()))
+    def dropped(self, size: int) -> None:
+        self._dropped.append((size, torch.cuda.current_stream(self._device).record_event()))
 
 
 def _without_memory(parameter: Tensor) -> nn.Parameter:
     return nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
 
 
-def host_weights(network: nn.Module, *, pin: bool) -> Read:
-    """Gives the parameters of the layers of a network in host memory, where they stay, as they are at that time."""
+def host_weights(network: nn.Module, *, pin: bool) -> ReadLayer:
+    """A function that returns the current parameters of a layer of `network`, which stay in host memory.
+
+    Args:
+        network: A network in host memory.
+        pin: Whether to move its weights to pinned memory first.
+    """
     layers = {name: dict(module.named_parameters(recurse=False)) for name, module in network.named_modules()}
     if pin:
         for parameter in network.parameters():

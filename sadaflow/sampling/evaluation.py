@@ -87,4 +87,4 @@ def require_negative(denoise: Denoise) -> None:
 
 def _check_shape(x0: Tensor, x: Tensor, step: int) -> None:
     if x0.shape != x.shape:
-        raise ValueError(f"the denoiser returned shape {tuple(x0.shape)} at step {step} for x of {tuple(x.shape)}")
+        raise ValueError(f"at step {step} the denoiser returned shape {tuple(x0.shape)} for x of {tuple(x.shape)}")

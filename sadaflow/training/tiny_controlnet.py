@@ -1,7 +1,8 @@
-"""Train the embedded ControlNet `tiny-controlnet`: python -m sadaflow.training.tiny_controlnet
+"""Trains the embedded ControlNet `tiny-controlnet`: python -m sadaflow.training.tiny_controlnet
 
-It steers `tiny-sd` by edge maps of the pictures that `tiny-sd` was trained on. Stages, each kept in the work folder and
-resumed from there: pictures, latents, ControlNet, export. `--export` writes what the last checkpoint holds.
+It controls `tiny-sd` by edge maps of the pictures that `tiny-sd` was trained on. The stages are pictures, latents,
+ControlNet, and export. Each is stored in the work folder and resumed from there. `--export` exports the last
+checkpoint.
 """
 
 import argparse
@@ -21,10 +22,16 @@ from ..loading.hub.write import write_json
 from .arguments import training_parser
 from .data.captions import CARD_PROMPTS
 from .data.emoji import load_emoji
-from .export.card_controlnet import controlnet_card
+from .export.card import controlnet_card
 from .export.contact_sheet import ddim, to_bytes, write_sheet
 from .export.stable_diffusion import LIBRARY_VERSION, write_tensors
-from .loops.controlnet import CONTROLNET_CONFIG, ControlSettings, train_controlnet, trained_controlnet
+from .loops.controlnet import (
+    CONTROLNET_CONFIG,
+    ControlData,
+    ControlSettings,
+    train_controlnet,
+    trained_controlnet,
+)
 from .loops.data_parallel import run_team
 from .loops.diffusion import alphas_cumprod
 from .loops.state import Log
@@ -37,7 +44,14 @@ CHECKPOINT = TINY_SD.with_name("tiny-controlnet")
 
 @dataclass(frozen=True)
 class SheetMaker:
-    """Draws the card's prompts along the edges of other pictures of theirs than the plain ones."""
+    """Writes contact sheets of the card's prompts, controlled by the edges of varied pictures.
+
+    Attributes:
+        unet: The U-Net.
+        vae: The autoencoder.
+        context: Hidden states (2B, L, width) of the empty prompt, then of the prompts.
+        edges: Edge maps (B, 3, H, W).
+    """
 
     unet: UNet
     vae: Autoencoder
@@ -72,23 +86,24 @@ def _base() -> StableDiffusion:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the training from the command line."""
     options = parse(arguments)
     work: Path = options.work
     log = Log(work / "log.txt")
     base = _base()
     emoji = load_emoji()
     pictures = make_pictures(emoji, work)
-    data = make_data(emoji, make_latents(pictures, base.vae, work), base.text.tokenizer)
+    captioned = make_data(emoji, make_latents(pictures, base.vae, work), base.text.tokenizer)
+    data = ControlData(**vars(captioned), pictures=pictures)
     unet = base.backbone
     assert isinstance(unet, UNet)
-    places = [next(i for i, item in enumerate(emoji) if prompt in item.captions) for prompt in CARD_PROMPTS]
+    rows = [next(i for i, item in enumerate(emoji) if prompt in item.captions) for prompt in CARD_PROMPTS]
     context = base.text.encode([""] * len(CARD_PROMPTS) + list(CARD_PROMPTS))
-    sheet = SheetMaker(unet, base.vae, context, edge_maps(pictures[places, 1].float() / 255))
+    sheet = SheetMaker(unet, base.vae, context, edge_maps(pictures[rows, 1].float() / 255))
     settings = ControlSettings(minutes=options.minutes, compile=not options.no_compile)
     if not options.export:
         encoder = base.text.encoder
-        run_team(options.workers, train_controlnet, settings, unet, encoder, data, pictures, work, log, sheet)
+        run_team(options.workers, train_controlnet, settings, unet, encoder, data, work, log, sheet)
     net = trained_controlnet(work, unet)
     out: Path = options.out
     write_json(out / "config.json", {**CONTROLNET_CONFIG, "_diffusers_version": LIBRARY_VERSION})

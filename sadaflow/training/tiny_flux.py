@@ -1,8 +1,8 @@
-"""Train the embedded checkpoint `tiny-flux`: python -m sadaflow.training.tiny_flux
+"""Trains the embedded checkpoint `tiny-flux`: python -m sadaflow.training.tiny_flux
 
-Autoencoder, CLIP text encoder and its tokenizer are those of `tiny-sd`, the pictures and captions too. Stages, each
-kept in the work folder and resumed from there: pictures, latents, T5 tokenizer, rectified flow, guidance distillation,
-export. `--export` writes what the last checkpoint holds, also while training goes on.
+The autoencoder, the CLIP text encoder and its tokenizer, the pictures and the captions are those of `tiny-sd`. The
+stages are pictures, latents, T5 tokenizer, rectified flow, guidance distillation, and export. Each is stored in the
+work folder and resumed from there. `--export` exports the last checkpoint, also during training.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from sadaflow.models import Autoencoder
 from .arguments import training_parser
 from .data.captions import CARD_PROMPTS, PHRASINGS
 from .data.emoji import Emoji, load_emoji
-from .export.card_flux import flux_card
+from .export.card import flux_card
 from .export.contact_sheet import to_bytes, write_sheet
 from .export.flux import GUIDANCE, write_flux_checkpoint
 from .export.t5_tokenizer import load_t5_tokenizer, write_t5_tokenizer
@@ -50,15 +50,15 @@ def make_latents(pictures: Tensor, vae: Autoencoder, folder: Path) -> Tensor:
 
 @torch.no_grad()
 def make_data(emoji: list[Emoji], latents: Tensor, tokenizer: Any, clip: ClipText) -> FlowData:
-    """What the training draws from."""
+    """The training data of the transformer."""
     texts = phrasings(emoji)
     grid = (len(PHRASINGS), len(emoji), -1)
     flat = [text for row in texts for text in row]
     unique = list(dict.fromkeys(["", *flat]))
     pooled = torch.cat([clip.encode_pooled(unique[i : i + 512]) for i in range(0, len(unique), 512)])
     tokens = token_ids(tokenizer, unique)
-    place = {text: index for index, text in enumerate(unique)}
-    rows = torch.tensor([place[text] for text in flat])
+    index_of = {text: index for index, text in enumerate(unique)}
+    rows = torch.tensor([index_of[text] for text in flat])
     return FlowData(
         latents=latents,
         weights=torch.tensor([item.weight for item in emoji]),
@@ -79,16 +79,27 @@ def draw_flow(
     empty: tuple[Tensor, Tensor],
     guidance: float,
     true_guidance: float,
-    steps: int = 25,
-    seed: int = 0,
 ) -> Tensor:
-    """Pictures (B, 3, H, W) in bytes for prompts as T5 ids (B, L) and pooled states (B, D), by Euler's method."""
-    noise = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(seed))
+    """Draw pictures by Euler's method in 25 steps, all from the same noise.
+
+    Args:
+        models: The "transformer" and "t5".
+        vae: The autoencoder.
+        tokens: T5 ids (B, L) of the prompts.
+        pooled: Pooled CLIP states (B, D) of the prompts.
+        empty: T5 ids (L,) and pooled CLIP state (D,) of the empty prompt.
+        guidance: Guidance strength that the transformer embeds.
+        true_guidance: Guidance strength against the empty prompt; 1 means none.
+
+    Returns:
+        Pictures (B, 3, H, W) in bytes.
+    """
+    noise = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(0))
     x = noise.repeat(len(tokens), 1, 1, 1)
     rows = torch.cat((tokens, empty[0].expand_as(tokens))), torch.cat((pooled, empty[1].expand_as(pooled)))
     count = 2 * len(tokens) if true_guidance != 1 else len(tokens)
     context = models["t5"](rows[0][:count])[0]
-    line = torch.linspace(1, 0, steps + 1)
+    line = torch.linspace(1, 0, 26)
     levels = line / (line + (1 - line) * torch.tensor(-0.5).exp())
     for sigma, following in zip(levels[:-1], levels[1:], strict=True):
         flow = models["transformer"](
@@ -99,15 +110,22 @@ def draw_flow(
             guidance=torch.full((count,), guidance),
         )
         if true_guidance != 1:
-            told, untold = flow.chunk(2)
-            flow = untold + true_guidance * (told - untold)
+            conditional, unconditional = flow.chunk(2)
+            flow = unconditional + true_guidance * (conditional - unconditional)
         x = x + (following - sigma) * flow
     return to_bytes(vae.decode(x / vae.config.scaling_factor))
 
 
 @dataclass(frozen=True)
 class SheetMaker:
-    """Draws the card's prompts with the models it is given."""
+    """Writes contact sheets of the card's prompts.
+
+    Attributes:
+        vae: The autoencoder.
+        tokens: T5 ids (B, L) of the prompts.
+        pooled: Pooled CLIP states (B, D) of the prompts.
+        empty: T5 ids (L,) and pooled CLIP state (D,) of the empty prompt.
+    """
 
     vae: Autoencoder
     tokens: Tensor
@@ -127,7 +145,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the training from the command line."""
     options = parse(arguments)
     work: Path = options.work
     log = Log(work / "log.txt")

@@ -1,7 +1,7 @@
-"""Train the embedded checkpoint `tiny-sd` from nothing: python -m sadaflow.training.tiny_sd
+"""Trains the embedded checkpoint `tiny-sd` from random weights: python -m sadaflow.training.tiny_sd
 
-Stages, each kept in the work folder and resumed from there: pictures, autoencoder and latents, tokenizer, U-Net with
-text model, export. `--export` writes what the last checkpoint holds, also while training goes on.
+The stages are pictures, autoencoder and latents, decoder, tokenizer, U-Net with text model, and export. Each is stored
+in the work folder and resumed from there. `--export` exports the last checkpoint, also during training.
 """
 
 import argparse
@@ -24,15 +24,14 @@ from .export.contact_sheet import draw_prompts, write_sheet
 from .export.stable_diffusion import write_checkpoint
 from .export.tokenizer import load_tokenizer, train_tokenizer
 from .loops.data_parallel import run_team
+from .loops.decoder import DecoderSettings, refine_decoder
 from .loops.diffusion import UNET_CONFIG, Data, DiffusionSettings, train_diffusion, trained_diffusion
 from .loops.state import Clock, Log, load_checkpoint, write_value
 from .loops.vae import (
     VAE_CONFIG,
-    DecoderSettings,
     VaeSettings,
     encode,
     psnr,
-    refine_decoder,
     standardise,
     train_vae,
     trained_vae,
@@ -45,7 +44,7 @@ CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "tiny-sd"
 
 
 def make_pictures(emoji: list[Emoji], folder: Path) -> Tensor:
-    """Stage 1: bytes (N, VARIANTS, 3, 64, 64)."""
+    """Stage 1: pictures (N, VARIANTS, 3, 64, 64) in bytes."""
     path = folder / "pictures.pt"
     if not path.is_file():
         write_value(path, render(emoji, SIZE, VARIANTS, seed=0))
@@ -56,7 +55,7 @@ def make_pictures(emoji: list[Emoji], folder: Path) -> Tensor:
 def make_vae(
     pictures: Tensor, emoji: list[Emoji], settings: VaeSettings, workers: int, folder: Path, log: Log
 ) -> tuple[Autoencoder, Tensor]:
-    """Stage 2: the standardised autoencoder, and the scaled latents (N, variants, 4, 16, 16)."""
+    """Stage 2: the autoencoder with standardised latents, and the scaled latents (N, variants, 4, 16, 16)."""
     path = folder / "vae.pt"
     if not path.is_file():
         flat = pictures.flatten(0, 1)
@@ -86,7 +85,7 @@ def make_decoder(
     folder: Path,
     log: Log,
 ) -> None:
-    """Stage 3: the decoder of `vae`, trained further on the very latents."""
+    """Stage 3: trains the decoder of `vae` further on the latents of the pictures."""
     path = folder / "decoder.pt"
     done = path.is_file()
     if not done:
@@ -103,12 +102,12 @@ def make_decoder(
 
 
 def picture_weights(emoji: list[Emoji], pictures: Tensor) -> Tensor:
-    """Sampling weights of all variants for the autoencoder, between equal and those of the U-Net."""
+    """Sampling weights of all variants for the autoencoder: the square roots of the U-Net's."""
     return torch.tensor([item.weight**0.5 for item in emoji]).repeat_interleave(pictures.shape[1])
 
 
 def make_tokenizer(emoji: list[Emoji], folder: Path) -> Any:
-    """Stage 4: the tokenizer, trained on all captions in all phrasings."""
+    """Stage 4: the tokenizer, learned from all captions in all phrasings."""
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
         texts = [phrase.format(caption) for item in emoji for caption in item.captions for phrase in PHRASINGS]
         train_tokenizer(texts, VOCABULARY, folder / "tokenizer")
@@ -116,20 +115,20 @@ def make_tokenizer(emoji: list[Emoji], folder: Path) -> Any:
 
 
 def phrasings(emoji: list[Emoji]) -> list[list[str]]:
-    """All captions in every phrasing: (P)(N * C), short lists of captions filled up by repeating them."""
+    """All captions in every phrasing: P lists of N * C texts; fewer than C captions are repeated."""
     most = max(len(item.captions) for item in emoji)
     padded = [(item.captions * most)[:most] for item in emoji]
     return [[phrase.format(caption) for row in padded for caption in row] for phrase in PHRASINGS]
 
 
 def token_ids(tokenizer: Any, texts: list[str]) -> Tensor:
-    """Padded and truncated ids (B, L) of `texts`."""
+    """Token ids (B, L) of texts, padded and truncated."""
     ids: Tensor = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
     return ids
 
 
 def make_data(emoji: list[Emoji], latents: Tensor, tokenizer: Any) -> Data:
-    """What the U-Net's training draws from."""
+    """The training data of the U-Net."""
     return Data(
         latents=latents,
         weights=torch.tensor([item.weight for item in emoji]),
@@ -141,7 +140,13 @@ def make_data(emoji: list[Emoji], latents: Tensor, tokenizer: Any) -> Data:
 
 @dataclass(frozen=True)
 class SheetMaker:
-    """Draws the card's prompts with the models it is given."""
+    """Writes contact sheets of the card's prompts.
+
+    Attributes:
+        vae: The autoencoder.
+        tokens: Token ids (B, L) of the prompts.
+        empty: Token ids (L,) of the empty prompt.
+    """
 
     vae: Autoencoder
     tokens: Tensor
@@ -160,7 +165,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the training from the command line."""
     options = parse(arguments)
     work: Path = options.work
     log = Log(work / "log.txt")

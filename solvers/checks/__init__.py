@@ -1,4 +1,4 @@
-"""The examination of a solver: `check_solver(factory)` in a test, and every law of the interface is examined."""
+"""Checks a solver against the properties of the solver interface: call `check_solver(factory)` in a test."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,17 @@ from .velocity import velocity_laws
 
 
 def check_solver(factory: Factory, **settings: Any) -> Report:
-    """Examine the solvers that `factory(grid)` makes; the report of `examine_solver`, whose settings it takes.
+    """Checks the solvers that `factory(grid)` makes.
 
-    Raises AssertionError, with the report as its text, where a law does not hold.
+    Args:
+        factory: makes a solver for a grid.
+        **settings: arguments of `examine_solver`.
+
+    Returns:
+        The report.
+
+    Raises:
+        AssertionError: if a property does not hold; the message is the report.
     """
     report = examine_solver(factory, **settings)
     if not report.passed:
@@ -34,29 +42,38 @@ def examine_solver(
     grids: dict[str, Callable[[int], Grid]] | None = None,
     steps: tuple[int, ...] | None = None,
 ) -> Report:
-    """The laws of the interface, each measured on the solvers that `factory(grid)` makes.
+    """Measures every property of the solver interface on the solvers that `factory(grid)` makes.
 
-    The order of convergence must lie within `band` of `order`, by default the solver's own, on a Gaussian mixture, and
-    not below that on a single Gaussian, where methods may do better. `warm_up` puts x right after each of the first
-    evaluations, for methods whose start is of lower order. `stochastic` solvers are made by `factory(grid, noise)` and
-    examined by the mean and covariance they reach in place of an order. `ends_at_x0` False excuses a method that
-    extrapolates past the last x0. `grids` maps names to functions of the number of steps, by default on VP, EDM and
-    flow, even and uneven; `steps` are the numbers of steps that an order is read from.
+    Args:
+        factory: `factory(grid)`, or `factory(grid, noise)` for stochastic solvers.
+        order: expected order of convergence; defaults to the solver's own.
+        band: allowed deviation of the measured order on a Gaussian mixture. On a single Gaussian, where methods may
+            converge faster, it is a lower bound only.
+        warm_up: x is set to the true trajectory after each of the first `warm_up` evaluations, for methods whose first
+            steps have lower order.
+        stochastic: check the mean and covariance of the samples instead of an order.
+        ends_at_x0: False exempts a method that extrapolates beyond the last x0.
+        grids: maps names to functions from a number of steps to a grid; defaults to VP, EDM and flow, with equal and
+            unequal steps.
+        steps: numbers of steps from which the order is measured.
+
+    Returns:
+        The report.
     """
-    on = Examination(factory, grids or dict(GRIDS), stochastic)
+    examination = Examination(factory, grids or dict(GRIDS), stochastic)
     laws: list[Law] = []
-    for name in on.grids:
-        laws += on.structure(name)
-        laws += on.purity(name)
-        laws += velocity_laws(on, name)
-        laws.append(on.batch(name))
+    for name in examination.grids:
+        laws += examination.structure(name)
+        laws += examination.purity(name)
+        laws += velocity_laws(examination, name)
+        laws.append(examination.batch(name))
         if not stochastic:
-            laws += [order_law(on, name, which, order, band, warm_up, steps) for which in DATA]
+            laws += [order_law(examination, name, which, order, band, warm_up, steps) for which in DATA]
         if ends_at_x0:
-            laws.append(on.end(name))
-    first = next(iter(on.grids))
-    laws += on.dtypes(first)
-    laws.append(on.gradients(first))
+            laws.append(examination.end(name))
+    first = next(iter(examination.grids))
+    laws += examination.dtypes(first)
+    laws.append(examination.gradients(first))
     if stochastic:
-        laws += distribution_laws(lambda grid, noise: on.make(grid, noise), on.grids)
-    return Report(type(on.make(on.grids[first](4))).__name__, tuple(laws))
+        laws += distribution_laws(lambda grid, noise: examination.make(grid, noise), examination.grids)
+    return Report(type(examination.make(examination.grids[first](4))).__name__, tuple(laws))

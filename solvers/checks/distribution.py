@@ -1,4 +1,4 @@
-"""Statistical laws of stochastic solvers: the mean and covariance they reach on a Gaussian."""
+"""Statistical checks of stochastic solvers: mean and covariance of their samples on a Gaussian."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,17 +16,21 @@ from .report import Law
 
 _DRAWS: Final = 20_000
 _STEPS: Final = 400
-_ALARM: Final = 5e-5  # of each of the laws below; four a grid, at most three grids: below 1e-3 altogether
+_ALARM: Final = 5e-5  # per test; with 4 tests per grid and at most 3 grids, below 1e-3 in total
 
 
 def distribution_laws(
     make: Callable[[Grid, NoiseSource], Solver], grids: Mapping[str, Callable[[int], Grid]]
 ) -> list[Law]:
-    """Draw from a Gaussian through its exact denoiser, and compare mean and covariance with the target's.
+    """Draws samples of a Gaussian with its exact denoiser and tests their mean and covariance.
 
-    Whitened, the draws are unit normal: n |mean|^2 is chi-square, and so is the sum of squares of each coordinate;
-    their mean product is normal. All laws together raise a false alarm in fewer than one of 1000 seeds; the seed is
-    fixed, so a solver passes always or never.
+    Whitened samples are unit normal: n |mean|^2 is chi-square distributed, and so is the sum of squares of each
+    coordinate; the mean product of coordinates is normal. All tests together raise a false alarm for fewer than one in
+    1000 seeds; the seed is fixed, so a solver passes always or never.
+
+    Args:
+        make: `make(grid, noise)` makes a solver.
+        grids: maps names to functions from a number of steps to a grid; every second one is used.
     """
     laws = []
     for name in list(grids)[::2]:
@@ -46,10 +50,10 @@ def distribution_laws(
 
 
 def _whitened(make: Callable[[Grid, NoiseSource], Solver], grid: Grid) -> Tensor:
-    """Draws (n, 2) at the end of the grid, made unit normal by the target's mean and covariance there."""
+    """Samples (n, 2) at the end of the grid, whitened by the target's mean and covariance there."""
     data, solver = tilted_gaussian(), make(grid, SeededNoise((0,)))
     generator = torch.Generator().manual_seed(7)
-    # All draws are one sample to the solver, so that one seed serves them.
+    # The solver sees all draws as one sample, so that one noise seed suffices.
     first = grid.points[0]
     clean = data.means[0] + torch.randn(_DRAWS, 2, generator=generator).double() @ _root(data.covariances[0]).T
     noise = torch.randn(_DRAWS, 2, generator=generator).double()
@@ -66,5 +70,6 @@ def _whitened(make: Callable[[Grid, NoiseSource], Solver], grid: Grid) -> Tensor
 
 
 def _root(covariance: Tensor) -> Tensor:
+    """Lower Cholesky factor."""
     root: Tensor = torch.linalg.cholesky(covariance)
     return root

@@ -1,4 +1,4 @@
-"""The laws that a solver is examined by, each measured on exact denoisers."""
+"""Properties that every solver must have, measured with exact denoisers."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,14 @@ SAMPLES: Final = 5
 
 @dataclass(frozen=True)
 class Examination:
-    """The laws, one method each, on solvers made by `factory`."""
+    """Measurements of solvers made by `factory`, one method per property.
+
+    Attributes:
+        factory: `factory(grid)`, or `factory(grid, noise)` for stochastic solvers.
+        grids: maps names to functions from a number of steps to a grid.
+        stochastic: whether `factory` takes a noise source.
+        seeds: one noise seed per sample.
+    """
 
     factory: Factory
     grids: dict[str, Callable[[int], Grid]]
@@ -29,12 +36,13 @@ class Examination:
     seeds: tuple[int, ...] = field(default=tuple(range(SAMPLES)))
 
     def make(self, grid: Grid, noise: NoiseSource | None = None) -> Solver:
+        """Makes a solver over `grid`; a stochastic one gets `noise`, by default one seed per sample."""
         if not self.stochastic:
             return self.factory(grid)
         return self.factory(grid, SeededNoise(self.seeds) if noise is None else noise)
 
     def structure(self, name: str) -> list[Law]:
-        """Nodes, evaluations and start."""
+        """Checks that nodes lie on the schedule, the number of evaluations, and the start."""
         grid = self.grids[name](6)
         solver = self.make(grid)
         schedule, where = grid.schedule, f"[{name}]"
@@ -61,7 +69,7 @@ class Examination:
         return laws
 
     def purity(self, name: str) -> list[Law]:
-        """Same state, same answer; nothing given to `step` changes; a fork does not disturb the other branch."""
+        """Checks that `step` is deterministic and keeps its arguments, and that forks are independent."""
         solver, where = self.make(self.grids[name](8)), f"[{name}]"
         state, again, kept = solver.start(unit_noise(SAMPLES)), True, True
         while state.step < solver.n_evals:
@@ -74,13 +82,13 @@ class Examination:
             state = second
         fork = _interleaved(solver, unit_noise(SAMPLES), unit_noise(SAMPLES, seed=1))
         return [
-            Law("step repeats", where, "equal" if again else "another x", "the same x from the same state", again),
-            Law("step keeps inputs", where, "kept" if kept else "changed", "state and x0 untouched", kept),
-            Law("fork", where, "equal" if fork else "disturbed", "branches that do not touch", fork),
+            Law("step repeats", where, "equal" if again else "a different x", "the same x from the same state", again),
+            Law("step keeps inputs", where, "kept" if kept else "changed", "state and x0 unchanged", kept),
+            Law("fork", where, "equal" if fork else "disturbed", "independent branches", fork),
         ]
 
     def batch(self, name: str) -> Law:
-        """A sample alone is what it is in a batch."""
+        """Checks that a sample alone equals the same sample in a batch."""
         grid, noise, data = self.grids[name](8), unit_noise(SAMPLES), mixture()
         whole = self.make(grid)
         together = final_x(whole, data.denoiser(whole), noise)
@@ -92,7 +100,7 @@ class Examination:
         return Law("batch invariance", f"[{name}]", f"{worst:.1e}", "below 1e-10", worst < 1e-10)
 
     def end(self, name: str) -> Law:
-        """On a grid that ends on clean data the last step returns alpha x0, to the last bit, for every length."""
+        """Checks that on a grid to clean data the last step returns alpha x0 to the last bit, for every length."""
         exact = finite = True
         for steps in (1, 2, 3, 6, 7, 16):
             solver = self.make(clean(self.grids[name](steps)))
@@ -103,11 +111,11 @@ class Examination:
                 state = solver.step(state, x0)
                 finite &= bool(torch.isfinite(state.x).all())
             exact &= torch.equal(state.x, solver.grid.points[-1].alpha * x0)
-        found = "not finite" if not finite else "equal" if exact else "another x"
-        return Law("ends at x0", f"[{name}, to clean data]", found, "the last x0 itself", exact and finite)
+        found = "not finite" if not finite else "equal" if exact else "a different x"
+        return Law("ends at x0", f"[{name}, to clean data]", found, "alpha times the last x0", exact and finite)
 
     def dtypes(self, name: str) -> list[Law]:
-        """The dtype and device of the noise are those of every state, and the numbers are close to float64's."""
+        """Checks that states keep the dtype and device of the noise, with values close to those in float64."""
         solver, data = self.make(self.grids[name](12)), mixture()
         exact = final_x(solver, data.denoiser(solver), unit_noise(SAMPLES))
         devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -128,7 +136,7 @@ class Examination:
         return laws
 
     def gradients(self, name: str) -> Law:
-        """autograd through every step agrees with finite differences."""
+        """Checks that autograd through every step agrees with finite differences."""
         solver, good = self.make(self.grids[name](3)), True
         state = solver.start(unit_noise(SAMPLES))
         while state.step < solver.n_evals:
@@ -147,12 +155,12 @@ class Examination:
 
 
 def data_x0(solver: Solver, state: State) -> Tensor:
-    """The mixture's x0 at a state."""
+    """Returns the mixture's x0 at a state."""
     return mixture().denoiser(solver)(state.x, state.step)
 
 
 def _interleaved(solver: Solver, noise: Tensor, other: Tensor) -> bool:
-    """Whether a trajectory is the same with the steps of another one in between."""
+    """Whether a trajectory is unchanged when steps of another trajectory run in between."""
     alone = final_x(solver, mixture().denoiser(solver), noise)
     state, beside = solver.start(noise), solver.start(other)
     while state.step < solver.n_evals:
@@ -160,5 +168,3 @@ def _interleaved(solver: Solver, noise: Tensor, other: Tensor) -> bool:
         beside = solver.step(beside, x0_beside)
         state = solver.step(state, x0)
     return torch.equal(state.x, alone)
-
-

@@ -15,19 +15,20 @@ from .problems import exact_start, finish, mixture, tilted_gaussian, unit_noise
 from .report import Law
 
 _STEPS: Final = (48, 96, 192)
-_STEPS_ABOVE_2: Final = (96, 192, 384)  # methods of higher order show theirs later
-_ROUNDING: Final = 1e-11  # errors below it say nothing about an order
+_STEPS_ABOVE_2: Final = (96, 192, 384)  # higher orders need smaller steps to show
+_ROUNDING: Final = 1e-11  # errors below this are dominated by rounding
 DATA: Final[dict[str, Callable[[], GaussianMixture]]] = {"mixture": mixture, "gaussian": tilted_gaussian}
 
 
 @cache
 def _reference(which: str, name: str, make: Callable[[int], Grid]) -> Tensor:
+    """Reference x at the end of a named grid by DOP853."""
     grid = make(2)
     return reference_solution(DATA[which]().x0, grid, unit_noise(SAMPLES) * grid.start_scale)
 
 
 def order_law(
-    on: Examination,
+    examination: Examination,
     name: str,
     which: str,
     order: float | None,
@@ -35,13 +36,23 @@ def order_law(
     warm_up: int,
     counts: tuple[int, ...] | None,
 ) -> Law:
-    """The slope of the error against the number of steps, over DOP853."""
-    data, exact = DATA[which](), _reference(which, name, on.grids[name])
-    claimed = float(on.make(on.grids[name](4)).order if order is None else order)
+    """Checks the slope of the error (against DOP853) over the number of steps.
+
+    Args:
+        examination: makes the solvers.
+        name: name of the grid.
+        which: name of the data distribution in `DATA`.
+        order: expected order; None is the solver's own.
+        band: allowed deviation.
+        warm_up: number of evaluations on the true trajectory before the measurement starts.
+        counts: numbers of steps; None chooses them by the expected order.
+    """
+    data, exact = DATA[which](), _reference(which, name, examination.grids[name])
+    claimed = float(examination.make(examination.grids[name](4)).order if order is None else order)
     counts = counts or (_STEPS if claimed <= 2 else _STEPS_ABOVE_2)
     errors = []
     for steps in counts:
-        solver = on.make(on.grids[name](steps))
+        solver = examination.make(examination.grids[name](steps))
         state = exact_start(solver, data, unit_noise(SAMPLES), warm_up)
         x = finish(solver, data.denoiser(solver), state)
         errors.append(float((x - exact).square().mean().sqrt()))

@@ -1,4 +1,4 @@
-"""Problems with exact denoisers that solvers are examined on: data, schedules, grids."""
+"""Test problems with exact denoisers: data distributions, schedules and grids."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -20,7 +20,7 @@ Denoise = Callable[[Tensor, int], Tensor]
 
 
 def mixture() -> GaussianMixture:
-    """Three modes in two dimensions, one of them tilted: nothing about it is special enough to hide an error."""
+    """Three modes in two dimensions, one with correlated coordinates, so that no symmetry hides an error."""
     means = torch.tensor([[-1.5, 0.0], [1.0, 1.0], [0.5, -1.5]], dtype=torch.float64)
     covariances = torch.tensor([0.25, 0.16, 0.25], dtype=torch.float64)[:, None, None] * torch.eye(2).double()
     covariances[2, 0, 1] = covariances[2, 1, 0] = 0.1
@@ -34,11 +34,11 @@ def tilted_gaussian() -> Gaussian:
 
 
 def stable_diffusion() -> VPDiscrete:
-    """The schedule of Stable Diffusion."""
+    """The noise table of Stable Diffusion."""
     return VPDiscrete(torch.cumprod(1 - make_betas("scaled_linear", 1000, 0.00085, 0.012), 0))
 
 
-# Grids of n steps that start at a finite log-SNR and stop short of clean data, so that an order can be seen on them.
+# Grids of n steps from a finite log-SNR to a point before clean data, where an order of convergence is defined.
 GRIDS: Final[Mapping[str, Callable[[int], Grid]]] = {
     "vp-uniform": lambda n: Grid.from_t(stable_diffusion(), np.linspace(999, 100, n + 1)),
     "vp-karras": lambda n: Grid.from_sigma_ve(stable_diffusion(), karras(14.6, 0.1, n + 1)),
@@ -50,32 +50,33 @@ GRIDS: Final[Mapping[str, Callable[[int], Grid]]] = {
 
 
 def clean(grid: Grid) -> Grid:
-    """The same grid, its last point moved to clean data."""
+    """Returns the grid with its last point moved to clean data."""
     t = [*grid.t[:-1].tolist(), grid.schedule.t_min]
     return Grid.from_t(grid.schedule, t, grid.timestep, grid.start_scale)
 
 
 def unit_noise(samples: int, seed: int = 0) -> Tensor:
-    """Unit-normal noise (samples, 2) in float64."""
+    """Draws unit-normal noise (samples, 2) in float64."""
     return torch.randn(samples, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def final_x(solver: Solver, denoise: Denoise, noise: Tensor) -> Tensor:
-    """x at the end of the solver's grid."""
+    """Returns x (B, ...) at the end of the solver's grid."""
     return finish(solver, denoise, solver.start(noise))
 
 
 def finish(solver: Solver, denoise: Denoise, state: State) -> Tensor:
+    """Runs a state to the end of the solver's grid and returns x."""
     while state.step < solver.n_evals:
         state = solver.step(state, denoise(state.x, state.step))
     return state.x
 
 
 def exact_start(solver: Solver, data: GaussianMixture, noise: Tensor, evaluations: int) -> State:
-    """The state after so many evaluations, had all of them been made on the true trajectory.
+    """Returns the state after `evaluations` evaluations made on the true trajectory.
 
-    The solver fills its history itself; x is put right after every step. For methods whose first steps are of lower
-    order: from here on their formula stands alone.
+    The solver fills its history itself; x is set to the true trajectory after every step. For methods whose first steps
+    have lower order: from there on only their formula determines the error.
     """
     state, denoise = solver.start(noise), data.denoiser(solver)
     for evaluation in range(evaluations):

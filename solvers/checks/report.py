@@ -1,11 +1,19 @@
-"""What an examination of a solver, or of an accelerator, found."""
+"""Results of checking a solver or an accelerator."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Law:
-    """One law, the place it was examined at, what was measured and what was expected."""
+    """Result of checking one property.
+
+    Attributes:
+        name: the property.
+        where: the grid or dtype it was checked on.
+        measured: what was measured.
+        expected: what was expected.
+        passed: whether they agree.
+    """
 
     name: str
     where: str
@@ -20,20 +28,27 @@ class Law:
 
 @dataclass(frozen=True)
 class Report:
-    """All laws that were examined; `str(report)` is a table of them, failures last."""
+    """Results of all checks; `str(report)` is a table of them, failures last.
+
+    Attributes:
+        subject: what was checked.
+        laws: one result per property.
+    """
 
     subject: str
     laws: tuple[Law, ...]
 
     @property
     def passed(self) -> bool:
+        """Whether every property holds."""
         return all(law.passed for law in self.laws)
 
     @property
     def failures(self) -> tuple[Law, ...]:
+        """The results that did not pass."""
         return tuple(law for law in self.laws if not law.passed)
 
     def __str__(self) -> str:
         lines = [str(law) for law in sorted(self.laws, key=lambda law: not law.passed)]
         kept = len(self.laws) - len(self.failures)
-        return "\n".join([f"{self.subject}: {kept} of {len(self.laws)} laws hold", *lines])
+        return "\n".join([f"{self.subject}: {kept} of {len(self.laws)} checks passed", *lines])

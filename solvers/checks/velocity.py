@@ -14,7 +14,7 @@ from .report import Law
 
 
 def _smooth_step(solver: Solver, h: float) -> int:
-    """A step whose node lies on no kink of the schedule (a discrete table has one at each of its entries)."""
+    """Returns a step whose node is at no kink of the schedule (a discrete table has a kink at each entry)."""
     schedule = solver.grid.schedule
 
     def kink(step: int) -> float:
@@ -26,7 +26,7 @@ def _smooth_step(solver: Solver, h: float) -> int:
 
 
 class _Ends:
-    """Two points of a schedule in any order, all that the reference integration reads of a grid."""
+    """Two points of a schedule in any order; has the attributes of a grid that the reference integration reads."""
 
     def __init__(self, alpha: Tensor, sigma: Tensor) -> None:
         self.alpha, self.sigma = alpha, sigma
@@ -37,10 +37,10 @@ def _between(grid: Grid, start: float, end: float) -> Any:
     return _Ends(grid.schedule.alpha(t), grid.schedule.sigma(t))
 
 
-def velocity_laws(on: Examination, name: str) -> list[Law]:
-    """Against the schedule's own differences, and against the slope of the true trajectory."""
-    grid, data = on.grids[name](7), mixture()
-    solver, schedule = on.make(grid), grid.schedule
+def velocity_laws(examination: Examination, name: str) -> list[Law]:
+    """Checks `velocity` against finite differences of the schedule and against the slope of the true trajectory."""
+    grid, data = examination.grids[name](7), mixture()
+    solver, schedule = examination.make(grid), grid.schedule
     h = 1e-6 * (schedule.t_max - schedule.t_min)
     step = _smooth_step(solver, h)
     node = solver.nodes[step]

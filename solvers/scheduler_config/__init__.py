@@ -1,4 +1,4 @@
-"""Scheduler configs as published on the Hub, read into a schedule, a grid and a solver."""
+"""Reads scheduler configs as published on the Hub into a schedule, a grid and a solver."""
 
 from .config import SolverSetup, from_scheduler_config
 

@@ -28,8 +28,8 @@ CLASSES: Final = {cls.name: cls for cls in (*GENERAL_CLASSES, *FLOW_CLASSES, *SI
 BORROWED: Final = {cls.name: cls for cls in BORROWED_CLASSES}
 REMEDY: Final = "load the checkpoint with scheduler=, the config of a known class as a dict, a file or a folder"
 
-# A solver asked for by name takes, for all that the config does not write out, the defaults of the scheduler class
-# it is published in; solvers published in none take Euler's.
+# A solver selected by name uses the defaults of the scheduler class it is published in for fields that the config
+# omits; solvers published in no class use Euler's.
 _CLASS_OF_SOLVER: Final = {
     "ddim": DDIM,
     "dpmpp1": DPM_MULTISTEP,
@@ -64,15 +64,15 @@ _CLASS_OF_SOLVER: Final = {
 
 
 def class_of_solver(solver: str) -> SchedulerClass:
-    """The scheduler class that a solver is published in. Raises ValueError for an unknown solver."""
+    """Returns the scheduler class that a solver is published in; raises ValueError if the solver is unknown."""
     return _CLASS_OF_SOLVER.get(known_solver(solver), EULER)
 
 
 def class_of_config(config: Mapping[str, Any]) -> SchedulerClass:
-    """The scheduler class that a config names. Raises ValueError, with a remedy, if it is not known."""
+    """Returns the scheduler class that a config names; raises ValueError, with a remedy, if it is unknown."""
     name = config.get("_class_name")
     if isinstance(name, str) and name in NO_SCHEDULE:
-        raise ValueError(f"a {name} cannot be read: {NO_SCHEDULE[name]}; {REMEDY}")
+        raise ValueError(f"{name} cannot be read: {NO_SCHEDULE[name]}; {REMEDY}")
     known = {**CLASSES, **BORROWED}
     if not isinstance(name, str) or name not in known:
         raise ValueError(
@@ -81,10 +81,15 @@ def class_of_config(config: Mapping[str, Any]) -> SchedulerClass:
     return known[name]
 
 
-
-
 def read_class(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], SchedulerClass, dict[str, str]]:
-    """The config in today's terms, its class, and the fields that are ignored. Raises ValueError for what is not."""
+    """Reads the class of a scheduler config and checks that every field is known.
+
+    Returns:
+        The config with fields of early versions translated, its class, and the ignored fields with the reasons.
+
+    Raises:
+        ValueError: if the class or a field is not supported.
+    """
     own = class_of_config(config)
     config = with_prediction(config)
     return config, own, ignored_fields(config, own, (*CLASSES.values(), *BORROWED.values()))

@@ -6,18 +6,21 @@ from typing import Any, Final
 from .catalogue import read_class
 from .config import from_scheduler_config, read_schedule
 
-_SERVE_MOST: Final = ("euler", "ddim", "dpmpp2m")  # each reads fields that the others do not
+_SERVE_MOST: Final = ("euler", "ddim", "dpmpp2m")  # each reads fields that the others ignore
 
 
 def check_scheduler_config(config: Mapping[str, Any]) -> list[str]:
-    """Check that a scheduler config can be sampled with, before anything else of a checkpoint is read.
+    """Checks that a scheduler config can be sampled with, before anything else of a checkpoint is read.
+
+    Args:
+        config: the content of a `scheduler_config.json`.
 
     Returns:
-        Notes, a line each: the fields that are ignored with the reasons (in one line), and why the class's own sampler
-        cannot be had, where that is so; then a solver must be named in every call.
+        Notes, one line each: which fields are ignored and why, and why the class's own sampler is not supported. In the
+        latter case every call must name a solver.
 
     Raises:
-        ValueError: If no solver could serve the config. The message names the class or the field, and a remedy.
+        ValueError: if no solver supports the config. The message names the class or the field, and a remedy.
     """
     read_schedule(config)
     config, own, ignored = read_class(config)
@@ -37,9 +40,9 @@ def check_scheduler_config(config: Mapping[str, Any]) -> list[str]:
 
 
 def _refusal(config: Mapping[str, Any], solver: str | None) -> str | None:
-    """Why a config that its schedule can be read from refuses a solver (None: its own), if it does."""
+    """Returns why a readable config does not support a solver (None: its own), or None if it does."""
     refusal = None
-    for steps in (2, 1):  # one step is all that some configs allow
+    for steps in (2, 1):  # some configs allow only one step
         try:
             from_scheduler_config(config, steps, solver, image_tokens=4096)
         except ValueError as error:

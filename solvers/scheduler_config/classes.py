@@ -1,4 +1,4 @@
-"""The commonest scheduler classes of the Hub: their fields with defaults, and the solver they stand for."""
+"""The most common scheduler classes of the Hub: their fields with defaults, and the solver of each."""
 
 import math
 from typing import Any, Final
@@ -73,13 +73,14 @@ PNDM: Final = SchedulerClass(
     required=("skip_prk_steps",),
 )
 
-# Values of `solver_type` and `algorithm_type` that a config saved by a sibling class carries mean the default here.
+# Values of `solver_type` and `algorithm_type` written by related classes; they mean the default here.
 _SIBLING_DIFFERENCES: Final = dict.fromkeys(("bh1", "bh2", "logrho"), "midpoint")
 _ALGORITHMS: Final = {"dpmsolver++": "dpmpp2m", "dpmsolver": "dpm2m", "sde-dpmsolver++": "dpmpp2m-sde"}
 _SINGLESTEP_ALGORITHMS: Final = {"dpmsolver++": "dpmpp2s", "sde-dpmsolver++": "dpmpp2s-sde"}
 
 
 def _dpm_options(fields: Fields) -> dict[str, Any]:
+    """Options of DPM-Solver multistep."""
     return {
         "solver_order": fields["solver_order"],
         "second_order": fields.choice("solver_type", DIFFERENCES, _SIBLING_DIFFERENCES),
@@ -116,6 +117,7 @@ DPM_MULTISTEP: Final = SchedulerClass(
 
 
 def _singlestep_options(fields: Fields) -> dict[str, Any]:
+    """Options of DPM-Solver++ singlestep."""
     return {
         "solver_order": fields["solver_order"],
         "second_order": fields.choice("solver_type", DIFFERENCES, _SIBLING_DIFFERENCES),

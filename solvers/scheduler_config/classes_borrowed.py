@@ -1,4 +1,4 @@
-"""Scheduler classes of the Hub that have no sampler here: of some the noise levels are read, of others nothing is."""
+"""Scheduler classes of the Hub whose sampler is not supported, with what can be read of their noise levels."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -8,15 +8,15 @@ from .classes_flow import FLOW_MATCH_EULER
 from .classes_stochastic import COGVIDEOX_DDIM, DDPM
 from .fields import SchedulerClass
 
-_INVERSION: Final = "it goes from a picture to its noise, and is made for inversion, not for sampling"
+_INVERSION: Final = "it inverts images to noise and does not sample"
 
 
 def _read_as(model: SchedulerClass, name: str, reason: str, **changes: Any) -> SchedulerClass:
-    """A class whose noise levels are read as those of `model`; fields of its own sampler are not looked at."""
+    """Returns a class whose noise levels are read as those of `model`; fields of its own sampler are ignored."""
     return replace(model, name=name, no_sampler=reason, fixed={}, required=(), inherited={}, **changes)
 
 
-# Class name -> how its noise levels are read (the class they are read as, and what differs), and why that is all.
+# The class whose noise levels are read, what differs, and why the sampler is not supported.
 BORROWED_CLASSES: Final = (
     _read_as(
         DDIM,
@@ -28,41 +28,41 @@ BORROWED_CLASSES: Final = (
     _read_as(
         DDPM,
         "RePaintScheduler",
-        "every step needs the picture to paint into, and its mask",
+        "every step needs the image to inpaint and its mask",
         unused={"eta": "it belongs to RePaint's own step"},
     ),
     _read_as(
         DDPM,
         "UnCLIPScheduler",
-        "it samples image embeddings with a variance that the network predicts",
+        "it samples image embeddings with a variance predicted by the network",
         defaults={**DDPM.defaults, "beta_schedule": "squaredcos_cap_v2"},
     ),
-    _read_as(COGVIDEOX_DDIM, "CogVideoXDPMScheduler", "its step, with two kinds of noise, is not among the solvers"),
+    _read_as(COGVIDEOX_DDIM, "CogVideoXDPMScheduler", "its step, which adds two noise terms, is not implemented"),
     _read_as(
         FLOW_MATCH_EULER,
         "LTXEulerAncestralRFScheduler",
-        "its ancestral step on flow time is not among the solvers",
+        "its ancestral step on flow time is not implemented",
         unused={"eta": "it belongs to that step", "s_noise": "it belongs to that step"},
     ),
 )
 
-# Class name -> why not even its noise levels can be read.
+# Class name -> why its noise levels cannot be read.
 NO_SCHEDULE: Final = {
     "AmusedScheduler": "it unmasks discrete tokens",
     "BlockRefinementScheduler": "it refines discrete tokens",
-    "CMStochasticIterativeScheduler": "its networks take and give scaled inputs of their own (consistency models)",
-    "CosineDPMSolverMultistepScheduler": "its noise levels are angles in place of a noise table",
-    "DDPMWuerstchenScheduler": "its noise levels are a continuous cosine in place of a noise table",
+    "CMStochasticIterativeScheduler": "its networks scale inputs and outputs differently (consistency models)",
+    "CosineDPMSolverMultistepScheduler": "its noise levels are angles, not a noise table",
+    "DDPMWuerstchenScheduler": "its noise levels are a continuous cosine, not a noise table",
     "DiscreteDDIMScheduler": "it samples discrete tokens",
     "EntropyBoundScheduler": "it samples discrete tokens",
-    "FlowMapEulerDiscreteScheduler": "its networks are told two times, where they are and where to go",
+    "FlowMapEulerDiscreteScheduler": "its networks are conditioned on current and target time",
     "HeliosDMDScheduler": "its flow time runs in stages of growing size",
     "HeliosScheduler": "its flow time runs in stages of growing size",
-    "KarrasVeScheduler": "its networks take noise that grows without bound, and are told its logarithm",
-    "MiniMaxH3Scheduler": "its networks predict the flow towards data, and are told 1 - t",
-    "PiflowScheduler": "its networks predict a policy for a part of the trajectory, not a velocity",
-    "RFD4ProteinaScheduler": "it samples proteins, coordinates and latents at once",
+    "KarrasVeScheduler": "its networks are conditioned on the logarithm of unbounded noise levels",
+    "MiniMaxH3Scheduler": "its networks predict the flow towards data and are conditioned on 1 - t",
+    "PiflowScheduler": "its networks predict a policy for part of the trajectory, not a velocity",
+    "RFD4ProteinaScheduler": "it samples coordinates and latents of proteins jointly",
     "SCMScheduler": "its networks predict in angles (TrigFlow)",
-    "ScoreSdeVeScheduler": "its networks predict scores of noise that grows without bound (NCSN)",
+    "ScoreSdeVeScheduler": "its networks predict scores at unbounded noise levels (NCSN)",
     "VQDiffusionScheduler": "it samples discrete tokens",
 }

@@ -29,12 +29,10 @@ FLOW_MATCH_EULER: Final = SchedulerClass(
     grids=("linspace", *RAMPS),
     grid=flow_grid,
     flow=True,
-    # Stochastic sampling draws all noise anew at every step.
+    # Stochastic sampling replaces all noise at every step.
     solver=lambda fields: "euler-ancestral" if fields["stochastic_sampling"] else "euler",
     options=lambda fields: {"eta": math.inf} if fields["stochastic_sampling"] else {},
 )
-
-
 
 
 FLOW_MATCH_HEUN: Final = SchedulerClass(
@@ -51,7 +49,7 @@ FLOW_MATCH_LCM: Final = replace(
     FLOW_MATCH_EULER,
     name="FlowMatchLCMScheduler",
     defaults={key: value for key, value in FLOW_MATCH_EULER.defaults.items() if key != "stochastic_sampling"},
-    # Scale factors make the picture larger from step to step, which needs states of several sizes.
+    # Scale factors enlarge the image from step to step, which needs states of several sizes.
     fixed={"invert_sigmas": (False,), "scale_factors": (None, [])},
     solver=always("lcm"),
     options=no_options,

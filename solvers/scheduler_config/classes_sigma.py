@@ -52,13 +52,13 @@ DPM_SDE: Final = SchedulerClass(
     grid=lambda fields, steps: two_stage_grid(fields, steps, rounded=False),
     solver=always("dpmpp-sde"),
     options=no_options,
-    unused={"noise_sampler_seed": "the seed of Diffusers' Brownian tree; here noise comes from the seeds of the call"},
+    unused={"noise_sampler_seed": "it seeds Diffusers' Brownian tree; here noise depends on the seeds of the call"},
 )
 
 IPNDM_CLASS: Final = SchedulerClass(
     name="IPNDMScheduler",
-    defaults={"num_train_timesteps": 1000},  # read when the scheduler is made, and replaced before sampling: no effect
-    fixed={"trained_betas": (None,)},  # Diffusers takes them for sigmas of the inference steps
+    defaults={"num_train_timesteps": 1000},  # replaced before sampling, so without effect
+    fixed={"trained_betas": (None,)},  # Diffusers uses them as sigmas of the inference steps
     grids=("linspace",),
     grid=ipndm_grid,
     solver=always("ipndm"),
@@ -69,7 +69,10 @@ IPNDM_CLASS: Final = SchedulerClass(
 
 
 def _sa_options(fields: Fields) -> dict[str, Any]:
-    # Without a rule of sigmas Diffusers goes on to the table's first entry, and does not correct x there.
+    """Options of SA-Solver.
+
+    Without a sigma ramp Diffusers continues to the table's first entry and does not correct x there.
+    """
     return {
         "predictor_order": fields["predictor_order"],
         "corrector_order": fields["corrector_order"],
@@ -89,9 +92,9 @@ SA_SOLVER: Final = SchedulerClass(
         "lambda_min_clipped": -math.inf,
     },
     fixed={
-        # After the first, values that sibling classes write: they mean the default here.
+        # All values but the first are written by related classes; they mean the default here.
         "algorithm_type": ("data_prediction", "dpmsolver++", "sde-dpmsolver++", "dpmsolver", "deis"),
-        "tau_func": (None,),  # a Python function, which no file can hold
+        "tau_func": (None,),  # a Python function, which a file cannot contain
         "thresholding": (False,),
         "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
     },
@@ -106,7 +109,7 @@ _EDM: Final = {
     "sigma_max": 80.0,
     "sigma_data": 0.5,
     "sigma_schedule": "karras",
-    "num_train_timesteps": 1000,  # as iPNDM's: no effect
+    "num_train_timesteps": 1000,  # without effect, as in iPNDM
     "prediction_type": "epsilon",
     "rho": 7.0,
     "final_sigmas_type": "zero",
@@ -116,13 +119,16 @@ _EDM_ALGORITHMS: Final = {"dpmsolver++": "dpmpp2m", "sde-dpmsolver++": "dpmpp2m-
 
 
 def _preconditioned(fields: Fields) -> Preconditioned:
-    """What the network predicts. Diffusers lists "sample" for these classes and refuses it when it samples."""
-    kind = fields.choice("prediction_type", ("epsilon", "v_prediction"))
-    return Preconditioned(float(fields["sigma_data"]), kind)
+    """Returns the prediction type. Diffusers accepts "sample" for these classes but fails when it samples."""
+    prediction = fields.choice("prediction_type", ("epsilon", "v_prediction"))
+    return Preconditioned(float(fields["sigma_data"]), prediction)
 
 
 def _edm_dpm_options(fields: Fields) -> dict[str, Any]:
-    # With "sigma_min" Diffusers lowers the order of its last step, which has length zero and is left out here.
+    """Options of DPM-Solver++ on EDM.
+
+    With "sigma_min" Diffusers lowers the order of its last step, which has length zero and is omitted here.
+    """
     clean = fields["final_sigmas_type"] == "zero"
     return {
         "solver_order": fields["solver_order"],

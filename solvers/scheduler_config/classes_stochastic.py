@@ -1,4 +1,4 @@
-"""Scheduler classes of the Hub that draw fresh noise, relatives of DDIM, and the flow classes of Heun and LCM."""
+"""Scheduler classes of the Hub that draw fresh noise, and relatives of DDIM."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -8,17 +8,18 @@ from .common import GRIDS, TABLE, always, no_options
 from .fields import Fields, SchedulerClass
 from .grids import consistency_grid, ddim_grid
 
-_UNREAD_END: Final = {"set_alpha_to_one": "its steps end at entries of the table or on clean data, whatever this says"}
+_UNREAD_END: Final = {"set_alpha_to_one": "its steps always end at table entries or on clean data"}
 _UNREAD_CLIPPING: Final = {
     "clip_sample": "its step does not clip",
     "thresholding": "its step does not clip",
     "timestep_scaling": "it has no boundary conditions",
 }
-# Both logarithms and None mean the same variance as "fixed_small" in the published step.
+# "fixed_small_log" and None mean the same variance as "fixed_small" in the published step.
 _VARIANCES: Final = {"fixed_small": "fixed_small", "fixed_small_log": "fixed_small", None: "fixed_small"}
 
 
 def _clip(fields: Fields) -> float | None:
+    """Returns the clipping range, or None if the config does not clip."""
     return float(fields["clip_sample_range"]) if fields["clip_sample"] else None
 
 
@@ -31,7 +32,7 @@ DDPM: Final = SchedulerClass(
         "clip_sample": True,
         "clip_sample_range": 1.0,
     },
-    # Clipping by default is made for pictures; configs of latent models that leave it out do not mean it.
+    # Clipping by default is meant for images, not for latent models whose configs omit the field.
     inherited={"clip_sample": False},
     fixed={"thresholding": (False,), "variance_type": (*_VARIANCES, "fixed_large")},
     grids=GRIDS,
@@ -44,7 +45,7 @@ DDPM: Final = SchedulerClass(
     unused={"set_alpha_to_one": "its last step ends on clean data"},
 )
 
-# The same steps; what is parallel about them is the order in which they are computed.
+# The parallel classes take the same steps in another order of computation.
 DDPM_PARALLEL: Final = replace(DDPM, name="DDPMParallelScheduler")
 DDIM_PARALLEL: Final = replace(DDIM, name="DDIMParallelScheduler")
 

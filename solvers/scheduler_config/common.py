@@ -1,4 +1,4 @@
-"""Fields and helpers that the tables of scheduler classes share."""
+"""Fields and helpers shared by the tables of scheduler classes."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from ..spacing import RAMPS, SPACINGS
 from .fields import Fields
 
-# The noise table and its timesteps, with the defaults that most classes have.
+# Fields of the noise table and its timesteps, with the most common defaults.
 TABLE: Final = {
     "num_train_timesteps": 1000,
     "beta_start": 1e-4,
@@ -28,24 +28,24 @@ GRIDS: Final = (*SPACINGS, *RAMPS)
 
 
 def always(name: str) -> Callable[[Fields], str]:
-    """A rule that names the same solver whatever the fields."""
+    """Returns a rule that selects the same solver for all fields."""
     return lambda fields: name
 
 
 def no_options(fields: Fields) -> dict[str, Any]:
+    """Returns no solver options."""
     return {}
 
 
-
-
 def chosen_ramp(fields: Fields) -> str | None:
-    """The rule of sigmas that a config asks for, if any. Raises ValueError for more than one."""
+    """Returns the sigma ramp that a config selects, or None; raises ValueError if it selects more than one."""
     flags = {rule: "use_lu_lambdas" if rule == "lu" else f"use_{rule}_sigmas" for rule in RAMPS}
     chosen = [rule for rule, flag in flags.items() if fields.get(flag)]
     if len(chosen) > 1:
-        raise ValueError(f"the scheduler config asks for more than one rule of sigmas: {', '.join(chosen)}")
+        raise ValueError(f"the scheduler config selects more than one sigma ramp: {', '.join(chosen)}")
     return chosen[0] if chosen else None
 
 
 def ends_clean(fields: Fields) -> bool:
+    """Whether the grid ends on clean data (`final_sigmas_type` "zero")."""
     return fields.choice("final_sigmas_type", ("zero", "sigma_min")) == "zero"

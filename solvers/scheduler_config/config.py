@@ -19,7 +19,14 @@ from .steps import check_timesteps, class_grid
 
 @dataclass(frozen=True)
 class SolverSetup:
-    """What a scheduler config stands for: the solver over its grid, the schedule, and what the network predicts."""
+    """Everything that a scheduler config determines.
+
+    Attributes:
+        solver: the solver over `grid`.
+        prediction: what the network predicts.
+        schedule: the noise schedule.
+        grid: the points that the trajectory visits.
+    """
 
     solver: Solver
     prediction: Prediction
@@ -38,26 +45,28 @@ def from_scheduler_config(
     sigmas: Sequence[float] | None = None,
     noise: NoiseSource | None = None,
 ) -> SolverSetup:
-    """The setup of a scheduler config of any class in `CLASSES` or `BORROWED`, for `steps` steps.
+    """Builds schedule, grid and solver from a scheduler config of any class in `CLASSES` or `BORROWED`.
 
-    Fields that have no effect are ignored without a word; `check_scheduler_config` says which they are.
+    Fields without effect are ignored silently; `check_scheduler_config` lists them.
 
     Args:
-        config: The content of a `scheduler_config.json`.
-        steps: The number of steps, at least 1.
-        solver: A solver by name, with its published defaults for all that the config does not write out; None takes
-            the config's own.
-        grid: A spacing or a rule of sigmas by name, or a grid of `steps` steps, used as it is; None takes the config's
-            own.
-        image_tokens: The number of image tokens, where the config shifts flow time by resolution.
-        timesteps: Timesteps (steps,) in place of the config's rule.
-        sigmas: sigma/alpha or flow time (steps + 1,) in place of the config's rule.
-        noise: The source of stochastic solvers; others ignore it.
+        config: the content of a `scheduler_config.json`.
+        steps: number of steps, at least 1.
+        solver: name of a solver, with its published defaults for fields that the config omits; None selects the
+            config's own.
+        grid: name of a spacing or sigma ramp, or a grid of `steps` steps, used as it is; None selects the config's own.
+        image_tokens: number of image tokens, needed if the config shifts flow time by resolution.
+        timesteps: (steps,), timesteps in place of the config's rule.
+        sigmas: (steps + 1,), sigma/alpha or flow time in place of the config's rule.
+        noise: noise source of stochastic solvers; ignored by others.
+
+    Returns:
+        The setup.
 
     Raises:
-        ValueError: For an unknown class, solver or grid, for a class whose own sampler cannot be had where no solver
-            is named, for a field whose value is not supported (names it), for fewer than one step, and for a number of
-            steps whose timesteps leave the noise table.
+        ValueError: if the class, solver or grid is unknown, if the class's own sampler is not supported and no solver
+            is named, if the value of a field is not supported (the message names it), if `steps` is below 1, or if the
+            timesteps leave the noise table.
     """
     if steps < 1:
         raise ValueError(f"sampling needs at least one step, got steps={steps}")
@@ -78,7 +87,7 @@ def from_scheduler_config(
     if solver is None:
         name, options = named.solver(fields), named.options(fields)
     else:
-        # On a schedule of its own the config's class says nothing about a solver of another class.
+        # A class with a schedule of its own has no options for solvers of other classes.
         name, options = solver, {} if bound else named.options(fields)
         options.pop("solver_order", None)
     if draws_noise(name):
@@ -87,9 +96,16 @@ def from_scheduler_config(
 
 
 def read_schedule(config: Mapping[str, Any]) -> tuple[Schedule, Prediction]:
-    """The schedule of a scheduler config and what its network predicts, whether or not its sampler can be had.
+    """Reads the schedule and the prediction type of a scheduler config, whether or not its sampler is supported.
 
-    Raises ValueError, naming field or class, if they cannot be read.
+    Args:
+        config: the content of a `scheduler_config.json`.
+
+    Returns:
+        The schedule and what the network predicts.
+
+    Raises:
+        ValueError: if they cannot be read; the message names the field or class.
     """
     config, own, _ = read_class(config)
     fields = Fields.resolve(config, own, sampler=False)
@@ -97,15 +113,15 @@ def read_schedule(config: Mapping[str, Any]) -> tuple[Schedule, Prediction]:
 
 
 def _with_own_table(fields: Fields, config: Mapping[str, Any], own: SchedulerClass) -> Fields:
-    """The fields of a named solver's class, with what only the config's own class says of the noise table."""
+    """Adds to the fields of a named solver's class those that only the config's class defines for the noise table."""
     if "snr_shift_scale" not in own.defaults:
         return fields
     return fields.replace(snr_shift_scale=Fields.resolve(config, own, sampler=False)["snr_shift_scale"])
 
 
 def _shortest_grid(fields: Fields) -> Grid:
-    """A grid of two steps, or of one where that is all that the config allows."""
-    fields = fields.replace(mu=1.0)  # any: it moves times, not the schedule
+    """Returns a grid of two steps, or of one if the config allows no more."""
+    fields = fields.replace(mu=1.0)  # any value: mu moves times, not the schedule
     try:
         return fields.cls.grid(fields, 2)
     except ValueError:
@@ -113,6 +129,7 @@ def _shortest_grid(fields: Fields) -> Grid:
 
 
 def _prediction(fields: Fields) -> Prediction:
+    """Returns what the network predicts."""
     if fields.cls.prediction is not None:
         return fields.cls.prediction(fields)
     return fields.choice("prediction_type", PREDICTIONS)
@@ -127,11 +144,12 @@ def _grid(
     sigmas: Sequence[float] | None,
     flow: bool,
 ) -> Grid:
+    """Returns the grid given by name, object, timesteps or sigmas, or else the config's own."""
     if sum(given is not None for given in (name, timesteps, sigmas)) > 1:
-        raise ValueError("give one of grid, timesteps and sigmas, not several")
+        raise ValueError("give at most one of grid, timesteps and sigmas, not several")
     if isinstance(name, Grid):
         if name.n_steps != steps:
-            raise ValueError(f"a grid of {name.n_steps} steps was given for {steps} steps")
+            raise ValueError(f"a grid of {name.n_steps} steps was given for {steps} steps; they must be equal")
         return name
     if timesteps is not None or sigmas is not None:
         what, given, needed = ("sigmas", sigmas, steps + 1) if timesteps is None else ("timesteps", timesteps, steps)
@@ -148,6 +166,7 @@ def _grid(
 
 
 def _with_grid(fields: Fields, grid: str) -> Fields:
+    """Returns the fields with the named spacing or ramp selected."""
     known = fields.cls.grids
     if grid not in known:
         raise ValueError(f"unknown grid {grid!r}; known for {fields.cls.name} are {', '.join(known)}")
@@ -157,6 +176,7 @@ def _with_grid(fields: Fields, grid: str) -> Fields:
 
 
 def _mu(fields: Fields, tokens: int) -> float:
+    """Returns mu of a resolution-dependent shift."""
     keys = ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
     given = [fields.get(key) for key in keys]
     return dynamic_mu(tokens, *given) if None not in given else dynamic_mu(tokens)

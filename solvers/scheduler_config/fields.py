@@ -1,4 +1,4 @@
-"""Fields of scheduler configs: which are honoured, at which values, and which are refused by name."""
+"""Fields of scheduler configs: which are supported, at which values, and which are rejected by name."""
 
 import math
 import reprlib
@@ -9,30 +9,30 @@ from typing import Any, Final
 from ..grid import Grid
 from ..prediction import Prediction
 
-# Far beyond every published table, and small enough for any machine.
+# Larger than every published table, and small enough for any machine.
 _LONGEST_TABLE: Final = 100_000
 
 
 @dataclass(frozen=True)
 class SchedulerClass:
-    """A scheduler class of the Hub: what its fields mean, and the solver and grid that it stands for.
+    """A scheduler class of the Hub: the meaning of its fields, and its solver and grid.
 
-    Args:
-        name: The class's name, `_class_name` in configs.
-        defaults: Fields read at any value, with the value that the class assumes where a config leaves them out.
-        fixed: Fields read at the listed values only, the first being the default; any other value is refused.
-        grids: Names of grids that can take the place of its own.
-        grid: From its fields and a number of steps to its own grid.
-        solver: From its fields to the name of its own solver.
-        options: From its fields to that solver's options.
-        required: Fixed fields that a config of this class must write out, because the published default is refused.
-        flow: Whether it samples flow time whatever its fields say.
-        unused: Fields that configs of this class may carry at any value, each with the reason why it has no effect.
-        inherited: Defaults that replace those above for configs of another class.
-        no_sampler: Why its own sampler cannot be had; then a solver must be named.
-        prediction: From its fields to what the network predicts, where `prediction_type` does not say it alone.
-        explicit: From its fields, timesteps and sigmas (one of them given) to the grid of a user's own points, for
-            classes with a schedule of their own, which solvers of other classes leave as it is.
+    Attributes:
+        name: class name, `_class_name` in configs.
+        defaults: fields read at any value, with the default that the class uses if a config omits them.
+        fixed: fields supported only at the listed values, the first being the default; any other value is rejected.
+        grids: names of grids that can replace the class's own.
+        grid: maps its fields and a number of steps to its own grid.
+        solver: maps its fields to the name of its own solver.
+        options: maps its fields to that solver's options.
+        required: fixed fields that a config must contain, because the published default is rejected.
+        flow: whether it samples flow time for all values of its fields.
+        unused: fields that configs of this class may contain at any value, with the reason why each has no effect.
+        inherited: defaults that replace those above for configs of another class.
+        no_sampler: why its own sampler is not supported; a solver must then be named.
+        prediction: maps its fields to what the network predicts, if `prediction_type` alone does not determine it.
+        explicit: maps its fields, timesteps and sigmas (exactly one given) to the grid of a user's own points, for
+            classes with a schedule of their own, which solvers of other classes leave unchanged.
     """
 
     name: str
@@ -53,18 +53,30 @@ class SchedulerClass:
 
 @dataclass(frozen=True)
 class Fields:
-    """The resolved fields of a config, as the class `cls` reads them."""
+    """The fields of a config as read by one scheduler class.
+
+    Attributes:
+        cls: the scheduler class.
+        values: field name -> value.
+    """
 
     cls: SchedulerClass
     values: Mapping[str, Any]
 
     @classmethod
     def resolve(cls, config: Mapping[str, Any], scheduler: SchedulerClass, *, sampler: bool = True) -> "Fields":
-        """The fields of `scheduler`, each from the config or by default.
+        """Reads the fields of `scheduler`, each from the config or by default.
 
-        In a config saved by another class, values that were only that class's defaults (`_use_default_values`) do not
-        count. `sampler` False leaves out `fixed` and `required` fields, which say how to sample and not from what.
-        Raises ValueError for a value that is not supported, by name.
+        In a config saved by another class, values that were only that class's defaults (`_use_default_values`) are
+        ignored.
+
+        Args:
+            config: the content of a `scheduler_config.json`.
+            scheduler: the class that reads it.
+            sampler: False skips `fixed` and `required` fields, which affect the sampler but not the schedule.
+
+        Raises:
+            ValueError: if a value is not supported; the message names the field.
         """
         inherited = config.get("_class_name") != scheduler.name
         dropped = config.get("_use_default_values", ()) if inherited else ()
@@ -83,15 +95,20 @@ class Fields:
         return self.values[key]
 
     def get(self, key: str) -> Any:
+        """Returns the value of a field, or None if the class does not have it."""
         return self.values.get(key)
 
     def replace(self, **values: Any) -> "Fields":
+        """Returns a copy with some fields replaced."""
         return Fields(self.cls, {**self.values, **values})
 
     def choice(self, key: str, known: Iterable[str], foreign: Mapping[str, str] | None = None) -> str:
-        """The value of a field that names one of `known`. `foreign` maps values of other classes that share the field.
+        """Returns the value of a field that must be one of `known`; raises ValueError for any other value.
 
-        Raises ValueError for any other value.
+        Args:
+            key: the field.
+            known: supported values.
+            foreign: maps values of other classes that share the field to values in `known`.
         """
         value = (foreign or {}).get(self[key], self[key])
         if value not in known:
@@ -100,19 +117,20 @@ class Fields:
 
 
 def _read(scheduler: SchedulerClass, key: str, written: Mapping[str, Any], default: Any) -> Any:
-    """The value of a field that is read at any value. Raises ValueError if it is not of the kind of its default."""
+    """Returns the value of a field that is read at any value; raises ValueError if its type is not the default's."""
     value = written.get(key, default)
     if type(default) is int and type(value) is float and value.is_integer():
-        value = int(value)  # JSON of some writers has 1000.0 for 1000
+        value = int(value)  # some writers of JSON store 1000 as 1000.0
     if not _fits(key, value, default):
         raise ValueError(
-            f"{key}={reprlib.repr(value)} in the scheduler config is not a value for it; "
+            f"{key}={reprlib.repr(value)} in the scheduler config has a wrong type or range; "
             f"{scheduler.name}'s default is {default!r}"
         )
     return value
 
 
 def _require(scheduler: SchedulerClass, written: Mapping[str, Any]) -> None:
+    """Raises ValueError if a required field is missing."""
     for key in scheduler.required:
         if key not in written:
             raise ValueError(
@@ -122,7 +140,7 @@ def _require(scheduler: SchedulerClass, written: Mapping[str, Any]) -> None:
 
 
 def _allowed(scheduler: SchedulerClass, key: str, written: Mapping[str, Any]) -> Any:
-    """The value of a fixed field; null means false. Raises ValueError for one that is not supported."""
+    """Returns the value of a fixed field (null means false); raises ValueError if it is not supported."""
     allowed = scheduler.fixed[key]
     value = written.get(key, allowed[0])
     if value is None and None not in allowed:
@@ -136,11 +154,11 @@ def _allowed(scheduler: SchedulerClass, key: str, written: Mapping[str, Any]) ->
 
 
 def _fits(key: str, value: Any, default: Any) -> bool:
-    """Whether `value` is of the kind of `default`, and within what a noise table can be."""
+    """Whether `value` has the type of `default` and lies within the limits of a noise table."""
     number = (type(value) is int and abs(value) < 2**63) or (type(value) is float and not math.isnan(value))
     if key == "trained_betas":
         listed = isinstance(value, (list, tuple)) and 2 <= len(value) <= _LONGEST_TABLE
-        return value is None or (listed and all(type(one) in (int, float) and 0 <= one <= 1 for one in value))
+        return value is None or (listed and all(type(beta) in (int, float) and 0 <= beta <= 1 for beta in value))
     if key == "num_train_timesteps":
         return type(value) is int and 2 <= value <= _LONGEST_TABLE
     if key in ("beta_start", "beta_end"):
@@ -154,7 +172,7 @@ def _fits(key: str, value: Any, default: Any) -> bool:
     if isinstance(default, int):
         return type(value) is int and abs(value) <= _LONGEST_TABLE
     if isinstance(default, tuple):
-        return isinstance(value, (list, tuple)) and all(type(one) is int for one in value)
+        return isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
     if isinstance(default, str):
         return isinstance(value, str)
     return number or (default is None and value is None)

@@ -1,4 +1,4 @@
-"""Grids as the scheduler classes of the Hub lay them, each family of classes by its own conventions."""
+"""Grids of scheduler classes that sample a noise table, each family of classes by its own conventions."""
 
 import math
 from typing import Any
@@ -17,10 +17,13 @@ from .grids_flow import dpm_flow_grid
 
 
 def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
-    """The noise table of a config, computed in float32 as it was when the network was trained.
+    """Returns the noise table of a config, computed in float32 as in training.
 
-    `snr_shift_scale` divides the signal-to-noise ratio (CogVideoX, arXiv 2408.06072). Where the config asks for zero
-    terminal SNR, `last` replaces the 0 that alphas_cumprod ends on.
+    `snr_shift_scale` divides the signal-to-noise ratio (CogVideoX, arXiv 2408.06072).
+
+    Args:
+        fields: the config's fields.
+        last: replaces the final 0 of alphas_cumprod if the config asks for zero terminal SNR.
     """
     trained = fields["trained_betas"]
     if trained is not None:
@@ -41,15 +44,15 @@ def vp_schedule(fields: Fields, last: float = 2.0**-24) -> VPDiscrete:
     return VPDiscrete(torch.cat((table[:-1], table.new_tensor([last]))))
 
 
-def _closed(schedule: VPDiscrete, points: Row, told: Row, clean: bool, scale: float | None) -> Grid:
-    """The grid that goes on to clean data (t = -1), or to the table's first entry (t = 0).
+def _with_end(schedule: VPDiscrete, points: Row, timesteps: Row, clean: bool, scale: float | None) -> Grid:
+    """Returns the grid continued to clean data (t = -1), or with `clean` False to the table's first entry (t = 0).
 
-    A last point that is there already takes no step: published schedulers spend an evaluation on it, without effect.
+    A last point that already lies there takes no step: published schedulers spend an evaluation on it, without effect.
     """
     end = -1.0 if clean else 0.0
     if len(points) > 1 and points[-1] <= end + 1e-9:
-        points, told = points[:-1], told[:-1]
-    return Grid.from_t(schedule, np.append(points, end), told, scale)
+        points, timesteps = points[:-1], timesteps[:-1]
+    return Grid.from_t(schedule, np.append(points, end), timesteps, scale)
 
 
 def _table_ratios(schedule: VPDiscrete) -> Row:
@@ -60,72 +63,87 @@ def _table_ratios(schedule: VPDiscrete) -> Row:
 
 
 def _ramped(schedule: VPDiscrete, levels: Row) -> tuple[Row, Row]:
-    """Times of levels of sigma/alpha, and the fractional timesteps that the network is told."""
+    """Returns the times of sigma/alpha levels, and the network's fractional timesteps there."""
     ratios = torch.as_tensor(levels)
     return schedule.t_from_log_snr(-ratios.log()).numpy(), schedule.log_interpolated_timestep(ratios).numpy()
 
 
 def _ramp_ends(fields: Fields, ratios: Row) -> tuple[float, float]:
-    """The largest and smallest level of a ramp: `sigma_max` and `sigma_min` where given, else those of `ratios`."""
+    """Returns the highest and lowest level of a ramp: `sigma_max` and `sigma_min` if given, else those of `ratios`."""
     high, low = fields.get("sigma_max"), fields.get("sigma_min")
     return float(ratios.max() if high is None else high), float(ratios.min() if low is None else low)
 
 
-def euler_grid(fields: Fields, steps: int) -> Grid:
-    """Euler's and Heun's: fractional timesteps, also where a ramp runs between the sigmas of the spaced ones.
+def _spaced(fields: Fields, steps: int) -> Row:
+    """Timesteps (steps,) by the config's spacing rule."""
+    return spaced_timesteps(fields["timestep_spacing"], steps, fields["num_train_timesteps"], fields["steps_offset"])
 
-    The published start is noise times sigma/alpha, or with leading spacing times its root sum square with 1.
+
+def euler_grid(fields: Fields, steps: int) -> Grid:
+    """Returns the grid of Euler and Heun classes: fractional timesteps, also if a ramp runs between the spaced sigmas.
+
+    The published start is noise times sigma/alpha, or with leading spacing times sqrt((sigma/alpha)^2 + 1).
     """
     schedule = vp_schedule(fields)
-    told = spaced_timesteps(fields["timestep_spacing"], steps, fields["num_train_timesteps"], fields["steps_offset"])
-    points, rule = told, chosen_ramp(fields)
+    timesteps = _spaced(fields, steps)
+    points, rule = timesteps, chosen_ramp(fields)
     if rule is not None:
-        ratios = np.interp(told, np.arange(len(schedule.alphas_cumprod)), _table_ratios(schedule))
-        points, told = _ramped(schedule, ramp(rule, *_ramp_ends(fields, ratios), steps))
+        ratios = np.interp(timesteps, np.arange(len(schedule.alphas_cumprod)), _table_ratios(schedule))
+        points, timesteps = _ramped(schedule, ramp(rule, *_ramp_ends(fields, ratios), steps))
     scale = 1.0 if fields["timestep_spacing"] == "leading" else None
-    return _closed(schedule, points, told, ends_clean(fields), scale)
+    return _with_end(schedule, points, timesteps, ends_clean(fields), scale)
 
 
 def ddim_grid(fields: Fields, steps: int) -> Grid:
-    """DDIM's and PNDM's: whole timesteps, each step ending where the next one starts."""
+    """Returns the grid of DDIM and PNDM classes: integer timesteps, each step ending where the next one starts."""
     ends = "zero" if fields["set_alpha_to_one"] else "sigma_min"
     if chosen_ramp(fields) is not None:
         return euler_grid(fields.replace(final_sigmas_type=ends), steps)
     schedule = vp_schedule(fields, last=1e-20)
-    told = spaced_timesteps(fields["timestep_spacing"], steps, fields["num_train_timesteps"], fields["steps_offset"])
-    told = np.round(told)
-    return _closed(schedule, told, told, ends == "zero", 1.0)
+    timesteps = np.round(_spaced(fields, steps))
+    return _with_end(schedule, timesteps, timesteps, ends == "zero", 1.0)
 
 
 def consistency_grid(fields: Fields, steps: int, *, clean: bool) -> Grid:
-    """LCM's and TCD's: timesteps of the distillation, to clean data or (`clean` False) to the table's first entry."""
+    """Returns the grid of LCM and TCD classes: timesteps of the distillation.
+
+    Args:
+        fields: the config's fields.
+        steps: number of steps.
+        clean: end on clean data; otherwise at the table's first entry.
+    """
     if fields.get("named_grid"):
         return ddim_grid(fields.replace(set_alpha_to_one=clean), steps)
     schedule = vp_schedule(fields, last=1e-20)
-    told = distilled_timesteps(steps, fields["num_train_timesteps"], fields["original_inference_steps"])
-    return _closed(schedule, told, told, clean, 1.0)
+    timesteps = distilled_timesteps(steps, fields["num_train_timesteps"], fields["original_inference_steps"])
+    return _with_end(schedule, timesteps, timesteps, clean, 1.0)
 
 
 def dpm_grid(
     fields: Fields, steps: int, *, rounded: bool = True, flow_from_one: bool = False, flow_stays: bool = False
 ) -> Grid:
-    """DPM-Solver's, UniPC's and DEIS's: whole timesteps; a ramp runs over the whole table.
+    """Returns the grid of DPM-Solver, UniPC and DEIS classes: integer timesteps; a ramp covers the whole table.
 
-    Fractional timesteps of a Karras ramp are rounded, or with `rounded` False cut off as those of other ramps are.
+    Args:
+        fields: the config's fields.
+        steps: number of steps.
+        rounded: round fractional timesteps of a Karras or Lu ramp; otherwise truncate them as those of other ramps.
+        flow_from_one: see `dpm_flow_grid`, `from_one`.
+        flow_stays: see `dpm_flow_grid`, `stays`.
     """
     if fields["use_flow_sigmas"]:
         return dpm_flow_grid(fields, steps, from_one=flow_from_one, stays=flow_stays)
     schedule, rule = vp_schedule(fields), chosen_ramp(fields)
     if rule is None:
-        told = points = _dpm_timesteps(fields, schedule, steps)
+        timesteps = points = _dpm_timesteps(fields, schedule, steps)
     else:
-        points, told = _ramped(schedule, ramp(rule, *_ramp_ends(fields, _table_ratios(schedule)), steps))
-        told = np.round(told) if rounded and rule in ("karras", "lu") else np.trunc(told)
-    return _closed(schedule, points, told, ends_clean(fields), 1.0)
+        points, timesteps = _ramped(schedule, ramp(rule, *_ramp_ends(fields, _table_ratios(schedule)), steps))
+        timesteps = np.round(timesteps) if rounded and rule in ("karras", "lu") else np.trunc(timesteps)
+    return _with_end(schedule, points, timesteps, ends_clean(fields), 1.0)
 
 
 def _dpm_timesteps(fields: Fields, schedule: VPDiscrete, steps: int) -> Row:
-    """Timesteps of a rule for one step more, without its last, so that the data end itself is not among them."""
+    """Returns the timesteps of a spacing rule for one more step, without the last, so that none is at the data end."""
     spacing, size = fields["timestep_spacing"], fields["num_train_timesteps"]
     clipped = fields.get("lambda_min_clipped")
     if clipped is not None and clipped > -math.inf:
@@ -141,17 +159,21 @@ def _dpm_timesteps(fields: Fields, schedule: VPDiscrete, steps: int) -> Row:
 
 
 def explicit_grid(fields: Fields, flow: bool, timesteps: Any, sigmas: Any) -> Grid:
-    """The grid of a user's own points, used as they are.
+    """Returns the grid of a user's own points, used as they are.
 
-    `timesteps` (N,) go on to clean data. `sigmas` (N+1,) are sigma/alpha, of flow models flow time; the last may be 0.
+    Args:
+        fields: the config's fields.
+        flow: whether the model samples flow time.
+        timesteps: (N,), continued to clean data.
+        sigmas: (N+1,), sigma/alpha, for flow models flow time; the last may be 0.
     """
     if flow:
         t = np.asarray(sigmas, float) if sigmas is not None else np.append(timesteps, 0) / fields["num_train_timesteps"]
         return Grid.from_t(RectifiedFlow(float(fields["num_train_timesteps"])), t)
     schedule = vp_schedule(fields)
     if timesteps is not None:
-        told = np.asarray(timesteps, dtype=np.float64)
-        return Grid.from_t(schedule, np.append(told, -1.0), told)
+        timesteps = np.asarray(timesteps, dtype=np.float64)
+        return Grid.from_t(schedule, np.append(timesteps, -1.0), timesteps)
     levels = np.asarray(sigmas, dtype=np.float64)
-    told = schedule.log_interpolated_timestep(torch.as_tensor(levels[:-1])).numpy()
-    return Grid.from_sigma_ve(schedule, levels, told)
+    timesteps = schedule.log_interpolated_timestep(torch.as_tensor(levels[:-1])).numpy()
+    return Grid.from_sigma_ve(schedule, levels, timesteps)

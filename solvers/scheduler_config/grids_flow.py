@@ -12,22 +12,29 @@ from .fields import Fields
 
 
 def flow_shift(fields: Fields, key: str) -> float:
-    """The shift of flow time: the field `key`, or by resolution where the config says so."""
+    """Returns the shift of flow time: the field `key`, or a resolution-dependent shift if the config asks for it."""
     if not fields["use_dynamic_shifting"]:
         return float(fields[key])
     mu = fields.get("mu")
     if mu is None:
         raise ValueError(
-            "use_dynamic_shifting=true in the scheduler config: the shift depends on the number of image tokens, "
-            "give image_tokens"
+            "use_dynamic_shifting=true in the scheduler config: the shift depends on the number of image tokens; "
+            "pass image_tokens"
         )
     return math.exp(mu) if fields["time_shift_type"] == "exponential" else float(mu)
 
 
 def dpm_flow_grid(fields: Fields, steps: int, *, from_one: bool, stays: bool) -> Grid:
-    """Flow time with `use_flow_sigmas`: shifted, from 1 (UniPC; less 1e-6) or one training step below (the others).
+    """Returns the flow-time grid of DPM-Solver classes with `use_flow_sigmas`.
 
-    Where it does not go on to 0 it ends at its last point (`stays`; UniPC, DEIS), which takes no step.
+    Args:
+        fields: the config's fields.
+        steps: number of steps.
+        from_one: start at 1 - 1e-6 (UniPC); otherwise one training step below 1.
+        stays: if the grid does not end at 0, end it at its last point, which takes no step (UniPC, DEIS).
+
+    Raises:
+        ValueError: if a field is not supported in combination with flow time.
     """
     if chosen_ramp(fields) is not None:
         raise ValueError(f"use_flow_sigmas=true with use_{chosen_ramp(fields)}_sigmas=true is not supported")
@@ -39,20 +46,20 @@ def dpm_flow_grid(fields: Fields, steps: int, *, from_one: bool, stays: bool) ->
         t[0] = min(t[0], 1 - 1e-6)
     else:
         t = shift_time(1 - np.linspace(1, 1 / size, steps + 1), shift)[::-1][:-1]
-    told = np.trunc(t * size)
+    timesteps = np.trunc(t * size)
     if ends_clean(fields):
         t = np.append(t, 0.0)
     elif stays and steps > 1:
-        told = told[:-1]
+        timesteps = timesteps[:-1]
     else:
         raise ValueError(
             f"use_flow_sigmas=true with final_sigmas_type='sigma_min' is not supported for {fields.cls.name}"
         )
-    return Grid.from_t(RectifiedFlow(float(size)), t, told, 1.0)
+    return Grid.from_t(RectifiedFlow(float(size)), t, timesteps, 1.0)
 
 
 def flow_grid(fields: Fields, steps: int) -> Grid:
-    """Flow time from 1 in even strides, shifted towards noise, then 0: what the flow pipelines ask of the scheduler."""
+    """Returns equal steps of flow time from 1, shifted towards noise, then 0, as flow pipelines request them."""
     t = np.linspace(1, 1 / steps, steps)
     if fields.get("timestep_spacing") != "linspace":
         t = shift_time(t, flow_shift(fields, "shift"))
@@ -65,9 +72,10 @@ def flow_grid(fields: Fields, steps: int) -> Grid:
 
 
 def flow_table_grid(fields: Fields, steps: int) -> Grid:
-    """Flow time of `FlowMatchHeunDiscreteScheduler`: from 1 to the shifted first training step, shifted, then 0.
+    """Returns the flow-time grid of `FlowMatchHeunDiscreteScheduler`.
 
-    The first training step is shifted twice, as published.
+    It runs from 1 to the shifted first training step, shifted, then to 0; the first training step is shifted twice, as
+    published.
     """
     if fields.get("named_grid"):
         return flow_grid(fields.replace(use_dynamic_shifting=False, shift_terminal=None), steps)

@@ -1,4 +1,4 @@
-"""Numbers of steps: which ones a scheduler class has timesteps for."""
+"""Numbers of steps: which of them a scheduler class has timesteps for."""
 
 from typing import Final
 
@@ -7,12 +7,12 @@ from ..schedule import RectifiedFlow
 from ..vp_discrete import VPDiscrete
 from .fields import Fields
 
-_SLACK: Final = 1e-6  # rounding of fractional timesteps
-_TABLE_ENTRIES: Final = 2_000_000  # to be computed at most in search of a number of steps: about a second
+_SLACK: Final = 1e-6  # tolerance for rounding of fractional timesteps
+_TABLE_ENTRIES: Final = 2_000_000  # limit on the search for a number of steps, about one second
 
 
 def check_timesteps(grid: Grid) -> Grid:
-    """`grid` itself. Raises ValueError if the network would be asked beyond the noise table, or outside flow time."""
+    """Returns `grid`; raises ValueError if a timestep lies outside the noise table, or a time outside flow time."""
     schedule = grid.schedule
     if isinstance(schedule, VPDiscrete):
         first, last, allowed = float(grid.timestep[0]), float(grid.timestep[-1]), schedule.t_max
@@ -28,14 +28,15 @@ def check_timesteps(grid: Grid) -> Grid:
 
 
 def class_grid(fields: Fields, steps: int) -> Grid:
-    """The grid that a scheduler class lays for a number of steps.
+    """Returns the grid of a scheduler class for a number of steps.
 
-    Raises ValueError if the class has no such grid; where fewer steps have one, it names the next smaller number.
+    Raises:
+        ValueError: if the class has no such grid. If fewer steps have one, the message names the next smaller number.
     """
     try:
         return check_timesteps(fields.cls.grid(fields, steps))
     except ValueError as error:
-        # Some configs have no grid of one step: it would start where it ends.
+        # Some configs have no grid of one step, because it would start where it ends.
         if not any(_has_grid(fields, few) for few in range(1, min(steps, 4))):
             raise
         fewer = _largest_below(fields, steps)
@@ -46,7 +47,7 @@ def class_grid(fields: Fields, steps: int) -> Grid:
 
 
 def _largest_below(fields: Fields, steps: int) -> int | None:
-    """The largest number of steps below `steps` that has a grid; None if it is too far away to be looked for."""
+    """Returns the largest number of steps below `steps` that has a grid, or None if the search would be too long."""
     size = fields.get("num_train_timesteps") or steps
     most = min(steps - 1, size)
     tried = range(most, max(0, most - _TABLE_ENTRIES // size), -1)
@@ -54,6 +55,7 @@ def _largest_below(fields: Fields, steps: int) -> int | None:
 
 
 def _has_grid(fields: Fields, steps: int) -> bool:
+    """Whether a scheduler class has a grid of `steps` steps."""
     try:
         check_timesteps(fields.cls.grid(fields, steps))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Fields of scheduler configs that are not the config's own: which may be ignored, and which are refused.
+"""Fields of scheduler configs that do not belong to the config's class: which are ignored and which are rejected.
 
-Configs of the Hub carry fields of the class they were converted from, of older and newer versions, and of what was
-saved beside them. Ignoring a field is right where the published class of that name ignores it and the picture is right.
+Configs on the Hub contain fields of the class they were converted from, of older and newer versions, and of objects
+saved with them. A field may be ignored if the published class of that name ignores it and the image is correct.
 """
 
 import reprlib
@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from .fields import SchedulerClass
 
-# Settings of clipping and thresholding, which are read or refused where they are switched on.
+# Parameters of clipping and thresholding; the switches of these decide whether they matter.
 _SETTINGS: Final = frozenset({"clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"})
 
-_AVERAGE: Final = "state of the average of weights that was saved with it; it belongs to training"
-# Field -> why it can be ignored at any value.
+_AVERAGE: Final = "state of the weight average of training, saved with the config"
+# Field -> why it is ignored at any value.
 LEFTOVERS: Final = {
     **dict.fromkeys(
         (
@@ -33,19 +33,20 @@ LEFTOVERS: Final = {
     ),
     "tensor_format": "the array library of early versions",
 }
-# Field -> (values that may be ignored, why others may not). Classes that read the field at any value are excepted.
+# Field -> (values that can be ignored, why others cannot), except for classes that read the field.
 MATTER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
-    "use_flow_sigmas": ((None, False), "a flow model has no noise table, which this class would sample it with"),
-    "timestep_type": ((None, "discrete"), "the network is told the logarithm of sigma in place of a timestep"),
-    "snr_shift_scale": ((None, 1, 1.0), "the noise table is shifted, which this class does not know"),
+    "use_flow_sigmas": ((None, False), "a flow model has no noise table, but this class samples one"),
+    "timestep_type": ((None, "discrete"), "the network is conditioned on the logarithm of sigma, not on a timestep"),
+    "snr_shift_scale": ((None, 1, 1.0), "the noise table is shifted, which this class does not support"),
     "invert_sigmas": ((None, False), "flow time runs backwards"),
 }
 
 
 def with_prediction(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config with `predict_epsilon`, of early versions, turned into `prediction_type`.
+    """Returns the config with `predict_epsilon`, of early versions, translated to `prediction_type`.
 
-    Raises ValueError if the two contradict each other, or if the former is not true, false or null.
+    Raises:
+        ValueError: if the two contradict each other, or if `predict_epsilon` is not true, false or null.
     """
     if "predict_epsilon" not in config:
         return config
@@ -57,7 +58,7 @@ def with_prediction(config: Mapping[str, Any]) -> Mapping[str, Any]:
         return rest
     meant = "epsilon" if given else "sample"
     written = rest.setdefault("prediction_type", meant)
-    # True was every early config's default, and stayed in files whose prediction_type was changed later.
+    # True was the default of early versions and remains in files whose prediction_type was changed later.
     if not given and written != meant:
         raise ValueError(
             f"predict_epsilon=false and prediction_type={reprlib.repr(written)} in the scheduler config contradict "
@@ -67,10 +68,17 @@ def with_prediction(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def ignored_fields(config: Mapping[str, Any], own: SchedulerClass, classes: Iterable[SchedulerClass]) -> dict[str, str]:
-    """The fields of a config that are ignored and could be missed, each with the reason.
+    """Returns the fields of a config that are ignored although a user might expect an effect, with the reasons.
 
-    Fields of other classes at a value that means nothing (null, false, a default) are not among them. Raises ValueError
-    for a field that no class knows and that is not switched off, and for one that would change the picture.
+    Fields of other classes at a value without effect (null, false, a default) are not listed.
+
+    Args:
+        config: the content of a `scheduler_config.json`.
+        own: the config's class.
+        classes: all known classes.
+
+    Raises:
+        ValueError: if a field is unknown to all classes and not switched off, or if ignoring it would change the image.
     """
     defaults = _values_without_effect(classes)
     ignored, unknown = {}, []
@@ -97,7 +105,7 @@ def ignored_fields(config: Mapping[str, Any], own: SchedulerClass, classes: Iter
 
 
 def _values_without_effect(classes: Iterable[SchedulerClass]) -> dict[str, list[Any]]:
-    """For every field of the classes, the values that it has by default."""
+    """Returns the default values of every field of the classes."""
     values: dict[str, list[Any]] = {}
     for cls in classes:
         for key, default in (*cls.defaults.items(), *((key, allowed[0]) for key, allowed in cls.fixed.items())):
@@ -108,6 +116,7 @@ def _values_without_effect(classes: Iterable[SchedulerClass]) -> dict[str, list[
 
 
 def _refuse_if_it_matters(key: str, value: Any, own: SchedulerClass) -> None:
+    """Raises ValueError if ignoring a field at this value would change the image."""
     harmless, reason = MATTER[key]
     if value not in harmless:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Samples of a batch skip by themselves: a batch of 4 costs the network what its samples cost it alone."""
+"""Each sample of a batch skips by itself: a batch of 4 costs the network the sum of what its samples cost alone."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The worked example of docs/accelerators.md passes its own examination, and the page names every law."""
+"""The worked example of docs/accelerators.md passes `check_accelerator`, and the page names every law."""
 
 import re
 from pathlib import Path

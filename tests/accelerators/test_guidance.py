@@ -1,4 +1,4 @@
-"""Guidance caching and combinations: against the plain formulas, by what the network was asked, and what is refused."""
+"""Guidance caching and combinations of accelerators against plain formulas, network calls, and rejected settings."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The parts of SADA, each against an independent value: estimates, polynomial nodes, token choice, token cache."""
+"""The parts of SADA against independent values: estimates, polynomial nodes, token choice, token cache."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.interpolate import CubicSpline
 
-from sadaflow.accelerators.auto.kriging import guess
+from sadaflow.accelerators.auto.kriging import predict
 from sadaflow.accelerators.history import NodeBuffer
 from sadaflow.accelerators.replay import row_of, with_row
 from sadaflow.accelerators.sada.criterion import (
@@ -35,7 +35,7 @@ def _local_error(step: float) -> float:
 
 @pytest.mark.parametrize("at", [0.55, 0.1, -0.2, -0.8])
 @pytest.mark.parametrize("memory", [0.15, 0.6, 10.0])
-def test_guesses_are_the_best_for_a_velocity_that_is_forgotten(at: float, memory: float) -> None:
+def test_predictions_are_the_best_for_an_ornstein_uhlenbeck_velocity(at: float, memory: float) -> None:
     """Against the normal equations, with covariances of moves integrated numerically from that of the velocity."""
     nodes = (0.3, -0.1, -0.4, -1.0)
 
@@ -51,20 +51,20 @@ def test_guesses_are_the_best_for_a_velocity_that_is_forgotten(at: float, memory
         among = np.array([[covariance(one, other) for other in others] for one in others]).reshape(count - 1, count - 1)
         to = np.array([covariance(one, at) for one in others])
         weights = np.linalg.solve(among, to)
-        found = guess(nodes[:count], at, memory)
+        found = predict(nodes[:count], at, memory)
         np.testing.assert_allclose(found.weights, [1 - weights.sum(), *weights], atol=1e-6)
         assert found.spread == pytest.approx(np.sqrt(covariance(at, at) - weights @ to), rel=1e-4)
 
 
-def test_a_long_memory_guesses_like_a_natural_spline_and_a_short_one_holds() -> None:
+def test_a_long_memory_predicts_like_a_natural_spline_and_a_short_memory_holds() -> None:
     nodes, values = (0.3, -0.4, -1.0, -1.9), np.array([2.0, -1.0, 0.5, 3.0])
     spline = CubicSpline(nodes[::-1], values[::-1], bc_type="natural")
     for at in (-0.1, -0.6, -1.5):
-        assert values @ guess(nodes, at, 1e3).weights == pytest.approx(float(spline(at)), abs=2e-2)
+        assert values @ predict(nodes, at, 1e3).weights == pytest.approx(float(spline(at)), abs=2e-2)
     beyond = float(spline(0.3) + spline(0.3, 1) * 0.5)
-    assert values @ guess(nodes, 0.8, 1e3).weights == pytest.approx(beyond, abs=2e-2)
-    np.testing.assert_allclose(guess(nodes, 0.8, 1e-3).weights, [1, 0, 0, 0], atol=5e-3)
-    assert guess(nodes, -0.4, 0.3).spread == pytest.approx(0.0, abs=1e-7)
+    assert values @ predict(nodes, 0.8, 1e3).weights == pytest.approx(beyond, abs=2e-2)
+    np.testing.assert_allclose(predict(nodes, 0.8, 1e-3).weights, [1, 0, 0, 0], atol=5e-3)
+    assert predict(nodes, -0.4, 0.3).spread == pytest.approx(0.0, abs=1e-7)
 
 
 def test_the_papers_extrapolation_is_second_order_consistent() -> None:

@@ -1,7 +1,7 @@
 """Published rules that skip whole evaluations, decision by decision against their formulas on recorded trajectories.
 
-The formulas are written here anew, in numpy, over the states and answers that a trace recorded; nothing is shared with
-the accelerators.
+The formulas are written here anew in numpy, over the states and predictions of a trace; nothing is shared with the
+accelerators.
 """
 
 import math

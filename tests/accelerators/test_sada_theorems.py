@@ -1,4 +1,4 @@
-"""What the statements of the SADA paper claim, measured on data whose trajectories are known.
+"""The theorems of the SADA paper, measured on data with known trajectories.
 
 References: scipy's DOP853 on a Gaussian mixture for states, autograd through the closed form of a Gaussian for
 derivatives of the velocity. Times fall along sampling; lists of past values are newest first.

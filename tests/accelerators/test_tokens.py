@@ -1,4 +1,4 @@
-"""Token-wise pruning inside real blocks: what kept tokens attend to, where it is exact, what it holds."""
+"""Token-wise pruning inside real blocks: which tokens are attended to, where it is exact, what it stores."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""The benchmark for GPUs, rehearsed on a CPU: from a bare checkout, part by part, whatever a part does."""
+"""The GPU benchmark, run on a CPU: from a bare checkout, part by part, also if a part fails."""
 
 import json
 import os

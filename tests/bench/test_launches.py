@@ -1,6 +1,6 @@
 """Kernel launches and host reads per step of the loop, on a simulated device: never more than docs/performance.md says.
 
-The table there is a bound that may only fall: whoever lowers a number prints it anew.
+The table is a bound that may only fall: a change that lowers a number updates the table.
 """
 
 import re

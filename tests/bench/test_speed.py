@@ -78,7 +78,7 @@ def test_results_and_tables_are_written(measured: Path, capsys: pytest.CaptureFi
 def test_results_are_kept(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (measured / "speed.json").read_bytes()
     assert main(["bench", "speed", "--out", str(measured), "--alone"]) == 2
-    assert "speed.json exists and is kept" in capsys.readouterr().err
+    assert "speed.json exists; name another folder" in capsys.readouterr().err
     assert (measured / "speed.json").read_bytes() == before
 
 
@@ -153,7 +153,7 @@ def test_tables_say_what_was_measured() -> None:
         (["--network-seconds", "0"], "network_seconds"),
         (["--solver", "unipc"], "dpmpp2m"),
         (["--compile", "--compile-mode", "fast"], "reduce-overhead"),
-        (["--compile-mode", "default"], "without compiling"),
+        (["--compile-mode", "default"], "needs compiling; add --compile"),
         (["--accelerate", "sadda"], "sadda"),
         (["--replay", "nowhere.json"], "nowhere.json"),
         (["--size", "62", "--measure", "sampling"], "multiple of the 4"),

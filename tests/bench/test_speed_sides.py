@@ -14,8 +14,9 @@ from sadaflow.bench.speed.loading import READ, can_forget, forget
 from sadaflow.bench.speed.loading import settings as loading_settings
 from sadaflow.bench.speed.random_checkpoint import empty_backbone, random_checkpoint
 from sadaflow.bench.speed.sampling import difference, measure_sampling
-from sadaflow.bench.speed.sides import OURS, THEIRS, Ours, Theirs, packed, task_for, unpacked
+from sadaflow.bench.speed.sides import OURS, THEIRS, Ours, Theirs, packed, unpacked
 from sadaflow.bench.speed.starts import Process
+from sadaflow.bench.speed.task import task_for
 from sadaflow.loading.embedded import embedded
 from support.speed import CPU, FLOAT, ignore
 
@@ -123,5 +124,5 @@ def test_each_side_starts_in_a_process_of_its_own(
     failing = tmp_path / "failing.py"
     failing.write_text("raise OSError('no such device')")
     monkeypatch.setattr("sadaflow.bench.speed.starts._CHILD", failing)
-    with pytest.raises(ChildProcessError, match=f"{OURS} in a process of its own failed: OSError: no such device"):
+    with pytest.raises(ChildProcessError, match=f"{OURS} in its own process failed: OSError: no such device"):
         process.measure(OURS)

@@ -1,4 +1,4 @@
-"""The paper's suites and `quick`, prompts from a file, ControlNets and sounds in a bench, and the nearest settings."""
+"""The suites of the paper and `quick`; prompt files, ControlNets and sounds in a bench; the nearest settings."""
 
 import json
 import re

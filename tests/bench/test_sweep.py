@@ -101,20 +101,20 @@ def test_several_processes_measure_what_one_measures(
     def start(rank: int, size: int, resume: bool = False) -> str:
         return run_bench(suite, folder, resume=resume, shard=Shard(rank, size))
 
-    assert "process 0 of 3 has done its share" in start(0, 3)
+    assert "process 0 of 3 has finished" in start(0, 3)
     append = Lines.append
     with monkeypatch.context() as dying:
         dying.setattr(Lines, "append", lambda self, records: append(self, records) or stop())
         with pytest.raises(KeyboardInterrupt):
             start(1, 3)
-    assert "process 2 of 3 has done its share" in start(2, 3)
+    assert "process 2 of 3 has finished" in start(2, 3)
     before = sum(file.read_bytes().count(b"\n") for file in folder.rglob("samples.jsonl"))
     assert 0 < before < len(lines(mixture))
     assert "process 0 of 2" in start(0, 2, resume=True)
     assert start(1, 2) == (mixture / "table.md").read_text() == (folder / "table.md").read_text()
     assert lines(folder) == lines(mixture)
     assert not (folder / "parts").exists() and not (folder / "gathering").exists()
-    with pytest.raises(ValueError, match="--timing is for one process"):
+    with pytest.raises(ValueError, match="--timing needs a single process"):
         run_bench(suite, folder, resume=True, timing=True, shard=Shard(0, 2))
 
 

@@ -1,4 +1,4 @@
-"""The command line on tiny checkpoints of every kind: what a Pipeline gives, and errors of one line."""
+"""The command line on tiny checkpoints of every class: the outputs of a Pipeline, and errors of one line."""
 
 import json
 import wave

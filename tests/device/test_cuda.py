@@ -1,4 +1,4 @@
-"""On an NVIDIA GPU, where there is one: the CPU's pictures, no waiting but for decisions, graphs, offloading."""
+"""On an NVIDIA GPU, if there is one: the images of the CPU, host reads for decisions only, CUDA graphs, offloading."""
 
 import warnings
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""A run waits for its device where it reads numbers off it to decide, and nowhere else.
+"""A run waits for its device only where it reads numbers in order to decide.
 
-Without a device to wait for, what would wait is told by the calls: reading a tensor on the host, choosing by lists or
-masks (an index is sent, or a number comes back), sending Python numbers. Schedules compute in float64 on the host; the
-networks and states here are in float32, and stand for what lies on a device.
+On a CPU nothing waits, so the tests record the calls that would: reading a tensor on the host, indexing by lists or
+masks (which transfers an index or a count), and copying Python numbers. Schedules compute in float64 on the host; the
+networks and states here are float32 and represent tensors on a device.
 """
 
 import sys

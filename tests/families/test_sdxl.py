@@ -1,4 +1,4 @@
-"""Stable Diffusion XL, base and refiner, against Diffusers on random checkpoints and at full size on paper."""
+"""Stable Diffusion XL, base and refiner: Diffusers' results on random checkpoints, and full-size parameter shapes."""
 
 import json
 import shutil

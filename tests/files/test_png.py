@@ -1,4 +1,4 @@
-"""PNG files: text chunks read back by Pillow and by hand, whole-or-nothing writing, no silent overwriting."""
+"""PNG files: text chunks read by Pillow and by hand, atomic writes, and no silent overwriting."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Prompt files: three forms that say the same, and errors that name file and line."""
+"""Prompt files: three formats with the same content, and errors that name file and line."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Fields of published configs: used, without effect, or refused by name; and the JSON files that hold them."""
+"""Fields of published configs: used, without effect, or rejected by name; and the JSON files that hold them."""
 
 import inspect
 import json

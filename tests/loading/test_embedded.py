@@ -1,4 +1,4 @@
-"""Checkpoints of the package by name, and what their files recommend."""
+"""The checkpoints of the package: loaded by name, with the defaults that their files recommend."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The trained checkpoints that come with the package, through our pipeline and through Diffusers'."""
+"""The trained checkpoints of the package in our pipeline and in Diffusers'."""
 
 import pytest
 import torch

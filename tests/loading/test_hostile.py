@@ -75,7 +75,7 @@ HEADERS = {
 def test_headers_that_lie(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="truncated or no safetensors file") as caught:
+    with pytest.raises(ValueError, match="truncated or not a safetensors file") as caught:
         list(read_headers([path]))
     assert str(path) in str(caught.value) and len(str(caught.value)) < 1000
 
@@ -84,7 +84,7 @@ def test_headers_that_lie(content: bytes, tmp_path: Path) -> None:
 def test_every_component_refuses_them(folder: Path, component: str) -> None:
     path = weights_of(folder, component)
     path.write_bytes(HEADERS["a tensor of terabytes"])
-    refused(folder, str(path), "no safetensors file")
+    refused(folder, str(path), "not a safetensors file")
 
 
 class _Bomb:

@@ -1,4 +1,4 @@
-"""Single files written to do harm: the networks that their shapes tell are refused before they are built."""
+"""Malicious single files: networks of absurd size are rejected by their shapes, before they are built."""
 
 import random
 import subprocess
@@ -45,14 +45,14 @@ ABSURD: list[tuple[str, Tensors, str]] = [
     ("sd15", repeated([f"{NETWORK}input_blocks.1.1.transformer_blocks.{i}.x" for i in range(1000)]), "more tensors"),
     ("sd15", {f"{NETWORK}input_blocks.0.0.op.weight": torch.zeros(1)}, "no downsampling"),
     ("sd15", {f"{NETWORK}input_blocks.0.0.weight": torch.zeros(3)}, "4 dimensions"),
-    ("sd15", {f"{NETWORK}input_blocks.0.0.weight": torch.zeros(0, 2**40, 1, 1)}, "none empty"),
+    ("sd15", {f"{NETWORK}input_blocks.0.0.weight": torch.zeros(0, 2**40, 1, 1)}, "none of them 0"),
     ("sd15", {f"{NETWORK}input_blocks.0.0.weight": torch.zeros(1, 2**18, 1, 1)}, "misshaped"),
     ("sd15", {f"{NETWORK}input_blocks.1.0.out_layers.3.weight": torch.zeros(2**18, 1, 1, 1)}, "misshaped"),
     ("sd15", {f"{NETWORK}out.2.bias": torch.zeros(0, 2**62)}, "misshaped"),
     ("sd15", {"first_stage_model.decoder.conv_in.weight": torch.zeros(1, 2**18, 1, 1)}, "misshaped"),
     ("sd15", repeated([f"first_stage_model.encoder.down.0.block.{i}.x" for i in range(2000)]), "layers_per_block"),
     ("sd15", {f"{CLIP}embeddings.token_embedding.weight": torch.zeros(1, 2**18)}, "asks for"),
-    ("sd15", {f"{CLIP}embeddings.token_embedding.weight": torch.zeros(2**62, 0)}, "none empty"),
+    ("sd15", {f"{CLIP}embeddings.token_embedding.weight": torch.zeros(2**62, 0)}, "none of them 0"),
     ("sd15", {f"{CLIP}encoder.layers.0.mlp.fc1.weight": torch.zeros(2**20, 1)}, "asks for"),
     ("sd15", repeated([f"{CLIP}encoder.layers.{i}.x" for i in range(1000)]), "asks for"),
     ("sdxl", {f"{OPEN_CLIP}text_projection": torch.zeros(1, 2**20)}, "asks for"),

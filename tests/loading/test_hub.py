@@ -1,4 +1,4 @@
-"""Downloads from a Hub-compatible server on loopback: the right files, whole, or an error that says what to do."""
+"""Downloads from a Hub-compatible server on loopback: the right files, complete, or an error with its remedy."""
 
 import json
 import os

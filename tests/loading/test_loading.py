@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, dangerous or absent are refused with an error that names place and remedy."""
+"""Checkpoints that are damaged, dangerous or absent are rejected with an error that names the file and the remedy."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What loading adds to the memory of a process: the weights once, and little more, in each layout."""
+"""The memory that loading adds to a process: the weights once, and little more, in each layout."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""LoRA in every dialect: merged weights against the formula, names against Diffusers' converters, exact unloading."""
+"""LoRA in every naming: merged weights against the formula, names against Diffusers' converters, exact unloading."""
 
 import json
 from pathlib import Path

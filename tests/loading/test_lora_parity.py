@@ -1,6 +1,6 @@
 """LoRA files of SD, SDXL and Flux.1 in each dialect, loaded at a scale by us and by Diffusers: the same latents.
 
-PEFT's own naming (base_model.model.) of a U-Net is none that Diffusers' pipelines read: its reference is PEFT itself.
+Diffusers' pipelines do not read PEFT's own naming of a U-Net (base_model.model.): its reference is PEFT itself.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Tokenizers as they are published: settings of other machines, old and new formats, ids beyond the encoder's."""
+"""Published tokenizers: settings of other machines, old and new formats, ids beyond the encoder's vocabulary."""
 
 import json
 import os

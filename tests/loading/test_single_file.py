@@ -1,4 +1,4 @@
-"""Single files of SD 1.x, 2.x, XL and Flux.1: the same components and pictures as from the Hub's layout."""
+"""Single files of SD 1.x, 2.x, XL and Flux.1: the same components and images as from the Hub's layout."""
 
 from dataclasses import replace
 from pathlib import Path

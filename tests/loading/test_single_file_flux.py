@@ -1,4 +1,4 @@
-"""Flux.1 in its authors' layout: against Diffusers' conversion, there and back, and from a file."""
+"""Flux.1 in the authors' layout: against Diffusers' conversion, converted back and forth, and loaded from a file."""
 
 from pathlib import Path
 

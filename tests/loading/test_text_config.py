@@ -1,4 +1,4 @@
-"""Configs of text encoders: published forms load as transformers loads them, and nothing else reaches it."""
+"""Configs of text encoders: published forms load as transformers loads them, and no other field reaches it."""
 
 import dataclasses
 import json
@@ -140,7 +140,7 @@ def test_fields_that_never_reach_transformers(sd: Path, fields: dict[str, Any]) 
         ({"eos_token_id": None}, "eos_token_id=None"),
         ({"hidden_act": "owner/kernel"}, "hidden_act='owner/kernel'"),
         ({"hidden_size": "wide"}, "hidden_size='wide'"),
-        ({"num_attention_heads": 5}, "hidden_size=32 is no multiple of num_attention_heads=5"),
+        ({"num_attention_heads": 5}, "hidden_size=32 is not a multiple of num_attention_heads=5"),
         ({"vocab_size": True}, "vocab_size=True"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps=nan"),
         ({"is_decoder": True}, "is_decoder=True is not supported: a decoder masks"),

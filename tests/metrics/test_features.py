@@ -1,4 +1,4 @@
-"""LPIPS, FID and CLIP score with small random networks, against their definitions written out; and in a bench."""
+"""LPIPS, FID and CLIP score with small random networks against their definitions, and in a bench."""
 
 import json
 import sys
@@ -252,7 +252,7 @@ def test_a_bench_measures_what_the_suite_names(
 
 def test_analytic_problems_have_no_pictures_to_look_at() -> None:
     text = suite_text(Path("mixture-vp")).replace('prompts = ["a", "b", "c"]\n', "")
-    with pytest.raises(ValueError, match="metrics look at pictures"):
+    with pytest.raises(ValueError, match="metrics compare pictures, which analytic problems do not have"):
         parse_suite(text, "m")
 
 

@@ -1,4 +1,4 @@
-"""Channels last: where GPUs want it, the same answers, and nothing laid out anew between two layers."""
+"""Channels-last layout: used on GPUs, with equal outputs, and without a conversion between two layers."""
 
 from typing import Any
 

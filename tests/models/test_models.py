@@ -1,4 +1,4 @@
-"""Backbone and autoencoder against Diffusers' own modules, on the same random weights."""
+"""Backbone and autoencoder against Diffusers' modules, with the same random weights."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Decoding in tiles: against Diffusers' own tiles where both lay them alike, and against weights written out here."""
+"""Tiled decoding against Diffusers' tiles where both place them alike, and against blending weights in closed form."""
 
 from pathlib import Path
 

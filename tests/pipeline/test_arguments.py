@@ -1,4 +1,4 @@
-"""Arguments of a call: numbers of every type work, and whatever does not fit is refused by name before any work."""
+"""Arguments of a call: numbers of every type work, and invalid ones are rejected by name before any work."""
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""Compiled backbones: the same answers, with every accelerator, and nothing compiled twice without need."""
+"""Compiled backbones: equal outputs with every accelerator, and no needless recompilation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

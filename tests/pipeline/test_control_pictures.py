@@ -1,4 +1,4 @@
-"""What a ControlNet is shown of pictures of every mode and of arrays: the values that were meant."""
+"""The values that a ControlNet gets from images of every mode and from arrays."""
 
 import os
 from pathlib import Path

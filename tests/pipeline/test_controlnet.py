@@ -1,4 +1,4 @@
-"""ControlNets on SD 1.x, 2.x and XL against Diffusers on random checkpoints, and what a call may ask of them."""
+"""ControlNets on SD 1.x, 2.x and XL against Diffusers on random checkpoints, and the arguments of a call."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What `sadaflow inspect` says of a checkpoint is what loading it finds."""
+"""`sadaflow inspect` reports of a checkpoint what loading it finds."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A decoder whose output is not finite stops the call and names itself, whatever is made of the output."""
+"""A decoder with an output that is not finite stops the call with an error that names it, for every kind of output."""
 
 import json
 from pathlib import Path

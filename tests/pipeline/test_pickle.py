@@ -1,4 +1,4 @@
-"""A pipeline goes through `pickle` and `copy.deepcopy` and gives the same pictures, or is refused with a reason."""
+"""Pipelines survive `pickle` and `copy.deepcopy` with the same images, or are rejected with a reason."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""What stays in float32 or better although the networks compute in half precision: docs/memory.md lists it."""
+"""Computations that stay in float32 or better while the networks use half precision; docs/memory.md lists them."""
 
 from pathlib import Path
 

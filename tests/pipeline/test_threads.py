@@ -1,4 +1,4 @@
-"""One pipeline in several threads gives what it gives alone, to the bit."""
+"""One pipeline in several threads gives the results of a single thread, bit for bit."""
 
 import threading
 from collections.abc import Callable

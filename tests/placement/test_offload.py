@@ -1,4 +1,4 @@
-"""Weights elsewhere: pipelines make bit for bit what they make with all of them in memory."""
+"""Offloaded weights: bit-equal results to a pipeline with all weights in memory."""
 
 from collections.abc import Callable
 from concurrent.futures import wait
@@ -70,7 +70,7 @@ def test_streamed_from_files(kind: Any, all_layers: None) -> None:
     streamed = [name for name in pipe.family.networks if name not in ("text_model", "text_projection", "vocoder")]
     for name in streamed:
         assert {weight.device.type for weight in pipe.family.networks[name].parameters()} == {"meta"}
-    refusal = pytest.raises(ValueError, match="LoRA cannot be merged: load the pipeline without offload=")
+    refusal = pytest.raises(ValueError, match="a LoRA cannot change: load the pipeline without offload=")
     with refusal, pipe._residence.changing():
         pass
 
@@ -147,13 +147,13 @@ def test_another_way_through_the_network() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         layers[3](torch.randn(1, 49))
     assert all(parameter.is_meta for parameter in layers.parameters())
-    assert len(stream._coming) <= 2  # of 10,200 bytes each
+    assert len(stream._fetching) <= 2  # of 10,200 bytes each
     for _ in range(4):
-        wait(stream._coming.values())  # for what the thread has yet to read for the next pass
+        wait(stream._fetching.values())  # for what the thread has yet to read for the next pass
         reads.clear()
         for layer in layers:
             layer(x)
-    wait(stream._coming.values())
+    wait(stream._fetching.values())
     assert sorted(reads) == sorted("012345")  # none is fetched in vain once the order is known
 
 
@@ -192,10 +192,10 @@ def test_text_encoders_must_fit_as_strictly(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"offload": "disk"}, "unknown offload 'disk'; known: model, stream"),
-        ({"offload": "model"}, "device is the CPU itself"),
+        ({"offload": "model"}, "the device is the CPU: use offload=.stream."),
         ({"quantize": "int3"}, "unknown quantization 'int3'; known: int8, fp8"),
-        ({"offload": "stream", "quantize": "int8"}, "all weights at once"),
-        ({"tile": 100}, "tile=100 is no side in pixels; multiples of 16 are"),
+        ({"offload": "stream", "quantize": "int8"}, "needs all weights in memory"),
+        ({"tile": 100}, "tile=100 is not supported; use multiples of 16 pixels"),
     ],
 )
 def test_what_cannot_be(arguments: dict[str, Any], words: str) -> None:

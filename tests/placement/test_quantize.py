@@ -1,4 +1,4 @@
-"""Weights in eight bits: smaller by what is said, near the weights that they were, and refused where it cannot work."""
+"""8-bit weights: their size, their distance to the original weights, and rejected uses."""
 
 import sys
 from pathlib import Path

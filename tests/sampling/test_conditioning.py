@@ -1,4 +1,4 @@
-"""What does not depend on x is worked out once, and changes nothing; convolutions may keep their layout."""
+"""What does not depend on x is computed once per run, with equal results; convolutions may keep their layout."""
 
 import weakref
 from collections.abc import Iterator, Mapping

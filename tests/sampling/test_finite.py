@@ -1,4 +1,4 @@
-"""An x0 that is no number stops the run, at once or, where the host runs ahead of a device, one step later."""
+"""An x0 that is not finite stops the run: at once, or one step later if the host runs ahead of the device."""
 
 import pytest
 import torch

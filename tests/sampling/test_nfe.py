@@ -1,4 +1,4 @@
-"""Evaluations that take a part of the network from a cache are counted with the multiplications that they made."""
+"""Partly cached evaluations count with the share of the network's multiplications that they execute."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

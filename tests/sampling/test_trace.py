@@ -1,4 +1,4 @@
-"""What a trace records, against the run done again by hand, and the drawing of it."""
+"""The contents of a trace, against the run repeated by hand, and its figure."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Every solver passes the examination, and deliberately wrong ones fail it by the law they break."""
+"""Every solver passes `check_solver`, and wrong ones are rejected by the law that they break."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Scheduler configs: which grid and solver they stand for, and what is refused by name."""
+"""Scheduler configs: the grid and solver that they describe, and fields rejected by name."""
 
 from typing import Any
 
@@ -170,7 +170,7 @@ def test_settings_of_sibling_classes_mean_the_default() -> None:
     heun = {**SDXL, "_class_name": "DPMSolverMultistepScheduler", "solver_type": "heun"}
     second = from_scheduler_config(heun, 10, "unipc").solver
     assert isinstance(second, UniPC) and second.scale == "bh2"
-    assert from_scheduler_config({**heun, "algorithm_type": "dpmsolver"}, 10).solver.answer == "epsilon"  # type: ignore
+    assert from_scheduler_config({**heun, "algorithm_type": "dpmsolver"}, 10).solver.output_type == "epsilon"  # type: ignore
     with pytest.raises(ValueError, match="algorithm_type='sde-dpmsolver'"):
         from_scheduler_config({**heun, "algorithm_type": "sde-dpmsolver"}, 10)
     with pytest.raises(ValueError, match="solver_type='taylor'"):

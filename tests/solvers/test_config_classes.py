@@ -1,4 +1,4 @@
-"""Scheduler classes without a sampler of ours, and the numbers of steps that a class has timesteps for."""
+"""Scheduler classes that have no solver here, and the numbers of steps for which a class has timesteps."""
 
 import re
 import warnings

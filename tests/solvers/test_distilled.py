@@ -1,4 +1,4 @@
-"""Samplers of distilled networks: what holds of them with a perfect one, and which laws they keep with any."""
+"""Samplers of distilled networks: exact with a perfect network, and the laws that hold with any network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

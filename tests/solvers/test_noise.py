@@ -1,4 +1,4 @@
-"""Noise sources: pure, per sample, unit normal; and the Brownian path that does not depend on the steps."""
+"""Noise sources: pure, per sample, unit normal; Brownian paths that do not depend on the number of steps."""
 
 import math
 

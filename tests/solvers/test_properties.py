@@ -150,7 +150,7 @@ def test_states_that_cannot_be_stepped_are_refused() -> None:
     grid, x = GRIDS["vp-karras"](6), unit_noise(2)
     with pytest.raises(ValueError, match="no evaluation 6: DPMpp ends after 6"):
         make_solver("dpmpp2m", grid).step(State(x, 6, (x,)), x)
-    with pytest.raises(ValueError, match="DPMpp at evaluation 3 .* 1 past answers"):
+    with pytest.raises(ValueError, match="DPMpp at evaluation 3 .* 1 past outputs"):
         make_solver("dpmpp2m", grid).step(State(x, 3), x)
     with pytest.raises(ValueError, match="RungeKutta at evaluation 1"):
         make_solver("midpoint", grid).step(State(x, 1, (x,)), x)

@@ -1,4 +1,4 @@
-"""Schedules, grids, prediction types and velocity: derivatives, inverses, round trips, refusals."""
+"""Schedules, grids, prediction types and velocity: derivatives, inverses, round trips, rejected values."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Laws of the sigma-space samplers beyond parity: orders, what they share, starts from pure noise, refusals."""
+"""Laws of the sigma-space samplers beyond parity: orders, shared results, starts from pure noise, rejected values."""
 
 import math
 from collections.abc import Callable
@@ -215,7 +215,7 @@ def test_nodes_between_points_follow_the_rule_of_the_grid(name: str) -> None:
     torch.testing.assert_close(
         final_x(solver, told, unit_noise(3)), final_x(solver, data.denoiser(solver), unit_noise(3))
     )
-    with pytest.raises(ValueError, match=r"not the schedule's own \(9 for 0.549306\): give the grid between="):
+    with pytest.raises(ValueError, match=r"schedule's own \(9 for 0.549306\): construct the grid with between="):
         assert make_solver(name, Grid.from_sigma_ve(EDM(), levels, levels[:-1]), **options).nodes
 
 

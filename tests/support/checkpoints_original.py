@@ -1,7 +1,7 @@
 """Tiny random checkpoints of SD 1.x, 2.x and XL in both layouts: the Hub's, and one file in the authors' own.
 
-Names of the original layout are written down here as its model code makes them; which tensor of the Hub's layout each
-one is, Diffusers' converters say.
+Names of the original layout are listed here as its model code makes them; Diffusers' converters map them to tensors of
+the Hub's layout.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""A small server on loopback that speaks as much of the Hub's protocol as downloading takes."""
+"""A small server on loopback with the part of the Hub's protocol that downloads use."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
 """Runs the command line in forked children, so that tests can kill it without paying for its start each time.
 
-Reads a JSON list of arguments a line. Answers with the process id of the child, with "begun" once it has opened its
-folder, and after another line with how it ended.
+Reads a JSON list of arguments per line. Prints the process id of the child, "begun" once the child has opened its
+folder, and, after another line of input, the exit code of the child.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What the tests of parallel sampling compute, in one process or in several that call it alike."""
+"""The computations of the tests of parallel sampling, run in one process or in several."""
 
 import gc
 import os

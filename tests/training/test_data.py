@@ -1,4 +1,4 @@
-"""The data of the embedded checkpoint: pictures from the font, captions, tokenizer."""
+"""The data of the embedded checkpoints: images from the font, captions, tokenizer."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The trainings of tiny-flux and tiny-controlnet: noise levels, losses, distillation, edges, tokenizer, the loop."""
+"""Training of tiny-flux and tiny-controlnet: noise levels, losses, distillation, edges, tokenizer, the loop."""
 
 import pytest
 import torch
@@ -21,7 +21,8 @@ from sadaflow.training.loops.flow import (
     noise_levels,
     noised,
 )
-from sadaflow.training.loops.loop import LoopSettings, train_loop
+from sadaflow.training.loops.loop import train_loop
+from sadaflow.training.loops.record import LoopSettings
 from sadaflow.training.loops.state import Log
 
 

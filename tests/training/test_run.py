@@ -1,4 +1,4 @@
-"""The training of the embedded checkpoint: losses, schedules, averages, checkpoints, export."""
+"""Training of tiny-sd: losses, schedules, averages, checkpoints, export."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +12,7 @@ from sadaflow.loading.hub.write import published_keys
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.training.export.stable_diffusion import write_tensors
 from sadaflow.training.loops.data_parallel import Team
+from sadaflow.training.loops.decoder import DecoderSettings, refine_decoder
 from sadaflow.training.loops.diffusion import (
     DiffusionSettings,
     alphas_cumprod,
@@ -24,11 +25,9 @@ from sadaflow.training.loops.loop import learning_rate_factor
 from sadaflow.training.loops.state import Clock, Ema, Log, load_checkpoint, save_checkpoint, write_value
 from sadaflow.training.loops.vae import (
     VAE_CONFIG,
-    DecoderSettings,
     encode,
     kl_divergence,
     mixed_colours,
-    refine_decoder,
     standardise,
 )
 

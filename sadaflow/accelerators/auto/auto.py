@@ -1,8 +1,8 @@
-"""Error-controlled skipping: x0 guessed from the last evaluations, with predictor, corrector and step-size control.
+"""Error-controlled skipping: x0 is predicted from the last evaluations, and each gap is as long as its error allows.
 
-Skipping evaluations is taking a larger step of a multistep method. At every true evaluation the difference between the
-network's x0 and what was guessed from earlier ones tells, for free, how fast x0 moves and how soon it turns; it
-predicts the errors of the gap to come, as in adaptive ODE solvers (Hairer, Norsett & Wanner, Solving Ordinary
+Skipping evaluations amounts to a larger step of a multistep method. At every true evaluation the difference between the
+network's x0 and its prediction from earlier evaluations measures, at no extra cost, how fast x0 moves and how soon it
+turns. It predicts the error of the next gap, as in adaptive ODE solvers (Hairer, Norsett & Wanner, Solving Ordinary
 Differential Equations I, sections III.5-7).
 """
 
@@ -19,22 +19,32 @@ from ...device.readback import Readback
 from ..base import Explanation, Mode, Run, require_falling_times, require_steps
 from ..history import NodeBuffer
 from ..replay import Replay
+from ..settings import check_numbers, check_sequence, check_whole
 from .error_model import Gaps, Motion
-from .kriging import guess
+from .kriging import predict
 
 
 @dataclass(frozen=True)
 class Auto:
-    """Each sample skips as many evaluations at a time as keep the predicted error of the gap under `tolerance`.
+    """Each sample skips as many evaluations at a time as keep the predicted error of the gap below a tolerance.
 
-    `tolerance` is the root mean square by which one gap may move the final latents (of about unit variance). Skipped
-    x0 are guessed from the last `nodes` true evaluations, for a motion along log-SNR that forgets its velocity over a
-    distance of `memories` (10: hardly ever): of those, each sample takes the one under which its evaluations were
-    guessed best. The steps are taken again with interpolated x0 once the next evaluation is known. The first `warm_up`
-    steps and the last two are evaluated. `inertia` is the weight of the past in what is learned of errors.
+    x0(log-SNR) is modelled with an Ornstein-Uhlenbeck velocity (see `kriging`). Skipped x0 are predicted from the last
+    true evaluations; once the next evaluation is known, the skipped steps are taken again with interpolated x0. The
+    first `warm_up` steps and the last two are evaluated.
 
-    `budget` evaluations, or as many as `speedup` leaves of the solver's, ask for a cost instead: at every evaluation
-    each sample finds the tolerance, from `tolerance` on, under which the rest of the run is predicted to keep to it.
+    With `speedup` or `budget` the cost is prescribed instead: at every evaluation each sample finds the tolerance,
+    starting from `tolerance`, under which the rest of its run is predicted to stay within the budget.
+
+    Attributes:
+        tolerance: Root mean square by which one gap may move the final latents (of about unit variance).
+        speedup: The solver's evaluations divided by those to be made; at least 1. Excludes `budget`.
+        budget: Number of evaluations to be made per sample. Excludes `speedup`.
+        nodes: Number of true evaluations from which a skipped x0 is predicted.
+        memories: Correlation lengths of the velocity in log-SNR (10 is close to a cubic spline). Each sample uses the
+            one that has predicted its evaluations best.
+        max_skips: Most evaluations skipped in a row.
+        warm_up: Number of steps evaluated at the start, at least 2.
+        inertia: Weight of the past in the running averages of errors, from 0 to below 1.
     """
 
     tolerance: float = 0.003
@@ -47,19 +57,14 @@ class Auto:
     inertia: float = 0.3
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ValueError(f"Auto.tolerance must be finite and not negative, got {self.tolerance}")
+        check_numbers(self, "tolerance", least=0)
+        check_numbers(self, "speedup", least=1, optional=True)
+        check_numbers(self, "budget", above=0, finite=False, optional=True)
+        check_numbers(self, "inertia", least=0, below=1)
+        check_sequence(self, "memories", above=0)
+        check_whole(self, nodes=1, max_skips=1, warm_up=2)
         if self.speedup is not None and self.budget is not None:
             raise ValueError(f"Auto takes a speedup or a budget, not both: {self.speedup} and {self.budget}")
-        if self.speedup is not None and not 1 <= self.speedup < math.inf:
-            raise ValueError(f"Auto.speedup must be at least 1, got {self.speedup}")
-        if not 0 <= self.inertia < 1:
-            raise ValueError(f"Auto.inertia must be at least 0 and below 1, got {self.inertia}")
-        if not self.memories or not all(math.isfinite(memory) and memory > 0 for memory in self.memories):
-            raise ValueError(f"Auto.memories must be one or more finite numbers above 0, got {self.memories}")
-        for field, least in (("nodes", 1), ("max_skips", 1), ("warm_up", 2)):
-            if getattr(self, field) < least:
-                raise ValueError(f"Auto.{field} must be at least {least}, got {getattr(self, field)}")
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "auto")
@@ -116,26 +121,26 @@ class _Run(Run):
         return state
 
     def explain(self, step: int) -> Explanation:
-        """The predicted error of the gap that ends with `step`, had it been skipped too.
+        """The predicted error of the gap that would end with `step` if it were skipped too.
 
-        Under a budget it is scaled as if the tolerance of the moment were the settings'.
+        Under a budget it is scaled by `settings.tolerance` over the sample's present tolerance.
         """
         values = [predicted.get(step, math.nan) for predicted in self.predicted]
         return Explanation("predicted error", self.settings.tolerance, values, [None] * self.samples)
 
     def _extrapolated(self, row: int, step: int, memory: float) -> Tensor:
-        return self._guessed(row, step, memory, self.settings.nodes)
+        return self._predicted(row, step, memory, self.settings.nodes)
 
     def _interpolated(self, row: int, step: int) -> Tensor:
-        """Through the nodes of the extrapolation and the new one."""
-        return self._guessed(row, step, self.memories[row], self.settings.nodes + 1)
+        """x0 between evaluations, through the nodes of the extrapolation and the new one."""
+        return self._predicted(row, step, self.memories[row], self.settings.nodes + 1)
 
-    def _guessed(self, row: int, step: int, memory: float, count: int) -> Tensor:
+    def _predicted(self, row: int, step: int, memory: float, count: int) -> Tensor:
         nodes = tuple(self.nodes.times[row][:count])
-        return self.nodes.combined(row, guess(nodes, self.log_snr[step], memory).weights)
+        return self.nodes.combined(row, predict(nodes, self.log_snr[step], memory).weights)
 
     def _errors(self, step: int, x0: Tensor, rows: list[int]) -> list[list[float]]:
-        """Per row, the RMS errors of extrapolating to `step` with each memory; none for a first node."""
+        """Per row, the RMS errors of extrapolating to `step` with each memory; empty for a sample without nodes."""
         tried = {row: self.settings.memories if self.nodes.count(row) else () for row in rows}
         squares = [
             (self._extrapolated(row, step, memory) - x0[row]).square().mean() for row in rows for memory in tried[row]
@@ -144,14 +149,16 @@ class _Run(Run):
         return [[next(roots) for _ in tried[row]] for row in rows]
 
     def _learn(self, row: int, step: int, measured: list[float]) -> None:
-        """Average the errors at `step` of each memory, in the logarithm, with the past, and take the memory that errs
-        least. What they tell of x0's speed is believed at once where it is more than before."""
+        """Averages the errors of each memory, and the speeds of x0 that they imply, geometrically with the past.
+
+        A speed above the average replaces it at once.
+        """
         if not measured:
             return
         inertia, nodes = self.settings.inertia, tuple(self.nodes.times[row][: self.settings.nodes])
         errors = [max(error, 1e-12) for error in measured]
         speeds = [
-            error / guess(nodes, self.log_snr[step], memory).spread
+            error / predict(nodes, self.log_snr[step], memory).spread
             for error, memory in zip(errors, self.settings.memories, strict=True)
         ]
         averaged = _averaged(speeds, self.speeds[row], inertia)
@@ -159,7 +166,7 @@ class _Run(Run):
         self.misses[row] = _averaged(errors, self.misses[row], inertia)
 
     def _choose(self, row: int, step: int) -> int:
-        """Length of the longest gap after `step` whose predicted error is within the tolerance."""
+        """Chooses the memory and the longest gap after `step` whose predicted error is within the tolerance."""
         nodes, before, motion = self.nodes.times[row], self.lengths[row], None
         if self.misses[row]:
             best = self.misses[row].index(min(self.misses[row]))
@@ -179,5 +186,5 @@ class _Run(Run):
 
 
 def _averaged(new: Sequence[float], past: Sequence[float], inertia: float) -> list[float]:
-    """Geometric means of new values and past ones of the weight `inertia`; the new ones where there is no past."""
-    return [one ** (1 - inertia) * other**inertia for one, other in zip(new, past or new, strict=True)]
+    """Geometric means of new values and past values with weight `inertia`; the new values if there are no past ones."""
+    return [a ** (1 - inertia) * b**inertia for a, b in zip(new, past or new, strict=True)]

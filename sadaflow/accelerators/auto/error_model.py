@@ -1,4 +1,4 @@
-"""What leaving out evaluations is predicted to cost, from how x0 of a sample was seen to move."""
+"""Predicts the error of skipping evaluations from the observed motion of x0."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,19 @@ from typing import Self
 
 from sadaflow.solvers import Solver
 
-from .kriging import guess
+from .kriging import predict
 
-_LOWEST, _HIGHEST = 1e-12, 1e6  # of a tolerance: below, everything is evaluated, above, as little as may be
+_LOWEST, _HIGHEST = 1e-12, 1e6  # tolerances below evaluate every step, above as few as `max_skips` allows
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How x0 of a sample moves along log-SNR: `memory` of its velocity, and `speed`, its root mean square."""
+    """How x0 of a sample moves along log-SNR.
+
+    Attributes:
+        memory: Correlation length of its velocity, in log-SNR.
+        speed: Root mean square of its velocity.
+    """
 
     memory: float
     speed: float
@@ -22,7 +27,12 @@ class Motion:
 
 @dataclass(frozen=True)
 class Gap:
-    """`skips` evaluations left out, and the predicted error of the final sample."""
+    """A number of evaluations skipped in a row.
+
+    Attributes:
+        skips: The number.
+        error: Predicted root-mean-square change of the final sample.
+    """
 
     skips: int
     error: float
@@ -30,8 +40,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Gaps:
-    """The steps of one run: log-SNR of each, how much an error of x0 there moves the final sample, the longest gap,
-    and through how many evaluations x0 is guessed."""
+    """The steps of one run, and the gaps that are possible between evaluations.
+
+    Attributes:
+        log_snr: log-SNR of each step.
+        gains: Change of the final sample per error of x0 at each step.
+        max_skips: Length of the longest gap.
+        count: Number of evaluations from which x0 is predicted.
+    """
 
     log_snr: Sequence[float]
     gains: Sequence[float]
@@ -40,17 +56,24 @@ class Gaps:
 
     @classmethod
     def of(cls, solver: Solver, max_skips: int, count: int) -> Self:
+        """The steps of a run with `solver`."""
         ratios = [node.sigma / node.alpha if node.alpha else math.inf for node in solver.nodes]
         return cls([node.log_snr for node in solver.nodes], gains(ratios), max_skips, count)
 
     def tried(
         self, step: int, motion: Motion | None, nodes: Sequence[float], before: int, tolerance: float
     ) -> list[Gap]:
-        """Longer and longer gaps after the evaluation of `step`, to the first whose error exceeds `tolerance`.
+        """Gaps of increasing length after the evaluation of `step`, up to the first whose error exceeds `tolerance`.
 
-        `motion` is None where nothing is known of it, `nodes` are the log-SNR of the evaluations made, newest first,
-        and `before` the skips of the gap before, of which this one has at most one more: a prediction is trusted as far
-        as it has proved itself. The last two steps are evaluated.
+        Args:
+            step: Index of the evaluation.
+            motion: Motion of x0; None if it is not known yet.
+            nodes: log-SNR of the evaluations made, newest first.
+            before: Skips of the previous gap. A gap is at most one longer than the one before it.
+            tolerance: Largest error allowed.
+
+        Returns:
+            The gaps; none reaches the last two steps.
         """
         found = []
         for skips in range(1, min(self.max_skips, before + 1, len(self.log_snr) - 3 - step) + 1):
@@ -60,25 +83,25 @@ class Gaps:
         return found
 
     def error(self, step: int, skips: int, motion: Motion, nodes: Sequence[float]) -> float:
-        """Predicted change of the final sample by skipping `skips` steps after `step`.
+        """Predicted change of the final sample if `skips` steps after `step` are skipped.
 
-        What remains is the interpolation error of the replayed steps, and the error of the next true x0, which the
-        network gives at the extrapolated state.
+        It is the sum of the interpolation error of the replayed steps and of the error of the next true x0, which is
+        evaluated at the extrapolated state.
         """
         outside = tuple(nodes[: self.count])
         inside = (self.log_snr[step + skips + 1], *nodes)[: self.count]
         before = after = total = 0.0
         for k in range(step + 1, step + skips + 1):
             at, gain = self.log_snr[k], self.gains[k]
-            before += gain * guess(outside, at, motion.memory).spread
-            after += gain * guess(inside, at, motion.memory).spread
+            before += gain * predict(outside, at, motion.memory).spread
+            after += gain * predict(inside, at, motion.memory).spread
             total += gain
         return motion.speed * (after + before * total)
 
     def evaluations(
         self, step: int, motion: Motion | None, nodes: Sequence[float], before: int, tolerance: float
     ) -> int:
-        """How many evaluations follow that of `step` under `tolerance`, if x0 goes on moving as it did."""
+        """Number of evaluations after that of `step` under `tolerance`, if x0 keeps its motion."""
         count, past = 0, list(nodes)
         while step < len(self.log_snr) - 1:
             within = [gap for gap in self.tried(step, motion, past, before, tolerance) if gap.error <= tolerance]
@@ -97,9 +120,9 @@ class Gaps:
         evaluations: float,
         first: float,
     ) -> float:
-        """The least tolerance, near enough, under which no more than `evaluations` follow that of `step`.
+        """The least tolerance, within 10 %, under which at most `evaluations` follow that of `step`.
 
-        Found by bisection around `first`, in the logarithm.
+        Found by bisection in the logarithm, starting from `first`. The other arguments are those of `tried`.
         """
 
         def made(tolerance: float) -> int:
@@ -122,10 +145,13 @@ class Gaps:
 
 
 def gains(ratios: Sequence[float]) -> list[float]:
-    """How much an error of x0 at each step moves the final sample, up to a factor.
+    """Change of the final sample per error of x0 at each step, up to a constant factor.
 
-    As the noise-to-signal ratio falls from s to s', x/alpha takes in (1 - s'/s) x0. Below s = 1 that stays; above,
-    the noise hides x from the network and it fades, here with the root of s (see docs/sada.md for what was measured).
+    As the noise-to-signal ratio falls from s to s', x / alpha takes in (1 - s'/s) x0. An error made at s < 1 persists.
+    At s > 1 the noise hides it from the network, and it fades, here as 1 / sqrt(s) (measured in docs/sada.md).
+
+    Args:
+        ratios: Noise-to-signal ratio sigma / alpha of each step, decreasing.
     """
     following = [*ratios[1:], 0.0]
     return [(1 - after / ratio) / max(1.0, ratio) ** 0.5 for ratio, after in zip(ratios, following, strict=True)]

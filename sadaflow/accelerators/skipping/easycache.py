@@ -12,23 +12,28 @@ from sadaflow.solvers import Solver
 from ...device.indexing import renewed, taken
 from ...device.readback import Readback
 from ..base import require_falling_times, require_steps
+from ..settings import check_fractions, check_numbers, check_whole
 from .base import Reuse, ReuseRun, mean_size
 
 
 @dataclass(frozen=True)
 class EasyCache(Reuse):
-    """The output is taken to change in proportion to the input, and its offset from the input to stay.
+    """Skips while the predicted change of the output is small, assuming that it changes in proportion to the input.
 
-    With v the network's output and x its input, m the mean |.| of one sample, and c' < c the last two evaluated steps,
-    k = m(v_c - v_c') / m(x_c - x_c'). Every step i adds k m(x_i - x_(i-1)) / m(v_c) to an error, and is skipped, its
-    output x_i + v_c - x_c, while that stays below `threshold`; an evaluation sets it to 0. The steps before `start` and
-    from `end` on (fractions of the steps) are evaluated, the first two and the last one always.
+    With v the network's output and x its input, m the mean |.| of a sample, and c' < c the last two evaluated steps, k
+    = m(v_c - v_c') / m(x_c - x_c'). Every step i adds k m(x_i - x_(i-1)) / m(v_c) to an error. While that is below
+    `threshold`, the step is skipped and its output is x_i + v_c - x_c; an evaluation resets the error to 0. The first
+    two steps and the last are evaluated. The default `start` and `threshold` are those of the authors' code for Wan 2.1
+    at 50 steps (threshold 0.025 for HunyuanVideo). ComfyUI's node corresponds to threshold=0.2, start=0.15, end=0.95,
+    subsample=8, from_evaluated=True.
 
-    `start` and `threshold` are those of the authors' code for Wan 2.1 and HunyuanVideo at 50 steps (0.05, and 0.025 for
-    the latter). Of ComfyUI's node one writes threshold=0.2, start=0.15, end=0.95, subsample=8, from_evaluated=True:
-    `subsample` measures every n-th position, `from_evaluated` takes m(x_i - x_c) in place of the last step's move.
-
-    `reuse` names what the network predicts (see `reuse.reused_kind`), which is what v is.
+    Attributes:
+        reuse: See `Reuse`; the prediction type of v.
+        threshold: Error from which on a step is evaluated.
+        start: Fraction of the steps before which all are evaluated.
+        end: Fraction of the steps from which all are evaluated.
+        subsample: m is computed on every `subsample`-th position along each spatial axis.
+        from_evaluated: Whether the error uses m(x_i - x_c) in place of m(x_i - x_(i-1)).
     """
 
     threshold: float = 0.05
@@ -38,14 +43,9 @@ class EasyCache(Reuse):
     from_evaluated: bool = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.threshold) and self.threshold >= 0):
-            raise ValueError(f"EasyCache.threshold must be finite and not negative, got {self.threshold}")
-        if not 0 <= self.start <= self.end <= 1:
-            raise ValueError(
-                f"EasyCache needs 0 <= start <= end <= 1 (fractions of the steps), got {self.start}, {self.end}"
-            )
-        if self.subsample < 1:
-            raise ValueError(f"EasyCache.subsample must be at least 1, got {self.subsample}")
+        check_numbers(self, "threshold", least=0)
+        check_fractions(self, "start", "end")
+        check_whole(self, subsample=1)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "easycache")
@@ -69,7 +69,7 @@ class _Run(ReuseRun):
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         assert self.inputs is not None and self.outputs is not None
         states = taken(x, rows)
-        return self.answer(states + (taken(self.outputs, rows) - taken(self.inputs, rows)), states, step)
+        return self.x0_of(states + (taken(self.outputs, rows) - taken(self.inputs, rows)), states, step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         self._learn(step, x, x0)
@@ -81,11 +81,11 @@ class _Run(ReuseRun):
             changes = Readback(self.rates * (self._size(moved) / self._size(self.outputs))).read()
             self.values = [error + change for error, change in zip(self.errors, changes, strict=True)]
         skip = [value < self.threshold for value in self.values]
-        self.errors = [value if one else 0.0 for value, one in zip(self.values, skip, strict=True)]
+        self.errors = [value if skipped else 0.0 for value, skipped in zip(self.values, skip, strict=True)]
         self.decide(skip)
 
     def _learn(self, step: int, x: Tensor, x0: Tensor) -> None:
-        """Take in what the network answered at `step`: the new offset, and how fast it follows its input."""
+        """Updates the offset, and the rate at which outputs follow inputs, from the evaluations at `step`."""
         evaluated = self.evaluated
         if not evaluated:
             return

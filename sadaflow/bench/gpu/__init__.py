@@ -1,4 +1,4 @@
-"""What a GPU says in eight minutes: whether everything works on it, how fast it is, and what to mend.
+"""The GPU benchmark: checks in eight minutes whether everything works, how fast it is, and what to fix.
 
 Run as `python -m sadaflow.bench.gpu --out FOLDER`; see docs/performance.md.
 """

@@ -1,4 +1,4 @@
-"""Whether everything works on a GPU, how fast it is, and what to mend: the command `python -m sadaflow.bench.gpu`."""
+"""The command `python -m sadaflow.bench.gpu`: whether everything works on a GPU, how fast it is, and what to fix."""
 
 import argparse
 import math
@@ -22,7 +22,7 @@ _MINUTES, _SMALL_MINUTES = 8.0, 0.9
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; the exit code is 0 if it ran to its end, whatever it found, 130 if it was interrupted."""
+    """Runs the benchmark. The exit code is 0 if it ran to its end, whatever the results, and 130 if interrupted."""
     began = time.monotonic()
     parser = _parser()
     asked = parser.parse_args(arguments)
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown --part {unknown[0]!r}; known: {', '.join(known)}")
     if asked.small:
-        torch.set_num_threads(1)  # networks this small, on machines that others share
+        torch.set_num_threads(1)  # small networks on shared machines
         os.environ["OMP_NUM_THREADS"] = "1"  # for pytest
     missing = theirs.make_importable(ROOT)
     try:

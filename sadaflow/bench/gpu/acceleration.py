@@ -1,4 +1,4 @@
-"""What accelerators save in seconds at full size, by decisions recorded on tiny-sd, and what they cost themselves."""
+"""Measures the speed-up of accelerators at full size, with decisions recorded on tiny-sd, and their own cost."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ _TAKEN_MS = 30.0
 
 
 def run(setup: Setup) -> Iterator[Record]:
-    """Controller and solver at SDXL's size first, which takes seconds; then the recorded decisions on each network."""
+    """Measures accelerator and solver at SDXL's size first (seconds), then the recorded decisions on each network."""
     yield from attempted("controller and solver", setup, partial(_controllers, setup))
     for name in ("sdxl", "flux") if setup.small else ("sdxl", "flux", "sd21"):
         yield from attempted(f"recorded decisions on {name}", setup, partial(_replayed, name, setup))
@@ -40,7 +40,7 @@ def run(setup: Setup) -> Iterator[Record]:
 
 
 def recorded(accelerator: Accelerator, batch: int, steps: int, device: torch.device) -> Forced:
-    """The decisions of `accelerator` for `batch` prompts on tiny-sd."""
+    """Records the decisions of an accelerator for `batch` prompts on tiny-sd."""
     pipe = Pipeline.from_pretrained("tiny-sd", device=device)
     prompts = [f"red apple {number}" for number in range(batch)]
     call = {"steps": steps, "solver": "dpmpp2m", "seed": list(range(batch)), "accelerator": accelerator}
@@ -64,7 +64,7 @@ def _replayed(name: str, setup: Setup) -> Iterator[Record]:
             fast = _loop(network, batch, steps, pattern)
             share = sum(fast.nfe) / sum(plain.nfe)
             efficiency = plain.seconds / fast.seconds * share
-            # Samples of a batch skip apart, and an evaluation of fewer samples costs more than its share.
+            # Samples of a batch skip at different steps, and an evaluation of fewer samples costs more than its share.
             yield row(
                 f"recorded decisions, {steps} steps",
                 network=name,
@@ -86,7 +86,7 @@ def _loop(network: Network, batch: int, steps: int, accelerator: Accelerator | N
 
 
 def _controllers(setup: Setup) -> Iterator[Record]:
-    """Milliseconds and launches a step of the accelerators themselves, with a linear denoiser for the network."""
+    """Measures milliseconds and launches per step of the accelerators, with a linear denoiser instead of a network."""
     steps = _SMALL_STEPS if setup.small else _STEPS
     solver = from_scheduler_config(architecture("random-sdxl").scheduler, steps, solver="dpmpp2m").solver
     for batch in _BATCHES[:1] if setup.small else _BATCHES:
@@ -121,14 +121,14 @@ def _controller(setup: Setup, label: str, act: Callable[[], object], steps: int,
 
 
 def evaluation_ms(earlier: Sequence[Record]) -> float:
-    """Of SDXL at batch 1, as this run has measured it, or else an estimate."""
+    """Returns milliseconds of an SDXL evaluation at batch 1, as measured in this run or else estimated."""
     rows = [record["columns"] for record in earlier if record.get("part") == "speed sdxl" and "table" in record]
     found = [one["ms an evaluation"] for one in rows if one["side"] == "sadaflow" and one["batch"] == 1]
     return float(found[0]) if found else _TAKEN_MS
 
 
 def _linear(solver: Solver, device: torch.device) -> Denoise:
-    """The denoiser of independent normal variables, of deviations that fall over the columns: one launch a call."""
+    """Returns the denoiser of independent normal variables whose deviations fall over columns: one launch per call."""
     variance = torch.logspace(0, -6, _SHAPE[-1], base=2)
     table = [node.alpha * variance / (node.alpha**2 * variance + node.sigma**2) for node in solver.nodes]
     factors: Sequence[Tensor] = torch.stack(table).to(device).unbind()

@@ -1,4 +1,4 @@
-"""The results on disk: JSON lines, and a Markdown page that is made anew after every record."""
+"""Writes results: JSON lines, and a Markdown page that is rewritten after every record."""
 
 import json
 import math
@@ -13,9 +13,11 @@ _LINES, _PAGE, _LOG = "gpu.jsonl", "gpu.md", "gpu.log"
 
 
 class Book:
-    """The folder of one run: gpu.jsonl, gpu.md and gpu.log, what the parts print.
+    """The folder of a run: gpu.jsonl, gpu.md, and gpu.log with the output of the parts.
 
-    Raises FileExistsError for a folder that holds results, NotADirectoryError for a file.
+    Raises:
+        FileExistsError: If the folder holds results.
+        NotADirectoryError: If it is a file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,7 +30,7 @@ class Book:
         self.records: list[Record] = []
 
     def write(self, part: str, record: Record) -> None:
-        """Appends a record of `part` and makes the page anew."""
+        """Appends a record of `part` and rewrites the page."""
         whole = {"part": part, **_plain(record)}
         self.records.append(whole)
         with self._lines.open("a", encoding="utf-8") as file:
@@ -37,7 +39,7 @@ class Book:
 
 
 def _plain(value: Any) -> Any:
-    """With numbers that JSON lacks, NaN and infinity, as text."""
+    """Replaces NaN and infinity, which JSON does not have, by text."""
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """`flops` a second in bfloat16 with float32 accumulation, without sparsity; `bytes` a second of memory."""
+    """Published limits of a card.
+
+    Attributes:
+        flops: Dense bfloat16 operations per second, with float32 accumulation.
+        bytes: Memory bandwidth in bytes per second.
+    """
 
     name: str
     flops: float
@@ -33,5 +38,5 @@ _CARDS = (
 
 
 def card_for(name: str) -> Card | None:
-    """The published limits of the device called `name` by CUDA; None if they are not known here."""
+    """Returns the limits of the device that CUDA calls `name`; None if they are unknown."""
     return next((card for card in _CARDS if re.search(rf"\b{re.escape(card.name)}\b", name)), None)

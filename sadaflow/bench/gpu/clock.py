@@ -1,4 +1,4 @@
-"""Milliseconds of parts of a run: between CUDA events on a GPU, by the host's clock elsewhere."""
+"""Measures milliseconds of parts of a run: with CUDA events on a GPU, with the host's clock elsewhere."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from sadaflow.models import Seam
 
 
 class Spans:
-    """The durations of spans, one after the other, read when all have been asked for."""
+    """Durations of consecutive spans, which are read after all have been recorded."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -22,7 +22,7 @@ class Spans:
 
     @contextmanager
     def span(self) -> Iterator[None]:
-        """Around what counts as one span."""
+        """Context manager that records a span."""
         if self._device.type == "cuda":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
@@ -35,7 +35,7 @@ class Spans:
             self._seconds.append(perf_counter() - began)
 
     def milliseconds(self) -> list[float]:
-        """Of every span so far; waits for the device."""
+        """Returns the duration of every span so far; waits for the device."""
         if self._events:
             torch.cuda.synchronize(self._device)
         timed = [begin.elapsed_time(end) for begin, end in self._events]
@@ -43,7 +43,7 @@ class Spans:
 
 
 class TimedBackbone:
-    """A prepared backbone whose evaluations are spans."""
+    """A prepared backbone whose evaluations are recorded as spans."""
 
     def __init__(self, backbone: Any, spans: Spans) -> None:
         self._backbone, self._spans = backbone, spans
@@ -66,13 +66,13 @@ class TimedBackbone:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the device, if there is one to wait for."""
+    """Waits for the device, if it is not the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(act: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock seconds until `act` has returned and the device has done what it asked for."""
+    """Returns wall-clock seconds until `act` has returned and the device has finished."""
     synchronize(device)
     began = perf_counter()
     act()
@@ -81,7 +81,7 @@ def seconds_of(act: Callable[[], object], device: torch.device) -> float:
 
 
 def median_milliseconds(act: Callable[[], object], device: torch.device, times: int, warm_up: int = 2) -> float:
-    """Median over `times` runs of `act`, after `warm_up` that do not count."""
+    """Returns the median milliseconds of `times` runs of `act`, after `warm_up` runs that do not count."""
     for _ in range(warm_up):
         act()
     spans = Spans(device)

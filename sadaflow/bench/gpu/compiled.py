@@ -1,4 +1,4 @@
-"""SDXL and Flux compiled, by regions, in one piece, and in CUDA graphs, against the same network run eagerly."""
+"""Measures SDXL and Flux compiled by regions, as a whole and in CUDA graphs, against the same network run eagerly."""
 
 import gc
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ _TOLERANCE = 0.1
 
 
 def run(setup: Setup) -> Iterator[Record]:
-    """Seconds to compile, and milliseconds an evaluation at batch 1. On a CPU nothing is generated, only traced."""
+    """Measures seconds to compile and milliseconds per evaluation at batch 1. On a CPU networks are only traced."""
     ways: dict[str, Mapping[str, Any]] = {
         "regions": {"whole": False},
         "one piece": {"whole": True},

@@ -1,4 +1,4 @@
-"""Kernel launches and host reads per step of the sampling loop, counted without a GPU on a simulated device.
+"""Counts kernel launches and host reads per step of the sampling loop, without a GPU, on a simulated device.
 
     python -m sadaflow.bench.gpu.launches
 
@@ -33,7 +33,7 @@ _UNET_ONLY, _FLUX_ONLY = ("deepcache",), ("first-block", "taylorseer", "teacache
 
 @dataclass(frozen=True)
 class Launches:
-    """Of one run, per step: kernel launches, reads by the host and copies from the host."""
+    """Counts per step of a run: kernel launches, reads by the host and copies from the host."""
 
     launches: float
     most_launches: int
@@ -43,7 +43,7 @@ class Launches:
 
 
 def cases() -> list[tuple[str, str]]:
-    """Pairs of network ("unet", "flux") and accelerator that can be counted."""
+    """Returns the pairs of network ("unet", "flux") and accelerator that can be counted."""
     found = [("unet", NONE), ("flux", NONE)]
     for name in (*ACCELERATORS, PRUNING, COMBINED):
         found += [("unet", name)] if name not in _FLUX_ONLY else []
@@ -52,7 +52,7 @@ def cases() -> list[tuple[str, str]]:
 
 
 def accelerator_named(name: str) -> Accelerator | None:
-    """The accelerator of a row of the table; `PRUNING` is SADA with settings that make it prune tokens often."""
+    """Returns the accelerator of a row of the table. `PRUNING` is SADA with settings that prune tokens often."""
     if name == NONE:
         return None
     if name == PRUNING:
@@ -61,10 +61,18 @@ def accelerator_named(name: str) -> Accelerator | None:
 
 
 def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launches:
-    """Samples `batch` random states with the accelerator `name` on a small network of `kind` ("unet" or "flux").
+    """Counts what an accelerator launches for random states on a small network.
 
-    The states differ in size, so that samples decide apart. With `network` its layers are counted too; otherwise only
-    the accelerator, the solver and the loop are. Raises ValueError where tensors of the device and the host are mixed.
+    The states differ in magnitude, so that samples are decided at different steps.
+
+    Args:
+        kind: "unet" or "flux".
+        name: The accelerator, see `accelerator_named`.
+        batch: Number of samples.
+        network: Count the layers of the network too, not only accelerator, solver and loop.
+
+    Raises:
+        ValueError: If an operation mixes tensors of the device and of the host.
     """
     counter = Simulated()
     backbone = move(small_network(kind)) if network else _Apart(_shared_network(kind), counter)
@@ -75,9 +83,9 @@ def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launc
 
     with counter:
         solver, denoise, noise = problem(kind, batch, backbone, moved)
-        seen.append(counter.counts.copy())  # what is worked out once a prompt is left out
+        seen.append(counter.counts.copy())  # computed once per prompt, not per step
         sample(solver, denoise, noise, accelerator_named(name), observer=observe)
-    seen[-1] = counter.counts.copy()  # what comes after the last step belongs to it
+    seen[-1] = counter.counts.copy()  # work after the last step is counted with it
     steps = [after - before for before, after in zip(seen, seen[1:], strict=False)]
     launches, reads, sends = ([step[kind] for step in steps] for kind in ("launch", "read", "send"))
     return Launches(mean(launches), max(launches), mean(reads), max(reads), mean(sends))
@@ -86,7 +94,7 @@ def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launc
 def problem(
     kind: str, batch: int, backbone: Any, place: Callable[[Tensor], Tensor]
 ) -> tuple[Solver, GuidedDenoiser, Tensor]:
-    """Solver, denoiser and noise of `batch` samples whose states differ in size; `place` puts tensors on a device."""
+    """Returns solver, denoiser and noise of samples that differ in magnitude; `place` puts tensors on a device."""
     solver = make_solver("dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, STEPS + 1, dtype=torch.float64)))
     generator = torch.Generator().manual_seed(4)
     widths = {"context": (5, 12), **({"pooled": (10,)} if kind == "flux" else {})}
@@ -97,7 +105,7 @@ def problem(
 
 
 class _Apart:
-    """A backbone that computes on the host, uncounted, and shows its seam tensors of the device."""
+    """A backbone that computes on the host, uncounted, and passes tensors of the device to the seam."""
 
     def __init__(self, network: Any, counter: Simulated) -> None:
         self._network, self._counter = network, counter
@@ -127,7 +135,7 @@ class _Apart:
 
 
 def small_network(kind: str) -> Any:
-    """A network of a few layers: "unet" or "flux"."""
+    """Builds a network of a few layers: "unet" or "flux"."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         network = _small_unet() if kind == "unet" else _small_flux()
@@ -165,7 +173,7 @@ def _drawn(generator: torch.Generator, batch: int, *shape: int) -> Tensor:
 
 
 def table() -> Iterator[str]:
-    """The lines of the Markdown table: launches per step at each batch size, reads and copies from the host."""
+    """Yields the lines of the Markdown table: launches per step at each batch size, reads and copies from the host."""
     columns = " | ".join(f"launches, batch {batch}" for batch in BATCHES)
     yield f"| network, accelerator | {columns} | reads, mean | reads, most | copies from the host |"
     yield f"|---{'|---' * (len(BATCHES) + 3)}|"

@@ -1,4 +1,4 @@
-"""How near an evaluation is to what the card allows: multiplications over its peak, bytes over its bandwidth."""
+"""Compares an evaluation with the limits of the card: operations over its peak rate, bytes over its bandwidth."""
 
 import gc
 from collections import Counter
@@ -21,12 +21,14 @@ from .profiled import profiled
 from .records import Record, Setup, attempted, goal, row
 
 _PRODUCTS = {torch.ops.aten.addmm, torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.baddbmm}
-_NOMINAL = Card("nominal", 100e9, 10e9)  # of a CPU core, for the rehearsal
+_NOMINAL = Card("nominal", 100e9, 10e9)  # a CPU core, for the rehearsal
 
 
 class Work(TorchDispatchMode):
-    """Counts of what runs while it is entered the operations, the bytes that operators read and write, and the seconds
-    that each would take at least on `card`, added up: no operator overlaps with another."""
+    """Context manager that counts operations, bytes that operators read and write, and the least seconds on `card`.
+
+    The seconds are a sum over operators, so no operator overlaps with another.
+    """
 
     def __init__(self, card: Card) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -53,8 +55,8 @@ class Work(TorchDispatchMode):
 
 
 def run(setup: Setup) -> Iterator[Record]:
-    """One evaluation of each network, as the sampling loop makes it for one picture."""
-    for name in reversed(FULL):  # Flux first, whose matrix products have a goal
+    """Measures an evaluation of each network, as in the sampling loop for one picture."""
+    for name in reversed(FULL):  # Flux first: there is a goal for its matrix products
         yield from attempted(name, setup, partial(_evaluation, name, setup))
         gc.collect()
         if setup.cuda:
@@ -103,7 +105,7 @@ def _is_dense(leaf: object) -> bool:
 
 
 def _flops(packet: Any, args: Any, kwargs: Any, made: Any) -> int:
-    """Of one operator: two for a multiplication with its addition."""
+    """Returns the operations of an operator; a multiplication with its addition counts 2."""
     if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
         return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
     count = flop_registry.get(packet)

@@ -1,4 +1,4 @@
-"""What the benchmark ran on: card, driver, versions, commit; and what the card reaches in the simplest operations."""
+"""Describes the machine: card, driver, versions, commit, and rates of the simplest operations."""
 
 import importlib.metadata
 import os
@@ -18,9 +18,9 @@ _PACKAGES = ("torch", "triton", "transformers", "einops", "safetensors", "diffus
 
 
 def header(root: Path, small: bool, commit: str | None) -> Record:
-    """Versions, time and `commit` (None: as git has it).
+    """Returns versions, time and commit. `commit` is None to ask git.
 
-    It does not touch the GPU: the processes of the parts are forked from this one.
+    The GPU is not used, because the processes of the parts are forked from this process.
     """
     smi = _said("nvidia-smi", "--query-gpu=name,driver_version,memory.total,pcie.link.gen.max", "--format=csv,noheader")
     versions = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
@@ -39,7 +39,7 @@ def header(root: Path, small: bool, commit: str | None) -> Record:
 
 
 def run(setup: Setup) -> Iterator[Record]:
-    """The rate of a large bfloat16 matrix product and of a copy in the device's memory, beside the published limits."""
+    """Measures the rate of a large bfloat16 matrix product and of a memory copy, beside the published limits."""
     side, count = (512, 2**20) if setup.small else (8192, 2**30)
     dtype = torch.bfloat16 if setup.cuda else torch.float32
     left, right = (torch.randn(side, side, device=setup.device, dtype=dtype) for _ in range(2))
@@ -73,7 +73,7 @@ def _version(name: str) -> str | None:
 
 
 def _commit(root: Path) -> str:
-    """The commit of the checkout and whether it was edited; without git, a digest of the code."""
+    """Returns the commit of the checkout and whether it was edited; without git, a digest of the code."""
     commit = _said("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
     if commit is None:
         from ..run.environment import session
@@ -84,7 +84,7 @@ def _commit(root: Path) -> str:
 
 
 def _said(*command: str) -> str | None:
-    """The output of a command on one line; None if there is no such command or it fails."""
+    """Returns the output of a command on one line; None if the command is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Published networks with random weights made on the device, and what it takes to sample with them: no files."""
+"""Published networks with random weights created on the device, and their inputs for sampling. No files are used."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ _CLIP_TOKENS, _T5_TOKENS, _SMALL_T5_TOKENS = 77, 512, 16
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone, and what is asked of it: latents of `shape` (C, h, w), and `tokens` of text."""
+    """A backbone with the sizes of its inputs: latents of `shape` (C, h, w), and `tokens` of text."""
 
     name: str
     made: Architecture
@@ -44,31 +44,35 @@ class Network:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The config.json of the backbone."""
+        """Contents of the backbone's config.json."""
         return self.made.components["transformer" if self.is_flux else "unet"]
 
     @property
     def bytes(self) -> int:
-        """Of the weights."""
+        """Bytes of the weights."""
         return sum(weight.numel() * weight.element_size() for weight in self.backbone.parameters())
 
     def solver(self, steps: int, name: str | None = None) -> Solver:
-        """The solver `name` on the published schedule; None takes the one that the scheduler config names."""
+        """Builds the solver `name` on the published schedule; None takes the solver that the scheduler config names."""
         tokens = self.shape[1] * self.shape[2] // 4
         return from_scheduler_config(self.made.scheduler, steps, solver=name, image_tokens=tokens).solver
 
     def noise(self, batch: int) -> Tensor:
-        """Unit-normal noise (batch, C, h, w) in float32, rounded to the network's dtype."""
+        """Returns unit-normal noise (batch, C, h, w) in float32, rounded to the network's dtype."""
         return self._once(f"noise {batch}", lambda: self._drawn(0, batch, *self.shape).float())
 
     def conditioning(self, batch: int) -> dict[str, Tensor]:
-        """Random text states of `batch` prompts, as the backbone's keyword arguments: "context" (batch, tokens, width),
-        and where the network reads it "pooled" (batch, width)."""
+        """Returns random text states as keyword arguments of the backbone.
+
+        "context" is (batch, tokens, width), and "pooled", if the network has it, (batch, width).
+        """
         return dict(self._once(f"conditioning {batch}", lambda: self._condition(batch)))
 
     def denoiser(self, solver: Solver, batch: int, backbone: Backbone | None = None) -> GuidedDenoiser:
-        """x0 of `batch` samples for `conditioning`, guided against a branch of zeros but for Flux, which embeds its
-        guidance; of `backbone` in the place of the network's own, if given."""
+        """Returns the denoiser (x0) of `batch` samples, guided against a branch of zeros; Flux embeds its guidance.
+
+        `backbone` replaces the network's own, if given.
+        """
         conditional, negative = self._once(f"branches {batch}", lambda: self._branches(batch))
         prediction = from_scheduler_config(self.made.scheduler, 10, image_tokens=1024).prediction
         how: Any = self.backbone if backbone is None else backbone
@@ -101,15 +105,21 @@ class Network:
         return drawn.to(self.device, self.dtype)
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` returns, made at the first call: clocks are not to see it."""
+        """Returns a function that calls `make` at its first call only, so that later timing excludes it."""
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
 
 
 def build(name: str, device: torch.device, *, small: bool, dtype: torch.dtype | None = None) -> Network:
-    """The network `name`, one of `FULL`, with random weights on `device`; `small` is a small one of its kind, in
-    float32 unless `dtype` is given."""
+    """Builds a network with random weights.
+
+    Args:
+        name: One of `FULL`.
+        device: Where the weights are created.
+        small: Build a small network of the same architecture, in float32 unless `dtype` is given.
+        dtype: Type of the weights.
+    """
     made = architecture(_SMALL[name] if small else f"random-{name}")
     dtype = dtype or (torch.float32 if small else FULL[name])
     component = "transformer" if name == "flux" else "unet"
@@ -125,8 +135,10 @@ def build(name: str, device: torch.device, *, small: bool, dtype: torch.dtype | 
 
 @torch.no_grad()
 def fill_randomly(network: nn.Module, seed: int = 0) -> None:
-    """Fills the weights where they are with normal numbers that keep the size of what passes through them, about, so
-    that outputs are finite in every dtype: deviations of 1/sqrt(inputs), norms near 1, biases near 0."""
+    """Fills the weights in place so that activations roughly keep their magnitude, and are finite in every dtype.
+
+    Matrices are normal with deviation 1/sqrt(inputs), norms near 1, biases near 0.
+    """
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     for name, weight in network.named_parameters():

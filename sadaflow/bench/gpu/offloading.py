@@ -1,4 +1,4 @@
-"""Flux.1 dev in less memory: T5 and the transformer whole, one at a time, streamed, in eight bits."""
+"""Measures Flux.1 dev with less memory: T5 and the transformer resident, one at a time, streamed, in eight bits."""
 
 import gc
 import importlib.util
@@ -24,7 +24,7 @@ _LIMIT = 24e9
 
 
 def run(setup: Setup) -> Iterator[Record]:
-    """Peak of the device's memory and seconds, of 4 steps at batch 1, each way on a network of its own."""
+    """Measures peak memory of the device and seconds of 4 steps at batch 1, with a new network each time."""
     ways: dict[str, Callable[[Mapping[str, nn.Module]], None]] = {
         "whole": lambda networks: None,
         "eight bits": _quantized,
@@ -57,7 +57,7 @@ def _measured(name: str, way: Callable[[Mapping[str, nn.Module]], None], setup: 
             text(input_ids=ids)
             sample(solver, network.denoiser(solver, 1), network.noise(1))
 
-    first = seconds_of(call, setup.device)  # what comes ahead is known from the second on
+    first = seconds_of(call, setup.device)  # the order of layers is known from the second evaluation on
     if setup.cuda:
         torch.cuda.reset_peak_memory_stats(setup.device)
     seconds = seconds_of(call, setup.device)
@@ -77,7 +77,7 @@ def _measured(name: str, way: Callable[[Mapping[str, nn.Module]], None], setup: 
 
 
 def _text_encoder(setup: Setup, dtype: torch.dtype) -> Any:
-    """T5 XXL's encoder, or a small one of its kind, with random weights on the device."""
+    """Builds T5 XXL's encoder, or a small one, with random weights on the device."""
     transformers = transformers_module()
     config = dict(architecture("random-flux/16" if setup.small else "random-flux").text["text_encoder_2"])
     if not setup.small:
@@ -85,7 +85,7 @@ def _text_encoder(setup: Setup, dtype: torch.dtype) -> Any:
     with torch.device("meta"):
         encoder = transformers.T5EncoderModel(transformers.T5Config(**config, vocab_size=32128))
     encoder = encoder.to(dtype).to_empty(device=setup.device)
-    encoder.set_input_embeddings(encoder.shared)  # a copy of each tied weight was made
+    encoder.set_input_embeddings(encoder.shared)  # tied weights were copied
     fill_randomly(encoder)
     return encoder
 

@@ -1,4 +1,4 @@
-"""The Markdown page of a run: what works, the goals, what to mend, and every part's tables."""
+"""The Markdown page of a run: checks, goals, what to fix, and the tables of every part."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ _REHEARSAL = (
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """The page of all records so far."""
+    """Returns the page of all records so far."""
     lines = ["# GPU benchmark", "", *_header(records), *_summary(records)]
     parts = [record["begun"] | {"part": record["part"]} for record in records if "begun" in record]
     for part in sorted(parts, key=lambda one: str(one["letter"])):
@@ -112,7 +112,7 @@ def _mark(held: bool) -> str:
 
 
 def _cell(value: Any) -> str:
-    """On one line of a table, numbers with four digits."""
+    """Formats a cell of a table, numbers with four digits."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The embedded checkpoints on the device against the CPU: every solver, every accelerator, half precisions, streams."""
+"""Compares the embedded checkpoints on the device with the CPU: solvers, accelerators, half precision, streams."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -27,14 +27,14 @@ _PROMPTS, _SEEDS = ["red apple", "blue heart"], [3, 4]
 
 
 def run(setup: Setup) -> Iterator[Record]:
-    """Compares what the device makes with what the CPU makes. Accelerators come first: they decide by small numbers."""
+    """Compares pictures of the device and the CPU, accelerators first, whose decisions are sensitive to rounding."""
     with exactly():
         yield from _comparisons(setup)
 
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Float32 products and convolutions in full precision, not TF32."""
+    """Computes float32 products and convolutions in full precision, without TF32."""
     backends: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
@@ -47,7 +47,7 @@ def exactly() -> Iterator[None]:
 
 
 def _comparisons(setup: Setup) -> Iterator[Record]:
-    most, steps = (14, 4) if setup.small else (16, 16)  # with less than 13 SADA refuses
+    most, steps = (14, 4) if setup.small else (16, 16)  # SADA needs at least 13
     pipes = _Pipelines(setup)
     accelerators = _FEW_ACCELERATORS if setup.small else tuple(ACCELERATORS)
     solvers = _FEW_SOLVERS if setup.small else tuple(SOLVERS)
@@ -73,7 +73,7 @@ def _comparisons(setup: Setup) -> Iterator[Record]:
 
 
 class _Pipelines:
-    """Pipelines of the embedded checkpoints, loaded once each, and the comparisons between two of them."""
+    """Pipelines of the embedded checkpoints, each loaded once, and comparisons between two of them."""
 
     def __init__(self, setup: Setup) -> None:
         self.device, self.cuda = setup.device, setup.cuda

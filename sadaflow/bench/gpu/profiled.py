@@ -1,4 +1,4 @@
-"""What an action asks of the device: kernel launches and waits by the profiler, or on a CPU calls of operators."""
+"""Profiles an action: kernel launches and waits on a GPU, calls of operators on a CPU."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +14,14 @@ _ATTENTION = "scaled_dot_product"
 
 @dataclass(frozen=True)
 class Profile:
-    """`launches` of kernels and `waits` of the host; `milliseconds` of the device by kind of operator: "matrix
-    products", "convolutions", "attention" and "rest"; `attention` are the operators that attention went to."""
+    """What an action asked of the device.
+
+    Attributes:
+        launches: Kernel launches.
+        waits: How often the host waited for the device.
+        milliseconds: Time of the device in "matrix products", "convolutions", "attention" and "rest".
+        attention: Operators that computed attention.
+    """
 
     launches: int
     waits: int
@@ -24,7 +30,7 @@ class Profile:
 
 
 def profiled(act: Callable[[], object], device: torch.device) -> Profile:
-    """Profiles one run of `act`, which should have run before."""
+    """Profiles a run of `act`, which should have run before."""
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities) as profiler:

@@ -1,6 +1,6 @@
-"""What a part of the benchmark reports: rows of tables, checks against tolerances, goals, and what it had to leave out.
+"""The records of a part of the benchmark: rows of tables, checks, goals, and omissions.
 
-All are plain JSON objects, written as soon as they are known.
+They are plain JSON objects, and are written immediately.
 """
 
 import math
@@ -17,8 +17,11 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setup:
-    """What every part is given. `small` shrinks the networks and lists, to rehearse on a CPU; `deadline` is the value
-    of `time.monotonic()` at which the part is killed; `root` is the checkout, for its tests and wheels."""
+    """The inputs of every part.
+
+    `small` shrinks networks and lists, to rehearse on a CPU. `deadline` is the value of `time.monotonic()` at which the
+    part is killed. `root` is the checkout, for its tests and wheels.
+    """
 
     device: torch.device
     small: bool
@@ -32,14 +35,17 @@ class Setup:
         return self.device.type == "cuda"
 
     def left(self) -> float:
-        """Seconds until the part is killed."""
+        """Returns seconds until the part is killed."""
         return self.deadline - time.monotonic()
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part: `run` yields records; `seconds` is its share of an eight-minute benchmark, `rehearsed` that of a
-    rehearsal of a minute; `letter` is its place on the page."""
+    """A part of the benchmark.
+
+    `run` yields records. `seconds` is its share of an eight-minute benchmark, `rehearsed` its share of a rehearsal of
+    one minute. `letter` gives its position on the page.
+    """
 
     name: str
     letter: str
@@ -49,40 +55,40 @@ class Part:
     run: Callable[[Setup], Iterator[Record]]
 
     def share(self, small: bool) -> float:
-        """Seconds of the whole that are meant for this part."""
+        """Returns the seconds that are planned for this part."""
         return self.rehearsed if small else self.seconds
 
 
 def row(table: str, **columns: Any) -> Record:
-    """One line of the table named `table`; columns in the order given."""
+    """Returns a line of the table named `table`, with columns in the order given."""
     return {"table": table, "columns": columns}
 
 
 def check(name: str, error: float, tolerance: float, note: str = "") -> Record:
-    """A comparison with a reference: passed if `error` is a number and at most `tolerance`."""
+    """Returns a comparison with a reference, passed if `error` is finite and at most `tolerance`."""
     passed = math.isfinite(error) and error <= tolerance
     shown = error if math.isfinite(error) else str(error)  # JSON has no NaN
     return {"check": name, "error": shown, "tolerance": tolerance, "passed": passed, "note": note}
 
 
 def verdict(name: str, passed: bool, note: str = "") -> Record:
-    """A check that either holds or does not."""
+    """Returns a check that holds or does not."""
     return {"check": name, "passed": passed, "note": note}
 
 
 def goal(name: str, value: float, limit: float, *, at_least: bool = False) -> Record:
-    """A number that is to be at most `limit`, or with `at_least` at least that."""
+    """Returns a number that should be at most `limit`, or at least `limit` with `at_least`."""
     met = value >= limit if at_least else value <= limit
     return {"goal": name, "value": value, "limit": limit, "at_least": at_least, "met": met}
 
 
 def omitted(what: str, why: str) -> Record:
-    """Something that was not measured, and the reason."""
+    """Returns a record of something that was not measured, with the reason."""
     return {"omitted": what, "why": why}
 
 
 def failure(what: str, error: BaseException, root: Path) -> Record:
-    """An exception: its type, its message, and the innermost line of the checkout that it passed."""
+    """Returns a record of an exception: type, message, and the innermost line of the checkout in its traceback."""
     where = ""
     frame = error.__traceback__
     while frame is not None:
@@ -95,7 +101,7 @@ def failure(what: str, error: BaseException, root: Path) -> Record:
 
 
 def attempted(what: str, setup: Setup, measure: Callable[[], Iterator[Record]]) -> Iterator[Record]:
-    """The records of `measure`; if it raises, a failure named `what`, after which the caller goes on."""
+    """Yields the records of `measure`; if it raises, a failure named `what`, and the caller continues."""
     try:
         yield from measure()
     except Exception as error:  # noqa: BLE001 - any failure is a result, and must not stop what follows

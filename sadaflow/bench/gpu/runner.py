@@ -1,4 +1,4 @@
-"""Runs the parts one after the other, each in a process of its own that is killed when its time is over."""
+"""Runs the parts one after the other, each in its own process, which is killed when its time is over."""
 
 import faulthandler
 import importlib
@@ -32,7 +32,7 @@ _PROBE = 60.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: "done", "timed out", or what it died of; and where it was, if it timed out."""
+    """How a process ended: "done", "timed out" or the cause of its death; and where it was if it timed out."""
 
     how: str
     where: str = ""
@@ -41,7 +41,7 @@ class Ended:
 def run_parts(parts: Sequence[Part], setup: Setup, book: Book, method: str) -> None:
     """Runs `parts`, in processes started by `method`, until `setup.deadline`.
 
-    Each has its share of the time that is left, of all that are to come, so what one leaves the others get.
+    Each part gets its share of the time that is left, so time that a part does not use goes to the later parts.
     """
     for number, part in enumerate(parts):
         box = setup.left() * part.share(setup.small) / sum(one.share(setup.small) for one in parts[number:])
@@ -55,7 +55,7 @@ def run_parts(parts: Sequence[Part], setup: Setup, book: Book, method: str) -> N
 
 
 def _run_apart(method: str, part: Part, setup: Setup, book: Book) -> Ended:
-    """Runs a part in a process of its own, and writes its records as they come."""
+    """Runs a part in its own process, and writes its records as they arrive."""
     context: Any = multiprocessing.get_context(method)
     receiver, sender = context.Pipe(duplex=False)
     with tempfile.NamedTemporaryFile(suffix=".stack") as stack:
@@ -81,8 +81,8 @@ def _run_apart(method: str, part: Part, setup: Setup, book: Book) -> Ended:
 
 
 def _child(part: Part, setup: Setup, sender: Connection, log: Path, stack: Path) -> None:
-    """The process of a part: its output goes to the log, its records to the parent."""
-    os.setpgid(0, 0)  # so that what it starts is killed with it
+    """Runs in the process of a part: output goes to the log, records to the parent."""
+    os.setpgid(0, 0)  # so that its child processes are killed with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with written_to(log), stack.open("w") as place:
@@ -92,16 +92,16 @@ def _child(part: Part, setup: Setup, sender: Connection, log: Path, stack: Path)
         try:
             for record in part.run(setup):
                 sender.send(record)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the result of this part
+        except BaseException as error:  # noqa: BLE001 - any failure is the result of this part
             traceback.print_exc()
             sender.send(failure(part.name, error, setup.root))
     sender.close()
-    os._exit(0)  # what the part has left, threads or compilers, is not waited for
+    os._exit(0)  # do not wait for threads or compilers that the part has left
 
 
 @contextmanager
 def written_to(log: Path) -> Iterator[None]:
-    """Appends to `log` what this process, libraries and processes it starts included, prints meanwhile."""
+    """Redirects the output of this process, with libraries and child processes, to `log`."""
     streams = (sys.stdout, sys.stderr)
     kept = [os.dup(stream) for stream in (1, 2)]
     with log.open("ab", buffering=0) as output:
@@ -118,16 +118,16 @@ def written_to(log: Path) -> Iterator[None]:
 
 
 def _kill(process: Any) -> None:
-    """Ends a process and all that it has started."""
+    """Ends a process and all processes that it has started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         process.kill()
-    process.join(_GRACE)  # one that the driver holds cannot be ended, and is not waited for
+    process.join(_GRACE)  # a process blocked in the driver cannot be ended: do not wait for it
 
 
 def _innermost(traces: str, root: Path) -> str:
-    """The innermost line of the checkout in a traceback of `faulthandler`, which begins with the innermost."""
+    """Returns the innermost line of the checkout in a traceback of `faulthandler`, which lists the innermost first."""
     found = re.findall(r'File "([^"]+)", line (\d+) in (\S+)', traces.rpartition("Current thread")[2] or traces)
     inside = [one for one in found if root in Path(one[0]).parents and ".venv" not in one[0]] or found
     if not inside:
@@ -137,19 +137,24 @@ def _innermost(traces: str, root: Path) -> str:
 
 
 def preload(diffusers: bool) -> None:
-    """Imports what several parts need, and what torch imports late, before their processes are forked."""
+    """Imports what several parts need, and what torch imports lazily, before their processes are forked."""
     for name in ("torch._dynamo", "torch._inductor.config", "torch.utils.flop_counter"):
         importlib.import_module(name)
     for load in (transformers_module, *([theirs.preload] if diffusers else [])):
         try:
             load()
-        except Exception:  # noqa: BLE001 - the parts that need it fail by name, and the others go on
+        except Exception:  # noqa: BLE001 - the parts that need it report the failure, the others continue
             traceback.print_exc()
 
 
 def start_method(cuda: bool) -> str:
-    """How processes are started: "fork", which spares every part importing torch, or "spawn" if CUDA refuses to work in
-    a forked one. Raises ValueError if `cuda` is wanted and works in neither."""
+    """Chooses how processes are started: "fork", which saves importing torch in every part, or "spawn".
+
+    "spawn" is chosen if CUDA does not work in a forked process.
+
+    Raises:
+        ValueError: If `cuda` is required and works in neither.
+    """
     methods = ("fork", "spawn") if sys.platform == "linux" else ("spawn",)
     if not cuda:
         return methods[0]

@@ -1,8 +1,8 @@
-"""A device that is not there: its tensors compute on the CPU, and every launch and every read by the host is counted.
+"""A simulated device: its tensors are computed on the CPU, and every launch and every read by the host is counted.
 
-An operation on a tensor of the device is a launch, unless it only makes a view or takes memory. A number that comes to
-the host is a read, for which a real device would be waited for. Operations that mix tensors of the device with tensors
-of the host raise, as they do on CUDA; so do indexing by a list and `torch.tensor(..., device=...)`, which wait there.
+An operation on a tensor of the device is a launch, unless it only makes a view or allocates memory. A number that is
+copied to the host is a read, for which the host would wait for a real device. Operations that mix tensors of the device
+and of the host raise, as on CUDA; so do indexing by a list and `torch.tensor(..., device=...)`, which wait there.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-DEVICE = torch.device("lazy", 0)  # a kind of device that torch knows by name and that is not in its builds
+DEVICE = torch.device("lazy", 0)  # a device type that torch knows by name but is not built with
 
 _aten = torch.ops.aten
 _READS = {
@@ -64,7 +64,7 @@ class DeviceTensor(Tensor):
 
 
 class Simulated(TorchDispatchMode):
-    """While it is entered, counts what the device is asked for: "launch", "read" and "send"."""
+    """Context manager that counts "launch", "read" and "send" operations of the device."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -79,12 +79,12 @@ class Simulated(TorchDispatchMode):
 
 
 def moved(tensor: Tensor) -> DeviceTensor:
-    """A copy of a CPU tensor on the simulated device."""
+    """Copies a CPU tensor to the simulated device."""
     return DeviceTensor(tensor.detach().clone(memory_format=torch.preserve_format))
 
 
 def move(network: nn.Module) -> nn.Module:
-    """Puts the parameters and buffers of `network` on the simulated device."""
+    """Moves the parameters and buffers of `network` to the simulated device."""
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(moved(parameter), requires_grad=False))
@@ -94,12 +94,12 @@ def move(network: nn.Module) -> nn.Module:
 
 
 def bare(tensor: Any) -> Any:
-    """The CPU tensor behind one of the device; anything else as it is."""
+    """Returns the CPU tensor behind a tensor of the device; any other value unchanged."""
     return tensor.held if isinstance(tensor, DeviceTensor) else tensor
 
 
 def uncounted(act: Callable[..., Any]) -> Callable[..., Any]:
-    """`act` computed on the host: its arguments are brought there and what it returns is brought back, uncounted."""
+    """Runs `act` on the host: arguments and results are copied without being counted."""
 
     def on_host(*args: Any, **kwargs: Any) -> Any:
         bare_args, bare_kwargs = tree_map(bare, (args, kwargs))
@@ -115,12 +115,16 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def _kind(func: Any, args: Any, kwargs: Any) -> str | None:
-    """What the device does for this operation; None if nothing. Raises ValueError for tensors of two devices."""
+    """Returns what the device does for an operation, None if nothing.
+
+    Raises:
+        ValueError: If its tensors are on two devices.
+    """
     tensors, packet = _tensors((args, kwargs)), func.overloadpacket
     here = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
     target = kwargs.get("device")
     if not here:
-        return "send" if tensors and _on_device(target) else None  # filling fresh memory is seen as its own operation
+        return "send" if tensors and _on_device(target) else None  # filling new memory is a separate operation
     if packet in _READS or (target is not None and not _on_device(target)) or _masks(packet, args):
         return "read"
     strangers = [one for one in tensors if not isinstance(one, DeviceTensor) and one.ndim > 0]
@@ -134,7 +138,7 @@ def _kind(func: Any, args: Any, kwargs: Any) -> str | None:
 
 
 def _masks(packet: Any, args: Sequence[Any]) -> bool:
-    """Whether it indexes by a mask, whose number of elements the host has to know."""
+    """Returns whether an operation indexes by a mask, so that the host must know the number of elements."""
     if packet not in (_aten.index, _aten.index_put, _aten.index_put_):
         return False
     return any(index is not None and index.dtype == torch.bool for index in args[1])
@@ -145,7 +149,7 @@ def _on_device(device: Any) -> bool:
 
 
 def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """The result of an operation, computed on the CPU, on the device where torch would have it."""
+    """Computes an operation on the CPU, and returns the result on the device where torch would put it."""
     inputs = [one for one in _tensors((args, kwargs)) if isinstance(one, DeviceTensor)]
     target = kwargs.get("device")
     on_device = bool(inputs) if target is None else _on_device(target)
@@ -156,5 +160,5 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not on_device:
         copied = func.overloadpacket is _aten._to_copy
         return tree_map_only(Tensor, Tensor.clone, made) if copied and inputs else made
-    known = {id(one.held): one for one in inputs}  # what an operation in place returns is what it was given
+    known = {id(one.held): one for one in inputs}  # an in-place operation returns its input
     return tree_map_only(Tensor, lambda one: known[id(one)] if id(one) in known else DeviceTensor(one), made)

@@ -1,4 +1,4 @@
-"""Plain sampling of the full-size networks, eager, beside Diffusers with the same tensors."""
+"""Measures plain eager sampling of the full-size networks, beside Diffusers with the same tensors."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -29,13 +29,13 @@ Side = Callable[[int, int, Spans | None], Tensor]
 
 
 def run(name: str, setup: Setup) -> Iterator[Record]:
-    """Batches of 1 and 4: milliseconds an evaluation, seconds of 10 steps, peak memory, and the ratios."""
+    """Measures batches of 1 and 4: milliseconds per evaluation, seconds of 10 steps, peak memory, and ratios."""
     network = build(name, setup.device, small=setup.small)
     sides: dict[str, Side] = {OURS: partial(_ours, network)}
     try:
         theirs = Theirs(network)
         sides[THEIRS] = theirs.run
-    except Exception as error:  # noqa: BLE001 - our own numbers are wanted all the same
+    except Exception as error:  # noqa: BLE001 - measure our own numbers in any case
         yield omitted(f"{name}: Diffusers", f"{type(error).__name__}: {error}")
     for batch in (1, 4):
         yield from attempted(f"{name}, batch {batch}", setup, partial(_batch, network, sides, batch, setup))
@@ -51,7 +51,7 @@ def _ours(network: Network, batch: int, steps: int, spans: Spans | None = None) 
 @torch.no_grad()
 def _batch(network: Network, sides: dict[str, Side], batch: int, setup: Setup) -> Iterator[Record]:
     name, steps = network.name, 3 if setup.small else STEPS
-    latents = {side: act(batch, 2, None) for side, act in sides.items()}  # libraries and kernels are chosen here
+    latents = {side: act(batch, 2, None) for side, act in sides.items()}  # warm-up: libraries choose kernels
     finite = bool(torch.isfinite(latents[OURS]).all())
     yield verdict(f"{name}, batch {batch}: finite latents of random weights in {network.dtype}", finite)
     if THEIRS in sides:
@@ -84,7 +84,7 @@ def _batch(network: Network, sides: dict[str, Side], batch: int, setup: Setup) -
 
 
 def _rounds(sides: dict[str, Side], batch: int, steps: int, setup: Setup) -> list[Round]:
-    """Interleaved rounds, each beginning with another side: five, or as many as the time left allows, but one."""
+    """Runs interleaved rounds, each beginning with another side: five, or as many as time allows, at least one."""
     names, made = list(sides), list[Round]()
     longest = 0.0
     for number in range(2 if setup.small else _ROUNDS):
@@ -96,7 +96,7 @@ def _rounds(sides: dict[str, Side], batch: int, steps: int, setup: Setup) -> lis
             numbers[side] = {"loop": seconds, "evaluation": median(spans.milliseconds())}
         made.append({name: numbers[name] for name in names})
         longest = max(longest, sum(one["loop"] for one in numbers.values()))
-        if setup.left() < (3 if batch == 1 else 1) * 2 * longest:  # batch 4, to come, takes longer
+        if setup.left() < (3 if batch == 1 else 1) * 2 * longest:  # batch 4 comes later and takes longer
             break
     synchronize(setup.device)
     return made

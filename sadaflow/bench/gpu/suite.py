@@ -1,4 +1,4 @@
-"""The tests of the checkout that need a GPU, in a process of pytest."""
+"""Runs the tests of the checkout that need a GPU, in a process of pytest."""
 
 import importlib.util
 import subprocess
@@ -27,7 +27,7 @@ def run(graphs: bool, setup: Setup) -> Iterator[Record]:
 
 
 def _outcomes(setup: Setup, options: list[str]) -> Iterator[Record]:
-    """One record for every test that failed, as soon as it has, and at the end the numbers of outcomes."""
+    """Yields a record for every failed test, immediately, and at the end the numbers of outcomes."""
     command = [sys.executable, "-m", "pytest", _FILE, "-v", "--tb=line", "-rN", "-p", "no:cacheprovider", *options]
     counts: Counter[str] = Counter()
     process = subprocess.Popen(

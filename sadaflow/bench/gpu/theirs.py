@@ -1,4 +1,4 @@
-"""Diffusers' pipelines around the same tensors, if Diffusers is installed or the checkout holds a wheel of it."""
+"""Diffusers' pipelines with the same tensors, if Diffusers is installed or the checkout holds a wheel of it."""
 
 import atexit
 import importlib.util
@@ -27,8 +27,14 @@ _CLASSES = {
 
 
 def make_importable(root: Path) -> str | None:
-    """Makes `diffusers` importable, if need be from the newest `diffusers-*.whl` in the checkout's root or one of its
-    folders `wheels`, `.wheels` and `.whl`, unpacked into a temporary folder. None on success, else the reason."""
+    """Makes `diffusers` importable, if necessary from a wheel.
+
+    The newest `diffusers-*.whl` in the checkout's root or its folders `wheels`, `.wheels` and `.whl` is unpacked into a
+    temporary folder.
+
+    Returns:
+        None on success, else the reason.
+    """
     if importlib.util.find_spec("diffusers") is None:
         wheels = sorted(wheel for folder in _WHEELS for wheel in (root / folder).glob("diffusers-*.whl"))
         if not wheels:
@@ -43,7 +49,7 @@ def make_importable(root: Path) -> str | None:
 
 
 def imported() -> Any:
-    """The module `diffusers`, quiet."""
+    """Imports `diffusers` and silences its log."""
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,16 +60,16 @@ def imported() -> Any:
 
 
 def preload() -> None:
-    """Imports the classes that are used, which `imported` alone leaves to their first use."""
+    """Imports the classes that are used, which `diffusers` otherwise imports at their first use."""
     diffusers = imported()
     for name in {name for names in _CLASSES.values() for name in names}:
         getattr(diffusers, name)
 
 
 class Theirs:
-    """Diffusers' pipeline with the weights of `network`; its convolutions' weights are laid out as it loads them.
+    """Diffusers' pipeline with the weights of `network`.
 
-    All other tensors are shared, so it takes the memory of the convolutions only.
+    Weights of convolutions are copied to the memory layout that Diffusers loads; all other tensors are shared.
     """
 
     def __init__(self, network: Network) -> None:
@@ -88,8 +94,10 @@ class Theirs:
         self.network = network
 
     def run(self, batch: int, steps: int, spans: Spans | None = None) -> Tensor:
-        """Latents (batch, C, h, w) of `steps` steps from the network's noise and conditioning; the calls of the
-        backbone are added to `spans`."""
+        """Samples latents (batch, C, h, w) from the network's noise and conditioning.
+
+        Calls of the backbone are recorded in `spans`.
+        """
         network, noise = self.network, self.network.noise(batch).to(self.network.dtype)
         given = network.conditioning(batch)
         call: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Whether the sampling loop waits for the device anywhere but where a decision needs a number."""
+"""Checks that the sampling loop waits for the device only where a decision needs a number."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,8 +14,10 @@ _FEW = (NONE, "sada")
 
 
 def run(setup: Setup) -> Iterator[Record]:
-    """On a GPU, every accelerator on a small U-Net and a small Flux with torch set to raise at a synchronising call;
-    elsewhere the same on the simulated device, which counts reads."""
+    """Runs every accelerator on a small U-Net and a small Flux, and reports where the host waits for the device.
+
+    On a GPU torch raises at synchronising calls; elsewhere the simulated device counts reads.
+    """
     chosen = [case for case in cases() if not setup.small or case[1] in _FEW]
     for number, (kind, name) in enumerate(chosen):
         if setup.left() < 1.5:
@@ -34,7 +36,7 @@ def _on_gpu(kind: str, name: str, device: torch.device) -> Iterator[Record]:
     backbone = small_network(kind).to(device)
     solver, denoise, noise = problem(kind, 4, backbone, lambda tensor: tensor.to(device))
     accelerator = accelerator_named(name)
-    sample(solver, denoise, noise, accelerator)  # libraries are loaded and kernels chosen
+    sample(solver, denoise, noise, accelerator)  # warm-up: libraries are loaded and choose kernels
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -52,7 +54,7 @@ def _on_gpu(kind: str, name: str, device: torch.device) -> Iterator[Record]:
 
 
 def _places(act: Callable[[], object]) -> list[str]:
-    """Files and lines at which `act` waits for the device."""
+    """Returns files and lines at which `act` waits for the device."""
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:

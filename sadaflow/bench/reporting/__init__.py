@@ -1,1 +1,1 @@
-"""Tables, figures and the page of a bench."""
+"""The report of a bench: tables, figures and the HTML page."""

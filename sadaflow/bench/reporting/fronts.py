@@ -1,4 +1,4 @@
-"""From measurements to fronts: means and worst cases of every setting, and what a method reaches at a cost."""
+"""Turns measurements into fronts: mean and worst fidelity of every setting, and fidelity at a given cost."""
 
 import math
 import statistics
@@ -10,32 +10,58 @@ from ..run.folder import Record
 from ..run.sweep import case_of, key_of
 from ..suite.model import PLAIN, Case, Setting, Suite
 
-CEILING = 80.0  # dB: no sample counts more, lest those that were not skipped at all carry a mean
+CEILING = 80.0  # dB: the most that a sample counts, so that samples equal to the plain ones do not dominate a mean
 
 
 @dataclass(frozen=True)
 class Row:
-    """A setting over all samples that it was measured on. `worst` is the lowest of all prompts and seeds."""
+    """A setting over all samples that it was measured on.
+
+    Attributes:
+        setting: The setting.
+        samples: Number of samples.
+        cost: Mean network evaluations; an evaluation of the conditional branch alone counts 1/2.
+        fidelity: Mean PSNR in dB, or mean signal-to-error ratio of the latents if there are no pictures. A sample
+            counts at most `CEILING`.
+        worst: Lowest fidelity of all samples.
+        ssim: Mean SSIM; None if there are no pictures.
+        worst_ssim: Lowest SSIM; None if there are no pictures.
+        error: Mean of ||latents - plain|| / ||plain||.
+        worst_error: Largest of these errors.
+        metrics: Further metrics by name: mean, least and largest value.
+    """
 
     setting: Setting
     samples: int
-    cost: float  # mean network evaluations; a conditional-only one counts one half
-    fidelity: float  # dB, mean: PSNR, or the latents' signal-to-error ratio where there are no pictures; see CEILING
+    cost: float
+    fidelity: float
     worst: float
-    ssim: float | None  # mean; None where there are no pictures
+    ssim: float | None
     worst_ssim: float | None
-    error: float  # mean of ||latents - plain|| / ||plain||
+    error: float
     worst_error: float
-    metrics: Mapping[str, tuple[float, float, float]]  # further ones by name: mean, least and most
+    metrics: Mapping[str, tuple[float, float, float]]
 
 
 def decibels(error: float) -> float:
-    """A relative error as a signal-to-error ratio, -20 log10(error)."""
+    """Returns a relative error as signal-to-error ratio in dB, -20 log10(error)."""
     return -20 * math.log10(error) if error else math.inf
 
 
 def rows(suite: Suite, case: Case, records: Iterable[Record]) -> list[Row]:
-    """One row for every setting of the case with measurements, plain first; a sample found twice is an error."""
+    """Summarises the measurements of a case.
+
+    Args:
+        suite: The suite that was measured.
+        case: The case.
+        records: Lines of `samples.jsonl`.
+
+    Returns:
+        A row for each setting with measurements, the plain run first.
+
+    Raises:
+        ValueError: If a sample was measured twice.
+    """
     found: dict[str, list[Record]] = {}
     for record in records:
         if case_of(record) == case:
@@ -48,7 +74,7 @@ def _row(setting: Setting, records: Sequence[Record]) -> Row:
         raise ValueError(f"a sample of {setting.label!r} was measured twice; did two benches run in one folder?")
     pictured = records[0]["psnr"] is not None
     errors = [record["error"] for record in records]
-    fidelity = [min(CEILING, float(one["psnr"]) if pictured else decibels(one["error"])) for one in records]
+    fidelity = [min(CEILING, float(line["psnr"]) if pictured else decibels(line["error"])) for line in records]
     ssim = [record["ssim"] for record in records] if pictured else []
     return Row(
         setting=setting,
@@ -73,12 +99,14 @@ def _metrics(records: Sequence[Record]) -> dict[str, tuple[float, float, float]]
 
 
 class Point(NamedTuple):
+    """Cost in network evaluations and fidelity in dB of a setting."""
+
     cost: float
-    fidelity: float  # dB
+    fidelity: float
 
 
 class Reading(NamedTuple):
-    """A value read off a front; `bound` is "<=" or ">=" where the front ends before, so that only so much is known."""
+    """A value read off a front. `bound` is "<=" or ">=" beyond the ends of the front, where only a bound is known."""
 
     value: float
     bound: str = ""
@@ -88,17 +116,19 @@ Front = Sequence[Point]
 
 
 def front(points: Iterable[Point]) -> Front:
-    """The points that none of the others beats in cost and fidelity both, by rising cost; those at the ceiling are
-    left out, because more is not told apart there."""
+    """Returns the points that no other point beats in cost and fidelity both, by rising cost.
+
+    Points at the ceiling are left out, because fidelity above it is not distinguished.
+    """
     best: list[Point] = []
-    for point in sorted(points, key=lambda one: (one.cost, -one.fidelity)):
+    for point in sorted(points, key=lambda point: (point.cost, -point.fidelity)):
         if point.fidelity < CEILING and (not best or point.fidelity > best[-1].fidelity):
             best.append(point)
     return best
 
 
 def fidelity_at(points: Front, cost: float) -> Reading | None:
-    """The fidelity that a front has at a cost, linear between its points; None where all of it costs more."""
+    """Returns the fidelity of a front at a cost, linear between its points; None if every point costs more."""
     if not points or cost < points[0].cost:
         return None
     if cost > points[-1].cost:
@@ -107,7 +137,7 @@ def fidelity_at(points: Front, cost: float) -> Reading | None:
 
 
 def cost_at(points: Front, fidelity: float) -> Reading | None:
-    """The cost at which a front has a fidelity, linear between its points; None where all of it has less."""
+    """Returns the cost of a front at a fidelity, linear between its points; None if every point has less."""
     if not points or fidelity > points[-1].fidelity:
         return None
     if fidelity < points[0].fidelity:
@@ -123,7 +153,7 @@ def _between(points: Sequence[Point], at: float) -> float:
 
 
 def fronts(table: Iterable[Row], worst: bool = False) -> Mapping[str, Front]:
-    """The front of every method but the plain one, over the mean fidelity or the worst."""
+    """Returns the front of every method except the plain run, over the mean or the worst fidelity."""
     points: dict[str, list[Point]] = {}
     for row in table:
         if row.setting != PLAIN:
@@ -133,21 +163,33 @@ def fronts(table: Iterable[Row], worst: bool = False) -> Mapping[str, Front]:
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of a setting against the plain run of the same round."""
+    """Seconds of a setting against the plain run of the same round.
+
+    Attributes:
+        rounds: Number of measured rounds.
+        seconds: Median seconds of a batch.
+        speedup: Median speed-up.
+        low: Lower quartile of the speed-up.
+        high: Upper quartile of the speed-up.
+        realised: Median of saved share of seconds / saved share of cost; None if no evaluations were saved.
+        controller: Median seconds in the accelerator itself, as a share of the plain run's seconds.
+        network: Median seconds in the network; nan if the folder does not hold them.
+        memory: Largest peak memory of all batches in bytes; nan if the folder does not hold it.
+    """
 
     rounds: int
-    seconds: float  # a batch, median
-    speedup: float  # median, and quartiles
+    seconds: float
+    speedup: float
     low: float
     high: float
-    realised: float | None  # saved share of seconds over saved share of cost, median; None where nothing was saved
-    controller: float  # share of the plain run's seconds, median
-    network: float  # seconds in the network, median; nan of folders that do not hold them, as memory
-    memory: float  # peak, bytes, the most of all batches
+    realised: float | None
+    controller: float
+    network: float
+    memory: float
 
 
 def speeds(case: Case, lines: Iterable[Record]) -> dict[str, Speed]:
-    """By label, the timed settings of a case."""
+    """Summarises the timed settings of a case, by label."""
     found: dict[str, list[tuple[Record, Record]]] = {}
     for line in lines:
         if case_of(line) == case:
@@ -157,21 +199,21 @@ def speeds(case: Case, lines: Iterable[Record]) -> dict[str, Speed]:
 
 
 def _speed(pairs: Sequence[tuple[Record, Record]]) -> Speed:
-    ratios = [plain["seconds"] / one["seconds"] for one, plain in pairs]
+    ratios = [plain["seconds"] / fast["seconds"] for fast, plain in pairs]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     realised = [
-        (1 - one["seconds"] / plain["seconds"]) / (1 - one["nfe"] / plain["nfe"])
-        for one, plain in pairs
-        if one["nfe"] < plain["nfe"]
+        (1 - fast["seconds"] / plain["seconds"]) / (1 - fast["nfe"] / plain["nfe"])
+        for fast, plain in pairs
+        if fast["nfe"] < plain["nfe"]
     ]
     return Speed(
         rounds=len(pairs),
-        seconds=statistics.median(one["seconds"] for one, _ in pairs),
+        seconds=statistics.median(fast["seconds"] for fast, _ in pairs),
         speedup=middle,
         low=low,
         high=high,
         realised=statistics.median(realised) if realised else None,
-        controller=statistics.median(one["controller"] / plain["seconds"] for one, plain in pairs),
-        network=statistics.median(one.get("network", math.nan) for one, _ in pairs),
-        memory=max(one.get("memory", math.nan) for one, _ in pairs),
+        controller=statistics.median(fast["controller"] / plain["seconds"] for fast, plain in pairs),
+        network=statistics.median(fast.get("network", math.nan) for fast, _ in pairs),
+        memory=max(fast.get("memory", math.nan) for fast, _ in pairs),
     )

@@ -52,7 +52,7 @@ def page(suite: Suite, header: Record, found: Measured, pictures: Path) -> str:
         cases=cases,
         methods={method: number for number, method in enumerate(colours)},
         shades=list(colours.values()),
-        samples=[f"{one.prompt}, seed {one.seed}" if one.prompt else f"seed {one.seed}" for one in suite.samples],
+        samples=[", ".join(filter(None, (sample.prompt, f"seed {sample.seed}"))) for sample in suite.samples],
         **_reproduction(suite, header),
     )
 

@@ -1,6 +1,6 @@
 "use strict";
 
-// Sorting: words as words, numbers by the first number in the cell; "-" stays last either way.
+// Tables sort words alphabetically, and numbers by the first number in the cell; cells without a number stay last.
 const number = (cell) => {
   const found = cell.textContent.match(/-?\d+(\.\d+)?(e[+-]?\d+)?/i);
   return found ? Number(found[0]) : NaN;
@@ -25,7 +25,7 @@ for (const head of document.querySelectorAll("th")) {
   });
 }
 
-// What is told of the thing under the pointer.
+// The tip shows what the element under the pointer stands for.
 const tip = document.getElementById("tip");
 const samples = JSON.parse(document.getElementById("samples").textContent);
 
@@ -48,7 +48,7 @@ function mode(strip, column, row) {
     pixels.set(strip, pen.getImageData(0, 0, canvas.width, canvas.height).data);
   }
   const at = 4 * (row * strip.naturalWidth + column);
-  const shade = [...pixels.get(strip).slice(at, at + 3)].map((one) => one.toString(16).padStart(2, "0")).join("");
+  const shade = [...pixels.get(strip).slice(at, at + 3)].map((value) => value.toString(16).padStart(2, "0")).join("");
   return strip.closest("details").querySelector(`[data-colour="#${shade}"]`)?.textContent ?? "not measured";
 }
 
@@ -63,7 +63,7 @@ document.addEventListener("pointermove", (event) => {
   show(`step ${column}: ${mode(over, column, row)}\n${samples[row]}`, event);
 });
 
-// A method under the pointer stands out from the others.
+// The method under the pointer is highlighted in its chart.
 for (const method of document.querySelectorAll(".method")) {
   const light = (on) => {
     method.classList.toggle("lit", on);

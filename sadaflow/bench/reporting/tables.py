@@ -1,4 +1,4 @@
-"""The tables of a report, as words and numbers, and all of them in Markdown."""
+"""The tables of a report, and the report in Markdown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,14 @@ from .fronts import CEILING, Reading, Row, Speed, cost_at, fidelity_at, fronts, 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are shown; the first `words` columns hold words, the others numbers or "-"."""
+    """A table as it is shown.
+
+    Attributes:
+        caption: Sentence above the table.
+        head: Names of the columns.
+        lines: Cells.
+        words: The first so many columns hold words, the others numbers or "-".
+    """
 
     caption: str
     head: tuple[str, ...]
@@ -22,7 +29,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a folder holds: lines of samples, of sets of them, and of rounds of timing."""
+    """The measurements of a folder.
+
+    Attributes:
+        records: Lines of `samples.jsonl`.
+        sets: Lines of `sets.jsonl`.
+        timings: Lines of `timing.jsonl`.
+    """
 
     records: Sequence[Record]
     sets: Sequence[Record] = ()
@@ -30,10 +43,18 @@ class Measured:
 
 
 def case_tables(suite: Suite, header: Record, case: Case, table: Sequence[Row], measured: Measured) -> list[Table]:
-    """Methods at the speed-ups asked for, all settings of a case, what every front reaches, seconds where measured."""
+    """Builds the tables of a case: methods at given speed-ups, all settings, values read off the fronts, and seconds.
+
+    Args:
+        suite: The suite that was measured.
+        header: `header.json` of the folder.
+        case: The case.
+        table: Its rows, see `rows`.
+        measured: Measurements of the folder.
+    """
     timed = speeds(case, measured.timings)
     sets = [line for line in measured.sets if case_of(line) == case]
-    tables = [_nearest(wanted, table, timed) for wanted in suite.questions.nearest if len(table) > 1]
+    tables = [_nearest(target, table, timed) for target in suite.questions.nearest if len(table) > 1]
     tables += [_settings(table, len(suite.samples), header.get("metrics", {}), sets)]
     tables += _questions(suite, case, table)
     if timed:
@@ -42,7 +63,7 @@ def case_tables(suite: Suite, header: Record, case: Case, table: Sequence[Row], 
 
 
 def markdown(suite: Suite, header: Record, measured: Measured) -> str:
-    """The report in Markdown."""
+    """Returns the report in Markdown."""
     blocks = [f"# {suite.name}", *provenance(suite, header, measured)]
     for case in suite.cases:
         if table := rows(suite, case, measured.records):
@@ -53,27 +74,27 @@ def markdown(suite: Suite, header: Record, measured: Measured) -> str:
 
 
 def provenance(suite: Suite, header: Record, measured: Measured) -> list[str]:
-    """Sentences on what was measured and on what, and whether all of it was."""
+    """Returns sentences about what was measured, on what, and whether it is complete."""
     found, timed = len(measured.records), len(measured.timings)
     sessions = header["sessions"]
     now = sessions[-1]
     lines = [
-        f"{len(suite.samples)} samples a setting against the plain run of the same seed; cost is network evaluations a "
-        "sample; worst is the lowest of all prompts and seeds; a sample counts at most "
-        f"{CEILING:g} dB; fronts are read linearly between their points, >= and <= beyond their ends.",
+        f"{len(suite.samples)} samples per setting against the plain run of the same seed; cost is network evaluations "
+        "per sample; worst is the lowest value of all prompts and seeds; a sample counts at most "
+        f"{CEILING:g} dB; fronts are interpolated linearly, >= and <= mark bounds beyond their ends.",
         f"sadaflow {header['sadaflow']} (source {now['source']}), torch {header['torch']}, Python {now['python']}, "
         f"{header['dtype']} on {header['device']}: {now['hardware']}, {now['threads']} threads, {now['platform']}.",
     ]
     models = ", ".join(f"{model} ({fingerprint})" for model, fingerprint in header["models"].items())
     lines.append(f"Weights: {models}.")
-    lines += [f"{name}: {told['source']}." for name, told in header.get("metrics", {}).items()]
+    lines += [f"{name}: {about['source']}." for name, about in header.get("metrics", {}).items()]
     if found < suite.size:
         lines.append(f"Not finished: {found} of {suite.size} samples.")
     if 0 < timed < rounds(suite):
         lines.append(f"Timing not finished: {timed} of {rounds(suite)} rounds.")
     for name, what in (("source", "edited code"), ("hardware", "other hardware"), ("threads", "other threads")):
-        if len({str(one[name]) for one in sessions}) > 1:
-            lines.append(f"Resumed on {what} ({', '.join(dict.fromkeys(str(one[name]) for one in sessions))}).")
+        if len({str(session[name]) for session in sessions}) > 1:
+            lines.append(f"Resumed on {what} ({', '.join(dict.fromkeys(str(session[name]) for session in sessions))}).")
     return lines
 
 
@@ -82,8 +103,8 @@ def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequen
     head = ["method", "setting", "cost", f"{what} mean", f"{what} worst"]
     head += ["SSIM mean", "SSIM worst"] if pictured else []
     head += ["latent error mean", "latent error worst"]
-    for name, told in metrics.items():
-        head += [name] if told["kind"] == "set" else [f"{name} mean", f"{name} worst"]
+    for name, about in metrics.items():
+        head += [name] if about["kind"] == "set" else [f"{name} mean", f"{name} worst"]
     values = {(line["setting"], line["metric"]): f"{line['value']:.4g}" for line in sets}
     lines = []
     for row in table:
@@ -95,20 +116,20 @@ def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequen
             cells += [f"{row.fidelity:.2f}", f"{row.worst:.2f}"]
             cells += [f"{row.ssim:.4f}", f"{row.worst_ssim:.4f}"] if pictured else []
             cells += [f"{row.error:.2e}", f"{row.worst_error:.2e}"]
-        for name, told in metrics.items():
-            if told["kind"] == "set":
+        for name, about in metrics.items():
+            if about["kind"] == "set":
                 cells.append(values.get((row.setting.label, name), "-"))
             elif name in row.metrics:
                 mean, least, most = row.metrics[name]
-                cells += [f"{mean:.4g}", f"{most if told['lower is better'] else least:.4g}"]
+                cells += [f"{mean:.4g}", f"{most if about['lower is better'] else least:.4g}"]
             else:
                 cells += ["-", "-"]
         lines.append(tuple(cells))
     return Table("All settings:", tuple(head), tuple(lines), words=2)
 
 
-def _nearest(wanted: float, table: Sequence[Row], timed: Mapping[str, Speed]) -> Table:
-    """The plain run, and of every method the setting whose speed-up is nearest the one wanted."""
+def _nearest(target: float, table: Sequence[Row], timed: Mapping[str, Speed]) -> Table:
+    """Lists the plain run, and of every method the setting whose speed-up is nearest `target`."""
     plain = max(row.cost for row in table)
     compared = [row for row in table if row.setting != PLAIN and (not timed or row.setting.label in timed)]
 
@@ -117,7 +138,7 @@ def _nearest(wanted: float, table: Sequence[Row], timed: Mapping[str, Speed]) ->
 
     methods = dict.fromkeys(row.setting.method for row in compared)
     chosen = [
-        min((row for row in compared if row.setting.method == method), key=lambda row: abs(speedup(row) - wanted))
+        min((row for row in compared if row.setting.method == method), key=lambda row: abs(speedup(row) - target))
         for method in methods
     ]
     pictured, what = table[0].ssim is not None, _measure(table)
@@ -133,8 +154,8 @@ def _nearest(wanted: float, table: Sequence[Row], timed: Mapping[str, Speed]) ->
             cells += [*([f"{row.ssim:.4f}"] if pictured else []), f"{row.error:.2e}"]
         cells += [f"{timed[row.setting.label].memory / 1e6:.1f}"] if timed else []
         lines.append(tuple(cells))
-    kind = "seconds" if timed else "network evaluations"
-    caption = f"Of every method the setting whose speed-up in {kind} is nearest {wanted:g}x:"
+    unit = "seconds" if timed else "network evaluations"
+    caption = f"Of every method the setting whose speed-up in {unit} is nearest {target:g}x:"
     return Table(caption, tuple(head), tuple(lines), words=2)
 
 
@@ -143,7 +164,7 @@ def _measure(table: Sequence[Row]) -> str:
 
 
 def _questions(suite: Suite, case: Case, table: Sequence[Row]) -> list[Table]:
-    """What each method's front has at given costs, and what it costs at given fidelities, mean / worst."""
+    """Lists the fidelity of each front at given costs, and its cost at given fidelities, mean / worst."""
     mean, worst = fronts(table), fronts(table, worst=True)
     if not mean:
         return []
@@ -151,14 +172,14 @@ def _questions(suite: Suite, case: Case, table: Sequence[Row]) -> list[Table]:
     costs = [plain / speedup for speedup in suite.questions.speedups]
     levels = [(f"{level:g} dB", level, level) for level in suite.questions.levels]
     levels += [
-        (f"that of {row.setting.label} ({row.fidelity:.1f} / {row.worst:.1f})", row.fidelity, row.worst)
+        (f"the fidelity of {row.setting.label} ({row.fidelity:.1f} / {row.worst:.1f})", row.fidelity, row.worst)
         for row in table
         if row.setting.label in suite.questions.rivals
     ]
     lines = []
     for method in mean:
         cells = [_pair(fidelity_at(mean[method], cost), fidelity_at(worst[method], cost)) for cost in costs]
-        cells += [_pair(cost_at(mean[method], one), cost_at(worst[method], other)) for _, one, other in levels]
+        cells += [_pair(cost_at(mean[method], level), cost_at(worst[method], lowest)) for _, level, lowest in levels]
         lines.append((method, *cells))
     head = ("method", *(f"at cost {cost:.1f}" for cost in costs), *(f"cost at {name}" for name, _, _ in levels))
     return [Table(f"Read off the fronts, mean / worst ({_measure(table)} in dB):", head, tuple(lines), words=1)]
@@ -176,16 +197,16 @@ def _speeds(measured: dict[str, Speed]) -> Table:
     head = ("setting", "rounds", "seconds", "network seconds", "speed-up", "quartiles", "saved seconds / saved cost",
             "controller", "peak memory (MB)")  # fmt: skip
     lines = [
-        (label, str(one.rounds), f"{one.seconds:.3f}", f"{one.network:.3f}", f"{one.speedup:.2f}x",
-         f"{one.low:.2f}-{one.high:.2f}", "-" if one.realised is None else f"{one.realised:.2f}",
-         f"{100 * one.controller:.1f}%", f"{one.memory / 1e6:.1f}")
-        for label, one in measured.items()
+        (label, str(speed.rounds), f"{speed.seconds:.3f}", f"{speed.network:.3f}", f"{speed.speedup:.2f}x",
+         f"{speed.low:.2f}-{speed.high:.2f}", "-" if speed.realised is None else f"{speed.realised:.2f}",
+         f"{100 * speed.controller:.1f}%", f"{speed.memory / 1e6:.1f}")
+        for label, speed in measured.items()
     ]  # fmt: skip
     return Table("Seconds against the plain run of the same round:", head, tuple(lines), words=1)
 
 
 def _markdown(table: Table) -> str:
-    """Columns are padded for reading as plain text; words are left-aligned."""
+    """Returns the table in Markdown, with padded columns so that it can be read as plain text."""
     grid = (table.head, *table.lines)
     widths = [max(len(line[column]) for line in grid) for column in range(len(table.head))]
 

@@ -1,4 +1,4 @@
-"""What a measurement depends on beside its suite: versions, code, hardware."""
+"""What measurements depend on besides the suite: versions, code, hardware."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ import sadaflow.solvers
 
 
 def identity(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
-    """What must be the same for numbers to lie in one table."""
+    """Returns what must be the same for all measurements in a folder."""
     return {
         "sadaflow": sadaflow.__version__,
         "torch": torch.__version__,
@@ -24,7 +24,7 @@ def identity(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
 
 
 def session(device: torch.device) -> dict[str, Any]:
-    """What one start ran on; a difference between sessions is told below the tables."""
+    """Returns what one start of a bench runs on. The report lists differences between sessions."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -36,7 +36,7 @@ def session(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's marketing name where Linux tells it, else what Python knows."""
+    """Returns the processor's product name on Linux, else what Python reports."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8", "replace").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -44,7 +44,7 @@ def _processor() -> str:
 
 
 def _source() -> str:
-    """Digest of the package's modules: numbers of edited code are told apart even where the version is the same."""
+    """Returns a digest of the package's modules, which distinguishes edited code of the same version."""
     digest = hashlib.sha256()
     for module in (sadaflow, sadaflow.models, sadaflow.solvers):
         root = Path(str(module.__file__)).parent

@@ -1,15 +1,15 @@
-"""The folder of a bench: header, measurements as JSON lines, plain references. It survives being killed at any moment.
+"""The folder of a bench: header, measurements as JSON lines, plain references. A bench can be killed at any moment.
 
     header.json         suite, models and environment; every start of the bench adds a session
     samples.jsonl       one line per sample and setting
-    sets.jsonl          one line per setting and metric that is of all its samples together, as FID
+    sets.jsonl          one line per setting and metric of all its samples together, such as FID
     timing.jsonl        one line per round of timing
     references/         the plain runs, a safetensors file per case and sample
-    features/           what such metrics compare, a safetensors file per case, setting and batch
+    features/           features that such metrics compare, a safetensors file per case, setting and batch
     worst/              the worst picture of every case and setting, small
 
-Lines are only ever appended, whole batches at a time; a last line that was torn is cut off when the folder is opened
-again. Other files appear under their names only when complete.
+Lines are appended in whole batches; an incomplete last line is removed when the folder is opened again. Other files
+appear under their names only when complete.
 """
 
 import hashlib
@@ -34,7 +34,16 @@ Record = dict[str, Any]
 
 
 class Folder:
-    """A bench's folder, opened for one start of the bench. `part` is where this process measures, of several."""
+    """The folder of a bench, opened by one process.
+
+    Attributes:
+        path: The folder.
+        header: Contents of `header.json`.
+        part: Subfolder to which this process writes its samples; `path` with a single process.
+        samples: Lines of samples.
+        sets: Lines of metrics of all samples of a setting.
+        timing: Lines of rounds.
+    """
 
     def __init__(self, path: Path, header: Record, part: Path | None = None) -> None:
         self.path = path
@@ -48,14 +57,22 @@ class Folder:
     def open(
         cls, path: Path, suite: Suite, identity: Mapping[str, str], session: Mapping[str, Any], resume: bool
     ) -> Self:
-        """The folder at `path`, made where there is none.
+        """Opens a folder for a start of a bench, and creates it if it does not exist.
 
-        `identity` is what must not change between starts, `session` describes this one. Raises FileExistsError for an
-        existing folder without `resume`, ValueError where it belongs to another suite or identity,
-        BlockingIOError where a command is filling it.
+        Args:
+            path: The folder.
+            suite: The suite that is measured.
+            identity: Versions and the like that must not change between starts.
+            session: What this start runs on.
+            resume: Continue an existing folder.
+
+        Raises:
+            FileExistsError: If the folder exists and `resume` is False.
+            ValueError: If it belongs to another suite or identity, or holds other files.
+            BlockingIOError: If another command is writing to it.
         """
         file = path / "header.json"
-        samples = [[one.prompt, one.seed] for one in suite.samples] if suite.given else None  # those not in its text
+        samples = [[sample.prompt, sample.seed] for sample in suite.samples] if suite.given else None
         if path.exists() and not resume:
             raise FileExistsError(f"{path} exists; continue it with --resume, or name another folder")
         if path.exists() and not path.is_dir():
@@ -78,7 +95,7 @@ class Folder:
 
     @classmethod
     def join(cls, path: Path, suite: Suite, identity: Mapping[str, str], part: str) -> Self:
-        """A folder that another process has opened, to measure into a part of it."""
+        """Opens a folder that another process has created, with a part of it to write to."""
         header = _read_header(path / "header.json")
         _check_same(path, header, {"name": suite.name, "suite": suite.text, **identity})
         (path / "parts" / part).mkdir(parents=True, exist_ok=True)
@@ -86,33 +103,41 @@ class Folder:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """An existing folder, to report on."""
+        """Opens an existing folder to report on."""
         return cls(path, _read_header(path / "header.json"))
 
     def know(self, model: str, fingerprint: str) -> None:
-        """Note the weights behind a name; ValueError where they are not those that the folder was begun with."""
+        """Records the weights of a model.
+
+        Raises:
+            ValueError: If they are not those that the folder was begun with.
+        """
         known = self.header["models"].setdefault(model, fingerprint)
         if known != fingerprint:
             raise ValueError(f"the weights of {model} are not those {self.path} was begun with; name another folder")
         self._write_header()
 
-    def know_metric(self, name: str, told: Record) -> None:
-        """Note what is behind a metric's name; ValueError where it is not what the folder was begun with."""
-        known = self.header.setdefault("metrics", {}).setdefault(name, told)
-        if known != told:
+    def know_metric(self, name: str, description: Record) -> None:
+        """Records the description of a metric.
+
+        Raises:
+            ValueError: If it is not the one that the folder was begun with.
+        """
+        known = self.header.setdefault("metrics", {}).setdefault(name, description)
+        if known != description:
             raise ValueError(
-                f"metric {name!r} is {told}, and {self.path} was begun with {known}: start again in another folder"
+                f"metric {name!r} is {description}, but {self.path} was begun with {known}: name another folder"
             )
         self._write_header()
 
     def keep_features(self, metric: str, case: Case, label: str, samples: Sequence[Sample], features: Tensor) -> None:
-        """Write what a metric of all samples needs of a batch, (B, D)."""
+        """Writes the features (B, D) of a batch for a metric of all samples."""
         (self.path / "features").mkdir(exist_ok=True)
         kept = {"features": features.detach().cpu().contiguous()}
         write_atomically(self._features(metric, case, label, samples), save(kept))
 
     def features(self, metric: str, case: Case, label: str, batches: Iterable[Sequence[Sample]]) -> Tensor | None:
-        """Those of all batches, (N, D), or None unless all of them are kept."""
+        """Reads the features (N, D) of all batches; None if some are missing."""
         files = [self._features(metric, case, label, samples) for samples in batches]
         if not all(file.exists() for file in files):
             return None
@@ -123,7 +148,7 @@ class Folder:
         return self.path / "features" / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.safetensors"
 
     def keep_references(self, case: Case, samples: Sequence[Sample], made: Made) -> None:
-        """Write the plain run of a batch."""
+        """Writes the plain run of a batch."""
         (self.path / "references").mkdir(exist_ok=True)
         for row, sample in enumerate(samples):
             tensors = {"latents": made.latents[row]}
@@ -134,7 +159,7 @@ class Folder:
             write_atomically(self._reference(case, sample), save(tensors, metadata=named))
 
     def references(self, case: Case, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None] | None:
-        """Latents (B, ...) and pictures of the plain run of a batch, or None unless all of it is kept."""
+        """Reads latents (B, ...) and pictures of the plain run of a batch; None if some are missing."""
         files = [self._reference(case, sample) for sample in samples]
         if not all(file.exists() for file in files):
             return None
@@ -153,13 +178,17 @@ class Folder:
 
 
 class Lines:
-    """An append-only file of JSON objects, one a line."""
+    """An append-only file of JSON objects, one per line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> list[Record]:
-        """All whole lines; ValueError naming the first that is damaged. A torn last one does not count."""
+        """Reads all complete lines; an incomplete last line is ignored.
+
+        Raises:
+            ValueError: If a line is damaged. The message names it.
+        """
         text = self.path.read_bytes() if self.path.exists() else b""
         records = []
         for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), 1):
@@ -170,12 +199,13 @@ class Lines:
         return records
 
     def mend(self) -> None:
-        """Cut off a torn last line."""
+        """Removes an incomplete last line."""
         if self.path.exists():
             with self.path.open("r+b") as file:
                 file.truncate(file.read().rfind(b"\n") + 1)
 
     def append(self, records: Iterable[Record]) -> None:
+        """Appends records and waits until they are on the disk."""
         text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         with self.path.open("ab") as file:
             file.write(text.encode("utf-8"))
@@ -200,8 +230,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"{file} is damaged ({error}); delete it and resume, it is computed again") from error
 
 
-def _check_same(path: Path, header: Record, wanted: Mapping[str, object]) -> None:
-    for name, value in wanted.items():
+def _check_same(path: Path, header: Record, expected: Mapping[str, object]) -> None:
+    for name, value in expected.items():
         if header.get(name) != value:
             values = "" if name in ("suite", "samples") else f" ({header.get(name)}, now {value})"
             what = "list of samples (--prompts)" if name == "samples" else name

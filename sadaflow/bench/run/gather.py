@@ -1,7 +1,7 @@
-"""A bench of several processes: each measures into a part of its own, and the last to finish puts the parts together.
+"""Combines the measurements of several processes: each writes to its own part, the last to finish merges the parts.
 
     parts/3/           what process 3 has measured: samples.jsonl, worst/
-    gathering/         all parts, while they are put together
+    gathering/         all parts, while they are merged
 """
 
 import json
@@ -21,14 +21,14 @@ PARTS, GATHERING = "parts", "gathering"
 
 
 def gather(path: Path, suite: Suite) -> None:
-    """Put what lies in parts into the folder of the bench, while nobody measures; it may be cut off and repeated."""
+    """Merges the parts into the folder, while no process measures. It can be interrupted and repeated."""
     for name in (GATHERING, PARTS):
         parts = path / name
         if not parts.is_dir():
             continue
         found = {key_of(record): record for record in _records(path, parts)}
-        wanted = [found[key] for key in keys(suite) if key in found]
-        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in wanted)
+        ordered = [found[key] for key in keys(suite) if key in found]
+        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in ordered)
         write_atomically(path / "samples.jsonl", text.encode("utf-8"))
         for picture in sorted(parts.glob(f"*/{WORST}/*.png")):
             kept = path / WORST / picture.name
@@ -39,7 +39,11 @@ def gather(path: Path, suite: Suite) -> None:
 
 
 def finish(path: Path, suite: Suite) -> bool:
-    """Gather if everything is measured; whether this process did. Of several that come to it at once, one does."""
+    """Merges the parts if everything is measured.
+
+    Returns:
+        Whether this process merged them. If several processes try at once, exactly one does.
+    """
     parts = path / PARTS
     measured: set[Key] = {key_of(record) for record in _records(path, parts)}
     if not measured.issuperset(keys(suite)):
@@ -53,7 +57,7 @@ def finish(path: Path, suite: Suite) -> bool:
 
 
 def _records(path: Path, parts: Path) -> Iterable[Record]:
-    """Of the parts before those of the folder, which they are put into before they go."""
+    """Yields the records of the parts, then those of the folder; a part is removed only after it has been merged."""
     for file in sorted(parts.glob("*/samples.jsonl")):
         yield from Lines(file).read()
     yield from Lines(path / "samples.jsonl").read()

@@ -1,4 +1,4 @@
-"""Peak memory of a run: bytes in tensors beyond those alive before it, the same measure on every device."""
+"""Peak memory of a run: bytes of tensors beyond those allocated before, measured alike on every device."""
 
 import weakref
 from collections.abc import Callable
@@ -11,11 +11,18 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_memory(act: Callable[[], object], device: torch.device) -> int:
-    """Bytes alive at most while `act` runs, beyond those before.
+    """Measures the peak of allocated bytes while `act` runs, beyond those allocated before.
 
-    Something like it should have run before: libraries and caches take what they then keep. On CUDA it is what torch's
-    allocator counts, elsewhere what operators return, while any tensor holds it; what one operator takes
-    and gives back inside is not seen. Resident memory would be no measure, since what is freed stays with the process.
+    On CUDA it is the count of torch's allocator. Elsewhere it is the bytes of tensors that operators return, for as
+    long as they are alive; memory that an operator allocates and frees internally is not counted. (Resident memory is
+    not used, because freed memory stays with the process.)
+
+    Args:
+        act: What to measure. It should have run before, because libraries and caches allocate memory that they keep.
+        device: Where it runs.
+
+    Returns:
+        Bytes.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -30,7 +37,7 @@ def peak_memory(act: Callable[[], object], device: torch.device) -> int:
 
 
 class _Storages(TorchDispatchMode):
-    """Sums the storages that came into being in it and are alive."""
+    """Sums the bytes of storages that were created inside the mode and are alive."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -41,12 +48,12 @@ class _Storages(TorchDispatchMode):
         self, operator: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
     ) -> Any:
         for holder, key, _ in _holders((arguments, named)):
-            self._note(holder, key, 0)  # views are of these; what is not known yet was there before
-        answer = operator(*arguments, **(named or {}))
-        for holder, key, size in _holders(answer):
+            self._note(holder, key, 0)  # inputs that are not known yet existed before the mode
+        outputs = operator(*arguments, **(named or {}))
+        for holder, key, size in _holders(outputs):
             self._note(holder, key, size)
         self.peak = max(self.peak, self.alive)
-        return answer
+        return outputs
 
     def _note(self, holder: object, key: int, size: int) -> None:
         if key not in self._known:
@@ -60,7 +67,7 @@ class _Storages(TorchDispatchMode):
 
 
 def _holders(tree: Any) -> list[tuple[object, int, int]]:
-    """What holds the memory of each tensor that has any, a key to know it by, and its bytes."""
+    """Returns for each tensor that has memory: the object that holds it, a key of that object, and its bytes."""
     return [_holder(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.device.type != "meta"]
 
 

@@ -1,4 +1,4 @@
-"""The fidelity sweep: every setting on every sample, against the plain run of the same seed."""
+"""Measures fidelity: every setting on every sample, against the plain run of the same seed."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +31,11 @@ LETTERS = {
 
 
 def check(suite: Suite, folder: Folder, subjects: Subjects) -> None:
-    """Load every model once and arrange every setting, so that what does not fit is refused before any work."""
+    """Loads every model and builds every setting once, so that errors appear before anything is measured.
+
+    Raises:
+        ValueError: If a setting does not fit a case, or the weights differ from those that the folder was begun with.
+    """
     for case in suite.cases:
         subject = subjects(case.model)
         folder.know(case.model, subject.fingerprint)
@@ -47,10 +51,17 @@ def sweep(
     advance: Advance = lambda samples: None,
     shard: Shard = Shard(),  # noqa: B008 - frozen
 ) -> None:
-    """Measure what the folder does not hold yet. `advance` is told the number of samples done, found ones included.
+    """Measures what the folder does not hold yet.
 
-    A batch of which lines are missing is sampled whole again, so that the numbers are those of an undisturbed run. Of
-    several processes each takes its share of the batches of all cases.
+    A batch with missing lines is sampled again as a whole, because rounding depends on which samples share a batch.
+
+    Args:
+        suite: What to measure.
+        folder: Where measurements are read and appended.
+        subjects: Loads the models.
+        metrics: Metrics beside PSNR, SSIM and latent error, by name.
+        advance: Called with the number of samples that are done, those found in the folder included.
+        shard: Which share of the batches of all cases this process measures.
     """
     done = {key_of(record) for record in Lines(folder.path / "samples.jsonl").read()}
     batches = [(case, samples) for case in suite.cases for samples in suite.batches()]
@@ -60,7 +71,7 @@ def sweep(
 
 
 def keys(suite: Suite) -> Iterator[Key]:
-    """What is to be measured, in order."""
+    """Yields the keys of all measurements of a suite, in order."""
     for case in suite.cases:
         for samples in suite.batches():
             for setting in suite.settings(case):
@@ -92,13 +103,14 @@ def _batch(
                 assert reference is not None
             records = _records(case, setting, samples, made, reference)
             if made.images is not None and reference[1] is not None:
-                _look(folder, case, setting, samples, made.images.float().cpu(), reference[1], metrics, records)
-            folder.samples.append(record for record, wanted in zip(records, missing, strict=True) if wanted)
+                pictures = made.images.float().cpu()
+                _measure_pictures(folder, case, setting, samples, pictures, reference[1], metrics, records)
+            folder.samples.append(record for record, needed in zip(records, missing, strict=True) if needed)
         advance(len(samples))
 
 
 def run(setting: Setting, case: Case, samples: Sequence[Sample], subject: Subject, counted: bool = True) -> Made:
-    """One batch, sampled as the setting says; unless `counted`, without counting what cached evaluations cost."""
+    """Samples a batch in a setting. `counted` is whether the cost of cached evaluations is counted."""
     solver, accelerator = setting.arrange(case, subject)
     if accelerator is not None and not counted:
         accelerator = Uncounted(accelerator)
@@ -139,7 +151,7 @@ def _records(
     ]
 
 
-def _look(
+def _measure_pictures(
     folder: Folder,
     case: Case,
     setting: Setting,
@@ -149,7 +161,7 @@ def _look(
     metrics: Mapping[str, Metric],
     records: Sequence[Record],
 ) -> None:
-    """Keep the worst picture, and measure what networks see in them all, into the `records`."""
+    """Keeps the worst picture of a batch, and adds the values of further metrics to `records`."""
     psnr, nfe = [float(record["psnr"]) for record in records], [record["nfe"] for record in records]
     keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, pictures, plain)
     if pictures.shape[1] == 1:
@@ -164,7 +176,7 @@ def _look(
 
 
 def measure_sets(suite: Suite, folder: Folder, metrics: Mapping[str, Metric]) -> None:
-    """What is of all samples of a setting together, where they are all there."""
+    """Computes the metrics of all samples of a setting together, for settings whose samples are complete."""
     for case in suite.cases:
         _sets(suite, case, folder, metrics)
 
@@ -184,23 +196,23 @@ def _sets(suite: Suite, case: Case, folder: Folder, metrics: Mapping[str, Metric
 
 
 def case_of(line: Record) -> Case:
-    """The case that a line of measurements belongs to."""
+    """Returns the case that a line of measurements belongs to."""
     return Case(line["model"], line["solver"], line["steps"], line["guidance"])
 
 
 def relative_error(latents: Tensor, reference: Tensor) -> list[float]:
-    """||latents - reference|| / ||reference|| of every sample, in float64."""
-    values, wanted = latents.double().flatten(1), reference.double().flatten(1)
-    return ((values - wanted).norm(dim=1) / wanted.norm(dim=1)).tolist()
+    """Computes ||latents - reference|| / ||reference|| of every sample (B, ...), in float64."""
+    values, expected = latents.double().flatten(1), reference.double().flatten(1)
+    return ((values - expected).norm(dim=1) / expected.norm(dim=1)).tolist()
 
 
 def letters(modes: Sequence[str]) -> str:
-    """One letter a step."""
+    """Returns the modes as one letter per step."""
     return "".join(LETTERS[Mode(mode)] for mode in modes)
 
 
 def key_of(record: Record) -> Key:
-    """What tells one measurement from all others of a folder."""
+    """Returns what identifies a measurement in a folder."""
     return tuple(record[name] for name in ("model", "solver", "steps", "guidance", "setting", "prompt", "seed"))
 
 

@@ -1,6 +1,6 @@
-"""Seconds as ratios: settings side by side, interleaved over several rounds, a round of warm-up left out.
+"""Measures seconds: settings are sampled in turn over several rounds, after a warm-up round that is not counted.
 
-Evaluations are counted and peak memory is measured in that round, where watching costs no seconds that count.
+Network evaluations and peak memory are measured in the warm-up round, because measuring them takes time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ from .sweep import Advance, case_of, run
 
 
 def timed(suite: Suite, case: Case) -> tuple[Setting, ...]:
-    """What is timed on a case, the plain run first; nothing where the suite times none of its settings."""
+    """Returns the settings that are timed on a case, the plain run first; nothing if none is."""
     if suite.timing is None or case.steps not in suite.timing.steps:
         return ()
-    wanted = suite.timing.settings
-    chosen = [setting for setting in suite.settings(case) if not wanted or setting.label in wanted]
+    labels = suite.timing.settings
+    chosen = [setting for setting in suite.settings(case) if not labels or setting.label in labels]
     return (PLAIN, *(setting for setting in chosen if setting is not PLAIN)) if chosen else ()
 
 
 def rounds(suite: Suite) -> int:
-    """Measured rounds of the whole suite."""
+    """Returns the number of measured rounds of the whole suite."""
     if suite.timing is None:
         return 0
     batches = -(-min(suite.timing.samples, len(suite.samples)) // suite.timing.batch)
@@ -33,10 +33,19 @@ def rounds(suite: Suite) -> int:
 
 
 def measure(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance = lambda rounds: None) -> None:
-    """Time what the folder does not hold yet; ValueError for a suite without [timing].
+    """Times what the folder does not hold yet, and appends a line per round.
 
-    A round samples one batch once in every setting, each round beginning with another one, so that a machine that
-    slows down or speeds up touches all alike. One line is written a round.
+    A round samples one batch once in every setting. Each round begins with another setting, so that a machine that
+    slows down or speeds up affects all alike.
+
+    Args:
+        suite: What to time.
+        folder: Where measurements are read and appended.
+        subjects: Loads the models.
+        advance: Called with the number of rounds that are done, those found in the folder included.
+
+    Raises:
+        ValueError: If the suite has no [timing] table.
     """
     timing = suite.timing
     if timing is None:
@@ -54,11 +63,11 @@ def measure(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance =
             samples = suite.samples[first : min(first + timing.batch, timing.samples)]
             subject = subjects(case.model)
             run(PLAIN, case, samples, subject)
-            watched = {
-                setting.label: _watched(setting, case, samples, subject, subjects.device) for setting in settings
+            warm_ups = {
+                setting.label: _warm_up(setting, case, samples, subject, subjects.device) for setting in settings
             }
             for index in missing:
-                runs = _round(case, settings, samples, index, subject, watched)
+                runs = _round(case, settings, samples, index, subject, warm_ups)
                 named = {"model": case.model, "solver": case.solver, "steps": case.steps, "guidance": case.guidance}
                 line = {**named, "first": first, "samples": len(samples), "round": index, "runs": runs}
                 folder.timing.append([line])
@@ -66,19 +75,24 @@ def measure(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance =
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Evaluations a sample, and bytes beyond those before the run, of the round that is not timed."""
+class WarmUp:
+    """What is measured in the warm-up round.
+
+    Attributes:
+        nfe: Network evaluations per sample.
+        memory: Peak memory beyond what was allocated before the run, in bytes.
+    """
 
     nfe: float
     memory: int
 
 
-def _watched(
+def _warm_up(
     setting: Setting, case: Case, samples: Sequence[Sample], subject: Subject, device: torch.device
-) -> Watched:
+) -> WarmUp:
     nfe: list[float] = []
     memory = peak_memory(lambda: nfe.extend(run(setting, case, samples, subject).stats.nfe), device)
-    return Watched(sum(nfe) / len(samples), memory)
+    return WarmUp(sum(nfe) / len(samples), memory)
 
 
 def _round(
@@ -87,18 +101,18 @@ def _round(
     samples: Sequence[Sample],
     index: int,
     subject: Subject,
-    watched: Mapping[str, Watched],
+    warm_ups: Mapping[str, WarmUp],
 ) -> Record:
-    """What one batch cost in every setting."""
+    """Measures one batch in every setting."""
     turn = index % len(settings)
     runs = {}
     for setting in (*settings[turn:], *settings[:turn]):
         stats = run(setting, case, samples, subject, counted=False).stats
         runs[setting.label] = {
-            "nfe": watched[setting.label].nfe,
+            "nfe": warm_ups[setting.label].nfe,
             "seconds": stats.seconds,
             "network": stats.network_seconds,
             "controller": stats.controller_seconds,
-            "memory": watched[setting.label].memory,
+            "memory": warm_ups[setting.label].memory,
         }
     return runs

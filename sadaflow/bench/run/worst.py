@@ -1,6 +1,6 @@
-"""The worst picture of every setting, small, beside the plain one: what a mean hides.
+"""Keeps the worst picture of every setting, small, beside the plain picture: a mean hides it.
 
-One PNG a case and setting, at most `SIDE` pixels a panel, whatever the number of samples.
+There is one PNG file per case and setting, with at most `SIDE` pixels per panel.
 """
 
 import hashlib
@@ -21,15 +21,22 @@ from ...files.png import encode_png, read_text
 from ..suite.model import Case, Sample, Setting
 
 SIDE = 256  # pixels
-WORST = "worst"  # the folder's name in that of the bench
+WORST = "worst"  # name of the subfolder
 
 
 @dataclass(frozen=True)
 class Worst:
-    """`image` is plain and accelerated side by side, a PIL picture."""
+    """The worst sample of a setting.
+
+    Attributes:
+        sample: Prompt and seed.
+        psnr: PSNR against the plain picture, in dB.
+        nfe: Network evaluations.
+        image: PIL picture: plain and accelerated side by side.
+    """
 
     sample: Sample
-    psnr: float  # dB
+    psnr: float
     nfe: float
     image: Any
 
@@ -44,32 +51,42 @@ def keep_worst(
     pictures: Tensor,
     reference: Tensor,
 ) -> None:
-    """Keep the worst of a batch if it is worse than the one in `folder`; pictures that equal the plain ones are none.
+    """Keeps the worst picture of a batch if it is worse than the picture in `folder`.
 
-    pictures, reference (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels).
+    Nothing is written if all pictures of the batch equal the plain ones.
+
+    Args:
+        folder: Folder of the worst pictures.
+        case: The case.
+        setting: The setting.
+        samples: Prompts and seeds of the batch.
+        psnr: PSNR of each sample in dB.
+        nfe: Network evaluations of each sample.
+        pictures: (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels).
+        reference: Pictures of the plain run, the same shape.
     """
     row = min(range(len(samples)), key=psnr.__getitem__)
     path = folder / _name(case, setting)
     if not math.isfinite(psnr[row]) or (path.exists() and float(read_text(path)["psnr"]) <= psnr[row]):
         return
-    told = {"prompt": samples[row].prompt, "seed": samples[row].seed, "psnr": psnr[row], "nfe": nfe[row]}
+    text = {"prompt": samples[row].prompt, "seed": samples[row].seed, "psnr": psnr[row], "nfe": nfe[row]}
     both = torch.cat([_small(reference[row], reference[row]), _small(pictures[row], reference[row])], dim=-1)
-    content = encode_png(to_pil(both[None])[0], {key: str(value) for key, value in told.items()})
+    content = encode_png(to_pil(both[None])[0], {key: str(value) for key, value in text.items()})
     folder.mkdir(exist_ok=True)
     write_atomically(path, content)
 
 
 def worst(folder: Path, case: Case, setting: Setting) -> Worst | None:
-    """What is kept of a setting, None where nothing is."""
+    """Reads the worst sample of a setting; None if none is kept."""
     from PIL import Image
 
     path = folder / _name(case, setting)
     if not path.exists():
         return None
-    told = read_text(path)
+    text = read_text(path)
     with Image.open(path) as image:
-        sample = Sample(told.get("prompt", ""), int(told["seed"]))
-        return Worst(sample, float(told["psnr"]), float(told["nfe"]), image.convert("RGB"))
+        sample = Sample(text.get("prompt", ""), int(text["seed"]))
+        return Worst(sample, float(text["psnr"]), float(text["nfe"]), image.convert("RGB"))
 
 
 def _name(case: Case, setting: Setting) -> str:
@@ -78,7 +95,10 @@ def _name(case: Case, setting: Setting) -> str:
 
 
 def _small(picture: Tensor, reference: Tensor) -> Tensor:
-    """(3, h, w) in [0, 1]; a spectrogram over the reference's range, time from left to right, low notes below."""
+    """Returns (3, h, w) in [0, 1], scaled down to `SIDE`.
+
+    A spectrogram is scaled to the range of the reference; time goes from left to right, low bands are at the bottom.
+    """
     if picture.shape[0] == 1:
         low, high = reference.min(), reference.max()
         picture = ((picture - low) / (high - low)).clamp(0, 1).mT.flip(-2).expand(3, -1, -1)

@@ -1,4 +1,4 @@
-"""Accelerators as the command line names them: a name, or one with arguments as in "sada tokens=false"."""
+"""Reads accelerators from the command line: a name, or a name with arguments such as "sada tokens=false"."""
 
 import inspect
 import json
@@ -8,7 +8,11 @@ from ...accelerators.registry import ACCELERATORS, make_accelerator
 
 
 def read_accelerator(text: str) -> Accelerator:
-    """The accelerator that `text` names; ValueError for one that is not known or arguments that it does not take."""
+    """Builds the accelerator that `text` names.
+
+    Raises:
+        ValueError: If the accelerator is unknown, or does not have these arguments.
+    """
     name, *given = text.split()
     if not given:
         return make_accelerator(name)
@@ -16,14 +20,14 @@ def read_accelerator(text: str) -> Accelerator:
         raise ValueError(f"unknown accelerator {name!r} in {text!r}; with arguments: {', '.join(ACCELERATORS)}")
     known = list(inspect.signature(ACCELERATORS[name]).parameters)
     arguments = {}
-    for one in given:
-        key, _, value = one.partition("=")
+    for argument in given:
+        key, _, value = argument.partition("=")
         if key not in known or not value:
-            raise ValueError(f"accelerator {text!r}: {one!r} is no argument=value of it; known: {', '.join(known)}")
+            raise ValueError(f"accelerator {text!r}: {argument!r} must be argument=value; known: {', '.join(known)}")
         try:
             arguments[key] = json.loads(value)
         except ValueError:
-            arguments[key] = value  # a name, as in estimator=ab3
+            arguments[key] = value  # a name, such as estimator=ab3
     try:
         return ACCELERATORS[name](**arguments)
     except TypeError as error:

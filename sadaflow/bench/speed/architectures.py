@@ -1,4 +1,4 @@
-"""Published architectures as configs in the Hub's layout, whole or with channels and layers divided by a number."""
+"""Configs of published architectures in the Hub's layout, at full size or with channels and layers divided."""
 
 import math
 import re
@@ -17,8 +17,16 @@ _HEADS: Final = {"sd21": (5, 10, 20, 20), "sdxl": (5, 10, 20)}
 
 @dataclass(frozen=True)
 class Architecture:
-    """A checkpoint without its weights. `components` are the configs of its networks by folder, `text` those of its
-    text encoders, which have two layers of the published width: the backbone is what is timed."""
+    """A checkpoint without its weights.
+
+    Attributes:
+        pipeline: Class of the pipeline in Diffusers.
+        size: Height and width of pictures, in pixels.
+        components: Configs of the networks, by folder.
+        text: Configs of the text encoders, by folder. They have two layers of the published width, because the backbone
+            is what is timed.
+        scheduler: Config of the scheduler.
+    """
 
     pipeline: str
     size: int
@@ -28,24 +36,31 @@ class Architecture:
 
 
 def is_random(model: str) -> bool:
-    """Whether `model` is meant as the name of an architecture."""
+    """Returns whether `model` is the name of an architecture with random weights."""
     return model.startswith("random-")
 
 
 def architecture(name: str) -> Architecture:
-    """Of "random-sd21" (Stable Diffusion 2.1), "random-sdxl", "random-flux" (Flux.1 dev); "random-flux/4" has a quarter
-    of the channels and layers, and of the default size in pixels. ValueError for another name."""
+    """Returns the architecture of a name.
+
+    Args:
+        name: "random-sd21" (Stable Diffusion 2.1), "random-sdxl" or "random-flux" (Flux.1 dev). "random-flux/4" has a
+            quarter of the channels, the layers and the default size in pixels.
+
+    Raises:
+        ValueError: If the name is unknown, or the widths cannot be divided by the number.
+    """
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(
-            f"unknown random checkpoint {name!r}; known: random-sd21, random-sdxl and random-flux, whole or in parts "
-            "as in random-sd21/2"
+            f"unknown random checkpoint {name!r}; known: random-sd21, random-sdxl and random-flux, at full size or "
+            "divided as in random-sd21/2"
         )
-    kind, part = found[1], int(found[2] or 1)
+    model, part = found[1], int(found[2] or 1)
     makers = {"sd21": _sd21, "sdxl": _sdxl, "flux": _flux}
     if 16 % part:
         raise ValueError(f"{name!r}: the widths can be divided by 1, 2, 4, 8 and 16")
-    return makers[kind](part)
+    return makers[model](part)
 
 
 def _sd21(part: int) -> Architecture:
@@ -118,9 +133,9 @@ def _leading(scheduler: str, published: Config) -> dict[str, Any]:
     return {"_class_name": scheduler, **levels, "timestep_spacing": "leading"}
 
 
-def _unet(kind: str, part: int) -> dict[str, Any]:
-    """What both U-Nets share. The number of heads stays, each is narrower."""
-    heads = _HEADS[kind]
+def _unet(model: str, part: int) -> dict[str, Any]:
+    """Returns what both U-Nets share. Division makes heads narrower and keeps their number."""
+    heads = _HEADS[model]
     widths = [64 * count // part for count in heads]
     return {
         "in_channels": 4,

@@ -1,7 +1,7 @@
-"""One side in a process of its own: seconds to import, to load and to take the first step, and memory.
+"""Measures one side in its own process: seconds to import, to load and to compute the first step, and memory.
 
-Run by its path, so that nothing of this library is imported before the clock starts on the other one's. The argument is
-JSON: module and class of the pipeline, the arguments of its `from_pretrained` and of two calls. Writes JSON.
+It is run by its path, so that this library is not imported before the other side's import is timed. The argument is
+JSON: module and class of the pipeline, the arguments of its `from_pretrained` and of two calls. The output is JSON.
 """
 
 import json
@@ -12,14 +12,14 @@ from typing import Any
 
 
 def main() -> None:
-    """Measure what the process's argument says; ValueError nowhere, the parent has checked it."""
+    """Measures what the process's argument describes. The parent process has checked it."""
     task: dict[str, Any] = json.loads(sys.argv[1])
     began = perf_counter()
     import torch
 
     base = perf_counter()
     library = __import__(task["module"])
-    kind = getattr(library, task["kind"])
+    cls = getattr(library, task["class"])
     imported = perf_counter()
     device = torch.device(task["device"])
     if task["threads"]:
@@ -30,9 +30,9 @@ def main() -> None:
             torch.cuda.synchronize(device)
         return perf_counter()
 
-    where = {"device": device} if task["places"] else {}
-    pipe = kind.from_pretrained(task["folder"], **{task["dtype_name"]: getattr(torch, task["dtype"])}, **where)
-    if not task["places"]:
+    where = {} if task["to_device"] else {"device": device}
+    pipe = cls.from_pretrained(task["folder"], **{task["dtype_name"]: getattr(torch, task["dtype"])}, **where)
+    if task["to_device"]:
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
     loaded = now()
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _memory(pipe: Any, call: dict[str, Any], device: Any) -> dict[str, float]:
-    """Bytes: the most that the process held ("process"), and what a call takes beyond the weights ("call")."""
+    """Measures bytes: peak of the whole process ("process"), and of a call beyond the weights ("call")."""
     import torch
 
     pipe(**call)
@@ -56,8 +56,10 @@ def _memory(pipe: Any, call: dict[str, Any], device: Any) -> dict[str, float]:
 
 
 def _resident() -> int | None:
-    """Most bytes of memory that the process has had, where Linux tells it: what `getrusage` says there begins with
-    what the parent had."""
+    """Returns the peak resident bytes of this process on Linux, else None.
+
+    `getrusage` is not used: on Linux its peak starts at that of the parent process.
+    """
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]

@@ -1,9 +1,9 @@
-"""`sadaflow bench speed` from its settings to its two files."""
+"""`sadaflow bench speed`: measures what its settings ask for, and writes two files."""
 
 import gc
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Final
@@ -17,100 +17,53 @@ from ...loading.embedded import embedded, embedded_names
 from ...loading.export import export_checkpoint
 from ...loading.hub.locate import locate_checkpoint
 from ...pipeline.progress import counting_bar
-from ...solvers.registry import known_solver
 from ..run import environment
 from . import controller, loading, starts
 from .accelerate import read_accelerator
-from .architectures import architecture, is_random
+from .architectures import is_random
 from .forced import replayed
 from .random_checkpoint import random_checkpoint
 from .rounds import interleaved
 from .sampling import Record, measure_sampling
-from .sides import OURS, SCHEDULERS, THEIRS, Ours, Task, Theirs, diffusers_module, task_for
+from .settings import MEASURES, Speed
+from .sides import Ours, Theirs, diffusers_module
 from .tables import markdown
+from .task import Task, task_for
 
-MODES: Final = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-MEASURES: Final = ("sampling", "starts", "memory", "loading", "controller")
 _CONTROLLED: Final = ("sada tokens=false", "auto")
 _FILES: Final = ("speed.json", "speed.md")
 
 
-@dataclass(frozen=True)
-class Speed:
-    """What is measured: `measures` of MEASURES on `models`, each at its own size, solver and guidance unless given.
-
-    `accelerators` are those of `read_accelerator`; `replay` is a file of recorded modes, each replayed as an
-    accelerator (see `Forced`). `latent` leaves the decoder out, `alone` Diffusers; `compiled` compiles the backbones of
-    both, for `sampling` alone, in `torch.compile`'s mode `mode`. `network_seconds` is what an evaluation takes at the
-    size of SDXL, which accelerator and solver are compared with; None is that of a measured model of that size.
-    """
-
-    models: tuple[str, ...] = ("tiny-sd", "tiny-flux")
-    measures: tuple[str, ...] = MEASURES
-    steps: int = 20
-    solver: str | None = None
-    guidance: float | None = None
-    batches: tuple[int, ...] = (1,)
-    size: int | None = None
-    rounds: int = 5
-    processes: int = 3
-    accelerators: tuple[str, ...] = ()
-    replay: Path | None = None
-    latent: bool = False
-    compiled: bool = False
-    mode: str | None = None
-    alone: bool = False
-    network_seconds: float | None = None
-
-    def check(self) -> None:
-        """Raise ValueError or ImportError for what could not be measured."""
-        for name in self.measures:
-            if name not in MEASURES:
-                raise ValueError(f"unknown measure {name!r}; known: {', '.join(MEASURES)}")
-        for label, count in (("steps", self.steps), ("rounds", self.rounds), ("processes", self.processes)):
-            if count < 1:
-                raise ValueError(f"{label} must be at least 1, got {count}")
-        if any(batch < 1 for batch in self.batches):
-            raise ValueError(f"batches must be at least 1, got {', '.join(map(str, self.batches))}")
-        if self.network_seconds is not None and not self.network_seconds > 0:
-            raise ValueError(f"network_seconds must be positive, got {self.network_seconds}")
-        for model in self.models:
-            architecture(model) if is_random(model) else embedded(model)
-        if self.solver is not None:
-            known_solver(self.solver)
-            if not self.alone and self.solver not in SCHEDULERS:
-                raise ValueError(
-                    f"solver {self.solver!r} is compared with no scheduler of Diffusers; known: {', '.join(SCHEDULERS)}"
-                )
-        if self.mode is not None and self.mode not in MODES:
-            raise ValueError(f"unknown mode {self.mode!r} of torch.compile; known: {', '.join(MODES)}")
-        if self.mode is not None and not self.compiled:
-            raise ValueError(f"mode {self.mode!r} without compiling; ask for that too: --compile")
-        if not self.alone:
-            diffusers_module()
-
-    @property
-    def sides(self) -> tuple[str, ...]:
-        return (OURS,) if self.alone else (OURS, THEIRS)
-
-
 def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dtype: torch.dtype) -> str:
-    """Measure, and write speed.json (every number of every round) and speed.md (tables) into the folder `out`; returns
-    the latter. Both are written after every measurement, so that what is done is kept whatever comes after.
+    """Measures, and writes speed.json (every number of every round) and speed.md (tables).
 
-    Random checkpoints (see `architecture`) are made in the folder `cache`, and found there again. Raises ValueError,
-    ImportError and FileExistsError before any work.
+    Both files are written after every measurement, so that results are kept if a later one fails.
+
+    Args:
+        speed: What is measured.
+        out: Folder for the files.
+        cache: Folder in which random checkpoints (see `architecture`) are written and found again.
+        device: Where the networks run.
+        dtype: Type of the weights.
+
+    Returns:
+        Contents of speed.md.
+
+    Raises:
+        ValueError: If the settings do not fit the models. Nothing has been measured yet.
+        ImportError: If Diffusers is needed and not installed.
+        FileExistsError: If the folder holds results.
     """
     speed.check()
     accelerators = {name: read_accelerator(name) for name in speed.accelerators}
     if speed.replay is not None:
-        accelerators |= {f"replayed {name}": one for name, one in replayed(speed.replay, speed.steps).items()}
+        accelerators |= {f"replayed {name}": forced for name, forced in replayed(speed.replay, speed.steps).items()}
     _check_folder(out)
     results = _header(speed, device, dtype)
     out.mkdir(parents=True, exist_ok=True)
 
-    def keep(kind: str, record: Record) -> None:
-        results[kind].append(record)
+    def keep(measure: str, record: Record) -> None:
+        results[measure].append(record)
         write_atomically(out / "speed.json", json.dumps(results, indent=1).encode())
         write_atomically(out / "speed.md", markdown(results).encode())
 
@@ -124,7 +77,7 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
     if "controller" in speed.measures:
         chosen = {name: accelerators.get(name) or read_accelerator(name) for name in speed.accelerators or _CONTROLLED}
         unfit = controller.unfit(chosen, speed.steps, speed.solver)
-        fit = {name: one for name, one in chosen.items() if name not in unfit}
+        fit = {name: accelerator for name, accelerator in chosen.items() if name not in unfit}
         acts = controller.settings(fit, speed.steps, device, speed.solver)
         made = _rounds("controller", acts, speed.rounds)
         keep("controller", {"steps": speed.steps, "unfit": unfit, "rounds": made})
@@ -158,21 +111,7 @@ def _measure_pictures(
     for name, accelerator in accelerators.items():
         for task in tasks:
             _check_fit(name, accelerator, ours, task)
-    named: list[Record] = [
-        {
-            "model": model,
-            "batch": len(task.prompts),
-            "pixels": [side * downscale for side in task.size],
-            "latent": list(task.noise.shape),
-            "steps": task.steps,
-            "solver": task.solver,
-            "guidance": task.guidance,
-            "decoded": not speed.latent,
-            "compiled": speed.compiled,
-            "mode": speed.mode,
-        }
-        for task in tasks
-    ]
+    named = [_description(speed, model, task, downscale) for task in tasks]
     if "sampling" in speed.measures:
         theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver, speed.compiled, speed.mode)
         for task, names in zip(tasks, named, strict=True):
@@ -184,7 +123,7 @@ def _measure_pictures(
             keep("sampling", {**names, **found})
         del theirs
     del ours
-    gc.collect()  # before other processes need the memory: hooks are cycles of references
+    gc.collect()  # hooks are cycles of references, and other processes need the memory
     if device.type == "cuda":
         torch.cuda.empty_cache()
     for task, names in zip(tasks, named, strict=True):
@@ -194,6 +133,22 @@ def _measure_pictures(
             keep("starts", {**names, "rounds": made})
         if "memory" in speed.measures:
             keep("memory", {**names, **{side: process.measure(side, memory=True) for side in speed.sides}})
+
+
+def _description(speed: Speed, model: str, task: Task, downscale: int) -> Record:
+    """Returns what identifies a task in the results."""
+    return {
+        "model": model,
+        "batch": len(task.prompts),
+        "pixels": [side * downscale for side in task.size],
+        "latent": list(task.noise.shape),
+        "steps": task.steps,
+        "solver": task.solver,
+        "guidance": task.guidance,
+        "decoded": not speed.latent,
+        "compiled": speed.compiled,
+        "mode": speed.mode,
+    }
 
 
 def _measure_loading(
@@ -219,10 +174,10 @@ def _check_fit(name: str, accelerator: Accelerator, ours: Ours, task: Task) -> N
 
 
 def _rounds(
-    what: str, acts: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, warm: bool = True
+    label: str, acts: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, warm: bool = True
 ) -> list[Mapping[str, Mapping[str, float]]]:
-    """Interleaved, after a run that does not count where `warm`."""
-    with counting_bar((rounds + warm) * len(acts), desc=what, leave=False) as advance:
+    """Runs interleaved rounds; with `warm`, after a round that does not count."""
+    with counting_bar((rounds + warm) * len(acts), desc=label, leave=False) as advance:
         if warm:
             interleaved(acts, 1, advance)
         return interleaved(acts, rounds, advance)
@@ -233,7 +188,7 @@ def _check_folder(out: Path) -> None:
         raise NotADirectoryError(f"{out} is a file; name a folder for the results")
     for name in _FILES:
         if (out / name).exists():
-            raise FileExistsError(f"{out / name} exists and is kept; name another folder")
+            raise FileExistsError(f"{out / name} exists; name another folder")
 
 
 def _header(speed: Speed, device: torch.device, dtype: torch.dtype) -> Record:

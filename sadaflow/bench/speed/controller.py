@@ -1,4 +1,4 @@
-"""What accelerator and solver themselves take at the size of SDXL, with a function in the place of the network."""
+"""Measures accelerator and solver by themselves at the size of SDXL, with a cheap function instead of the network."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -21,7 +21,11 @@ PLAIN: Final = "plain"
 def settings(
     accelerators: Mapping[str, Accelerator], steps: int, device: torch.device, solver: str | None = None
 ) -> dict[str, Callable[[], Mapping[str, float]]]:
-    """For `interleaved`: seconds a step in the accelerator ("controller"), and in solver and loop ("solver"); "nfe"."""
+    """Returns what `interleaved` runs.
+
+    Each function returns seconds per step in the accelerator ("controller") and in solver and loop ("solver"), and
+    network evaluations ("nfe").
+    """
     chosen = _solver(steps, solver)
     noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
     denoise = _gaussian(chosen, device)
@@ -35,11 +39,14 @@ def settings(
 
         return measure
 
-    return {PLAIN: timed(None)} | {name: timed(one) for name, one in accelerators.items()}
+    return {PLAIN: timed(None)} | {name: timed(accelerator) for name, accelerator in accelerators.items()}
 
 
 def unfit(accelerators: Mapping[str, Accelerator], steps: int, solver: str | None = None) -> dict[str, str]:
-    """Of those that cannot be measured so, the reason: too few steps, or work inside the network or on its branches."""
+    """Returns the accelerators that cannot be measured this way, with the reason.
+
+    They need more steps, or act inside the network or on its guidance branches.
+    """
     found = {}
     for name, accelerator in accelerators.items():
         try:
@@ -48,7 +55,7 @@ def unfit(accelerators: Mapping[str, Accelerator], steps: int, solver: str | Non
             found[name] = str(error)
         else:
             if run.capabilities.omits_negative:
-                found[name] = "it leaves out branches of guidance, of which there are none here"
+                found[name] = "it skips branches of guidance, and there are none here"
     return found
 
 
@@ -57,7 +64,7 @@ def _solver(steps: int, solver: str | None) -> Solver:
 
 
 def _gaussian(solver: Solver, device: torch.device) -> Denoise:
-    """The denoiser of independent normal variables, whose deviations fall from 1 to 1/8 over the columns."""
+    """Returns the denoiser of independent normal variables; standard deviations fall from 1 to 1/8 over columns."""
     variance = torch.logspace(0, -6, SHAPE[-1], base=2, device=device)
 
     def denoise(x: Tensor, step: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""An accelerator whose decisions are read from a file: the pattern of a real run on a network that is not one."""
+"""An accelerator that replays recorded decisions, to time the pattern of a real run on random weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +21,18 @@ _REPLAYED = frozenset(mode for mode in Mode if mode is Mode.FULL or not mode.eva
 
 @dataclass(frozen=True)
 class Forced:
-    """Evaluate and skip as `modes` say, one sequence per sample, one mode per step.
+    """An accelerator that evaluates and skips as recorded.
 
-    On random weights an accelerator's own decisions mean nothing, but the seconds that a pattern of decisions leaves do
-    not depend on the weights. What is done outside the network is of the kind that `Auto` does: sums of the last three
-    evaluations, here parabolas in log-SNR, the distance of each new one from its extrapolation, and skipped steps taken
-    again. `Auto` measures four such distances.
-    Raises ValueError for modes that run a part of the network, and for a first step that is skipped.
+    On random weights the decisions of an accelerator are meaningless, but the seconds that a pattern of decisions takes
+    do not depend on the weights. The work outside the network resembles that of `Auto`: extrapolation from the last
+    three evaluations (here parabolas in log-SNR), the distance of each new evaluation from its extrapolation, and
+    correction of skipped steps. `Auto` measures four such distances.
+
+    Attributes:
+        modes: For each sample, the mode of every step.
+
+    Raises:
+        ValueError: If a mode runs a part of the network, or one of the first two steps is skipped.
     """
 
     modes: Modes
@@ -36,9 +41,9 @@ class Forced:
         for row, modes in enumerate(self.modes):
             part = next((mode for mode in modes if mode not in _REPLAYED), None)
             if part is not None:
-                raise ValueError(f"mode {part.value!r} of sample {row} runs a part of the network, and is not replayed")
+                raise ValueError(f"mode {part.value!r} of sample {row} runs part of the network and cannot be replayed")
             if not all(mode.evaluates for mode in modes[:2]):
-                raise ValueError(f"sample {row} skips one of the first two steps, with nothing to estimate it from")
+                raise ValueError(f"sample {row} skips one of the first two steps, which cannot be estimated")
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         lengths = {len(modes) for modes in self.modes}
@@ -73,7 +78,7 @@ class _Run(Run):
             if self.nodes.count(row)
         ]
         if errors:
-            torch.stack(errors).tolist()  # the one transfer from the device that a decision takes
+            torch.stack(errors).tolist()  # a decision needs one transfer from the device
         for row in evaluated:
             self.nodes.push(row, self.log_snr[step], x0[row])
         return self.replay.corrected(state, evaluated, self._interpolated)
@@ -83,32 +88,40 @@ class _Run(Run):
 
 
 def replayed(path: Path, steps: int) -> dict[str, Forced]:
-    """Of the recordings in a file (see `read_modes`) those that can be replayed in `steps` steps; ValueError where
-    there are none."""
+    """Reads the recordings of a file (see `read_modes`) that can be replayed in `steps` steps.
+
+    Raises:
+        ValueError: If there are none.
+    """
     found = {}
     for name, modes in read_modes(path).items():
-        if {len(one) for one in modes} == {steps} and all(mode in _REPLAYED for one in modes for mode in one):
+        if all(len(sample) == steps and _REPLAYED.issuperset(sample) for sample in modes):
             found[name] = Forced(modes)
     if not found:
-        raise ValueError(f"{path} holds no modes of {steps} steps without evaluations of a part of the network")
+        raise ValueError(f"{path} has no modes of {steps} steps without evaluations of a part of the network")
     return found
 
 
 def read_modes(path: Path) -> dict[str, Modes]:
-    """Recorded modes by name: of a JSON file {"modes": {name: [[mode, ...] per sample]}}, as `bench speed` writes it.
+    """Reads recorded modes by name.
 
-    ValueError naming what is no such thing.
+    Args:
+        path: JSON file {"modes": {name: [[mode, ...] per sample]}}, as `bench speed` writes it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not hold modes. The message names what is wrong.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path} of recorded modes")
+        raise FileNotFoundError(f"the file {path} of recorded modes does not exist")
     recorded = read_object(path).get("modes")
     if not isinstance(recorded, dict) or not recorded:
-        raise ValueError(f"{path} holds no recorded modes: an object {{name: [[mode, ...] per sample]}} under 'modes'")
+        raise ValueError(f"{path} has no recorded modes: an object {{name: [[mode, ...] per sample]}} under 'modes'")
     known = {mode.value for mode in Mode}
     made: dict[str, Modes] = {}
     for name, samples in recorded.items():
         sound = isinstance(samples, list) and samples and all(isinstance(modes, list) for modes in samples)
         if not sound or any(mode not in known for modes in samples for mode in modes):
-            raise ValueError(f"{path}: {name!r} is no list of {', '.join(sorted(known))} per sample")
+            raise ValueError(f"{path}: {name!r} is not a list of {', '.join(sorted(known))} per sample")
         made[name] = [[Mode(mode) for mode in modes] for modes in samples]
     return made

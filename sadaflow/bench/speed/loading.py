@@ -1,4 +1,4 @@
-"""Loading weights against reading their file: from the page cache, and from the disk where the system can forget."""
+"""Measures loading of weights against reading their files, from the page cache and from the disk."""
 
 import ctypes
 import gc
@@ -24,7 +24,7 @@ _CLASSES: Final = {"unet": "UNet2DConditionModel", "transformer": "FluxTransform
 
 
 def backbone_files(folder: Path) -> tuple[str, list[Path]]:
-    """Component and weights of a checkpoint's backbone."""
+    """Returns component name and weight files of a checkpoint's backbone."""
     component = "transformer" if (folder / "transformer").is_dir() else "unet"
     return component, find_weights(folder / component, _STEM)
 
@@ -32,8 +32,15 @@ def backbone_files(folder: Path) -> tuple[str, list[Path]]:
 def settings(
     folder: Path, dtype: torch.dtype, device: torch.device, *, alone: bool, cold: bool
 ) -> dict[str, Callable[[], Mapping[str, float]]]:
-    """For `interleaved`: reading the file, our loading, and Diffusers' unless `alone`. If `cold`, the system is asked
-    to forget the file before each."""
+    """Returns what `interleaved` runs: reading the files, loading with this library, and loading with Diffusers.
+
+    Args:
+        folder: The checkpoint.
+        dtype: Type of the weights.
+        device: Where they are loaded to.
+        alone: Leave Diffusers out.
+        cold: Drop the files from the system's page cache before each.
+    """
     component, files = backbone_files(folder)
     config = read_object(folder / component / "config.json")
     checkpoint = Checkpoint(folder, None, dtype, device)
@@ -72,21 +79,21 @@ def settings(
 
 
 def can_forget() -> bool:
-    """Whether this system can be asked to drop a file from its page cache."""
+    """Returns whether this system can drop a file from its page cache."""
     return hasattr(os, "posix_fadvise")
 
 
 def forget(file: Path) -> None:
-    """Ask the system to drop `file` from its page cache; what it has not written yet is written first."""
+    """Writes what is not yet written of `file`, and asks the system to drop it from its page cache."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def release() -> None:
-    """Give back what memory is free, so that whatever comes next takes new pages, as the first in a process does.
+    """Returns free memory to the system, so that each measurement allocates new pages, as the first of a process does.
 
-    A model in a cycle of references keeps its file mapped, and that in the page cache; glibc keeps freed memory.
+    A model in a cycle of references keeps its file mapped and in the page cache; glibc keeps freed memory.
     """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

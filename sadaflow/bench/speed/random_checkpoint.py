@@ -1,4 +1,4 @@
-"""Checkpoints of random weights in the Hub's layout, which whoever reads that layout can load: no Diffusers here."""
+"""Writes checkpoints with random weights in the Hub's layout, without Diffusers."""
 
 import math
 import os
@@ -33,9 +33,15 @@ _TOKENIZERS: Final = {
 
 
 def random_checkpoint(name: str, cache: Path, dtype: torch.dtype) -> Path:
-    """The folder of the random checkpoint `name` (see `architecture`) in `cache`, written there unless it is there.
+    """Returns the folder of a random checkpoint, and writes it if it does not exist.
 
-    Its weights are stored in `dtype`. The folder appears under its name only when complete.
+    Args:
+        name: Name of the architecture, see `architecture`.
+        cache: Folder of the random checkpoints.
+        dtype: Type of the stored weights.
+
+    Returns:
+        The folder. It appears under its name only when complete.
     """
     made = architecture(name)
     folder = cache / f"{name.replace('/', '-')}-{str(dtype).removeprefix('torch.')}"
@@ -53,7 +59,7 @@ def random_checkpoint(name: str, cache: Path, dtype: torch.dtype) -> Path:
 
 
 def write_random(made: Architecture, folder: Path, dtype: torch.dtype) -> None:
-    """Write all files of a random checkpoint into `folder`."""
+    """Writes all files of a random checkpoint into `folder`."""
     index: dict[str, Any] = {
         "_class_name": made.pipeline,
         "feature_extractor": [None, None],
@@ -70,17 +76,17 @@ def write_random(made: Architecture, folder: Path, dtype: torch.dtype) -> None:
         _write_weights(folder / component, "diffusion_pytorch_model", names, dtype, generator)
     for component, config in made.text.items():
         suffix = component.removeprefix("text_encoder")
-        kind = _text_class(config)
-        tokenizer = "T5TokenizerFast" if kind.startswith("T5") else "CLIPTokenizer"
-        index[component], index[f"tokenizer{suffix}"] = ["transformers", kind], ["transformers", tokenizer]
+        cls = _text_class(config)
+        tokenizer = "T5TokenizerFast" if cls.startswith("T5") else "CLIPTokenizer"
+        index[component], index[f"tokenizer{suffix}"] = ["transformers", cls], ["transformers", tokenizer]
         _write_tokenizer(folder / f"tokenizer{suffix}", tokenizer)
-        _write_text_encoder(folder / component, kind, config, dtype, generator)
+        _write_text_encoder(folder / component, cls, config, dtype, generator)
     _write_config(folder / "scheduler", made.scheduler, "scheduler_config.json")
     write_json(folder / "model_index.json", index)
 
 
 def empty_backbone(component: str, config: Config) -> nn.Module:
-    """The network of a config on the meta device."""
+    """Builds the network of a config on the meta device."""
     with torch.device("meta"):
         if component == "unet":
             return UNet(UNetConfig.from_dict(config))
@@ -96,25 +102,25 @@ def _text_class(config: Config) -> str:
 
 
 def _write_text_encoder(
-    folder: Path, kind: str, config: Config, dtype: torch.dtype, generator: torch.Generator
+    folder: Path, name: str, config: Config, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
-    """Its vocabulary is that of the tokenizer, an embedded checkpoint's."""
-    model, component = ("tiny-flux", "text_encoder_2") if kind.startswith("T5") else ("tiny-sd", "text_encoder")
+    """Writes a text encoder with the vocabulary of its tokenizer, which is an embedded checkpoint's."""
+    model, component = ("tiny-flux", "text_encoder_2") if name.startswith("T5") else ("tiny-sd", "text_encoder")
     known = read_object(EMBEDDED / model / component / "config.json")
-    ids = {name: known[name] for name in _IDS if name in known}
-    cls = getattr(transformers_module(), kind)
+    ids = {key: known[key] for key in _IDS if key in known}
+    cls = getattr(transformers_module(), name)
     with torch.device("meta"):
         encoder = cls(cls.config_class(**config, **ids))
-    state = {name: one for name, one in encoder.state_dict().items() if name != "encoder.embed_tokens.weight"}
-    if kind == "CLIPTextModel":
+    state = {key: value for key, value in encoder.state_dict().items() if key != "encoder.embed_tokens.weight"}
+    if name == "CLIPTextModel":
         state = published_keys(state)
-    _write_config(folder, {**encoder.config.to_dict(), "architectures": [kind]})
+    _write_config(folder, {**encoder.config.to_dict(), "architectures": [name]})
     _write_weights(folder, "model", state, dtype, generator)
 
 
-def _write_tokenizer(folder: Path, kind: str) -> None:
-    """A copy of an embedded one that allows the published number of tokens."""
-    model, component, length = _TOKENIZERS[kind]
+def _write_tokenizer(folder: Path, name: str) -> None:
+    """Copies the tokenizer of an embedded checkpoint, with the published number of tokens."""
+    model, component, length = _TOKENIZERS[name]
     shutil.copytree(EMBEDDED / model / component, folder)
     settings = read_object(folder / "tokenizer_config.json")
     write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": length})
@@ -127,7 +133,7 @@ def _write_config(folder: Path, config: Config, name: str = "config.json") -> No
 def _write_weights(
     folder: Path, stem: str, empty: Mapping[str, Tensor], dtype: torch.dtype, generator: torch.Generator
 ) -> None:
-    """Random tensors of the names and shapes of `empty`, in shards of at most 2 GiB, of which one is in memory."""
+    """Writes random tensors with the names and shapes of `empty`, in shards of at most 2 GiB, one at a time."""
     shards = list(_shards(empty, dtype.itemsize))
     index: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
@@ -153,8 +159,10 @@ def _shards(empty: Mapping[str, Tensor], itemsize: int) -> Iterator[list[str]]:
 
 
 def random_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Weights that keep the size of what passes through them, about: networks of them answer finite numbers in every
-    dtype, of a prompt and a time that matter."""
+    """Draws a weight that roughly keeps the magnitude of activations.
+
+    Outputs are finite in every dtype, and depend on prompt and time.
+    """
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:]))
     noise = 0.1 * torch.randn(shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Interleaved rounds, and what is read off them: medians, and medians of the ratios within a round."""
+"""Interleaved rounds of measurements, with medians and medians of the ratios within a round."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from statistics import median
 from typing import Self
 
 Round = Mapping[str, Mapping[str, float]]
-"""Of every setting, by name, the numbers of one round."""
+"""The numbers of every setting in one round, by name."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and most of several measurements."""
+    """Median, smallest and largest of several measurements."""
 
     median: float
     least: float
@@ -19,14 +19,22 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
+        """Summarises measurements."""
         return cls(median(values), min(values), max(values))
 
 
 def interleaved(
     settings: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, advance: Callable[[int], None]
 ) -> list[Round]:
-    """Every setting once a round, each round beginning with another, so that a machine that slows down or speeds up
-    touches all alike. `advance` is called after each."""
+    """Runs every setting once per round.
+
+    Each round begins with another setting, so that a machine that slows down or speeds up affects all alike.
+
+    Args:
+        settings: Functions that measure a setting, by name.
+        rounds: Number of rounds.
+        advance: Called with 1 after every run.
+    """
     names = list(settings)
     made: list[Round] = []
     for number in range(rounds):
@@ -40,16 +48,19 @@ def interleaved(
 
 
 def spread(rounds: Sequence[Round], name: str, number: str) -> Spread:
-    """Of one number of one setting, over the rounds."""
-    return Spread.of([one[name][number] for one in rounds])
+    """Summarises one number of one setting over the rounds."""
+    return Spread.of([measured[name][number] for measured in rounds])
 
 
 def ratio(rounds: Sequence[Round], name: str, over: str, number: str) -> float:
-    """Median over the rounds of `name`'s number over that of `over` in the same round."""
-    return median(one[name][number] / one[over][number] for one in rounds)
+    """Returns the median ratio of a number of setting `name` to that of setting `over` in the same round."""
+    return median(measured[name][number] / measured[over][number] for measured in rounds)
 
 
 def efficiency(rounds: Sequence[Round], name: str, plain: str) -> float:
-    """Share of the saved evaluations that shows as saved seconds of the loop, median over the rounds:
-    (plain seconds / accelerated seconds) / (plain NFE / accelerated NFE)."""
-    return median(one[plain]["loop"] / one[name]["loop"] * one[name]["nfe"] / one[plain]["nfe"] for one in rounds)
+    """Returns how much of the saving in evaluations shows as a saving in seconds of the sampling loop.
+
+    Median over the rounds of (plain seconds / accelerated seconds) / (plain NFE / accelerated NFE).
+    """
+    pairs = [(measured[plain], measured[name]) for measured in rounds]
+    return median(slow["loop"] / fast["loop"] * fast["nfe"] / slow["nfe"] for slow, fast in pairs)

@@ -1,4 +1,4 @@
-"""Pictures: both sides and our accelerators, interleaved, after a proof that both sides do the same work."""
+"""Measures sampling: both sides and our accelerators in turn, after checking that both sides do the same work."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,13 +8,14 @@ from torch import Tensor
 from ...accelerators import Accelerator
 from ..run.uncounted import Uncounted
 from .rounds import Round, interleaved
-from .sides import OURS, THEIRS, Ours, Ran, Side, Task
+from .sides import OURS, THEIRS, Ours, Ran, Side
+from .task import Task
 
 Record = dict[str, Any]
 
 
 def accelerated(name: str) -> str:
-    """What a setting is called in the rounds."""
+    """Returns the name of an accelerated setting in the rounds."""
     return f"{OURS} {name}"
 
 
@@ -28,11 +29,23 @@ def measure_sampling(
     *,
     latent: bool = False,
 ) -> Record:
-    """Of one task: "rounds", each with the numbers of every setting; "difference" of the two sides' final latents, the
-    largest, beside the largest of "latents"; and the "modes" of every accelerator's samples. `latent` leaves out the
-    decoder in the rounds.
+    """Measures a task.
 
-    Before the rounds everything runs twice: caches and libraries take what they then keep.
+    Before the rounds everything runs twice, because libraries and caches allocate memory that they keep.
+
+    Args:
+        ours: The checkpoint in this library.
+        theirs: The checkpoint in Diffusers, if it is compared.
+        task: What is sampled.
+        accelerators: Accelerators to measure, by name.
+        rounds: Number of rounds.
+        advance: Called with 1 after every run.
+        latent: Whether the decoder is left out of the rounds.
+
+    Returns:
+        "rounds": the numbers of every setting in each round. "difference": the largest difference of the two sides'
+        final latents. "latents": the largest absolute value of the latents. "modes": the modes of each accelerator's
+        samples.
     """
     found: Record = {"difference": None, "latents": None, "modes": {}}
     plain = ours.run(task, latent=True)
@@ -53,8 +66,14 @@ def measure_sampling(
 
 
 def difference(ours: Tensor | None, theirs: Tensor | None) -> tuple[float, float]:
-    """Largest absolute difference of two sides' latents, and the largest absolute value of theirs; ValueError where
-    shapes differ."""
+    """Compares the latents of both sides.
+
+    Returns:
+        The largest absolute difference, and the largest absolute value of Diffusers' latents.
+
+    Raises:
+        ValueError: If shapes differ.
+    """
     assert ours is not None and theirs is not None
     if ours.shape != theirs.shape:
         raise ValueError(f"latents of {OURS} are {tuple(ours.shape)}, of {THEIRS} {tuple(theirs.shape)}")
@@ -65,7 +84,7 @@ def difference(ours: Tensor | None, theirs: Tensor | None) -> tuple[float, float
 def _timed(
     ours: Ours, task: Task, accelerator: Accelerator, counted: Ran, latent: bool
 ) -> Callable[[], Mapping[str, float]]:
-    """Timed runs do not count what cached evaluations cost, which takes seconds: `counted` has."""
+    """Returns a timed run. The cost of cached evaluations is taken from `counted`, because counting takes time."""
     uncounted = Uncounted(accelerator)
 
     def run() -> Mapping[str, float]:
@@ -76,5 +95,5 @@ def _timed(
 
 
 def _numbers(ran: Ran) -> Mapping[str, float]:
-    told = {"seconds": ran.seconds, "network": ran.network, "loop": ran.loop, "nfe": ran.nfe}
-    return {name: value for name, value in told.items() if value is not None}
+    numbers = {"seconds": ran.seconds, "network": ran.network, "loop": ran.loop, "nfe": ran.nfe}
+    return {name: value for name, value in numbers.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The two that are compared: a checkpoint in our hands, and in those of Diffusers' pipeline for it."""
+"""The two sides that are compared: a checkpoint in this library, and in Diffusers' pipeline for it."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ...accelerators import Accelerator
 from ...device.timing import Stopwatch
-from ...families.flux import Flux
 from ...loading.json_file import read_object
 from ...pipeline.pipeline import Pipeline
+from .task import Task
 
 OURS, THEIRS = "sadaflow", "diffusers"
 SCHEDULERS: Final = {
@@ -26,28 +26,16 @@ SCHEDULERS: Final = {
 
 
 @dataclass(frozen=True)
-class Task:
-    """What both are asked for: `noise` (B, C, h, w) is unit normal, `solver` None is the checkpoint's own."""
-
-    prompts: Sequence[str]
-    noise: Tensor
-    steps: int
-    guidance: float
-    solver: str | None = None
-    tokens: int | None = None
-    """Length of Flux's T5 prompt."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Of the latents."""
-        return self.noise.shape[-2], self.noise.shape[-1]
-
-
-@dataclass(frozen=True)
 class Ran:
-    """One call: latents (B, C, h, w) where they were asked for, seconds of the whole call and of those in the network.
+    """The measurements of one call.
 
-    `loop` are the seconds of the sampling loop, `nfe` the evaluations a sample, `modes` what was done at each step.
+    Attributes:
+        latents: (B, C, h, w), if they were asked for.
+        seconds: Seconds of the whole call.
+        network: Seconds in the network.
+        loop: Seconds of the sampling loop; None for Diffusers.
+        nfe: Network evaluations per sample; None for Diffusers.
+        modes: Mode of every step of every sample.
     """
 
     latents: Tensor | None
@@ -62,12 +50,20 @@ class Side(Protocol):
     """A loaded checkpoint."""
 
     def run(self, task: Task, *, latent: bool = False) -> Ran:
-        """Sample `task`, to pictures or, if `latent`, to latents only."""
+        """Samples `task`; with `latent`, without the decoder."""
         ...
 
 
 class Ours:
-    """The checkpoint in `folder`, sampled by this library; compiled in one piece if so wanted, on a CPU frozen."""
+    """A checkpoint in this library.
+
+    Args:
+        folder: The checkpoint.
+        dtype: Type of the weights.
+        device: Where the networks run.
+        compiled: Whether the backbone is compiled; on a CPU with frozen weights.
+        mode: Mode of `torch.compile`.
+    """
 
     def __init__(
         self, folder: Path, dtype: torch.dtype, device: torch.device, compiled: bool = False, mode: str | None = None
@@ -78,6 +74,7 @@ class Ours:
         self.device = device
 
     def run(self, task: Task, *, latent: bool = False, accelerator: Accelerator | None = None) -> Ran:
+        """Samples `task`; with `latent`, without the decoder."""
         watch = Stopwatch(self.device)
         further: dict[str, Any] = {} if task.tokens is None else {"max_sequence_length": task.tokens}
         began = watch.now()
@@ -98,11 +95,19 @@ class Ours:
 
 
 class Theirs:
-    """The checkpoint in `folder`, sampled by Diffusers: the pipeline as `from_pretrained` gives it.
+    """A checkpoint in Diffusers: the pipeline that its `from_pretrained` returns.
 
-    `solver` puts the scheduler of that name in place of the checkpoint's; `compiled` compiles the network as Diffusers'
-    documentation does, `torch.compile` of all of it, in `mode`. Raises ImportError without Diffusers,
-    ValueError for a solver that it has not for this checkpoint.
+    Args:
+        folder: The checkpoint.
+        dtype: Type of the weights.
+        device: Where the networks run.
+        solver: Name of the solver whose scheduler replaces the checkpoint's.
+        compiled: Whether the whole backbone is compiled by `torch.compile`, as Diffusers' documentation recommends.
+        mode: Mode of `torch.compile`.
+
+    Raises:
+        ImportError: If Diffusers is not installed.
+        ValueError: If Diffusers has no scheduler for the solver and this checkpoint.
     """
 
     def __init__(
@@ -115,20 +120,20 @@ class Theirs:
         mode: str | None = None,
     ) -> None:
         diffusers = diffusers_module()
-        further = {} if _kind(folder) != "StableDiffusionXLPipeline" else {"add_watermarker": False}
+        further = {} if _pipeline_class(folder) != "StableDiffusionXLPipeline" else {"add_watermarker": False}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of a name that its older versions know alone
+            warnings.simplefilter("ignore", FutureWarning)  # `torch_dtype`: older versions have no other name
             loaded = diffusers.DiffusionPipeline.from_pretrained(
                 folder, torch_dtype=dtype, local_files_only=True, **further
             )
         self.pipe: Any = loaded.to(device)
         self.pipe.set_progress_bar_config(disable=True)
         self.device = device
-        self.flux = _kind(folder) == "FluxPipeline"
+        self.flux = _pipeline_class(folder) == "FluxPipeline"
         if solver is not None and not (self.flux and solver == "euler"):
             if self.flux or solver not in SCHEDULERS:
                 known = "euler" if self.flux else ", ".join(SCHEDULERS)
-                raise ValueError(f"no scheduler of Diffusers is known here for solver {solver!r}; known: {known}")
+                raise ValueError(f"solver {solver!r} has no counterpart in Diffusers here; known: {known}")
             self.pipe.scheduler = getattr(diffusers, SCHEDULERS[solver]).from_config(self.pipe.scheduler.config)
         self._parts: list[AbstractContextManager[None]] = []
         self._watch = Stopwatch(device)
@@ -140,6 +145,7 @@ class Theirs:
         network.register_forward_hook(self._leave)
 
     def run(self, task: Task, *, latent: bool = False) -> Ran:
+        """Samples `task`; with `latent`, without the decoder."""
         watch = self._watch = Stopwatch(self.device)
         height, width = (side * self.pipe.vae_scale_factor for side in task.size)
         noise = task.noise.to(self.device, self.pipe.dtype)
@@ -169,43 +175,31 @@ class Theirs:
 
 
 def diffusers_module() -> Any:
-    """The `diffusers` package, quiet; ImportError that says how to get it, or to do without."""
+    """Imports `diffusers` and silences its log.
+
+    Raises:
+        ImportError: If it is not installed; the message says how to install it or to do without.
+    """
     try:
         import diffusers
     except ImportError as error:
         raise ImportError(
-            "the comparison needs Diffusers: pip install 'sadaflow[dev]' (or diffusers itself); --alone does without"
+            "the comparison needs Diffusers: pip install 'sadaflow[dev]' (or diffusers); or leave it out with --alone"
         ) from error
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     return diffusers
 
 
-def task_for(
-    pipe: Pipeline, batch: int, steps: int, size: int | None, guidance: float | None, solver: str | None
-) -> Task:
-    """What to ask of a checkpoint: `size` in pixels and `guidance` are its own unless given."""
-    family = pipe.family
-    sides = family.default_size if size is None else (size, size)
-    downscale = pipe.vae.config.downscale
-    if any(side < downscale or side % (downscale * family.patch) for side in sides):
-        raise ValueError(f"a size of {sides[0]} is no multiple of the {downscale * family.patch} pixels per token")
-    shape = (batch, family.latent_channels, *(side // downscale for side in sides))
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(pipe.dtype).float()  # as both hold it
-    prompts = [f"red apple {number}" for number in range(batch)]
-    tokens = min(family.t5.longest, family.t5.tokenizer.model_max_length) if isinstance(family, Flux) else None
-    return Task(prompts, noise, steps, pipe.default_guidance if guidance is None else guidance, solver, tokens)
-
-
 def packed(latents: Tensor) -> Tensor:
-    """Latents (B, C, h, w) as Diffusers' Flux pipeline takes them, (B, tokens, 4 C)."""
+    """Converts latents (B, C, h, w) to the form of Diffusers' Flux pipeline, (B, tokens, 4 C)."""
     return rearrange(latents, "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
 
 
 def unpacked(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inverse, for latents of `size` (h, w)."""
+    """Converts (B, tokens, 4 C) to latents (B, C, h, w) of `size` (h, w)."""
     return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=size[0] // 2, p=2, q=2)
 
 
-def _kind(folder: Path) -> str:
+def _pipeline_class(folder: Path) -> str:
     return str(read_object(folder / "model_index.json").get("_class_name"))

@@ -1,4 +1,4 @@
-"""From nothing to the first step, and memory: each side in a process of its own."""
+"""Measures start-up time and memory, each side in its own process."""
 
 import json
 import subprocess
@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import torch
 
-from .sides import OURS, THEIRS, Task
+from .sides import OURS, THEIRS
+from .task import Task
 
 _CHILD: Final = Path(__file__).with_name("child.py")
 _MEMORY_STEPS: Final = 3
@@ -18,7 +19,16 @@ _MEMORY_STEPS: Final = 3
 
 @dataclass(frozen=True)
 class Process:
-    """What a process loads and calls."""
+    """What a process loads and calls.
+
+    Attributes:
+        folder: The checkpoint.
+        task: What is sampled.
+        pixels: Height and width of the pictures.
+        dtype: Type of the weights.
+        device: Where the networks run.
+        latent: Whether the decoder is left out.
+    """
 
     folder: Path
     task: Task
@@ -28,7 +38,7 @@ class Process:
     latent: bool = False
 
     def arguments(self, side: str, memory: bool) -> dict[str, Any]:
-        """Of `side`, for the child: JSON."""
+        """Returns the argument of the child process for a side, as JSON values."""
         ours, task = side == OURS, self.task
         height, width = self.pixels
         made = "latent" if self.latent else "tensor" if ours else "pt"
@@ -42,12 +52,12 @@ class Process:
             call["progress"] = False
         return {
             "module": OURS if ours else THEIRS,
-            "kind": "Pipeline" if ours else "DiffusionPipeline",
+            "class": "Pipeline" if ours else "DiffusionPipeline",
             "folder": str(self.folder),
             "dtype": str(self.dtype).removeprefix("torch."),
             "dtype_name": "dtype" if ours else "torch_dtype",
             "device": str(self.device),
-            "places": ours,
+            "to_device": not ours,
             "threads": torch.get_num_threads(),
             "memory": memory,
             "first": {**call, steps: 1, latent: "latent"},
@@ -55,16 +65,24 @@ class Process:
         }
 
     def measure(self, side: str, *, memory: bool = False) -> Mapping[str, float]:
-        """Seconds to "import" (of which "torch" alone), "load" and make the "first" step, and their "total"; with
-        `memory` bytes instead: of the whole "process" and of a "call" beyond the weights.
+        """Runs a process and measures it.
 
-        Raises ChildProcessError with the last line that a failed process has written.
+        Args:
+            side: `OURS` or `THEIRS`.
+            memory: Measure memory instead of seconds.
+
+        Returns:
+            Seconds to "import" (of which "torch" alone), to "load" and to compute the "first" step, and their "total".
+            With `memory`: peak bytes of the "process", and of a "call" beyond the weights.
+
+        Raises:
+            ChildProcessError: If the process fails; with the last line that it wrote to stderr.
         """
         command = [sys.executable, "-P", str(_CHILD), json.dumps(self.arguments(side, memory))]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise ChildProcessError(f"{side} in a process of its own failed: {said[0]}")
+            last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise ChildProcessError(f"{side} in its own process failed: {last[0]}")
         found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
         if memory:
             return {name: found[name] for name in ("process", "call") if name in found}
@@ -73,5 +91,5 @@ class Process:
 
 
 def settings(process: Process, sides: tuple[str, ...]) -> dict[str, Callable[[], Mapping[str, float]]]:
-    """For `interleaved`: a process for each."""
+    """Returns what `interleaved` runs: a process per side."""
     return {side: lambda side=side: process.measure(side) for side in sides}  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What speed.json holds, as Markdown tables: medians (least to most), and medians of the ratios within a round."""
+"""Formats speed.json as Markdown: medians with their range, and medians of the ratios within a round."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _NAMES = {OURS: "sadaflow", THEIRS: "Diffusers"}
 
 
 def markdown(results: Record) -> str:
-    """The tables of all that is measured so far."""
+    """Returns the tables of everything measured so far."""
     about = results["environment"]
     versions = ", ".join(f"{name} {about[name]}" for name in ("sadaflow", "torch", "diffusers") if about[name])
     lines = [
@@ -23,13 +23,13 @@ def markdown(results: Record) -> str:
         f"Python {about['python']}, {about['platform']}; code {about['source']}.",
         "Medians (least to most); ratios are medians of the ratios within a round.",
     ]
-    for kind, table in (
+    for measure, table in (
         ("sampling", _sampling),
         ("starts", _starts),
         ("memory", _memory),
         ("loading", _loading),
     ):
-        for record in results[kind]:
+        for record in results[measure]:
             lines += ["", *table(record)]
     for record in results["controller"]:
         lines += ["", *_controller(record, network_seconds(results))]
@@ -37,13 +37,13 @@ def markdown(results: Record) -> str:
 
 
 def network_seconds(results: Record) -> float | None:
-    """Of one evaluation at the size of SDXL: what was told, or measured on a model of that size."""
-    told: float | None = results["settings"]["network_seconds"]
-    if told is None:
+    """Returns seconds of a network evaluation at the size of SDXL: as given, or as measured on a model of that size."""
+    given: float | None = results["settings"]["network_seconds"]
+    if given is None:
         for record in results["sampling"]:
             if tuple(record["latent"]) == SHAPE:
                 return spread(record["rounds"], OURS, "network").median / record["steps"]
-    return told
+    return given
 
 
 def _sampling(record: Record) -> Iterator[str]:
@@ -75,19 +75,19 @@ def _sampling(record: Record) -> Iterator[str]:
 
 
 def _derived(record: Record) -> list[Round]:
-    """The rounds with what is told of them: seconds per image, of an evaluation, and outside the network."""
+    """Adds to the rounds: seconds per image, per evaluation, and outside the network."""
     batch, steps = record["batch"], record["steps"]
 
-    def told(name: str, one: Mapping[str, float]) -> Mapping[str, float]:
-        image = {"image": one["seconds"] / batch, "outside": (one["seconds"] - one["network"]) / batch}
-        return {**one, **image} | ({"evaluation": one["network"] / steps} if name in _NAMES else {})
+    def derived(name: str, run: Mapping[str, float]) -> Mapping[str, float]:
+        image = {"image": run["seconds"] / batch, "outside": (run["seconds"] - run["network"]) / batch}
+        return {**run, **image} | ({"evaluation": run["network"] / steps} if name in _NAMES else {})
 
-    return [{name: told(name, one) for name, one in numbers.items()} for numbers in record["rounds"]]
+    return [{name: derived(name, run) for name, run in numbers.items()} for numbers in record["rounds"]]
 
 
 def _starts(record: Record) -> Iterator[str]:
     rounds = record["rounds"]
-    yield f"## {record['model']}: from nothing to the first step, {len(rounds)} processes each"
+    yield f"## {record['model']}: start-up until the first step, {len(rounds)} processes each"
     yield ""
     yield from _sides(
         rounds,
@@ -102,10 +102,10 @@ def _starts(record: Record) -> Iterator[str]:
 
 
 def _memory(record: Record) -> Iterator[str]:
-    yield f"## {_title(record)}: memory, a process each, {record['batch']} at a time"
+    yield f"## {_title(record)}: memory, one process each, {record['batch']} at a time"
     yield ""
     rounds = [{side: record[side] for side in _NAMES if side in record}]
-    held = {"MB that the process held at most": ("process", 1e-6), "MB of tensors beyond the weights": ("call", 1e-6)}
+    held = {"peak MB of the process": ("process", 1e-6), "MB of tensors beyond the weights": ("call", 1e-6)}
     yield from _sides(rounds, {label: how for label, how in held.items() if how[0] in record[OURS]}, digits=1)
 
 
@@ -138,7 +138,7 @@ def _controller(record: Record, network: float | None) -> Iterator[str]:
 
 
 def _sides(rounds: Sequence[Round], rows: Mapping[str, tuple[str, float]], digits: int = 3) -> Iterator[str]:
-    """One line for each number, one column for each side, and the ratio where there are both."""
+    """Yields a table with a line per number, a column per side, and their ratio if there are both."""
     sides = [side for side in _NAMES if side in rounds[0]]
     both = len(sides) > 1
     yield f"| | {' | '.join(_NAMES[side] for side in sides)} |{' ratio |' * both}"

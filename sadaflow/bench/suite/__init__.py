@@ -1,4 +1,4 @@
-"""What a bench measures: suites, their files, and the models that they sample."""
+"""Suites: what a bench measures, the files that describe it, and the models that are sampled."""
 
 from .model import Case, Sample, Setting, Suite
 from .toml import load_suite, parse_suite, shipped_suites

@@ -1,4 +1,4 @@
-"""What a bench runs: samples, cases to compare on, and the settings that are compared."""
+"""A suite: samples, cases, and the settings that are compared on them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from ...accelerators.caching.base import check_fit
 from ...compare.comparison import coarser
 from .subjects import Subject
 
-# The rivals that need no idea: both run the plain solver over fewer steps.
-FEWER_STEPS: Final = "fewer-steps"  # on the grid that the solver has for so many
-SUB_GRID: Final = "sub-grid"  # on points of the plain run's grid
+# Naive baselines: the plain solver with fewer steps.
+FEWER_STEPS: Final = "fewer-steps"  # on the solver's own grid for that number of steps
+SUB_GRID: Final = "sub-grid"  # on a subset of the points of the plain run's grid
 RIVALS: Final = (FEWER_STEPS, SUB_GRID)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt and the seed of its start noise."""
+    """A prompt and the seed of its initial noise."""
 
     prompt: str
     seed: int
@@ -27,12 +27,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Case:
-    """What fidelity is relative to: the plain run of a solver with so many steps on a model."""
+    """A plain run, relative to which fidelity is measured.
+
+    Attributes:
+        model: Hub id, folder, embedded checkpoint, "BASE + NET" with a ControlNet, or an analytic problem.
+        solver: Name of the solver.
+        steps: Number of steps.
+        guidance: Guidance scale. None: what the checkpoint recommends.
+    """
 
     model: str
     solver: str
     steps: int
-    guidance: float | None = None  # None: what the checkpoint recommends
+    guidance: float | None = None
 
     @property
     def title(self) -> str:
@@ -42,20 +49,30 @@ class Case:
 
 @dataclass(frozen=True)
 class Setting:
-    """One way of sampling: an accelerator or a rival by name, with its arguments. `method` is the front it lies on."""
+    """A way of sampling: an accelerator or a rival with its arguments.
+
+    Attributes:
+        method: Name of the front that the setting belongs to.
+        accelerator: Name of the accelerator or rival. None: the plain run.
+        arguments: Keyword arguments.
+    """
 
     method: str
-    accelerator: str | None = None  # None: plain
+    accelerator: str | None = None
     arguments: tuple[tuple[str, Any], ...] = ()
 
     @property
     def label(self) -> str:
-        """The accelerator's name and arguments: unique within a case."""
+        """Name and arguments of the accelerator, unique within a case."""
         arguments = (f"{name}={_text(value)}" for name, value in self.arguments)
         return " ".join([self.accelerator or self.method, *arguments])
 
     def arrange(self, case: Case, subject: Subject) -> tuple[Solver, Accelerator | None]:
-        """Solver and accelerator of this setting on a case; ValueError where they do not fit each other."""
+        """Builds solver and accelerator for a case.
+
+        Raises:
+            ValueError: If the accelerator does not support the solver or the network.
+        """
         solver = subject.solver(case.solver, case.steps)
         if self.accelerator is None:
             return solver, None
@@ -83,7 +100,14 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Method:
-    """Settings on one front. `steps` and `models` are those of the cases they run on, None for all."""
+    """The settings on one front.
+
+    Attributes:
+        name: Name of the front.
+        settings: Settings to run.
+        steps: Numbers of steps of the cases that they run on. None: all.
+        models: Models of the cases that they run on. None: all.
+    """
 
     name: str
     settings: tuple[Setting, ...]
@@ -91,16 +115,21 @@ class Method:
     models: tuple[str, ...] | None = None
 
     def runs_on(self, case: Case) -> bool:
-        return all(
-            allowed is None or one in allowed for one, allowed in ((case.steps, self.steps), (case.model, self.models))
-        )
+        """Returns whether the settings run on a case."""
+        return (self.steps is None or case.steps in self.steps) and (self.models is None or case.model in self.models)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Which settings are timed beside the plain run: by label, at `steps`, on the first `samples` in batches.
+    """What is timed beside the plain run.
 
-    `settings` is empty where all are. With `always` a bench measures fidelity and then seconds.
+    Attributes:
+        settings: Labels of the settings. Empty: all.
+        steps: Numbers of steps of the cases to time.
+        rounds: Measured rounds.
+        samples: The first so many samples of the suite are timed.
+        batch: Samples per batch.
+        always: Whether a bench measures fidelity and then seconds, without being asked for seconds.
     """
 
     settings: tuple[str, ...]
@@ -113,17 +142,37 @@ class Timing:
 
 @dataclass(frozen=True)
 class Questions:
-    """What the report reads off every front."""
+    """What the report reads off every front.
 
-    speedups: tuple[float, ...] = (2.0,)  # fidelity at the plain cost divided by these
-    levels: tuple[float, ...] = ()  # cost at these fidelities, in dB
-    rivals: tuple[str, ...] = ()  # cost at the fidelity of these settings, by label
-    nearest: tuple[float, ...] = ()  # of every method the setting whose speed-up is nearest these
+    Attributes:
+        speedups: Fidelity at the plain run's cost divided by these.
+        levels: Cost at these fidelities, in dB.
+        rivals: Cost at the fidelity of these settings, by label.
+        nearest: For each of these, the setting of every method with the nearest speed-up.
+    """
+
+    speedups: tuple[float, ...] = (2.0,)
+    levels: tuple[float, ...] = ()
+    rivals: tuple[str, ...] = ()
+    nearest: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Suite:
-    """All samples x cases x settings; `text` is the file it was read from, `given` tells that its samples were not."""
+    """All samples x cases x settings.
+
+    Attributes:
+        name: Name of the suite.
+        text: Contents of its file.
+        samples: Prompts with seeds.
+        cases: Plain runs to compare with.
+        methods: Settings by front.
+        batch: Samples per batch.
+        questions: What the report reads off the fronts.
+        timing: What is timed. None: nothing.
+        given: Whether the samples come from a prompt file instead of the suite's text.
+        metrics: Names of metrics beside PSNR, SSIM and latent error.
+    """
 
     name: str
     text: str
@@ -134,22 +183,23 @@ class Suite:
     questions: Questions
     timing: Timing | None
     given: bool = False
-    metrics: tuple[str, ...] = ()  # beside PSNR, SSIM and latent error, by name
+    metrics: tuple[str, ...] = ()
 
     def settings(self, case: Case) -> tuple[Setting, ...]:
-        """Everything run on a case, the plain run first."""
+        """Returns the settings that run on a case, the plain run first."""
         return (PLAIN, *(setting for method in self.methods if method.runs_on(case) for setting in method.settings))
 
     def batches(self) -> Iterator[tuple[Sample, ...]]:
+        """Yields the samples in batches."""
         for start in range(0, len(self.samples), self.batch):
             yield self.samples[start : start + self.batch]
 
     @property
     def size(self) -> int:
-        """Samples to make, all settings and cases counted."""
+        """Number of samples to generate, over all settings and cases."""
         return len(self.samples) * sum(len(self.settings(case)) for case in self.cases)
 
 
 def frozen(arguments: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Keyword arguments out of a TOML table, its arrays as tuples."""
+    """Returns a TOML table as keyword arguments, arrays as tuples."""
     return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in arguments.items())

@@ -1,4 +1,4 @@
-"""What a bench samples: checkpoints, and analytic problems whose denoiser is exact."""
+"""The models that a bench samples: checkpoints, and analytic problems with an exact denoiser."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,14 @@ from ...sampling.results import Stats
 
 @dataclass(frozen=True)
 class Made:
-    """A batch of samples: latents (B, ...), pictures (B, 3, H, W) in [0, 1] where there are any, and what they cost."""
+    """A batch of samples.
+
+    Attributes:
+        latents: (B, ...).
+        images: Pictures (B, 3, H, W) in [0, 1], or of sounds spectrograms (B, 1, frames, mels). None for analytic
+            problems.
+        stats: Cost and modes.
+    """
 
     latents: Tensor
     images: Tensor | None
@@ -36,20 +43,22 @@ class Subject(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Tells other weights under the same name apart."""
+        """Digest that distinguishes different weights with the same name."""
         ...
 
     @property
     def shape(self) -> torch.Size:
-        """That of the latents of one sample in a batch of one."""
+        """Shape of the latents of one sample, (1, ...)."""
         ...
 
     @property
     def network(self) -> object:
-        """What an accelerator may act inside of, if anything."""
+        """The network, for accelerators that act inside it; None if there is none."""
         ...
 
-    def solver(self, name: str, steps: int) -> Solver: ...
+    def solver(self, name: str, steps: int) -> Solver:
+        """Builds a solver on the model's schedule."""
+        ...
 
     def run(
         self,
@@ -58,19 +67,27 @@ class Subject(Protocol):
         guidance: float | None,
         solver: Solver,
         accelerator: Accelerator | None,
-    ) -> Made: ...
+    ) -> Made:
+        """Generates one sample for each prompt and seed."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class PipelineSubject:
-    """A checkpoint. ControlNets are shown the edges of the picture that it makes of the same sample without them."""
+    """A checkpoint.
+
+    Attributes:
+        pipe: Its pipeline.
+        edges: For checkpoints with ControlNets: makes the edge maps that the ControlNets are shown, from the picture of
+            the same sample without ControlNets.
+    """
 
     pipe: Pipeline
     edges: "_Edges | None" = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of up to 64 values of every tensor of the backbone, the ControlNets and the autoencoder."""
+        """Digest of up to 64 values of each tensor of the backbone, the ControlNets and the autoencoder."""
         return fingerprint(cast(torch.nn.Module, part) for part in (self.pipe.backbone, self.pipe.vae))[:16]
 
     @cached_property
@@ -103,7 +120,7 @@ class PipelineSubject:
 
 
 class _Edges:
-    """What ControlNets are shown, the last batch of which is kept for the next setting."""
+    """Makes the edge maps that ControlNets are shown, and keeps those of the last batch for the next setting."""
 
     def __init__(self, pipe: Pipeline) -> None:
         self.pipe = pipe
@@ -136,8 +153,11 @@ _FLOW: Final = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, 
 
 @lru_cache(maxsize=1)
 def mixture() -> GaussianMixture:
-    """Six modes in 192 dimensions, each with a basis of its own; variances fall by a power law, as those of pictures
-    do over frequencies. Modes and their members vary about equally, by 1 in all."""
+    """Returns a mixture of six Gaussians in 192 dimensions, each with an eigenbasis of its own.
+
+    Variances fall by a power law, as those of pictures do over frequencies. The variance between the means and the
+    variance within a Gaussian are about equal, and add up to 1 per dimension.
+    """
     size, modes, generator = 192, 6, torch.Generator().manual_seed(0)
     spectrum = torch.arange(1, size + 1, dtype=torch.float64) ** -1.5
     spectrum = 0.5 * size * spectrum / spectrum.sum()
@@ -155,7 +175,7 @@ def mixture() -> GaussianMixture:
 
 @dataclass(frozen=True)
 class _Exact:
-    """The mixture's denoiser, for any samples of a batch alone."""
+    """The exact denoiser of the mixture."""
 
     solver: Solver
 
@@ -169,7 +189,11 @@ class _Exact:
 
 @dataclass(frozen=True, eq=False)
 class MixtureSubject:
-    """The Gaussian mixture on the schedule of a scheduler config, in float64; it knows no prompts and no pictures."""
+    """The Gaussian mixture on the schedule of a scheduler config, in float64. It ignores prompts and has no pictures.
+
+    Attributes:
+        config: Scheduler config in the layout of Diffusers.
+    """
 
     config: Mapping[str, Any]
     fingerprint: str = "mixture-1"
@@ -201,7 +225,7 @@ WITH: Final = " + "
 
 
 class Subjects:
-    """Models by name, loaded when first asked for; the last one is kept. "BASE + NET" is a base with a ControlNet."""
+    """Loads models by name, and keeps the last. "BASE + NET" is a base checkpoint with a ControlNet."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -209,7 +233,7 @@ class Subjects:
 
     def __call__(self, model: str) -> Subject:
         if self._last is None or self._last[0] != model:
-            self._last = None  # its memory before the next one needs some
+            self._last = None  # frees its memory before the next model is loaded
             self._last = (model, self._load(model))
         return self._last[1]
 

@@ -167,7 +167,11 @@ class Repository:
         return False
 
     def _check_headers(self, file: RepoFile) -> None:
-        """Raise ValueError if headers, from which huggingface_hub makes paths, lead out of the cache folder."""
+        """Raise ValueError if headers, from which huggingface_hub makes paths, lead out of the cache folder.
+
+        huggingface_hub requests them again. A server that then sends others could still write a file outside; what is
+        read or removed is always checked to be inside.
+        """
         url = huggingface_hub.hf_hub_url(
             self.name, file.name, revision=self.commit, endpoint=self.hub.endpoint
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..hub.locate import ADAPTER_CONFIG, ADAPTER_FILE
 from ..json_file import read_object
-from ..safetensors_file import Stored, open_safetensors, placed, read_headers, read_tensors
+from ..safetensors_file import Stored, copied, open_safetensors, read_headers, read_tensors
 from .names import Target, parse
 
 _OTHER_ADAPTERS = {
@@ -86,8 +86,8 @@ def read_lora(path: Path, targets: Mapping[str, Target], scale: float) -> Lora:
     names = {stored: key for key, stored in keys.items()}
     for stored, tensor in read_tensors(sorted(names, key=lambda stored: stored.index)):
         layer, part = names[stored]
-        dtype = tensor.dtype if stored.kind in _COMPUTED or not stored.is_float else torch.float32
-        layers.setdefault(layer, {})[part] = placed(stored, tensor, dtype, torch.device("cpu"))
+        dtype = tensor.dtype if stored.format in _COMPUTED or not stored.is_float else torch.float32
+        layers.setdefault(layer, {})[part] = copied(stored, tensor, dtype, torch.device("cpu"))
     factors = (_factors(path, layer, parts, targets[layer], settings) for layer, parts in layers.items())
     return Lora(path.name, float(scale), tuple(factors))
 
@@ -107,7 +107,7 @@ def _match(path: Path, targets: Mapping[str, Target]) -> Keys:
         if key in found:
             raise ValueError(f"{path}: {found[key].name!r} and {stored.name!r} are the same factor of one layer")
         if key[1] != "alpha" and not stored.is_float:
-            raise ValueError(f"{path}: {stored.name!r} holds {stored.kind}, expected floats")
+            raise ValueError(f"{path}: {stored.name!r} holds {stored.format}, expected floats")
         found[key] = stored
     if unmatched or not found:
         examples = f" ({', '.join(map(repr, unmatched[:3]))})" if unmatched else ""

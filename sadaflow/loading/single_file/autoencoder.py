@@ -1,4 +1,4 @@
-"""KL autoencoders in the original layout: names, 1x1 attention convolutions, and the config that the shapes tell."""
+"""Loads KL autoencoders in the original layout: names, 1x1 attention convolutions, config inferred from shapes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..strict import Convert, Loader, UnknownTensor
-from .layout import Section, by_name, place
+from .layout import Section, add_section, by_name
 
 _GROUPS = 32
 _TOP = {"conv_norm_out": "norm_out"}
@@ -23,15 +23,15 @@ def original_module(name: str, levels: int) -> str:
     room, _, inner = rest.partition(".")
     if room == "mid_block":
         kind, index, inner = inner.split(".", 2)
-        place = f"{half}.mid." + (f"block_{int(index) + 1}" if kind == "resnets" else "attn_1")
-        return f"{place}.{_resnet(inner) if kind == 'resnets' else _ATTENTION[inner]}"
+        path = f"{half}.mid." + (f"block_{int(index) + 1}" if kind == "resnets" else "attn_1")
+        return f"{path}.{_resnet(inner) if kind == 'resnets' else _ATTENTION[inner]}"
     if room not in ("down_blocks", "up_blocks"):
         return f"{half}.{_TOP.get(room, room)}"
     block, kind, index, inner = inner.split(".", 3)
-    place = f"{half}.down.{block}" if room == "down_blocks" else f"{half}.up.{levels - 1 - int(block)}"
+    path = f"{half}.down.{block}" if room == "down_blocks" else f"{half}.up.{levels - 1 - int(block)}"
     if kind == "resnets":
-        return f"{place}.block.{index}.{_resnet(inner)}"
-    return f"{place}.{'downsample' if room == 'down_blocks' else 'upsample'}.{inner}"
+        return f"{path}.block.{index}.{_resnet(inner)}"
+    return f"{path}.{'downsample' if room == 'down_blocks' else 'upsample'}.{inner}"
 
 
 def _resnet(inner: str) -> str:
@@ -39,29 +39,37 @@ def _resnet(inner: str) -> str:
 
 
 def key_map(network: Autoencoder) -> dict[str, str]:
-    """From each tensor's name in the original layout to the Hub's."""
+    """The Hub's name of each tensor, by its name in the original layout."""
     levels = len(network.config.block_out_channels)
     split = (name.rpartition(".") for name in network.state_dict())
     return {f"{original_module(module, levels)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
 
 
 def conversion(network: Autoencoder) -> Convert:
-    """Renames, and turns the attention's 1x1 convolutions into the matrices that they are."""
+    """The conversion that renames, and turns the attention's 1x1 convolutions into matrices."""
     rename = by_name(key_map(network))
 
     def convert(name: str, tensor: Tensor) -> Mapping[str, Tensor]:
-        if name.startswith("loss."):  # of the training
+        if name.startswith("loss."):  # used in training only
             return {}
         attention = ".mid.attn_1." in name and tensor.dim() == 4
         if attention and tensor.shape[2:] != (1, 1):
-            raise UnknownTensor(f"{name!r} is no 1x1 convolution")
+            raise UnknownTensor(f"{name!r} is not a 1x1 convolution")
         return rename(name, tensor[:, :, 0, 0] if attention else tensor)
 
     return convert
 
 
 def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
-    """The config.json of the autoencoder in `section`, with the `scaling` of its family, which no tensor shows."""
+    """Infer the config.json of an autoencoder from its shapes.
+
+    Args:
+        section: Its tensors.
+        scaling: Fields that do not follow from shapes: scaling and shift of the latents.
+
+    Raises:
+        ValueError: If the shapes are not those of an autoencoder.
+    """
 
     def shape(name: str) -> tuple[int, ...]:
         return section.shape(name, "autoencoder", 4)
@@ -70,7 +78,7 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
     widths = [shape(f"encoder.down.{level}.block.0.conv2.weight")[0] for level in range(levels)]
     if any(width % _GROUPS for width in widths):
         raise ValueError(
-            f"{section.place}: widths {widths}, which the {_GROUPS} groups of published autoencoders divide"
+            f"{section.label}: widths {widths} are not multiples of the {_GROUPS} groups of published autoencoders"
         )
     return {
         "in_channels": shape("encoder.conv_in.weight")[1],
@@ -85,10 +93,11 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(section: Section, scaling: dict[str, Any], loader: Loader) -> Autoencoder:
-    """The autoencoder in `section`, in float32 where it would overflow in float16.
+    """Build the autoencoder of `section`; the loader reads its weights, in float32 if float16 would overflow.
 
-    Raises ValueError naming what is missing, unexpected or misshaped.
+    Raises:
+        ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
     """
     config = section.config(AutoencoderConfig.from_dict, infer_config(section, scaling))
     network = section.build(lambda: Autoencoder(config))
-    return place(network, section, conversion(network), loader, config.safe_dtype(loader.dtype))
+    return add_section(network, section, conversion(network), loader, config.safe_dtype(loader.dtype))

@@ -1,4 +1,4 @@
-"""Flux.1 transformers in the layout of their authors, read as the Hub's layout."""
+"""Loads Flux.1 transformers in the original layout: names, fused projections, config inferred from shapes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +8,9 @@ from torch import Tensor
 from sadaflow.models import FluxConfig, FluxTransformer
 
 from ..strict import Loader, UnknownTensor
-from .layout import Section, join_fused, place, split_fused
+from .layout import Section, add_section, join_fused, split_fused
 
-_HEAD_DIM = 128  # of every published Flux.1; the rotary axes, which no tensor shows, go with it
+_HEAD_DIM = 128  # of all published Flux.1; the rotary axes depend on it and do not follow from shapes
 
 _EMBEDDERS = {
     "time_in": "time_text_embed.timestep_embedder",
@@ -53,9 +53,10 @@ _SHARES = {3: (1, 1, 1), 4: (1, 1, 1, 4)}  # rows of query, key, value and feed-
 
 
 def hub_names(name: str) -> tuple[str, ...]:
-    """The Hub's names of what tensor `name` of the original layout holds: one, or several fused along the rows.
+    """The Hub's names of the tensors that are fused, along the rows, in tensor `name` of the original layout.
 
-    Raises UnknownTensor for a name that the layout does not have.
+    Raises:
+        UnknownTensor: If the layout does not have the name.
     """
     module, _, leaf = name.rpartition(".")
     group, _, rest = module.partition(".")
@@ -63,13 +64,13 @@ def hub_names(name: str) -> tuple[str, ...]:
     prefix, table = (f"{_BLOCKS[group][0]}.{index}.", _BLOCKS[group][1]) if group in _BLOCKS else ("", _TOP)
     found = table.get(inner if prefix else module)
     if found is None or leaf not in ("weight", "bias", "scale"):
-        raise UnknownTensor(f"tensor {name!r} is none of the original Flux.1 layout")
+        raise UnknownTensor(f"tensor {name!r} is not part of the original Flux.1 layout")
     leaf = "weight" if leaf == "scale" else leaf
     return tuple(f"{prefix}{target}.{leaf}" for target in ((found,) if isinstance(found, str) else found))
 
 
 def original_modules(config: FluxConfig) -> list[str]:
-    """The modules with weights in the original layout, norms aside."""
+    """Names of the modules with weights in the original layout, without norms."""
     blocks = (("double_blocks", config.num_layers, _DOUBLE), ("single_blocks", config.num_single_layers, _SINGLE))
     names = [f"{group}.{i}.{inner}" for group, count, table in blocks for i in range(count) for inner in table]
     top = [name for name in _TOP if config.guidance_embeds or not name.startswith("guidance_in")]
@@ -77,12 +78,12 @@ def original_modules(config: FluxConfig) -> list[str]:
 
 
 def swap_halves(tensor: Tensor) -> Tensor:
-    """The final modulation gives shift, then scale in the original layout, and the other way round on the Hub."""
+    """Exchange shift and scale of the final modulation: the original layout has shift first, the Hub's has scale."""
     return tensor.roll(len(tensor) // 2, dims=0) if tensor.dim() else tensor
 
 
 def from_original(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """Tensor `name` of the original layout under the Hub's names."""
+    """Convert tensor `name` of the original layout to the Hub's; see `Convert`."""
     names = hub_names(name)
     if len(names) > 1:
         return dict(zip(names, split_fused(tensor, _SHARES[len(names)]), strict=True))
@@ -90,7 +91,7 @@ def from_original(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def to_original(state: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors of the Hub's `state` in the original layout, whose `names` are given."""
+    """Convert the Hub's `state` to the tensors `names` of the original layout."""
     made = {}
     for name in names:
         parts = [state[part] for part in hub_names(name)]
@@ -99,7 +100,7 @@ def to_original(state: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, 
 
 
 def infer_config(section: Section) -> dict[str, Any]:
-    """The config.json of the transformer in `section`."""
+    """Infer the config.json of a transformer from its shapes; raises ValueError if they are not those of Flux.1."""
 
     def shape(name: str, dims: int = 2) -> tuple[int, ...]:
         return section.shape(name, "Flux.1 transformer", dims)
@@ -108,7 +109,8 @@ def infer_config(section: Section) -> dict[str, Any]:
     (head_dim,) = shape("single_blocks.0.norm.query_norm.scale", 1)
     if head_dim != _HEAD_DIM:
         raise ValueError(
-            f"{section.place}: the heads are {head_dim} wide; Flux.1 has {_HEAD_DIM}, and no tensor tells the rest"
+            f"{section.label}: the heads are {head_dim} wide; only Flux.1's {_HEAD_DIM} is supported, because the "
+            "rotary axes do not follow from shapes"
         )
     return {
         "in_channels": channels,
@@ -124,7 +126,11 @@ def infer_config(section: Section) -> dict[str, Any]:
 
 
 def load(section: Section, loader: Loader) -> FluxTransformer:
-    """The transformer in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
+    """Build the transformer of `section`; the loader reads its weights.
+
+    Raises:
+        ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
+    """
     config = section.config(FluxConfig.from_dict, infer_config(section))
     network = section.build(lambda: FluxTransformer(config))
-    return place(network, section, from_original, loader)
+    return add_section(network, section, from_original, loader)

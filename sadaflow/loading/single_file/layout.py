@@ -1,4 +1,4 @@
-"""A safetensors file that holds several components, each under a prefix of its own, and how one of them is read."""
+"""Safetensors files that hold several components, each under a prefix of its own."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,17 @@ from ..weight_files import build_empty, check_names
 
 Config = TypeVar("Config")
 Module = TypeVar("Module", bound=nn.Module)
+
+
 @dataclass(frozen=True)
 class Section:
-    """Tensors of a file under one prefix. `shapes` has their names, without the prefix."""
+    """The tensors of a file under one prefix.
+
+    Attributes:
+        path: The file.
+        prefix: The prefix, with its dot.
+        stored: The tensors.
+    """
 
     path: Path
     prefix: str
@@ -25,34 +33,45 @@ class Section:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {one.name[len(self.prefix) :]: one.shape for one in self.stored}
+        """Shapes of the tensors, by their names without the prefix."""
+        return {tensor.name[len(self.prefix) :]: tensor.shape for tensor in self.stored}
 
     @property
-    def place(self) -> str:
+    def label(self) -> str:
+        """The file and the prefix, for errors."""
         return f"{self.path} ({self.prefix}*)" if self.prefix else str(self.path)
 
     def shape(self, name: str, what: str, dims: int) -> tuple[int, ...]:
-        """Shape of a tensor that every `what` has, of so many dimensions; ValueError where it is not so."""
+        """The shape of a tensor that the component must have.
+
+        Args:
+            name: Name without the prefix.
+            what: The component, for errors.
+            dims: Number of dimensions that it must have.
+
+        Raises:
+            ValueError: If the tensor is missing, empty or has another number of dimensions.
+        """
         if name not in self.shapes:
-            raise ValueError(f"{self.place}: no {what} in the original layout: {self.prefix + name!r} is missing")
+            raise ValueError(f"{self.label}: no {what} in the original layout: {self.prefix + name!r} is missing")
         shape = self.shapes[name]
         if len(shape) != dims or 0 in shape:
-            raise ValueError(f"{self.place}: {name} is {shape}, but that of a {what} has {dims} dimensions, none empty")
+            raise ValueError(f"{self.label}: {name} is {shape}; a {what} has {dims} dimensions there, none of them 0")
         return shape
 
-    def config(self, read: Callable[[dict[str, Any]], Config], told: dict[str, Any]) -> Config:
-        """What `read` makes of the config that the shapes have told; its ValueError names the file."""
+    def config(self, read: Callable[[dict[str, Any]], Config], inferred: dict[str, Any]) -> Config:
+        """Pass the config that was inferred from shapes to `read`; its ValueErrors then name the file."""
         try:
-            return read(told)
+            return read(inferred)
         except ValueError as error:
-            raise ValueError(f"{self.place}: the tensors' shapes tell a network that cannot be: {error}") from error
+            raise ValueError(f"{self.label}: the tensors' shapes do not describe a network: {error}") from error
 
     def build(self, build: Callable[[], Module]) -> Module:
-        """A module for this section on the meta device (see `build_empty`)."""
-        return build_empty(build, self.stored, self.place)
+        """Build a module for this section on the meta device; see `build_empty`."""
+        return build_empty(build, self.stored, self.label)
 
     def full(self, convert: Convert) -> Convert:
-        """`convert`, for names that carry the prefix."""
+        """The conversion `convert` for names with the prefix."""
 
         def convert_full(name: str, tensor: Tensor) -> Mapping[str, Tensor]:
             return convert(name[len(self.prefix) :], tensor)
@@ -60,35 +79,54 @@ class Section:
         return convert_full
 
     def count(self, group: str) -> int:
-        """How many numbers follow `group` ("double_blocks") in the names."""
+        """The number of blocks in `group`: how many different indices follow it in the names."""
         dots = group.count(".") + 1
         return len({name.split(".")[dots] for name in self.shapes if name.startswith(f"{group}.")})
 
 
 class SingleFile:
-    """What a safetensors file holds. `shapes` has all its tensors; `metadata` is what its writer noted."""
+    """A safetensors file in the original layout of its authors.
+
+    Attributes:
+        path: The file.
+        metadata: The metadata in its header.
+        shapes: Shapes of all its tensors, by name.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with open_safetensors(path) as file:
             self.metadata: dict[str, str] = file.metadata() or {}
         self._stored = tuple(read_headers([path]))
-        self.shapes = {one.name: one.shape for one in self._stored}
+        self.shapes = {tensor.name: tensor.shape for tensor in self._stored}
 
     def has(self, prefix: str) -> bool:
+        """Whether the name of a tensor begins with `prefix`."""
         return any(name.startswith(prefix) for name in self.shapes)
 
     def section(self, prefix: str) -> Section:
-        return Section(self.path, prefix, tuple(one for one in self._stored if one.name.startswith(prefix)))
+        """The tensors whose names begin with `prefix`."""
+        return Section(self.path, prefix, tuple(tensor for tensor in self._stored if tensor.name.startswith(prefix)))
 
     def check_read(self, prefixes: Iterable[str]) -> None:
-        """Raise ValueError for tensors under none of the `prefixes`."""
+        """Raise ValueError if a tensor is under none of the `prefixes`."""
         known = tuple(prefixes)
         check_names(str(self.path), set(), {name for name in self.shapes if not name.startswith(known)})
 
 
 def split_fused(fused: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:
-    """The projections fused along the rows of a weight or bias, whose heights are as `shares`; they share memory."""
+    """Split a weight or bias into the projections that are fused along its rows.
+
+    Args:
+        fused: Shape (rows, ...).
+        shares: Ratios of the projections' rows.
+
+    Returns:
+        Views of `fused`.
+
+    Raises:
+        Misshaped: If the rows do not divide so.
+    """
     rows = len(fused) if fused.dim() else 1
     unit, rest = divmod(rows, sum(shares))
     if rest:
@@ -102,17 +140,17 @@ def join_fused(parts: Sequence[Tensor]) -> Tensor:
 
 
 def by_name(names: dict[str, str]) -> Convert:
-    """The conversion that renames by a table from the file's names to the Hub's."""
+    """The conversion that renames by a table from the file's names to the network's."""
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
         if name not in names:
-            raise UnknownTensor(f"tensor {name!r} is none of the original layout")
+            raise UnknownTensor(f"tensor {name!r} is not part of the original layout")
         return {names[name]: tensor}
 
     return convert
 
 
-def place(
+def add_section(
     network: Module, section: Section, convert: Convert, loader: Loader, dtype: torch.dtype | None = None
 ) -> Module:
     """Match a network on the meta device with a section; the loader reads the weights later.
@@ -120,11 +158,11 @@ def place(
     Args:
         network: The network.
         section: Its tensors in the file.
-        convert: From the names without the section's prefix to the network's.
+        convert: From names without the section's prefix to the network's.
         loader: Reads the weights.
-        dtype: Of the weights where it differs from the loader's.
+        dtype: Number format of the weights; None for the loader's.
 
     Raises:
-        ValueError: If tensors are missing, unexpected or misshaped, naming each.
+        ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
     """
-    return loader.add(network, section.stored, section.full(convert), section.place, dtype=dtype)
+    return loader.add(network, section.stored, section.full(convert), section.label, dtype=dtype)

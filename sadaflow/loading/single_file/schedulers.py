@@ -1,4 +1,4 @@
-"""Scheduler configs of the published models: a single file holds none."""
+"""Scheduler configs of the published models, for single files, which do not contain any."""
 
 from typing import Any
 
@@ -27,8 +27,17 @@ _FLUX_SHIFT = {
 
 
 def prediction_type(given: str | None, metadata: dict[str, str], marked_v: bool, default: str | None, file: str) -> str:
-    """What the network predicts: as `given`, else as the file says (in its metadata, or `marked_v` by a tensor named
-    so), else the `default` of its kind. Raises ValueError where nothing tells.
+    """What the network predicts: "epsilon", "v_prediction" or "sample".
+
+    Args:
+        given: The user's choice, which takes precedence.
+        metadata: Metadata of the file, which may name it.
+        marked_v: Whether the file contains a tensor named "v_pred".
+        default: Prediction of the published model; None if there are models of both.
+        file: The file, for errors.
+
+    Raises:
+        ValueError: If `given` is unknown, or if nothing determines the prediction.
     """
     if given is not None and given not in _PREDICTIONS:
         raise ValueError(f"prediction={given!r} is unknown; known: {', '.join(_PREDICTIONS)}")
@@ -36,24 +45,24 @@ def prediction_type(given: str | None, metadata: dict[str, str], marked_v: bool,
     found = given or noted or ("v_prediction" if marked_v else default)
     if found is None:
         raise ValueError(
-            f"{file} is a Stable Diffusion 2.x, whose weights do not tell what they predict: give "
+            f"{file} is a Stable Diffusion 2.x, whose weights do not show what they predict: pass "
             "prediction='v_prediction' (the models of 768 pixels) or prediction='epsilon' (base, 512 pixels)"
         )
     return found
 
 
 def stable_diffusion(prediction: str) -> dict[str, Any]:
-    """SD 1.x and 2.x; those of v-prediction were published with another solver."""
+    """The config of SD 1.x and 2.x; models of v-prediction were published with another solver."""
     if prediction == "v_prediction":
         return {**_BETAS, "_class_name": "DDIMScheduler", "prediction_type": prediction}
     return {**_STABLE_DIFFUSION, "prediction_type": prediction}
 
 
 def stable_diffusion_xl(prediction: str, zero_snr: bool) -> dict[str, Any]:
-    """SDXL; `zero_snr` where training began at pure noise."""
+    """The config of SDXL; `zero_snr` if it was trained from pure noise (zero terminal SNR)."""
     return {**_XL, "prediction_type": prediction, **({"rescale_betas_zero_snr": True} if zero_snr else {})}
 
 
 def flux(guidance_embeds: bool) -> dict[str, Any]:
-    """Flux.1 dev, which embeds guidance and shifts with the size, or schnell."""
+    """The config of Flux.1: dev, which embeds guidance and shifts the schedule with the size, or schnell."""
     return {**_FLUX, **(_FLUX_SHIFT if guidance_embeds else {"use_dynamic_shifting": False, "shift": 1.0})}

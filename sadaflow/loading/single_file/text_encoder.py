@@ -1,4 +1,4 @@
-"""Text encoders of single files: CLIP under the Hub's names, OpenCLIP under its own, T5 under the Hub's."""
+"""Loads text encoders of single files: CLIP and T5 under the Hub's names, OpenCLIP under its own."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from ..text_encoder import add_encoder, empty_encoder, hub_names
 from ..transformers_package import transformers_module
 from .layout import Section, split_fused
 
-_HEAD_DIM = 64  # of every published CLIP and OpenCLIP text encoder
+_HEAD_DIM = 64  # of all published CLIP and OpenCLIP text encoder
 _OPEN_TOP = {
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
@@ -28,13 +28,27 @@ _OPEN_NAME = re.compile(r"transformer\.resblocks\.([0-9]{1,4})\.(.+)[._](weight|
 
 
 def split_in_proj(layer: str, leaf: str, fused: Tensor) -> dict[str, Tensor]:
-    """OpenCLIP's fused projection of query, key and value, a weight (3 width, width) or bias (3 width,), as three."""
+    """Split OpenCLIP's fused projection of query, key and value.
+
+    Args:
+        layer: Name of the layer in the Hub's layout.
+        leaf: "weight" or "bias".
+        fused: Shape (3 width, width) or (3 width,).
+
+    Returns:
+        The three projections, by their names in the Hub's layout.
+    """
     parts = zip(("q_proj", "k_proj", "v_proj"), split_fused(fused, (1, 1, 1)), strict=True)
     return {f"{layer}.self_attn.{name}.{leaf}": part for name, part in parts}
 
 
 def from_open_clip(layers: int, *, projection: bool) -> Convert:
-    """The conversion of an OpenCLIP text encoder of which the first `layers` are used, and the `projection` or not."""
+    """The conversion of an OpenCLIP text encoder to the Hub's layout.
+
+    Args:
+        layers: Number of layers that are used; without `projection` the last layer of the file is not.
+        projection: Whether the text projection is used.
+    """
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
         if name in _OPEN_TOP:
@@ -45,7 +59,7 @@ def from_open_clip(layers: int, *, projection: bool) -> Convert:
             return {}
         match = _OPEN_NAME.fullmatch(name)
         if match is None or match[2] not in (*_OPEN_LAYER, "attn.in_proj"):
-            raise UnknownTensor(f"tensor {name!r} is none of an OpenCLIP text encoder")
+            raise UnknownTensor(f"tensor {name!r} is not part of an OpenCLIP text encoder")
         index, module, leaf = match.groups()
         layer = f"text_model.encoder.layers.{index}"
         if int(index) == layers and not projection:
@@ -60,24 +74,29 @@ def from_open_clip(layers: int, *, projection: bool) -> Convert:
 
 
 def from_clip(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """The Hub's own names. Position ids follow from the config; the projection and its scale are not used."""
-    aside = name.endswith("position_ids") or name in ("text_projection.weight", "logit_scale")
-    return {} if aside else {name: tensor}
+    """The conversion of CLIP, whose names are the Hub's. Position ids, projection and its scale are not used."""
+    unused = name.endswith("position_ids") or name in ("text_projection.weight", "logit_scale")
+    return {} if unused else {name: tensor}
 
 
 def load_clip(section: Section, loader: Loader) -> Any:
-    """The CLIP text encoder in `section`, a `transformers` CLIPTextModel."""
+    """Build the CLIP text encoder of `section`, a `transformers` CLIPTextModel; the loader reads its weights."""
     token = section.shape("text_model.embeddings.token_embedding.weight", "CLIP text encoder", 2)
     position = section.shape("text_model.embeddings.position_embedding.weight", "CLIP text encoder", 2)
     inner = section.shape("text_model.encoder.layers.0.mlp.fc1.weight", "CLIP text encoder", 2)[0]
     layers = section.count("text_model.encoder.layers")
     config = _clip_config(token, position[0], inner, layers, hidden_act="quick_gelu")
-    return _placed("CLIPTextModel", config, section, from_clip, loader)
+    return _add("CLIPTextModel", config, section, from_clip, loader)
 
 
 def load_open_clip(section: Section, loader: Loader, *, projection: bool) -> Any:
-    """The OpenCLIP text encoder in `section`: with `projection` whole, a CLIPTextModelWithProjection (XL); else a
-    CLIPTextModel without the last layer, whose input is what SD 2.x reads.
+    """Build the OpenCLIP text encoder of `section`; the loader reads its weights.
+
+    Args:
+        section: Its tensors.
+        loader: Reads them.
+        projection: True for a CLIPTextModelWithProjection with all layers (XL); False for a CLIPTextModel without the
+            last layer, because SD 2.x is conditioned on that layer's input.
     """
     what = "OpenCLIP text encoder"
     token, position = section.shape("token_embedding.weight", what, 2), section.shape("positional_embedding", what, 2)
@@ -87,8 +106,8 @@ def load_open_clip(section: Section, loader: Loader, *, projection: bool) -> Any
     if projection:
         settings["projection_dim"] = section.shape("text_projection", what, 2)[1]
     config = _clip_config(token, position[0], inner, layers, **settings)
-    kind = "CLIPTextModelWithProjection" if projection else "CLIPTextModel"
-    return _placed(kind, config, section, from_open_clip(layers, projection=projection), loader)
+    class_name = "CLIPTextModelWithProjection" if projection else "CLIPTextModel"
+    return _add(class_name, config, section, from_open_clip(layers, projection=projection), loader)
 
 
 def _clip_config(token: tuple[int, ...], length: int, inner: int, layers: int, **settings: Any) -> Any:
@@ -100,14 +119,14 @@ def _clip_config(token: tuple[int, ...], length: int, inner: int, layers: int, *
         num_attention_heads=max(token[1] // _HEAD_DIM, 1),
         max_position_embeddings=length,
         bos_token_id=0,
-        eos_token_id=2,  # the published configs' legacy mark for "the highest id is the end token"
+        eos_token_id=2,  # in published configs this value means that the end token is the highest id
         pad_token_id=1,
         **settings,
     )
 
 
 def load_t5(section: Section, loader: Loader) -> Any:
-    """The T5 v1.1 encoder in `section`, a `transformers` T5EncoderModel."""
+    """Build the T5 v1.1 encoder of `section`, a `transformers` T5EncoderModel; the loader reads its weights."""
     what, attention = "T5 encoder", "encoder.block.0.layer.0.SelfAttention"
     vocabulary, width = section.shape("shared.weight", what, 2)
     heads = section.shape(f"{attention}.relative_attention_bias.weight", what, 2)[1]
@@ -126,17 +145,17 @@ def load_t5(section: Section, loader: Loader) -> Any:
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
         return {} if name == "encoder.embed_tokens.weight" else {name: tensor}  # the same as shared.weight
 
-    return _placed("T5EncoderModel", config, section, convert, loader)
+    return _add("T5EncoderModel", config, section, convert, loader)
 
 
-def _placed(kind: str, config: Any, section: Section, convert: Convert, loader: Loader) -> Any:
-    """An encoder of the `transformers` class `kind`; the loader reads its weights later."""
-    encoder = empty_encoder(getattr(transformers_module(), kind), config, section.stored, section.place)
-    return add_encoder(encoder, section.stored, _spelt(section.full(convert), encoder), section.place, loader)
+def _add(class_name: str, config: Any, section: Section, convert: Convert, loader: Loader) -> Any:
+    """Build an encoder of a `transformers` class and match it with a section; the loader reads its weights later."""
+    encoder = empty_encoder(getattr(transformers_module(), class_name), config, section.stored, section.label)
+    return add_encoder(encoder, section.stored, _respelled(section.full(convert), encoder), section.label, loader)
 
 
-def _spelt(convert: Convert, encoder: nn.Module) -> Convert:
-    """`convert`, followed by the spelling of the Hub's names that the installed `transformers` has."""
+def _respelled(convert: Convert, encoder: nn.Module) -> Convert:
+    """The conversion `convert`, followed by the one to the names of the installed version of `transformers`."""
     spell = hub_names(encoder)
 
     def both(name: str, tensor: Tensor) -> dict[str, Tensor]:

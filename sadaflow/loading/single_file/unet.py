@@ -1,11 +1,11 @@
-"""U-Nets of Stable Diffusion 1.x, 2.x and XL in the original layout: names, and the config that the shapes tell."""
+"""Loads U-Nets of Stable Diffusion 1.x, 2.x and XL in the original layout: names, config inferred from shapes."""
 
 from typing import Any
 
 from sadaflow.models import UNet, UNetConfig
 
 from ..strict import Loader
-from .layout import Section, by_name, place
+from .layout import Section, add_section, by_name
 
 _TOP = {
     "time_embedding.cond_proj": "time_embed.cond_proj",
@@ -25,22 +25,22 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-_HEAD_DIM = 64  # of SD 2.x and XL, which project into their transformers linearly; SD 1.x has 8 heads at any width
+_HEAD_DIM = 64  # of SD 2.x and XL, whose projections are linear; SD 1.x has 8 heads at every width
 _HEADS = 8
 
 Added = tuple[int, int]
-"""Width of the pooled text and number of time ids that a network reads beside time."""
+"""Width of the pooled text, and number of ids of size and crop."""
 
 
 def original_module(name: str, config: UNetConfig) -> str:
-    """The original name of the module that the Hub's layout calls `name`; ValueError for a name it does not have."""
+    """The original name of module `name` of the Hub's layout; raises ValueError if there is none."""
     if name in _TOP:
         return _TOP[name]
     room, _, rest = name.partition(".")
     if room == "mid_block":
         kind, index, inner = rest.split(".", 2)
-        place = f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}"
-        return f"{place}.{_RESNET[inner] if kind == 'resnets' else inner}"
+        path = f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}"
+        return f"{path}.{_RESNET[inner] if kind == 'resnets' else inner}"
     if room not in ("down_blocks", "up_blocks"):
         raise ValueError(f"the original layout has no module {name!r}")
     block, kind, index, inner = rest.split(".", 3)
@@ -56,15 +56,23 @@ def original_module(name: str, config: UNetConfig) -> str:
 
 
 def key_map(network: UNet) -> dict[str, str]:
-    """From each tensor's name in the original layout to the Hub's."""
+    """The Hub's name of each tensor, by its name in the original layout."""
     split = (name.rpartition(".") for name in network.state_dict())
     return {f"{original_module(module, network.config)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
 
 
 def infer_config(section: Section, added: Added | None, size: int) -> dict[str, Any]:
-    """The config.json of the U-Net in `section`, trained at `size` latent positions along each side.
+    """Infer the config.json of a U-Net from its shapes.
 
-    Numbers of heads and groups are those of the published models: no tensor shows them.
+    Numbers of heads and groups do not follow from shapes; they are those of the published models.
+
+    Args:
+        section: Its tensors.
+        added: See `Added`; None for a network without them (SD 1.x and 2.x).
+        size: Side of the latents that it was trained on.
+
+    Raises:
+        ValueError: If the shapes are not those of a U-Net.
     """
 
     def shape(name: str, dims: int = 4) -> tuple[int, ...]:
@@ -73,7 +81,7 @@ def infer_config(section: Section, added: Added | None, size: int) -> dict[str, 
     names = section.shapes
     downs = [i for i in range(section.count("input_blocks")) if f"input_blocks.{i}.0.op.weight" in names]
     if not downs or not downs[0]:
-        raise ValueError(f"{section.place}: no U-Net in the original layout: it has no downsampling")
+        raise ValueError(f"{section.label}: no U-Net in the original layout: it has no downsampling")
     per_level = downs[0]
     levels = section.count("input_blocks") // per_level
     firsts = [1 + level * per_level for level in range(levels)]
@@ -100,7 +108,7 @@ def infer_config(section: Section, added: Added | None, size: int) -> dict[str, 
         each, rest = divmod(width - pooled, ids)
         if each < 2 or rest or each % 2:
             raise ValueError(
-                f"{section.place}: label_emb is {width} wide, which is not pooled text of {pooled} and {ids} sinusoids"
+                f"{section.label}: label_emb is {width} wide, which is not pooled text of {pooled} and {ids} sinusoids"
             )
         config |= {"addition_embed_type": "text_time", "projection_class_embeddings_input_dim": width}
         config["addition_time_embed_dim"] = each
@@ -108,7 +116,11 @@ def infer_config(section: Section, added: Added | None, size: int) -> dict[str, 
 
 
 def load(section: Section, added: Added | None, loader: Loader, *, size: int) -> UNet:
-    """The U-Net in `section`. Raises ValueError naming what is missing, unexpected or misshaped."""
+    """Build the U-Net of `section`; the loader reads its weights. See `infer_config` for `added` and `size`.
+
+    Raises:
+        ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
+    """
     config = section.config(UNetConfig.from_dict, infer_config(section, added, size))
     network = section.build(lambda: UNet(config))
-    return place(network, section, by_name(key_map(network)), loader)
+    return add_section(network, section, by_name(key_map(network)), loader)

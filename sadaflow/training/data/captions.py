@@ -1,6 +1,7 @@
-"""Words for emoji: clearer names where Unicode's describe old print, and the synonyms that people ask with."""
+"""Captions of emoji: replacements of Unicode names that describe old print, and synonyms."""
 
 MAX_LENGTH = 24
+"""Tokens of a caption for CLIP, start and end included."""
 
 # Twenty different things, listed in the model card and drawn on the contact sheet.
 CARD_PROMPTS = (
@@ -85,7 +86,7 @@ RENAMED = {
     "octagonal sign": "stop sign",
 }
 
-# Caption -> further captions, equally likely. What is listed here is also drawn more often in training.
+# Caption -> further captions, equally likely. These emoji are also drawn more often in training.
 EVERYDAY: dict[str, tuple[str, ...]] = {
     # faces
     "grinning face": ("happy face", "smiley"),
@@ -418,5 +419,5 @@ EVERYDAY: dict[str, tuple[str, ...]] = {
     "flexed biceps": ("strong arm", "muscle"),
 }
 
-# How a caption is put; the first is the caption itself.
+# Phrases around a caption; the first is the caption itself.
 PHRASINGS = ("{}", "a {}", "the {}", "{} emoji", "a picture of a {}", "a photo of a {}", "a drawing of a {}")

@@ -1,4 +1,4 @@
-"""Captioned colour emoji, drawn from the Noto Color Emoji font (SIL OFL 1.1) and named by Unicode."""
+"""Renders captioned colour emoji from the font Noto Color Emoji (SIL OFL 1.1); captions are their Unicode names."""
 
 import re
 import unicodedata
@@ -14,7 +14,7 @@ from torch import Tensor
 from .captions import EVERYDAY, RENAMED
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian package fonts-noto-color-emoji
-STRIKE = 109  # the one bitmap size that the font holds
+STRIKE = 109  # the only bitmap size in the font
 GLYPH = 136  # width in pixels of its bitmaps, which are 128 high
 
 EVERYDAY_WEIGHT = 8.0
@@ -31,7 +31,13 @@ _DIRECTED = re.compile(
 
 @dataclass(frozen=True)
 class Emoji:
-    """One picture with the captions that may name it (the Unicode name first) and its sampling weight."""
+    """A picture with its captions.
+
+    Attributes:
+        character: The character.
+        captions: Captions; the first is the Unicode name.
+        weight: Sampling weight in training.
+    """
 
     character: str
     captions: tuple[str, ...]
@@ -39,14 +45,15 @@ class Emoji:
 
     @property
     def mirrors(self) -> bool:
-        """Whether the mirror image still fits the captions: no direction and no writing is named."""
+        """Whether the captions fit the mirror image too: they name neither a direction nor writing."""
         return not _DIRECTED.search(" ".join(self.captions))
 
 
 def caption_of(name: str, codepoint: int) -> str:
-    """Plain caption of a Unicode character name.
+    """Convert a Unicode character name to a caption.
 
-    Old symbols (below U+3000) are called black or white for their outline in print, whatever their colour as emoji.
+    The names of old symbols (below U+3000) call filled shapes black and outlined shapes white, whatever the colour of
+    the emoji; these words are removed.
     """
     text = name.lower()
     if codepoint < 0x3000:
@@ -55,7 +62,7 @@ def caption_of(name: str, codepoint: int) -> str:
 
 
 def load_emoji(font: Path = FONT) -> list[Emoji]:
-    """All single code points of `font` that Unicode names, without letters, digits, tags and clock faces."""
+    """All named single code points of a font, without letters, digits, tags and clock faces."""
     return list(_named(font))
 
 
@@ -76,19 +83,19 @@ def _named(font: Path) -> Iterator[Emoji]:
 
 
 def require_font(font: Path) -> Path:
-    """`font` itself; raises FileNotFoundError with the remedy when it is not installed."""
+    """Return `font`; raises FileNotFoundError if it is not installed."""
     if not font.is_file():
         raise FileNotFoundError(f"{font} not found; install the Debian package fonts-noto-color-emoji")
     return font
 
 
 def draw(character: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """The glyph as a square RGBA picture of side `GLYPH`, centred by its bounding box."""
+    """Draw a glyph as a square RGBA picture of side `GLYPH`, centred by its bounding box."""
     canvas = Image.new("RGBA", (2 * GLYPH, 2 * GLYPH))
     ImageDraw.Draw(canvas).text((GLYPH // 2, GLYPH // 2), character, font=font, embedded_color=True)
     box = canvas.getbbox()
     if box is None:
-        raise ValueError(f"the font draws nothing for U+{ord(character):04X}; leave it out of the data")
+        raise ValueError(f"the font has no picture for U+{ord(character):04X}; remove it from the data")
     centre = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
     left, top = centre[0] - GLYPH // 2, centre[1] - GLYPH // 2
     return canvas.crop((left, top, left + GLYPH, top + GLYPH))
@@ -97,7 +104,15 @@ def draw(character: str, font: ImageFont.FreeTypeFont) -> Image.Image:
 def place(
     glyph: Image.Image, size: int, scale: float = 0.92, shift: tuple[float, float] = (0.0, 0.0), mirror: bool = False
 ) -> Image.Image:
-    """`glyph` on a white square of side `size`, of which it fills the part `scale`; `shift` is in parts of the side."""
+    """Place a glyph on a white square.
+
+    Args:
+        glyph: Square picture of the glyph.
+        size: Side of the result in pixels.
+        scale: Side of the glyph as a fraction of `size`.
+        shift: Displacement from the centre, right and down, as fractions of `size`.
+        mirror: Whether the glyph is mirrored.
+    """
     side = max(1, round(size * scale))
     small = glyph.resize((side, side), Image.Resampling.LANCZOS)
     if mirror:
@@ -109,14 +124,22 @@ def place(
 
 
 def to_tensor(pictures: list[Image.Image]) -> Tensor:
-    """RGB pictures as bytes (N, 3, H, W)."""
+    """Convert RGB pictures to bytes (N, 3, H, W)."""
     return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2).contiguous()
 
 
 def render(emoji: list[Emoji], size: int, variants: int, seed: int, font: Path = FONT) -> Tensor:
-    """Pictures (N, variants, 3, size, size) in bytes: the first variant is plain, the others vary in place and scale.
+    """Render emoji in several variants.
 
-    Mirrored variants occur only where the captions allow it.
+    Args:
+        emoji: The emoji.
+        size: Side of the pictures in pixels.
+        variants: Number of variants; all but the first vary in position and scale, and are mirrored if captions allow.
+        seed: Seed of the variation.
+        font: The font.
+
+    Returns:
+        Pictures (N, variants, 3, size, size) in bytes.
     """
     face = ImageFont.truetype(str(require_font(font)), STRIKE)
     random = np.random.default_rng(seed)

@@ -1,97 +1,36 @@
-"""The model card of `tiny-sd`."""
+"""The model cards of the embedded checkpoints: facts of a training, filled into the templates beside this file.
 
-# ruff: noqa: E501 (table rows and paragraphs are one line each in Markdown)
+Needs Jinja2, the extra `train`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import nn
+
+from ...files.images import THRESHOLD
 from ..data.captions import CARD_PROMPTS
-
-# How the run that made the published weights differed from the settings, and what its contact sheet shows.
-HISTORY = """\
-The published weights come from a run that was stopped and resumed under changed settings: the autoencoder's first 500 steps
-had no colour term at the coarser scales; up to U-Net sample 143,424 all variants were equally likely (now `plain_pictures` of them
-are unvaried); and the end was moved from 97 to 80 minutes at minute 60, so that the cooldown began there, at 0.71 of the full rate.
-"""
-VERDICT = """\
-Drawn by DDIM in 25 steps at guidance 5 and seed 0; judged by eye with the prompts known, 18 of 20 are recognisable. The
-strawberry is doubtful (its leaves are brown) and the watermelon fails (a brown slice: the autoencoder loses green beside red).
-"""
-
-_CARD = """\
----
-license: apache-2.0
-library_name: diffusers
-pipeline_tag: text-to-image
-tags: [stable-diffusion, text-to-image, emoji]
----
-# tiny-sd
-
-A text-to-image latent diffusion model small enough to ship inside a Python package: {millions:.1f} million parameters, 64x64
-pictures of emoji, about a second for one of 50 guided steps on one processor core. It exists so that samplers and accelerators can
-be tried and tested on a real, trained checkpoint without a download. The files are in the layout of Diffusers'
-`StableDiffusionPipeline`, in half precision.
-
-```python
-from sadaflow import Pipeline
-Pipeline.from_pretrained()("red apple").images[0].save("apple.png")
-```
-
-| part | architecture | parameters |
-|---|---|---|
-| `unet` | UNet2DConditionModel, channels {unet_channels}, one layer per block, cross-attention at every level, linear projections, predicts v | {unet_parameters:,} |
-| `vae` | AutoencoderKL, channels {vae_channels}, 64x64x3 to 16x16x4 | {vae_parameters:,} |
-| `text_encoder` | CLIPTextModel, {text_layers} layers of width {text_width}, {length} tokens, trained from scratch with the U-Net | {text_parameters:,} |
-| `tokenizer` | CLIPTokenizer with a byte-pair vocabulary of {vocabulary} entries learned from the captions | |
-| `scheduler` | DPMSolverMultistepScheduler, 1000 scaled-linear betas from 0.00085 to 0.012 | |
-
-## Data
-
-{pictures} colour emoji, drawn from the font Noto Color Emoji (Google; SIL Open Font License 1.1; Debian package
-`fonts-noto-color-emoji`) on white at 64x64, with {variants} variants each in place and scale (mirrored where the caption names no
-direction and no writing). Captions are the Unicode names of the characters in lower case, the clearer names of a short table
-where Unicode's describe old print, and synonyms. {everyday} everyday things, most of those with synonyms, are drawn {weight:g} times as often as the others.
-Letters, digits, flags, clock faces and skin tones are left out.
-
-## Training
-
-`make tiny-sd`, on processor cores only; the font and the settings below decide everything but rounding and the steps that fit into the minutes.
-
-| | autoencoder | its decoder alone | U-Net and text model |
-|---|---|---|---|
-| samples | {vae_samples:,} | {decoder_samples:,} | {samples:,} |
-| minutes on {workers} processor cores, shared with other work | {vae_minutes} | {decoder_minutes} | {minutes} |
-| result | {encoded:.2f} dB PSNR over the {pictures} unvaried pictures | {psnr:.2f} dB | loss {loss:.4f} (running mean) |
-
-Settings of the autoencoder: {vae_settings}.
-
-Settings of its decoder, trained further on the latents that the U-Net learns from: {decoder_settings}.
-
-Settings of the U-Net and the text model: {settings}.
-
-The loss of the U-Net is the squared error of v, above a signal-to-noise ratio of {limit:g} that of x0; timesteps are stratified within a
-batch; the exported weights are an exponential moving average. The affine map that centres the latents and gives their channels
-one standard deviation is part of the autoencoder's quant convolutions.
-
-{history}## Prompts of the contact sheet
-
-`docs/tiny-sd-contact-sheet.png`: {prompts}.
-
-{verdict}
-## Limits
-
-It knows emoji and nothing else. It was trained on the very pictures that its prompts name, so what it draws are mostly
-recollections: it says nothing about generalisation, diversity or the quality of larger models. Prompts that combine things
-("a cat on a rocket"), counts, and words outside the captions give blends or arbitrary emoji, and so do many of the emoji that were
-drawn at the ordinary weight ("accordion", "beaver"): the everyday things are what it has learned. Small details are soft, which is
-the autoencoder's limit, and so are hues that are rare beside others. At guidance 5 some backgrounds are faintly tinted.
-"""
+from ..loops.flow import T5_LENGTH, TRANSFORMER_CONFIG
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the card tells about a run: counts of pictures, parameters and the like, and what the stages recorded."""
+    """What the card of `tiny-sd` says about a training.
+
+    Attributes:
+        counts: Numbers of pictures, variants, parameters, processor cores and the like, by the template's names.
+        vae: What the training of the autoencoder recorded: samples, minutes, PSNR (dB).
+        decoder: The same of the training of its decoder alone.
+        diffusion: What the training of the U-Net recorded: samples, minutes, loss.
+        vae_settings: Settings of the first training.
+        decoder_settings: Settings of the second.
+        diffusion_settings: Settings of the third.
+        unet_config: Config of the U-Net.
+        vae_config: Config of the autoencoder.
+        text_config: Config of the text encoder.
+    """
 
     counts: Mapping[str, int]
     vae: Mapping[str, Any]
@@ -106,20 +45,14 @@ class Facts:
 
 
 def model_card(facts: Facts) -> str:
-    """Markdown text of the card."""
-
-    def listed(settings: Mapping[str, Any]) -> str:
-        return ", ".join(f"{name} {value}" for name, value in settings.items())
-
-    def channels(config: Mapping[str, Any]) -> str:
-        return "/".join(map(str, config["block_out_channels"]))
-
+    """Returns the card of `tiny-sd` in Markdown."""
     counts = facts.counts
-    return _CARD.format(
+    return _render(
+        "tiny-sd",
         **counts,
         millions=(counts["unet_parameters"] + counts["vae_parameters"] + counts["text_parameters"]) / 1e6,
-        unet_channels=channels(facts.unet_config),
-        vae_channels=channels(facts.vae_config),
+        unet_channels=_channels(facts.unet_config),
+        vae_channels=_channels(facts.vae_config),
         text_layers=facts.text_config["num_hidden_layers"],
         text_width=facts.text_config["hidden_size"],
         vocabulary=facts.text_config["vocab_size"],
@@ -130,14 +63,91 @@ def model_card(facts: Facts) -> str:
         psnr=facts.decoder["psnr"],
         decoder_samples=facts.decoder["samples"],
         decoder_minutes=facts.decoder["minutes"],
-        decoder_settings=listed(facts.decoder_settings),
+        decoder_settings=_listed(facts.decoder_settings),
         samples=facts.diffusion["samples"],
         minutes=facts.diffusion["minutes"],
         loss=facts.diffusion["loss"],
         limit=facts.diffusion_settings["snr_limit"],
-        vae_settings=listed(facts.vae_settings),
-        settings=listed(facts.diffusion_settings),
+        vae_settings=_listed(facts.vae_settings),
+        settings=_listed(facts.diffusion_settings),
         prompts=", ".join(CARD_PROMPTS),
-        history=HISTORY and HISTORY + "\n",
-        verdict=VERDICT and VERDICT + "\n",
     )
+
+
+def flux_card(
+    models: nn.ModuleDict, counts: Mapping[str, int], stages: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
+) -> str:
+    """Returns the card of `tiny-flux` in Markdown.
+
+    Args:
+        models: The networks; "transformer" and "t5" are described.
+        counts: Numbers of pictures, variants, words and processor cores, by the template's names.
+        stages: Of the trainings "flow" and "distillation", the settings and what was recorded.
+    """
+    config, encoder = TRANSFORMER_CONFIG, models["t5"]
+    t5: Any = encoder.config
+    values: dict[str, Any] = {}
+    for name, (settings, recorded) in stages.items():
+        values[f"{name}_settings"] = _listed(settings)
+        values |= {f"{name}_{field}": value for field, value in recorded.items()}
+    flow, distillation = stages["flow"][0], stages["distillation"][0]
+    return _render(
+        "tiny-flux",
+        **counts,
+        **values,
+        length=T5_LENGTH,
+        dim=config["attention_head_dim"] * config["num_attention_heads"],
+        heads=config["num_attention_heads"],
+        double=config["num_layers"],
+        single=config["num_single_layers"],
+        axes="/".join(map(str, config["axes_dims_rope"])),
+        transformer=_parameters(models["transformer"]),
+        t5=_parameters(encoder),
+        t5_layers=t5.num_layers,
+        t5_width=t5.d_model,
+        level_shift=flow["level_shift"],
+        caption_dropout=flow["caption_dropout"],
+        lowest_guidance=distillation["lowest_guidance"],
+        highest_guidance=distillation["highest_guidance"],
+        prompts=", ".join(CARD_PROMPTS),
+    )
+
+
+def controlnet_card(net: nn.Module, recorded: Mapping[str, Any], settings: Mapping[str, Any], workers: int) -> str:
+    """Returns the card of `tiny-controlnet` in Markdown.
+
+    Args:
+        net: The ControlNet.
+        recorded: What the training recorded: samples, minutes, loss.
+        settings: Settings of the training.
+        workers: Processor cores that it ran on.
+    """
+    return _render(
+        "tiny-controlnet",
+        **recorded,
+        parameters=_parameters(net),
+        settings=_listed(settings),
+        workers=workers,
+        threshold=THRESHOLD,
+    )
+
+
+def _render(name: str, **values: Any) -> str:
+    loader = PackageLoader("sadaflow.training", "export")
+    environment = Environment(  # Markdown, not HTML: nothing is escaped
+        loader=loader, autoescape=False, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["thousands"] = lambda count: f"{count:,}"
+    return environment.get_template(f"{name}.md.jinja").render(**values)
+
+
+def _parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def _channels(config: Mapping[str, Any]) -> str:
+    return "/".join(map(str, config["block_out_channels"]))

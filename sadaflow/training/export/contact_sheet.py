@@ -1,4 +1,4 @@
-"""Contact sheets: what the model draws for a list of prompts, on one picture."""
+"""Contact sheets: pictures of a list of prompts on one page."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,29 +21,41 @@ def ddim(
     guidance: float = 5.0,
     seed: int = 0,
 ) -> Tensor:
-    """Latents (B, 4, 16, 16) by DDIM (Song et al. 2021, arXiv 2010.02502), all from the same start.
+    """Samples latents by DDIM with guidance, all from the same noise.
 
-    `predict` gives v (2B, 4, 16, 16) of the points without and with prompt, `table` (T,) is alpha^2.
+    Args:
+        predict: (x (2B, 4, 16, 16), timestep) -> v-prediction: the first half without prompts, the second half with.
+        samples: Number of samples B.
+        table: alpha^2 of every timestep, (T,).
+        steps: Number of steps.
+        guidance: Guidance scale.
+        seed: Seed of the noise.
+
+    Returns:
+        Latents (B, 4, 16, 16).
+
+    Source:
+        Song et al. 2021, arXiv 2010.02502.
     """
     x = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(seed)).repeat(samples, 1, 1, 1)
     grid = torch.linspace(TIMESTEPS - 1, 0, steps).round().long().tolist()
     for timestep, following in zip(grid, [*grid[1:], None], strict=True):
         alpha, sigma = table[timestep].sqrt(), (1 - table[timestep]).sqrt()
-        plain, told = predict(torch.cat((x, x)).contiguous(memory_format=torch.channels_last), timestep).chunk(2)
-        v = plain + guidance * (told - plain)
+        plain, prompted = predict(torch.cat((x, x)).contiguous(memory_format=torch.channels_last), timestep).chunk(2)
+        v = plain + guidance * (prompted - plain)
         x0, eps = alpha * x - sigma * v, sigma * x + alpha * v
         x = x0 if following is None else table[following].sqrt() * x0 + (1 - table[following]).sqrt() * eps
     return x
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as bytes."""
+    """Converts images in [-1, 1] to bytes."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 @torch.no_grad()
 def draw_prompts(unet: UNet, text: Any, vae: Autoencoder, tokens: Tensor, empty: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in bytes for `tokens` (B, L)."""
+    """Generates pictures (B, 3, H, W), uint8, for tokens (B, L) of prompts and of the empty prompt."""
     context = text(torch.cat((empty.expand_as(tokens), tokens))).last_hidden_state
 
     def predict(x: Tensor, timestep: int) -> Tensor:
@@ -53,7 +65,7 @@ def draw_prompts(unet: UNet, text: Any, vae: Autoencoder, tokens: Tensor, empty:
 
 
 def write_sheet(path: Path, pictures: Tensor, labels: Sequence[str], columns: int = 5, zoom: int = 2) -> None:
-    """Write `pictures` (B, 3, H, W) in bytes, each with its label below."""
+    """Writes a page of pictures (B, 3, H, W), uint8, each with its label below."""
     height, side, band = zoom * pictures.shape[-2], zoom * pictures.shape[-1], 16
     rows = -(-len(labels) // columns)
     page = Image.new("RGB", (columns * (side + 8) + 8, rows * (height + band + 8) + 8), "white")

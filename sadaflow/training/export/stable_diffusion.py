@@ -1,4 +1,4 @@
-"""Writing `tiny-sd` in the Hub layout of StableDiffusionPipeline, in half precision."""
+"""Writes `tiny-sd` in the Hub's layout of StableDiffusionPipeline, in half precision."""
 
 import shutil
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from ..loops.diffusion import BETA_END, BETA_START, TIMESTEPS, UNET_CONFIG
 from ..loops.vae import VAE_CONFIG
 from .card import Facts, model_card
 
-LIBRARY_VERSION = "0.32.0"  # of Diffusers, the format of whose files this is
+LIBRARY_VERSION = "0.32.0"  # version of Diffusers whose file format this is
 
 MODEL_INDEX: dict[str, Any] = {
     "_class_name": "StableDiffusionPipeline",
@@ -61,7 +61,16 @@ SCHEDULER_CONFIG: dict[str, Any] = {
 
 
 def write_checkpoint(folder: Path, unet: UNet, vae: Autoencoder, text: Any, tokenizer: Path, facts: Facts) -> None:
-    """Write all files of the checkpoint into `folder`, each one completely or not at all."""
+    """Writes all files of the checkpoint; each is complete or absent.
+
+    Args:
+        folder: Folder of the checkpoint.
+        unet: The U-Net.
+        vae: The autoencoder.
+        text: The text encoder, a transformers CLIPTextModel.
+        tokenizer: Folder of the tokenizer.
+        facts: What the model card says about the training.
+    """
     write_json(folder / "model_index.json", MODEL_INDEX)
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
     version = {"_diffusers_version": LIBRARY_VERSION}
@@ -79,6 +88,6 @@ def write_checkpoint(folder: Path, unet: UNet, vae: Autoencoder, text: Any, toke
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write `state` in half precision as safetensors."""
+    """Writes a state dict in half precision as safetensors."""
     halves = {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()}
     write_whole(path, lambda file: file.write(save(halves, {"format": "pt"})), overwrite=True)

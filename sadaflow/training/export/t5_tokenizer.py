@@ -1,4 +1,4 @@
-"""A T5 tokenizer whose unigram vocabulary is the words of the captions, in the files that the Hub expects."""
+"""Writes a T5 tokenizer whose unigram vocabulary is the words of the captions, in the Hub's layout."""
 
 import math
 from collections import Counter
@@ -8,13 +8,19 @@ from typing import Any
 
 from ..loops.flow import T5_LENGTH
 
-_LETTER = -20.0  # log-probability of a piece of one character: cheaper than no piece, dearer than any word
+_LETTER = -20.0  # log-probability of a single character: below that of every word, above that of an unknown piece
 
 
 def write_t5_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> Any:
-    """Write into `folder` a tokenizer of the most frequent words of `texts`, and of single characters for all others.
+    """Writes a tokenizer of the most frequent words, with single characters for all others.
 
-    Returns it as a transformers T5TokenizerFast.
+    Args:
+        texts: The captions.
+        vocabulary: Number of entries.
+        folder: Folder for the files.
+
+    Returns:
+        The tokenizer as a transformers T5TokenizerFast.
     """
     from transformers import T5TokenizerFast
 
@@ -31,7 +37,7 @@ def write_t5_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> A
 
 
 def load_t5_tokenizer(folder: Path) -> Any:
-    """The transformers T5TokenizerFast that lies in `folder`."""
+    """Loads a transformers T5TokenizerFast from `folder`."""
     from transformers import T5TokenizerFast
 
     return T5TokenizerFast.from_pretrained(folder)

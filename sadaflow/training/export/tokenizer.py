@@ -1,4 +1,4 @@
-"""A CLIP tokenizer with a small byte-pair vocabulary of its own, in the files that the Hub expects."""
+"""Trains a CLIP tokenizer with a small byte-pair vocabulary, and writes it in the Hub's layout."""
 
 import json
 from collections.abc import Iterable
@@ -12,10 +12,18 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> Any:
-    """Learn merges from `texts`, write the tokenizer into `folder` and return it as a transformers CLIPTokenizer.
+    """Learns merges from texts and writes the tokenizer.
 
-    The order of the vocabulary is CLIP's: bytes, bytes that end a word, merges, start and end. Merges of equal
-    frequency come in no certain order: a text model belongs to the very files it was trained with.
+    The order of the vocabulary is CLIP's: bytes, bytes that end a word, merges, start and end. The order of merges of
+    equal frequency is not defined, so a text model works only with the files that it was trained with.
+
+    Args:
+        texts: The captions.
+        vocabulary: Number of entries.
+        folder: Folder for the files.
+
+    Returns:
+        The tokenizer as a transformers CLIPTokenizer.
     """
     from tokenizers import Regex, Tokenizer
     from tokenizers.models import BPE
@@ -55,7 +63,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The transformers CLIPTokenizer that lies in `folder`."""
+    """Loads a transformers CLIPTokenizer from `folder`."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(folder)

@@ -31,24 +31,35 @@ CONTROLNET_CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ControlSettings(CaptionSettings):
-    """What decides the training of the ControlNet."""
+    """Settings of the training of the ControlNet; see `DiffusionSettings`."""
 
     minutes: float = 14.0
     batch: int = 32
     warm_up_steps: int = 50
     learning_rate: float = 7e-4
-    caption_dropout: float = 0.5  # the paper's: what the picture shows must then be read from the edges
+    caption_dropout: float = 0.5  # as in the paper, so that the content must be read from the edges
     plain_pictures: float = 0.2
     snr_limit: float = 5.0
     compile: bool = True
 
 
+@dataclass(frozen=True)
+class ControlData(Data):
+    """The training data of the ControlNet.
+
+    Attributes:
+        pictures: Pictures (N, variants, 3, H, W) of the latents, in bytes.
+    """
+
+    pictures: Tensor
+
+
 def build(unet: UNet) -> ControlNet:
-    """A ControlNet with the encoder of `unet`, which adds nothing yet."""
+    """A ControlNet with the weights of the U-Net's encoder, whose output is zero."""
     net = ControlNet(ControlNetConfig.from_dict(CONTROLNET_CONFIG))
     net.load_state_dict({**net.state_dict(), **{k: v for k, v in unet.state_dict().items() if k in net.state_dict()}})
-    for silent in (*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out):
-        for parameter in silent.parameters():
+    for layer in (*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out):
+        for parameter in layer.parameters():
             nn.init.zeros_(parameter)
     return channels_last(net)
 
@@ -58,13 +69,20 @@ def train_controlnet(
     settings: ControlSettings,
     unet: UNet,
     text: Any,
-    data: Data,
-    pictures: Tensor,
+    data: ControlData,
     folder: Path,
     log: Log,
     sheet: Callable[[ControlNet, Path], None],
 ) -> None:
-    """Train into folder/controlnet.pt; `pictures` (N, variants, 3, H, W) in bytes are those of the data's latents."""
+    """Train the ControlNet; the result is folder/controlnet.pt.
+
+    Args:
+        team, settings, folder, log: See `train_diffusion`.
+        unet: The frozen U-Net.
+        text: The frozen text model.
+        data: Latents, captions and pictures.
+        sheet: `sheet(net, path)` writes a contact sheet of the averaged ControlNet.
+    """
     torch.manual_seed(settings.seed)
     net = build(unet)
     models = nn.ModuleDict({"net": net})
@@ -75,7 +93,7 @@ def train_controlnet(
     def loss(count: int, generator: torch.Generator) -> Tensor:
         choice = data.choose(count, settings, generator)
         tokens = data.tokens_of(choice, settings.caption_dropout, generator)
-        edges = edge_maps(pictures[choice.rows, choice.variants].float() / 255)
+        edges = edge_maps(data.pictures[choice.rows, choice.variants].float() / 255)
 
         def predict(x: Tensor, timesteps: Tensor, context: Tensor) -> Any:
             return call(x, timesteps, context, control=edges[:, None], control_scales=(1.0,))
@@ -92,7 +110,7 @@ def train_controlnet(
 
 
 def trained_controlnet(folder: Path, unet: UNet) -> ControlNet:
-    """The averaged ControlNet that `train_controlnet` left in `folder`."""
+    """The averaged ControlNet that `train_controlnet` wrote to `folder`."""
     net = build(unet)
     restored(folder / "controlnet.pt", nn.ModuleDict({"net": net}))
     return net

@@ -1,7 +1,7 @@
 """Data-parallel training on the cores of one machine: one single-threaded process per core.
 
-Several threads in one process wait for each other in every operation, processes only once a step; on a machine that
-has other work to do this is worth a factor of two.
+Threads of one process wait for each other in every operation, processes only once per step. On a machine with other
+load, processes are twice as fast.
 """
 
 import tempfile
@@ -18,18 +18,23 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Team:
-    """The place of this process among `size` workers."""
+    """The workers of a training, seen from one of them.
+
+    Attributes:
+        rank: Number of this worker, from 0.
+        size: Number of workers.
+    """
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this worker keeps the averages, the log and the checkpoints."""
+        """Whether this worker writes the averages, the log and the checkpoints."""
         return self.rank == 0
 
     def average_gradients(self, modules: Iterable[nn.Module]) -> None:
-        """Replace every gradient by its mean over the workers."""
+        """Replace the gradients by their means over the workers."""
         if self.size == 1:
             return
         gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
@@ -40,7 +45,7 @@ class Team:
             gradient.copy_(mean)
 
     def agree(self, value: float) -> float:
-        """The leader's value, on all workers."""
+        """The leader's value on all workers."""
         if self.size == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64)
@@ -48,7 +53,7 @@ class Team:
         return float(shared)
 
     def generator(self, seed: int, step: int) -> torch.Generator:
-        """A generator for one step of this worker; it depends on nothing else, so that a resumed run repeats itself."""
+        """The generator for a step of this worker; it depends on nothing else, so a resumed run draws alike."""
         return torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + self.rank)
 
 
@@ -58,15 +63,15 @@ def run_team(size: int, work: Callable[..., None], *arguments: Any) -> None:
         work(Team(), *arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
-        meeting = (Path(folder) / "meeting").as_uri()
+        rendezvous = (Path(folder) / "rendezvous").as_uri()
         torch.multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
-            _worker, (size, meeting, work, arguments), nprocs=size
+            _worker, (size, rendezvous, work, arguments), nprocs=size
         )
 
 
-def _worker(rank: int, size: int, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _worker(rank: int, size: int, rendezvous: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size)
     try:
         work(Team(rank, size), *arguments)
     finally:

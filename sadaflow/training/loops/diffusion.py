@@ -1,4 +1,4 @@
-"""Joint training of a latent U-Net (v-prediction) and its text model on captioned latents."""
+"""Trains a latent U-Net (v-prediction) together with its text model on captioned latents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +46,12 @@ TIMESTEPS, BETA_START, BETA_END = 1000, 0.00085, 0.012
 
 @dataclass(frozen=True)
 class DiffusionSettings(CaptionSettings):
-    """What decides the training of U-Net and text model."""
+    """Settings of the training of the U-Net and the text model.
+
+    Attributes:
+        snr_limit: Signal-to-noise ratio above which the loss is that of x0; see `loss_weight`.
+        compile: Whether the network is compiled.
+    """
 
     minutes: float = 80.0
     snr_limit: float = 5.0
@@ -55,11 +60,14 @@ class DiffusionSettings(CaptionSettings):
 
 @dataclass(frozen=True)
 class Data:
-    """Latents (N, variants, 4, 16, 16), sampling weights (N,) and token ids of the captions.
+    """The training data of the U-Net.
 
-    The first variant is the plain picture. `tokens` (P, N, C, L) holds P phrasings of up to C captions of every
-    picture, the first phrasing the caption itself; `captions` (N,) counts the valid ones. `empty` (L,) is the tokenised
-    empty caption.
+    Attributes:
+        latents: Latents (N, variants, 4, 16, 16); the first variant is the unvaried picture.
+        weights: Sampling weights (N,).
+        tokens: Token ids (P, N, C, L) of P phrasings of up to C captions; the first phrasing is the caption itself.
+        captions: Number of captions (N,) of each picture.
+        empty: Token ids (L,) of the empty caption.
     """
 
     latents: Tensor
@@ -69,25 +77,25 @@ class Data:
     empty: Tensor
 
     def choose(self, count: int, settings: CaptionSettings, generator: torch.Generator) -> Choice:
-        """Which pictures and captions the next batch has."""
+        """Draw the pictures and captions of the next batch."""
         sizes = self.latents.shape[1], len(self.tokens)
         return choose(self.weights, self.captions, *sizes, count, settings, generator)
 
     def tokens_of(self, choice: Choice, dropout: float, generator: torch.Generator) -> Tensor:
-        """Token ids (count, L) of the chosen captions, some dropped for the empty one."""
+        """Token ids (count, L) of the chosen captions; a fraction `dropout` is replaced by the empty caption."""
         tokens = self.tokens[choice.phrasing, choice.rows, choice.captions]
         dropped = torch.rand(len(tokens), generator=generator)[:, None] < dropout
         return torch.where(dropped, self.empty, tokens)
 
 
 def alphas_cumprod() -> Tensor:
-    """Products alpha^2 (T,) in float64 of the scaled-linear schedule of Stable Diffusion."""
+    """alpha^2 (T,) of the scaled-linear schedule of Stable Diffusion, in float64."""
     betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TIMESTEPS, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, dim=0)
 
 
 def text_model(vocabulary: int, start: int, end: int) -> Any:
-    """An untrained CLIP text model of the size that `tiny-sd` uses."""
+    """An untrained CLIP text model of the size of tiny-sd's."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(
@@ -108,15 +116,20 @@ def text_model(vocabulary: int, start: int, end: int) -> Any:
 
 
 def stratified_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """Timesteps (count,), one from each of `count` equal parts of the range."""
-    places = torch.arange(count) + torch.rand(count, generator=generator)
-    return (places * (TIMESTEPS / count)).long().clamp(max=TIMESTEPS - 1)
+    """Random timesteps (count,), one from each of `count` equal parts of the range."""
+    positions = torch.arange(count) + torch.rand(count, generator=generator)
+    return (positions * (TIMESTEPS / count)).long().clamp(max=TIMESTEPS - 1)
 
 
 def loss_weight(alpha_squared: Tensor, limit: float) -> Tensor:
-    """Weight of the squared error of v: 1 up to the signal-to-noise ratio `limit`, that of x0 beyond it.
+    """Weight of the squared error of v: (min(SNR, limit) + 1) / (SNR + 1).
 
-    After Min-SNR (Hang et al. 2023, arXiv 2303.09556), with SNR + 1 for SNR: v's error is (SNR + 1) times x0's.
+    It is 1 up to the limit; beyond it the loss is proportional to the squared error of x0, since the error of v is
+    (SNR + 1) times that of x0. After Min-SNR (Hang et al. 2023, arXiv 2303.09556).
+
+    Args:
+        alpha_squared: alpha^2, any shape.
+        limit: Largest signal-to-noise ratio with weight 1.
     """
     snr = alpha_squared / (1 - alpha_squared)
     return (snr.clamp(max=limit) + 1) / (snr + 1)
@@ -125,7 +138,17 @@ def loss_weight(alpha_squared: Tensor, limit: float) -> Tensor:
 def diffusion_loss(
     unet: Any, text: Any, latents: Tensor, tokens: Tensor, table: Tensor, limit: float, generator: torch.Generator
 ) -> Tensor:
-    """Mean weighted squared error of v = alpha eps - sigma x0 at stratified timesteps; `table` is alpha^2 (T,)."""
+    """Mean weighted squared error of v = alpha eps - sigma x0 at stratified timesteps.
+
+    Args:
+        unet: The U-Net, called as `unet(x, timesteps, context)`.
+        text: The text model.
+        latents: Scaled latents (B, 4, 16, 16).
+        tokens: Token ids (B, L).
+        table: alpha^2 (T,).
+        limit: See `loss_weight`.
+        generator: Source of timesteps and noise.
+    """
     timesteps = stratified_timesteps(len(latents), generator)
     squared = table[timesteps].float()[:, None, None, None]
     alpha, sigma = squared.sqrt(), (1 - squared).sqrt()
@@ -138,7 +161,7 @@ def diffusion_loss(
 
 
 def build(vocabulary: int) -> tuple[UNet, Any]:
-    """Untrained U-Net and text model; start and end are the vocabulary's last two entries."""
+    """An untrained U-Net and text model; the start and end tokens are the last two of the vocabulary."""
     unet = channels_last(UNet(UNetConfig.from_dict(UNET_CONFIG)))
     return unet, text_model(vocabulary, vocabulary - 2, vocabulary - 1)
 
@@ -152,7 +175,17 @@ def train_diffusion(
     log: Log,
     sheet: Callable[[UNet, Any, Path], None],
 ) -> None:
-    """Train into folder/diffusion-train.pt; `sheet(unet, text, picture path)` shows the averaged models."""
+    """Train the U-Net and the text model; the result is folder/diffusion-train.pt.
+
+    Args:
+        team: The workers.
+        settings: The settings.
+        data: Latents and captions.
+        vocabulary: Number of tokens.
+        folder: Folder to write to and to resume from.
+        log: Writes progress.
+        sheet: `sheet(unet, text, path)` writes a contact sheet of the averaged models.
+    """
     torch.manual_seed(settings.seed)
     unet, text = build(vocabulary)
     for parameter in unet.conv_out.parameters():
@@ -176,7 +209,7 @@ def train_diffusion(
 
 
 def trained_diffusion(folder: Path, vocabulary: int) -> tuple[UNet, Any]:
-    """The averaged U-Net and text model that `train_diffusion` left in `folder`."""
+    """The averaged U-Net and text model that `train_diffusion` wrote to `folder`."""
     unet, text = build(vocabulary)
     restored(folder / "diffusion-train.pt", nn.ModuleDict({"unet": unet, "text": text}))
     return unet, text

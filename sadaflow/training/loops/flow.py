@@ -1,4 +1,4 @@
-"""Rectified-flow training of a small Flux transformer with its T5 encoder, and its guidance distillation."""
+"""Trains a small Flux transformer with its T5 encoder on the rectified flow, and distils its guidance."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from .state import Ema, Log
 
 T5_WIDTH = 128
 T5_LENGTH = 16
-ATTENTION = SDPBackend.MATH  # at 80 tokens in bfloat16 the fused kernel's backward pass takes a third of all the time
+ATTENTION = SDPBackend.MATH  # the fused kernel's backward pass takes a third of all time at 80 tokens in bfloat16
 
 TRANSFORMER_CONFIG: dict[str, Any] = {
     "_class_name": "FluxTransformer2DModel",
@@ -37,17 +37,27 @@ TRANSFORMER_CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class FlowSettings(CaptionSettings):
-    """What decides the training of transformer and T5 encoder on the flow."""
+    """Settings of the training of the transformer and the T5 encoder.
+
+    Attributes:
+        level_shift: Mean of the logits of the noise levels; see `noise_levels`.
+        compile: Whether the network is compiled.
+    """
 
     minutes: float = 47.0
     batch: int = 32
-    level_shift: float = 0.5  # of the logit of the noise level, whose distribution is logit-normal
+    level_shift: float = 0.5
     compile: bool = True
 
 
 @dataclass(frozen=True)
 class DistillationSettings(FlowSettings):
-    """What decides the guidance distillation."""
+    """Settings of the guidance distillation.
+
+    Attributes:
+        lowest_guidance: Smallest guidance strength that is embedded.
+        highest_guidance: Largest guidance strength that is embedded.
+    """
 
     minutes: float = 12.0
     learning_rate: float = 3e-4
@@ -60,11 +70,16 @@ class DistillationSettings(FlowSettings):
 
 @dataclass(frozen=True)
 class FlowData:
-    """Latents (N, variants, 4, 16, 16), sampling weights (N,), and the captions as both encoders want them.
+    """The training data of the transformer.
 
-    The first variant is the plain picture. `tokens` (P, N, C, L) are T5 ids and `pooled` (P, N, C, D) states of the
-    CLIP encoder, of P phrasings of up to C captions of every picture, the first phrasing the caption itself; `captions`
-    (N,) counts the valid ones. `empty_tokens` (L,) and `empty_pooled` (D,) are those of the empty caption.
+    Attributes:
+        latents: Latents (N, variants, 4, 16, 16); the first variant is the unvaried picture.
+        weights: Sampling weights (N,).
+        tokens: T5 ids (P, N, C, L) of P phrasings of up to C captions; the first phrasing is the caption itself.
+        pooled: Pooled CLIP states (P, N, C, D) of the same texts.
+        captions: Number of captions (N,) of each picture.
+        empty_tokens: T5 ids (L,) of the empty caption.
+        empty_pooled: Pooled CLIP state (D,) of the empty caption.
     """
 
     latents: Tensor
@@ -78,20 +93,20 @@ class FlowData:
     def draw(
         self, count: int, settings: CaptionSettings, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch of latents (count, 4, 16, 16), T5 ids (count, L) and pooled CLIP states (count, D)."""
+        """Draw a batch: latents (count, 4, 16, 16), T5 ids (count, L) and pooled CLIP states (count, D)."""
         sizes = self.latents.shape[1], len(self.tokens)
         choice = choose(self.weights, self.captions, *sizes, count, settings, generator)
-        words = choice.phrasing, choice.rows, choice.captions
-        return self.latents[choice.rows, choice.variants], self.tokens[words], self.pooled[words]
+        texts = choice.phrasing, choice.rows, choice.captions
+        return self.latents[choice.rows, choice.variants], self.tokens[texts], self.pooled[texts]
 
     def drop(self, tokens: Tensor, pooled: Tensor, dropped: Tensor) -> tuple[Tensor, Tensor]:
-        """Empty captions in the rows that `dropped` (B,) marks."""
+        """Replace the captions of the rows that `dropped` (B,) marks by the empty caption."""
         mask = dropped[:, None]
         return torch.where(mask, self.empty_tokens, tokens), torch.where(mask, self.empty_pooled, pooled)
 
 
 def t5_encoder(vocabulary: int) -> Any:
-    """An untrained T5 encoder of the size that `tiny-flux` uses."""
+    """An untrained T5 encoder of the size of tiny-flux's."""
     from transformers import T5Config, T5EncoderModel
 
     return T5EncoderModel(
@@ -111,7 +126,7 @@ def t5_encoder(vocabulary: int) -> Any:
 
 
 def build(vocabulary: int) -> nn.ModuleDict:
-    """Untrained transformer and T5 encoder, modulations and output zero at the start (DiT, arXiv 2212.09748)."""
+    """An untrained "transformer" and "t5"; modulations and output layer are zero (DiT, arXiv 2212.09748)."""
     transformer = FluxTransformer(FluxConfig.from_dict(TRANSFORMER_CONFIG))
     for name, module in transformer.named_modules():
         if isinstance(module, nn.Linear):
@@ -123,16 +138,16 @@ def build(vocabulary: int) -> nn.ModuleDict:
 
 
 def noise_levels(count: int, shift: float, generator: torch.Generator) -> Tensor:
-    """Levels sigma (count,) whose logits are normal around `shift`, one from each of `count` equal parts of the mass.
+    """Noise levels sigma (count,) with logit(sigma) ~ N(shift, 1), one from each of `count` equal parts of the mass.
 
-    The distribution that Esser et al. 2024 (arXiv 2403.03206, section 3.1) found best for rectified flow.
+    Esser et al. 2024 (arXiv 2403.03206, section 3.1) found this distribution best for rectified flow.
     """
-    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return torch.sigmoid(torch.special.ndtri(places.double().clamp(1e-6, 1 - 1e-6)) + shift).float()
+    quantiles = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return torch.sigmoid(torch.special.ndtri(quantiles.double().clamp(1e-6, 1 - 1e-6)) + shift).float()
 
 
 def noised(latents: Tensor, shift: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Points x = (1 - sigma) x0 + sigma eps of the straight paths, their levels (B,), and the flow eps - x0."""
+    """Noised latents x = (1 - sigma) x0 + sigma eps, their levels sigma (B,), and the flow eps - x0."""
     sigma = noise_levels(len(latents), shift, generator)
     eps = torch.randn(latents.shape, generator=generator)
     return torch.lerp(latents, eps, sigma[:, None, None, None]), sigma, eps - latents
@@ -141,7 +156,7 @@ def noised(latents: Tensor, shift: float, generator: torch.Generator) -> tuple[T
 def flow_loss(
     transformer: Any, t5: Any, data: FlowData, settings: FlowSettings, count: int, generator: torch.Generator
 ) -> Tensor:
-    """Mean squared error of the flow eps - x0 on captioned latents, at guidance 1."""
+    """Mean squared error of the predicted flow eps - x0 on `count` captioned latents, at guidance 1."""
     latents, tokens, pooled = data.draw(count, settings, generator)
     tokens, pooled = data.drop(tokens, pooled, torch.rand(count, generator=generator) < settings.caption_dropout)
     x, sigma, flow = noised(latents, settings.level_shift, generator)
@@ -159,20 +174,19 @@ def distillation_loss(
     count: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Mean squared error against the teacher's guided flow, at guidance numbers uniform in the settings' range.
+    """Mean squared error against the teacher's guided flow (Meng et al. 2023, arXiv 2210.03142, stage one).
 
-    After Meng et al. 2023 (arXiv 2210.03142, stage one), the weight embedded as Flux.1 dev embeds it.
+    Guidance strengths are uniformly distributed, and embedded as in Flux.1 dev.
     """
     latents, tokens, pooled = data.draw(count, settings, generator)
     x, sigma, _ = noised(latents, settings.level_shift, generator)
     span = settings.highest_guidance - settings.lowest_guidance
     guidance = settings.lowest_guidance + span * torch.rand(count, generator=generator)
-    empty = data.drop(tokens, pooled, torch.ones(count, dtype=torch.bool))
-    times = 1000 * sigma
+    empty, times = data.drop(tokens, pooled, torch.ones(count, dtype=torch.bool)), 1000 * sigma
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             context = t5(torch.cat((tokens, empty[0])))[0]
-            told, untold = teacher(
+            conditional, unconditional = teacher(
                 torch.cat((x, x)),
                 torch.cat((times, times)),
                 context=context,
@@ -180,18 +194,29 @@ def distillation_loss(
                 guidance=torch.ones(2 * count),
             ).float().chunk(2)
         prediction = student(x, times, context=context[:count], pooled=pooled, guidance=guidance)
-    target = untold + guidance[:, None, None, None] * (told - untold)
+    target = unconditional + guidance[:, None, None, None] * (conditional - unconditional)
     return (prediction.float() - target).square().mean()
 
 
-def compiled(module: nn.Module, wanted: bool) -> Any:
-    return torch.compile(module, dynamic=False) if wanted else module
+def compiled(module: nn.Module, enabled: bool) -> Any:
+    """The compiled module if `enabled`, else the module."""
+    return torch.compile(module, dynamic=False) if enabled else module
 
 
 def train_flow(
     team: Team, settings: FlowSettings, data: FlowData, vocabulary: int, folder: Path, log: Log, sheet: Any
 ) -> None:
-    """Train into folder/flow.pt; `sheet(models, picture path)` shows the averaged models now and then."""
+    """Train the transformer and the T5 encoder; the result is folder/flow.pt.
+
+    Args:
+        team: The workers.
+        settings: The settings.
+        data: Latents and captions.
+        vocabulary: Number of T5 tokens.
+        folder: Folder to write to and to resume from.
+        log: Writes progress.
+        sheet: `sheet(models, path, guidance, true_guidance)` writes a contact sheet of the averaged models.
+    """
     torch.manual_seed(settings.seed)
     models = build(vocabulary)
     transformer = compiled(models["transformer"], settings.compile)
@@ -209,7 +234,7 @@ def train_flow(
 def distil_guidance(
     team: Team, settings: DistillationSettings, data: FlowData, vocabulary: int, folder: Path, log: Log, sheet: Any
 ) -> None:
-    """Teach a copy of the transformer in folder/flow.pt its own guidance, into folder/distilled.pt."""
+    """Distil the guidance of folder/flow.pt into a copy; the result is folder/distilled.pt (see `train_flow`)."""
     teacher, models = (restored(folder / "flow.pt", build(vocabulary)) for _ in range(2))
     models["transformer"].train().requires_grad_(True)
     student = compiled(models["transformer"], settings.compile)

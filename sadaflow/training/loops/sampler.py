@@ -1,25 +1,38 @@
-"""Which pictures and captions make a batch."""
+"""Draws the pictures and captions of a batch."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .loop import LoopSettings
+from .record import LoopSettings
 
 
 @dataclass(frozen=True)
 class CaptionSettings(LoopSettings):
-    """What decides the pictures and captions of a batch."""
+    """Settings of a training on captioned pictures.
+
+    Attributes:
+        caption_dropout: Fraction of captions that are replaced by the empty caption.
+        plain_phrasing: Fraction of captions without a phrase around them.
+        plain_pictures: Fraction of pictures that are not varied in position and scale; random variants add to it.
+    """
 
     caption_dropout: float = 0.1
-    plain_phrasing: float = 0.8  # part of the captions that come as they are
-    plain_pictures: float = 0.5  # part of the pictures that come as they are, the others vary
+    plain_phrasing: float = 0.8
+    plain_pictures: float = 0.5
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Indices (count,) of pictures, of their variants and captions, and of the phrasings that the captions come in."""
+    """The entries of a batch, as indices (count,).
+
+    Attributes:
+        rows: Pictures.
+        variants: Variants of the pictures.
+        captions: Captions of the pictures.
+        phrasing: Phrasings of the captions.
+    """
 
     rows: Tensor
     variants: Tensor
@@ -36,9 +49,16 @@ def choose(
     settings: CaptionSettings,
     generator: torch.Generator,
 ) -> Choice:
-    """Draw `count` pictures by their `weights` (N,), each with a variant and with one of its `captions` (N,) captions.
+    """Draw the entries of a batch; the first variant is the unvaried picture, the first phrasing the caption itself.
 
-    The first variant is the plain picture, the first phrasing the caption as it is.
+    Args:
+        weights: Sampling weights (N,) of the pictures.
+        captions: Number of captions (N,) of each picture.
+        variants: Number of variants of every picture.
+        phrasings: Number of phrasings.
+        count: Number of entries.
+        settings: Fractions of plain pictures and phrasings.
+        generator: Source of random numbers.
     """
 
     def uniform() -> Tensor:

@@ -1,4 +1,4 @@
-"""What a long training run needs: a clock that survives interruptions, averaged weights, a log, atomic checkpoints."""
+"""State of a resumable training: clock, averaged weights, log and checkpoint files."""
 
 import json
 import time
@@ -15,13 +15,17 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def channels_last(module: M) -> M:
-    """`module` with its convolutions in the memory order that processors like best."""
+    """Convert the convolutions of `module` to channels-last layout, which is fastest on CPUs; returns `module`."""
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 
 class Log:
-    """Writes lines with the time of day to the terminal and to a file."""
+    """Writes lines with the time of day to the terminal and to a file.
+
+    Args:
+        path: The file; lines are appended.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +39,11 @@ class Log:
 
 
 class Clock:
-    """Minutes spent in training, pauses between runs left out."""
+    """Counts the minutes of training, without pauses between runs.
+
+    Args:
+        limit: Minutes after which the training ends.
+    """
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
@@ -43,19 +51,19 @@ class Clock:
         self._last = time.monotonic()
 
     def tick(self) -> None:
-        """Count the time since the last call, a suspended machine's as one minute at most."""
+        """Add the time since the last call, but at most one minute: the machine may have been suspended."""
         now = time.monotonic()
         self.minutes += min(now - self._last, 60.0) / 60
         self._last = now
 
     @property
     def progress(self) -> float:
-        """Part of the allowed minutes that is spent."""
+        """Elapsed fraction of the limit."""
         return self.minutes / self.limit
 
 
 class Ema:
-    """Exponential moving average of a module's parameters, with the warm-up min(decay, (1 + n) / (10 + n))."""
+    """Exponential moving average of a module's parameters, with decay min(decay, (1 + n) / (10 + n)) at update n."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -64,7 +72,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Move the average towards the present parameters."""
+        """Update the average with the current parameters."""
         self.updates += 1
         rate = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self._average, [parameter.detach() for parameter in module.parameters()], rate)
@@ -76,19 +84,29 @@ class Ema:
             parameter.copy_(average)
 
     def state_dict(self) -> dict[str, Any]:
+        """The number of updates and the average."""
         return {"updates": self.updates, "average": self._average}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.updates, self._average = state["updates"], list(state["average"])
 
 
 def write_value(path: Path, value: Any) -> None:
-    """torch.save to `path` such that an interruption leaves the old file or the new one, never a part."""
+    """Save a value with torch.save; an interruption leaves the old file or the new one."""
     write_whole(path, lambda file: torch.save(value, file), overwrite=True)
 
 
 def save_checkpoint(path: Path, step: int, parts: Mapping[str, Any], clock: Clock, **facts: float) -> None:
-    """Store step, clock and the states of the parts (modules, optimisers, averages), the facts beside it as JSON."""
+    """Write the state of a training.
+
+    Args:
+        path: The file; `facts` go to the file of the same name with the ending .json.
+        step: Number of steps done.
+        parts: Modules, optimisers and averages by name.
+        clock: The clock.
+        facts: Numbers for the model card.
+    """
     states = {name: part.state_dict() for name, part in parts.items()}
     write_value(path, {"step": step, "minutes": clock.minutes, "states": states})
     facts = {"steps": step, "minutes": round(clock.minutes, 1), **facts}
@@ -96,7 +114,7 @@ def save_checkpoint(path: Path, step: int, parts: Mapping[str, Any], clock: Cloc
 
 
 def load_checkpoint(path: Path, parts: Mapping[str, Any], clock: Clock) -> int:
-    """Put the stored state into every part and return the step; 0 when there is nothing stored."""
+    """Restore what `save_checkpoint` wrote; returns the step, or 0 if there is no file."""
     if not path.is_file():
         return 0
     stored = torch.load(path, weights_only=True)

@@ -1,4 +1,4 @@
-"""Training of a small KL autoencoder (Rombach et al. 2022, arXiv 2112.10752, without its perceptual network)."""
+"""Trains a small KL autoencoder (Rombach et al. 2022, arXiv 2112.10752, without perceptual and adversarial losses)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from .data_parallel import Team
+from .loop import optimisation_step
 from .state import Clock, Ema, Log, channels_last, load_checkpoint, save_checkpoint
 
 VAE_CONFIG = {
@@ -35,10 +36,22 @@ VAE_CONFIG = {
 
 @dataclass(frozen=True)
 class VaeSettings:
-    """What decides the autoencoder's training."""
+    """Settings of the training of the autoencoder.
+
+    Attributes:
+        minutes: Minutes of training.
+        batch: Samples per step, of all workers together.
+        learning_rate: Largest learning rate.
+        warm_up_steps: Steps over which the learning rate rises.
+        kl_weight: Weight of the KL divergence.
+        edge_weight: Weight of the differences between neighbours; see `reconstruction_loss`.
+        colour_permutation: Fraction of pictures with permuted colours; see `mixed_colours`.
+        ema_decay: Decay of the moving average of the weights per step.
+        seed: Seed of weights and data.
+    """
 
     minutes: float = 14.0
-    batch: int = 24  # of all workers together
+    batch: int = 24
     learning_rate: float = 1e-3
     warm_up_steps: int = 100
     kl_weight: float = 1e-5
@@ -49,12 +62,12 @@ class VaeSettings:
 
 
 def to_signed(pictures: Tensor) -> Tensor:
-    """Bytes to float32 in [-1, 1]."""
+    """Convert bytes to float32 in [-1, 1]."""
     return pictures.to(torch.float32) / 127.5 - 1
 
 
 def reconstruction_loss(images: Tensor, target: Tensor, edge_weight: float) -> Tensor:
-    """Mean squared error, plus at three scales the absolute errors of colours and of the differences of neighbours."""
+    """Mean squared error, plus mean absolute errors of colours and of neighbours' differences at three scales."""
     loss = F.mse_loss(images, target)
     for _ in range(3):
         loss = loss + F.l1_loss(images, target)
@@ -70,7 +83,7 @@ def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 def mixed_colours(pictures: Tensor, part: float, generator: torch.Generator) -> Tensor:
-    """`pictures` (B, 3, H, W), a random `part` of them with permuted colour channels: rare hues are learned too."""
+    """Permute the colour channels of a random fraction `part` of pictures (B, 3, H, W), to train rare hues as well."""
     order = torch.rand(len(pictures), 3, generator=generator).argsort(dim=1)
     keep = torch.rand(len(pictures), 1, generator=generator) >= part
     order = torch.where(keep, torch.arange(3), order)
@@ -78,9 +91,15 @@ def mixed_colours(pictures: Tensor, part: float, generator: torch.Generator) -> 
 
 
 def train_vae(team: Team, settings: VaeSettings, pictures: Tensor, weights: Tensor, folder: Path, log: Log) -> None:
-    """Train on `pictures` (N, 3, H, W) in bytes, drawn with `weights` (N,), into folder/vae-train.pt.
+    """Train the autoencoder; the result is folder/vae-train.pt.
 
-    Resumes from there; the learning rate falls to zero as the minutes run out.
+    Args:
+        team: The workers.
+        settings: The settings.
+        pictures: Pictures (N, 3, H, W) in bytes.
+        weights: Sampling weights (N,) of the pictures.
+        folder: Folder to write to and to resume from.
+        log: Writes progress.
     """
     torch.manual_seed(settings.seed)
     vae = channels_last(Autoencoder(AutoencoderConfig.from_dict(VAE_CONFIG)))
@@ -91,8 +110,6 @@ def train_vae(team: Team, settings: VaeSettings, pictures: Tensor, weights: Tens
     step = load_checkpoint(folder / "vae-train.pt", state, clock)
     while (progress := team.agree(clock.progress)) < 1:
         rate = min(1, (step + 1) / settings.warm_up_steps) * min(1, 2 * (1 - progress) + 0.01)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate
         generator = team.generator(settings.seed, step)
         rows = torch.multinomial(weights, settings.batch // team.size, replacement=True, generator=generator)
         batch = mixed_colours(pictures[rows], settings.colour_permutation, generator)
@@ -103,11 +120,7 @@ def train_vae(team: Team, settings: VaeSettings, pictures: Tensor, weights: Tens
             images = vae.decode(mean + noise * (0.5 * logvar).exp())
         loss = reconstruction_loss(images.float(), target, settings.edge_weight)
         loss = loss + settings.kl_weight * kl_divergence(mean.float(), logvar.float())
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        team.average_gradients([vae])
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
+        optimisation_step(team, optimiser, settings.learning_rate * rate, loss, [vae])
         step += 1
         clock.tick()
         if team.leads:
@@ -120,65 +133,8 @@ def train_vae(team: Team, settings: VaeSettings, pictures: Tensor, weights: Tens
         save_checkpoint(folder / "vae-train.pt", step, state, clock, samples=step * settings.batch)
 
 
-@dataclass(frozen=True)
-class DecoderSettings:
-    """What decides the further training of the decoder alone, on the latents that the U-Net learns from."""
-
-    minutes: float = 6.0
-    batch: int = 24  # of all workers together
-    learning_rate: float = 6e-4
-    warm_up_steps: int = 30
-    latent_noise: float = 0.05  # standard deviation of what is added to the scaled latents
-    edge_weight: float = 1.0
-    ema_decay: float = 0.99
-    seed: int = 3
-
-
-def refine_decoder(
-    team: Team,
-    settings: DecoderSettings,
-    vae: Autoencoder,
-    latents: Tensor,
-    pictures: Tensor,
-    weights: Tensor,
-    folder: Path,
-    log: Log,
-) -> None:
-    """Go on with the decoder of `vae` on pairs of scaled `latents` and `pictures`, into folder/decoder.pt."""
-    channels_last(vae)
-    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True)
-    ema = Ema(decoder, settings.ema_decay)
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3)
-    clock, step = Clock(settings.minutes), 0
-    while (progress := team.agree(clock.progress)) < 1:
-        rate = min((step + 1) / settings.warm_up_steps, 1 - progress)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate
-        generator = team.generator(settings.seed, step)
-        rows = torch.multinomial(weights, settings.batch // team.size, replacement=True, generator=generator)
-        noise = settings.latent_noise * torch.randn(latents[rows].shape, generator=generator)
-        scaled = (latents[rows] + noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            images = vae.decode(scaled / vae.config.scaling_factor)
-        loss = reconstruction_loss(images.float(), to_signed(pictures[rows]), settings.edge_weight)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        team.average_gradients([decoder])
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        clock.tick()
-        if team.leads:
-            ema.update(decoder)
-            if step % 50 == 0:
-                log(f"decoder step {step} minutes {clock.minutes:.2f} loss {loss.item():.4f}")
-    if team.leads:
-        ema.copy_to(decoder)
-        save_checkpoint(folder / "decoder.pt", step, {"vae": vae}, clock, samples=step * settings.batch)
-
-
 def trained_vae(folder: Path) -> Autoencoder:
-    """The averaged autoencoder that `train_vae` left in `folder`."""
+    """The averaged autoencoder that `train_vae` wrote to `folder`."""
     vae = Autoencoder(AutoencoderConfig.from_dict(VAE_CONFIG))
     ema = Ema(vae, 0.0)
     load_checkpoint(folder / "vae-train.pt", {"vae": vae, "ema": ema}, Clock(1))
@@ -188,7 +144,7 @@ def trained_vae(folder: Path) -> Autoencoder:
 
 @torch.no_grad()
 def psnr(vae: Autoencoder, pictures: Tensor, batch: int = 64) -> float:
-    """Mean PSNR in dB of `pictures` (N, 3, H, W) in bytes when reconstructed through the posterior mean."""
+    """Mean PSNR in dB of reconstructions from the posterior means of pictures (N, 3, H, W) in bytes."""
     total = 0.0
     for part in pictures.split(batch):
         images = vae(to_signed(part).contiguous(memory_format=torch.channels_last)).clamp(-1, 1)
@@ -199,17 +155,27 @@ def psnr(vae: Autoencoder, pictures: Tensor, batch: int = 64) -> float:
 
 @torch.no_grad()
 def encode(vae: Autoencoder, pictures: Tensor, batch: int = 64) -> Tensor:
-    """Posterior means (N, C, h, w) of `pictures` (N, 3, H, W) in bytes, unscaled."""
+    """Unscaled posterior means (N, C, h, w) of pictures (N, 3, H, W) in bytes."""
     parts = (to_signed(part).contiguous(memory_format=torch.channels_last) for part in pictures.split(batch))
     return torch.cat([vae.encode(part)[0] for part in parts])
 
 
 @torch.no_grad()
 def standardise(vae: Autoencoder, latents: Tensor) -> float:
-    """Fold into the quant convolutions the affine map that gives every channel of `latents` (N, C, h, w) mean 0.
+    """Standardise the latents of an autoencoder by an affine map, which is merged into its quant convolutions.
 
-    The channels also come to one common standard deviation, their present root mean square; returns the scaling
-    factor that makes it 1. Reconstructions through the mean do not change.
+    Every channel gets mean 0 and the same standard deviation: the root mean square of the channels' current ones.
+    Reconstructions from the posterior means do not change.
+
+    Args:
+        vae: The autoencoder, which is changed.
+        latents: Unscaled latents (N, C, h, w).
+
+    Returns:
+        The scaling factor that gives the new latents standard deviation 1.
+
+    Raises:
+        ValueError: If the autoencoder has no quant convolutions.
     """
     channels = latents.shape[1]
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))

@@ -1,4 +1,4 @@
-"""Published JSON files in a folder beside the repository, or where SADAFLOW_REAL_CONFIGS says; often there are none."""
+"""Published JSON files in a folder beside the repository or in SADAFLOW_REAL_CONFIGS; often there are none."""
 
 import json
 import os

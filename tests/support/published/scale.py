@@ -1,4 +1,4 @@
-"""Published configs made small: every field stays, sizes shrink together so that the parts still fit."""
+"""Published configs made small: every field stays, and sizes shrink together so that the parts still fit."""
 
 from typing import Any
 
