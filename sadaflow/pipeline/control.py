@@ -78,8 +78,14 @@ def as_list(value: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Control:
-    """What a call asks of its ControlNets: images (B, nets, 3, H, W), RGB in [0, 1], and per net a scale and the part
-    of the evaluations, from `start` to `end` as fractions, in which it acts."""
+    """The control of a call.
+
+    Attributes:
+        images: Images for the ControlNets, (B, nets, 3, H, W), RGB in [0, 1].
+        scale: Weight of each ControlNet.
+        start: Fraction of the evaluations at which each begins to act.
+        end: Fraction of the evaluations at which each ceases to act.
+    """
 
     images: Tensor
     scale: tuple[float, ...]
