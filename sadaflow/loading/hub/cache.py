@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from huggingface_hub import constants
-from huggingface_hub.file_download import repo_folder_name
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PLAIN_NAME = re.compile(r"(?!\.+$)[\w.+=:~-]{1,200}")
@@ -79,6 +78,8 @@ class RepositoryCache:
     @classmethod
     def of(cls, name: str, cache_dir: str | os.PathLike[str] | None) -> "RepositoryCache":
         """The cache of repository `name`, in `cache_dir` or huggingface_hub's default."""
+        from huggingface_hub.file_download import repo_folder_name  # with an HTTP client, slow to import
+
         folder = Path(constants.HF_HUB_CACHE if cache_dir is None else cache_dir).expanduser().resolve()
         return cls(folder, folder / repo_folder_name(repo_id=name, repo_type="model"))
 
