@@ -1,5 +1,5 @@
 # make demo    from a fresh clone: virtual environment, install, one prompt plain and accelerated side by side
-# make test    the same environment with the development tools, then the test suite
+# make test    the same environment with the development tools, then the test suite in WORKERS processes (2)
 # make slow    the tests marked slow
 # make speed   seconds and memory beside Diffusers, on an idle machine, into outputs/speed: docs/performance.md
 # make speed-gpu
@@ -19,6 +19,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+WORKERS ?= 2
 SPEED ?= outputs/speed
 GPU ?= --device cuda --dtype bfloat16 --cache outputs/random --model random-sd21 --model random-sdxl --model random-flux \
     --latent --steps 50 --rounds 5 --replay $(SPEED)-recorded/speed.json
@@ -32,7 +33,7 @@ demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow

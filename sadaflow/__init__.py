@@ -3,7 +3,8 @@
 from . import _checkout as _checkout  # first: finds sadaflow.models and sadaflow.solvers in a bare checkout
 from .accelerators import SADA, Accelerator, Auto, Mode, Uniform
 from .parallel import Parallel
-from .pipeline.pipeline import Output, Pipeline
+from .pipeline.output import Output
+from .pipeline.pipeline import Pipeline
 from .sampling.denoiser import Denoise, GuidedDenoiser
 from .sampling.loop import sample
 from .sampling.results import Sampled, Stats, Step

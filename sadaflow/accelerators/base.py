@@ -108,7 +108,7 @@ class Run:
         self.samples = samples
 
     def plan(self, step: int) -> Sequence[Mode]:
-        """Choose the mode of every sample at evaluation `step`.
+        """Chooses the mode of every sample at evaluation `step`.
 
         Returns:
             One `Mode` per sample.
@@ -116,7 +116,7 @@ class Run:
         return [Mode.FULL] * self.samples
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        """Estimate x0 of the samples that skip the network.
+        """Estimates x0 of the samples that skip the network.
 
         Args:
             step: Index of the evaluation.
@@ -133,7 +133,7 @@ class Run:
         return call_through
 
     def revise(self, state: State, x0: Tensor) -> State:
-        """Correct the state before the solver steps from it.
+        """Corrects the state before the solver steps from it.
 
         Args:
             state: The solver's state at this step.
@@ -145,7 +145,7 @@ class Run:
         return state
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        """Learn what happened at `step`, in order to plan the next one.
+        """Learns what happened at `step`, in order to plan the next one.
 
         Args:
             step: Index of the evaluation.
@@ -168,7 +168,7 @@ class Run:
         return self._missing("carried_out")
 
     def learn_guidance(self, step: int, rows: Sequence[int], difference: Tensor) -> None:
-        """Learn the effect of guidance on the samples `rows`, which were evaluated with both branches at `step`.
+        """Learns the effect of guidance on the samples `rows`, which were evaluated with both branches at `step`.
 
         Args:
             step: Index of the evaluation.
@@ -178,7 +178,7 @@ class Run:
         self._missing("learn_guidance")
 
     def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
-        """Estimate that difference, (len(rows), ...), for samples whose conditional branch alone is evaluated."""
+        """Estimates that difference, (len(rows), ...), for samples whose conditional branch alone is evaluated."""
         return self._missing("guidance")
 
     def _missing(self, method: str) -> NoReturn:
@@ -193,7 +193,7 @@ class Accelerator(Protocol):
     """Immutable settings that can start any number of independent runs."""
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        """Start a run.
+        """Starts a run.
 
         Args:
             solver: The solver, with its grid.

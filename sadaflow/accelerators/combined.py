@@ -33,7 +33,7 @@ class Combined:
         return Combined(fitted(self.steps, prediction), fitted(self.inside, prediction))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
-        """Start a run of each.
+        """Starts a run of each.
 
         Raises:
             ValueError: if both skip steps, if both change how an evaluation is made, or if they are in the wrong order.

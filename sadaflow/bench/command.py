@@ -68,13 +68,7 @@ def run_bench(
 
     def begin() -> Folder:
         folder = Folder.open(out, suite, identity, session, resume or shard.start > 0)
-        with occupied(out, alone=True):
-            for lines in (folder.samples, folder.sets, folder.timing):
-                lines.mend()
-            gather(out, suite)
-            for name, metric in chosen.items():
-                folder.know_metric(name, _description(metric))
-            check(suite, folder, subjects)
+        _prepare(folder, suite, subjects, chosen)
         return folder
 
     if shard.size > 1:
@@ -89,6 +83,17 @@ def run_bench(
             with counting_bar(rounds(suite), unit="round", smoothing=0.05) as advance:
                 measure(suite, folder, subjects, advance)
         return report(out)
+
+
+def _prepare(folder: Folder, suite: Suite, subjects: Subjects, metrics: Mapping[str, Metric]) -> None:
+    """Repairs what a killed run left, and checks that models and metrics fit the folder."""
+    with occupied(folder.path, alone=True):
+        for lines in (folder.samples, folder.sets, folder.timing):
+            lines.mend()
+        gather(folder.path, suite)
+        for name, metric in metrics.items():
+            folder.know_metric(name, _description(metric))
+        check(suite, folder, subjects)
 
 
 def _share(

@@ -1,88 +1,39 @@
-"""The laws that an accelerator is examined by, each measured on exact denoisers."""
+"""The laws that accelerators must obey, each measured on exact denoisers."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from typing import Any, Final, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from sadaflow.sampling.loop import sample
-from sadaflow.sampling.results import Sampled, Step
-from sadaflow.solvers import Grid, GridSolver, SeededNoise, Solver, draws_noise, make_solver
-from sadaflow.solvers.checks.problems import GRIDS, clean
+from sadaflow.sampling.results import Step
+from sadaflow.solvers import draws_noise
 from sadaflow.solvers.checks.report import Law
 
-from ..accelerators.base import Accelerator, Mode, Run
-from .problems import NETWORKS, PLAIN, Modes, Plain, Seamed, Work
-from .recording import Watched, drawn_state, seeded
-
-Factory = Callable[[], Accelerator]
+from ..accelerators.base import Accelerator, Mode
+from .networks import Plain, Work
+from .runs import SAMPLES, SHAPE, Factory, Outcome, Runs, coarse_error, plain_end, rms, solver_of
 
 BASE: Final = ("euler", "dpmpp2m")
-"""Solvers of one evaluation a step, which all laws but those on solvers are measured with."""
-SAMPLES: Final = 4
-SHAPE: Final = (2, 6, 6)
+"""Solvers with one evaluation a step, used for all laws but those on solvers."""
 _TOLERANCE: Final = 1e-8  # between a sample alone and in a batch, whose sums round differently
 SHAPES: Final = ((1, 2, 5, 8), (3, 2, 6, 6), (2, 7))
 
 
-def solver_of(name: str, steps: int, grid: str = "flow-uniform", samples: int = SAMPLES) -> Solver:
-    noise = {"noise": SeededNoise(tuple(range(samples)))} if draws_noise(name) else {}
-    return make_solver(name, clean(GRIDS[grid](steps)), **noise)
-
-
 @dataclass(frozen=True)
-class Outcome:
-    """One run and what it was seen to do."""
+class Examination(Runs):
+    """The laws, one method each, measured with the networks that the accelerator does not refuse.
 
-    sampled: Sampled
-    notes: Watched
-    denoiser: Plain | Seamed
-    seeds_used: bool
+    Attributes:
+        worst: Factor by which the error may exceed that of Euler's method at the same cost.
+    """
 
-    @property
-    def modes(self) -> list[list[str]]:
-        return self.sampled.stats.modes
-
-    @property
-    def first_departure(self) -> int:
-        """The first step at which a sample is not evaluated in full; the number of steps if there is none."""
-        steps = [[mode == Mode.FULL for mode in modes] for modes in zip(*self.modes, strict=True)]
-        return next((index for index, full in enumerate(steps) if not all(full)), len(steps))
-
-
-@dataclass(frozen=True)
-class Examination:
-    """The laws, one method each, on accelerators made by `factory`, in the networks that these do not refuse."""
-
-    factory: Factory
-    steps: int
     worst: float
-    _made: dict[tuple[str, str, bool], Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @cached_property
-    def refusals(self) -> dict[str, str | None]:
-        """Why each kind of network is not taken: a ValueError by the end of the first evaluation; None where it is."""
-        return {network: self._refusal(network=network) for network in NETWORKS}
-
-    @property
-    def networks(self) -> list[str]:
-        return [network for network, reason in self.refusals.items() if reason is None]
-
-    def _refusal(self, **settings: Any) -> str | None:
-        steps: list[Step] = []
-        try:
-            self.run(observer=steps.append, **settings)
-        except Exception as failure:  # any other is for the laws to find
-            return str(failure) if isinstance(failure, ValueError) and not steps else None
-        return None
 
     def enters(self) -> list[Law]:
-        """Every kind of network is sampled, or refused before the second evaluation; one at least is sampled."""
+        """Every type of network is sampled, or refused before the second evaluation; at least one is sampled."""
         expected = "sampled, or refused at once"
         laws = [
             Law("networks", f"[{network}]", "sampled" if reason is None else f"refused: {reason}", expected, True)
@@ -90,44 +41,8 @@ class Examination:
         ]
         return [*laws, Law("networks", "[all]", f"{len(self.networks)} sampled", "one or more", bool(self.networks))]
 
-    def run(
-        self,
-        accelerator: Accelerator | None = None,
-        *,
-        network: str | None = None,
-        rows: Sequence[int] = tuple(range(SAMPLES)),
-        shape: Sequence[int] = SHAPE,
-        solver: Solver | str = BASE[-1],
-        dtype: torch.dtype = torch.float64,
-        seed: int = 0,
-        memory: bool = False,
-        observer: Callable[[Step], None] | None = None,
-    ) -> Outcome:
-        """Sample the exact problem; samples are told by `rows`, whatever batch they are in."""
-        solver = solver_of(solver, self.steps) if isinstance(solver, str) else solver
-        count = max(rows) + 1
-        data = Modes.drawn(count, shape).of(rows)
-        noise = torch.stack([_noise(row, shape) for row in rows]).to(dtype)
-        network = self.networks[0] if network is None else network
-        denoise = Plain(solver, data) if network == PLAIN else Seamed(solver, data, network)
-        with seeded(seed):
-            notes = Watched(self.factory() if accelerator is None else accelerator, memory)
-            before = drawn_state()
-            sampled = sample(solver, denoise, noise, cast(Accelerator, notes), observer=observer)
-            return Outcome(sampled, notes, denoise, drawn_state() != before)
-
-    def plain(self, solver: Solver | str, network: str | None = None) -> Outcome:
-        return self.run(cast(Accelerator, _Never()), solver=solver, network=network)
-
-    def made(self, name: str, network: str | None = None, plain: bool = False) -> Outcome:
-        """The run of the accelerator, or plain sampling, that several laws look at; it is made once."""
-        key = name, self.networks[0] if network is None else network, plain
-        if key not in self._made:
-            self._made[key] = self.plain(*key[:2]) if plain else self.run(solver=key[0], network=key[1])
-        return self._made[key]
-
     def runs(self, name: str) -> Law:
-        """A first run ends, with one mode for each sample at each step."""
+        """A first run ends in finite states, with one mode for each sample at each step."""
         fast = self.made(name)
         finite = bool(torch.isfinite(fast.sampled.x).all())
         return Law("runs", f"[{name}]", "to the end" if finite else "not finite", "to a finite end", finite)
@@ -147,15 +62,15 @@ class Examination:
         found = f"equal up to step {last}" if equal else f"x differs at step {apart[0] if apart else last}"
         laws = [Law("identity", where, found, "plain sampling until the first step saved", equal)]
         if never is not None:
-            unspared = self.run(never(), solver=name, network=network)
-            full = unspared.sampled.stats.nfe == [float(self.steps)] * SAMPLES
-            same = torch.equal(unspared.sampled.x, plain.sampled.x)
-            found = f"{'equal' if same else 'another x'}, NFE {max(unspared.sampled.stats.nfe):g}"
+            complete = self.run(never(), solver=name, network=network)
+            full = complete.sampled.stats.nfe == [float(self.steps)] * SAMPLES
+            same = torch.equal(complete.sampled.x, plain.sampled.x)
+            found = f"{'equal' if same else 'another x'}, NFE {max(complete.sampled.stats.nfe):g}"
             laws.append(Law("identity", f"{where[:-1]}, never]", found, f"equal, NFE {self.steps}", full and same))
         return laws
 
     def batch(self, name: str, network: str) -> Law:
-        """A sample alone, in a batch and in a batch of another order decides and ends the same."""
+        """A sample has the same decisions and the same end alone, in a batch, and in a reordered batch."""
         together = self.made(name, network)
         worst, others = 0.0, []
         for rows in ([0], [SAMPLES - 1], list(reversed(range(SAMPLES)))):
@@ -167,7 +82,7 @@ class Examination:
         return Law("batch invariance", f"[{name}, {network}]", found, f"the same decisions, below {_TOLERANCE:g}", good)
 
     def determinism(self) -> Law:
-        """Two runs are equal, whatever the global generators hold, and draw nothing from them."""
+        """Two runs under different global seeds are equal and draw nothing from the global generators."""
         first, second = self.run(seed=0), self.run(seed=1)
         equal = torch.equal(first.sampled.x, second.sampled.x) and first.modes == second.modes
         drew = first.seeds_used or second.seeds_used
@@ -175,7 +90,7 @@ class Examination:
         return Law("determinism", "[two global seeds]", found, "equal, nothing drawn", equal and not drew)
 
     def state(self) -> Law:
-        """One object serves runs of other shapes and lengths before, after and in the middle of a run."""
+        """One object gives the same result with runs of other shapes and lengths before, after and during its run."""
         alone, shared = self.made(BASE[-1]), self.factory()
         other = solver_of("euler", self.steps + 7)
         beside = self.run(solver=other, rows=(1,), shape=(1, 4, 5))
@@ -191,13 +106,13 @@ class Examination:
 
         before, interrupted = between(shared), self.run(shared, observer=interrupt)
         after = self.run(shared)
-        pairs = [(interrupted, alone), (after, alone), *((one, beside) for one in (before, *disturbed))]
+        pairs = [(interrupted, alone), (after, alone), *((outcome, beside) for outcome in (before, *disturbed))]
         good = all(a.modes == b.modes and torch.equal(a.sampled.x, b.sampled.x) for a, b in pairs)
         found = "equal" if good else "another result"
         return Law("state", "[one object, four runs]", found, "those of a new object", good)
 
     def solvers(self, name: str) -> list[Law]:
-        """With every solver: refused before the first evaluation, or finite and not worse than a coarser grid."""
+        """A run with any solver is refused before its first evaluation, or finite and as accurate as a coarser grid."""
         solver, where = solver_of(name, self.steps), f"[{name}]"
         try:
             fast = self.run(solver=solver)
@@ -211,14 +126,14 @@ class Examination:
         laws = [Law("solvers", where, "finite" if finite else "not finite", "finite, or refused at once", finite)]
         if draws_noise(name):
             return laws
-        error = _rms(fast.sampled.x - _plain_end(name, self.steps, self.networks[0]))
+        error = rms(fast.sampled.x - plain_end(name, self.steps, self.networks[0]))
         share = sum(fast.sampled.stats.nfe) / (SAMPLES * solver.n_evals)
-        bound = self.worst * _coarse_error(max(1, round(share * self.steps)), self.steps, self.networks[0])
+        bound = self.worst * coarse_error(max(1, round(share * self.steps)), self.steps, self.networks[0])
         expected = f"at most {bound:.1e}, {self.worst:g} x Euler's on as few steps"
         return [*laws, Law("accuracy", where, f"{error:.1e} at {share:.2f} of the cost", expected, error <= bound)]
 
     def accounting(self, name: str, network: str) -> list[Law]:
-        """What `stats` says was evaluated is what the network was made to do."""
+        """`Stats.nfe` and the modes equal the work that the network did."""
         fast, where = self.made(name, network), f"[{name}, {network}]"
         nfe = fast.sampled.stats.nfe
         if isinstance(fast.denoiser, Plain):
@@ -228,14 +143,14 @@ class Examination:
         modes = {(step, row): mode for row, line in enumerate(fast.modes) for step, mode in enumerate(line)}
 
         def did(mode: Mode) -> list[Work]:
-            return [one for one in work if modes[one.step, one.row] == mode]
+            return [item for item in work if modes[item.step, item.row] == mode]
 
-        partly = {(one.step, one.row): one.share for one in [*did(Mode.CACHED), *did(Mode.CONDITIONAL)]}
-        rows = [sum(partly.get((one.step, row), 1.0) for one in work if one.row == row) for row in range(SAMPLES)]
-        full, tokens = did(Mode.FULL), [one.share for one in did(Mode.TOKENS)]
-        parts, halves = [one.share for one in did(Mode.CACHED)], [one.share for one in did(Mode.CONDITIONAL)]
-        shares = [one.share for one in full]
-        altered = sum(not one.exact for one in full)
+        partly = {(item.step, item.row): item.share for item in [*did(Mode.CACHED), *did(Mode.CONDITIONAL)]}
+        rows = [sum(partly.get((item.step, row), 1.0) for item in work if item.row == row) for row in range(SAMPLES)]
+        full, tokens = did(Mode.FULL), [item.share for item in did(Mode.TOKENS)]
+        parts, halves = ([item.share for item in did(mode)] for mode in (Mode.CACHED, Mode.CONDITIONAL))
+        shares = [item.share for item in full]
+        altered = sum(not item.exact for item in full)
         same = all(abs(row - own) < _TOLERANCE for row, own in zip(rows, nfe, strict=True))
         return [
             Law("accounting", f"{where} rows", f"{_rounded(rows)}", f"nfe {_rounded(nfe)}", same),
@@ -251,7 +166,7 @@ class Examination:
         ]  # fmt: skip
 
     def memory(self) -> Law:
-        """What a run holds does not grow with the number of steps.
+        """The memory that a run holds does not grow with the number of steps.
 
         It may vary a little: rows that share a storage are counted once, and whether they do depends on the decisions.
         """
@@ -263,9 +178,9 @@ class Examination:
         return Law("memory", "[50, 200 steps]", found, "at most half as much again", many <= 1.5 * few + 1)
 
     def few_steps(self) -> Law:
-        """Where the steps are too few, `begin` says so with a ValueError that names how many it needs.
+        """If there are too few steps, `begin` raises a ValueError that names the number it needs.
 
-        The shortest runs that are accepted come to a finite end.
+        The shortest runs that it accepts end in finite states.
         """
         where, shape = "[1 to 30 steps]", torch.Size((SAMPLES, *SHAPE))
         refused: list[int] = []
@@ -283,7 +198,7 @@ class Examination:
                 fast = self.run(solver=solver_of(BASE[-1], steps))
                 good = bool(torch.isfinite(fast.sampled.x).all())
                 found = "not finite"
-            except Exception as failure:  # whatever an accelerator may raise
+            except Exception as failure:  # an accelerator may raise anything
                 good, found = False, f"{type(failure).__name__}: {failure}"
             if not good:
                 return Law("few steps", where, f"{found} at {steps}", "ValueError before the run, or none", False)
@@ -291,12 +206,12 @@ class Examination:
         return Law("few steps", where, found, "ValueError before the run, or none", True)
 
     def inputs(self, name: str, network: str) -> Law:
-        """No tensor it was given is changed, then or later."""
+        """No tensor that the run was given changes during the run."""
         changed = self.made(name, network).notes.changed
         return Law("inputs kept", f"[{name}, {network}]", f"{changed} tensors changed", "none", changed == 0)
 
     def dtypes(self) -> list[Law]:
-        """Estimates have the dtype, device and shape of the states they are for."""
+        """Estimates have the dtype, device and shape of their states."""
         laws = []
         for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
             for dtype in (torch.float32, torch.bfloat16):
@@ -311,54 +226,13 @@ class Examination:
         return laws
 
     def shapes(self, shape: Sequence[int], network: str) -> Law:
-        """Batches of one, uneven sizes and vectors are sampled, or refused at once."""
+        """Batches of 1, odd sizes and vectors are sampled, or refused at once."""
         where, expected = f"[{tuple(shape)}, {network}]", "finite, or refused at once"
         given: dict[str, Any] = {"rows": range(shape[0]), "shape": shape[1:], "network": network}
         if (reason := self._refusal(**given)) is not None:
             return Law("shapes", where, f"refused: {reason}", expected, True)
         finite = bool(torch.isfinite(self.run(**given).sampled.x).all())
         return Law("shapes", where, "finite" if finite else "not finite", expected, finite)
-
-
-class _Never:
-    """Plain sampling, as an accelerator."""
-
-    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        return Run(shape[0])
-
-
-@cache
-def _plain_end(name: str, steps: int, network: str) -> Tensor:
-    """Where plain sampling ends, for any accelerator to be compared with."""
-    return Examination(_Never, steps, 0.0).plain(name, network).sampled.x
-
-
-@cache
-def _coarse_error(few: int, steps: int, network: str) -> float:
-    """What Euler changes by taking `few` of the grid's steps in place of all."""
-    whole = cast(GridSolver, solver_of("euler", steps))
-    points = torch.linspace(0, steps, few + 1, dtype=torch.float64).round().long()
-    part = replace(whole, grid=Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
-    coarse = Examination(_Never, steps, 0.0).plain(part, network)
-    return _rms(coarse.sampled.x - _plain_end("euler", steps, network))
-
-
-def guarded(name: str, law: Callable[..., Law | Sequence[Law]], *args: Any) -> list[Law]:
-    """The laws that `law(*args)` finds; a failed law called `name` where it raises."""
-    try:
-        found = law(*args)
-    except Exception as failure:  # whatever an accelerator may raise
-        where = "[" + ", ".join(map(str, args)) + "]" if args else ""
-        return [Law(name, where, f"{type(failure).__name__}: {failure}", "no error", False)]
-    return [found] if isinstance(found, Law) else list(found)
-
-
-def _noise(row: int, shape: Sequence[int]) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(row), dtype=torch.float64)
-
-
-def _rms(difference: Tensor) -> float:
-    return float(difference.square().mean().sqrt())
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

@@ -20,7 +20,17 @@ from ..accelerators.forwarding import ForwardingRun
 
 @dataclass
 class Watched:
-    """An accelerator whose runs are written down: what they were given, and whether that stayed as it was."""
+    """Wraps an accelerator and records what its runs are given and what they return.
+
+    Attributes:
+        accelerator: The wrapped accelerator.
+        measure_memory: Whether to measure the memory that runs hold.
+        entered: The states at each step before `revise`.
+        left: The states at each step after it.
+        given: Each tensor that the run was given, beside a copy made at that time.
+        estimates: Each estimate, beside the states it is for.
+        bytes_held: Most bytes of tensors that the run held after a step.
+    """
 
     accelerator: Accelerator
     measure_memory: bool = False
@@ -28,20 +38,20 @@ class Watched:
     left: dict[int, Tensor] = field(default_factory=dict)
     given: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     estimates: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    """Each estimate beside the states it is for."""
     bytes_held: int = 0
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        """Start a run of the accelerator and record it."""
+        """Starts a run of the accelerator and record it."""
         return _WatchedRun(self, self.accelerator.begin(solver, shape, seams=seams), solver, shape[0])
 
     def keep(self, *tensors: Tensor | None) -> None:
-        self.given += [(one, one.clone()) for one in tensors if one is not None]
+        """Records tensors that the run is given."""
+        self.given += [(tensor, tensor.clone()) for tensor in tensors if tensor is not None]
 
     @property
     def changed(self) -> int:
-        """How many of the tensors it was given have changed since."""
-        return sum(not torch.equal(one, before) for one, before in self.given)
+        """Number of tensors that have changed since the run was given them."""
+        return sum(not torch.equal(tensor, before) for tensor, before in self.given)
 
 
 class _WatchedRun(ForwardingRun):
@@ -94,37 +104,37 @@ class _WatchedRun(ForwardingRun):
 
 
 def reachable(start: object, without: set[int] | None = None) -> dict[int, object]:
-    """All objects that `start` keeps alive, by id, but for those in `without`, classes, modules and globals."""
+    """All objects that `start` keeps alive, by id, except those in `without`, classes, modules and globals."""
     found: dict[int, object] = {}
     waiting: list[object] = [start]
     while waiting:
-        one = waiting.pop()
-        if id(one) in found or id(one) in (without or ()) or isinstance(one, type | ModuleType):
+        item = waiting.pop()
+        if id(item) in found or id(item) in (without or ()) or isinstance(item, type | ModuleType):
             continue
-        found[id(one)] = one
-        if isinstance(one, FunctionType):
-            waiting += [one.__closure__, one.__defaults__, one.__dict__]
-        elif isinstance(one, MethodType):
-            waiting += [one.__self__, one.__func__]
-        elif not isinstance(one, Tensor):
-            waiting += gc.get_referents(one)
+        found[id(item)] = item
+        if isinstance(item, FunctionType):
+            waiting += [item.__closure__, item.__defaults__, item.__dict__]
+        elif isinstance(item, MethodType):
+            waiting += [item.__self__, item.__func__]
+        elif not isinstance(item, Tensor):
+            waiting += gc.get_referents(item)
     return found
 
 
 def tensor_bytes(objects: Any) -> int:
-    """Bytes of the storages behind the tensors and arrays among `objects`, each counted once."""
+    """Bytes of the storages of the tensors and arrays among `objects`, each counted once."""
     sizes: dict[int, int] = {}
-    for one in objects:
-        if isinstance(one, Tensor):
-            sizes[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
-        elif isinstance(one, np.ndarray):
-            sizes[one.ctypes.data] = one.nbytes
+    for item in objects:
+        if isinstance(item, Tensor):
+            sizes[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
+        elif isinstance(item, np.ndarray):
+            sizes[item.ctypes.data] = item.nbytes
     return sum(sizes.values())
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The global generators of torch, numpy and Python at a seed, and as they were afterwards."""
+    """Context manager: seeds the global generators of torch, numpy and Python, and restores them at the end."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -138,5 +148,5 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def drawn_state() -> tuple[Any, ...]:
-    """Where the global generators stand."""
+    """The states of the global generators."""
     return (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index]

@@ -1,18 +1,25 @@
-"""The `sadaflow` command: its one edge, where every error a user can cause becomes one line and exit code 2."""
+"""Runs the `sadaflow` command; every error that a user can cause becomes a line of text and exit code 2."""
 
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-# What our code raises for bad input, bad files, an unreachable Hub, a network that answers NaN, a missing extra.
+# Raised for bad input, bad files, an unreachable Hub, an output of NaN, a missing extra.
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, OverflowError)
 NO_MEMORY = "there is not enough memory for this: ask for less at a time, or for a smaller --dtype"
 USAGE_ERROR, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line (None: that of the process) and return its exit code: 0, 2 for errors, 130 for Ctrl-C."""
+    """Run the command line.
+
+    Args:
+        arguments: The arguments; None takes those of the process.
+
+    Returns:
+        The exit code: 0, 2 for errors, 130 for Ctrl-C.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         import typer
@@ -26,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away: stop quietly, also at the interpreter's last flush
+    except BrokenPipeError:  # the reader closed the pipe: stop quietly, also at the interpreter's last flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except EXPECTED as error:
@@ -38,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         return _fail(NO_MEMORY)
-    except RuntimeError as error:  # torch's class for it does not cover the processor's memory
+    except RuntimeError as error:  # torch has a class for a lack of memory on a GPU only
         if "--debug" in arguments or not any(word in str(error) for word in ("memory", "overflowed")):
             raise
         return _fail(NO_MEMORY)
-    if code == INTERRUPTED:  # also typer's own answer to Ctrl-C
+    if code == INTERRUPTED:  # typer returns this code for Ctrl-C as well
         return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0
 

@@ -91,10 +91,11 @@ def with_options(command: Callable[[T], None]) -> Callable[..., None]:
         else:
             default = Parameter.empty if field.default is MISSING else field.default
             flags[field.name] = (hints[field.name], default)
-    run.__signature__ = Signature(  # type: ignore[attr-defined]
+    parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
         for name, (hint, default) in flags.items()
-    )
+    ]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {name: hint for name, (hint, _) in flags.items()}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run

@@ -1,4 +1,4 @@
-"""What `bench speed` may be asked for."""
+"""The flags of `bench speed`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +19,18 @@ class SpeedOptions:
 
     out: Annotated[Path, text("FOLDER", "Folder for speed.json and speed.md.")]
     model: Annotated[
-        Names, text("NAME", "What is measured; may be repeated.", show_default=", ".join(_DEFAULT.models))
+        Names, text("NAME", "Model to measure; may be repeated.", show_default=", ".join(_DEFAULT.models))
     ] = None
     measure: Annotated[
         Names, text("NAME", f"One of {', '.join(MEASURES)}; may be repeated.", show_default="all of them")
     ] = None
     steps: Annotated[int, count("Steps of the solver.")] = _DEFAULT.steps
-    solver: Annotated[str | None, text("NAME", "Solver of both.", show_default="the checkpoint's")] = None
-    guidance: Annotated[float | None, real("Guidance of both.", show_default="the checkpoint's")] = None
+    solver: Annotated[str | None, text("NAME", "Solver of both sides.", show_default="the checkpoint's")] = None
+    guidance: Annotated[float | None, real("Guidance of both sides.", show_default="the checkpoint's")] = None
     size: Annotated[int | None, count("Pixels along each side.", show_default="the checkpoint's")] = None
     batch: Annotated[list[int] | None, count("Pictures at a time; may be repeated.", show_default="1")] = None
     rounds: Annotated[int, count("Interleaved rounds.")] = _DEFAULT.rounds
-    processes: Annotated[int, count("Processes of each side that are started.")] = _DEFAULT.processes
+    processes: Annotated[int, count("Processes to start for each side.")] = _DEFAULT.processes
     accelerate: Annotated[
         Names, text("NAME", 'Accelerator, with arguments as in "sada tokens=false"; may be repeated.')
     ] = None
@@ -43,7 +43,7 @@ class SpeedOptions:
     alone: Annotated[bool, typer.Option("--alone", help="Leave Diffusers out.")] = False
     network_seconds: Annotated[
         float | None,
-        real("What an evaluation of SDXL takes, to compare accelerator and solver with.", show_default="if measured"),
+        real("Seconds of an evaluation of SDXL, against which overheads are set.", show_default="if measured"),
     ] = None
     cache: Annotated[Path | None, text("FOLDER", "Where random checkpoints are kept.", show_default="nowhere")] = None
     threads: Annotated[int | None, count("Threads of the processor.", show_default="torch's")] = None
@@ -52,7 +52,11 @@ class SpeedOptions:
     debug: Debug = False
 
     def speed(self) -> Speed:
-        """What is measured; ValueError for a number that cannot be."""
+        """The measurement that the flags describe.
+
+        Raises:
+            ValueError: If a number is out of its range.
+        """
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {self.threads}")
         return Speed(

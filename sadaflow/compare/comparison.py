@@ -118,32 +118,28 @@ def compare(
     if not prompts:
         raise ValueError("no prompt given; compare needs at least one")
     request = replace(settings or Request(), prompt=tuple(prompts)).filled(steps=STEPS)
+    if not (request.solver is None or isinstance(request.solver, str)):
+        raise ValueError(f"solver={request.solver!r} has a fixed number of steps: name a solver to compare")
     steps = request.steps or STEPS
     name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
 
-    def run(what: str, index: int, trace: bool = False, **changed: Any) -> _Run:
-        notify(f"{prompts[index]}: {what}")
-        call = replace(request.sample(index), **changed).arguments()
-        out = pipe(output="tensor", trace=trace, **call)
-        stats = out.stats
-        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
-
+    sampler = _Sampler(pipe, request, notify)
     whole = pipe.solver(request.solver, steps, request.grid, height=request.height, width=request.width)
     skips = refusal("uniform", whole) is None
-    run("warming up", 0, steps=min(WARM_UP_STEPS, steps), accelerator=None)
+    sampler.run("warming up", 0, steps=min(WARM_UP_STEPS, steps), accelerator=None)
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for index in range(len(prompts)):
-        accelerated.append(run(name, index, trace, accelerator=accelerator))  # may refuse the settings
-        plain.append(run("plain", index, trace, accelerator=None))
+        accelerated.append(sampler.run(name, index, trace, accelerator=accelerator))  # may refuse the settings
+        plain.append(sampler.run("plain", index, trace, accelerator=None))
         if skips:
-            uniform.append(run("every 2nd evaluation", index, accelerator="uniform"))
+            uniform.append(sampler.run("every 2nd evaluation", index, accelerator="uniform"))
         if accelerator is None:
             continue
         count = _fewer_steps(steps, plain[-1], accelerated[-1])
-        fewer.append(run(f"{count} steps", index, steps=count, accelerator=None))
-        on_grid = {"solver": coarser(whole, count), "grid": None, "accelerator": None}
-        coarse.append(run(f"{count} of {steps} steps", index, steps=count, **on_grid))
+        fewer.append(sampler.run(f"{count} steps", index, steps=count, accelerator=None))
+        on_grid: dict[str, Any] = {"solver": coarser(whole, count), "grid": None, "accelerator": None}
+        coarse.append(sampler.run(f"{count} of {steps} steps", index, steps=count, **on_grid))
         counts.add(count)
     named = {
         f"plain, {steps} steps": plain,
@@ -154,6 +150,22 @@ def compare(
     }
     rows = tuple(_row(label, runs, plain) for label, runs in named.items() if runs)
     return Comparison(request.prompts, request, name, rows)
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Samples one prompt at a time with the settings of a comparison."""
+
+    pipe: "Pipeline"
+    request: Request
+    notify: Notify
+
+    def run(self, message: str, index: int, trace: bool = False, **changed: Any) -> _Run:
+        self.notify(f"{self.request.prompts[index]}: {message}")
+        call = replace(self.request.sample(index), **changed).arguments()
+        out = self.pipe(output="tensor", trace=trace, **call)
+        stats = out.stats
+        return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
 
 
 def amplification(difference: Tensor) -> int:

@@ -22,9 +22,9 @@ from ..sampling.trace import Trace
 from .comparison import Comparison
 from .drawing import LEGEND, draw_modes, mode_patches, new_figure, rendered
 from .style import BAND, FAINT, GRID, INK, TRAIL, mode_colours
+from .trajectory_page import MOST_MASKS, Page
 
 MOST_PROMPTS = 4
-MOST_MASKS = 4  # per prompt
 VEIL = (0.52, 0.54, 0.58)  # RGB laid over pruned tokens: it is visible on white and on black pictures
 DASHES = (0, (4, 2))
 DECADES = 6  # orders of magnitude that are shown of a signed criterion
@@ -56,7 +56,7 @@ def draw_trajectory(comparison: Comparison, caption: str = "") -> Image.Image:
     pruned = any(_pruned_steps(trace) for trace in traces)
     colours = mode_colours(mode for trace in traces for mode in trace.modes[0])
     legend = _legend(colours, traces[0] if decided else None, pruned)
-    page = _Page(shown, decided, pruned, *comparison.plain.images.shape[-2:], legend=len(legend))
+    page = Page(shown, decided, pruned, *comparison.plain.images.shape[-2:], legend=len(legend))
     figure = new_figure(page.width, page.height, DPI)
     first: dict[str, Axes] = {}
     for column, trace in enumerate(traces):
@@ -87,46 +87,6 @@ def draw_trajectory(comparison: Comparison, caption: str = "") -> Image.Image:
         page.left / page.width, 0.12 / page.height, left_out + caption, fontsize=7, color=FAINT, parse_math=False
     )
     return rendered(figure)
-
-
-class _Page:
-    """Positions and sizes, in inches."""
-
-    left, right, above, gap = 0.85, 0.15, 0.6, 0.1
-
-    def __init__(self, columns: int, decided: bool, pruned: bool, height: int, width: int, *, legend: int) -> None:
-        self.column = 5.4 if columns == 1 else 3.6
-        self.pitch = self.column + 0.3
-        self.width = self.left + columns * self.pitch - 0.3 + self.right
-        self.cell = (self.column - 0.08 * (MOST_MASKS - 1)) / MOST_MASKS
-        self.panels = {"criterion": 1.8, "modes": 0.18, "error": 1.6}
-        if not decided:
-            del self.panels["criterion"]
-        self.tokens = min(1.6, self.cell * height / width) if pruned else 0.0
-        self.legend_columns = 2 if columns < 3 else 4
-        foot = 0.17 * math.ceil(legend / self.legend_columns) + 0.35
-        self.foot = foot + (0.15 if pruned else 0.45)
-        self.above_tokens = 0.7 if pruned else 0.0
-        panels = sum(self.panels.values()) + self.gap * (len(self.panels) - 1)
-        self.height = self.above + panels + self.above_tokens + self.tokens + self.foot
-        self.legend_top = foot / self.height
-
-    def panel(self, name: str, column: int) -> tuple[float, float, float, float]:
-        """Returns left, bottom, width and height of a panel, as shares of the figure."""
-        top = self.above
-        for panel, height in self.panels.items():
-            if panel == name:
-                break
-            top += height + self.gap
-        return self._share(self.left + column * self.pitch, top, self.column, self.panels[name])
-
-    def token_panel(self, column: int, cell: int) -> tuple[float, float, float, float]:
-        left = self.left + column * self.pitch + cell * (self.cell + 0.08)
-        return self._share(left, self.height - self.foot - self.tokens, self.cell, self.tokens)
-
-    def _share(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
-        bottom = self.height - top - height
-        return left / self.width, bottom / self.height, width / self.width, height / self.height
 
 
 def _pruned_steps(trace: Trace) -> list[int]:
@@ -221,7 +181,7 @@ def _dots(axes: Axes, shown: Any, values: Any, trace: Trace, colours: dict[str, 
     axes.scatter(steps, values[steps], s=17, c=shades, edgecolors=INK, linewidths=0.4, zorder=3)
 
 
-def _draw_tokens(figure: Figure, page: _Page, column: int, trace: Trace, image: Tensor) -> None:
+def _draw_tokens(figure: Figure, page: Page, column: int, trace: Trace, image: Tensor) -> None:
     steps = _pruned_steps(trace)
     chosen = sorted({round(i) for i in np.linspace(0, len(steps) - 1, MOST_MASKS)}) if steps else []
     for cell, step in enumerate(steps[i] for i in chosen):

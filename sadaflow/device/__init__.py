@@ -1,1 +1,1 @@
-"""Indices, readback and timing on a device, without waiting for it where that can be avoided."""
+"""Indexing, readback and timing on a device, without unnecessary waits for it."""

@@ -1,25 +1,28 @@
-"""Numbers that the host reads off a device: the only place in a run where it waits for one."""
+"""Reads numbers from a device: the only point at which a run waits for it."""
 
 import torch
 from torch import Tensor
 
 
 class Readback:
-    """Numbers (of any shape) on their way to the host, which goes on meanwhile and waits only when it reads them.
+    """A copy of numbers from the device to the host, for which the host waits only when it reads them.
 
-    `tolist()` of a tensor waits for everything that the device was asked for before it; this waits for the numbers.
+    `tolist()` of a tensor waits for all work queued on the device; this waits for the work before the copy only.
+
+    Args:
+        numbers: A tensor of any shape.
     """
 
     def __init__(self, numbers: Tensor) -> None:
         self._numbers = numbers.detach()
         self._arrived: torch.cuda.Event | None = None
         if numbers.device.type == "cuda":
-            self._numbers = self._numbers.to("cpu", non_blocking=True)  # to pinned memory, as torch does it then
+            self._numbers = self._numbers.to("cpu", non_blocking=True)  # torch copies to pinned memory here
             self._arrived = torch.cuda.Event()
             self._arrived.record(torch.cuda.current_stream(numbers.device))
 
     def read(self) -> list[float]:
-        """The numbers, one after the other."""
+        """Waits for the numbers and returns them, flattened."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return [float(number) for number in self._numbers.flatten().tolist()]

@@ -1,4 +1,4 @@
-"""Seconds of the parts of a run, on the host or on its device, without making one wait for the other."""
+"""Times parts of a run on the host or the device, without making either wait for the other."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,10 +9,13 @@ import torch
 
 
 class Stopwatch:
-    """Adds up the time spent in named parts.
+    """Adds up the seconds spent in named parts.
 
-    On CUDA a part is what lies between two events of the device's current stream, so that work counts where it was
-    asked for though nothing waits for it; only reading the watch does.
+    On CUDA a part is the time between two events of the device's current stream, so work counts in the part that
+    queued it. Only reading the watch waits for the device.
+
+    Args:
+        device: The device that does the work.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -23,7 +26,7 @@ class Stopwatch:
 
     @contextmanager
     def measuring(self, part: str) -> Iterator[None]:
-        """Around what counts as `part`."""
+        """Context manager: what happens in it counts as `part`."""
         if self._events:
             begin = self._event()
             yield
@@ -34,7 +37,7 @@ class Stopwatch:
             self._totals[part] += perf_counter() - mark
 
     def seconds(self, part: str) -> float:
-        """Spent in `part` so far."""
+        """Seconds spent in `part` so far."""
         if self._spans:
             torch.cuda.synchronize(self._device)
             for name, begin, end in self._spans:
@@ -43,7 +46,7 @@ class Stopwatch:
         return self._totals[part]
 
     def now(self) -> float:
-        """Wall-clock seconds once the device has done what it was asked."""
+        """Wall-clock time in seconds, after waiting for the device."""
         if self._events:
             torch.cuda.synchronize(self._device)
         return perf_counter()

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -58,7 +58,7 @@ class PipelineMaker:
     def _request(self, prompts: Sequence[Prompt]) -> Request:
         """The request of these prompts; a prompt's own arguments take the place of the shared ones."""
         shared = self.generator.request
-        own = {
+        own: dict[str, Any] = {
             name: [getattr(shared, name) if (value := getattr(prompt, name)) is None else value for prompt in prompts]
             for name in PER_SAMPLE
         }

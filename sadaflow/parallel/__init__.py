@@ -1,4 +1,4 @@
-"""Several devices for one picture: the branches of guidance apart, and the tokens of a transformer shared out."""
+"""Sampling on several devices: the guidance branches on different ones, and a transformer's tokens divided."""
 
 from .mesh import Parallel
 

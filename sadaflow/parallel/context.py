@@ -1,8 +1,8 @@
-"""Context parallelism: the tokens of a transformer shared out among processes.
+"""Context parallelism: the tokens of a transformer are divided among processes.
 
-Inside the trunk every process holds a piece of the text tokens and one of the image tokens. Whatever treats tokens one
-by one (projections, norms, feed-forwards) then is a share of the work; where they attend to each other, the keys and
-values of all are gathered, and each process answers for its own queries. Rotary positions go with their tokens.
+Inside the trunk every process holds a part of the text tokens and a part of the image tokens. Layers that treat tokens
+separately (projections, norms, feed-forwards) process only these. For attention the keys and values of all processes
+are gathered, and each process computes the output of its own queries. Rotary positions are divided with the tokens.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,9 +21,15 @@ from .axis import Axis
 
 @dataclass(frozen=True)
 class Shares:
-    """Who has which of `text` tokens and of `image` tokens: by rank a piece of each, the first ones longer by one.
+    """How tokens are divided: each process has a part of the text and of the image, the first parts longer by one.
 
-    ValueError where that leaves a process without tokens.
+    Attributes:
+        axis: The processes.
+        text: Number of text tokens.
+        image: Number of image tokens.
+
+    Raises:
+        ValueError: if a process would have no tokens.
     """
 
     axis: Axis
@@ -33,20 +39,24 @@ class Shares:
     def __post_init__(self) -> None:
         for kind, count in (("text", self.text), ("image", self.image)):
             if count < self.axis.size and (count or kind == "image"):
-                raise ValueError(f"{count} {kind} tokens cannot be shared out among {self.axis.size} processes")
+                raise ValueError(f"{count} {kind} tokens cannot be divided among {self.axis.size} processes")
 
     def own(self, tokens: Tensor) -> Tensor:
-        """Of all image tokens (B, image, ...), or joint ones (B, text + image, ...), those of this process."""
+        """Selects this process's part of image tokens (B, image, ...) or joint tokens (B, text + image, ...)."""
         if tokens.shape[1] == self.image:
             return self.own_of(tokens)
         return torch.cat((self.own_of(tokens[:, : self.text]), self.own_of(tokens[:, self.text :])), dim=1)
 
     def own_of(self, tokens: Tensor) -> Tensor:
-        """This process's piece of tokens of one kind."""
+        """This process's part of text tokens or of image tokens, (B, n, ...)."""
         return tokens.tensor_split(self.axis.size, dim=1)[self.axis.rank]
 
     def whole(self, own: Tensor) -> Tensor:
-        """What `own` took apart, from the pieces of all; ValueError where it is none."""
+        """Gathers the parts of all processes: the inverse of `own`.
+
+        Raises:
+            ValueError: if `own` has another number of tokens than this process's part.
+        """
         rank, images = self.axis.rank, self._lengths(self.image)
         texts = self._lengths(0 if own.shape[1] == images[rank] else self.text)
         if own.shape[1] != texts[rank] + images[rank]:
@@ -63,25 +73,32 @@ class Shares:
         return torch.cat((*first, *second), dim=1)
 
     def _lengths(self, count: int) -> list[int]:
+        """Number of tokens of each process, out of `count`."""
         least, longer = divmod(count, self.axis.size)
         return [least + (rank < longer) for rank in range(self.axis.size)]
 
 
 class ContextSeam:
-    """The seam of one evaluation whose trunk is computed in shares, around the accelerator's own seam `inner`.
+    """The seam of one evaluation whose trunk is divided among processes, around the accelerator's own seam.
 
-    The inner seam meets what it meets on one process: all tokens at the trunk, whose `fn` it may call on some of them,
-    at each block, and of keys and values; only the queries are this process's own. Its decisions are hence the same
-    everywhere. Gathering the tokens at every block is left out for seams that do not act there.
+    The inner seam sees what it sees in one process: all tokens at the trunk and at each block, and all keys and values.
+    Only the queries are this process's own. So its decisions are the same in every process. Tokens are not gathered at
+    every block if the inner seam does not act there.
+
+    Args:
+        axis: The processes.
+        inner: The accelerator's seam.
+
+    Attributes:
+        met: Whether the network has a trunk.
     """
 
     def __init__(self, axis: Axis, inner: Seam) -> None:
         self.axis, self.inner = axis, inner
         self.met = False
-        """Whether the network has a trunk."""
         self._everywhere = inner is not call_through and not isinstance(inner, Outermost)
         self._shares: Shares | None = None  # inside the trunk
-        self._known: tuple[Tensor, Tensor] | None = None  # tokens of this process, and all of which they are a share
+        self._known: tuple[Tensor, Tensor] | None = None  # this process's tokens, and all tokens
 
     def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
         if site.kind == "trunk":
@@ -94,7 +111,7 @@ class ContextSeam:
         return self._block(site, fn, hidden, *args) if self._everywhere else fn(hidden, *args)
 
     def _trunk(self, site: Site, fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """`fn` of the trunk in shares, called with all tokens."""
+        """The trunk's `fn`, called with all tokens and computed in parts."""
 
         def shared(hidden: Tensor, *args: Tensor | None) -> Tensor:
             texts = [args[index] for index in site.per_prefix]
@@ -120,12 +137,12 @@ class ContextSeam:
                 output = fn(own.own(hidden), *_own_args(own, site, args))
             return own.whole(output)
 
-        everything = [
+        whole_args = [
             shares.whole(arg) if arg is not None and index in site.per_token else arg for index, arg in enumerate(args)
         ]
         known = self._known
         whole = known[1] if known is not None and known[0] is hidden else shares.whole(hidden)
-        output = self.inner(site._replace(prefix=shares.text), shared, whole, *everything)
+        output = self.inner(site._replace(prefix=shares.text), shared, whole, *whole_args)
         self._known = shares.own(output), output
         return self._known[0]
 

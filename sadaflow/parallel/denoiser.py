@@ -1,50 +1,61 @@
-"""A denoiser of which every process computes a share."""
+"""A denoiser whose evaluations are divided among processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import NoReturn, Self
 
 from torch import Tensor
 
 from sadaflow.models import Seam
 from sadaflow.sampling.denoiser import GuidedDenoiser, Rows
 
+from .axis import Axis
 from .context import ContextSeam
-
-if TYPE_CHECKING:
-    from .mesh import Parallel
 
 
 @dataclass(frozen=True)
 class ParallelDenoiser(GuidedDenoiser):
-    """A `GuidedDenoiser` over several processes, which all call it alike; its answers are the same bits for all.
+    """A `GuidedDenoiser` that several processes evaluate together. All make the same calls and get the same bits.
 
-    Along `parallel.guidance` each process runs one branch, and predictions are exchanged; where one branch is asked
-    for, both run it. Along `parallel.context` each computes a share of the tokens.
+    Along the guidance axis each process evaluates one branch, and predictions are exchanged; if only one branch is
+    needed, both processes evaluate it. Along the context axis each computes a part of the tokens.
+
+    Attributes:
+        guidance_axis: The two processes that evaluate a branch each; None if each evaluates both.
+        context_axis: The processes that divide the tokens; None if each computes all.
     """
 
-    parallel: "Parallel" = field(kw_only=True)
+    guidance_axis: Axis | None = field(kw_only=True)
+    context_axis: Axis | None = field(kw_only=True)
 
     @classmethod
-    def over(cls, parallel: "Parallel", denoise: GuidedDenoiser) -> Self:
-        """`denoise` over the processes of `parallel`; ValueError where one of them has no branch to run, or the
-        network says that it has no tokens to share."""
-        if parallel.guidance is not None and denoise.negative is None:
+    def over(cls, denoise: GuidedDenoiser, guidance: Axis | None, context: Axis | None) -> Self:
+        """Divides the evaluations of a denoiser.
+
+        Args:
+            denoise: The denoiser.
+            guidance: The two processes that evaluate a branch each; None if each evaluates both.
+            context: The processes that divide the tokens; None if each computes all.
+
+        Raises:
+            ValueError: if there is no negative branch, or the network's `sites` have no trunk.
+        """
+        if guidance is not None and denoise.negative is None:
             raise ValueError(
                 "Parallel(guidance=2) runs the two branches of classifier-free guidance in two processes, and this "
-                "denoiser has no negative one: guidance is 1 or less, or embedded in the network (Flux needs "
+                "denoiser has no negative branch: guidance is 1 or less, or embedded in the network (Flux needs "
                 "true_guidance > 1). Use context parallelism alone"
             )
         sites = getattr(denoise.backbone, "sites", None)
-        if parallel.context is not None and sites is not None and "trunk" not in sites:
+        if context is not None and sites is not None and "trunk" not in sites:
             _refuse_context()
-        made = object.__new__(cls)  # and not initialised, which would prepare the conditioning again
-        together = parallel.guidance is not None or not denoise.split_guidance
-        vars(made).update(vars(denoise), parallel=parallel, split_guidance=not together)
+        made = object.__new__(cls)  # not initialised: that would prepare the conditioning again
+        split = denoise.split_guidance and guidance is None
+        vars(made).update(vars(denoise), guidance_axis=guidance, context_axis=context, split_guidance=split)
         return made
 
     def _predictions(self, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
-        guidance, context = self.parallel.guidance, self.parallel.context
+        guidance, context = self.guidance_axis, self.context_axis
         apart = guidance is not None and len(branches) == 2
         if guidance is not None and apart:
             _refuse_deciding(seam)
@@ -65,7 +76,7 @@ class ParallelDenoiser(GuidedDenoiser):
 
 def _refuse_context() -> NoReturn:
     raise ValueError(
-        "context parallelism shares out the tokens of a transformer (Flux), and this network has no trunk of blocks: "
+        "context parallelism divides the tokens of a transformer (Flux), and this network has no trunk of blocks: "
         "use Parallel(guidance=2), or a prompt per process (docs/many.md)"
     )
 
@@ -73,6 +84,7 @@ def _refuse_context() -> NoReturn:
 def _refuse_deciding(seam: Seam) -> None:
     if getattr(seam, "decides", False):
         raise ValueError(
-            "this accelerator decides inside the network by what both branches of guidance show, and Parallel(guidance"
-            "=2) runs them apart: use context parallelism, or an accelerator that decides outside or by a schedule"
+            "this accelerator decides inside the network from both branches of guidance, and Parallel(guidance=2) runs "
+            "them in different processes: use context parallelism, or an accelerator that decides outside the network "
+            "or by a schedule"
         )

@@ -1,4 +1,4 @@
-"""Which processes make one picture together, and how they share the work."""
+"""Which processes sample together, and how they divide the work."""
 
 import hashlib
 import re
@@ -21,11 +21,15 @@ AXES = ("guidance", "context")
 
 @dataclass(frozen=True)
 class Parallel:
-    """Processes that sample together, each on its own device: all load the same pipeline and make the same calls.
+    """Processes that sample together, each on its own device. All load the same pipeline and make the same calls.
 
-    `mesh` has a dimension "guidance" of 2 (a branch of classifier-free guidance each), a dimension "context" (a share
-    of a transformer's tokens each), or both. Of a larger mesh give those: `Parallel(mesh["guidance", "context"])`.
-    Raises ValueError for other dimensions.
+    Attributes:
+        mesh: A device mesh with a dimension "guidance" of size 1 or 2 (a branch of classifier-free guidance per
+            process), a dimension "context" (a part of a transformer's tokens per process), or both. Select these
+            from a larger mesh: `Parallel(mesh["guidance", "context"])`.
+
+    Raises:
+        ValueError: if the mesh has other dimensions.
     """
 
     mesh: DeviceMesh
@@ -40,10 +44,15 @@ class Parallel:
 
     @classmethod
     def across(cls, *, guidance: int = 1, context: int = 1, device: str | None = None) -> Self:
-        """All processes of the default process group, guidance * context in number. `device` is the kind of device of
-        each: "cuda" (the default where there is one) or "cpu".
+        """Uses all processes of the default process group.
 
-        Raises ValueError where no process group is initialised or the numbers do not fit.
+        Args:
+            guidance: Number of processes along the guidance axis, 1 or 2.
+            context: Number of processes along the context axis.
+            device: Device type of each process, "cuda" or "cpu"; None takes "cuda" if it is available.
+
+        Raises:
+            ValueError: if no process group is initialised, or guidance * context is not its number of processes.
         """
         for name, size in (("guidance", guidance), ("context", context)):
             if size < 1:
@@ -55,33 +64,44 @@ class Parallel:
             )
         world = dist.get_world_size()
         if guidance * context != world:
-            raise ValueError(f"guidance={guidance} x context={context} processes do not fit the {world} that there are")
+            raise ValueError(f"guidance={guidance} x context={context} processes do not fit the {world} of the group")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(init_device_mesh(device, (guidance, context), mesh_dim_names=AXES))
 
     @property
     def guidance(self) -> Axis | None:
-        """The two processes that run a branch each, the negative one first; None where one runs both."""
+        """The two processes that evaluate a branch each, the negative branch first; None if each evaluates both."""
         return self._axis("guidance")
 
     @property
     def context(self) -> Axis | None:
-        """The processes that share the tokens; None where one has them all."""
+        """The processes that divide the tokens; None if each has all tokens."""
         return self._axis("context")
 
     def denoiser(self, denoise: GuidedDenoiser) -> GuidedDenoiser:
-        """`denoise`, computed together; ValueError where there is no negative branch to run apart."""
-        return ParallelDenoiser.over(self, denoise)
+        """Divides the evaluations of `denoise` among the processes.
+
+        Raises:
+            ValueError: if it has no negative branch for the guidance axis, or no trunk for the context axis.
+        """
+        return ParallelDenoiser.over(denoise, self.guidance, self.context)
 
     def require_same(self, call: Mapping[str, object], device: torch.device) -> None:
-        """Raise ValueError, in all processes, naming what in `call` is not the same in all: tensors are compared by
-        their numbers, anything else by its repr."""
+        """Checks that all processes make the same call.
+
+        Args:
+            call: Arguments by name. Tensors are compared by value, others by their repr.
+            device: The device of this process.
+
+        Raises:
+            ValueError: in all processes, if arguments differ, with their names.
+        """
         digests = torch.tensor([_digest(value) for value in call.values()], device=device)
-        everybody = digests[None]
+        gathered = digests[None]
         for axis in (self.guidance, self.context):
             if axis is not None:
-                everybody = axis.gather(everybody).flatten(0, 1)
-        same = (everybody == everybody[0]).all(dim=0).tolist()
+                gathered = axis.gather(gathered).flatten(0, 1)
+        same = (gathered == gathered[0]).all(dim=0).tolist()
         differing = [name for name, alike in zip(call, same, strict=True) if not alike]
         if differing:
             raise ValueError(
@@ -97,9 +117,9 @@ class Parallel:
 
 
 def _digest(value: object) -> int:
-    """64 bits, signed."""
+    """A signed 64-bit digest."""
     if isinstance(value, Tensor):
-        said = value.double().cpu().numpy().tobytes()
+        content = value.double().cpu().numpy().tobytes()
     else:
-        said = re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode()
-    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "little", signed=True)
+        content = re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)

@@ -1,5 +1,6 @@
 """A loaded checkpoint, its arguments, and the call that samples it."""
 
-from .pipeline import Output, Pipeline
+from .output import Output
+from .pipeline import Pipeline
 
 __all__ = ["Output", "Pipeline"]

@@ -1,4 +1,4 @@
-"""Compiling a checkpoint's backbone so that every accelerator still works."""
+"""Compiles a backbone so that every accelerator still works."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,29 +9,42 @@ import torch
 from sadaflow.models import ControlledUNet, FluxTransformer, UNet, compile_regions, compile_whole
 
 _GRAPHLESS = {"reduce-overhead": None, "max-autotune": "max-autotune-no-cudagraphs"}
-_KINDS = 64  # residual blocks of different widths in one network, each of which compiles by itself
+_RECOMPILATIONS = 64  # residual blocks of different widths in a network, each of which is compiled separately
 
 
 def compile_backbone(network: object, whole: bool, freeze: bool, options: Mapping[str, Any]) -> None:
-    """See `Pipeline.compile`."""
+    """Compile the regions of a backbone, and the backbone as a whole; see `Pipeline.compile`.
+
+    Args:
+        network: The backbone.
+        whole: Whether to compile it in one piece as well.
+        freeze: Whether the weights become constants of that piece.
+        options: Further arguments of `torch.compile`.
+
+    Raises:
+        ValueError: If it is not one of sadaflow's networks, or if `whole=False` is combined with CUDA graphs or
+            `freeze`.
+    """
     if not isinstance(network, (UNet, ControlledUNet, FluxTransformer)):
-        raise ValueError(f"compile() knows sadaflow's own backbones, not {type(network).__name__}")
+        raise ValueError(f"compile() supports sadaflow's own backbones, not {type(network).__name__}")
     if freeze and not whole:
-        raise ValueError("freeze=True concerns what is compiled in one piece, and whole=False compiles none")
+        raise ValueError("freeze=True needs whole=True: only a network compiled in one piece has its weights frozen")
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
-        options = {"recompile_limit": _KINDS, **options}
+        options = {"recompile_limit": _RECOMPILATIONS, **options}
     regional = _without_graphs(options)
     if not whole and regional != options:
         asked = ", ".join(f"{name}={options[name]!r}" for name in ("mode", "backend") if name in options)
-        raise ValueError(f"CUDA graphs ({asked}) hold what is compiled in one piece, and whole=False compiles none")
+        raise ValueError(f"CUDA graphs ({asked}) need whole=True: only a network compiled in one piece becomes a graph")
     compile_regions(network, **regional)
     if whole:
         compile_whole(network, freeze, **options)
 
 
 def _without_graphs(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Options that compile alike without CUDA graphs: a graph's next replay writes over its answer, and the answers of
-    regions are what accelerators keep."""
+    """The same options without CUDA graphs.
+
+    The next replay of a graph overwrites its output, but accelerators keep the outputs of regions.
+    """
     regional = dict(options)
     if regional.get("backend") == "cudagraphs":
         regional["backend"] = "eager"

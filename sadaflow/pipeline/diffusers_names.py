@@ -1,7 +1,4 @@
-"""Diffusers' argument names and what they are called here, for calls that were written for Diffusers.
-
-An argument that a function does not have is a TypeError in Python. Here the error also says what to write.
-"""
+"""Errors for unknown arguments that say what to write, also for calls that were written for Diffusers."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -38,7 +35,7 @@ RENAMED: Final[Mapping[str, str]] = MappingProxyType(
         "lora_scale": "scale",
     }
 )
-"""The same argument under another name."""
+"""Arguments of Diffusers that have another name here."""
 
 EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -107,15 +104,15 @@ EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
         "adapter_name": "here load_lora returns the adapter, which unload_lora takes",
     }
 )
-"""What has another form here, or none."""
+"""Arguments of Diffusers that have another form here, or no counterpart: what to write."""
 
 
 class UnknownArgument(TypeError, ValueError):
-    """An argument that the function does not have: a TypeError as Python's own, and a ValueError as all refusals."""
+    """An argument that the function does not have: a TypeError as in Python, and a ValueError as any bad input."""
 
 
 def refuses_unknown(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate `function` so that an argument which it does not have raises `UnknownArgument` with what to write."""
+    """Decorate a function so that unknown keyword arguments raise `UnknownArgument`, which says what to write."""
     known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
 
     @wraps(function)
@@ -129,10 +126,15 @@ def refuses_unknown(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def remedy(name: str, known: list[str]) -> str:
-    """What to write in place of the argument `name` of a function whose arguments are `known`."""
+    """What to write in place of an unknown argument.
+
+    Args:
+        name: The argument.
+        known: The arguments of the function.
+    """
     if (renamed := RENAMED.get(name)) in known:
         return f"here it is {renamed}="
     if name in EXPLAINED:
         return EXPLAINED[name]
     close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}=?" if close else f"it has {', '.join(f'{one}=' for one in known)}"
+    return f"did you mean {close[0]}=?" if close else f"it has {', '.join(f'{argument}=' for argument in known)}"

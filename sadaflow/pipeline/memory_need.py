@@ -1,7 +1,7 @@
-"""What a call takes of memory at the very least, held against what there is, before anything is allocated.
+"""Compares a lower bound of the memory that a call needs with the memory that exists, before allocating any.
 
-The estimate is a lower bound, so that nothing is refused that could run: the sampler's states, the decoded pictures,
-one layer of the decoder and the solver's grid. Weights, activations of the backbone and text are not counted.
+It is a lower bound, so that no call is refused that could run: the sampler's states, the decoded pictures, one layer of
+the decoder and the solver's grid. Weights, activations of the backbone and text are not counted.
 """
 
 import os
@@ -20,25 +20,32 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class NotEnoughMemory(ValueError, MemoryError):
-    """A call that takes more memory than there is."""
+    """A call needs more memory than the machine has."""
 
 
 def require_memory_for_steps(steps: int) -> None:
-    """Raise `NotEnoughMemory` if a grid of `steps` does not fit in the host's memory."""
+    """Check that a grid of so many steps fits in the host's memory.
+
+    Raises:
+        NotEnoughMemory: If it does not.
+    """
     _require(steps * _STEP, f"steps={steps}", None)
 
 
 def require_memory_for_pictures(
     family: Family, samples: int, shape: tuple[int, int, int], device: torch.device, output: str
 ) -> None:
-    """Raise `NotEnoughMemory` if a call does not fit in the memory of its device, or of the host.
+    """Check that a call fits in the memory of its device and of the host.
 
     Args:
-        family: the checkpoint.
-        samples: how many are sampled together.
-        shape: (C, h, w) of the latents of one.
-        device: where the networks run.
-        output: as of a call; "latent" decodes nothing.
+        family: The checkpoint's networks.
+        samples: Number of samples in the batch.
+        shape: Shape (C, h, w) of the latents of a sample.
+        device: Where the networks run.
+        output: The form of the output; "latent" decodes nothing.
+
+    Raises:
+        NotEnoughMemory: If it does not.
     """
     channels, height, width = shape
     factor = family.vae.config.downscale
@@ -77,13 +84,13 @@ def host_memory() -> int | None:
     for path in _CGROUP:
         try:
             found.append(int(path.read_text()))
-        except (OSError, ValueError):  # there is none, or it is "max"
+        except (OSError, ValueError):  # there is no such file, or it says "max"
             continue
     return min(found)
 
 
 def _size(count: int) -> str:
-    """Bytes in the largest unit below them."""
+    """A number of bytes in the largest unit that is smaller."""
     if count.bit_length() > 1000:
         return "more than 10^300 B"
     power = min((count.bit_length() - 1) // 10, len(_UNITS) - 1)

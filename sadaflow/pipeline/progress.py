@@ -1,4 +1,4 @@
-"""Progress bars: of a sampling run, and of anything that is counted."""
+"""Progress bars of a sampling run and of a count."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +10,12 @@ from ..sampling.results import Step
 
 @contextmanager
 def progress_observer(show: bool | None, total: int) -> Iterator[Callable[[Step], None] | None]:
-    """An observer that moves a bar on stderr, or None where none is to be shown (None: only on a terminal)."""
+    """An observer that advances a progress bar on stderr at every step, or None without a bar.
+
+    Args:
+        show: Whether to show the bar; None shows it on a terminal.
+        total: Number of steps.
+    """
     if not (sys.stderr.isatty() if show is None else show):
         yield None
         return
@@ -26,7 +31,12 @@ def progress_observer(show: bool | None, total: int) -> Iterator[Callable[[Step]
 
 @contextmanager
 def counting_bar(total: int, **how: Any) -> Iterator[Callable[[int], None]]:
-    """What moves a bar on stderr, where that is a terminal, by a number; `how` is tqdm's."""
+    """A function that advances a progress bar by a number; the bar is shown on stderr if that is a terminal.
+
+    Args:
+        total: The number at the end.
+        how: Further arguments of tqdm.
+    """
     from tqdm import tqdm
 
     with tqdm(total=total, disable=None, **how) as bar:

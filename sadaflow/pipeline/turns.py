@@ -1,4 +1,4 @@
-"""Calls that must not overlap: one pipeline's, where its weights come and go or compiled code holds its buffers."""
+"""Serialises calls of a pipeline whose weights are offloaded or whose compiled code holds buffers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from threading import RLock
 
 
 class Turns:
-    """Lets one thread at a time through. A copy, by `copy` or `pickle`, has a queue of its own."""
+    """A lock for calls that must not overlap. A copy, by `copy` or `pickle`, has a lock of its own."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -16,7 +16,7 @@ class Turns:
 
     @contextmanager
     def taken(self, needed: bool) -> Iterator[None]:
-        """Wait for the others, if it is `needed`, and make them wait until the block ends."""
+        """Hold the lock within the block, if it is `needed`."""
         if not needed:
             yield
             return

@@ -1,4 +1,4 @@
-"""What some accelerators have to know of a network beforehand, recorded from plain runs."""
+"""Records from plain runs the numbers that some accelerators need of a network."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,15 +15,26 @@ from .denoiser import RowDenoise
 from .loop import sample
 
 Look = Callable[[Site, Tensor, Sequence[Tensor | None], Tensor], None]
-"""What to do with a site, its hidden, its args and its output."""
+"""Called with a site, its hidden input, its args and its output."""
 
 
 def magcache_ratios(solver: Solver, denoise: RowDenoise, noise: Tensor) -> tuple[float, ...]:
-    """`MagCache.ratios` of a network on this solver's grid, from a plain run on `noise` (B, ...).
+    """Records `MagCache.ratios` of a network on a solver's grid from a plain run.
 
-    Ratio i is the mean over positions, samples and branches of |R_i| / |R_(i-1)|, R_i the residual output - input of
-    the stack of blocks, or of the outermost shell, at evaluation i, its norms over channels; the first is 1. One prompt
-    is enough for the authors (arXiv 2506.09045). Raises ValueError for a network without such a site.
+    Ratio i is the mean over positions, samples and branches of |R_i| / |R_(i-1)|, where R_i is the residual output -
+    input of the stack of blocks, or of the outermost shell, at evaluation i, and |.| its norm over channels. The
+    authors use one prompt (arXiv 2506.09045).
+
+    Args:
+        solver: The solver, with its grid.
+        denoise: The denoiser.
+        noise: Unit-normal noise, (B, ...).
+
+    Returns:
+        One ratio per evaluation; the first is 1.
+
+    Raises:
+        ValueError: if the network has neither a trunk nor a shell.
     """
     norms: list[Tensor] = []
     ratios = [1.0]
@@ -38,10 +49,19 @@ def magcache_ratios(solver: Solver, denoise: RowDenoise, noise: Tensor) -> tuple
 
 
 def teacache_pairs(solver: Solver, denoise: RowDenoise, noise: Tensor) -> list[tuple[float, float]]:
-    """What `teacache_coefficients` fits: the relative L1 changes from evaluation to evaluation of a plain run, of
-    TeaCache's indicator and of the stack's residual, for every sample in `noise` (B, ...).
+    """Records the pairs that `teacache_coefficients` fits, from a plain run.
 
-    Raises ValueError for a network without a trunk that offers a probe.
+    Args:
+        solver: The solver, with its grid.
+        denoise: The denoiser.
+        noise: Unit-normal noise, (B, ...).
+
+    Returns:
+        Relative L1 changes from evaluation to evaluation, for every sample: of TeaCache's indicator, and of the
+        residual of the stack of blocks.
+
+    Raises:
+        ValueError: if the network has no trunk with a probe.
     """
     past: list[tuple[Tensor, Tensor]] = []
     pairs: list[tuple[float, float]] = []
@@ -60,8 +80,18 @@ def teacache_pairs(solver: Solver, denoise: RowDenoise, noise: Tensor) -> list[t
 
 
 def teacache_coefficients(pairs: Sequence[tuple[float, float]], degree: int = 4) -> tuple[float, ...]:
-    """`TeaCache.coefficients` (highest power first): least squares over (indicator, residual) changes, as the authors
-    fit theirs to 70 prompts. ValueError for fewer pairs than coefficients."""
+    """Fits `TeaCache.coefficients` by least squares, as the authors do for 70 prompts.
+
+    Args:
+        pairs: Changes of the indicator and of the residual, from `teacache_pairs`.
+        degree: Degree of the polynomial.
+
+    Returns:
+        Coefficients, highest power first.
+
+    Raises:
+        ValueError: if there are fewer pairs than coefficients.
+    """
     if len(pairs) <= degree:
         raise ValueError(f"a polynomial of degree {degree} needs more than {degree} pairs, got {len(pairs)}")
     inputs, outputs = np.array(pairs, dtype=np.float64).T
@@ -69,14 +99,14 @@ def teacache_coefficients(pairs: Sequence[tuple[float, float]], degree: int = 4)
 
 
 def _observe(solver: Solver, denoise: RowDenoise, noise: Tensor, look: Look, met: Sequence[object]) -> None:
-    """A plain run that looks at the network's outermost site; ValueError where `met` is empty after it."""
+    """Samples plainly and calls `look` at the outermost site. Raises ValueError if `met` is empty afterwards."""
     sample(solver, denoise, noise, _Observed(look))
     if not met:
-        raise ValueError("there is nothing to record: the network has no trunk or shell of the kind that is looked for")
+        raise ValueError("nothing to record: the network has no trunk or shell that this calibration can use")
 
 
 class _Observed(Run):
-    """A plain run, begun as an accelerator, that shows what goes on at the outermost site."""
+    """An accelerator and its run in one: samples plainly, and calls `look` at the outermost site."""
 
     def __init__(self, look: Look, samples: int = 0) -> None:
         super().__init__(samples)

@@ -1,4 +1,4 @@
-"""A backbone and what it is told: everything that does not depend on x is worked out before sampling begins."""
+"""A backbone with its conditioning: what does not depend on x is computed before sampling."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -10,37 +10,42 @@ from sadaflow.models import Seam
 
 from ..device.indexing import sent, taken
 
-_TABLE = 256 * 2**20
+_TABLE = 256 * 2**20  # bytes
 
 
 class Backbone(Protocol):
-    """A network that answers x (B, C, h, w), a timestep and its conditioning with a prediction as x.
-
-    Tensors of the conditioning have the rows of x.
-    """
+    """A network: maps x (B, C, h, w), a timestep and its conditioning, (B, ...) each, to a prediction as x."""
 
     def __call__(self, x: Tensor, timestep: float, *, seam: Seam, **conditioning: Any) -> Tensor: ...
 
 
 @runtime_checkable
 class PreparedBackbone(Backbone, Protocol):
-    """A backbone whose call has three parts: `prepare` depends on the conditioning alone, `prepare_times` on the time
-    too, and `evaluate` on x. Tensors have the rows of x first."""
+    """A backbone whose call has three parts, of which only the last depends on x."""
 
-    def prepare(self, **conditioning: Tensor) -> Mapping[str, Tensor]: ...
-
-    def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-        """For timesteps (S, 1), (S, 1 or rows, width)."""
+    def prepare(self, **conditioning: Tensor) -> Mapping[str, Tensor]:
+        """Computes what depends on the conditioning alone, (B, ...) each."""
         ...
 
-    def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], seam: Seam, **settings: Any) -> Tensor: ...
+    def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        """Computes what depends on times and conditioning: for timesteps (S, 1), a tensor (S, 1 or B, width)."""
+        ...
+
+    def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], seam: Seam, **settings: Any) -> Tensor:
+        """The prediction for x (B, C, h, w), from the results of the other two."""
+        ...
 
 
 class Conditioned:
-    """A backbone with the conditioning of all samples and branches of guidance, asked for some of them at one step.
+    """A backbone with the conditioning of all samples and guidance branches, evaluated for some of them at a time.
 
-    `branches` are conditioning by name, (samples, ...) each. What times ask of a `PreparedBackbone` is worked out for
-    all of `timesteps` at once, which reads those weights once; where that would take more than 256 MiB, step by step.
+    The time-dependent part of a `PreparedBackbone` is computed for all timesteps at once, which reads those weights
+    once, or step by step if the result would take more than 256 MiB.
+
+    Args:
+        backbone: The network.
+        timesteps: Timestep of each evaluation.
+        branches: Conditioning by name for each branch, (samples, ...) each.
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class Conditioned:
     ) -> None:
         self.backbone = backbone
         self.timesteps = timesteps
-        given: Mapping[str, Tensor] = {name: torch.cat([one[name] for one in branches]) for name in branches[0]}
+        given: Mapping[str, Tensor] = {name: torch.cat([branch[name] for branch in branches]) for name in branches[0]}
         self._prepared = backbone if isinstance(backbone, PreparedBackbone) else None
         self._given = given = given if self._prepared is None else self._prepared.prepare(**given)
         self._entries = max((tensor.shape[0] for tensor in given.values()), default=0)
@@ -57,21 +62,30 @@ class Conditioned:
         self._times = self._table()
 
     def evaluate(self, x: Tensor, step: int, entries: Sequence[int], seam: Seam, settings: Mapping[str, Any]) -> Tensor:
-        """The prediction for x (len(entries), ...); an entry is branch * samples + sample."""
-        places = list(entries)
-        if self._taken[0] != places:
-            self._taken = (places, {name: self._take(tensor, places) for name, tensor in self._given.items()})
+        """The prediction for some entries, where an entry is branch * samples + sample.
+
+        Args:
+            x: Inputs of the network, (len(entries), ...).
+            step: Index of the evaluation.
+            entries: The entries.
+            seam: Called at the sites of the network.
+            settings: Further keyword arguments of the backbone.
+        """
+        indices = list(entries)
+        if self._taken[0] != indices:
+            self._taken = (indices, {name: self._take(tensor, indices) for name, tensor in self._given.items()})
         given = self._taken[1]
         if self._prepared is None:
             return self.backbone(x, self.timesteps[step], seam=seam, **given, **settings)
         time = self._at(self._prepared, step, step + 1, x.device)[0] if self._times is None else self._times[step]
-        return self._prepared.evaluate(x, self._take(time, places), given, seam, **settings)
+        return self._prepared.evaluate(x, self._take(time, indices), given, seam, **settings)
 
-    def _take(self, batch: Tensor, places: list[int]) -> Tensor:
-        """Of a batch what lies at `places`; the batch itself where that is all of it, or where all rows are one."""
-        return batch if len(batch) == 1 or places == list(range(self._entries)) else taken(batch, places)
+    def _take(self, batch: Tensor, indices: list[int]) -> Tensor:
+        """Selects entries of `batch`; returns it unchanged if all are selected or if it broadcasts."""
+        return batch if len(batch) == 1 or indices == list(range(self._entries)) else taken(batch, indices)
 
     def _table(self) -> Tensor | None:
+        """The time-dependent part for all timesteps, if it fits."""
         if self._prepared is None or not self._given:
             return None
         device = next(iter(self._given.values())).device
@@ -80,6 +94,6 @@ class Conditioned:
         return self._at(self._prepared, 0, len(self.timesteps), device) if fits else None
 
     def _at(self, backbone: PreparedBackbone, begin: int, end: int, device: torch.device) -> Tensor:
-        """What the times of the steps from `begin` up to `end` ask of all entries."""
+        """The time-dependent part of the steps from `begin` up to `end`, for all entries."""
         timesteps = sent(self.timesteps[begin:end], device, torch.float32)
         return backbone.prepare_times(timesteps[:, None], self._given)

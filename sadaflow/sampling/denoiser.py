@@ -1,4 +1,4 @@
-"""The edge between a network and the solvers: guidance and prediction type, out comes x0."""
+"""Denoisers: what solvers and accelerators call. They apply guidance and convert the network's prediction to x0."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,23 +16,33 @@ Rows = Sequence[int]
 
 
 class Denoise(Protocol):
-    """Anything that answers x (B, ...) at evaluation `step` with an estimate x0 of the same shape."""
+    """A callable that returns the predicted x0 for the states x (B, ...) at evaluation `step`, of the same shape."""
 
     def __call__(self, x: Tensor, step: int) -> Tensor: ...
 
 
 @runtime_checkable
 class RowDenoise(Denoise, Protocol):
-    """A denoiser that can answer for some samples of the batch alone, and lets a seam into its network."""
+    """A denoiser that can evaluate some samples of the batch only, and lets a seam into its network."""
 
     def evaluate(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
-        """x0 of the samples `rows` of the batch, whose states are x (len(rows), ...)."""
+        """x0 of some samples of the batch.
+
+        Args:
+            x: States of these samples, (len(rows), ...).
+            step: Index of the evaluation.
+            rows: Indices of the samples in the batch.
+            seam: Called at the sites of the network.
+
+        Returns:
+            x0, as x.
+        """
         ...
 
 
 @runtime_checkable
 class BranchDenoise(RowDenoise, Protocol):
-    """A denoiser whose answer may be guided by a second, negative branch, and that answers for the branches apart."""
+    """A denoiser with classifier-free guidance that can also evaluate its branches separately."""
 
     @property
     def has_negative(self) -> bool:
@@ -40,11 +50,11 @@ class BranchDenoise(RowDenoise, Protocol):
         ...
 
     def evaluate_branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> tuple[Tensor, Tensor]:
-        """What `evaluate` answers, and x0 of the conditional branch in it. Only where there is a negative branch."""
+        """The guided x0, as from `evaluate`, and the x0 of the conditional branch. Needs a negative branch."""
         ...
 
     def evaluate_conditional(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
-        """x0 of the conditional branch, without the work of the other."""
+        """x0 of the conditional branch, which alone is evaluated."""
         ...
 
 
@@ -52,13 +62,18 @@ class BranchDenoise(RowDenoise, Protocol):
 class GuidedDenoiser:
     """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) around a backbone.
 
-    `conditional` are the backbone's keyword arguments, (B, ...) each; `negative`, when given, are those of the other
-    branch of `negative + guidance (conditional - negative)`. Both go through the network in one call, or with
-    `split_guidance` one after the other where no seam acts in it, which takes less memory and as a rule more time. The
-    state keeps its own dtype; the network computes in that of its weights (`dtype`), on x times the `input_scale` of
-    its `prediction`. `settings`, when given, are keyword arguments of the backbone that are the same for all samples
-    and change from step to step, one per node. Of a `PreparedBackbone`, what it can do ahead is done when the denoiser
-    is made.
+    The guided prediction is negative + guidance (conditional - negative). The state keeps its dtype; the network is
+    called with x times the `input_scale` of its prediction type, in `dtype`. What a `PreparedBackbone` can compute
+    before sampling is computed when the denoiser is made.
+
+    Attributes:
+        backbone: The network. nodes: The solver's nodes, one per evaluation. prediction: What the network predicts.
+        conditional: Conditioning of the conditional branch, (B, ...) each. negative: Conditioning of the negative
+        branch, (B, ...) each; None without guidance. guidance: Guidance scale. dtype: Dtype of the network's weights.
+        settings: Keyword arguments of the backbone that are the same for all samples, one mapping per node.
+        split_guidance: Whether the branches are evaluated one after the other, if no seam is used. This takes less
+        memory
+            and usually more time. Otherwise both are evaluated in one call.
     """
 
     backbone: Backbone
@@ -82,6 +97,7 @@ class GuidedDenoiser:
 
     @property
     def has_negative(self) -> bool:
+        """Whether there is a negative branch."""
         return self.negative is not None
 
     def evaluate(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
@@ -89,16 +105,16 @@ class GuidedDenoiser:
         return self._x0(self._guided(*self._branches(x, step, rows, seam)), x, step)
 
     def evaluate_branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> tuple[Tensor, Tensor]:
-        """x0 as `evaluate` gives it, and that of the conditional branch alone; both as x."""
+        """The guided x0, as from `evaluate`, and the x0 of the conditional branch; both as x."""
         negative, conditional = self._branches(x, step, rows, seam)
         return self._x0(self._guided(negative, conditional), x, step), self._x0(conditional, x, step)
 
     def evaluate_conditional(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
-        """x0 of the conditional branch, the only one that goes through the network."""
+        """x0 of the conditional branch, which alone is evaluated."""
         return self._x0(self._predictions([int(self.has_negative)], x, step, rows, seam), x, step)
 
     def _branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Sequence[Tensor]:
-        """The network's predictions by branch, the conditional one last."""
+        """The network's predictions by branch, the conditional branch last."""
         branches = range(1 + self.has_negative)
         if self.split_guidance and seam is call_through:
             return [self._predictions([branch], x, step, rows, seam) for branch in branches]

@@ -11,31 +11,41 @@ from ..device.readback import Readback
 
 
 class FiniteCheck:
-    """Raises FloatingPointError, naming step and samples, for an x0 that holds NaN or infinity.
+    """Checks that predicted x0 contain no NaN or infinity.
 
-    With `lag` it looks at each step's answer when the next one comes, so that on a device that works by itself the host
-    never waits for the step it has just asked for.
+    Args:
+        solver: The solver of the run, for messages.
+        lag: Whether each x0 is checked at the next step, so that the host does not wait for work that it has just
+            queued on an asynchronous device.
     """
 
     def __init__(self, solver: Solver, lag: bool) -> None:
         self._solver, self._lag = solver, lag
-        self._waiting: tuple[Tensor, Readback, int] | None = None  # an answer, its sum, its step
+        self._waiting: tuple[Tensor, Readback, int] | None = None  # x0, its sum, its step
 
     def check(self, x0: Tensor, step: int) -> None:
-        """x0 (B, ...) of `step`."""
+        """Checks x0 (B, ...) of `step`, with `lag` at the next call.
+
+        Raises:
+            FloatingPointError: if one is not finite, with its step and the samples.
+        """
         self.finish()
         self._waiting = x0, Readback(x0.sum()), step
         if not self._lag:
             self.finish()
 
     def finish(self) -> None:
-        """Look at what has not been looked at."""
+        """Checks the x0 that is still pending.
+
+        Raises:
+            FloatingPointError: as `check` does.
+        """
         if self._waiting is None:
             return
         (x0, total, step), self._waiting = self._waiting, None
         if all(map(math.isfinite, total.read())):
             return
-        bad = [row for row, one in enumerate(x0) if not bool(torch.isfinite(one).all())]
+        bad = [row for row, sample in enumerate(x0) if not bool(torch.isfinite(sample).all())]
         if bad:
             node = self._solver.nodes[step]
             raise FloatingPointError(
@@ -46,15 +56,15 @@ class FiniteCheck:
 
 
 def require_finite_output(network: str, dtype: torch.dtype, output: Tensor) -> None:
-    """Check the output of a decoder, with one wait for the device.
+    """Checks the output of a decoder, with one wait for the device.
 
     Args:
-        network: its name in the checkpoint ("vae", "vocoder").
-        dtype: what its weights compute in.
+        network: Its name in the checkpoint ("vae", "vocoder").
+        dtype: Dtype of its weights.
         output: (B, ...), before anything is clamped: a clamp turns infinity into white.
 
     Raises:
-        FloatingPointError: naming the network, the dtype and the samples.
+        FloatingPointError: if it is not finite, with the network, the dtype and the samples.
     """
     if bool(torch.isfinite(output).all()):
         return

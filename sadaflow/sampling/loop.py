@@ -26,7 +26,7 @@ def sample(
     observer: Callable[[Step], None] | None = None,
     trace: bool = False,
 ) -> Sampled:
-    """Follow the probability-flow ODE from noise to the end of the solver's grid.
+    """Follows the probability-flow ODE from noise to the end of the solver's grid.
 
     Args:
         solver: The solver, with its grid.

@@ -1,4 +1,4 @@
-"""What an evaluation that takes a part of the network from a cache costs: its share of a full one's multiplications."""
+"""The cost of an evaluation that takes a part of the network from a cache: its share of the multiplications."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def _convolution(x: list[int], weight: list[int], *_: Any, out_shape: list[int],
     return conv_flop_count(x, weight, out_shape)
 
 
-# What torch counts of other operators, of these from the shapes of their inputs.
+# Operators that torch counts under other names; the counts follow from the shapes of their inputs.
 _UNKNOWN_TO_TORCH = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.mkldnn._convolution_pointwise: _convolution,
@@ -27,11 +27,14 @@ _UNKNOWN_TO_TORCH = {
 
 
 class Meter:
-    """Counts a run's evaluations, if it `counts` at all, until it knows what a cached one costs beside a full one.
+    """Measures the cost of a cached evaluation relative to a full one.
 
-    The operations of matrix products, convolutions and attention are counted (`OperationCount`), of the first
-    evaluation and of the first with cached samples; what one sample costs in full is known by then, so samples of both
-    kinds may be in it. All cached evaluations of a run are taken to cost the same.
+    It counts the operations of matrix products, convolutions and attention (`OperationCount`) of the first full
+    evaluation and of the first with cached samples, which may hold full samples as well. All cached evaluations of a
+    run are assumed to cost the same.
+
+    Args:
+        counts: Whether to count at all; otherwise a cached evaluation counts as 1.
     """
 
     def __init__(self, counts: bool) -> None:
@@ -42,7 +45,7 @@ class Meter:
 
     @contextmanager
     def watching(self, mode: Mode) -> Iterator[None]:
-        """Around one evaluation of the network planned in `mode`; `learn` comes next."""
+        """Context manager around an evaluation of the network in `mode`; call `learn` afterwards."""
         self._operations = None
         if not self._counts or (mode is not Mode.CACHED and self._full is not None):
             yield
@@ -52,9 +55,13 @@ class Meter:
         self._operations = counter.total
 
     def learn(self, modes: Sequence[Mode]) -> None:
-        """How each of the samples in the evaluation just watched was evaluated.
+        """Learns from the evaluation just watched.
 
-        Raises ValueError where samples are cached before any has been evaluated in full.
+        Args:
+            modes: How each of its samples was evaluated.
+
+        Raises:
+            ValueError: if samples were cached before any was evaluated in full.
         """
         if self._operations is None:
             return
@@ -70,8 +77,10 @@ class Meter:
                 self._share = (total / self._full - (len(modes) - cached)) / cached
 
     def cost(self, mode: Mode) -> float:
-        """Of one evaluation, in full ones; a cached one is whole where nothing that is counted was multiplied, one of
-        two branches is half."""
+        """Cost of an evaluation of one sample in units of a full evaluation.
+
+        A cached one counts as 1 if no counted operation ran, one of the conditional branch alone as 1/2.
+        """
         if mode is Mode.CONDITIONAL:
             return 0.5
         return self._share if mode is Mode.CACHED else float(mode.evaluates)

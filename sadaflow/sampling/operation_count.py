@@ -8,7 +8,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
-# Questions about a tensor's layout, which subclasses of tensors answer themselves.
+# Queries of a tensor's layout, which tensor subclasses handle themselves.
 _LAYOUT = (
     "dim", "is_contiguous", "is_non_overlapping_and_dense", "is_strides_like_format", "layout", "numel", "size",
     "storage_offset", "stride",
@@ -16,16 +16,21 @@ _LAYOUT = (
 
 
 class OperationCount(TorchDispatchMode):
-    """Counts while it is entered; `total` is the sum.
+    """Counts operations while it is entered, in one thread.
 
-    The formulas are those of `torch.utils.flop_counter`. Its `FlopCounterMode` also follows the modules that run, by
-    hooks on the modules of all threads, so that calls in other threads fail or are counted with.
+    The formulas are those of `torch.utils.flop_counter`. Its `FlopCounterMode` also tracks modules by global hooks, so
+    that calls in other threads fail or are counted too.
+
+    Args:
+        further: Formulas, from shapes, of operators that torch has none for.
+
+    Attributes:
+        total: Number of operations.
     """
 
     supports_higher_order_operators = True
 
     def __init__(self, further: Mapping[Any, Any]) -> None:
-        """`further` are formulas, from shapes, of operators that torch has none for."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
         self._formulas = {**flop_registry, **{name: shape_wrapper(count) for name, count in further.items()}}

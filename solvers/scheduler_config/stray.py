@@ -36,7 +36,7 @@ LEFTOVERS: Final = {
 # Field -> (values that can be ignored, why others cannot), except for classes that read the field.
 MATTER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "use_flow_sigmas": ((None, False), "a flow model has no noise table, but this class samples one"),
-    "timestep_type": ((None, "discrete"), "the network is conditioned on log(sigma), not on a timestep"),
+    "timestep_type": ((None, "discrete"), "the network is conditioned on the logarithm of sigma, not on a timestep"),
     "snr_shift_scale": ((None, 1, 1.0), "the noise table is shifted, which this class does not support"),
     "invert_sigmas": ((None, False), "flow time runs backwards"),
 }

@@ -11,8 +11,9 @@ from sadaflow.accelerators import Accelerator, Capabilities, ForwardingRun, Plai
 from sadaflow.accelerators.caching.base import check_fit
 from sadaflow.accelerators.forwarding import begin_run, innermost
 from sadaflow.bench.run.uncounted import Uncounted
-from sadaflow.checks.laws import solver_of
-from sadaflow.checks.problems import TRANSFORMER, UNET, Modes, Seamed
+from sadaflow.checks.networks import TRANSFORMER, UNET, Seamed
+from sadaflow.checks.problems import Modes
+from sadaflow.checks.runs import solver_of
 from sadaflow.solvers import Solver
 
 SHAPE: Final = torch.Size((2, 2, 6, 6))

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from PIL import Image
 
 from sadaflow import Pipeline, Uniform
 from sadaflow.bench import parse_suite, run_bench
-from sadaflow.bench.reporting.front_chart import ticks
+from sadaflow.bench.reporting.front_chart import chart, ticks
+from sadaflow.bench.reporting.fronts import rows
 from sadaflow.bench.reporting.strips import MODES, strip
 from sadaflow.bench.suite import Sample
 from sadaflow.compare.style import MODE_COLOURS
@@ -204,6 +207,50 @@ def test_the_worst_picture_is_that_of_the_worst_sample(folder: Path) -> None:
     difference = np.abs(shown[:, :width].astype(int) - shown[:, width : 2 * width])
     assert (shown[:, 2 * width :] == difference * factor).all()
     assert difference.max() * factor <= 255 and (difference.max() * factor >= 128 or factor == 64)
+
+
+class Tags(HTMLParser):
+    """Counts elements, and fails where an end tag does not close the innermost open element."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.counts: Counter[str] = Counter()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.counts[tag] += 1
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.counts[tag] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, self.getpos()
+
+
+def test_the_page_is_well_formed_and_holds_a_dot_for_every_setting_twice(folder: Path) -> None:
+    tags = Tags()
+    tags.feed((folder / "report.html").read_text())
+    assert tags.open == [] and tags.counts["svg"] == 2
+    measured = {(one["solver"], one["setting"]) for one in records(folder) if one["setting"] != "plain"}
+    assert tags.counts["circle"] == 2 * len(measured) and tags.counts["polyline"] == 2 * 2 * 2
+
+
+def test_dots_of_the_chart_lie_where_the_axes_say(folder: Path) -> None:
+    found = [one for one in records(folder) if one["solver"] == "euler"]
+    suite = parse_suite((json.loads((folder / "header.json").read_text()))["suite"], "paged")
+    drawn = chart(rows(suite, suite.cases[0], found), ["uniform", "fewer <steps>"])
+    assert drawn is not None and [line.method for line in drawn.lines] == ["fewer <steps>", "uniform"]
+    large = [dot for line in drawn.lines for dot in line.dots if "large" in dot.style]
+    positions = {dot.tip.split("\n")[0]: (dot.x, dot.y) for dot in large}
+    for setting, (x, y) in positions.items():
+        some = [one for one in found if one["setting"] == setting]
+        cost, level = (float(np.mean([one[name] for one in some])) for name in ("nfe", "psnr"))
+        for at, ticks_drawn, value in ((x, drawn.x_ticks, cost), (y, drawn.y_ticks, level)):
+            places, numbers = zip(*sorted(ticks_drawn), strict=True)
+            assert np.interp(at, places, numbers) == pytest.approx(value)
+    assert len(positions) == 3 and all(0 < line.name_y < drawn.height for line in drawn.lines)
 
 
 def test_strip_has_a_pixel_a_step() -> None:

@@ -14,8 +14,9 @@ from sadaflow.bench.speed.loading import READ, can_forget, forget
 from sadaflow.bench.speed.loading import settings as loading_settings
 from sadaflow.bench.speed.random_checkpoint import empty_backbone, random_checkpoint
 from sadaflow.bench.speed.sampling import difference, measure_sampling
-from sadaflow.bench.speed.sides import OURS, THEIRS, Ours, Theirs, packed, task_for, unpacked
+from sadaflow.bench.speed.sides import OURS, THEIRS, Ours, Theirs, packed, unpacked
 from sadaflow.bench.speed.starts import Process
+from sadaflow.bench.speed.task import task_for
 from sadaflow.loading.embedded import embedded
 from support.speed import CPU, FLOAT, ignore
 

@@ -54,7 +54,7 @@ def test_a_folder_that_another_command_fills_is_refused(tmp_path: Path) -> None:
     part = tmp_path / "a" / ".000001.png.host.1.part"
     part.write_bytes(b"half")
     with occupied(tmp_path / "a"), occupied(tmp_path / "a"):  # two processes of one command
-        with pytest.raises(BlockingIOError, match="another command is at work"):
+        with pytest.raises(BlockingIOError, match="another command is writing to the folder"):
             fill(tmp_path / "a", 4, 2, StandIn(), resume=True)
         assert part.exists()
     fill(tmp_path / "a", 4, 2, StandIn(), resume=True)

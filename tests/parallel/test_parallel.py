@@ -95,9 +95,9 @@ def test_pictures_of_a_checkpoint(made: Made, setup: tuple[int, int], model: str
         ((2, 1), "alone", "no negative"),
         ((2, 1), "seed", "called differently: noise must be the same"),
         ((2, 1), "prompt", "called differently: prompt, steps, solver must be the same"),
-        ((2, 1), "world", "guidance=2 x context=2 processes do not fit the 2 that there are"),
+        ((2, 1), "world", "guidance=2 x context=2 processes do not fit the 2 of the group"),
         ((1, 2), "unet", "this network has no trunk"),
-        ((1, 2), "few", "1 image tokens cannot be shared out among 2 processes"),
+        ((1, 2), "few", "1 image tokens cannot be divided among 2 processes"),
     ],
 )
 def test_every_process_refuses(made: Made, setup: tuple[int, int], name: str, words: str) -> None:

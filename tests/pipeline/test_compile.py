@@ -94,7 +94,7 @@ def test_what_cannot_be_compiled_is_refused() -> None:
     for graphs in ({"mode": "reduce-overhead"}, {"backend": "cudagraphs"}):
         with pytest.raises(ValueError, match="whole=False compiles none"):
             pipe.compile(whole=False, **graphs)
-    with pytest.raises(ValueError, match="freeze=True concerns"):
+    with pytest.raises(ValueError, match="freeze=True needs whole=True"):
         pipe.compile(whole=False, freeze=True)
     with pytest.raises(ValueError, match="without offload="):
         Pipeline.from_pretrained(offload="stream").compile()

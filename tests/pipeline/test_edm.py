@@ -114,7 +114,7 @@ def test_accelerators_hold_the_output_of_the_network_itself() -> None:
     torch.testing.assert_close(run.output(x, x0, 2), output)
     sigma = solver.nodes[3].sigma
     expected = (0.25 * later + 0.5 * sigma * (sigma**2 + 0.25) ** 0.5 * output) / (sigma**2 + 0.25)
-    torch.testing.assert_close(run.answer(output, later, 3), expected)
+    torch.testing.assert_close(run.x0_of(output, later, 3), expected)
 
 
 def test_statistics_of_latents_are_read_or_refused(folder: Path, tmp_path: Path) -> None:

@@ -135,6 +135,6 @@ def test_ignored_fields_are_named_in_one_line() -> None:
     config = {**SD15, **EMA, "use_karras_sigmas": True, "later": None}
     (note,) = check_scheduler_config(config)
     assert "\n" not in note
-    for part in ("decay=0.9999", "average of weights", "use_karras_sigmas=True", "later=None (switched off)"):
+    for part in ("decay=0.9999", "weight average", "use_karras_sigmas=True", "later=None (switched off)"):
         assert part in note
     assert "clip_sample" not in note and "steps_offset" not in note

@@ -1,4 +1,4 @@
-"""What accelerators that act inside the network share: values kept per sample, rows of samples, whom they refuse."""
+"""What accelerators that act inside the network share: batch indices, the outermost seam, and refusals."""
 
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -15,24 +15,30 @@ from ..base import Accelerator, Mode, Run
 from ..forwarding import begin_run, innermost
 
 Handler = Callable[..., Tensor]
-"""Called as a seam is, at one site."""
+"""A function called as a seam is, at one site."""
 
 
-def places(batch: Tensor, samples: int, chosen: Sequence[int]) -> list[int]:
-    """Where in a batch of branches x samples the `chosen` ones are, branch by branch."""
+def batch_indices(batch: Tensor, samples: int, chosen: Sequence[int]) -> list[int]:
+    """Indices of chosen samples in a network's batch, branch by branch.
+
+    Args:
+        batch: A batch of branches x samples, (branches x samples, ...).
+        samples: Number of samples in it.
+        chosen: Indices of the chosen samples.
+    """
     return [branch + sample for branch in range(0, batch.shape[0], samples) for sample in chosen]
 
 
 def on_some(fn: Handler, samples: int, chosen: Sequence[int], hidden: Tensor, *args: Tensor | None) -> Tensor:
-    """`fn` on the chosen ones of `samples` samples alone, all branches of each."""
+    """Calls `fn` for the chosen ones of `samples` samples only, with all branches of each."""
     if len(chosen) == samples:
         return fn(hidden, *args)
-    at = places(hidden, samples, chosen)
+    at = batch_indices(hidden, samples, chosen)
     return fn(taken(hidden, at), *(None if arg is None else taken(arg, at) for arg in args))
 
 
 def relative_change(new: Tensor, old: Tensor, samples: int) -> list[float]:
-    """Per sample, mean |new - old| / mean |old| over both branches; new and old (branches x samples, ...)."""
+    """Mean |new - old| / mean |old| of each sample, over all branches; new and old are (branches x samples, ...)."""
 
     def mean(values: Tensor) -> Tensor:
         exact = torch.promote_types(values.dtype, torch.float32)
@@ -42,8 +48,12 @@ def relative_change(new: Tensor, old: Tensor, samples: int) -> list[float]:
 
 
 class Outermost:
-    """The seam of one evaluation that acts on the network as a whole: on a transformer's trunk, or a U-Net's first
-    shell. `decides` tells whether what it does there depends on what it sees."""
+    """The seam of one evaluation that acts on the whole network: on a transformer's trunk or a U-Net's first shell.
+
+    Args:
+        handle: Called at that site as a seam is.
+        decides: Whether what it does there depends on the values it sees.
+    """
 
     def __init__(self, handle: Handler, decides: bool = False) -> None:
         self.decides = decides
@@ -58,10 +68,23 @@ class Outermost:
 
 
 class InsideRun(Run):
-    """Base of the runs that act inside the network, at sites of the kinds `sites`.
+    """Base class of runs that act inside the network.
 
-    Raises ValueError where it cannot be entered at all; and, after the first evaluation, where what `needs` names was
-    not met in it (`met` is still False).
+    Args:
+        solver: The solver of the run.
+        shape: Shape of the states, (B, C, h, w).
+        seams: Whether the denoiser lets a seam into its network.
+
+    Attributes:
+        name: The accelerator's name, for messages.
+        needs: What the network must have, for messages.
+        sites: Kinds of sites at which the run acts; the network must have one of them.
+        steps: Number of evaluations.
+        met: Whether such a site was found in the network. Subclasses set it; if it is still False after the first
+            evaluation, the run raises ValueError.
+
+    Raises:
+        ValueError: if the denoiser lets no seam in, or the states have another number of dimensions.
     """
 
     name: str
@@ -88,19 +111,30 @@ class InsideRun(Run):
             self.refuse()
 
     def refuse(self) -> NoReturn:
-        """What it needs was not found."""
+        """Raises ValueError: the network does not have what the run needs."""
         raise ValueError(f"accelerator {self.name!r} needs {self.needs}, which this network does not have")
 
 
 def check_fit(accelerator: Accelerator, solver: Solver, shape: torch.Size, network: object) -> None:
-    """ValueError where `accelerator` can begin no run, or where `network` tells its `sites` and has none for it."""
+    """Checks that an accelerator can begin a run, and that the network has a site for it if it lists its `sites`.
+
+    Raises:
+        ValueError: if not.
+    """
     run, sites = innermost(begin_run(accelerator, solver, shape, seams=True)), getattr(network, "sites", None)
     if isinstance(run, InsideRun) and sites is not None and run.sites.isdisjoint(sites):
         run.refuse()
 
 
 class ScheduledRun(InsideRun):
-    """Computes all of the network at the steps `full`, known beforehand, and a part of it at the others."""
+    """Base class of runs that compute all of the network at steps known beforehand, and a part of it at the others.
+
+    Args:
+        solver: The solver of the run.
+        shape: Shape of the states, (B, C, h, w).
+        seams: Whether the denoiser lets a seam into its network.
+        full: Indices of the steps that compute all of it, from the number of steps.
+    """
 
     def __init__(self, solver: Solver, shape: torch.Size, seams: bool, full: Callable[[int], frozenset[int]]) -> None:
         super().__init__(solver, shape, seams)

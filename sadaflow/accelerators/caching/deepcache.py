@@ -1,4 +1,4 @@
-"""DeepCache (Ma et al., CVPR 2024, arXiv 2312.00858): what a U-Net computed deep inside is used again."""
+"""DeepCache (Ma et al., CVPR 2024, arXiv 2312.00858): the deep features of a U-Net are reused."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,20 @@ _LESS_POWER = 0.02
 
 @dataclass(frozen=True)
 class DeepCache:
-    """Compute the whole U-Net at every `interval`-th step; between, only its outermost layers.
+    """Computes the whole U-Net at some steps, and only its outermost layers at the others.
 
-    A cached step computes the first `branch` skip connections, the layers that consume them and that of the next one;
-    what these layers read from inside is that of the last full step. `branch` 0 leaves one layer of the U-Net.
-    A ControlNet is run all the same, of whose residuals the skip connections that are left take theirs.
+    A cached step computes the first `branch` skip connections, the layers that consume them, and the layer that
+    consumes the next one. What these layers read from deeper in the network is that of the last full step. A ControlNet
+    runs at every step.
 
-    `uniform=False` computes as many full steps, denser around step `centre` (at 50 steps; in proportion at others) by
-    the `power`, which is lowered until their number is right: see `full_steps`.
+    Memory: one feature map per sample and guidance branch, whatever the number of steps.
 
-    Memory: one feature map a sample and guidance branch, whatever the number of steps.
+    Attributes:
+        interval: Every `interval`-th step is full; with `uniform=False`, as many steps are.
+        branch: Index of the skip connection at which the network is cut; 0 leaves one layer of the U-Net.
+        uniform: Whether full steps are evenly spaced. Otherwise they are denser around `centre`.
+        power: How much denser, above 1. It is lowered until the number of full steps is right (see `full_steps`).
+        centre: Step around which they are dense, at 50 steps; in proportion at others.
     """
 
     interval: int = 3
@@ -48,20 +52,24 @@ class DeepCache:
         return _Run(self, solver, shape, seams)
 
     def full_steps(self, steps: int) -> frozenset[int]:
-        """Which of `steps` steps compute the whole network; ValueError where no power gives that many."""
+        """Indices of those of `steps` steps that compute the whole network.
+
+        Raises:
+            ValueError: if no power gives the right number of steps.
+        """
         if self.uniform:
             return frozenset(range(0, steps, self.interval))
-        wanted, centre = -(-steps // self.interval), round(self.centre * steps / _REFERENCE_STEPS)
+        count, centre = -(-steps // self.interval), round(self.centre * steps / _REFERENCE_STEPS)
         power = self.power
         while power > 1:
             # Below the centre the root is complex; the published code takes the real part of the power.
             ends = complex(-centre) ** (1 / power), complex(steps - centre) ** (1 / power)
-            offsets = np.unique(np.trunc((np.linspace(*ends, wanted + 1) ** power).real).astype(int))
-            if len(offsets) == wanted + 1:
+            offsets = np.unique(np.trunc((np.linspace(*ends, count + 1) ** power).real).astype(int))
+            if len(offsets) == count + 1:
                 return frozenset([0, *(int(offset) + centre for offset in offsets[1:-1])])
             power -= _LESS_POWER
         raise ValueError(
-            f"accelerator 'deepcache' finds no {wanted} of {steps} steps around step {centre}: take more steps, a "
+            f"accelerator 'deepcache' finds no {count} of {steps} steps around step {centre}: take more steps, a "
             "larger interval or uniform=True"
         )
 

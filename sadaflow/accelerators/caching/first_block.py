@@ -1,4 +1,4 @@
-"""First-block cache (ParaAttention) and DBCache (cache-dit), which extends it: the first blocks tell of the rest."""
+"""First-block cache (ParaAttention) and its extension DBCache (cache-dit): the first blocks predict the others."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,21 +14,27 @@ from ...device.indexing import index_of, put, taken
 from ..base import Explanation, Mode
 from ..history import RowStore
 from ..settings import check_numbers, check_whole
-from .base import InsideRun, on_some, places, relative_change
+from .base import InsideRun, batch_indices, on_some, relative_change
 
 
 @dataclass(frozen=True)
 class FirstBlock:
-    """Run a transformer's first blocks always, and the others only where the first ones answer something new.
+    """Runs a transformer's first blocks at every step, and the others only if the output of the first ones has changed.
 
-    What the first `front` blocks add to the image tokens is compared with what they added when the others last ran:
-    where mean |change| / mean |then| is below `threshold`, the others are not run, and what they added then is added
-    again. The last `back` blocks run in any case. `warmup` steps run in full, at least the first; at most `max_skips`
-    steps in a row, and `max_cached` in all, do not (None: no bound). The defaults are ParaAttention's, which has
-    `front` 1 and `back` 0; cache-dit's are `front` 8 and `warmup` 8.
+    The residual that the first `front` blocks add to the image tokens is compared with that of the sample's last full
+    evaluation. If mean |change| / mean |residual then| is below `threshold`, the other blocks are skipped and the
+    residual that they added then is added again. Each sample decides for itself, from both guidance branches together.
+    The defaults are those of ParaAttention; cache-dit has `front` 8 and `warmup` 8.
 
-    Each sample decides for itself, by both branches of guidance together.
-    Memory: two tensors (tokens, width) a sample and guidance branch, whatever the number of steps.
+    Memory: two tensors (tokens, width) per sample and guidance branch, whatever the number of steps.
+
+    Attributes:
+        threshold: Relative change below which the other blocks are skipped.
+        front: Number of blocks at the start that always run.
+        back: Number of blocks at the end that always run.
+        warmup: Number of steps at the start that run in full; the first step always does.
+        max_skips: Most skips in a row; None: no bound.
+        max_cached: Most skips in a run; None: no bound.
     """
 
     threshold: float = 0.08
@@ -78,7 +84,13 @@ class _Run(InsideRun):
         return _Evaluation(self, mode, rows)
 
     def decide(self, change: Tensor, mode: Mode, rows: Sequence[int]) -> None:
-        """Which of the samples `rows` run the other blocks, from what the first ones added to them."""
+        """Decides which samples run the other blocks.
+
+        Args:
+            change: What the first blocks added to the image tokens, (branches x len(rows), tokens, width).
+            mode: The mode in which the samples are evaluated.
+            rows: Indices of the samples.
+        """
         changes = [float("nan")] * len(rows)
         if mode is Mode.CACHED:
             changes = relative_change(change, self.front.take(rows), len(rows))
@@ -90,15 +102,15 @@ class _Run(InsideRun):
 
 
 class _Evaluation:
-    """The seam of one evaluation of the samples `rows`; it counts the blocks that it meets inside the trunk."""
+    """The seam of one evaluation of the samples `rows`. It counts the blocks inside the trunk."""
 
-    decides = True  # by what it sees
+    decides = True  # its decision depends on the values it sees
 
     def __init__(self, run: _Run, mode: Mode, rows: Sequence[int]) -> None:
         self.run, self.mode, self.rows = run, mode, list(rows)
         self.front, self.back = run.settings.front, run.settings.back
         self.inside, self.index = False, 0
-        self.inputs: deque[Tensor] = deque(maxlen=max(1, self.back))  # of the last blocks met
+        self.inputs: deque[Tensor] = deque(maxlen=max(1, self.back))  # of the last blocks so far
         self.start = self.behind_front = self.behind_front_image = self.change = torch.empty(0)
 
     def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
@@ -107,8 +119,8 @@ class _Evaluation:
         return self._block(site, fn, hidden, *args) if site.kind == "block" and self.inside else fn(hidden, *args)
 
     def _where(self, computed: bool) -> list[int]:
-        """Places in `rows` of the samples that run all blocks, or of the others."""
-        return [place for place, row in enumerate(self.rows) if self.run.computed[row] is computed]
+        """Positions in `rows` of the samples that run all blocks, or of the others."""
+        return [index for index, row in enumerate(self.rows) if self.run.computed[row] is computed]
 
     def _trunk(self, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
         self.inside = True
@@ -119,15 +131,15 @@ class _Evaluation:
             return output  # too few blocks: refused after the first evaluation
         run.met, run.blocks = True, self.index
         if chosen:
-            samples = [self.rows[place] for place in chosen]
-            at = places(output, len(self.rows), chosen)
+            samples = [self.rows[index] for index in chosen]
+            at = batch_indices(output, len(self.rows), chosen)
             start, end = (self.behind_front, self.inputs[0]) if self.back else (self.behind_front_image, output)
             run.front.put(samples, taken(self.change, at))
             run.rest.put(samples, taken(end - start, at))
         return output if self.back else self._with_rest(output)
 
     def _block(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-        index, last = self.index, self.run.blocks - self.back  # where the last ones begin, once that is known
+        index, last = self.index, self.run.blocks - self.back  # index of the first of the last blocks, once known
         self.index += 1
         if index == 0:
             self.start = hidden
@@ -148,14 +160,14 @@ class _Evaluation:
         if len(chosen) in (0, len(self.rows)):
             return fn(hidden, *args) if chosen else hidden
         output = hidden.clone()
-        put(output, places(hidden, len(self.rows), chosen), on_some(fn, len(self.rows), chosen, hidden, *args))
+        put(output, batch_indices(hidden, len(self.rows), chosen), on_some(fn, len(self.rows), chosen, hidden, *args))
         return output
 
     def _with_rest(self, hidden: Tensor) -> Tensor:
-        """What the samples that do not run all blocks would have got from them."""
-        spared = self._where(False)
-        if not spared:
+        """`hidden` plus the stored residual of the other blocks, for the samples that do not run them."""
+        skipping = self._where(False)
+        if not skipping:
             return hidden
-        output, at = hidden.clone(), places(hidden, len(self.rows), spared)
-        output.index_add_(0, index_of(at, output.device), self.run.rest.take([self.rows[place] for place in spared]))
+        output, at = hidden.clone(), batch_indices(hidden, len(self.rows), skipping)
+        output.index_add_(0, index_of(at, output.device), self.run.rest.take([self.rows[index] for index in skipping]))
         return output

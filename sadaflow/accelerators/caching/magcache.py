@@ -1,4 +1,4 @@
-"""MagCache (Ma et al., NeurIPS 2025, arXiv 2506.09045): residuals are used again while their magnitudes stay."""
+"""MagCache (Ma et al., NeurIPS 2025, arXiv 2506.09045): residuals are reused while their magnitude hardly changes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,16 +25,21 @@ FLUX_DEV: Final = (
 
 @dataclass(frozen=True)
 class MagCache:
-    """Skip what lies between a network's first and last layers while the residual's magnitude has hardly changed.
+    """Reuses the network's residual while its magnitude is predicted to change little.
 
-    `ratios` are those of the residuals' magnitudes from step to step, recorded once by `calibration.magcache_ratios`
-    for a network, a solver and a grid (the first is 1); other numbers of steps take the nearest. After the first
-    `retention` of the steps, a step is skipped while the sum of |1 - product of the ratios since the last full step|
-    stays within `threshold`, for at most `max_skips` steps in a row, and unless its ratio is one of `never` (by its
-    index, counted in `ratios`). So the schedule is known beforehand, and is the same for every sample.
+    The ratios of the residual's magnitude from step to step are recorded once for a network, a solver and a grid (see
+    `calibration.magcache_ratios`). A step is skipped while the sum of |1 - product of the ratios since the last full
+    step| is at most `threshold`. The schedule is thus known beforehand and the same for every sample.
 
-    A skipped step adds the residual of the last full one: of a transformer's stack of blocks, of a U-Net's first shell.
-    Memory: one tensor of that size a sample and guidance branch, whatever the number of steps.
+    A skipped step adds the residual of the last full step: that of a transformer's stack of blocks, or of a U-Net's
+    first shell. Memory: one tensor of that size per sample and guidance branch, whatever the number of steps.
+
+    Attributes:
+        threshold: Largest accumulated error of a skipped step.
+        max_skips: Most steps skipped in a row.
+        retention: Fraction of the steps, from the start, that are all full.
+        ratios: Ratio of each step, the first 1. With another number of steps each step uses the nearest one.
+        never: Indices in `ratios` of steps that are always full.
     """
 
     threshold: float = 0.24
@@ -53,15 +58,15 @@ class MagCache:
         return _Run(self, solver, shape, seams)
 
     def full_steps(self, steps: int) -> frozenset[int]:
-        """Which of `steps` steps compute the whole network."""
+        """Indices of those of `steps` steps that compute the whole network."""
         full, product, error, skips = [], 1.0, 0.0, 0
         for step in range(steps):
-            place = round(step * (len(self.ratios) - 1) / max(1, steps - 1))
+            index = round(step * (len(self.ratios) - 1) / max(1, steps - 1))
             if 0 < step >= int(self.retention * steps + 0.5):
-                product *= self.ratios[place]
+                product *= self.ratios[index]
                 skips += 1
                 error += abs(1 - product)
-                if error <= self.threshold and skips <= self.max_skips and place not in self.never:
+                if error <= self.threshold and skips <= self.max_skips and index not in self.never:
                     continue
                 product, error, skips = 1.0, 0.0, 0
             full.append(step)

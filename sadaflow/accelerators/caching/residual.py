@@ -1,4 +1,4 @@
-"""What a part of the network adds to its input, kept per sample to be added again."""
+"""Residuals of a part of the network, kept per sample and added again."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,11 +6,11 @@ from torch import Tensor
 
 from ...device.indexing import put, taken
 from ..history import RowStore
-from .base import on_some, places
+from .base import batch_indices, on_some
 
 
 class Residuals(RowStore):
-    """The residual output - input of a site, of each sample's last evaluation in full.
+    """The residual output - input of a site at each sample's last full evaluation.
 
     Memory: one tensor of the site's size a sample and guidance branch.
     """
@@ -23,8 +23,15 @@ class Residuals(RowStore):
         hidden: Tensor,
         *args: Tensor | None,
     ) -> Tensor:
-        """What the site answers to hidden (branches x len(rows), ...): `fn` for the samples `computed` out of `rows`,
-        whose residuals it keeps, for the others hidden with theirs."""
+        """The output of the site: computed for some samples, and the input plus the stored residual for the others.
+
+        Args:
+            fn: The site's function.
+            computed: Indices of the samples to compute, whose residuals are stored.
+            rows: Indices of all samples in the batch.
+            hidden: Input of the site, (branches x len(rows), ...).
+            *args: Further arguments of `fn`.
+        """
         if len(computed) == len(rows):
             output = fn(hidden, *args)
             self.put(rows, output - hidden)
@@ -32,7 +39,7 @@ class Residuals(RowStore):
         output = hidden + self.take(rows)
         if computed:
             chosen = [list(rows).index(row) for row in computed]
-            at = places(hidden, len(rows), chosen)
+            at = batch_indices(hidden, len(rows), chosen)
             fresh = on_some(fn, len(rows), chosen, hidden, *args)
             self.put(computed, fresh - taken(hidden, at))
             put(output, at, fresh)

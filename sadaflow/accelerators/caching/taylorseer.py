@@ -1,4 +1,4 @@
-"""TaylorSeer (Liu et al., ICCV 2025, arXiv 2503.06923): what a network would compute is forecast by Taylor series."""
+"""TaylorSeer (Liu et al., ICCV 2025, arXiv 2503.06923): a network's residual is forecast by a Taylor series."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,14 +19,19 @@ from .base import Outermost, ScheduledRun
 
 @dataclass(frozen=True)
 class TaylorSeer:
-    """Compute the network in full at the first `first` steps and every `interval`-th one after; between, forecast it.
+    """Computes the whole network at some steps and forecasts its residual at the others.
 
-    The forecast is a Taylor series of degree `order` in the step, about the last full one, with backward differences
-    over full steps for derivatives, of the residual output - input of a transformer's stack of blocks, or of a U-Net's
-    first shell. The layers before and after are computed. Forecasting the residual of each block instead would give
-    the same sum, since a forecast is linear in what it is made from, at that many times the memory.
+    The forecast is a Taylor series in the step index about the last full step, with backward differences over full
+    steps in place of derivatives. It is that of the residual output - input of a transformer's stack of blocks, or of a
+    U-Net's first shell; the layers before and after are computed. Forecasting the residual of each block gives the same
+    sum, because a forecast is linear, at many times the memory.
 
-    Memory: order + 1 tensors of that size a sample and guidance branch, whatever the number of steps.
+    Memory: `order` + 1 tensors of the residual's size per sample and guidance branch, whatever the number of steps.
+
+    Attributes:
+        interval: Distance between full steps after the first ones.
+        order: Degree of the Taylor series.
+        first: Number of full steps at the start.
     """
 
     interval: int = 6
@@ -40,7 +45,7 @@ class TaylorSeer:
         return _Run(self, solver, shape, seams)
 
     def full_steps(self, steps: int) -> frozenset[int]:
-        """Which of `steps` steps compute the whole network."""
+        """Indices of those of `steps` steps that compute the whole network."""
         return frozenset([*range(self.first), *range(self.first - 1, steps, self.interval)])
 
 
@@ -53,7 +58,7 @@ class _Run(ScheduledRun):
         self.settings = settings
         self.last = [0] * self.samples
         self.known = [0] * self.samples
-        """How many of the derivatives each sample has; the others are 0."""
+        """Number of derivatives known for each sample; the others are 0."""
         self.derivatives = [RowStore(self.samples) for _ in range(settings.order + 1)]
 
     def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Seam:
@@ -68,7 +73,7 @@ class _Run(ScheduledRun):
         return Outermost(handle)
 
     def _learn(self, step: int, rows: Sequence[int], residual: Tensor) -> None:
-        """Backward differences at this full step from those at each sample's last."""
+        """Updates the backward differences at a full step from those at each sample's previous full step."""
         known = [self.known[row] if step >= self.settings.first - 1 else 0 for row in rows]
         steps, new = _along(residual, [step - self.last[row] for row in rows]), residual
         for order, store in enumerate(self.derivatives):
@@ -89,6 +94,6 @@ class _Run(ScheduledRun):
 
 
 def _along(values: Tensor, numbers: Sequence[int]) -> Tensor:
-    """A number for each sample, for values (branches x samples, ...) of the same dtype."""
+    """Numbers of the samples, shaped to broadcast with values (branches x samples, ...), in their dtype."""
     each = sent(numbers, values.device, values.dtype).repeat(values.shape[0] // len(numbers))
     return each.view(-1, *[1] * (values.dim() - 1))

@@ -1,4 +1,4 @@
-"""TeaCache (Liu et al., CVPR 2025, arXiv 2411.19108): the stack of blocks is skipped while its input changes little."""
+"""TeaCache (Liu et al., CVPR 2025, arXiv 2411.19108): blocks are skipped while their input changes little."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,15 +22,18 @@ FLUX: Final = (4.98651651e02, -2.83781631e02, 5.58554382e01, -3.82021401e00, 2.6
 
 @dataclass(frozen=True)
 class TeaCache:
-    """Skip a transformer's blocks while the estimated change of what they would answer stays below `threshold`.
+    """Skips a transformer's blocks while the estimated change of their output is below a threshold.
 
-    The indicator is what the first block's attention reads of the image, normed and modulated by the time. Its relative
-    L1 distance to that of the step before, put into the polynomial `coefficients` (highest power first; see
-    `calibration.teacache_coefficients` for own ones), is summed up since the blocks last ran; from `threshold` on they
-    run. Else what they last added to their input is added again. The first and the last step run in full.
+    The indicator is the input of the first block's attention: the image tokens, normalised and modulated by the time.
+    Its relative L1 distance to that of the previous step is mapped by a polynomial and summed since the blocks last
+    ran. While the sum is below `threshold`, the residual that the blocks last added is added again. The first and the
+    last step are computed in full. Each sample decides for itself, from both guidance branches together.
 
-    Each sample decides for itself, by both branches of guidance together.
-    Memory: two tensors (tokens, width) a sample and guidance branch, whatever the number of steps.
+    Memory: two tensors (tokens, width) per sample and guidance branch, whatever the number of steps.
+
+    Attributes:
+        threshold: Sum from which on the blocks run.
+        coefficients: The polynomial, highest power first; see `calibration.teacache_coefficients` for other networks.
     """
 
     threshold: float = 0.6
@@ -89,7 +92,7 @@ class _Run(InsideRun):
 
 
 def polynomial(coefficients: Sequence[float], at: float) -> float:
-    """Highest power first."""
+    """The value at `at` of a polynomial, its highest power first."""
     value = 0.0
     for coefficient in coefficients:
         value = value * at + coefficient

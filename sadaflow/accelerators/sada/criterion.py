@@ -13,7 +13,11 @@ from ...device.readback import Readback
 def extrapolate(x: Tensor, velocities: Sequence[Tensor], dt: float, weights: Sequence[float]) -> Tensor:
     """The state one step of length `dt` (negative) after x, from past velocities alone: x + dt sum(w_k y_k).
 
-    The weights are those of one of the `estimators`.
+    Args:
+        x: States, (B, ...).
+        velocities: dx/dt at the newest times, newest first, (B, ...) each.
+        dt: Length of the step, negative.
+        weights: One per velocity, as an `Estimator` returns them.
     """
     increment = velocities[0] * weights[0]
     for weight, velocity in zip(weights[1:], velocities[1:], strict=True):
@@ -36,7 +40,7 @@ def instability(x_next: Tensor, predicted: Tensor, velocities: Sequence[Tensor])
 
 
 def sample_scores(scores: Tensor) -> Readback:
-    """Per sample, the mean of its `scores` (B, ...): negative is stable."""
+    """Mean of `scores` (B, ...) over each sample, on its way to the host; negative means stable."""
     return Readback(scores.flatten(1).mean(dim=1))
 
 

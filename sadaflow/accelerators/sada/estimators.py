@@ -1,8 +1,8 @@
-"""Weights that carry a state over the next step with past velocities alone: SADA's step-wise estimate and its kin.
+"""Weights that extrapolate a state over the next step from past velocities: SADA's step-wise estimate and others.
 
 x(end) is estimated as x(t_0) + dt (w_0 y_0 + w_1 y_1 + w_2 y_2), where dt = end - t_0 and y_k = dx/dt at t_k, newest
 first. The weights sum to 1. Orders are those of consistency: the error of one step of length h is O(h^(order + 1)).
-Only `nonuniform` looks at the times; the others are made for even steps, and are of first order on uneven ones.
+Only `nonuniform` uses the times; the others assume even steps, and are of first order on uneven ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,10 @@ def paper(times: Sequence[float], end: float) -> Weights:
 
 
 def released(times: Sequence[float], end: float) -> Weights:
-    """The weights of the authors' published code: y_0 less 3/8 of the second difference. Order 1, as Euler's method:
-    its error is 1/2 dt^2 y'."""
+    """The weights of the authors' published code: y_0 minus 3/8 of the second difference.
+
+    Order 1, as Euler's method: its error is 1/2 dt^2 y'.
+    """
     return (5 / 8, 3 / 4, -3 / 8)
 
 
@@ -37,22 +39,24 @@ def ab3(times: Sequence[float], end: float) -> Weights:
 
 
 def nonuniform(times: Sequence[float], end: float) -> Weights:
-    """The integral of the parabola through the three velocities, whatever the times (Hairer, Norsett & Wanner, Solving
-    Ordinary Differential Equations I, section III.5). Order 3 everywhere; `ab3` on even steps.
+    """The integral of the parabola through the three velocities at any times; on even steps it is `ab3`.
 
-    Raises ValueError where times coincide.
+    Order 3 (Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, section III.5).
+
+    Raises:
+        ValueError: if two times coincide.
     """
     dt = end - times[0]
     return tuple(float(weight) / dt for weight in adams_weights(times, times[0], end))
 
 
 ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
-    {one.__name__: one for one in (paper, released, ab2, ab3, nonuniform)}
+    {estimator.__name__: estimator for estimator in (paper, released, ab2, ab3, nonuniform)}
 )
 
 
 def known_estimator(name: str) -> Estimator:
-    """The estimator `name`; ValueError listing the known ones."""
+    """The estimator `name`. Raises ValueError, with the known names, if there is none."""
     if name not in ESTIMATORS:
         raise ValueError(f"unknown estimator {name!r}; known: {', '.join(ESTIMATORS)}")
     return ESTIMATORS[name]

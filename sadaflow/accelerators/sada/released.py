@@ -1,9 +1,10 @@
-"""SADA as its authors' published code decides, for comparing with published numbers; `sada.py` is the paper.
+"""SADA with the decisions of its authors' published code, for comparison with published numbers.
 
-What it does otherwise than the paper: the extrapolation has weights of first order only and moves N/1000 of the true
-step (N steps); the criterion includes equality; after a skip the velocity is that of the stale noise; multistep nodes
-lie at fixed steps, predicted values among them, and their polynomial runs in the step index. Kept from here: every
-sample decides for itself, and any grid and device will do. Left out: token pruning, which there almost never fires.
+The published code differs from the paper (`sada.py`) in these points: the extrapolation has weights of first order and
+moves N/1000 of the true step (N steps); the criterion includes equality; after a skip the velocity is that of the stale
+noise; multistep nodes lie at fixed steps, include predicted values, and their polynomial runs in the step index. This
+implementation differs from the published code in these: every sample decides for itself, any grid and device work, and
+there is no token pruning, which in the published code is almost never used.
 """
 
 import math
@@ -26,7 +27,16 @@ from .sada import SADA, Limits
 
 @dataclass(frozen=True)
 class ReleasedSADA:
-    """Settings of the published code, in fractions of the steps so that they hold for any number of them."""
+    """Settings of the published code, in fractions of the steps so that they apply to any number of steps.
+
+    Attributes:
+        start: Fraction of the steps from which the criterion decides.
+        multistep_start: Fraction from which x0 is interpolated between evaluations at fixed steps.
+        end: Fraction from which every step is evaluated.
+        max_skips: Most consecutive skips at 50 steps, in proportion at others.
+        interval: Distance between multistep nodes at 50 steps, in proportion at others.
+        terms: Number of nodes of the multistep polynomial.
+    """
 
     start: float = 0.2
     multistep_start: float = 0.48

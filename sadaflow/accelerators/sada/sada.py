@@ -31,42 +31,48 @@ _REFERENCE_STEPS = 50  # the step count for which the paper states `interval` an
 
 @dataclass(frozen=True)
 class SADA:
-    """Settings of SADA; the defaults are the paper's for U-Nets, and scale with the number of steps.
+    """Settings of SADA. The defaults are the paper's for U-Nets, and scale with the number of steps.
 
-    From `start` to `multistep_start` (fractions of the steps) the stability criterion decides for each sample: stable
-    skips the next step with the step-wise estimate, unstable evaluates it, on the unstable tokens alone where that is
-    possible. From there to `end` every `interval`-th step is evaluated and x0 is Lagrange-interpolated in t through
-    the last `terms` nodes in between. The steps before `start` and from `end` on are evaluated.
+    From `start` to `multistep_start` the stability criterion decides for each sample: a stable sample skips the next
+    step with the step-wise estimate; an unstable one evaluates it, on the unstable tokens only where that is possible.
+    From there to `end` every `interval`-th step is evaluated, and x0 between is the Lagrange polynomial in t through
+    the last nodes. The other steps are evaluated.
+
+    Attributes:
+        start: Fraction of the steps from which the criterion decides.
+        multistep_start: Fraction of the steps from which every `interval`-th step is evaluated.
+        end: Fraction of the steps from which every step is evaluated.
+        max_skips: Most consecutive skips at 50 steps, in proportion at others.
+        interval: Distance between evaluations in the multistep part at 50 steps, in proportion at others.
+        terms: Number of nodes of the Lagrange polynomial.
+        estimator: Name in `ESTIMATORS` of what extrapolates the state over a skipped step.
+        weights: Weights of the three newest velocities, in place of an estimator's.
+        tokens: Whether to prune tokens; needs a denoiser that lets a seam into its network.
+        token_depth: Prune down to this many downsamplings below the latent's resolution.
+        token_trunk: Whether to prune transformers such as Flux too. The paper does not, and the keys and values of all
+            blocks take memory.
+        token_cell: One token of each cell of this side length is always computed. token_limit: Most unstable tokens
+        computed in a pruned block. token_keys: Keys and values of pruned tokens: "cached", those they last had, or
+        "dropped", none, as in the paper. token_memory: Most bytes that cached tokens may take, for the whole batch;
+        blocks without room are not pruned.
+            None: no bound but that of `TokenCache`, which does not grow with the steps.
     """
 
     start: float = 0.2
     multistep_start: float = 0.48
     end: float = 0.94
     max_skips: int = 4
-    """Most consecutive skips at 50 steps, in proportion at others."""
     interval: int = 4
-    """Distance of evaluations in the multistep part at 50 steps, in proportion at others."""
     terms: int = 4
     estimator: str = "paper"
-    """What extrapolates the state over a skipped step, by name: see `estimators.ESTIMATORS`."""
     weights: tuple[float, ...] | None = None
-    """Own weights of the three newest velocities, in place of an estimator's."""
     tokens: bool = True
-    """Token-wise pruning; needs a denoiser that lets a seam into its network."""
     token_depth: int = 0
-    """Prune down to this many downsamplings below the latent's resolution."""
     token_trunk: bool = False
-    """Prune transformers such as Flux too; the paper does not, and the keys and values of all blocks take memory."""
     token_cell: int = 3
-    """One token of each cell of this side length is always computed."""
     token_limit: int = 5 * 1024
-    """Most tokens computed in a pruned block."""
     token_keys: str = "cached"
-    """What stands for the keys and values of pruned tokens: "cached", those they last had, or "dropped", nothing, as
-    in the paper."""
     token_memory: int | None = None
-    """Most bytes that cached tokens may take, for the whole batch; what has no room is not pruned. None: no bound but
-    that of `TokenCache`, whatever the number of steps."""
 
     def __post_init__(self) -> None:
         check_fractions(self, "start", "multistep_start", "end")
@@ -83,12 +89,16 @@ class SADA:
             raise ValueError(f"SADA takes either estimator={self.estimator!r} or weights={self.weights}, not both")
 
     def extrapolation(self) -> Estimator:
-        """The estimator in use."""
+        """The estimator that these settings name, or one that returns `weights`."""
         own = self.weights
         return known_estimator(self.estimator) if own is None else lambda times, end: own
 
     def limits(self, steps: int) -> "Limits":
-        """The settings in steps of a run of `steps`; ValueError if it is too short to skip anything."""
+        """The settings in steps, for a run of `steps` steps.
+
+        Raises:
+            ValueError: if the run is too short to skip anything, with the number of steps that it needs.
+        """
         limits = self._scaled(steps)
         if limits.usable:
             return limits
@@ -115,8 +125,15 @@ class SADA:
 
 @dataclass(frozen=True)
 class Limits:
-    """SADA's settings for a given number of steps: `first <= step < end` may be skipped, from `multistep` on by
-    Lagrange interpolation."""
+    """SADA's settings for a given number of steps.
+
+    Attributes:
+        first: First step that may be skipped.
+        multistep: First step that is interpolated by a Lagrange polynomial.
+        end: First of the last steps, which are evaluated.
+        interval: Distance between evaluations in the multistep part.
+        max_skips: Most consecutive skips.
+    """
 
     first: int
     multistep: int
@@ -126,7 +143,7 @@ class Limits:
 
     @property
     def usable(self) -> bool:
-        """Whether the criterion has its three velocities before `first`, and anything can be skipped after it."""
+        """Whether there are three velocities for the criterion before `first`, and steps to skip after it."""
         return self.first >= 3 and self.end > self.first
 
 
@@ -147,11 +164,11 @@ class _Run(Run):
         self.eps: Tensor | None = None
         self.predicted: Tensor | None = None
         self.scores: Tensor | None = None
-        self.told: Readback | None = None  # the criterion, read when the next step is planned
+        self.pending: Readback | None = None  # the criterion, read when the next step is planned
         self.values = [math.nan] * self.samples
 
     def plan(self, step: int) -> Sequence[Mode]:
-        self.values = [math.nan] * self.samples if self.told is None else self.told.read()
+        self.values = [math.nan] * self.samples if self.pending is None else self.pending.read()
         self.modes = [self._decide(row, step, value < 0) for row, value in enumerate(self.values)]
         return self.modes
 
@@ -170,8 +187,8 @@ class _Run(Run):
             return self.cache.pruning(
                 rows, taken(self.scores, rows), self.settings.token_cell, self.settings.token_limit
             )
-        wanted = self.limits.first - 1 <= step < self.limits.multistep - 1
-        return self.cache.filling(rows) if wanted else call_through
+        fill = self.limits.first - 1 <= step < self.limits.multistep - 1
+        return self.cache.filling(rows) if fill else call_through
 
     def explain(self, step: int) -> Explanation:
         cache = self.cache
@@ -183,17 +200,17 @@ class _Run(Run):
         self.skips = [0 if mode.evaluates else skips + 1 for mode, skips in zip(self.modes, self.skips, strict=True)]
         self.velocities = (y, *self.velocities)[:3]
         self._remember(step, x, x0, evaluated)
-        self.told = None
+        self.pending = None
         if self.limits.first <= step + 1 < self.limits.multistep:
             times = [self.solver.nodes[past].t for past in (step, step - 1, step - 2)]
             end = self.solver.nodes[step + 1].t
             self.predicted = extrapolate(x, self.velocities, end - times[0], self.estimator(times, end))
             scores = instability(x_next, self.predicted, self.velocities)
-            self.told = sample_scores(scores)
+            self.pending = sample_scores(scores)
             self.scores = token_scores(scores) if self.cache is not None else None
 
     def _remember(self, step: int, x: Tensor, x0: Tensor, evaluated: list[int]) -> None:
-        """Keep what true evaluations told: the noise to reuse, and nodes `interval` steps apart."""
+        """Stores what true evaluations yield: the noise to reuse, and nodes `interval` steps apart."""
         node = self.solver.nodes[step]
         if step < self.limits.multistep and evaluated:
             self.eps = renewed(self.eps, noise_of(x, x0, node.alpha, node.sigma), evaluated)

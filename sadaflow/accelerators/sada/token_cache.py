@@ -2,8 +2,8 @@
 
 SADA's token-wise pruning (arXiv 2507.17135, Eqs. 18-20): a full evaluation initialises the cache of each block, a
 pruned one computes the kept tokens, updates their cache entries and reconstructs the rest from the cache. In a
-transformer, where no layer outside the blocks mixes tokens, the stack of blocks is cached as one. Past the paper, the
-kept tokens attend to all: keys and values of the pruned ones are those they last had.
+transformer, where no layer outside the blocks mixes tokens, the stack of blocks is cached as a whole. Unlike in the
+paper, the kept tokens attend to all tokens: keys and values of the pruned ones are those they last had.
 """
 
 import math
@@ -18,18 +18,25 @@ from sadaflow.models import Seam, Site
 
 from ...device.indexing import index_of, put, taken
 from ...device.readback import Readback
-from ..caching.base import places
+from ..caching.base import batch_indices
 
 KEYS = ("cached", "dropped")
 _BUCKETS = 16
 
 
 def keep_tokens(scores: Tensor, cell: int, limit: int) -> list[Tensor]:
-    """Per sample, the sorted indices of the positions to compute, from scores (B, h, w).
+    """Selects the positions to compute: the unstable ones (score >= 0), and the centre of each cell.
 
-    Kept are the unstable positions (score >= 0), the highest first up to `limit`, and the centre of each
-    `cell` x `cell` cell. The number is rounded up to a sixteenth of all, the next highest scores filling it, so that
-    sizes repeat. Depends on each sample's own scores only.
+    Their number is rounded up to a multiple of a sixteenth of all positions, by the next highest scores, so that tensor
+    sizes repeat. The selection of a sample depends on its own scores only.
+
+    Args:
+        scores: Instability of each position, (B, h, w).
+        cell: Side length of a cell.
+        limit: Most unstable positions kept, those of the highest scores.
+
+    Returns:
+        Per sample, the sorted indices of its positions, (count,) int64.
     """
     total = scores.shape[-2] * scores.shape[-1]
     centres = _centres(scores.shape[-2], scores.shape[-1], cell)
@@ -42,21 +49,29 @@ def keep_tokens(scores: Tensor, cell: int, limit: int) -> list[Tensor]:
 
 
 def _centres(height: int, width: int, cell: int) -> list[int]:
-    """The positions in the middle of each cell, row by row."""
+    """Positions of the centres of all cells, row by row."""
     rows, columns = ([min(start + cell // 2, side - 1) for start in range(0, side, cell)] for side in (height, width))
     return [row * width + column for row in dict.fromkeys(rows) for column in dict.fromkeys(columns)]
 
 
 class TokenCache:
-    """What pruned tokens leave behind in a U-Net's transformer blocks at the latent's own resolution, or in a
-    transformer's trunk, per sample and guidance branch: their outputs, and with keys "cached" the keys and values of
-    every attention inside. With keys "dropped" the computed tokens attend to each other alone (and to a text).
+    """Cache of a network's transformer blocks, from which pruned evaluations complete the tokens that they skip.
 
-    Memory: per block or trunk one (branches, B, h*w, channels) tensor, and two of this size (with the text's tokens,
-    if they attend together) for each attention inside; made at the first full evaluation and written over from then
-    on, whatever the number of steps. With `limit`, a block or trunk is cached if all it needs keeps `nbytes` within so
-    many bytes, in the order in which the network meets them; the others are computed in full every time. Without
-    `trunk`, a transformer is left alone.
+    It covers the transformer blocks of a U-Net at the latent's own resolution, or the trunk of a transformer. It holds,
+    per sample and guidance branch, their outputs and, with keys "cached", the keys and values of every attention
+    inside. With keys "dropped" the computed tokens attend only to each other (and to text tokens).
+
+    Memory: per block or trunk one tensor (branches, B, h*w, channels), and for each attention inside two of this size,
+    with the text's tokens if they attend together. They are allocated at the first full evaluation and overwritten from
+    then on, whatever the number of steps.
+
+    Args:
+        samples: Number of samples, B.
+        max_depth: Prune down to this many downsamplings below the latent's resolution.
+        limit: Most bytes held. Blocks are cached in the order in which the network runs them, while all that one needs
+            fits; the others are computed in full every time. None: no bound.
+        keys: "cached" or "dropped".
+        trunk: Whether transformers are pruned.
     """
 
     def __init__(
@@ -73,13 +88,13 @@ class TokenCache:
         self._chosen: dict[int, tuple[dict[tuple[int, int], list[Tensor]], int]] = {}
 
     def holds(self, row: int) -> bool:
-        """Whether sample `row` has been evaluated in full since the start, in a network with blocks to prune."""
+        """Whether sample `row` has been evaluated in full in a network with blocks to prune."""
         return row in self._filled
 
     def computed(self, row: int) -> Tensor | None:
-        """Which tokens the last pruned evaluation of sample `row` computed: bool (h, w), at the finest site pruned."""
+        """Mask of the tokens that sample `row`'s last pruned evaluation computed: bool (h, w), at the finest site."""
         kept_at, i = self._chosen[row]
-        for (height, width), kept in kept_at.items():  # the first that was met on the way down is the finest
+        for (height, width), kept in kept_at.items():  # the first on the way down is the finest
             mask = torch.zeros(height * width, dtype=torch.bool, device=kept[i].device)
             mask[kept[i]] = True
             return mask.view(height, width)
@@ -87,11 +102,11 @@ class TokenCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held at present."""
+        """Bytes that the cache holds."""
         return sum(held.numel() * held.element_size() for parts in self._held.values() for held in parts.values())
 
     def filling(self, rows: Sequence[int]) -> Seam:
-        """The seam of a full evaluation of `rows`: computes everything and remembers what pruned ones will need."""
+        """The seam of a full evaluation of the samples `rows`; stores what pruned evaluations need."""
         owner: str | None = None
 
         def seam(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
@@ -113,9 +128,13 @@ class TokenCache:
         return seam
 
     def pruning(self, rows: Sequence[int], scores: Tensor, cell: int, limit: int) -> Seam:
-        """The seam of a pruned evaluation of `rows`, whose positions have the instability `scores` (len(rows), h, w).
+        """The seam of a pruned evaluation.
 
-        `cell` and `limit` are those of `keep_tokens`.
+        Args:
+            rows: Indices of the samples.
+            scores: Instability of each position, (len(rows), h, w).
+            cell: Side length of a cell, as in `keep_tokens`.
+            limit: Most unstable positions computed, as in `keep_tokens`.
         """
         kept_at: dict[tuple[int, int], list[Tensor]] = {}
         groups: dict[tuple[int, int], list[_Group]] = {}
@@ -142,7 +161,7 @@ class TokenCache:
                 ]  # fmt: skip
                 group.write(held["output"], fn(group.tokens(hidden), *given))
                 inside = None
-            return taken(held["output"], places(held["output"], self.samples, rows)).clone()
+            return taken(held["output"], batch_indices(held["output"], self.samples, rows)).clone()
 
         return seam
 
@@ -151,7 +170,7 @@ class TokenCache:
         return pruned and site.depth <= self.max_depth
 
     def _store(self, owner: str, part: str, fresh: Tensor, rows: Sequence[int]) -> bool:
-        """Remember a part of what the site `owner` needs; False where the limit leaves no room for all of it."""
+        """Stores a part of what the site `owner` needs. Returns False if the memory limit leaves no room for it."""
         if owner in self._refused:
             return False
         parts, branches = self._held.setdefault(owner, {}), fresh.shape[0] // len(rows)
@@ -162,16 +181,20 @@ class TokenCache:
                 self._refused.add(owner)
                 return False
             parts[part] = fresh.new_empty(shape)
-        put(parts[part], places(parts[part], self.samples, rows), fresh)
+        put(parts[part], batch_indices(parts[part], self.samples, rows), fresh)
         return True
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Samples of a pruned evaluation that compute equally many positions of feature maps of one size: which entries of
-    the network's batch they are (`here`) and which of what is held (`entries`), and the positions (entries, count).
+    """Samples of a pruned evaluation that compute the same number of positions.
 
-    Taking and writing whole tokens by one index moves memory in rows, many times as fast as gather and scatter do.
+    Tokens are read and written by one index over rows of memory, which is many times as fast as gather and scatter.
+
+    Attributes:
+        here: Their indices in the network's batch.
+        entries: Their indices in the cached batch.
+        positions: Positions that they compute, (len(here), count).
     """
 
     here: list[int]
@@ -180,16 +203,16 @@ class _Group:
     _indices: dict[tuple[bool, int], Tensor] = field(default_factory=dict)
 
     def tokens(self, batch: Tensor) -> Tensor:
-        """Those that are computed, (entries, count, ...), of all (B, h*w, ...) in the network's batch."""
+        """Selects the computed tokens, (len(here), count, ...), of the network's batch (B, h*w, ...)."""
         index = self._index(False, 0, batch.shape[1])
         return batch.flatten(0, 1).index_select(0, index).unflatten(0, (len(self.here), -1))
 
     def write(self, held: Tensor, fresh: Tensor, prefix: int = 0) -> None:
-        """What was computed, (entries, prefix + count, ...), over what is held, (all entries, prefix + h*w, ...)."""
+        """Writes computed tokens (len(entries), prefix + count, ...) into cached ones (B, prefix + h*w, ...)."""
         held.flatten(0, 1).index_copy_(0, self._index(True, prefix, held.shape[1]), fresh.flatten(0, 1))
 
     def _index(self, held: bool, prefix: int, length: int) -> Tensor:
-        """The tokens computed, counted through a batch of `length` each: the network's, or that of what is held."""
+        """Flat indices of the computed tokens in the network's or the cached batch, of `length` tokens per entry."""
         if (held, prefix) not in self._indices:
             device = self.positions.device
             first = torch.arange(prefix, device=device).expand(len(self.here), -1)
@@ -202,16 +225,15 @@ class _Group:
 def _groups(
     kept: Sequence[Tensor], rows: Sequence[int], samples: int, hidden: Tensor, held: Tensor
 ) -> Iterator[_Group]:
-    """The samples `rows` out of `samples`, put together by how many positions each keeps, with their places in the
-    network's batch `hidden` and in what is `held`."""
+    """Groups `rows` by the number of positions computed; `hidden` is the network's batch, `held` a cached one."""
     for count in sorted({len(positions) for positions in kept}):
         alike = [i for i, positions in enumerate(kept) if len(positions) == count]
-        here, entries = places(hidden, len(rows), alike), places(held, samples, [rows[i] for i in alike])
+        here, entries = batch_indices(hidden, len(rows), alike), batch_indices(held, samples, [rows[i] for i in alike])
         yield _Group(here, entries, torch.stack([kept[i] for i in alike]).repeat(len(here) // len(alike), 1))
 
 
 def _completed(group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]) -> list[Tensor]:
-    """Keys and values of all tokens at `site`: the fresh ones of those computed, the others' as they last were."""
+    """Keys and values of all tokens at `site`: new for the computed tokens, cached for the others."""
     complete = []
     for part, heads in _keys_and_values(site, args).items():
         group.write(held[part], heads, site.prefix)

@@ -15,19 +15,22 @@ from ..base import require_falling_times, require_steps
 from ..settings import check_numbers, check_whole
 from .base import Reuse, ReuseRun, mean_size
 
-_WARM_UP = 4  # steps: three differences of the latents after a step need four of them
+_WARM_UP = 4  # steps: three differences of the latents need four
 
 
 @dataclass(frozen=True)
 class AdaptiveDiffusion(Reuse):
-    """A step is skipped where the last three moves of the latents differ little: third-order difference against first.
+    """Skips a step if the last three moves of the latents differ little: third-order difference against first.
 
-    With d_i = mean |x_(i+1) - x_i| of one sample over step i, step i + 1 is skipped where
-    |(d_i + d_(i-2)) / 2 - d_(i-1)| <= `threshold` d_(i-1), but not after `max_skips` skips in a row. The network's last
-    output stands in for its answer. The first four steps are evaluated. Defaults and the order of the decisions are
-    those of the authors' published code, where the bound on skips holds from the ninth step on.
+    With d_i = mean |x_(i+1) - x_i| of a sample over step i, step i + 1 is skipped if |(d_i + d_(i-2)) / 2 - d_(i-1)| <=
+    `threshold` d_(i-1). The network's last output is reused. The first four steps are evaluated. The defaults and the
+    order of decisions are those of the authors' published code, in which the bound on skips applies from the ninth step
+    on.
 
-    `reuse` names what the network predicts (see `reuse.reused_kind`), which is what is held still.
+    Attributes:
+        reuse: See `Reuse`.
+        threshold: Largest relative difference of a skipped step.
+        max_skips: Most steps skipped in a row.
     """
 
     threshold: float = 0.01
@@ -54,7 +57,7 @@ class _Run(ReuseRun):
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         assert self.last is not None
-        return self.answer(taken(self.last, rows), taken(x, rows), step)
+        return self.x0_of(taken(self.last, rows), taken(x, rows), step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         if self.evaluated:
@@ -73,5 +76,5 @@ class _Run(ReuseRun):
 
 
 def _unevenness(newest: float, middle: float, oldest: float) -> float:
-    """|third-order difference| of the latents, by the sizes of three moves, against the middle one."""
+    """|third-order difference| of the latents, from the sizes of three moves, divided by the middle one."""
     return abs((newest + oldest) / 2 - middle) / middle if middle else math.inf

@@ -1,7 +1,7 @@
-"""Skipped steps answered from the network's own outputs, as most published caches do: what rules that reuse share.
+"""What accelerators that reuse the network's past outputs share, as most published caches do.
 
-"The last output" means another x0 for each thing that a network may predict: noise held still is not velocity held
-still. So outputs are kept in the network's own terms, and turned into x0 at the state where they are used.
+Reusing the last output yields another x0 for each prediction type: constant noise is not constant velocity. So outputs
+are kept in the network's own prediction type, and converted to x0 at the state where they are used.
 """
 
 import math
@@ -19,10 +19,15 @@ from ..base import Explanation, Mode, Run
 
 
 def reused_kind(kind: Prediction | None, solver: Solver) -> Prediction:
-    """`kind` of prediction, checked on the solver's grid; None takes what networks on such schedules predict.
+    """The prediction type of outputs that are reused, checked on the solver's grid.
 
-    That is flow on rectified flow and where the grid starts at alpha = 0, and noise otherwise. Raises ValueError for
-    an unknown kind, and for one that says nothing about x0 somewhere on the grid.
+    Args:
+        kind: The network's prediction type. None takes flow on rectified flow and where the grid starts at alpha = 0,
+            and noise otherwise.
+        solver: The solver, with its grid.
+
+    Raises:
+        ValueError: if the type is unknown, or does not determine x0 somewhere on the grid.
     """
     chosen = frame_of(solver.grid, None).prediction if kind is None else kind
     probe = torch.zeros(())
@@ -33,19 +38,22 @@ def reused_kind(kind: Prediction | None, solver: Solver) -> Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Reuse:
-    """Settings of a method that reuses outputs: `reuse` names what the network predicts, which is what is held.
+    """Settings of a method that reuses outputs.
 
-    None takes what the denoiser says that it predicts, or else what fits the schedule (see `reused_kind`).
+    Attributes:
+        reuse: The prediction type in which outputs are reused. None takes the denoiser's `prediction`, or what fits
+            the schedule if it has none (see `reused_kind`).
     """
 
     reuse: Prediction | None = None
 
     def fitted(self, prediction: Prediction) -> Self:
+        """These settings for a network that predicts `prediction`, unless `reuse` is given."""
         return self if self.reuse is not None else replace(self, reuse=prediction)
 
 
 class OutputRun(Run):
-    """Speaks the network's own terms, of prediction `kind`."""
+    """Base class of runs that convert between x0 and the network's output of prediction type `kind`."""
 
     def __init__(self, solver: Solver, samples: int, kind: Prediction | None) -> None:
         super().__init__(samples)
@@ -53,26 +61,32 @@ class OutputRun(Run):
         self.kind = reused_kind(kind, solver)
 
     def output(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
-        """What the network answered at `step`, all (B, ...)."""
+        """The network's output at `step` for states x and predictions x0; all are (B, ...)."""
         return from_x0(self.kind, x0, x, self.nodes[step].alpha, self.nodes[step].sigma)
 
-    def answer(self, output: Tensor, x: Tensor, step: int) -> Tensor:
-        """The x0 that an output means at the states x of `step`."""
+    def x0_of(self, output: Tensor, x: Tensor, step: int) -> Tensor:
+        """The x0 of an output at the states x of `step`."""
         return to_x0(self.kind, output, x, self.nodes[step].alpha, self.nodes[step].sigma)
 
 
 class ReuseRun(OutputRun):
-    """Decides on the next step in `observe`, by `decide`."""
+    """Base class of runs that decide on the next step in `observe`, by calling `decide`.
+
+    Attributes:
+        criterion: Name of `values`, for `explain`.
+        threshold: Threshold of `values`.
+        modes: Mode of each sample at the present step.
+        skips: Number of steps in a row that each sample has skipped.
+        values: The criterion for each sample, nan where the schedule decides.
+    """
 
     criterion: ClassVar[str]
-    """What `values` are called."""
 
     def __init__(self, solver: Solver, samples: int, kind: Prediction | None, threshold: float) -> None:
         super().__init__(solver, samples, kind)
         self.threshold = threshold
         self.modes = [Mode.FULL] * samples
         self.skips = [0] * samples
-        """How many steps in a row each sample has skipped."""
         self.values = [math.nan] * samples
 
     def plan(self, step: int) -> Sequence[Mode]:
@@ -83,15 +97,15 @@ class ReuseRun(OutputRun):
 
     @property
     def evaluated(self) -> list[int]:
-        """The samples that the network answered at the present step."""
+        """Indices of the samples that are evaluated at the present step."""
         return [row for row, mode in enumerate(self.modes) if mode.evaluates]
 
     def decide(self, skip: Sequence[bool]) -> None:
-        """Settle the next step of every sample."""
-        self.modes = [Mode.REUSED if one else Mode.FULL for one in skip]
-        self.skips = [skips + 1 if one else 0 for skips, one in zip(self.skips, skip, strict=True)]
+        """Sets the mode of every sample at the next step."""
+        self.modes = [Mode.REUSED if skipped else Mode.FULL for skipped in skip]
+        self.skips = [skips + 1 if skipped else 0 for skips, skipped in zip(self.skips, skip, strict=True)]
 
 
 def mean_size(x: Tensor) -> Tensor:
-    """Mean |x| over each sample of x (B, ...), (B,), in float32 at least."""
+    """Mean |x| of each sample of x (B, ...), as (B,), in float32 or wider."""
     return x.abs().flatten(1).mean(dim=1, dtype=torch.promote_types(x.dtype, torch.float32))

@@ -18,18 +18,22 @@ from .base import Reuse, ReuseRun, mean_size
 
 @dataclass(frozen=True)
 class EasyCache(Reuse):
-    """The output is taken to change in proportion to the input, and its offset from the input to stay.
+    """Skips while the predicted change of the output is small, assuming that it changes in proportion to the input.
 
-    With v the network's output and x its input, m the mean |.| of one sample, and c' < c the last two evaluated steps,
-    k = m(v_c - v_c') / m(x_c - x_c'). Every step i adds k m(x_i - x_(i-1)) / m(v_c) to an error, and is skipped, its
-    output x_i + v_c - x_c, while that stays below `threshold`; an evaluation sets it to 0. The steps before `start` and
-    from `end` on (fractions of the steps) are evaluated, the first two and the last one always.
+    With v the network's output and x its input, m the mean |.| of a sample, and c' < c the last two evaluated steps, k
+    = m(v_c - v_c') / m(x_c - x_c'). Every step i adds k m(x_i - x_(i-1)) / m(v_c) to an error. While that is below
+    `threshold`, the step is skipped and its output is x_i + v_c - x_c; an evaluation resets the error to 0. The first
+    two steps and the last are evaluated. The default `start` and `threshold` are those of the authors' code for Wan 2.1
+    at 50 steps (threshold 0.025 for HunyuanVideo). ComfyUI's node corresponds to threshold=0.2, start=0.15, end=0.95,
+    subsample=8, from_evaluated=True.
 
-    `start` and `threshold` are those of the authors' code for Wan 2.1 and HunyuanVideo at 50 steps (0.05, and 0.025 for
-    the latter). Of ComfyUI's node one writes threshold=0.2, start=0.15, end=0.95, subsample=8, from_evaluated=True:
-    `subsample` measures every n-th position, `from_evaluated` takes m(x_i - x_c) in place of the last step's move.
-
-    `reuse` names what the network predicts (see `reuse.reused_kind`), which is what v is.
+    Attributes:
+        reuse: See `Reuse`; the prediction type of v.
+        threshold: Error from which on a step is evaluated.
+        start: Fraction of the steps before which all are evaluated.
+        end: Fraction of the steps from which all are evaluated.
+        subsample: m is computed on every `subsample`-th position along each spatial axis.
+        from_evaluated: Whether the error uses m(x_i - x_c) in place of m(x_i - x_(i-1)).
     """
 
     threshold: float = 0.05
@@ -65,7 +69,7 @@ class _Run(ReuseRun):
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         assert self.inputs is not None and self.outputs is not None
         states = taken(x, rows)
-        return self.answer(states + (taken(self.outputs, rows) - taken(self.inputs, rows)), states, step)
+        return self.x0_of(states + (taken(self.outputs, rows) - taken(self.inputs, rows)), states, step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         self._learn(step, x, x0)
@@ -77,11 +81,11 @@ class _Run(ReuseRun):
             changes = Readback(self.rates * (self._size(moved) / self._size(self.outputs))).read()
             self.values = [error + change for error, change in zip(self.errors, changes, strict=True)]
         skip = [value < self.threshold for value in self.values]
-        self.errors = [value if one else 0.0 for value, one in zip(self.values, skip, strict=True)]
+        self.errors = [value if skipped else 0.0 for value, skipped in zip(self.values, skip, strict=True)]
         self.decide(skip)
 
     def _learn(self, step: int, x: Tensor, x0: Tensor) -> None:
-        """Take in what the network answered at `step`: the new offset, and how fast it follows its input."""
+        """Updates the offset, and the rate at which outputs follow inputs, from the evaluations at `step`."""
         evaluated = self.evaluated
         if not evaluated:
             return

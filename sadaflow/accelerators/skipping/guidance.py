@@ -1,7 +1,7 @@
-"""Guidance caching: the negative branch of classifier-free guidance is evaluated now and then only.
+"""Guidance caching: the negative branch of classifier-free guidance is evaluated at some steps only.
 
-Many methods do this under names of their own: the CFG cache of FasterCache (arXiv 2410.19355), adaptive guidance
-(arXiv 2312.12487), and others, which differ in where they leave the branch out and in what they put in its place.
+Several methods do this, such as the CFG cache of FasterCache (arXiv 2410.19355) and adaptive guidance (arXiv
+2312.12487). They differ in the steps at which they omit the branch and in what replaces it.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,19 @@ _GUIDED_LAST = 2  # steps, as in uniform skipping
 
 @dataclass(frozen=True)
 class Guidance(Reuse):
-    """Of the evaluations made, every `every`-th has both branches; at the others the conditional branch is evaluated
-    alone, which counts half in `Stats.nfe`.
+    """Evaluates both branches of classifier-free guidance at some steps, the conditional branch alone at the others.
 
-    What guidance adds to the conditional branch's output is then the polynomial of degree `order` in log-SNR through
-    the last evaluations of both branches: 0 holds the last, 1 goes on along a line. The steps before `start` and from
-    `end` on (fractions of the steps) have both branches, as have the first `order` + 1 and the last two.
+    A step with the conditional branch alone counts as half an evaluation in `Stats.nfe`. The difference between the
+    guided output and that of the conditional branch is then the polynomial in log-SNR through the last evaluations of
+    both branches. The first `order` + 1 evaluations and the last two steps have both branches. `sample` raises
+    ValueError if the denoiser has no negative branch: guidance is 1 or less, or embedded in the network.
 
-    The output is meant in the network's own terms, as `reuse` names them (see `reuse.reused_kind`). `sample` raises
-    ValueError where the denoiser has no negative branch: guidance of 1 or less, or embedded in the network.
+    Attributes:
+        reuse: See `Reuse`; the prediction type of the difference.
+        every: Every `every`-th evaluation has both branches.
+        order: Degree of the polynomial: 0 holds the last difference, 1 extrapolates it along a line.
+        start: Fraction of the steps before which all have both branches.
+        end: Fraction of the steps from which all have both branches.
     """
 
     every: int = 2
@@ -56,24 +60,24 @@ class _Run(OutputRun):
         self.free = range(round(settings.start * steps), min(steps - _GUIDED_LAST, round(settings.end * steps)))
         self.differences = NodeBuffer(settings.order + 1, samples)
         self.alone = [0] * samples
-        """How many evaluations in a row each sample has had of the conditional branch alone."""
+        """Number of evaluations in a row of the conditional branch alone, per sample."""
 
     def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.CONDITIONAL if self._spared(row, step) else Mode.FULL for row in range(self.samples)]
+        return [Mode.CONDITIONAL if self._omits_negative(row, step) else Mode.FULL for row in range(self.samples)]
 
-    def _spared(self, row: int, step: int) -> bool:
+    def _omits_negative(self, row: int, step: int) -> bool:
         known = self.differences.count(row) == self.differences.size
         return known and step in self.free and self.alone[row] < self.every - 1
 
     def learn_guidance(self, step: int, rows: Sequence[int], difference: Tensor) -> None:
-        # An output and its x0 depend on each other along a line, so that of a difference is taken at x = 0.
+        # The map between x0 and output is affine in x, so a difference is converted at x = 0.
         output = self.output(torch.zeros_like(difference), difference, step)
-        for row, one in zip(rows, output, strict=True):
-            self.differences.push(row, self.nodes[step].log_snr, one)
+        for row, value in zip(rows, output, strict=True):
+            self.differences.push(row, self.nodes[step].log_snr, value)
             self.alone[row] = 0
 
     def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
         output = self.differences.at(rows, self.nodes[step].log_snr)
         for row in rows:
             self.alone[row] += 1
-        return self.answer(output, torch.zeros_like(output), step)
+        return self.x0_of(output, torch.zeros_like(output), step)

@@ -1,5 +1,4 @@
-"""SeaCache: skip while the latents, freed of noise by a Wiener filter, hardly change (Chung et al., CVPR 2026,
-arXiv 2602.18993)."""
+"""SeaCache: skip while Wiener-filtered latents hardly change (Chung et al., CVPR 2026, arXiv 2602.18993)."""
 
 import math
 from collections.abc import Sequence
@@ -17,21 +16,27 @@ from ..history import NodeBuffer
 from ..settings import check_choice, check_numbers, check_whole
 from .base import Reuse, ReuseRun, mean_size
 
-_LEAST = 1e-6  # of alpha and sigma in the filter, as published
+_LEAST = 1e-6  # smallest alpha and sigma in the filter, as published
 
 
 @dataclass(frozen=True)
 class SeaCache(Reuse):
-    """Relative changes of the filtered latents are added up, and steps skipped while the sum is below `threshold`.
+    """Skips steps while the accumulated relative change of the filtered latents is below a threshold.
 
-    The change at step i is mean |s_i - s_(i-1)| / mean |s_(i-1)| of one sample, s = `filtered(x)`. A skipped step adds
-    to its input the offset of the network's output from the input at the last evaluation (`order` 0), or that offset
-    extrapolated linearly in the step index through the last two (`order` 1). The `first` steps and the `last` ones are
-    evaluated, and no more than `max_skips` are skipped in a row (0: no bound).
+    The change at step i is mean |s_i - s_(i-1)| / mean |s_(i-1)| of a sample, with s = `filtered(x)`. A skipped step
+    adds to its input the offset output - input of the last evaluation (`order` 0), or that offset extrapolated linearly
+    in the step index through the last two (`order` 1). In the authors' code the offset is that of the stack of
+    transformer blocks, here that of the whole network. The defaults are those of Diffusers (the authors use threshold
+    0.3 for Flux.1).
 
-    Defaults are Diffusers' (threshold 0.25; the authors use 0.3 for Flux.1). `exponent` is the decay of the data's
-    power spectrum: 2 for pictures, 3 for video. There the offset is that of the stack of transformer blocks, here of
-    the whole network; `reuse` names what it predicts (see `reuse.reused_kind`).
+    Attributes:
+        reuse: See `Reuse`.
+        threshold: Accumulated change from which on a step is evaluated.
+        order: 0 or 1.
+        first: Number of steps evaluated at the start.
+        last: Number of steps evaluated at the end.
+        max_skips: Most steps skipped in a row; 0: no bound.
+        exponent: Decay of the data's power spectrum with frequency: 2 for images, 3 for video.
     """
 
     threshold: float = 0.25
@@ -67,7 +72,7 @@ class _Run(ReuseRun):
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         states = taken(x, rows)
-        return self.answer(states + self.offsets.at(rows, step), states, step)
+        return self.x0_of(states + self.offsets.at(rows, step), states, step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         if self.evaluated:
@@ -83,11 +88,11 @@ class _Run(ReuseRun):
             value < self.threshold and not (self.max_skips and skips >= self.max_skips)
             for value, skips in zip(self.values, self.skips, strict=True)
         ]
-        self.sums = [value if one else 0.0 for value, one in zip(self.values, skip, strict=True)]
+        self.sums = [value if skipped else 0.0 for value, skipped in zip(self.values, skip, strict=True)]
         self.decide(skip)
 
     def _changes(self, step: int, before: Tensor, x: Tensor) -> list[float]:
-        """Relative change of the indicator from `before`, the states of the step before, to x, those of `step`."""
+        """Relative change of the indicator from the previous step, with states `before`, to `step`, with states x."""
         if self.indicator is None:
             self.indicator = filtered(before, self.nodes[step - 1], self.exponent)
         old, self.indicator = self.indicator, filtered(x, self.nodes[step], self.exponent)
@@ -95,11 +100,16 @@ class _Run(ReuseRun):
 
 
 def filtered(x: Tensor, point: Point, exponent: float) -> Tensor:
-    """The states x (B, C, ...), noise taken out of their frequencies by a Wiener filter, in float32 at least.
+    """Removes noise from states by a Wiener filter (the paper's eq. 7), in float32 or wider.
 
-    Along each axis after the channels, data of power P = 1 / |f|^exponent at frequency f is seen as alpha x0 + sigma
-    eps, and its best linear estimate has the gain alpha P / (alpha^2 P + sigma^2); the product over the axes is scaled
-    to mean 1 (the paper's eq. 7).
+    Along each axis after the channels, data of power P = 1 / |f|^exponent at frequency f is observed as alpha x0 +
+    sigma eps; its best linear estimate has the gain alpha P / (alpha^2 P + sigma^2). The product of the gains over the
+    axes is scaled to mean 1.
+
+    Args:
+        x: States, (B, C, ...).
+        point: alpha and sigma of the states.
+        exponent: Decay of the data's power spectrum.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     axes = range(2, x.dim())

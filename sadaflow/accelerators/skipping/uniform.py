@@ -1,4 +1,4 @@
-"""Uniform skipping: every k-th evaluation is made, x0 is extrapolated in log-SNR in between."""
+"""Uniform skipping: every k-th step is evaluated, and x0 is extrapolated in log-SNR in between."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,15 @@ from ..settings import check_whole
 
 @dataclass(frozen=True)
 class Uniform:
-    """Evaluate every `every`-th step; between, x0 is the polynomial of degree `order` in log-SNR through the last true
-    evaluations. The first `order + 1` steps and the last two are evaluated; a first step at pure noise (flow time 1),
-    which has no log-SNR, is not counted.
+    """Evaluates every `every`-th step, and extrapolates x0 in between.
 
-    `correct` takes the skipped steps again after each evaluation, with x0 interpolated through it as well.
+    A skipped x0 is that of the polynomial in log-SNR through the last evaluations. The first `order` + 1 steps and the
+    last two are evaluated. A first step at pure noise (flow time 1), which has no log-SNR, is evaluated in addition.
+
+    Attributes:
+        every: Distance between evaluations.
+        order: Degree of the polynomial.
+        correct: Whether skipped steps are taken again after each evaluation, with x0 interpolated through it as well.
     """
 
     every: int = 2

@@ -91,7 +91,8 @@ def chart(table: Sequence[Row], methods: Iterable[str]) -> Chart | None:
     compared = [row for row in table if row.setting != PLAIN and min(row.fidelity, row.worst) < CEILING]
     if not compared:
         return None
-    costs, points = [row.cost for row in compared], [point_of(row, worst) for row in compared for worst in (0, 1)]
+    points = [point_of(row, worst) for row in compared for worst in (False, True)]
+    costs = [point.cost for point in points]
     levels = [point.fidelity for point in points if point.fidelity < CEILING]
     x_ticks, y_ticks = ticks(min(costs), max(costs), 8), ticks(min(levels), max(levels), 7)
     x = _scale(x_ticks[0], x_ticks[-1], LEFT, WIDTH - RIGHT)

@@ -64,7 +64,7 @@ def _figure(suite: Suite, panels: Sequence[tuple[Case, list[Row]]]) -> Figure:
 
 
 def _draw_panel(panel: Axes, case: Case, table: Sequence[Row], colours: Mapping[str, str]) -> None:
-    for method, colour in reversed(colours.items()):  # the suite's first method on top
+    for method, colour in reversed(list(colours.items())):  # the suite's first method on top
         for worst, style, size in ((True, WORST, 3.0), (False, MEAN, 4.5)):
             drawn = curve(table, method, worst=worst)
             if drawn.beaten:

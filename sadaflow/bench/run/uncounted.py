@@ -28,7 +28,7 @@ class Uncounted:
         return Uncounted(fitted(self.accelerator, prediction))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        """Start a run of the wrapped accelerator that does not declare that it caches."""
+        """Starts a run of the wrapped accelerator that does not declare that it caches."""
         run = ForwardingRun(self.accelerator.begin(solver, shape, seams=seams), shape[0])
         run.capabilities = replace(run.capabilities, caches=False)
         return run

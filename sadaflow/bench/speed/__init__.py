@@ -1,5 +1,6 @@
 """Measures seconds and bytes, side by side with Diffusers on the same checkpoint."""
 
-from .command import MEASURES, MODES, Speed, run_speed
+from .command import run_speed
+from .settings import MEASURES, MODES, Speed
 
 __all__ = ["MEASURES", "MODES", "Speed", "run_speed"]

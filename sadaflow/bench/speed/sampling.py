@@ -8,7 +8,8 @@ from torch import Tensor
 from ...accelerators import Accelerator
 from ..run.uncounted import Uncounted
 from .rounds import Round, interleaved
-from .sides import OURS, THEIRS, Ours, Ran, Side, Task
+from .sides import OURS, THEIRS, Ours, Ran, Side
+from .task import Task
 
 Record = dict[str, Any]
 

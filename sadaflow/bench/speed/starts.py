@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import torch
 
-from .sides import OURS, THEIRS, Task
+from .sides import OURS, THEIRS
+from .task import Task
 
 _CHILD: Final = Path(__file__).with_name("child.py")
 _MEMORY_STEPS: Final = 3

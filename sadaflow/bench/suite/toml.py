@@ -97,9 +97,9 @@ def parse_suite(text: str, name: str, given: Sequence[Sample] | None = None) -> 
 
 def _read_prompts(path: Path) -> list[Sample]:
     entries = read_prompt_file(path)
-    if any(entry.negative is not None for entry in entries):
+    if any(entry.negative_prompt is not None for entry in entries):
         raise ValueError(f"prompt file '{path}' has negative prompts, which a bench does not support; remove them")
-    return [Sample(entry.text, entry.seed) for entry in entries]
+    return [Sample(entry.prompt, entry.seed) for entry in entries]
 
 
 def _samples(
@@ -169,11 +169,11 @@ def _check_arguments(where: str, arguments: Mapping[str, Any], accelerator: str,
     for name in arguments:
         _need(name in known, where, f"{accelerator} has no argument {name!r}; known: {', '.join(known)}")
     if accelerator in RIVALS:
-        steps = arguments.get("steps")
-        _need(steps is not None, where, "steps is missing; it is a whole number, at least 1")
+        _need("steps" in arguments, where, "steps is missing; it is a whole number, at least 1")
+        steps = arguments["steps"]
         whole = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
         _need(whole, where, f"steps must be a whole number, at least 1, got {steps!r}")
-        _need(whole and steps <= least, where, f"steps = {steps}, more than the {least} of a case of the method")
+        _need(steps <= least, where, f"steps = {steps}, more than the {least} of a case of the method")
         return
     try:
         ACCELERATORS[accelerator](**dict(frozen(arguments)))
