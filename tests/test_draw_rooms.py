@@ -20,7 +20,10 @@ FILES = {
         "if TYPE_CHECKING:\n    from ..cellar import Wine\nelse:\n    import house.ground.earth\n\nclass Tile: ...\n"
     ),
     "house/wall.py": "from .door import Handle\nfrom . import Tile\nimport json\n\nclass Brick: ...\n",
-    "house/cellar.py": "def fetch(a, b, /, *c, d, **e):\n    from .wall import Brick\n    return Brick\n",
+    "house/cellar.py": (
+        'def fetch(a, b, /, *c, d, **e):\n    """Fetches\n    bricks."""\n'
+        "    from .wall import Brick\n    return Brick\n"
+    ),
     "ground/__init__.py": "from .earth import Stone\n",
     "ground/earth.py": "class Stone:\n    def weight(self, scale):\n        return 1\n",
 }

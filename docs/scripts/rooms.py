@@ -143,8 +143,8 @@ def long_files(modules: Iterable[Module], limit: int) -> list[tuple[str, int]]:
 
 
 def long_functions(modules: Iterable[Module], limit: int) -> list[tuple[str, int]]:
-    """(name, lines) of the functions of more than `limit` lines, docstring included, the longest first."""
-    return _over(limit, ((name, (node.end_lineno or 0) - node.lineno + 1) for name, node in _functions(modules)))
+    """(name, lines) of the functions of more than `limit` lines without the docstring, the longest first."""
+    return _over(limit, ((name, _lines(node)) for name, node in _functions(modules)))
 
 
 def wide_functions(modules: Iterable[Module], limit: int) -> list[tuple[str, int]]:
@@ -169,6 +169,12 @@ def _functions(modules: Iterable[Module]) -> Iterator[tuple[str, Function]]:
 
     for module in modules:
         yield from inside(module.tree, module.name)
+
+
+def _lines(function: Function) -> int:
+    text = function.body[0] if ast.get_docstring(function, clean=False) is not None else None
+    docstring = 0 if text is None else (text.end_lineno or 0) - text.lineno + 1
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
 def _parameters(arguments: ast.arguments) -> int:

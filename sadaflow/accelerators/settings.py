@@ -57,7 +57,7 @@ def check_numbers(
         value = getattr(settings, name)
         if optional and value is None:
             continue
-        number = float(value) if isinstance(value, Real) else math.nan
+        number = _number(value)
         for needed, holds in (
             ("a number", not math.isnan(number)),
             ("finite", not finite or math.isfinite(number)),
@@ -76,7 +76,7 @@ def check_fractions(settings: object, *names: str) -> None:
         ValueError: if they are not.
     """
     values = [getattr(settings, name) for name in names]
-    numbers = [0.0, *(float(value) if isinstance(value, Real) else math.nan for value in values), 1.0]
+    numbers = [0.0, *map(_number, values), 1.0]
     if not all(first <= second for first, second in zip(numbers, numbers[1:], strict=False)):
         raise ValueError(
             f"{type(settings).__name__} needs 0 <= {' <= '.join(names)} <= 1 (fractions of the steps), got "
@@ -97,10 +97,15 @@ def check_sequence(settings: object, name: str, *, above: float = -math.inf) -> 
         ValueError: if it does not.
     """
     values: Any = getattr(settings, name)
-    numbers = list(values) if isinstance(values, Sequence) else []
-    if not numbers or not all(isinstance(one, Real) and math.isfinite(one) and one > above for one in numbers):
+    numbers = [_number(value) for value in values] if isinstance(values, Sequence) else []
+    if not numbers or not all(math.isfinite(number) and number > above for number in numbers):
         bound = f" above {above:g}" if above > -math.inf else ""
         _refuse(settings, name, f"one or more finite numbers{bound}")
+
+
+def _number(value: object) -> float:
+    """The value as a float; nan if it is not a real number."""
+    return float(value) if isinstance(value, Real) else math.nan
 
 
 def _refuse(settings: object, name: str, needed: str) -> None:
