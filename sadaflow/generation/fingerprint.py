@@ -1,4 +1,4 @@
-"""What tells other weights apart without reading all of them."""
+"""Digests that differ for other weights or prompts."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from .prompt_file import Prompt
 
 
 def fingerprint(modules: Iterable[nn.Module]) -> str:
-    """SHA-256 over the names and up to 64 values of every tensor of the modules, in hexadecimal digits."""
+    """SHA-256, in hexadecimal digits, of the names and up to 64 values of every tensor of the modules."""
     digest = hashlib.sha256()
     for module in modules:
         for name, tensor in module.state_dict().items():
@@ -23,7 +23,7 @@ def fingerprint(modules: Iterable[nn.Module]) -> str:
 
 
 def prompts_digest(prompts: Iterable[Prompt]) -> str:
-    """Tells other prompts, seeds, orders and names apart."""
+    """SHA-256 of all prompts with their seeds, names and order."""
     digest = hashlib.sha256()
     for prompt in prompts:
         digest.update(json.dumps(asdict(prompt)).encode() + b"\n")
@@ -31,7 +31,7 @@ def prompts_digest(prompts: Iterable[Prompt]) -> str:
 
 
 def weights_digest(pipe: Pipeline) -> str:
-    """Tells other weights apart, by up to 64 values of every tensor of every network, LoRAs merged."""
+    """The `fingerprint` of all networks of a pipeline, merged LoRAs included."""
     family = pipe.family
     parts: list[Any] = [family.backbone, family.vae, *family.adaptable.values(), *vars(family).values()]
     return fingerprint(dict.fromkeys(part for part in parts if isinstance(part, nn.Module)))

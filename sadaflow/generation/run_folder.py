@@ -1,11 +1,11 @@
-"""The folder that `generate --prompts` fills. It survives being killed at any moment.
+"""The folder that `generate --prompts` fills. It stays consistent if the process is killed at any moment.
 
     run.json              what all files share: settings, versions, digests of weights and prompts
     000000.png, ...       the files, named as their prompts
     batches/000000.jsonl  the manifest's lines of a finished batch, written after its files
     manifest.jsonl        all lines in the order of the prompts, once every batch is finished
 
-A batch is finished when its lines are there; until then it is sampled again, whole. No file holds a clock time.
+A batch is finished when its lines exist; until then it is sampled again as a whole. No file holds a clock time.
 """
 
 import json
@@ -24,7 +24,13 @@ HEADER: Final = "run.json"
 
 @dataclass(frozen=True)
 class Tally:
-    """A complete manifest: how many lines it has, and the indices of those that tell of failures."""
+    """A complete manifest.
+
+    Attributes:
+        path: Its file.
+        lines: Number of its lines.
+        failed: Indices of the prompts that failed.
+    """
 
     path: Path
     lines: int
@@ -33,14 +39,20 @@ class Tally:
 
 @dataclass(frozen=True)
 class Folder:
-    """One run's folder, of `batches` batches; `identity` is what must not change while it is filled."""
+    """The folder of a run.
+
+    Attributes:
+        path: The folder.
+        identity: What must be the same each time the run is continued.
+        batches: Number of batches.
+    """
 
     path: Path
     identity: Mapping[str, Any]
     batches: int
 
     def check(self, resume: bool) -> None:
-        """Raise as `begin`, of which this is the part that changes nothing; the identity may be known in part."""
+        """Make the checks of `begin`, and change nothing. Not all of the identity need be known."""
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"'{self.path}' is a file; --prompts fills a folder")
         if resume and self._header.exists():
@@ -50,32 +62,49 @@ class Folder:
             raise FileExistsError(f"the folder '{self.path}' is not empty; {remedy}")
 
     def begin(self, resume: bool) -> None:
-        """Make the folder, or put an interrupted one in order: no torn files, and failed batches to be tried again.
+        """Create the folder, or prepare an interrupted one: partial files and failed batches are removed.
 
-        For one process alone, before others `join`. Raises FileExistsError for a folder that is not empty and not to be
-        resumed, ValueError naming what differs for one that was begun otherwise, BlockingIOError for one being filled.
+        One process calls this before the others `join`.
+
+        Args:
+            resume: Whether to continue an existing folder.
+
+        Raises:
+            FileExistsError: If the folder is not empty, and is not to be continued.
+            ValueError: If it was begun with another identity. The difference is named.
+            BlockingIOError: If another command is filling it.
         """
         self.check(resume)
         self.path.mkdir(parents=True, exist_ok=True)
         with occupied(self.path, alone=True):
             write_atomically(self._header, (json.dumps(self.identity, indent=1, ensure_ascii=False) + "\n").encode())
             (self.path / "batches").mkdir(exist_ok=True)
-            for place in (self.path, self.path / "batches"):
-                for part in place.glob(".*.part"):
+            for folder in (self.path, self.path / "batches"):
+                for part in folder.glob(".*.part"):
                     part.unlink()
             sound = [self._is_sound(batch) for batch in range(self.batches)]
             if not all(sound):
                 self.manifest.unlink(missing_ok=True)
 
     def join(self) -> None:
-        """Raise ValueError unless the folder was begun with the identity of this process too."""
+        """Check that the folder was begun with the identity of this process. Raises ValueError if not."""
         self._check_same(self.identity)
 
     def has(self, batch: int) -> bool:
+        """Whether a batch is finished."""
         return self._lines(batch).exists()
 
     def keep(self, batch: int, files: Mapping[str, bytes], lines: Iterable[Line]) -> None:
-        """Write a batch: first its files by name, then its lines. FileNotFoundError where the folder has vanished."""
+        """Write a batch: first its files, then its lines.
+
+        Args:
+            batch: Number of the batch.
+            files: Contents by file name.
+            lines: Lines of the manifest.
+
+        Raises:
+            FileNotFoundError: If the folder has been removed.
+        """
         for name, content in files.items():
             self._check_present()
             write_atomically(self.path / name, content)
@@ -83,9 +112,9 @@ class Folder:
         write_atomically(self._lines(batch), text.encode())
 
     def merge(self) -> Tally | None:
-        """Write the manifest and say what is in it; None while batches are missing.
+        """Write the manifest and count its lines; None while batches are missing.
 
-        Whoever finishes a batch last succeeds; if two do at once, they write the same.
+        The process that finishes the last batch succeeds; if two do at the same time, they write the same manifest.
         """
         self._check_present()
         if not all(self.has(batch) for batch in range(self.batches)):
@@ -100,16 +129,17 @@ class Folder:
         return Tally(self.manifest, count, failed)
 
     def withdraw(self) -> None:
-        """Take a folder back in which nothing was finished, so that the next start finds none."""
+        """Remove the folder if no batch was finished, so that the next start finds none."""
         if any((self.path / "batches").glob("*.jsonl")):
             return
         self._header.unlink(missing_ok=True)
-        for place in (self.path / "batches", self.path):
-            if place.is_dir() and not any(place.iterdir()):
-                place.rmdir()
+        for folder in (self.path / "batches", self.path):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     @property
     def manifest(self) -> Path:
+        """File of the manifest."""
         return self.path / "manifest.jsonl"
 
     @property
@@ -129,7 +159,7 @@ class Folder:
             raise FileNotFoundError(f"the output folder '{self.path}' has vanished while it was filled")
 
     def _is_sound(self, batch: int) -> bool:
-        """Whether a batch is finished without failures; if not, it is to be sampled (again)."""
+        """Whether a batch is finished without failures; removes its lines if not, so that it is sampled again."""
         file = self._lines(batch)
         if not file.exists():
             return False
@@ -142,14 +172,14 @@ class Folder:
             file.unlink()
         return sound
 
-    def _check_same(self, wanted: Mapping[str, Any]) -> None:
+    def _check_same(self, identity: Mapping[str, Any]) -> None:
         try:
             found = json.loads(self._header.read_text("utf-8"))
             begun = dict(_leaves(found))
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{self._header} is damaged ({error}); name another folder") from error
-        now = dict(_leaves(json.loads(json.dumps(wanted))))
-        for name in [*now, *(name for name in begun if name.partition(".")[0] in wanted)]:
+        now = dict(_leaves(json.loads(json.dumps(identity))))
+        for name in [*now, *(name for name in begun if name.partition(".")[0] in identity)]:
             if begun.get(name) != now.get(name):
                 raise ValueError(
                     f"the folder '{self.path}' was begun with another {name} (then {_short(begun.get(name))}, now "

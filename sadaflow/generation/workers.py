@@ -1,7 +1,7 @@
-"""This process among those that torchrun started: what of the work is its own, and on which device.
+"""Divides work among the processes that torchrun started.
 
-The processes share a folder and hear of each other once, when the first has opened it. Nobody waits for anybody
-afterwards, so that one that dies holds up no other.
+Processes share an output folder and synchronise once, after rank 0 has created it. There are no later barriers, so a
+crashed process does not block the others.
 """
 
 import os
@@ -18,7 +18,14 @@ PATIENCE: Final = timedelta(hours=1)  # until the first process has opened the f
 
 @dataclass(frozen=True)
 class Shard:
-    """Process `rank` of `size`, the `local_rank`-th of its machine; `start` counts torchrun's restarts."""
+    """This process among all of them.
+
+    Attributes:
+        rank: Number of the process, from 0.
+        size: Number of processes.
+        local_rank: Number of the process on its machine.
+        start: Number of torchrun's restarts so far.
+    """
 
     rank: int = 0
     size: int = 1
@@ -27,7 +34,7 @@ class Shard:
 
     @classmethod
     def current(cls) -> Self:
-        """As torchrun's environment says; without it, the only process."""
+        """The process that torchrun's environment variables describe; without them, the only one."""
 
         def number(name: str, default: int) -> int:
             return int(os.environ.get(name, default))
@@ -40,18 +47,22 @@ class Shard:
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Which of `count` pieces of work are this process's."""
+        """Indices of the pieces of work, out of `count`, that this process does."""
         return range(self.rank, count, self.size)
 
     def device(self, name: str | None) -> str | None:
-        """The device for what was asked for: each process of a machine has a GPU of its own."""
+        """The device to use for the named one: each process of a machine has its own GPU."""
         ours = self.size > 1 and (name == "cuda" or (name is None and torch.cuda.is_available()))
         return f"cuda:{self.local_rank}" if ours else name
 
     def lead(self, prepare: Callable[[], object]) -> None:
-        """Let the first process `prepare` what all need, and return in all of them when it has.
+        """Call a function in the first process, and return in all processes after it has returned.
 
-        Raises in the first what `prepare` raises, in the others ConnectionError.
+        Args:
+            prepare: The function. What it raises is raised in the first process.
+
+        Raises:
+            ConnectionError: In the other processes, if the function failed or the first process is gone.
         """
         if self.size == 1:
             prepare()
@@ -67,8 +78,8 @@ class Shard:
             store.set(key, "ready")
             return
         try:
-            answer = store.get(key)  # waits for it
+            state = store.get(key)  # waits for it
         except RuntimeError as error:
-            raise ConnectionError(f"process {self.rank} heard nothing from process 0: {error}") from error
-        if answer != b"ready":
+            raise ConnectionError(f"process {self.rank} received nothing from process 0: {error}") from error
+        if state != b"ready":
             raise ConnectionError(f"process {self.rank} stops, since process 0 could not open the folder")

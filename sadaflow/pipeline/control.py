@@ -1,4 +1,4 @@
-"""ControlNets beside a U-Net: loading them, and what a call asks of them."""
+"""Loads ControlNets beside a U-Net, and reads the arguments of a call that concern them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -72,19 +72,19 @@ class ControlNets:
 
 
 def as_list(value: Any) -> list[Any]:
-    """`value` as a list: itself if it is a list or tuple, else the one entry."""
+    """The entries of a list or tuple, or the single value, as a list."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 @dataclass(frozen=True)
 class Control:
-    """The control of a call.
+    """The ControlNets' arguments of a call, checked.
 
     Attributes:
-        images: Images for the ControlNets, (B, nets, 3, H, W), RGB in [0, 1].
+        images: Images (B, nets, 3, H, W), RGB in [0, 1].
         scale: Weight of each ControlNet.
         start: Fraction of the evaluations at which each begins to act.
-        end: Fraction of the evaluations at which each ceases to act.
+        end: Fraction at which each ceases to act.
     """
 
     images: Tensor
@@ -103,9 +103,22 @@ class Control:
     def read(
         cls, images: Any, scale: Any, start: Any, end: Any, *, nets: int, samples: int, size: tuple[int, int]
     ) -> "Control | None":
-        """Check the arguments of a call on a pipeline with `nets` ControlNets, for pictures of `size` (H, W).
+        """Check the arguments of a call.
 
-        None for a call without ControlNets; ValueError naming the argument that does not fit.
+        Args:
+            images: An image, or a sequence with one for each ControlNet.
+            scale: Weight, or a sequence with one for each ControlNet.
+            start: Fraction of the evaluations, likewise.
+            end: Fraction of the evaluations, likewise.
+            nets: Number of the pipeline's ControlNets.
+            samples: Number of samples B.
+            size: Height and width in pixels.
+
+        Returns:
+            The arguments, or None for a pipeline without ControlNets.
+
+        Raises:
+            ValueError: If an argument does not fit. It is named.
         """
         if nets == 0:
             if images is not None:
@@ -121,9 +134,9 @@ class Control:
         return cls(torch.stack(rows, dim=1), scales, starts, ends)
 
     def settings(self, evaluations: int) -> list[dict[str, tuple[float, ...]]]:
-        """Per evaluation of the network, what `ControlledUNet` is told beside the images.
+        """The further arguments of `ControlledUNet`, for each evaluation of the network.
 
-        Evaluation i of n acts where both i/n and (i+1)/n lie between start and end.
+        A ControlNet acts in evaluation i of n if both i/n and (i+1)/n lie between its start and end.
         """
         parts = list(zip(self.scale, self.start, self.end, strict=True))
         scales = [
@@ -137,14 +150,14 @@ class Control:
 
 
 def per_net(scale: Any, start: Any, end: Any, nets: int) -> tuple[tuple[float, ...], ...]:
-    """Scales, starts and ends of `nets` ControlNets, of which each is one number or one for each net."""
+    """Scales, starts and ends of the ControlNets, from a single number or one for each of the `nets`."""
     scales = _spread("control_scale", scale, nets)
     starts, ends = _spread("control_start", start, nets), _spread("control_end", end, nets)
     for first, last in zip(starts, ends, strict=True):
         if not 0 <= first < last <= 1:
             raise ValueError(
-                f"control_start={first} and control_end={last} are no part of the steps: fractions with "
-                "0 <= control_start < control_end <= 1 are needed"
+                f"control_start={first} and control_end={last} do not delimit a part of the steps: "
+                "give fractions with 0 <= control_start < control_end <= 1"
             )
     return scales, starts, ends
 
@@ -158,7 +171,7 @@ def _spread(name: str, value: Any, nets: int) -> tuple[float, ...]:
 
 
 def _rows(image: Any, samples: int, size: tuple[int, int]) -> Tensor:
-    """One image for each sample (B, 3, H, W)."""
+    """An image for each sample, (B, 3, H, W)."""
     if is_pil(image) or isinstance(image, np.ndarray):
         read = from_array if isinstance(image, np.ndarray) else from_pil
         try:
