@@ -162,7 +162,7 @@ class Examination(Runs):
                 "less than all", max(parts, default=0.0) < 1),
             Law("accounting", f"{where} conditional", f"{_span(halves)} of the network", "half of it",
                 all(share == 0.5 for share in halves)),
-            Law("full is full", where, f"{altered} of {len(full)} answers altered", "the network's own", not altered),
+            Law("full is full", where, f"{altered} of {len(full)} outputs changed", "the network's own", not altered),
         ]  # fmt: skip
 
     def memory(self) -> Law:

@@ -1,4 +1,4 @@
-"""Trains the embedded ControlNet `tiny-controlnet`: python -m sadaflow.training.tiny_controlnet
+"""Trains the embedded ControlNet `tiny-controlnet`: `python -m sadaflow.training.tiny_controlnet`.
 
 It controls `tiny-sd` by edge maps of the pictures that `tiny-sd` was trained on. The stages are pictures, latents,
 ControlNet, and export. Each is stored in the work folder and resumed from there. `--export` exports the last
@@ -73,6 +73,7 @@ class SheetMaker:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = training_parser(__doc__, CHECKPOINT)
     parser.add_argument("--minutes", type=float, default=ControlSettings.minutes, help="end of the training")
     return parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Trains the embedded checkpoint `tiny-flux`: python -m sadaflow.training.tiny_flux
+"""Trains the embedded checkpoint `tiny-flux`: `python -m sadaflow.training.tiny_flux`.
 
 The autoencoder, the CLIP text encoder and its tokenizer, the pictures and the captions are those of `tiny-sd`. The
 stages are pictures, latents, T5 tokenizer, rectified flow, guidance distillation, and export. Each is stored in the
@@ -138,6 +138,7 @@ class SheetMaker:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = training_parser(__doc__, CHECKPOINT)
     parser.add_argument("--minutes", type=float, default=FlowSettings.minutes, help="end of the flow's training")
     parser.add_argument("--distil-minutes", type=float, default=DistillationSettings.minutes)

@@ -1,4 +1,4 @@
-"""Trains the embedded checkpoint `tiny-sd` from random weights: python -m sadaflow.training.tiny_sd
+"""Trains the embedded checkpoint `tiny-sd` from random weights: `python -m sadaflow.training.tiny_sd`.
 
 The stages are pictures, autoencoder and latents, decoder, tokenizer, U-Net with text model, and export. Each is stored
 in the work folder and resumed from there. `--export` exports the last checkpoint, also during training.
@@ -157,6 +157,7 @@ class SheetMaker:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = training_parser(__doc__, CHECKPOINT)
     parser.add_argument("--vae-minutes", type=float, default=VaeSettings.minutes)
     parser.add_argument("--minutes", type=float, default=DiffusionSettings.minutes, help="end of the U-Net's training")

@@ -16,6 +16,8 @@ from sadaflow.pipeline.inspection import describe, inspect
 from support.checkpoints import controlnet, stable_diffusion
 from support.checkpoints_flux import flux
 from support.hub_server import serve
+from support.published.folders import FOLDERS
+from support.published.write import write_folder
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,11 @@ def test_flux_whose_schedule_shifts_with_the_size(style: str, steps: int, tmp_pa
     found = inspect(flux(tmp_path / style, style))
     assert (found.kind, found.supported, found.prediction) == ("FluxPipeline", True, "flow_prediction")
     assert (found.solver, found.steps, found.guidance) == ("euler", steps, 3.5)
+
+
+def test_a_network_distilled_for_few_steps(tmp_path: Path) -> None:
+    found = inspect(write_folder(tmp_path / "lcm", FOLDERS["lcm-dreamshaper-7"]))
+    assert (found.solver, found.steps, found.guidance, found.refused) == ("lcm", 4, 8.5, None)
 
 
 def test_an_id_is_described_without_its_weights(folder: Path, tmp_path: Path) -> None:

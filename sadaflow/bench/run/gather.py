@@ -1,5 +1,7 @@
 """Combines the measurements of several processes: each writes to its own part, the last to finish merges the parts.
 
+The folder of a run holds meanwhile:
+
     parts/3/           what process 3 has measured: samples.jsonl, worst/
     gathering/         all parts, while they are merged
 """

@@ -55,9 +55,7 @@ class Repository:
         """
         api = huggingface_hub.HfApi(endpoint=hub.endpoint, token=hub.token)
         timeout = constants.HF_HUB_ETAG_TIMEOUT
-        info = _patiently(
-            lambda: api.model_info(name, revision=hub.revision, files_metadata=True, timeout=timeout)
-        )
+        info = _patiently(lambda: api.model_info(name, revision=hub.revision, files_metadata=True, timeout=timeout))
         if not is_commit(info.sha or ""):
             raise ValueError(f"the Hub names {str(info.sha)[:80]!r} as the commit of {name!r}: not a commit id")
         files = (
@@ -172,9 +170,7 @@ class Repository:
         huggingface_hub requests them again. A server that then sends others could still write a file outside; what is
         read or removed is always checked to be inside.
         """
-        url = huggingface_hub.hf_hub_url(
-            self.name, file.name, revision=self.commit, endpoint=self.hub.endpoint
-        )
+        url = huggingface_hub.hf_hub_url(self.name, file.name, revision=self.commit, endpoint=self.hub.endpoint)
         found = _patiently(lambda: huggingface_hub.get_hf_file_metadata(url, token=self.hub.token))
         for header, value in (("ETag", found.etag), ("X-Repo-Commit", found.commit_hash)):
             if value is not None and not is_plain_name(value):

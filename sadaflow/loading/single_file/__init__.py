@@ -1,1 +1,1 @@
-"""Checkpoints of one file in the layouts of their authors; configs are told by the tensors' shapes, never fetched."""
+"""Loads single files in the original layouts of their authors; model configurations are inferred from tensor shapes."""

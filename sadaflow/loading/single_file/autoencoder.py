@@ -22,14 +22,14 @@ def original_module(name: str, levels: int) -> str:
         return name
     room, _, inner = rest.partition(".")
     if room == "mid_block":
-        kind, index, inner = inner.split(".", 2)
-        path = f"{half}.mid." + (f"block_{int(index) + 1}" if kind == "resnets" else "attn_1")
-        return f"{path}.{_resnet(inner) if kind == 'resnets' else _ATTENTION[inner]}"
+        group, index, inner = inner.split(".", 2)
+        path = f"{half}.mid." + (f"block_{int(index) + 1}" if group == "resnets" else "attn_1")
+        return f"{path}.{_resnet(inner) if group == 'resnets' else _ATTENTION[inner]}"
     if room not in ("down_blocks", "up_blocks"):
         return f"{half}.{_TOP.get(room, room)}"
-    block, kind, index, inner = inner.split(".", 3)
+    block, group, index, inner = inner.split(".", 3)
     path = f"{half}.down.{block}" if room == "down_blocks" else f"{half}.up.{levels - 1 - int(block)}"
-    if kind == "resnets":
+    if group == "resnets":
         return f"{path}.block.{index}.{_resnet(inner)}"
     return f"{path}.{'downsample' if room == 'down_blocks' else 'upsample'}.{inner}"
 

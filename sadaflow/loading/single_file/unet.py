@@ -38,21 +38,21 @@ def original_module(name: str, config: UNetConfig) -> str:
         return _TOP[name]
     room, _, rest = name.partition(".")
     if room == "mid_block":
-        kind, index, inner = rest.split(".", 2)
-        path = f"middle_block.{1 if kind == 'attentions' else 2 * int(index)}"
-        return f"{path}.{_RESNET[inner] if kind == 'resnets' else inner}"
+        group, index, inner = rest.split(".", 2)
+        path = f"middle_block.{1 if group == 'attentions' else 2 * int(index)}"
+        return f"{path}.{_RESNET[inner] if group == 'resnets' else inner}"
     if room not in ("down_blocks", "up_blocks"):
         raise ValueError(f"the original layout has no module {name!r}")
-    block, kind, index, inner = rest.split(".", 3)
+    block, group, index, inner = rest.split(".", 3)
     layers = config.layers_per_block[0]
     first = int(block) * (layers + 1) + (room == "down_blocks")
     stack = "input_blocks" if room == "down_blocks" else "output_blocks"
-    if kind == "downsamplers":
+    if group == "downsamplers":
         return f"{stack}.{first + layers}.0.op"
-    if kind == "upsamplers":
+    if group == "upsamplers":
         attention = config.cross_attention[config.levels - 1 - int(block)]
         return f"{stack}.{first + layers}.{2 if attention else 1}.conv"
-    return f"{stack}.{first + int(index)}." + (f"0.{_RESNET[inner]}" if kind == "resnets" else f"1.{inner}")
+    return f"{stack}.{first + int(index)}." + (f"0.{_RESNET[inner]}" if group == "resnets" else f"1.{inner}")
 
 
 def key_map(network: UNet) -> dict[str, str]:
