@@ -239,7 +239,7 @@ def test_what_is_held_still_is_what_networks_on_the_schedule_predict() -> None:
         torch.testing.assert_close(run.estimate(4, later, [0]), expected)
     with pytest.raises(ValueError, match="v_prediction needs"):
         SeaCache(reuse="v").begin(make_solver("euler", grids["edm"]), x.shape, seams=False)
-    with pytest.raises(ValueError, match="epsilon says nothing"):
+    with pytest.raises(ValueError, match="epsilon does not determine x0"):
         EasyCache(reuse="eps").begin(make_solver("euler", grids["flow"]), x.shape, seams=False)
     with pytest.raises(ValueError, match="'noise'.*known are"):
         EasyCache(reuse="noise").begin(make_solver("euler", grids["vp"]), x.shape, seams=False)

@@ -173,7 +173,8 @@ def test_wrong_arguments_are_named(arguments: list[str], message: str, tmp_path:
 
 
 def test_make_runs_the_module() -> None:
-    done = subprocess.run(["make", "-n", "gpu", "SMALL=1", "GPU_OUT=there"], cwd=ROOT, capture_output=True, text=True)
+    command = ["make", "--no-print-directory", "-n", "gpu", "SMALL=1", "GPU_OUT=there"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.replace("\\\n", "").split()[1:] == ["-m", "sadaflow.bench.gpu", "--out", "there", "--small"]
 
 

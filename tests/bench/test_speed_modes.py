@@ -76,7 +76,7 @@ def test_accelerators_are_named_with_their_arguments() -> None:
         ("auto tolerence=1", "tolerence"),
         ("auto tolerance", "argument=value"),
         ("auto tolerance=-1", "tolerance"),
-        ('auto tolerance="a"', "auto tolerance"),
+        ('auto tolerance="a"', "Auto.tolerance must be a number"),
     ):
         with pytest.raises(ValueError, match=said):
             read_accelerator(wrong)
