@@ -21,7 +21,10 @@ from ..pipeline.pipeline import Pipeline
 from .options import Options, chosen_device
 
 SOLVER = "dpmpp2m"  # if neither flag nor checkpoint names a solver
-_RECORDED = ("controlnet", "lora", "lora_scale", "variant", "tokenizer", "base", "prediction", "tile", "quantize")
+_RECORDED = (
+    *("controlnet", "lora", "lora_scale", "scheduler", "variant"),
+    *("tokenizer", "base", "prediction", "tile", "quantize"),
+)
 
 
 def load_generator(options: Options) -> Generator:
@@ -48,7 +51,7 @@ def load_pipeline(options: Options) -> Pipeline:
     quiet_libraries()
     loras = [locate_lora(name) for name in options.lora or ()]
     how: dict[str, Any] = {"dtype": read_dtype(options.dtype), "device": where}
-    how |= options.given("revision", "variant", "controlnet", "tokenizer", "base", "prediction")
+    how |= options.given("revision", "variant", "scheduler", "controlnet", "tokenizer", "base", "prediction")
     how |= options.given("offload", "tile", "quantize")
     load = Pipeline.from_single_file if options.single_file else Pipeline.from_pretrained
     pipe = load(options.model, **how)  # type: ignore[arg-type]  # a single file always has a name
@@ -61,7 +64,8 @@ def _filled(options: Options, pipe: Pipeline) -> Request:
     """The request with steps, solver, guidance and accelerator."""
     recommended = pipe.recommended
     request = options.request.filled(steps=recommended.steps, solver=recommended.solver)
-    request = request.filled(steps=STEPS, solver=SOLVER, guidance=pipe.default_guidance)
+    solver = SOLVER if options.scheduler is None else None  # a config that is named brings its own solver
+    request = request.filled(steps=STEPS, solver=solver, guidance=pipe.default_guidance)
     if request.accelerator is None:
         return replace(request, accelerator=_default_accelerator(pipe, request))
     return replace(request, accelerator=None) if request.accelerator == PLAIN else request

@@ -61,6 +61,9 @@ class Options:
         Names, text("NAME", "LoRA to merge: file, folder, Hub id or owner/name/file.safetensors; may be repeated.")
     ] = None
     lora_scale: Annotated[Numbers, real("Scale of the LoRAs, in their order: one for all, or one for each.")] = None
+    scheduler: Annotated[
+        str | None, text("NAME", "Scheduler config in place of the model's: JSON file, folder or Hub id.")
+    ] = None
     revision: Revision = None
     variant: Variant = None
     tokenizer: Annotated[str | None, text("NAME", "For a single file: checkpoint with its tokenizer.")] = None

@@ -3,7 +3,7 @@
 import math
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from ..solvers.registry import known_solver
@@ -12,6 +12,9 @@ FIELD = "_sadaflow"
 """Object of model_index.json that holds them; Diffusers ignores fields that begin with an underscore."""
 SHARED = "components"
 """Entry of that object with the components that an embedded checkpoint takes from others (see `embedded`)."""
+
+# Solver and steps, by scheduler class.
+_DISTILLED = {"LCMScheduler": ("lcm", 4), "TCDScheduler": ("tcd", 4)}
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,13 @@ class Recommended:
         if solver is not None:
             known_solver(str(solver))
         return cls(guidance, steps, solver)
+
+    def or_distilled(self, scheduler: Mapping[str, Any]) -> Self:
+        """These settings, completed for a network that was distilled for few steps, as its scheduler config says.
+
+        Args:
+            scheduler: The scheduler config. LCMScheduler (arXiv 2310.04378) and TCDScheduler (arXiv 2402.19159) belong
+                to such networks.
+        """
+        solver, steps = _DISTILLED.get(str(scheduler.get("_class_name")), (None, None))
+        return replace(self, steps=self.steps or steps, solver=self.solver or solver)

@@ -25,8 +25,6 @@ from .inspected_files import Files, LocalFiles, RemoteFiles
 from .prepare import prepare_pipeline
 
 _SCHEDULER = "scheduler/scheduler_config.json"
-# Solver and steps of networks that were distilled for few steps (arXiv 2310.04378, 2402.19159).
-_DISTILLED = {"LCMScheduler": ("lcm", 4), "TCDScheduler": ("tcd", 4)}
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,8 @@ def _sampling(kind: str, source: Files, files: set[str], recommended: Recommende
     schedule = type(found_schedule).__name__
     if "beta_schedule" in config:
         schedule += f", {config['beta_schedule']} betas {config.get('beta_start')} to {config.get('beta_end')}"
-    solver, steps = _DISTILLED.get(str(config.get("_class_name")), ("dpmpp2m", 25))
+    recommended = recommended.or_distilled(config)
+    solver, steps = "dpmpp2m", 25
     if prediction == "flow_prediction":
         transformer = "transformer/config.json"
         guided = transformer not in files or source.json(transformer).get("guidance_embeds", False)

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,9 @@ def prepare_pipeline(
     config = family_class.scheduler_config(scheduler or checkpoint.json("scheduler", _SCHEDULER))
     _check_scheduler(config, source)
     checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json").check_tile(tile)
-    return Prepared(family_class.prepare(checkpoint), config, recommended, tile)
+    if scheduler is not None:  # what was recommended belongs to the checkpoint's own
+        recommended = replace(recommended, steps=None, solver=None)
+    return Prepared(family_class.prepare(checkpoint), config, recommended.or_distilled(config), tile)
 
 
 def _check_scheduler(config: Mapping[str, Any], label: str) -> None:

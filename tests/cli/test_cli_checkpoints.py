@@ -21,6 +21,7 @@ from sadaflow.compare.style import MODE_COLOURS
 from sadaflow.files.images import from_pil, read_image, to_pil
 from sadaflow.files.png import read_text
 from sadaflow.files.wav import read_comment, write_wav
+from sadaflow.loading.embedded import EMBEDDED
 from support.checkpoints import controlnet, musicldm
 from support.checkpoints_flux import flux
 from support.checkpoints_original import original
@@ -276,3 +277,16 @@ def test_the_control_picture_stands_before_the_others() -> None:
     assert np.array_equal(np.asarray(panel), np.asarray(control))
     second = picture.crop((2 * unit + side, 4 * unit, 2 * (unit + side), 4 * unit + side))
     assert np.array_equal(np.asarray(second), np.asarray(to_pil(images)[0]))
+
+
+def test_a_scheduler_in_place_of_the_models(tmp_path: Path) -> None:
+    """A network that was distilled for few steps gets its own solver and steps; the file records what was used."""
+    own = json.loads((EMBEDDED / "tiny-sd/scheduler/scheduler_config.json").read_text())
+    config = {**own, "_class_name": "LCMScheduler"}
+    (tmp_path / "lcm.json").write_text(json.dumps(config))
+    out = tmp_path / "fox.png"
+    assert main(["generate", "fox", "--scheduler", str(tmp_path / "lcm.json"), "--out", str(out)]) == 0
+    recorded = json.loads(read_text(out)["sadaflow"])
+    assert (recorded["solver"], recorded["steps"]) == ("lcm", 4)
+    assert str(tmp_path / "lcm.json") in json.dumps(recorded)
+    assert main(["generate", "fox", "--scheduler", str(tmp_path / "none.json"), "--out", str(tmp_path / "x.png")]) == 2

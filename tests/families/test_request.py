@@ -33,7 +33,8 @@ from sadaflow.pipeline.diffusers_names import UnknownArgument
 NAMES = set(ARGUMENTS)
 HOW_IT_RUNS = {"output", "progress", "trace", "parallel"}
 LOADING = {
-    "model", "out", "overwrite", "controlnet", "lora", "lora_scale", "revision", "variant", "tokenizer", "base",
+    "model", "out", "overwrite", "controlnet", "lora", "lora_scale", "scheduler", "revision", "variant", "tokenizer",
+    "base",
     "prediction", "device", "dtype", "offload", "tile", "quantize", "debug",
 }  # fmt: skip
 WITHOUT_FLAG = {"noise"}  # a tensor
