@@ -39,6 +39,18 @@ def test_generate_passes_its_flags_on(pipe: StandIn) -> None:
     assert (call["solver"], call["guidance"], call["negative_prompt"]) == ("dpmpp2m", 7.5, None)
 
 
+def test_the_default_accelerator_steps_aside_for_few_steps(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """An accelerator that was asked for does not: the pipeline refuses it."""
+    runs = [["4"], ["12"], ["13"], ["4", "--accelerate", "sada"]]
+    notes = []
+    for index, steps in enumerate(runs):
+        assert main(["generate", "a", "--steps", *steps, "--out", f"{index}.png"]) == 0
+        notes.append([line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")])
+    assert [call["accelerator"] for call in pipe.calls] == [None, None, "sada", "sada"]
+    assert [len(lines) for lines in notes] == [1, 1, 0, 0]
+    assert "without an accelerator" in notes[0][0] and "4 steps: it needs at least 13" in notes[0][0]
+
+
 def test_sdxl_is_told_what_the_flags_say(pipe: StandIn) -> None:
     sizes = ["--original-size", "512", "768", "--crop", "0", "64", "--negative-target-size", "1024", "1024"]
     assert main(["generate", "a", *sizes, "--aesthetic-score", "7", "--out", "a.png"]) == 0
