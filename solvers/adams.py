@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from .coordinates import Frame, frame_of, node_at
+from .coordinates import InFrame, node_at
 from .grid import Node
 from .linear import LinearSolver, Update, first_order, output_update
 from .polynomials import adams_weights
@@ -17,7 +17,7 @@ _LASTS: Final = ("euler", "adams")
 
 
 @dataclass(frozen=True, eq=False)
-class AdamsBashforth(LinearSolver):
+class AdamsBashforth(InFrame, LinearSolver):
     """Adams-Bashforth of order 2 to 4 on dz/du in a frame (see `coordinates.py`).
 
         z' = z + sum_j w_j f_j,    w_j = int_u^u' l_j(u) du
@@ -56,15 +56,6 @@ class AdamsBashforth(LinearSolver):
     def order(self) -> int:
         """Order of convergence of the global error."""
         return self.solver_order
-
-    @cached_property
-    def _frame(self) -> Frame:
-        return frame_of(self.grid, self.frame)
-
-    @property
-    def output_type(self) -> str:
-        """Prediction type of the outputs in the history."""
-        return self._frame.prediction
 
     @cached_property
     def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:

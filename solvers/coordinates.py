@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from .grid import Grid, Point, point_at
@@ -63,6 +64,22 @@ def frame_of(grid: Grid, name: str | None) -> Frame:
     if name == "edm" and pure_noise:
         raise ValueError("frame 'edm' divides by alpha, and the grid starts at alpha = 0; use frame 'flow'")
     return FRAMES[name]
+
+
+class InFrame:
+    """Mixin of solvers that integrate dz/du in a frame; `frame` is its name, or None as in `frame_of`."""
+
+    grid: Grid
+    frame: str | None
+
+    @cached_property
+    def _frame(self) -> Frame:
+        return frame_of(self.grid, self.frame)
+
+    @property
+    def output_type(self) -> str:
+        """Prediction type of the outputs in the history."""
+        return self._frame.prediction
 
 
 def node_at(grid: Grid, index: int) -> Point:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from .coordinates import Frame, frame_of, node_at, time_at_ratio
+from .coordinates import InFrame, node_at, time_at_ratio
 from .euler import ancestral_split
 from .grid import Node, Point, point_at
 from .linear import NoisySolver, Update, scaled_with_noise
@@ -12,7 +12,7 @@ from .runge_kutta import Tableau, stages
 
 
 @dataclass(frozen=True, eq=False)
-class KDPM2(NoisySolver):
+class KDPM2(InFrame, NoisySolver):
     """Midpoint method whose midpoint is the geometric mean of the step's ends in the frame's time u.
 
         z_m = z + (sqrt(u u') - u) f(z, u)
@@ -46,15 +46,6 @@ class KDPM2(NoisySolver):
     def order(self) -> int:
         """1 for eta > 0, else 2."""
         return 1 if self.eta else 2
-
-    @cached_property
-    def _frame(self) -> Frame:
-        return frame_of(self.grid, self.frame)
-
-    @property
-    def output_type(self) -> str:
-        """Prediction type of the outputs in the history."""
-        return self._frame.prediction
 
     @cached_property
     def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:

@@ -8,7 +8,7 @@ from typing import Final
 from torch import Tensor
 
 from .base import State
-from .coordinates import EDM_FRAME, Frame, frame_of, node_at
+from .coordinates import EDM_FRAME, Frame, InFrame, node_at
 from .grid import Grid, Node, Point
 from .linear import NoisySolver, Update, first_order, output_update, scaled_with_noise
 
@@ -107,7 +107,7 @@ def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, end: Point) 
 
 
 @dataclass(frozen=True, eq=False)
-class RungeKutta(NoisySolver):
+class RungeKutta(InFrame, NoisySolver):
     """One-step method given by its Butcher tableau, applied to dz/du in a frame (see `coordinates.py`).
 
         k_j = f(z + h sum_i a_ji k_i, u + c_j h),    z' = z + h sum_j b_j k_j
@@ -143,15 +143,6 @@ class RungeKutta(NoisySolver):
     def order(self) -> int:
         """Order of convergence of the global error."""
         return TABLEAUS[self.method].order
-
-    @cached_property
-    def _frame(self) -> Frame:
-        return frame_of(self.grid, self.frame)
-
-    @property
-    def output_type(self) -> str:
-        """Prediction type of the outputs in the history."""
-        return self._frame.prediction
 
     @cached_property
     def _starts(self) -> tuple[Node, ...]:

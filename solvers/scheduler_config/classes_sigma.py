@@ -1,6 +1,7 @@
 """Scheduler classes of the Hub that sample in sigma space, and those with a schedule of their own (EDM, iPNDM)."""
 
 import math
+from dataclasses import replace
 from typing import Any, Final
 
 from ..dpmpp import DIFFERENCES
@@ -24,14 +25,8 @@ KDPM2_DISCRETE: Final = SchedulerClass(
     options=no_options,
 )
 
-KDPM2_ANCESTRAL: Final = SchedulerClass(
-    name="KDPM2AncestralDiscreteScheduler",
-    defaults=_STABLE_DIFFUSION,
-    fixed={},
-    grids=GRIDS,
-    grid=lambda fields, steps: two_stage_grid(fields, steps, rounded=True),
-    solver=always("kdpm2-ancestral"),
-    options=no_options,
+KDPM2_ANCESTRAL: Final = replace(
+    KDPM2_DISCRETE, name="KDPM2AncestralDiscreteScheduler", solver=always("kdpm2-ancestral")
 )
 
 LMS: Final = SchedulerClass(

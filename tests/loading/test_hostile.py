@@ -3,7 +3,6 @@
 import json
 import math
 import pickle
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -20,7 +19,6 @@ from sadaflow.loading.checkpoint import Checkpoint
 from sadaflow.loading.safetensors_file import read_headers
 from sadaflow.loading.tokenizer_files import load_tokenizer
 from sadaflow.loading.weight_files import find_weights
-from support.checkpoints import stable_diffusion
 from support.hostile import header, refused, weights_of
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -29,16 +27,6 @@ WEIGHTS = {
     "vae": "decoder.conv_in.bias",
     "text_encoder": "text_model.encoder.layers.1.mlp.fc1.weight",
 }
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stable_diffusion(tmp_path_factory.mktemp("hub") / "sd15", "sd15")
-
-
-@pytest.fixture
-def folder(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "checkpoint"))
 
 
 def _entry(shape: list[int], start: int, end: int, kind: str = "F32") -> dict[str, Any]:

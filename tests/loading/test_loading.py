@@ -19,16 +19,6 @@ from support.checkpoints import stable_diffusion
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stable_diffusion(tmp_path_factory.mktemp("hub") / "sd15", "sd15")
-
-
-@pytest.fixture
-def folder(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "checkpoint"))
-
-
 def _refused(folder: Path, kind: type[Exception], *words: str) -> None:
     with pytest.raises(kind) as caught:
         Pipeline.from_pretrained(folder)

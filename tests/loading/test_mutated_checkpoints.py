@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import random
-import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,20 +16,9 @@ from sadaflow.loading.checkpoint import Checkpoint
 from sadaflow.loading.safetensors_file import read_headers
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 from sadaflow.solvers import from_scheduler_config
-from support.checkpoints import stable_diffusion
 from support.hostile import header
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stable_diffusion(tmp_path_factory.mktemp("hub") / "sd15", "sd15")
-
-
-@pytest.fixture
-def folder(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "checkpoint"))
 
 
 VALUES = (

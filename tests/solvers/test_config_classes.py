@@ -11,7 +11,8 @@ import torch
 from sadaflow.solvers import RectifiedFlow, VPDiscrete, check_scheduler_config, from_scheduler_config, read_schedule
 from sadaflow.solvers.scheduler_config.catalogue import BORROWED, CLASSES
 from sadaflow.solvers.scheduler_config.classes_borrowed import NO_SCHEDULE
-from support.scheduler_configs import COGVIDEOX, DREAMSHAPER, SD15, SDXL
+from support.published.schedulers import SCHEDULER_LCM, SCHEDULER_PNDM, SCHEDULER_XL
+from support.scheduler_configs import COGVIDEOX
 from support.trajectories import SD, TOLERANCE, ours, scaled, theirs, worst
 
 
@@ -77,13 +78,13 @@ def test_an_unknown_class_is_refused_with_the_known_ones(name: Any) -> None:
 
 
 def test_a_sampler_that_refuses_its_config_leaves_others_to_name() -> None:
-    config = {**SDXL, "interpolation_type": "log_linear"}
+    config = {**SCHEDULER_XL, "interpolation_type": "log_linear"}
     (note,) = check_scheduler_config(config)
     assert "interpolation_type='log_linear'" in note and "solver='ddim'" in note
     assert from_scheduler_config(config, 10, "ddim").grid.n_steps == 10
     schedule, prediction = read_schedule(config)
     assert isinstance(schedule, VPDiscrete) and prediction == "epsilon"
-    (note,) = check_scheduler_config({**DREAMSHAPER, "thresholding": True})
+    (note,) = check_scheduler_config({**SCHEDULER_LCM, "thresholding": True})
     assert "thresholding=True" in note and "solver='euler'" in note
     flow = {"_class_name": "FlowMatchLCMScheduler", "scale_factors": [0.5]}  # the network's sizes change: none serves
     with pytest.raises(ValueError, match="scale_factors"):
@@ -91,7 +92,7 @@ def test_a_sampler_that_refuses_its_config_leaves_others_to_name() -> None:
 
 
 def test_reading_the_schedule_alone() -> None:
-    for config in (SD15, SDXL, DREAMSHAPER, COGVIDEOX):
+    for config in (SCHEDULER_PNDM, SCHEDULER_XL, SCHEDULER_LCM, COGVIDEOX):
         setup = from_scheduler_config(config, 10)
         schedule, prediction = read_schedule(config)
         assert prediction == setup.prediction and isinstance(schedule, VPDiscrete)
@@ -100,11 +101,11 @@ def test_reading_the_schedule_alone() -> None:
     dynamic = {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True, "shift_terminal": 0.02}
     for kind in ("exponential", "linear"):
         assert read_schedule({**dynamic, "time_shift_type": kind})[1] == "flow_prediction"
-    assert read_schedule({**SD15, "num_train_timesteps": 20})[0].t_max == 19
+    assert read_schedule({**SCHEDULER_PNDM, "num_train_timesteps": 20})[0].t_max == 19
     with pytest.raises(ValueError, match="beta_schedule"):
-        check_scheduler_config({**SD15, "beta_schedule": "cubic"})
+        check_scheduler_config({**SCHEDULER_PNDM, "beta_schedule": "cubic"})
     with pytest.raises(ValueError, match="prediction_type='score'"):
-        check_scheduler_config({**SD15, "prediction_type": "score"})
+        check_scheduler_config({**SCHEDULER_PNDM, "prediction_type": "score"})
 
 
 STEPPERS = ["DDIM", "PNDM", "DDPM", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "DPMSolverMultistep"]
@@ -151,21 +152,21 @@ def test_numbers_of_steps_whose_timesteps_leave_the_table(name: str, spacing: st
 def test_a_thousand_steps_of_the_published_config(solver: str | None) -> None:
     """Leading spacing with an offset of 1 starts at 1000 of a table of 0 to 999."""
     with pytest.raises(ValueError, match=r"1000 steps .*from 1000 to 1, but .* 0 to 999.* works is 999$"):
-        from_scheduler_config(SD15, 1000, solver)
-    assert from_scheduler_config(SD15, 999, solver).grid.timestep[0] == 999
+        from_scheduler_config(SCHEDULER_PNDM, 1000, solver)
+    assert from_scheduler_config(SCHEDULER_PNDM, 999, solver).grid.timestep[0] == 999
 
 
 def test_the_search_for_a_number_of_steps_ends() -> None:
     """A long table with an offset that leaves room for one step only."""
     table = {"num_train_timesteps": 100_000, "beta_start": 1e-6, "beta_end": 1e-4}
-    config = {**SD15, **table, "steps_offset": 99_990}
+    config = {**SCHEDULER_PNDM, **table, "steps_offset": 99_990}
     with pytest.raises(ValueError, match="50000 steps are too many for PNDMScheduler .* only far fewer work$"):
         from_scheduler_config(config, 50_000)
 
 
 def test_points_of_the_users_own_outside_the_schedule() -> None:
     with pytest.raises(ValueError, match="from 1200 to 500, but the noise table has 0 to 999"):
-        from_scheduler_config(SDXL, 2, timesteps=[1200, 500])
+        from_scheduler_config(SCHEDULER_XL, 2, timesteps=[1200, 500])
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
     with pytest.raises(ValueError, match="flow time goes from 1 to 0"):
         from_scheduler_config(flow, 2, timesteps=[1200, 500])
@@ -176,6 +177,6 @@ def test_points_of_the_users_own_outside_the_schedule() -> None:
 def test_more_steps_than_a_consistency_model_was_distilled_at() -> None:
     for solver in ("lcm", "tcd"):
         with pytest.raises(ValueError, match="60 steps .*original_inference_steps=50 allows 1 to 50 .* works is 50$"):
-            from_scheduler_config(SD15, 60, solver)
+            from_scheduler_config(SCHEDULER_PNDM, 60, solver)
         with pytest.raises(ValueError, match="original_inference_steps must lie between 1 and 1000, got 2000"):
-            from_scheduler_config({**SD15, "original_inference_steps": 2000}, 4, solver)
+            from_scheduler_config({**SCHEDULER_PNDM, "original_inference_steps": 2000}, 4, solver)

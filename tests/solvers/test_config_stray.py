@@ -9,18 +9,19 @@ import torch
 
 from sadaflow.solvers import check_scheduler_config, draws_noise, from_scheduler_config, read_schedule
 from sadaflow.solvers.scheduler_config.catalogue import CLASSES
-from support.scheduler_configs import COGVIDEOX, DPM, DREAMBOOTH, DREAMSHAPER, EMA, SD15, SDXL
+from support.published.schedulers import SCHEDULER_LCM, SCHEDULER_PNDM, SCHEDULER_XL
+from support.scheduler_configs import COGVIDEOX, DPM, DREAMBOOTH, EMA
 from support.trajectories import SD, TOLERANCE, Recorded, ours, scaled, theirs, unit, worst
 
 BASES = [
-    (SDXL, None, None),
+    (SCHEDULER_XL, None, None),
     (DPM, None, None),
-    (SDXL, "DPMSolverMultistepScheduler", "dpmpp2m"),
-    (SD15, "EulerDiscreteScheduler", "euler"),
-    (SD15, "LCMScheduler", "lcm"),
-    (SD15, "TCDScheduler", "tcd"),
+    (SCHEDULER_XL, "DPMSolverMultistepScheduler", "dpmpp2m"),
+    (SCHEDULER_PNDM, "EulerDiscreteScheduler", "euler"),
+    (SCHEDULER_PNDM, "LCMScheduler", "lcm"),
+    (SCHEDULER_PNDM, "TCDScheduler", "tcd"),
     (DREAMBOOTH, None, None),
-    (DREAMSHAPER, None, None),
+    (SCHEDULER_LCM, None, None),
     (COGVIDEOX, None, None),
 ]
 
@@ -120,19 +121,19 @@ def test_predict_epsilon_of_early_versions() -> None:
     ],
 )
 def test_what_would_change_the_picture_is_refused(change: dict[str, Any], message: str) -> None:
-    for base in (SDXL, DREAMBOOTH):
+    for base in (SCHEDULER_XL, DREAMBOOTH):
         for call in (check_scheduler_config, lambda config: from_scheduler_config(config, 10)):
             with pytest.raises(ValueError, match=message):
                 call({**base, **change})
 
 
 def test_published_configs_load_without_a_note() -> None:
-    for config in (SDXL, SD15, DPM, DREAMBOOTH, DREAMSHAPER, COGVIDEOX):
+    for config in (SCHEDULER_XL, SCHEDULER_PNDM, DPM, DREAMBOOTH, SCHEDULER_LCM, COGVIDEOX):
         assert check_scheduler_config(config) == []
 
 
 def test_ignored_fields_are_named_in_one_line() -> None:
-    config = {**SD15, **EMA, "use_karras_sigmas": True, "later": None}
+    config = {**SCHEDULER_PNDM, **EMA, "use_karras_sigmas": True, "later": None}
     (note,) = check_scheduler_config(config)
     assert "\n" not in note
     for part in ("decay=0.9999", "weight average", "use_karras_sigmas=True", "later=None (switched off)"):

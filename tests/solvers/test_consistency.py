@@ -15,22 +15,12 @@ from diffusers import (
 )
 
 from sadaflow.solvers import SolverSetup, from_scheduler_config, make_solver
+from support.published.schedulers import SCHEDULER_PNDM
 from support.trajectories import SD, TOLERANCE, Recorded, RecordedFloat32, compare, ours, theirs, unit, worst
 
 FEW = [1, 2, 4, 7, 8, 50]
 MANY = [10, 20, 50]
 KINDS = ["epsilon", "v_prediction", "sample"]
-# As Stable Diffusion 1.5 is published.
-SD15: dict[str, Any] = {
-    "_class_name": "PNDMScheduler",
-    "_diffusers_version": "0.6.0",
-    **SD,
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "steps_offset": 1,
-    "trained_betas": None,
-    "clip_sample": False,
-}
 
 
 def converted(scheduler_class: Any, config: dict[str, Any], steps: int, solver: str) -> float:
@@ -46,7 +36,7 @@ def converted(scheduler_class: Any, config: dict[str, Any], steps: int, solver: 
 def test_lcm(prediction: str, steps: int) -> None:
     config = {**SD, "prediction_type": prediction}
     assert compare(LCMScheduler, config, steps, unit, noise=Recorded()) < TOLERANCE
-    assert converted(LCMScheduler, {**SD15, "prediction_type": prediction}, steps, "lcm") < TOLERANCE
+    assert converted(LCMScheduler, {**SCHEDULER_PNDM, "prediction_type": prediction}, steps, "lcm") < TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -68,7 +58,7 @@ def test_fields_of_lcm(change: dict[str, Any]) -> None:
 
 def test_timesteps_of_lcm() -> None:
     """The published ones (arXiv 2310.04378 and its code)."""
-    timesteps = {n: from_scheduler_config(SD15, n, "lcm").grid.timestep.tolist() for n in (1, 2, 4, 8)}
+    timesteps = {n: from_scheduler_config(SCHEDULER_PNDM, n, "lcm").grid.timestep.tolist() for n in (1, 2, 4, 8)}
     assert timesteps == {
         1: [999],
         2: [999, 499],
@@ -82,14 +72,14 @@ def test_timesteps_of_lcm() -> None:
 def test_tcd(prediction: str, steps: int) -> None:
     config = {**SD, "prediction_type": prediction}
     assert compare(TCDScheduler, config, steps, unit, noise=Recorded()) < TOLERANCE
-    assert converted(TCDScheduler, {**SD15, "prediction_type": prediction}, steps, "tcd") < TOLERANCE
+    assert converted(TCDScheduler, {**SCHEDULER_PNDM, "prediction_type": prediction}, steps, "tcd") < TOLERANCE
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.3, 0.5, 1.0])
 def test_tcd_at_any_gamma(gamma: float) -> None:
     """Tables of 1000 / 20 entries put times where 0.7 t is whole, which float32 decides."""
     for original in (50, 20, 1000):
-        config = {**SD15, "original_inference_steps": original}
+        config = {**SCHEDULER_PNDM, "original_inference_steps": original}
         scheduler = TCDScheduler.from_config(config)
         scheduler.set_timesteps(10)
         grid = from_scheduler_config(config, 10, "tcd").grid
@@ -108,7 +98,7 @@ def test_ddpm(spacing: str, prediction: str, steps: int) -> None:
         chosen = {**config, "variance_type": variance}
         assert compare(DDPMScheduler, chosen, steps, unit, noise=Recorded()) < TOLERANCE
     assert compare(DDPMParallelScheduler, config, steps, unit, noise=Recorded()) < TOLERANCE
-    converted_from = {**SD15, "timestep_spacing": spacing, "prediction_type": prediction}
+    converted_from = {**SCHEDULER_PNDM, "timestep_spacing": spacing, "prediction_type": prediction}
     assert converted(DDPMScheduler, converted_from, steps, "ddpm") < TOLERANCE
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -51,22 +52,38 @@ def clip_tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def stable_diffusion(folder: Path, style: str, dtype: torch.dtype = torch.float32, variant: str | None = None) -> Path:
-    """Write a checkpoint in the style of "sd15" (epsilon) or "sd21" (v_prediction, linear projections)."""
-    torch.manual_seed({"sd15": 1, "sd21": 2}[style])
-    tokenizer = clip_tokenizer(folder.parent / f"{folder.name}-tokenizer", "<|endoftext|>" if style == "sd15" else "!")
-    config = CLIPTextConfig(
+def small_clip(tokenizer: CLIPTokenizer, **fields: Any) -> CLIPTextConfig:
+    """The config of a text encoder of two layers; `fields` are those in which models differ."""
+    return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=24,
-        hidden_act="quick_gelu" if style == "sd15" else "gelu",
         bos_token_id=len(tokenizer) - 2,
-        eos_token_id=len(tokenizer) - 1,
         pad_token_id=0,
+        **fields,
     )
+
+
+def small_vae(**fields: Any) -> AutoencoderKL:
+    """An autoencoder of two levels; `fields` are those in which models differ."""
+    return AutoencoderKL(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        **fields,
+    )
+
+
+def stable_diffusion(folder: Path, style: str, dtype: torch.dtype = torch.float32, variant: str | None = None) -> Path:
+    """Write a checkpoint in the style of "sd15" (epsilon) or "sd21" (v_prediction, linear projections)."""
+    torch.manual_seed({"sd15": 1, "sd21": 2}[style])
+    tokenizer = clip_tokenizer(folder.parent / f"{folder.name}-tokenizer", "<|endoftext|>" if style == "sd15" else "!")
+    activation = "quick_gelu" if style == "sd15" else "gelu"
+    config = small_clip(tokenizer, eos_token_id=len(tokenizer) - 1, hidden_act=activation)
     heads = {"sd15": 4, "sd21": (2, 4, 8)}[style]
     unet = UNet2DConditionModel(
         sample_size=16,
@@ -79,13 +96,7 @@ def stable_diffusion(folder: Path, style: str, dtype: torch.dtype = torch.float3
         use_linear_projection=style == "sd21",
         norm_num_groups=8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(16, 32),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=8,
-        sample_size=32,
-    )
+    vae = small_vae(sample_size=32)
     scheduler = DPMSolverMultistepScheduler(
         **_BETAS,
         prediction_type="epsilon" if style == "sd15" else "v_prediction",
@@ -139,14 +150,7 @@ def stable_diffusion_xl(folder: Path, *, refiner: bool = False, force_zeros: boo
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=24 + 8 * (5 if refiner else 6),
     )
-    vae = AutoencoderKL(
-        block_out_channels=(16, 32),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=8,
-        sample_size=32,
-        scaling_factor=0.13025,
-    )
+    vae = small_vae(sample_size=32, scaling_factor=0.13025)
     parts = {
         "vae": vae,
         "unet": unet,
@@ -220,15 +224,7 @@ def musicldm(folder: Path) -> Path:
     )
     with torch.no_grad():
         unet.class_embedding.weight.mul_(10)  # so that the prompt matters
-    vae = AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(16, 32),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=8,
-        scaling_factor=0.9,
-    )
+    vae = small_vae(in_channels=1, out_channels=1, scaling_factor=0.9)
     vocoder = SpeechT5HifiGan(
         SpeechT5HifiGanConfig(
             model_in_dim=8,

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel, T5TokenizerFast
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from transformers import CLIPTextModel, T5Config, T5EncoderModel, T5TokenizerFast
 
-from support.checkpoints import clip_tokenizer
+from support.checkpoints import clip_tokenizer, small_clip, small_vae
 
 FLUX = {
     "in_channels": 64,
@@ -28,17 +28,7 @@ def flux(folder: Path, style: str, **changes: object) -> Path:
     dev = style == "dev"
     torch.manual_seed(3 if dev else 4)
     tokenizer = clip_tokenizer(folder.parent / f"{folder.name}-tokenizer", "<|endoftext|>")
-    clip = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=24,
-        bos_token_id=len(tokenizer) - 2,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
+    clip = small_clip(tokenizer, eos_token_id=2)
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
     pieces += [(chr(code), -3.0) for code in range(33, 127)]
     tokenizer_2 = T5TokenizerFast(vocab=pieces, extra_ids=0)
@@ -53,11 +43,7 @@ def flux(folder: Path, style: str, **changes: object) -> Path:
         is_encoder_decoder=False,
         use_cache=False,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(16, 32),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=8,
+    vae = small_vae(
         latent_channels=16,
         use_quant_conv=False,
         use_post_quant_conv=False,

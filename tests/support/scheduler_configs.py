@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from support.published.schedulers import SCHEDULER_PNDM
 from support.trajectories import SD
 
 # Left in schedulers' configs by the average of weights that was saved beside them.
@@ -13,49 +14,6 @@ EMA = {
     "use_ema_warmup": False,
     "update_after_step": 0,
     "min_decay": 0.0,
-}
-SD15: dict[str, Any] = {
-    "_class_name": "PNDMScheduler",
-    "_diffusers_version": "0.6.0",
-    **SD,
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "steps_offset": 1,
-    "trained_betas": None,
-    "clip_sample": False,
-}
-# As stable-diffusion-xl-base-1.0 is published.
-SDXL: dict[str, Any] = {
-    "_class_name": "EulerDiscreteScheduler",
-    "_diffusers_version": "0.19.0.dev0",
-    **SD,
-    "clip_sample": False,
-    "interpolation_type": "linear",
-    "prediction_type": "epsilon",
-    "sample_max_value": 1.0,
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-    "trained_betas": None,
-    "use_karras_sigmas": False,
-}
-# As LCM_Dreamshaper_v7 is published: it clips latents.
-DREAMSHAPER: dict[str, Any] = {
-    "_class_name": "LCMScheduler",
-    "_diffusers_version": "0.22.0.dev0",
-    **SD,
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-    "dynamic_thresholding_ratio": 0.995,
-    "prediction_type": "epsilon",
-    "rescale_betas_zero_snr": False,
-    "sample_max_value": 1.0,
-    "set_alpha_to_one": True,
-    "steps_offset": 0,
-    "thresholding": False,
-    "timestep_spacing": "leading",
-    "trained_betas": None,
 }
 # As CogVideoX-2b is published.
 COGVIDEOX: dict[str, Any] = {
@@ -72,5 +30,15 @@ COGVIDEOX: dict[str, Any] = {
     "timestep_spacing": "trailing",
     "trained_betas": None,
 }
-DPM = {**SD15, "_class_name": "DPMSolverMultistepScheduler", "solver_order": 2, "algorithm_type": "dpmsolver++"}
-DREAMBOOTH = {**SD15, "_class_name": "DDPMScheduler", "variance_type": "fixed_small", "prediction_type": "epsilon"}
+DPM = {
+    **SCHEDULER_PNDM,
+    "_class_name": "DPMSolverMultistepScheduler",
+    "solver_order": 2,
+    "algorithm_type": "dpmsolver++",
+}
+DREAMBOOTH = {
+    **SCHEDULER_PNDM,
+    "_class_name": "DDPMScheduler",
+    "variance_type": "fixed_small",
+    "prediction_type": "epsilon",
+}

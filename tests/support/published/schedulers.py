@@ -53,6 +53,7 @@ SCHEDULER_FLUX: Json = {
 }
 
 
+# LCM_Dreamshaper_v7, which clips latents.
 SCHEDULER_LCM: Json = {
     "_class_name": "LCMScheduler",
     "_diffusers_version": "0.22.0.dev0",
