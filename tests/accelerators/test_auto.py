@@ -56,7 +56,7 @@ def test_each_sample_takes_the_memory_that_guesses_it_best() -> None:
     runs: list[Any] = []
     noise = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
     sample(solver, lambda x, step: torch.stack([slope * log_snr[step], walk[step]]), noise, Kept(memories=(0.1, 10.0)))
-    assert runs[0].memories == [10.0, 0.1]
+    assert runs[0].motions.memory.tolist() == [10.0, 0.1]
 
 
 def test_what_auto_is_given_is_checked() -> None:

@@ -7,21 +7,25 @@ Differential Equations I, sections III.5-7).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
+from ...device.indexing import taken
 from ...device.readback import Readback
 from ..base import Explanation, Mode, Run, require_falling_times, require_steps
-from ..history import NodeBuffer
+from ..history import Array, NodeBuffer
 from ..replay import Replay
 from ..settings import check_numbers, check_sequence, check_whole
-from .error_model import Gaps, Motion
-from .kriging import predict
+from .budget import tolerances_for
+from .error_model import Gaps, Situation, Whole, longest_within
+from .kriging import Predictor, predict
+from .motion import Motions
 
 
 @dataclass(frozen=True)
@@ -85,39 +89,44 @@ class _Run(Run):
         self.settings = settings
         self.budget = budget
         self.gaps = Gaps.of(solver, settings.max_skips, settings.nodes)
-        self.log_snr = self.gaps.log_snr
-        self.tolerances = [settings.tolerance] * samples
-        self.used = [0] * samples
+        self.motions = Motions(settings.memories, settings.inertia, samples)
         self.nodes = NodeBuffer(settings.nodes + 1, samples)
         self.replay = Replay(solver, samples)
-        self.misses: list[list[float]] = [[] for _ in range(samples)]
-        self.speeds: list[list[float]] = [[] for _ in range(samples)]
-        self.memories = [settings.memories[0]] * samples
-        self.lengths = [0] * samples
-        self.skip_until = [0] * samples
-        self.modes: list[Mode] = []
-        self.predicted: list[dict[int, float]] = [{} for _ in range(samples)]
+        self.tolerances = np.full(samples, settings.tolerance)
+        self.used = np.zeros(samples, dtype=np.int64)
+        self.lengths = np.zeros(samples, dtype=np.int64)
+        self.skip_until = np.zeros(samples, dtype=np.int64)
+        self.evaluated: list[int] = []
+        # Predicted errors of the gaps after each sample's last evaluation, at `last`, and that of the present step.
+        self.predicted: Array = np.full((samples, settings.max_skips), np.nan)
+        self.last = np.zeros(samples, dtype=np.int64)
+        self.explained: Array = np.full(samples, np.nan)
 
     def plan(self, step: int) -> Sequence[Mode]:
-        self.modes = [Mode.EXTRAPOLATED if step < until else Mode.FULL for until in self.skip_until]
-        return self.modes
+        skipped = (step < self.skip_until).tolist()
+        self.evaluated = [row for row, skips in enumerate(skipped) if not skips]
+        ahead = step - self.last - 1
+        within = (ahead >= 0) & (ahead < self.predicted.shape[1])
+        errors = self.predicted[np.arange(self.samples), np.where(within, ahead, 0)]
+        self.explained = np.where(within, errors, np.nan)
+        return [Mode.EXTRAPOLATED if skips else Mode.FULL for skips in skipped]
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        return torch.stack([self._extrapolated(row, step, self.memories[row]) for row in rows])
+        index = np.asarray(rows)
+        found = self._predictors(index, [step], self.motions.memory[index], self.settings.nodes)
+        return self.nodes.combined(rows, found.weights[:, 0])
 
     def revise(self, state: State, x0: Tensor) -> State:
-        step = state.step
-        evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
-        errors = self._errors(step, x0, evaluated)
-        for row, measured in zip(evaluated, errors, strict=True):
-            self.used[row] += 1
-            self._learn(row, step, measured)
-            self.nodes.push(row, self.log_snr[step], x0[row])
-        state = self.replay.corrected(state, evaluated, self._interpolated)
-        for row in evaluated:
-            if step + 1 >= self.settings.warm_up:
-                self.lengths[row] = self._choose(row, step)
-                self.skip_until[row] = step + 1 + self.lengths[row]
+        rows, step = self.evaluated, state.step
+        if not rows:
+            return state
+        index, fresh = np.asarray(rows), taken(x0, rows)
+        self._learn(index, step, fresh)
+        self.nodes.push(rows, float(self.gaps.log_snr[step]), fresh)
+        state = self.replay.corrected(state, rows, self._interpolated)
+        self.used[index] += 1
+        if step + 1 >= self.settings.warm_up:
+            self._choose(index, step)
         return state
 
     def explain(self, step: int) -> Explanation:
@@ -125,66 +134,40 @@ class _Run(Run):
 
         Under a budget it is scaled by `settings.tolerance` over the sample's present tolerance.
         """
-        values = [predicted.get(step, math.nan) for predicted in self.predicted]
+        values = self.explained.tolist()
         return Explanation("predicted error", self.settings.tolerance, values, [None] * self.samples)
 
-    def _extrapolated(self, row: int, step: int, memory: float) -> Tensor:
-        return self._predicted(row, step, memory, self.settings.nodes)
-
-    def _interpolated(self, row: int, step: int) -> Tensor:
+    def _interpolated(self, rows: Sequence[int], steps: Sequence[int]) -> Iterator[Tensor]:
         """x0 between evaluations, through the nodes of the extrapolation and the new one."""
-        return self._predicted(row, step, self.memories[row], self.settings.nodes + 1)
+        index = np.asarray(rows)
+        found = self._predictors(index, steps, self.motions.memory[index], self.settings.nodes + 1)
+        return self.nodes.series(rows, found.weights.swapaxes(0, 1))
 
-    def _predicted(self, row: int, step: int, memory: float, count: int) -> Tensor:
-        nodes = tuple(self.nodes.times[row][:count])
-        return self.nodes.combined(row, predict(nodes, self.log_snr[step], memory).weights)
+    def _predictors(self, index: Whole, steps: Sequence[int], memory: Array, count: int) -> Predictor:
+        """Predictors of some samples at `steps` from their newest `count` nodes, as `predict` returns them."""
+        return predict(self.nodes.times[index, :count], self.gaps.log_snr[list(steps)], memory)
 
-    def _errors(self, step: int, x0: Tensor, rows: list[int]) -> list[list[float]]:
-        """Per row, the RMS errors of extrapolating to `step` with each memory; empty for a sample without nodes."""
-        tried = {row: self.settings.memories if self.nodes.count(row) else () for row in rows}
-        squares = [
-            (self._extrapolated(row, step, memory) - x0[row]).square().mean() for row in rows for memory in tried[row]
-        ]
-        roots = iter(Readback(torch.stack(squares).sqrt()).read() if squares else [])
-        return [[next(roots) for _ in tried[row]] for row in rows]
+    def _learn(self, index: Whole, step: int, x0: Tensor) -> None:
+        """Learns from how far x0 (R, ...) of the samples `index` is from its predictions."""
+        if not np.isfinite(self.nodes.times[index[0], 0]):
+            return  # no sample has a node before the first finite log-SNR
+        found = self._predictors(index, [step], self.motions.memories[:, None], self.settings.nodes)
+        distances = self.nodes.distances(index.tolist(), found.weights[:, :, 0], x0)
+        errors = np.array(Readback(distances).read()).reshape(distances.shape)
+        self.motions.learn(index, errors.T, found.spread[:, :, 0].T)
 
-    def _learn(self, row: int, step: int, measured: list[float]) -> None:
-        """Averages the errors of each memory, and the speeds of x0 that they imply, geometrically with the past.
-
-        A speed above the average replaces it at once.
-        """
-        if not measured:
-            return
-        inertia, nodes = self.settings.inertia, tuple(self.nodes.times[row][: self.settings.nodes])
-        errors = [max(error, 1e-12) for error in measured]
-        speeds = [
-            error / predict(nodes, self.log_snr[step], memory).spread
-            for error, memory in zip(errors, self.settings.memories, strict=True)
-        ]
-        averaged = _averaged(speeds, self.speeds[row], inertia)
-        self.speeds[row] = [max(pair) for pair in zip(speeds, averaged, strict=True)]
-        self.misses[row] = _averaged(errors, self.misses[row], inertia)
-
-    def _choose(self, row: int, step: int) -> int:
-        """Chooses the memory and the longest gap after `step` whose predicted error is within the tolerance."""
-        nodes, before, motion = self.nodes.times[row], self.lengths[row], None
-        if self.misses[row]:
-            best = self.misses[row].index(min(self.misses[row]))
-            self.memories[row] = self.settings.memories[best]
-            motion = Motion(self.memories[row], self.speeds[row][best])
-            if self.budget is not None:
-                left = self.budget - self.used[row]
-                self.tolerances[row] = self.gaps.tolerance_for(step, motion, nodes, before, left, self.tolerances[row])
-        tolerance = self.tolerances[row]
-        scale = self.settings.tolerance / tolerance if tolerance else 1.0
-        length = 0
-        for gap in self.gaps.tried(step, motion, nodes, before, tolerance):
-            self.predicted[row][step + gap.skips] = gap.error * scale
-            if gap.error <= tolerance:
-                length = gap.skips
-        return length
-
-
-def _averaged(new: Sequence[float], past: Sequence[float], inertia: float) -> list[float]:
-    """Geometric means of new values and past values with weight `inertia`; the new values if there are no past ones."""
-    return [a ** (1 - inertia) * b**inertia for a, b in zip(new, past or new, strict=True)]
+    def _choose(self, index: Whole, step: int) -> None:
+        """Chooses memories and the longest gaps after `step` whose predicted errors are within the tolerance."""
+        self.motions.choose(index)
+        memory, speed = self.motions.memory[index], self.motions.speed[index]
+        steps = np.full(len(index), step)
+        now = Situation(steps, self.nodes.times[index], self.lengths[index], memory, speed)
+        if self.budget is not None and np.isfinite(speed).all():
+            left = self.budget - self.used[index]
+            self.tolerances[index] = tolerances_for(self.gaps, now, left, self.tolerances[index])
+        tolerance, errors = self.tolerances[index], self.gaps.errors(now)
+        lengths = longest_within(errors, tolerance)
+        tried = np.arange(errors.shape[1]) <= lengths[:, None]
+        scale = np.divide(self.settings.tolerance, tolerance, out=np.ones_like(tolerance), where=tolerance > 0)
+        self.predicted[index], self.last[index] = np.where(tried, errors * scale[:, None], np.nan), step
+        self.lengths[index], self.skip_until[index] = lengths, step + 1 + lengths

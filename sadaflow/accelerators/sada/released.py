@@ -91,8 +91,7 @@ class _Run(Run):
         stale = self.solver.velocity(x, stepwise_x0(x, self.eps, node.alpha, node.sigma), step)
         self.velocities = (stale, *self.velocities)[:3]
         if step % limits.interval == 1:
-            for row in range(self.samples):
-                self.nodes.push(row, step, x0[row])
+            self.nodes.push(range(self.samples), step, x0)
         self.values = [math.nan] * self.samples
         if limits.first <= step < limits.multistep:
             scale = self.solver.n_evals / 1000

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -159,7 +160,7 @@ class _Run(Run):
         self.nodes = NodeBuffer(settings.terms, self.samples)
         self.modes = [Mode.FULL] * self.samples
         self.skips = [0] * self.samples
-        self.node_steps = [-limits.interval] * self.samples
+        self.node_steps = np.full(self.samples, -limits.interval)
         self.velocities: tuple[Tensor, ...] = ()
         self.eps: Tensor | None = None
         self.predicted: Tensor | None = None
@@ -214,17 +215,17 @@ class _Run(Run):
         node = self.solver.nodes[step]
         if step < self.limits.multistep and evaluated:
             self.eps = renewed(self.eps, noise_of(x, x0, node.alpha, node.sigma), evaluated)
-        for row in evaluated:
-            if step - self.node_steps[row] >= self.limits.interval:
-                self.nodes.push(row, node.t, x0[row])
-                self.node_steps[row] = step
+        apart = [row for row in evaluated if step - self.node_steps[row] >= self.limits.interval]
+        if apart:
+            self.nodes.push(apart, node.t, taken(x0, apart))
+            self.node_steps[apart] = step
 
     def _decide(self, row: int, step: int, stable: bool) -> Mode:
         limits = self.limits
         if not limits.first <= step < limits.end:
             return Mode.FULL
         if step >= limits.multistep:
-            due = (step - limits.multistep) % limits.interval == 0 or self.nodes.count(row) < 2
+            due = (step - limits.multistep) % limits.interval == 0 or self.nodes.counts[row] < 2
             return Mode.FULL if due else Mode.MULTISTEP
         if stable:
             return Mode.STEPWISE if self.skips[row] < limits.max_skips else Mode.FULL
