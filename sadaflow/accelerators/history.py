@@ -51,7 +51,8 @@ class NodeBuffer:
         same = times == time
         replaced = np.where(same.any(1), same.argmax(1), self.size - 1)[:, None]
         order = np.where(each == 0, replaced, np.where(each <= replaced, each - 1, each))
-        times, slots = np.take_along_axis(times, order, 1), np.take_along_axis(slots, order, 1)
+        here = np.arange(len(index))[:, None]
+        times, slots = times[here, order], slots[here, order]
         times[:, 0] = time
         self.times[index], self._slots[index] = times, slots
         if self._values is None:
@@ -80,10 +81,15 @@ class NodeBuffer:
         return next(self.series(rows, weights[None]))
 
     def series(self, rows: Sequence[int], weights: Array) -> Iterator[Tensor]:
-        """Yields `combined(rows, one)` for each of `weights` (S, len(rows), columns), in turn."""
-        values, numbers = self._weighed(rows, weights)
-        for one in numbers:
-            yield weighted_sum(values, one).to(values[0].dtype)
+        """Yields `combined(rows, each)` for each of `weights` (S, len(rows), columns), in turn."""
+        values, placed = self._ring(rows), self._by_slot(rows, weights)
+        dtype = values[0].dtype
+        if len(rows) == 1:
+            for numbers in placed[:, :, 0].tolist():
+                yield _scaled_sum(values, numbers).to(dtype)
+        else:
+            for tensor in self._sent(placed, values[0]):
+                yield _weighted_sum(values, tensor).to(dtype)
 
     def distances(self, rows: Sequence[int], weights: Array, x0: Tensor) -> Tensor:
         """Root-mean-square distances of weighted sums from other values, in float32 or wider.
@@ -96,32 +102,43 @@ class NodeBuffer:
         Returns:
             The distances, (S, len(rows)).
         """
-        values, numbers = self._weighed(rows, weights)
-        apart = weighted_sum(values, numbers.transpose(0, 1)).sub_(x0)
+        values, placed = self._ring(rows), self._by_slot(rows, weights)
+        apart = _weighted_sum(values, self._sent(placed, values[0]).transpose(0, 1)).sub_(x0)
         return apart.square_().flatten(2).mean(dim=2).sqrt_()
 
-    def _weighed(self, rows: Sequence[int], weights: Array) -> tuple[list[Tensor], Tensor]:
-        """The ring of the samples `rows`, size x (len(rows), ...), and its weights (S, size, len(rows), 1, ...)."""
+    def _ring(self, rows: Sequence[int]) -> Sequence[Tensor]:
+        """The values of the samples `rows`, (len(rows), ...), by slot of the ring."""
         assert self._values is not None
+        return taken(self._values.transpose(0, 1), rows).unbind(1)
+
+    def _by_slot(self, rows: Sequence[int], weights: Array) -> Array:
+        """Weights of the newest nodes (S, len(rows), columns) as weights of the ring's slots, (S, size, len(rows))."""
         slots = self._slots[np.asarray(rows), : weights.shape[2]]
-        placed = np.zeros((*weights.shape[:2], self.size))
-        np.put_along_axis(placed, np.broadcast_to(slots, weights.shape), weights, 2)
-        ring = taken(self._values.transpose(0, 1), rows)
-        dtype = torch.promote_types(ring.dtype, torch.float32)
-        numbers = sent(placed.transpose(0, 2, 1), ring.device, dtype)
-        return list(ring.unbind(1)), numbers.view(*numbers.shape, *[1] * (ring.dim() - 2))
+        placed = np.zeros((len(weights), self.size, len(rows)))
+        placed[:, slots, np.arange(len(rows))[:, None]] = weights
+        return placed
+
+    def _sent(self, placed: Array, value: Tensor) -> Tensor:
+        """Weights (S, size, R) on the device, shaped to broadcast with values (R, ...): (S, size, R, 1, ...)."""
+        numbers = sent(placed, value.device, torch.promote_types(value.dtype, torch.float32))
+        return numbers.view(*numbers.shape, *[1] * (value.dim() - 1))
 
 
-def weighted_sum(values: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Sum of values (B, ...) times weights, accumulated in the dtype of the weights.
-
-    Args:
-        values: n tensors, (B, ...) each.
-        weights: (n, ..., B, 1, ...), which broadcast with the values.
-    """
-    total = weights[0] * values[0]
-    for weight, value in zip(weights[1:], values[1:], strict=True):
+def _weighted_sum(values: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Sum of values (R, ...) times weights (n, ..., R, 1, ...), accumulated in the dtype of the weights."""
+    numbers = weights.unbind(0)
+    total = numbers[0] * values[0]
+    for weight, value in zip(numbers[1:], values[1:], strict=True):
         total.addcmul_(weight, value)
+    return total
+
+
+def _scaled_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The same for one sample, whose weights are numbers, so that nothing is sent to the device."""
+    total = values[0].to(torch.promote_types(values[0].dtype, torch.float32)) * weights[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        if weight:
+            total.add_(value, alpha=weight)
     return total
 
 

@@ -24,7 +24,7 @@ from ..replay import Replay
 from ..settings import check_numbers, check_sequence, check_whole
 from .budget import tolerances_for
 from .error_model import Gaps, Situation, Whole, longest_within
-from .kriging import Predictor, predict
+from .kriging import predict
 from .motion import Motions
 
 
@@ -97,24 +97,20 @@ class _Run(Run):
         self.lengths = np.zeros(samples, dtype=np.int64)
         self.skip_until = np.zeros(samples, dtype=np.int64)
         self.evaluated: list[int] = []
-        # Predicted errors of the gaps after each sample's last evaluation, at `last`, and that of the present step.
-        self.predicted: Array = np.full((samples, settings.max_skips), np.nan)
-        self.last = np.zeros(samples, dtype=np.int64)
+        # By steps after each sample's last evaluation, at `last`: weights that predict x0, and predicted errors of gaps.
+        self.last = np.full(samples, -1)
+        self.weights: Array = np.zeros((samples, settings.max_skips, settings.nodes))
+        self.errors: Array = np.full((samples, settings.max_skips), np.nan)
         self.explained: Array = np.full(samples, np.nan)
 
     def plan(self, step: int) -> Sequence[Mode]:
         skipped = (step < self.skip_until).tolist()
         self.evaluated = [row for row, skips in enumerate(skipped) if not skips]
-        ahead = step - self.last - 1
-        within = (ahead >= 0) & (ahead < self.predicted.shape[1])
-        errors = self.predicted[np.arange(self.samples), np.where(within, ahead, 0)]
-        self.explained = np.where(within, errors, np.nan)
         return [Mode.EXTRAPOLATED if skips else Mode.FULL for skips in skipped]
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         index = np.asarray(rows)
-        found = self._predictors(index, [step], self.motions.memory[index], self.settings.nodes)
-        return self.nodes.combined(rows, found.weights[:, 0])
+        return self.nodes.combined(rows, self.weights[index, step - self.last[index] - 1])
 
     def revise(self, state: State, x0: Tensor) -> State:
         rows, step = self.evaluated, state.step
@@ -134,24 +130,27 @@ class _Run(Run):
 
         Under a budget it is scaled by `settings.tolerance` over the sample's present tolerance.
         """
-        values = self.explained.tolist()
-        return Explanation("predicted error", self.settings.tolerance, values, [None] * self.samples)
+        values = np.where(self.last == step, self.explained, self._error_at(step, np.arange(self.samples)))
+        return Explanation("predicted error", self.settings.tolerance, values.tolist(), [None] * self.samples)
+
+    def _error_at(self, step: int, index: Whole) -> Array:
+        """The predicted error of the gap of the samples `index` that would end with `step`; nan if it was not tried."""
+        ahead = step - self.last[index] - 1
+        errors = self.errors[index, np.minimum(ahead, self.settings.max_skips - 1)]
+        return np.where(ahead < self.settings.max_skips, errors, np.nan)
 
     def _interpolated(self, rows: Sequence[int], steps: Sequence[int]) -> Iterator[Tensor]:
         """x0 between evaluations, through the nodes of the extrapolation and the new one."""
         index = np.asarray(rows)
-        found = self._predictors(index, steps, self.motions.memory[index], self.settings.nodes + 1)
+        found = predict(self.nodes.times[index], self.gaps.log_snr[list(steps)], self.motions.memory[index])
         return self.nodes.series(rows, found.weights.swapaxes(0, 1))
-
-    def _predictors(self, index: Whole, steps: Sequence[int], memory: Array, count: int) -> Predictor:
-        """Predictors of some samples at `steps` from their newest `count` nodes, as `predict` returns them."""
-        return predict(self.nodes.times[index, :count], self.gaps.log_snr[list(steps)], memory)
 
     def _learn(self, index: Whole, step: int, x0: Tensor) -> None:
         """Learns from how far x0 (R, ...) of the samples `index` is from its predictions."""
         if not np.isfinite(self.nodes.times[index[0], 0]):
             return  # no sample has a node before the first finite log-SNR
-        found = self._predictors(index, [step], self.motions.memories[:, None], self.settings.nodes)
+        nodes, at = self.nodes.times[index, : self.settings.nodes], self.gaps.log_snr[step : step + 1]
+        found = predict(nodes, at, self.motions.memories[:, None])
         distances = self.nodes.distances(index.tolist(), found.weights[:, :, 0], x0)
         errors = np.array(Readback(distances).read()).reshape(distances.shape)
         self.motions.learn(index, errors.T, found.spread[:, :, 0].T)
@@ -165,9 +164,11 @@ class _Run(Run):
         if self.budget is not None and np.isfinite(speed).all():
             left = self.budget - self.used[index]
             self.tolerances[index] = tolerances_for(self.gaps, now, left, self.tolerances[index])
-        tolerance, errors = self.tolerances[index], self.gaps.errors(now)
+        tolerance, ahead = self.tolerances[index], self.gaps.ahead(now)
+        errors = self.gaps.errors(now, ahead)
         lengths = longest_within(errors, tolerance)
         tried = np.arange(errors.shape[1]) <= lengths[:, None]
         scale = np.divide(self.settings.tolerance, tolerance, out=np.ones_like(tolerance), where=tolerance > 0)
-        self.predicted[index], self.last[index] = np.where(tried, errors * scale[:, None], np.nan), step
-        self.lengths[index], self.skip_until[index] = lengths, step + 1 + lengths
+        self.explained[index] = self._error_at(step, index)
+        self.errors[index], self.weights[index] = np.where(tried, errors * scale[:, None], np.nan), ahead.weights
+        self.last[index], self.lengths[index], self.skip_until[index] = step, lengths, step + 1 + lengths

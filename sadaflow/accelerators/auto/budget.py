@@ -49,7 +49,7 @@ def made(gaps: Gaps, now: Situation, tolerance: Array) -> Whole:
     before, steps, nodes = now.before.copy(), now.steps.copy(), now.nodes.copy()
     while len(going := np.flatnonzero(steps < gaps.steps - 1)):
         present = replace(now.of(going), steps=steps[going], nodes=nodes[going], before=before[going])
-        before[going] = longest_within(gaps.errors(present), tolerance[going])
+        before[going] = longest_within(gaps.errors(present, gaps.ahead(present)), tolerance[going])
         steps[going] += 1 + before[going]
         newer = np.concatenate((gaps.log_snr[steps[going], None], nodes[going, :-1]), axis=1)
         nodes[going] = np.where(np.isnan(nodes[going]), np.nan, newer)

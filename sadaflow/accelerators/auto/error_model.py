@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sadaflow.solvers import Solver
 
 from ..history import Array
-from .kriging import predict
+from .kriging import Predictor, predict
 
 Whole = NDArray[np.int64]
 
@@ -81,40 +81,50 @@ class Gaps:
         """Number of steps, N."""
         return len(self.log_snr)
 
-    def errors(self, now: Situation) -> Array:
+    def ahead(self, now: Situation) -> Predictor:
+        """Predictors of x0 at the `max_skips` steps after each sample's evaluation, from its last `count` nodes."""
+        at = self.log_snr[self._following(now.steps)]
+        return predict(now.nodes[:, : self.count], at, now.memory)
+
+    def errors(self, now: Situation, ahead: Predictor) -> Array:
         """Predicted change of the final sample for every gap that is possible.
 
         It is the sum of the interpolation error of the replayed steps and of the error of the next true x0, which is
         evaluated at the extrapolated state. A gap is at most one longer than the one before it, and none reaches the
         last two steps.
 
+        Args:
+            now: Where the samples stand.
+            ahead: What `ahead` returns for them.
+
         Returns:
             Entry (row, k) is the root-mean-square change if the k + 1 steps after the evaluation are skipped; nan if
             they may not be. (R, max_skips)
         """
         longest = np.minimum(np.minimum(self.max_skips, now.before + 1), self.steps - 3 - now.steps)
-        errors = np.full((len(longest), self.max_skips), np.nan)
-        errors[np.arange(self.max_skips) < longest[:, None]] = np.inf
-        able = (longest > 0) & np.isfinite(now.speed)
-        if able.any():
+        unknown = np.where(np.isfinite(now.speed), 0.0, np.inf)
+        errors = np.where(np.arange(self.max_skips) < longest[:, None], unknown[:, None], np.nan)
+        able = np.flatnonzero((longest > 0) & np.isfinite(now.speed))
+        if len(able):
             most = int(longest[able].max())
-            found = self._errors(now.of(able), most)
-            part = errors[able, :most]
-            errors[able, :most] = np.where(np.isnan(part), np.nan, found)
+            errors[able, :most] += self._errors(now.of(able), ahead.spread[able, :most])
         return errors
 
-    def _errors(self, now: Situation, most: int) -> Array:
-        """Predicted errors of gaps of 1 to `most` skips, (R, most); those that go too far have no meaning."""
-        skipped = np.minimum(now.steps[:, None] + 1 + np.arange(most), self.steps - 1)
+    def _errors(self, now: Situation, ahead: Array) -> Array:
+        """Predicted errors of gaps of 1 to G skips, (R, G), from the spreads of the skipped steps, as `ahead`."""
+        skipped = self._following(now.steps)[:, : ahead.shape[1]]
         at, gains = self.log_snr[skipped], self.gains[skipped]
-        before = (gains * predict(now.nodes[:, : self.count], at, now.memory).spread).cumsum(axis=1)
-        following = self.log_snr[np.minimum(skipped + 1, self.steps - 1)][:, :, None]
-        past = np.broadcast_to(now.nodes[:, None, : self.count - 1], (*skipped.shape, self.count - 1))
-        inside = np.concatenate((following, past[..., : now.nodes.shape[1]]), axis=2)
-        spreads = predict(inside, at[:, None], now.memory[:, None]).spread  # (R, gap, skipped step)
-        after = (np.tril(spreads) * gains[:, None]).sum(axis=2)
-        errors: Array = now.speed[:, None] * (after + before * gains.cumsum(axis=1))
+        nodes = np.empty((*skipped.shape, self.count))
+        nodes[..., 0] = self.log_snr[np.minimum(skipped + 1, self.steps - 1)]
+        nodes[..., 1:] = now.nodes[:, None, : self.count - 1]
+        inside = np.tril(predict(nodes, at[:, None], now.memory[:, None]).spread)  # (R, gap, skipped step)
+        after = (inside * gains[:, None]).sum(axis=2)
+        errors: Array = now.speed[:, None] * (after + (gains * ahead).cumsum(axis=1) * gains.cumsum(axis=1))
         return errors
+
+    def _following(self, steps: Whole) -> Whole:
+        """The `max_skips` steps after each of `steps`, (R, max_skips), or the last step beyond the end."""
+        return np.minimum(steps[:, None] + np.arange(1, self.max_skips + 1), self.steps - 1)
 
 
 def longest_within(errors: Array, tolerance: Array) -> Whole:

@@ -34,25 +34,25 @@ def predict(nodes: Array, at: Array, memory: Array | float) -> Predictor:
         at: log-SNR of the values to predict. (..., P)
         memory: Correlation lengths of the velocity, in log-SNR. (...)
     """
-    scale = np.asarray(memory)[..., None]
-    newest = nodes[..., :1]
-    unknown = np.isnan(nodes[..., 1:])
+    count, newest, unknown = nodes.shape[-1], nodes[..., :1], np.isnan(nodes)
     # A missing node is treated as the newest one: its covariances, and so its weight, are zero.
-    others = np.where(unknown, 0.0, nodes[..., 1:] - newest)
+    known = np.where(unknown, 0.0, nodes - newest)
     ahead = at - newest
-    moved = _variogram(ahead, scale)
+    leading = np.broadcast_shapes(known.shape[:-1], ahead.shape[:-1])
+    points = np.empty((*leading, count + ahead.shape[-1]))
+    points[..., :count], points[..., count:] = known, ahead
+    moves = _variogram(points[..., :count, None] - points[..., None, :], np.asarray(memory)[..., None, None])
     # Covariance of displacements from the newest node, with the variogram g:
     # cov(a, b) = g(a - newest) + g(b - newest) - g(a - b).
-    steps = _variogram(others, scale)
-    pairs = _variogram(others[..., :, None] - others[..., None, :], scale[..., None])
-    covariance = steps[..., :, None] + steps[..., None, :] - pairs
-    covariance = covariance + np.eye(others.shape[-1]) * unknown[..., None, :]
-    apart = _variogram(others[..., :, None] - ahead[..., None, :], scale[..., None])
-    shared = steps[..., :, None] + moved[..., None, :] - apart
-    weights = np.linalg.solve(covariance, shared)
-    left = 2 * moved - (weights * shared).sum(axis=-2)
-    first = 1 - weights.sum(axis=-2, keepdims=True)
-    return Predictor(np.concatenate((first, weights), axis=-2).swapaxes(-1, -2), np.sqrt(np.maximum(left, 0.0)))
+    shared = moves[..., 1:count, :1] + moves[..., :1, 1:] - moves[..., 1:, 1:]
+    covariance, shared, moved = shared[..., : count - 1], shared[..., count - 1 :], moves[..., 0, count:]
+    if unknown.any():
+        covariance = covariance + np.eye(count - 1) * unknown[..., None, 1:]
+    others = np.linalg.solve(covariance, shared)
+    weights = np.empty((*others.shape[:-2], others.shape[-1], count))
+    weights[..., 1:] = others.swapaxes(-1, -2)
+    weights[..., 0] = 1 - others.sum(axis=-2)
+    return Predictor(weights, np.sqrt(np.maximum(2 * moved - (others * shared).sum(axis=-2), 0.0)))
 
 
 def _variogram(distance: Array, memory: Array) -> Array:
