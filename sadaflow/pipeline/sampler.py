@@ -18,6 +18,7 @@ from ..placement.placement import Residence
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
+from .calibrations import Calibrations
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
@@ -40,6 +41,7 @@ class Sampler:
         prediction: What the backbone predicts.
         controlnets: Number of ControlNets beside the backbone.
         recommended: Settings that the checkpoint's authors recommend.
+        calibrations: What was measured of the checkpoint; `accelerator="auto"` uses it by itself.
         split_guidance: Whether the two branches of guidance are evaluated one after the other; see `GuidedDenoiser`.
     """
 
@@ -54,8 +56,10 @@ class Sampler:
         controlnets: int = 0,
         recommended: Recommended = Recommended(),  # noqa: B008 - frozen
         residence: Residence | None = None,
+        calibrations: Calibrations = Calibrations(),  # noqa: B008 - frozen
     ) -> None:
         self.name = name
+        self.calibrations = calibrations
         self.recommended = recommended
         self.controlnets = controlnets
         self.family = family
@@ -173,9 +177,10 @@ class Sampler:
         """
         output = read_output(output, self.family)
         check_parallel(parallel)
-        request = complete(request, self.family, self._defaults, device=self.device, output=output)
-        noise, solver = start_noise(request, self.family), self._solver_for(request)
+        request = complete(request, self.family, self.defaults, device=self.device, output=output)
+        noise, solver = start_noise(request, self.family), self.solver_for(request)
         if (accelerator := read_accelerator(request.accelerator)) is not None:
+            self.calibrations.check(accelerator, bool(self._loras), self.name)
             check_fit(accelerator, solver, noise.shape, self.backbone)
         control = Control.of(request, self.controlnets)
         if parallel is not None:
@@ -193,11 +198,11 @@ class Sampler:
             return decode_output(self.family, sampled, output, request.seconds)
 
     @property
-    def _defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """Steps and guidance of a request that leaves them to the checkpoint."""
         return {"steps": self.recommended.steps or STEPS, "guidance": self.default_guidance}
 
-    def _solver_for(self, request: Request) -> Solver:
+    def solver_for(self, request: Request) -> Solver:
         """The solver of a complete request; its noise is drawn from the request's seeds."""
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
@@ -213,7 +218,7 @@ class Sampler:
             control: Images and weights of the ControlNets; None is none.
         """
         height, width = self.family.default_size
-        request = request.filled(**self._defaults, height=height, width=width)
+        request = request.filled(**self.defaults, height=height, width=width)
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = prompted.both(control=control.images.to(self.device, self.dtype))
@@ -227,6 +232,7 @@ class Sampler:
             self.dtype,
             None if control is None else control.settings(solver.n_evals),
             self.split_guidance,
+            self.calibrations.near(request.guidance_scale, bool(self._loras)),
         )
 
     def __getstate__(self) -> dict[str, Any]:

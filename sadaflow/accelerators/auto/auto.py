@@ -6,9 +6,9 @@ turns. It predicts the error of the next gap, as in adaptive ODE solvers (Hairer
 Differential Equations I, sections III.5-7).
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from ..base import Explanation, Mode, Run, require_falling_times, require_steps
 from ..history import Array, NodeBuffer
 from ..replay import Replay
 from ..settings import check_numbers, check_sequence, check_whole
-from .budget import tolerances_for
-from .error_model import Gaps, Situation, Whole, longest_within
+from .calibration import Calibration
+from .cost import Cost, fewest_evaluations, least_evaluations, typical_tolerance
+from .error_model import MEASURED, Gaps, Situation, Whole, longest_within
 from .kriging import predict
 from .motion import Motions
 
@@ -36,19 +37,24 @@ class Auto:
     true evaluations; once the next evaluation is known, the skipped steps are taken again with interpolated x0. The
     first `warm_up` steps and the last two are evaluated.
 
-    With `speedup` or `budget` the cost is prescribed instead: at every evaluation each sample finds the tolerance,
-    starting from `tolerance`, under which the rest of its run is predicted to stay within the budget.
+    With `speedup` or `budget` the mean cost is prescribed instead: hard samples get more evaluations than easy ones.
+    The tolerance is then read off the cost curve of a `Calibration`. Without one it is that of a typical network, which
+    each sample corrects as it proceeds.
 
     Attributes:
-        tolerance: Root mean square by which one gap may move the final latents (of about unit variance).
-        speedup: The solver's evaluations divided by those to be made; at least 1. Excludes `budget`.
-        budget: Number of evaluations to be made per sample. Excludes `speedup`.
+        tolerance: Twice the root mean square by which one gap may move the final latents (of about unit variance).
+        speedup: The solver's evaluations divided by those to be made in the mean over samples; at least 1. Excludes
+            `budget`.
+        budget: Number of evaluations to be made in the mean over samples. Excludes `speedup`.
+        max_nfe: Most evaluations of any sample; None for any number.
         nodes: Number of true evaluations from which a skipped x0 is predicted.
         memories: Correlation lengths of the velocity in log-SNR (10 is close to a cubic spline). Each sample uses the
             one that has predicted its evaluations best.
         max_skips: Most evaluations skipped in a row.
         warm_up: Number of steps evaluated at the start, at least 2.
         inertia: Weight of the past in the running averages of errors, from 0 to below 1.
+        calibration: Measured gains and costs; it must fit the solver. None takes the denoiser's own, if one of them
+            fits, or formulas.
     """
 
     tolerance: float = 0.003
@@ -59,6 +65,8 @@ class Auto:
     max_skips: int = 6
     warm_up: int = 2
     inertia: float = 0.3
+    max_nfe: int | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         check_numbers(self, "tolerance", least=0)
@@ -67,37 +75,67 @@ class Auto:
         check_numbers(self, "inertia", least=0, below=1)
         check_sequence(self, "memories", above=0)
         check_whole(self, nodes=1, max_skips=1, warm_up=2)
+        check_whole(self, optional=True, max_nfe=1)
         if self.speedup is not None and self.budget is not None:
             raise ValueError(f"Auto takes a speedup or a budget, not both: {self.speedup} and {self.budget}")
+
+    def calibrated(self, calibrations: Sequence[Any], solver: Solver) -> "Auto":
+        """These settings with the first calibration that fits a solver, unless `calibration` is given."""
+        fitting = (found for found in calibrations if isinstance(found, Calibration) and found.misfit(solver) is None)
+        return self if self.calibration is not None else replace(self, calibration=next(fitting, None))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "auto")
         require_steps(solver, "'auto'", self.warm_up + 3)
-        budget = solver.n_evals / self.speedup if self.speedup is not None else self.budget
-        least = self.warm_up + 2 + math.ceil((solver.n_evals - self.warm_up - 2) / (self.max_skips + 1))
-        if budget is not None and not budget >= least:
-            raise ValueError(
-                f"accelerator 'auto' makes at least {least} of {solver.n_evals} evaluations, asked for {budget:.4g}: "
-                "lower speedup, raise budget, or allow more max_skips"
-            )
-        return _Run(self, solver, shape[0], budget)
+        if self.calibration is not None and (reason := self.calibration.misfit(solver)):
+            raise ValueError(f"the calibration does not fit: {reason}; make one with `sadaflow calibrate`")
+        measured = None if self.calibration is None else [MEASURED * gain for gain in self.calibration.gains]
+        gaps = Gaps.of(solver, self.max_skips, self.nodes, measured)
+        return _Run(self, solver, shape[0], gaps, self._cost(gaps))
+
+    def _cost(self, gaps: Gaps) -> Cost:
+        """The cost that is asked for; raises ValueError if it is below what is possible."""
+        mean = gaps.steps / self.speedup if self.speedup is not None else self.budget
+        fewest, least = fewest_evaluations(gaps, self.warm_up), least_evaluations(gaps, self.warm_up)
+        limits = ((mean, fewest, "lower speedup, raise budget"), (self.max_nfe, least, "raise max_nfe"))
+        for asked, least, remedy in limits:
+            if asked is not None and not asked >= least:
+                raise ValueError(
+                    f"accelerator 'auto' makes at least {least} of {gaps.steps} evaluations, asked for {asked:.4g}: "
+                    f"{remedy}, or allow more max_skips"
+                )
+        if mean is None:
+            return Cost(None, self.max_nfe, self.tolerance, measured=True)
+        if mean >= gaps.steps:
+            return Cost(mean, self.max_nfe, 0.0, measured=True)
+        if self.calibration is not None and self.calibration.covers(mean, self.shape_settings()):
+            return Cost(mean, self.max_nfe, self.calibration.tolerance_for(mean), measured=True)
+        return Cost(mean, self.max_nfe, typical_tolerance(gaps, self.warm_up, mean), measured=False)
+
+    def fewest_evaluations(self, solver: Solver) -> int:
+        """Evaluations that a run makes under an unlimited tolerance; errors are those of `begin`."""
+        self.begin(solver, torch.Size((1, 1)), seams=True)
+        return fewest_evaluations(Gaps.of(solver, self.max_skips, self.nodes), self.warm_up)
+
+    def shape_settings(self) -> dict[str, Any]:
+        """The settings that a cost curve depends on, by name."""
+        return {name: getattr(self, name) for name in ("nodes", "memories", "max_skips", "warm_up", "inertia")}
 
 
 class _Run(Run):
-    def __init__(self, settings: Auto, solver: Solver, samples: int, budget: float | None) -> None:
+    def __init__(self, settings: Auto, solver: Solver, samples: int, gaps: Gaps, cost: Cost) -> None:
         super().__init__(samples)
         self.settings = settings
-        self.budget = budget
-        self.gaps = Gaps.of(solver, settings.max_skips, settings.nodes)
+        self.gaps = gaps
+        self.cost = cost
         self.motions = Motions(settings.memories, settings.inertia, samples)
         self.nodes = NodeBuffer(settings.nodes + 1, samples)
         self.replay = Replay(solver, samples)
-        self.tolerances = np.full(samples, settings.tolerance)
         self.used = np.zeros(samples, dtype=np.int64)
         self.lengths = np.zeros(samples, dtype=np.int64)
         self.skip_until = np.zeros(samples, dtype=np.int64)
         self.evaluated: list[int] = []
-        # By steps after each sample's last evaluation, at `last`: weights that predict x0, and predicted errors of gaps.
+        # By steps after each sample's last evaluation, at `last`: weights that predict x0, predicted errors of gaps.
         self.last = np.full(samples, -1)
         self.weights: Array = np.zeros((samples, settings.max_skips, settings.nodes))
         self.errors: Array = np.full((samples, settings.max_skips), np.nan)
@@ -161,12 +199,9 @@ class _Run(Run):
         memory, speed = self.motions.memory[index], self.motions.speed[index]
         steps = np.full(len(index), step)
         now = Situation(steps, self.nodes.times[index], self.lengths[index], memory, speed)
-        if self.budget is not None and np.isfinite(speed).all():
-            left = self.budget - self.used[index]
-            self.tolerances[index] = tolerances_for(self.gaps, now, left, self.tolerances[index])
-        tolerance, ahead = self.tolerances[index], self.gaps.ahead(now)
+        tolerance, ahead = self.cost.tolerances(self.gaps, now, self.used[index]), self.gaps.ahead(now)
         errors = self.gaps.errors(now, ahead)
-        lengths = longest_within(errors, tolerance)
+        lengths = np.maximum(longest_within(errors, tolerance), self.cost.shortest(self.gaps, steps, self.used[index]))
         tried = np.arange(errors.shape[1]) <= lengths[:, None]
         scale = np.divide(self.settings.tolerance, tolerance, out=np.ones_like(tolerance), where=tolerance > 0)
         self.explained[index] = self._error_at(step, index)

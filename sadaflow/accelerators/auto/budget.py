@@ -27,28 +27,33 @@ def tolerances_for(gaps: Gaps, now: Situation, evaluations: Array, first: Array)
         found[chosen] = made(gaps, now.of(chosen), tolerance[chosen]) > evaluations[chosen]
         return found
 
-    count = made(gaps, now, first)
-    wrong = count != np.minimum(evaluations, gaps.steps + 1).astype(np.int64)
-    low, high, many = first.copy(), first.copy(), count > evaluations
-    while (growing := wrong & many & (high < _HIGHEST)).any():
-        low, high = np.where(growing, high, low), np.where(growing, 4 * high, high)
-        many = np.where(growing, too_many(high, growing), many)
-    while (falling := wrong & ~many & (low > _LOWEST)).any():
+    low, high = first.copy(), first.copy()
+    many = too_many(first, np.ones(len(first), dtype=bool))
+    rising, falling = many.copy(), ~many
+    while (rising := rising & many & (high < _HIGHEST)).any():
+        low, high = np.where(rising, high, low), np.where(rising, 4 * high, high)
+        many = np.where(rising, too_many(high, rising), many)
+    while (falling := falling & ~many & (low > _LOWEST)).any():
         low, high = np.where(falling, low / 4, low), np.where(falling, low, high)
         many = np.where(falling, too_many(low, falling), many)
-    while (open_ := wrong & (high > 1.1 * low)).any():
+    while (apart := high > 1.1 * low).any():
         middle = np.sqrt(low * high)
-        many = too_many(middle, open_)
-        low, high = np.where(open_ & many, middle, low), np.where(open_ & ~many, middle, high)
+        many = too_many(middle, apart)
+        low, high = np.where(apart & many, middle, low), np.where(apart & ~many, middle, high)
     return high
 
 
 def made(gaps: Gaps, now: Situation, tolerance: Array) -> Whole:
-    """Number of evaluations that follow under tolerances (R,), if x0 keeps its motion: (R,)."""
+    """Number of evaluations that follow under tolerances (R,), if x0 keeps its motion: (R,).
+
+    Its speed falls as `gaps.pace` does: near clean data x0 hardly moves.
+    """
     count = np.zeros(len(tolerance), dtype=np.int64)
     before, steps, nodes = now.before.copy(), now.steps.copy(), now.nodes.copy()
     while len(going := np.flatnonzero(steps < gaps.steps - 1)):
-        present = replace(now.of(going), steps=steps[going], nodes=nodes[going], before=before[going])
+        part = now.of(going)
+        speed = part.speed * gaps.pace[steps[going]] / gaps.pace[part.steps]
+        present = replace(part, steps=steps[going], nodes=nodes[going], before=before[going], speed=speed)
         before[going] = longest_within(gaps.errors(present, gaps.ahead(present)), tolerance[going])
         steps[going] += 1 + before[going]
         newer = np.concatenate((gaps.log_snr[steps[going], None], nodes[going, :-1]), axis=1)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from sadaflow.solvers import Solver
 
 from ..history import Array
 from .kriging import Predictor, predict
+
+MEASURED: Final = 2.0
+"""Measured gains are multiplied by this. The formula's are about twice as large, and tolerances keep their meaning."""
 
 Whole = NDArray[np.int64]
 
@@ -48,12 +51,14 @@ class Gaps:
     Attributes:
         log_snr: log-SNR of each step, (N,).
         gains: Change of the final sample per error of x0 at each step, (N,).
+        pace: Speed of x0 that is to be expected at each step, up to a factor, (N,).
         max_skips: Length of the longest gap.
         count: Number of evaluations from which x0 is predicted.
     """
 
     log_snr: Array
     gains: Array
+    pace: Array
     max_skips: int
     count: int
 
@@ -73,8 +78,9 @@ class Gaps:
         each = _formula(solver) if gains is None else gains
         if len(each) != solver.n_evals:
             raise ValueError(f"{len(each)} gains were given for {solver.n_evals} steps: one per step is needed")
-        log_snr = [node.log_snr for node in solver.nodes]
-        return cls(np.array(log_snr, dtype=np.float64), np.array(each, dtype=np.float64), max_skips, count)
+        log_snr = np.array([node.log_snr for node in solver.nodes], dtype=np.float64)
+        pace = np.array([node.noise_fraction for node in solver.nodes], dtype=np.float64)
+        return cls(log_snr, np.array(each, dtype=np.float64), pace, max_skips, count)
 
     @property
     def steps(self) -> int:
