@@ -85,7 +85,6 @@ def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launc
         solver, denoise, noise = problem(kind, batch, backbone, moved)
         seen.append(counter.counts.copy())  # computed once per prompt, not per step
         sample(solver, denoise, noise, accelerator_named(name), observer=observe)
-    seen[-1] = counter.counts.copy()  # work after the last step is counted with it
     steps = [after - before for before, after in zip(seen, seen[1:], strict=False)]
     launches, reads, sends = ([step[kind] for step in steps] for kind in ("launch", "read", "send"))
     return Launches(mean(launches), max(launches), mean(reads), max(reads), mean(sends))
@@ -168,7 +167,7 @@ def _small_flux() -> FluxTransformer:
 
 
 def _drawn(generator: torch.Generator, batch: int, *shape: int) -> Tensor:
-    sizes = torch.tensor([0.3, 3.0, 1.0, 0.1]).repeat(4)[:batch]
+    sizes = torch.tensor([0.3, 3.0, 1.0, 0.1]).repeat(-(-batch // 4))[:batch]
     return torch.randn(batch, *shape, generator=generator) * sizes.view(-1, *(1,) * len(shape))
 
 
