@@ -1,9 +1,9 @@
 """A simulated device: its tensors are computed on the CPU, and every launch and every read by the host is counted.
 
 An operation on a tensor of the device is a launch, unless it only makes a view or allocates memory. A read is a wait of
-the host for the device: for a number that is copied to it, or, after a copy that does not wait (`Readback`), at its first
-use, unless something queued later has been waited for in between. Operations that mix tensors of the device and of the
-host raise, as on CUDA; so do indexing by a list and `torch.tensor(..., device=...)`, which wait there.
+the host for the device: for a number that is copied to it, or, after a copy that does not wait (`Readback`), at its
+first use, unless something queued later has been waited for in between. Operations that mix tensors of the device and
+of the host raise, as on CUDA; so do indexing by a list and `torch.tensor(..., device=...)`, which wait there.
 """
 
 from collections import Counter
