@@ -166,8 +166,8 @@ class Loader:
 
     def stored(self, network: object) -> list[Stored]:
         """The stored tensors of a pending network, each once; none if it is not pending."""
-        origins = [origin for matched in self.pending if matched.network is network for origin in matched.origins.values()]
-        return list(dict.fromkeys(origin.stored for origin in origins))
+        own = [matched.origins for matched in self.pending if matched.network is network]
+        return list(dict.fromkeys(origin.stored for origins in own for origin in origins.values()))
 
     def fill(self) -> None:
         """Read the weights of all pending networks, or hand the networks to the keeper."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from ..families import Request
 from ..sampling.auto_calibration import Effort, calibrate
 from ..sampling.denoiser import GuidedDenoiser
 from .inputs import complete, start_noise
+from .progress import counting
 
 if TYPE_CHECKING:
     from .sampler import Sampler
@@ -36,31 +37,40 @@ PROMPTS: Final = (
 """Prompts of a calibration, of which no table of the documentation reports anything."""
 
 _SEED: Final = 10_000
+_ARGUMENTS: Final = ("solver", "steps", "grid", "guidance", "true_guidance", "height", "width")
 
 
 def calibrate_pipeline(
     pipe: "Sampler",
-    request: Request,
-    prompts: Sequence[str],
-    effort: Effort,
-    notify: Callable[[str], object],
-    advance: Callable[[int], object],
+    prompts: Sequence[str] = PROMPTS,
+    *,
+    effort: Effort = Effort(),  # noqa: B008 - frozen
+    progress: bool | None = None,
+    **arguments: Any,
 ) -> Calibration:
-    """Measures a calibration.
+    """Measures a calibration, which the pipeline's `accelerator="auto"` uses from then on.
 
     Args:
         pipe: The pipeline, without LoRAs.
-        request: Solver, steps, grid, guidance and size; it has no prompt.
-        prompts: The prompts, which are taken in turn, each time with another seed.
+        prompts: Prompts like those that will be sampled. They are taken in turn, each time with another seed.
         effort: How much is measured.
-        notify: Called with a line about what is done next.
-        advance: Called with the number of samples after every evaluation of the network.
+        progress: Whether to show progress on stderr; None shows it on a terminal.
+        **arguments: What to measure: solver, steps, grid, guidance, height and width, as for a call.
+
+    Returns:
+        The calibration; `sadaflow.pipeline.calibrations.write_calibrations` stores it.
 
     Raises:
-        ValueError: If there is no prompt, or if the request does not fit the checkpoint or `auto`.
+        ValueError: If there is no prompt, if an argument is unknown or does not fit the checkpoint or `auto`, or if
+            LoRAs are merged.
     """
     if not prompts or isinstance(prompts, str):
         raise ValueError("a calibration needs a list of one or more prompts")
+    if unknown := set(arguments) - set(_ARGUMENTS):
+        raise ValueError(f"calibrate has no argument {sorted(unknown)[0]}=; it has {', '.join(_ARGUMENTS)}")
+    if pipe.adapted:
+        raise ValueError("a calibration is one of the checkpoint's own weights: unload the LoRAs first")
+    request = Request(prompt=[], **arguments)
 
     def requested(rows: Sequence[int]) -> Request:
         own = [prompts[row % len(prompts)] for row in rows]
@@ -74,15 +84,11 @@ def calibrate_pipeline(
             yield _Counted(pipe.denoiser(solver, part), advance), noise
 
     first = requested([0])
-    solver = pipe.solver_for(first)
-    return calibrate(
-        solver,
-        batches,
-        weights=pipe.calibrations.weights,
-        guidance=first.guidance_scale,
-        effort=effort,
-        notify=notify,
-    )
+    solver, weights = pipe.solver_for(first), pipe.calibrations.weights
+    with counting(progress) as (notify, advance):
+        found = calibrate(solver, batches, weights=weights, guidance=first.guidance_scale, effort=effort, notify=notify)
+    pipe.calibrations = pipe.calibrations.added(found)
+    return found
 
 
 @dataclass(frozen=True)

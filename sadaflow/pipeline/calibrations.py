@@ -45,18 +45,22 @@ class Calibrations:
         return [] if adapted else near(self.held, guidance)
 
     def check(self, accelerator: object, adapted: bool, name: str) -> None:
-        """Raises ValueError if an accelerator has a calibration of other weights than those of the checkpoint `name`."""
+        """Raises ValueError if an accelerator has a calibration of other weights than those of checkpoint `name`."""
         given = getattr(accelerator, "calibration", None)
         if given is not None and (given.weights != self.weights or adapted):
             own = "changed by a LoRA" if adapted else self.weights[:12]
             raise ValueError(
-                f"the calibration was made for weights with the digest {given.weights[:12]}, those of {name} are {own}; "
-                "make one with `sadaflow calibrate`"
+                f"the calibration is one of weights with the digest {given.weights[:12]}, those of {name} are {own}; "
+                "make another with `sadaflow calibrate`"
             )
 
     def added(self, calibration: Calibration) -> Self:
         """These calibrations with another one, which comes first."""
         return replace(self, held=(calibration, *(one for one in self.held if _key(one) != _key(calibration))))
+
+
+NONE: Final = Calibrations()
+"""Nothing was measured."""
 
 
 def cache_file(weights: str) -> Path:

@@ -17,14 +17,12 @@ from ..loading.hub.locate import Name, locate_lora
 from ..loading.hub.options import HubOptions
 from ..loading.lora.read import Lora, read_lora
 from ..parallel import Parallel
-from ..sampling.auto_calibration import Effort
 from .calibrate import PROMPTS, calibrate_pipeline
 from .diffusers_names import refuses_unknown
 from .inputs import Seed
 from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
 from .output import Output
 from .prepare import SchedulerSource
-from .progress import counting
 from .sampler import Sampler
 
 
@@ -157,33 +155,9 @@ class Pipeline(Sampler):
         with self._residence.changing():
             self._loras.remove(lora)
 
-    @refuses_unknown
-    def calibrate(
-        self,
-        prompts: Sequence[str] = PROMPTS,
-        *,
-        effort: Effort = Effort(),  # noqa: B008 - frozen
-        progress: bool | None = None,
-        **arguments: Any,
-    ) -> Calibration:
-        """Measures what `accelerator="auto"` needs to keep to a cost, and uses it from then on.
-
-        Args:
-            prompts: Prompts like those that will be sampled.
-            effort: How much is measured.
-            progress: Whether to show progress; None shows it on a terminal.
-            arguments: Solver, steps, grid, guidance and size to measure, as for a call.
-
-        Returns:
-            The calibration; `write_calibrations` stores it.
-
-        Raises:
-            ValueError: If an argument is invalid, or LoRAs are merged.
-        """
-        with counting(progress) as (notify, advance):
-            found = calibrate_pipeline(self, Request(prompt=[], **arguments), prompts, effort, notify, advance)
-        self.calibrations = self.calibrations.added(found)
-        return found
+    def calibrate(self, prompts: Sequence[str] = PROMPTS, **how: Any) -> Calibration:
+        """Measures what `accelerator="auto"` needs to keep to a cost; see `calibrate_pipeline` for the arguments."""
+        return calibrate_pipeline(self, prompts, **how)
 
     @refuses_unknown
     def __call__(

@@ -18,7 +18,7 @@ from ..placement.placement import Residence
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
-from .calibrations import Calibrations
+from .calibrations import NONE, Calibrations
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
@@ -56,7 +56,7 @@ class Sampler:
         controlnets: int = 0,
         recommended: Recommended = Recommended(),  # noqa: B008 - frozen
         residence: Residence | None = None,
-        calibrations: Calibrations = Calibrations(),  # noqa: B008 - frozen
+        calibrations: Calibrations = NONE,
     ) -> None:
         self.name = name
         self.calibrations = calibrations
@@ -80,6 +80,11 @@ class Sampler:
         return self.family.backbone
 
     @property
+    def adapted(self) -> bool:
+        """Whether LoRAs are merged into the weights."""
+        return bool(self._loras)
+
+    @property
     def vae(self) -> Autoencoder:
         """The autoencoder; in float32 if it overflows in the pipeline's float16 (`force_upcast` in its config)."""
         return self.family.vae
@@ -94,9 +99,8 @@ class Sampler:
         """Compile the backbone and its ControlNets; the first evaluations do the compiling.
 
         Regions are compiled, which works with every accelerator: residual blocks, and transformer blocks up to their
-        attention and after it. A new batch size or token count triggers one recompilation with dynamic shapes (torch
-        always specialises batch size 1). With `mode="reduce-overhead"`, "max-autotune" or `backend="cudagraphs"` the
-        whole network becomes a CUDA graph for each batch size; regions are compiled without graphs.
+        attention and after it. A new batch size or token count triggers one recompilation with dynamic shapes. With
+        `mode="reduce-overhead"` or `backend="cudagraphs"` the whole network is a CUDA graph for each batch size.
 
         Args:
             whole: Whether evaluations that no accelerator enters run the whole network compiled in one piece. It takes
@@ -180,7 +184,7 @@ class Sampler:
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
         noise, solver = start_noise(request, self.family), self.solver_for(request)
         if (accelerator := read_accelerator(request.accelerator)) is not None:
-            self.calibrations.check(accelerator, bool(self._loras), self.name)
+            self.calibrations.check(accelerator, self.adapted, self.name)
             check_fit(accelerator, solver, noise.shape, self.backbone)
         control = Control.of(request, self.controlnets)
         if parallel is not None:
@@ -232,7 +236,7 @@ class Sampler:
             self.dtype,
             None if control is None else control.settings(solver.n_evals),
             self.split_guidance,
-            self.calibrations.near(request.guidance_scale, bool(self._loras)),
+            self.calibrations.near(request.guidance_scale, self.adapted),
         )
 
     def __getstate__(self) -> dict[str, Any]:

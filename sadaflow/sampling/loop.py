@@ -65,6 +65,7 @@ def sample(
         recorder.stepped(done)
         with recorder.controller():
             run.observe(step, x, x0, y, state.x)
+        recorder.observed()
         if observer is not None:
             observer(done)
     return recorder.finish(state.x)

@@ -135,7 +135,7 @@ class _Run(Run):
         self.lengths = np.zeros(samples, dtype=np.int64)
         self.skip_until = np.zeros(samples, dtype=np.int64)
         self.evaluated: list[int] = []
-        # By steps after each sample's last evaluation, at `last`: weights that predict x0, predicted errors of gaps.
+        # By steps after each sample's evaluation at `last`: weights that predict x0, and predicted errors of gaps.
         self.last = np.full(samples, -1)
         self.weights: Array = np.zeros((samples, settings.max_skips, settings.nodes))
         self.errors: Array = np.full((samples, settings.max_skips), np.nan)

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Final, Self
 
-import numpy as np
-
 from sadaflow.solvers import Solver
 
 FORMAT: Final = 1
@@ -76,12 +74,16 @@ class Calibration:
         return self.settings == settings and self.evaluations[-1] <= evaluations <= len(self.log_snr)
 
     def tolerance_for(self, evaluations: float) -> float:
-        """The tolerance whose mean cost is `evaluations`, by interpolation in its logarithm.
+        """The lowest tolerance whose mean cost is at most `evaluations`, by interpolation in its logarithm.
 
-        Above the curve, whose lowest tolerances evaluate nearly every step, it is the lowest.
+        Above the curve, whose lowest tolerances evaluate nearly every step, it is the lowest; below, the highest.
         """
-        costs, logarithms = np.array(self.evaluations[::-1]), np.log(self.tolerances[::-1])
-        return math.exp(float(np.interp(evaluations, costs, logarithms)))
+        after = next((index for index, cost in enumerate(self.evaluations) if cost <= evaluations), -1)
+        if after <= 0:
+            return self.tolerances[after]
+        costs, tolerances = self.evaluations[after - 1 : after + 1], self.tolerances[after - 1 : after + 1]
+        part = (costs[0] - evaluations) / (costs[0] - costs[1])
+        return tolerances[0] * (tolerances[1] / tolerances[0]) ** part
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], label: str) -> Self:

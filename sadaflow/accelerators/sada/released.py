@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from ...device.indexing import renewed
+from ...device.indexing import mask_of, renewed, taken
 from ..base import Explanation, Mode, Run
 from ..history import NodeBuffer
 from ..settings import check_fractions, check_whole
@@ -74,10 +74,13 @@ class _Run(Run):
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         node = self.solver.nodes[step]
-        stepwise = stepwise_x0(self.predicted, self.eps, node.alpha, node.sigma)
-        return torch.stack(
-            [self.nodes.at([row], step)[0] if self.modes[row] is Mode.MULTISTEP else stepwise[row] for row in rows]
-        )
+        stepwise = [index for index, row in enumerate(rows) if self.modes[row] is Mode.STEPWISE]
+        if not stepwise:
+            return self.nodes.at(rows, step)
+        x0 = stepwise_x0(taken(self.predicted, rows), taken(self.eps, rows), node.alpha, node.sigma)
+        if len(stepwise) == len(rows):
+            return x0
+        return torch.where(mask_of(stepwise, x0), x0, self.nodes.at(rows, step))
 
     def explain(self, step: int) -> Explanation:
         return Explanation("stability criterion", 0.0, self.values, [None] * self.samples)
