@@ -175,6 +175,7 @@ class Pipeline(Sampler):
         seed: Seed = 0,
         noise: Tensor | None = None,
         accelerator: str | Accelerator | None = None,
+        speedup: float | None = None,
         control: Any = None,
         control_scale: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
@@ -212,6 +213,7 @@ class Pipeline(Sampler):
             seed: Seed of the start noise for all samples, or a sequence with one for each.
             noise: Start noise (B, C, h, w), unit normal, in place of the seeds'; it decides the size.
             accelerator: Name of an accelerator, or an accelerator; None evaluates the network at every step.
+            speedup: Evaluations without an accelerator divided by those to be made in the mean; see `Auto`.
             control: An image for the ControlNet, or a list with one for each: PIL, array, or tensor (3, H, W) or
                 (B, 3, H, W), RGB in [0, 1]. PIL images and arrays are stretched to the size made.
             control_scale, control_start, control_end: Weight of the ControlNets, and the fractions of the evaluations

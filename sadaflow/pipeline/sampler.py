@@ -81,7 +81,7 @@ class Sampler:
 
     @property
     def adapted(self) -> bool:
-        """Whether LoRAs are merged into the weights."""
+        """Whether LoRAs are merged."""
         return bool(self._loras)
 
     @property
@@ -92,8 +92,7 @@ class Sampler:
     @property
     def default_guidance(self) -> float:
         """The guidance that the checkpoint recommends, or else that its class was published with."""
-        own = self.recommended.guidance
-        return self.family.default_guidance if own is None else own
+        return self.recommended.guidance if self.recommended.guidance is not None else self.family.default_guidance
 
     def compile(self, *, whole: bool = True, freeze: bool = False, **options: Any) -> Self:
         """Compile the backbone and its ControlNets; the first evaluations do the compiling.
@@ -108,9 +107,6 @@ class Sampler:
             freeze: Whether the weights become constants of that piece, for good; LoRAs must be merged before. It pays
                 on a CPU, and keeps the weights in memory twice.
             options: Further arguments of `torch.compile`.
-
-        Returns:
-            The pipeline.
 
         Raises:
             ValueError: If `whole=False` is combined with CUDA graphs or `freeze`, or if weights are offloaded.
@@ -183,7 +179,7 @@ class Sampler:
         check_parallel(parallel)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
         noise, solver = start_noise(request, self.family), self.solver_for(request)
-        if (accelerator := read_accelerator(request.accelerator)) is not None:
+        if (accelerator := read_accelerator(request)) is not None:
             self.calibrations.check(accelerator, self.adapted, self.name)
             check_fit(accelerator, solver, noise.shape, self.backbone)
         control = Control.of(request, self.controlnets)
@@ -193,8 +189,7 @@ class Sampler:
             parallel.require_same({**request.arguments(), **made, **own}, self.device)
         with self._turns.taken(self._residence.offload is not None or self._compiled):
             denoise = self.denoiser(solver, request, control)
-            if parallel is not None:
-                denoise = parallel.denoiser(denoise)
+            denoise = denoise if parallel is None else parallel.denoiser(denoise)
             noise = noise.to(self.device, torch.float32)
             with progress_observer(progress, solver.n_evals) as observer, kept_layouts(self.backbone):
                 sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)

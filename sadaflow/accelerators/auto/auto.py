@@ -22,8 +22,9 @@ from ..base import Explanation, Mode, Run, require_falling_times, require_steps
 from ..history import Array, NodeBuffer
 from ..replay import Replay
 from ..settings import check_numbers, check_sequence, check_whole
+from .budget import Forecast
 from .calibration import Calibration
-from .cost import Cost, fewest_evaluations, least_evaluations, typical_tolerance
+from .cost import TYPICAL_MEMORY, Cost, fewest_evaluations, least_evaluations, typical_tolerance
 from .error_model import MEASURED, Gaps, Situation, Whole, longest_within
 from .kriging import predict
 from .motion import Motions
@@ -104,13 +105,17 @@ class Auto:
                     f"accelerator 'auto' makes at least {least} of {gaps.steps} evaluations, asked for {asked:.4g}: "
                     f"{remedy}, or allow more max_skips"
                 )
-        if mean is None:
-            return Cost(None, self.max_nfe, self.tolerance, measured=True)
-        if mean >= gaps.steps:
-            return Cost(mean, self.max_nfe, 0.0, measured=True)
-        if self.calibration is not None and self.calibration.covers(mean, self.shape_settings()):
-            return Cost(mean, self.max_nfe, self.calibration.tolerance_for(mean), measured=True)
-        return Cost(mean, self.max_nfe, typical_tolerance(gaps, self.warm_up, mean), measured=False)
+        forecast = None
+        if mean is None or mean >= gaps.steps:
+            tolerance, measured = self.tolerance if mean is None else 0.0, True
+        elif self.calibration is not None and self.calibration.covers(mean, self.shape_settings()):
+            tolerance, measured = self.calibration.tolerance_for(mean), True
+        else:
+            forecast = Forecast.of(gaps, (*self.memories, TYPICAL_MEMORY))
+            tolerance, measured = typical_tolerance(gaps, forecast, self.warm_up, mean), False
+        if self.max_nfe is not None and forecast is None:
+            forecast = Forecast.of(gaps, self.memories)
+        return Cost(mean, self.max_nfe, tolerance, forecast, measured)
 
     def fewest_evaluations(self, solver: Solver) -> int:
         """Evaluations that a run makes under an unlimited tolerance; errors are those of `begin`."""

@@ -1,62 +1,73 @@
-"""Finds the tolerance under which the rest of a run is predicted to stay within a number of evaluations."""
+"""Predicts how many evaluations a tolerance costs, and finds the tolerance that costs a given number."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..history import Array
-from .error_model import Gaps, Situation, Whole, longest_within
+from .error_model import Gaps, Situation, Whole
 
-_LOWEST, _HIGHEST = 1e-12, 1e6  # tolerances below evaluate every step, above as few as `max_skips` allows
+_LOWEST, _HIGHEST = 1e-9, 1e3  # tolerances below evaluate every step, above as few as `max_skips` allows
+_HALVINGS: Final = 24  # of the logarithm of this interval, which finds a tolerance within 1e-6 of its own
 
 
-def tolerances_for(gaps: Gaps, now: Situation, evaluations: Array, first: Array) -> Array:
-    """The least tolerances, within 10 %, under which at most `evaluations` follow; found by bisection in the logarithm.
+@dataclass(frozen=True)
+class Forecast:
+    """The errors of gaps that repeat, for a motion whose speed is `Gaps.pace`, and the costs that follow from them.
 
-    Args:
-        gaps: The steps of the run.
-        now: Where the samples stand.
-        evaluations: Number of evaluations that are left to each sample, (R,).
-        first: Tolerances to start from, (R,).
+    If gaps of length g suit a step, one in g + 1 steps around it is evaluated. The cost of a run is the sum over its
+    steps.
+
+    Attributes:
+        memories: The memories that samples may have, (M,).
+        errors: Error of a gap of L + 1 skips after each step, if the nodes before it are as far apart: (M, N, L);
+            infinite for gaps that are not possible.
     """
 
-    def too_many(tolerance: Array, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whether more evaluations than are left follow, for the chosen samples; False for the others."""
-        found = np.zeros(len(first), dtype=bool)
-        found[chosen] = made(gaps, now.of(chosen), tolerance[chosen]) > evaluations[chosen]
+    memories: Array
+    errors: Array
+
+    @classmethod
+    def of(cls, gaps: Gaps, memories: Sequence[float]) -> Self:
+        """The forecast for the steps of a run and some memories."""
+        each, steps = np.array(memories, dtype=np.float64), np.arange(gaps.steps)
+        errors = np.full((len(each), gaps.steps, gaps.max_skips), np.inf)
+        for length in range(1, gaps.max_skips + 1):
+            past = steps[:, None] - np.arange(gaps.count + 1) * (length + 1)
+            nodes = np.where(past >= 0, gaps.log_snr[np.maximum(past, 0)], np.nan)
+            nodes = np.where(np.isfinite(nodes), nodes, np.nan)
+            able = np.flatnonzero(np.isfinite(nodes[:, 0]))
+            before = np.full(len(able), gaps.max_skips)
+            for index, memory in enumerate(each):
+                held = np.full(len(able), memory)
+                now = Situation(able, nodes[able], before, held, gaps.pace[able])
+                found = gaps.errors(now, gaps.ahead(now))[:, length - 1]
+                errors[index, able, length - 1] = np.where(np.isnan(found), np.inf, found)
+        return cls(each, np.maximum.accumulate(errors, axis=2))
+
+    def evaluations(self, steps: Whole, memory: Array, ratio: Array, tolerance: Array) -> Array:
+        """Number of evaluations that follow those of `steps` under tolerances, (R,).
+
+        Args:
+            steps: Index of each sample's last evaluation, (R,).
+            memory: Its memory, one of `memories`, (R,).
+            ratio: Its speed over `Gaps.pace`, (R,).
+            tolerance: Its tolerance, (R,).
+        """
+        errors = self.errors[np.abs(self.memories - memory[:, None]).argmin(axis=1)]
+        lengths = (errors * ratio[:, None, None] <= tolerance[:, None, None]).sum(axis=2)
+        following = np.arange(self.errors.shape[1]) > steps[:, None]
+        counts: Array = (following / (1.0 + lengths)).sum(axis=1)
+        return counts
+
+    def tolerances(self, steps: Whole, memory: Array, ratio: Array, left: Array) -> Array:
+        """The least tolerances under which at most `left` evaluations follow; arguments as for `evaluations`."""
+        low, high = np.full(len(left), np.log(_LOWEST)), np.full(len(left), np.log(_HIGHEST))
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            many = self.evaluations(steps, memory, ratio, np.exp(middle)) > left
+            low, high = np.where(many, middle, low), np.where(many, high, middle)
+        found: Array = np.exp(high)
         return found
-
-    low, high = first.copy(), first.copy()
-    many = too_many(first, np.ones(len(first), dtype=bool))
-    rising, falling = many.copy(), ~many
-    while (rising := rising & many & (high < _HIGHEST)).any():
-        low, high = np.where(rising, high, low), np.where(rising, 4 * high, high)
-        many = np.where(rising, too_many(high, rising), many)
-    while (falling := falling & ~many & (low > _LOWEST)).any():
-        low, high = np.where(falling, low / 4, low), np.where(falling, low, high)
-        many = np.where(falling, too_many(low, falling), many)
-    while (apart := high > 1.1 * low).any():
-        middle = np.sqrt(low * high)
-        many = too_many(middle, apart)
-        low, high = np.where(apart & many, middle, low), np.where(apart & ~many, middle, high)
-    return high
-
-
-def made(gaps: Gaps, now: Situation, tolerance: Array) -> Whole:
-    """Number of evaluations that follow under tolerances (R,), if x0 keeps its motion: (R,).
-
-    Its speed falls as `gaps.pace` does: near clean data x0 hardly moves.
-    """
-    count = np.zeros(len(tolerance), dtype=np.int64)
-    before, steps, nodes = now.before.copy(), now.steps.copy(), now.nodes.copy()
-    while len(going := np.flatnonzero(steps < gaps.steps - 1)):
-        part = now.of(going)
-        speed = part.speed * gaps.pace[steps[going]] / gaps.pace[part.steps]
-        present = replace(part, steps=steps[going], nodes=nodes[going], before=before[going], speed=speed)
-        before[going] = longest_within(gaps.errors(present, gaps.ahead(present)), tolerance[going])
-        steps[going] += 1 + before[going]
-        newer = np.concatenate((gaps.log_snr[steps[going], None], nodes[going, :-1]), axis=1)
-        nodes[going] = np.where(np.isnan(nodes[going]), np.nan, newer)
-        count[going] += 1
-    return count

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 
 from ..history import Array
-from .budget import made, tolerances_for
+from .budget import Forecast
 from .error_model import Gaps, Situation, Whole
 
-_TYPICAL_MEMORY: Final = 0.3
+TYPICAL_MEMORY: Final = 0.3
 _TYPICAL_SPEED: Final = 0.7  # over `Gaps.pace`; that of tiny-flux is 0.6, that of tiny-sd 0.5 to 5 (docs/sada.md)
 
 
@@ -20,14 +20,17 @@ class Cost:
 
     Attributes:
         mean: Evaluations to make per sample in the mean over samples; None if the tolerance is prescribed.
-        most: Most evaluations of any sample, at least `least` of the solver; None for any number.
+        most: Most evaluations of any sample, at least `least_evaluations`; None for any number.
         tolerance: The prescribed tolerance, or the one whose mean cost is `mean`.
-        measured: Whether `tolerance` was read off a measured cost curve. If not, samples correct it as they proceed.
+        forecast: What tolerances cost, by which samples keep to `most`, and to `mean` if no cost curve was measured;
+            None if neither is needed.
+        measured: Whether `tolerance` needs no correction: it was prescribed, or read off a measured cost curve.
     """
 
     mean: float | None
     most: int | None
     tolerance: float
+    forecast: Forecast | None
     measured: bool
 
     def tolerances(self, gaps: Gaps, now: Situation, used: Whole) -> Array:
@@ -39,24 +42,18 @@ class Cost:
             used: Number of evaluations that each has made, (R,).
         """
         chosen = np.full(len(used), self.tolerance)
-        known = np.isfinite(now.speed)
-        if self.mean is not None and not self.measured and known.any():
-            chosen[known] = self._corrected(gaps, now.of(known), self.mean - used[known])
-        if self.most is not None and known.any():
-            left = self.most - used
-            over = np.flatnonzero(known)
-            over = over[made(gaps, now.of(over), chosen[over]) > left[over]]
-            if len(over):
-                chosen[over] = tolerances_for(gaps, now.of(over), left[over].astype(np.float64), chosen[over])
-        return chosen
-
-    def _corrected(self, gaps: Gaps, now: Situation, left: Array) -> Array:
-        """Tolerances between the typical one and those that would spend just `left` evaluations.
-
-        Early in a run a sample's motion says little about the rest of it, so its weight grows with the steps made.
-        """
-        own = tolerances_for(gaps, now, left, np.full(len(left), self.tolerance))
-        chosen: Array = self.tolerance * (own / self.tolerance) ** (now.steps / gaps.steps)
+        known = np.flatnonzero(np.isfinite(now.speed))
+        if self.forecast is None or not len(known):
+            return chosen
+        part, made = now.of(known), used[known]
+        motion = (part.steps, part.memory, part.speed / gaps.pace[part.steps])
+        if not self.measured and self.mean is not None:
+            # Early in a run a sample's motion says little about the rest of it, so its weight grows with the steps.
+            own = self.forecast.tolerances(*motion, self.mean - made)
+            chosen[known] = self.tolerance * (own / self.tolerance) ** (part.steps / gaps.steps)
+        if self.most is not None:
+            least = self.forecast.tolerances(*motion, (self.most - made).astype(np.float64))
+            chosen[known] = np.maximum(chosen[known], least)
         return chosen
 
     def shortest(self, gaps: Gaps, steps: Whole, used: Whole) -> Whole:
@@ -88,20 +85,7 @@ def least_evaluations(gaps: Gaps, warm_up: int) -> int:
     return warm_up + 2 + math.ceil(max(rest, 0) / (gaps.max_skips + 1))
 
 
-def typical_tolerance(gaps: Gaps, warm_up: int, evaluations: float) -> float:
-    """The tolerance under which a typical sample makes `evaluations`; 0 if that is every step."""
-    if evaluations >= gaps.steps:
-        return 0.0
-    step = warm_up - 1
-    nodes = np.full((1, gaps.count + 1), np.nan)
-    past = gaps.log_snr[step::-1][: gaps.count + 1]
-    past = past[np.isfinite(past)]
-    nodes[0, : len(past)] = past
-    now = Situation(
-        np.array([step]),
-        nodes,
-        np.zeros(1, dtype=np.int64),
-        np.array([_TYPICAL_MEMORY]),
-        np.array([_TYPICAL_SPEED * gaps.pace[step]]),
-    )
-    return float(tolerances_for(gaps, now, np.array([evaluations - warm_up]), np.full(1, 1e-3))[0])
+def typical_tolerance(gaps: Gaps, forecast: Forecast, warm_up: int, evaluations: float) -> float:
+    """The tolerance under which a typical sample makes `evaluations`."""
+    step, left = np.array([warm_up - 1]), np.array([evaluations - warm_up])
+    return float(forecast.tolerances(step, np.array([TYPICAL_MEMORY]), np.array([_TYPICAL_SPEED]), left)[0])
