@@ -162,7 +162,7 @@ class _Run(Run):
         steps = np.full(len(index), step)
         now = Situation(steps, self.nodes.times[index], self.lengths[index], memory, speed)
         if self.budget is not None and np.isfinite(speed).all():
-            left = self.budget - self.used[index]
+            left = np.subtract(self.budget, self.used[index], dtype=np.float64)
             self.tolerances[index] = tolerances_for(self.gaps, now, left, self.tolerances[index])
         tolerance, ahead = self.tolerances[index], self.gaps.ahead(now)
         errors = self.gaps.errors(now, ahead)
