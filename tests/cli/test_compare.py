@@ -95,8 +95,8 @@ def test_compare_command_writes_two_pictures_and_the_table(pipe: StandIn, capsys
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["c-trajectory.png", "c.png"]
     assert read_text("c-trajectory.png") == read_text("c.png")
     printed = capsys.readouterr().out
-    assert [line.split("  ")[0] for line in printed.splitlines()[1:6]] == [
-        "plain, 20 steps", "14 steps", "14 steps on the plain grid", "every 2nd evaluation", "sada"
+    assert [line.split("  ")[0] for line in printed.splitlines()[1:7]] == [
+        "plain, 20 steps", "14 steps", "14 steps on the plain grid", "every 2nd evaluation", "sada", "auto"
     ]  # fmt: skip
     recipe = json.loads(read_text("c.png")["sadaflow"])
     assert recipe["prompt"] == "red apple\nяблоко" and recipe["nfe"] == 14

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from ...device.indexing import mask_of, renewed, taken
+from ...device.indexing import renewed, taken
 from ..base import Explanation, Mode, Run
 from ..history import NodeBuffer
 from ..settings import check_fractions, check_whole
@@ -73,14 +73,10 @@ class _Run(Run):
         return self.modes
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        node = self.solver.nodes[step]
-        stepwise = [index for index, row in enumerate(rows) if self.modes[row] is Mode.STEPWISE]
-        if not stepwise:
+        if self.modes[rows[0]] is Mode.MULTISTEP:  # the others are too: it needs steps at which the criterion is silent
             return self.nodes.at(rows, step)
-        x0 = stepwise_x0(taken(self.predicted, rows), taken(self.eps, rows), node.alpha, node.sigma)
-        if len(stepwise) == len(rows):
-            return x0
-        return torch.where(mask_of(stepwise, x0), x0, self.nodes.at(rows, step))
+        node = self.solver.nodes[step]
+        return stepwise_x0(taken(self.predicted, rows), taken(self.eps, rows), node.alpha, node.sigma)
 
     def explain(self, step: int) -> Explanation:
         return Explanation("stability criterion", 0.0, self.values, [None] * self.samples)

@@ -214,8 +214,10 @@ class _Run(Run):
             end = self.solver.nodes[step + 1].t
             self.predicted = extrapolate(x, self.velocities, end - times[0], self.estimator(times, end))
             scores = instability(x_next, self.predicted, self.velocities)
-            self.scores = token_scores(scores) if self.cache is not None else None
-            counts = self.cache.unstable(self.scores, self.settings.token_cell) if self.cache else {}
+            counts: dict[Size, Tensor] = {}
+            if self.cache is not None:
+                self.scores = token_scores(scores)
+                counts = self.cache.unstable(self.scores, self.settings.token_cell)
             self.sizes, self.pending = tuple(counts), sample_scores(scores, *counts.values())
 
     def _remember(self, step: int, x: Tensor, x0: Tensor, evaluated: list[int]) -> None:
