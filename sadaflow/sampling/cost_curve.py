@@ -67,10 +67,10 @@ def cost_curve(
 
     lower = upper = _FIRST
     cost = highest = mean(_FIRST)
-    while cost > fewest * 1.01 and len(counts) < _MOST:
+    while cost > fewest * 1.03 and len(counts) < _MOST:
         upper *= _FACTOR
         cost = mean(upper)
-    while highest < 0.9 * solver.n_evals and len(counts) < _MOST:
+    while highest < 0.8 * solver.n_evals and len(counts) < _MOST:
         lower /= _FACTOR
         highest = mean(lower)
     tolerances = sorted(counts)

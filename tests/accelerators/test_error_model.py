@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from sadaflow.accelerators.auto.budget import made
 from sadaflow.accelerators.auto.error_model import Gaps, Situation, gains, longest_within
 from sadaflow.accelerators.auto.kriging import predict
 from support.gaussians import solver_of
@@ -47,16 +46,6 @@ def test_the_error_of_a_gap_is_the_sum_over_its_steps() -> None:
 def test_a_gap_ends_before_the_first_error_beyond_the_tolerance() -> None:
     errors = np.array([[1.0, 2.0, 3.0], [1.0, 9.0, 1.0], [np.inf, np.nan, np.nan], [1.0, 1.0, np.nan]])
     assert longest_within(errors, np.array([2.0, 5.0, 1e9, 5.0])).tolist() == [2, 1, 0, 2]
-
-
-def test_evaluations_are_counted_for_each_sample_as_if_it_were_alone() -> None:
-    gaps, now, tolerance = Gaps.of(solver_of(STEPS), MOST, COUNT), situation(), np.array([1e-3, 1e-2, 0.1, 1.0, 1.0])
-    together = made(gaps, now, tolerance)
-    alone = [int(made(gaps, now.of(np.array([row])), tolerance[[row]])[0]) for row in range(5)]
-    assert together.tolist() == alone
-    # A tolerance of 0 evaluates every step; a large one lets gaps grow by a step each, up to the last two steps.
-    assert made(gaps, now, np.zeros(5)).tolist() == [13, 13, 10, 3, 18]
-    assert made(gaps, now, np.full(5, 1e9))[0] == 5  # after step 6: 8, 11, 15, 18, 19
 
 
 def test_measured_gains_take_the_place_of_the_formula() -> None:
