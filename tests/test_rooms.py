@@ -35,7 +35,7 @@ HOUSE = {
         "accelerators compare device families files generation loading metrics models "
         "pipeline placement sampling solvers"
     ),
-    "cli": "accelerators bench compare families files generation loading pipeline placement",
+    "cli": "accelerators bench compare families files generation loading pipeline placement sampling",
 }
 ACCELERATORS = {
     "base": "",

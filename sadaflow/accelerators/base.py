@@ -215,6 +215,22 @@ class FittedAccelerator(Protocol):
         ...
 
 
+@runtime_checkable
+class CalibratedAccelerator(Protocol):
+    """An accelerator that can use what was measured of a network; optional beside `Accelerator`."""
+
+    def calibrated(self, calibrations: Sequence[Any], solver: Solver) -> Accelerator:
+        """These settings with the first of a network's calibrations that fits the solver."""
+        ...
+
+
+def calibrated(accelerator: Accelerator, calibrations: Sequence[Any], solver: Solver) -> Accelerator:
+    """`accelerator` with a calibration that fits; unchanged if it uses none, or if none fits."""
+    if not calibrations or not isinstance(accelerator, CalibratedAccelerator):
+        return accelerator
+    return accelerator.calibrated(calibrations, solver)
+
+
 def fitted(accelerator: Accelerator, prediction: Prediction) -> Accelerator:
     """`accelerator` for a network that predicts `prediction`; unchanged if it does not depend on that."""
     return accelerator.fitted(prediction) if isinstance(accelerator, FittedAccelerator) else accelerator

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sadaflow.solvers import Prediction, Solver, State
 
-from .base import Accelerator, Explanation, Mode, Run, fitted
+from .base import Accelerator, Explanation, Mode, Run, calibrated, fitted
 from .forwarding import ForwardingRun, begin_run
 
 
@@ -31,6 +32,10 @@ class Combined:
     def fitted(self, prediction: Prediction) -> "Combined":
         """Both accelerators for a network that predicts `prediction`."""
         return Combined(fitted(self.steps, prediction), fitted(self.inside, prediction))
+
+    def calibrated(self, calibrations: Sequence[Any], solver: Solver) -> "Combined":
+        """Both accelerators with a calibration that fits."""
+        return Combined(calibrated(self.steps, calibrations, solver), calibrated(self.inside, calibrations, solver))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         """Starts a run of each.

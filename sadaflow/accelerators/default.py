@@ -8,7 +8,8 @@ from sadaflow.solvers import Solver
 
 from .registry import make_accelerator
 
-DEFAULT: Final = "sada"
+AUTO: Final = "auto"
+DEFAULT: Final = AUTO
 _SHAPE: Final = torch.Size((1, 1, 8, 8))  # whether an accelerator fits does not depend on it
 
 

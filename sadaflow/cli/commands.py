@@ -11,7 +11,8 @@ from typer.core import TyperGroup
 
 from ..bench import load_suite, run_bench
 from ..bench.speed import run_speed
-from ..compare.comparison import Comparison, compare, table
+from ..compare.comparison import Comparison, compare
+from ..compare.table import table
 from ..families import AudioFamily
 from ..families.options import PLAIN
 from ..files.atomic import check_target, write_file
@@ -21,8 +22,10 @@ from ..generation.batches import threads
 from ..generation.outputs import Generator
 from ..generation.workers import Shard
 from ..loading.export import export_checkpoint
-from ..pipeline.inputs import read_dtype
+from ..pipeline.inputs import read_accelerator, read_dtype
 from ..pipeline.inspection import describe, inspect
+from .calibrate import CalibrateOptions
+from .calibrate import run as run_calibrate
 from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
@@ -104,7 +107,9 @@ def compare_(options: Options) -> None:
     check_seconds(options, ending_of(options))
     generator = load_generator(options)
     pipe, request = generator.pipe, generator.request
-    comparison = compare(pipe, request.prompts, request, request.accelerator, notify=_notify, trace=True)
+    beside = [name for name in ("sada",) if request.accelerator != name]
+    chosen = read_accelerator(request) if request.speedup else request.accelerator
+    comparison = compare(pipe, request.prompts, request, chosen, notify=_notify, trace=True, beside=beside)
     caption = (
         f"{generator.model}, {request.steps} steps, solver {request.solver}, guidance {request.guidance:g}, "
         f"seed {request.seed}"
@@ -157,6 +162,16 @@ def bench_speed(options: SpeedOptions) -> None:
     quiet_libraries()
     with TemporaryDirectory() as passing, threads(options.threads or torch.get_num_threads()):
         typer.echo(run_speed(speed, options.out, options.cache or Path(passing), device=device, dtype=dtype))
+
+
+@app.command()
+@with_options
+def calibrate(options: CalibrateOptions) -> None:
+    """Measure how errors grow in a checkpoint and what a tolerance costs, so that --speedup keeps its word.
+
+    It takes minutes on one device. Later runs with the same weights, solver and steps use it by themselves.
+    """
+    run_calibrate(options)
 
 
 @app.command("inspect")

@@ -9,7 +9,7 @@ import torch
 import typer
 
 from .. import __version__
-from ..accelerators.default import DEFAULT, refusal
+from ..accelerators.default import AUTO, DEFAULT, refusal
 from ..families.options import PLAIN, STEPS
 from ..families.request import Request
 from ..files.images import read_image
@@ -66,6 +66,8 @@ def _filled(options: Options, pipe: Pipeline) -> Request:
     request = options.request.filled(steps=recommended.steps, solver=recommended.solver)
     solver = SOLVER if options.scheduler is None else None  # a config that is named brings its own solver
     request = request.filled(steps=STEPS, solver=solver, guidance=pipe.default_guidance)
+    if request.speedup is not None:
+        return replace(request, accelerator=AUTO)
     if request.accelerator is None:
         return replace(request, accelerator=_default_accelerator(pipe, request))
     return replace(request, accelerator=None) if request.accelerator == PLAIN else request

@@ -95,6 +95,7 @@ def compare(
     notify: Notify = lambda message: None,
     *,
     trace: bool = False,
+    beside: Sequence[str] = (),
 ) -> Comparison:
     """Sample every prompt without acceleration, with an accelerator, and with naive baselines.
 
@@ -106,26 +107,27 @@ def compare(
     Args:
         pipe: The checkpoint.
         prompts: At least one prompt.
-        settings: What all runs share; its prompts and accelerator are not used.
+        settings: What all runs share; its prompts, accelerator and speedup are not used.
         accelerator: Name of an accelerator, or an accelerator. None repeats the plain run in its place and leaves out
             the runs of fewer steps.
         notify: Called with a line of text before each run.
         trace: Whether to keep the trajectories of the plain and the accelerated runs.
+        beside: Names of accelerators that get a row of their own, if they fit the solver.
 
     Raises:
         ValueError: If there is no prompt, or if settings and accelerator do not fit the checkpoint.
     """
     if not prompts:
         raise ValueError("no prompt given; compare needs at least one")
-    request = replace(settings or Request(), prompt=tuple(prompts)).filled(steps=STEPS)
+    request = replace(settings or Request(), prompt=tuple(prompts), speedup=None).filled(steps=STEPS)
     if not (request.solver is None or isinstance(request.solver, str)):
         raise ValueError(f"solver={request.solver!r} has a fixed number of steps: name a solver to compare")
     steps = request.steps or STEPS
-    name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__ if accelerator else "none"
-
+    name = _label(accelerator)
     sampler = _Sampler(pipe, request, notify)
     whole = pipe.solver(request.solver, steps, request.grid, height=request.height, width=request.width)
     skips = refusal("uniform", whole) is None
+    others: dict[str, list[_Run]] = {other: [] for other in beside if refusal(other, whole) is None}
     sampler.run("warming up", 0, steps=min(WARM_UP_STEPS, steps), accelerator=None)
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
@@ -134,6 +136,8 @@ def compare(
         plain.append(sampler.run("plain", index, trace, accelerator=None))
         if skips:
             uniform.append(sampler.run("every 2nd evaluation", index, accelerator="uniform"))
+        for other, runs in others.items():
+            runs.append(sampler.run(other, index, accelerator=other))
         if accelerator is None:
             continue
         count = _fewer_steps(steps, plain[-1], accelerated[-1])
@@ -146,6 +150,7 @@ def compare(
         f"{_span(counts)} steps": fewer,
         f"{_span(counts)} steps on the plain grid": coarse,
         "every 2nd evaluation": uniform,
+        **others,
         name: accelerated,
     }
     rows = tuple(_row(label, runs, plain) for label, runs in named.items() if runs)
@@ -166,6 +171,14 @@ class _Sampler:
         out = self.pipe(output="tensor", trace=trace, **call)
         stats = out.stats
         return _Run(out.images, stats.nfe[0], tuple(stats.modes[0]), stats.seconds, stats.controller_seconds, out.trace)
+
+
+def _label(accelerator: str | Accelerator | None) -> str:
+    """What the rows of an accelerator are called."""
+    if accelerator is None or isinstance(accelerator, str):
+        return accelerator or "none"
+    speedup = getattr(accelerator, "speedup", None)
+    return type(accelerator).__name__.lower() + (f" at {speedup:g}x" if speedup else "")
 
 
 def amplification(difference: Tensor) -> int:
@@ -215,35 +228,3 @@ def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
 
 def _span(values: set[int]) -> str:
     return "-".join(str(value) for value in sorted({min(values, default=0), max(values, default=0)}))
-
-
-def table(comparison: Comparison) -> str:
-    """Formats the comparison as aligned text.
-
-    NFE, PSNR and SSIM are means over the prompts, seconds are the sum. With several prompts a column `worst` holds the
-    lowest PSNR. Sounds have no SSIM.
-    """
-    several, similar = len(comparison.prompts) > 1, bool(comparison.plain.ssim)
-    total = sum(comparison.plain.seconds)
-    lines = [["", "NFE", "seconds", "speed-up", "PSNR", *(["worst"] if several else [])]]
-    lines[0] += ["SSIM"] if similar else []
-    for row in comparison.rows:
-        count, plain = len(row.nfe), row is comparison.plain
-        seconds = sum(row.seconds)
-        lines.append(
-            [
-                row.name,
-                f"{sum(row.nfe) / count:.1f}".removesuffix(".0"),
-                f"{seconds:.2f}",
-                f"{total / seconds:.2f}x" if seconds > 0 else "-",
-                "-" if plain else f"{sum(row.psnr) / count:.2f}",
-                *(["-" if plain else f"{min(row.psnr):.2f}"] if several else []),
-                *(["-" if plain else f"{sum(row.ssim) / count:.4f}"] if similar else []),
-            ]
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if not column else cell.rjust(width)
-                  for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-        for line in lines
-    )  # fmt: skip

@@ -4,8 +4,11 @@ Indexing a tensor by a list makes torch copy the list to the device and wait for
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -28,8 +31,14 @@ def renewed(kept: Tensor | None, fresh: Tensor, rows: Sequence[int]) -> Tensor:
     """A copy of `kept` (B, ...) with `rows` replaced by those of `fresh` (B, ...); `fresh` if `kept` is None."""
     if kept is None or len(rows) == len(fresh):
         return fresh
-    index = index_of(rows, fresh.device)
-    return kept.index_copy(0, index, fresh.index_select(0, index))
+    return torch.where(mask_of(rows, fresh), fresh, kept)
+
+
+def mask_of(rows: Sequence[int], batch: Tensor) -> Tensor:
+    """A mask that is True for `rows`, on the device of a batch (B, ...) and broadcast with it: (B, 1, ...)."""
+    mask = np.zeros(len(batch), dtype=bool)
+    mask[np.asarray(rows, dtype=np.int64)] = True
+    return sent(mask, batch.device, torch.bool).view(-1, *[1] * (batch.dim() - 1))
 
 
 def index_of(rows: Sequence[int], device: torch.device) -> Tensor:
@@ -37,9 +46,9 @@ def index_of(rows: Sequence[int], device: torch.device) -> Tensor:
     return sent(rows, device, torch.long)
 
 
-def sent(numbers: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Copies numbers to the device, as (len(numbers),)."""
-    host = torch.tensor(list(numbers), dtype=dtype)
+def sent(numbers: Sequence[float] | NDArray[Any], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Copies numbers to the device: a list as (len(numbers),), an array in its own shape."""
+    host = torch.tensor(numbers if isinstance(numbers, np.ndarray) else list(numbers), dtype=dtype)
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 

@@ -78,6 +78,18 @@ def number(name: str, value: Any) -> float:
     return real_number(name, value)
 
 
+def number_from(least: float) -> Read:
+    """Reads a finite number of at least `least`."""
+
+    def read(name: str, value: Any) -> float:
+        given = number(name, value)
+        if given < least:
+            raise ValueError(f"{name} must be at least {least:g}, got {given:g}")
+        return given
+
+    return read
+
+
 def any_number(name: str, value: Any) -> float:
     """Reads a number that may be infinite or NaN."""
     return real_number(name, value, finite=False)

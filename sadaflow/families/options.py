@@ -23,6 +23,7 @@ from .argument import (
     cannot_be_used,
     count,
     number,
+    number_from,
     numbers,
     optional,
     pair,
@@ -83,6 +84,8 @@ class SamplingOptions:
         solver: Name of a solver, or a solver; None is the one that the scheduler config names.
         grid: Name of a time grid, or a grid; None is the scheduler config's.
         accelerator: Name of an accelerator, or an accelerator; None and "none" evaluate the network at every step.
+        speedup: Network evaluations without an accelerator divided by those to be made, in the mean over samples; the
+            accelerator is then "auto", which is `Auto(speedup=...)`.
         guidance: Scale of classifier-free guidance; up to 1 the negative branch is left out. On Flux.1 dev the number
             that the network embeds. None is what the checkpoint recommends, or what its class was published with.
         seed: Seed of the start noise for all samples, or a sequence with one for each.
@@ -111,6 +114,10 @@ class SamplingOptions:
     accelerator: str | Accelerator | None = argument(
         None, optional(_read_accelerator), f"Accelerator: {', '.join(ACCELERATORS)}; or {PLAIN}.", flag_type=str,
         flag="accelerate", shown_default=f"{DEFAULT}, or none where the steps are too few for it",
+    )  # fmt: skip
+    speedup: float | None = argument(
+        None, optional(number_from(1)), "Save evaluations by this factor with the accelerator auto: 2 halves them.",
+        flag_type=float, shown_default="auto's own tolerance",
     )  # fmt: skip
     guidance: float | None = argument(
         None, optional(number), "Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",

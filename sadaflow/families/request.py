@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
 
+from ..accelerators.default import AUTO
 from .argument import arguments, spread
 from .options import ControlOptions, FluxOptions, SamplingOptions, SoundOptions, XLOptions
 
@@ -28,6 +29,10 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
         if self.grid is not None and self.solver is not None and not isinstance(self.solver, str):
             raise ValueError(
                 f"grid={self.grid!r} with a solver, which has its own grid: give the solver's name, or no grid"
+            )
+        if self.speedup is not None and self.accelerator not in (None, AUTO):
+            raise ValueError(
+                f"speedup={self.speedup:g} is an argument of the accelerator {AUTO!r}, not of {self.accelerator!r}"
             )
         samples = len(self.prompt)
         if samples and len(self.negatives) != samples:

@@ -164,6 +164,11 @@ class Loader:
         self.pending.append(MatchedNetwork(kept, origins, convert))
         return network
 
+    def stored(self, network: object) -> list[Stored]:
+        """The stored tensors of a pending network, each once; none if it is not pending."""
+        own = [matched.origins for matched in self.pending if matched.network is network]
+        return list(dict.fromkeys(origin.stored for origins in own for origin in origins.values()))
+
     def fill(self) -> None:
         """Read the weights of all pending networks, or hand the networks to the keeper."""
         for matched in self.pending:

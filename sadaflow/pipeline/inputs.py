@@ -12,7 +12,7 @@ from typing import Any, Final, SupportsIndex
 import torch
 from torch import Tensor
 
-from ..accelerators import Accelerator, make_accelerator
+from ..accelerators import Accelerator, Auto, make_accelerator
 from ..families import AudioFamily, Family, Request
 from ..families.argument import cannot_be_used, count
 from ..families.options import PLAIN
@@ -152,8 +152,11 @@ def read_size(height: int | None, width: int | None, family: Family) -> tuple[in
     return sides[0], sides[1]
 
 
-def read_accelerator(accelerator: str | Accelerator | None) -> Accelerator | None:
-    """The accelerator, made from its name if it is one."""
+def read_accelerator(request: Request) -> Accelerator | None:
+    """The accelerator of a request, made from its name if it is given by one."""
+    accelerator = request.accelerator
+    if request.speedup is not None:
+        return Auto(speedup=request.speedup)
     if isinstance(accelerator, str):
         return None if accelerator == PLAIN else make_accelerator(accelerator)
     return accelerator

@@ -15,6 +15,7 @@ from ..loading.hub.options import HubOptions
 from ..loading.sampling_defaults import Recommended
 from ..loading.strict import Loader
 from ..placement.placement import Residence
+from .calibrations import Calibrations
 from .control import ControlNets, as_list
 from .inputs import read_device, read_dtype
 from .prepare import SchedulerSource, prepare_pipeline, scheduler_config
@@ -83,6 +84,7 @@ class Loaded:
         residence: Where their weights are kept.
         controlnets: How many ControlNets were loaded.
         recommended: Settings that the checkpoint's authors recommend.
+        calibrations: What was measured of the checkpoint.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Loaded:
     residence: Residence
     controlnets: int
     recommended: Recommended = Recommended()
+    calibrations: Calibrations = Calibrations()
 
 
 def load_pretrained(model: Name | None, hub: HubOptions, options: LoadOptions) -> Loaded:
@@ -122,6 +125,7 @@ def load_pretrained(model: Name | None, hub: HubOptions, options: LoadOptions) -
         prepared = prepare_pipeline(checkpoint, scheduler, options.tile)
     family = prepared.build()
     controls.attach(family, checkpoint)
+    calibrations = Calibrations.find(checkpoint.loader.stored(family.backbone), root)
     checkpoint.fill()
     return Loaded(
         root.name,
@@ -132,6 +136,7 @@ def load_pretrained(model: Name | None, hub: HubOptions, options: LoadOptions) -
         residence,
         len(controls.names),
         prepared.recommended,
+        calibrations,
     )
 
 
@@ -172,6 +177,8 @@ def load_single_file(file: Name, parts: SingleFileParts, hub: HubOptions, option
     family, published = assemble(path, aid)
     controls.attach(family, checkpoint)
     family.vae.tile = options.tile
+    calibrations = Calibrations.find(loader.stored(family.backbone), None)
     loader.fill()
     used = published if scheduler is None else family.scheduler_config(scheduler)
-    return Loaded(path.stem, family, used, dtype, residence.device, residence, len(controls.names))
+    own = {"controlnets": len(controls.names), "calibrations": calibrations}
+    return Loaded(path.stem, family, used, dtype, residence.device, residence, **own)

@@ -10,12 +10,14 @@ from torch import Tensor
 from sadaflow.solvers import Grid, Solver
 
 from ..accelerators import Accelerator
+from ..accelerators.auto.calibration import Calibration
 from ..families import Negative, Pair, Request
 from ..families.request import select_arguments
 from ..loading.hub.locate import Name, locate_lora
 from ..loading.hub.options import HubOptions
 from ..loading.lora.read import Lora, read_lora
 from ..parallel import Parallel
+from .calibrate import PROMPTS, calibrate_pipeline
 from .diffusers_names import refuses_unknown
 from .inputs import Seed
 from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
@@ -153,6 +155,10 @@ class Pipeline(Sampler):
         with self._residence.changing():
             self._loras.remove(lora)
 
+    def calibrate(self, prompts: Sequence[str] = PROMPTS, **how: Any) -> Calibration:
+        """Measures what `accelerator="auto"` needs to keep to a cost; see `calibrate_pipeline` for the arguments."""
+        return calibrate_pipeline(self, prompts, **how)
+
     @refuses_unknown
     def __call__(
         self,
@@ -169,6 +175,7 @@ class Pipeline(Sampler):
         seed: Seed = 0,
         noise: Tensor | None = None,
         accelerator: str | Accelerator | None = None,
+        speedup: float | None = None,
         control: Any = None,
         control_scale: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
@@ -206,6 +213,7 @@ class Pipeline(Sampler):
             seed: Seed of the start noise for all samples, or a sequence with one for each.
             noise: Start noise (B, C, h, w), unit normal, in place of the seeds'; it decides the size.
             accelerator: Name of an accelerator, or an accelerator; None evaluates the network at every step.
+            speedup: Evaluations without an accelerator divided by those to be made in the mean; see `Auto`.
             control: An image for the ControlNet, or a list with one for each: PIL, array, or tensor (3, H, W) or
                 (B, 3, H, W), RGB in [0, 1]. PIL images and arrays are stretched to the size made.
             control_scale, control_start, control_end: Weight of the ControlNets, and the fractions of the evaluations

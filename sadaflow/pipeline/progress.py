@@ -41,3 +41,16 @@ def counting_bar(total: int, **how: Any) -> Iterator[Callable[[int], None]]:
 
     with tqdm(total=total, disable=None, **how) as bar:
         yield lambda count: bar.update(count) and None
+
+
+@contextmanager
+def counting(show: bool | None) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
+    """A function that names the present task, and one that counts evaluations, of a bar without a known end.
+
+    Args:
+        show: Whether to show the bar; None shows it on a terminal.
+    """
+    from tqdm import tqdm
+
+    with tqdm(unit="evaluation", disable=None if show is None else not show) as bar:
+        yield bar.set_description_str, lambda count: bar.update(count) and None

@@ -18,6 +18,7 @@ from ..placement.placement import Residence
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
+from .calibrations import NONE, Calibrations
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
@@ -40,6 +41,7 @@ class Sampler:
         prediction: What the backbone predicts.
         controlnets: Number of ControlNets beside the backbone.
         recommended: Settings that the checkpoint's authors recommend.
+        calibrations: What was measured of the checkpoint; `accelerator="auto"` uses it by itself.
         split_guidance: Whether the two branches of guidance are evaluated one after the other; see `GuidedDenoiser`.
     """
 
@@ -54,8 +56,10 @@ class Sampler:
         controlnets: int = 0,
         recommended: Recommended = Recommended(),  # noqa: B008 - frozen
         residence: Residence | None = None,
+        calibrations: Calibrations = NONE,
     ) -> None:
         self.name = name
+        self.calibrations = calibrations
         self.recommended = recommended
         self.controlnets = controlnets
         self.family = family
@@ -76,6 +80,11 @@ class Sampler:
         return self.family.backbone
 
     @property
+    def adapted(self) -> bool:
+        """Whether LoRAs are merged."""
+        return bool(self._loras)
+
+    @property
     def vae(self) -> Autoencoder:
         """The autoencoder; in float32 if it overflows in the pipeline's float16 (`force_upcast` in its config)."""
         return self.family.vae
@@ -83,16 +92,14 @@ class Sampler:
     @property
     def default_guidance(self) -> float:
         """The guidance that the checkpoint recommends, or else that its class was published with."""
-        own = self.recommended.guidance
-        return self.family.default_guidance if own is None else own
+        return self.recommended.guidance if self.recommended.guidance is not None else self.family.default_guidance
 
     def compile(self, *, whole: bool = True, freeze: bool = False, **options: Any) -> Self:
         """Compile the backbone and its ControlNets; the first evaluations do the compiling.
 
         Regions are compiled, which works with every accelerator: residual blocks, and transformer blocks up to their
-        attention and after it. A new batch size or token count triggers one recompilation with dynamic shapes (torch
-        always specialises batch size 1). With `mode="reduce-overhead"`, "max-autotune" or `backend="cudagraphs"` the
-        whole network becomes a CUDA graph for each batch size; regions are compiled without graphs.
+        attention and after it. A new batch size or token count triggers one recompilation with dynamic shapes. With
+        `mode="reduce-overhead"` or `backend="cudagraphs"` the whole network is a CUDA graph for each batch size.
 
         Args:
             whole: Whether evaluations that no accelerator enters run the whole network compiled in one piece. It takes
@@ -100,9 +107,6 @@ class Sampler:
             freeze: Whether the weights become constants of that piece, for good; LoRAs must be merged before. It pays
                 on a CPU, and keeps the weights in memory twice.
             options: Further arguments of `torch.compile`.
-
-        Returns:
-            The pipeline.
 
         Raises:
             ValueError: If `whole=False` is combined with CUDA graphs or `freeze`, or if weights are offloaded.
@@ -173,9 +177,10 @@ class Sampler:
         """
         output = read_output(output, self.family)
         check_parallel(parallel)
-        request = complete(request, self.family, self._defaults, device=self.device, output=output)
-        noise, solver = start_noise(request, self.family), self._solver_for(request)
-        if (accelerator := read_accelerator(request.accelerator)) is not None:
+        request = complete(request, self.family, self.defaults, device=self.device, output=output)
+        noise, solver = start_noise(request, self.family), self.solver_for(request)
+        if (accelerator := read_accelerator(request)) is not None:
+            self.calibrations.check(accelerator, self.adapted, self.name)
             check_fit(accelerator, solver, noise.shape, self.backbone)
         control = Control.of(request, self.controlnets)
         if parallel is not None:
@@ -184,8 +189,7 @@ class Sampler:
             parallel.require_same({**request.arguments(), **made, **own}, self.device)
         with self._turns.taken(self._residence.offload is not None or self._compiled):
             denoise = self.denoiser(solver, request, control)
-            if parallel is not None:
-                denoise = parallel.denoiser(denoise)
+            denoise = denoise if parallel is None else parallel.denoiser(denoise)
             noise = noise.to(self.device, torch.float32)
             with progress_observer(progress, solver.n_evals) as observer, kept_layouts(self.backbone):
                 sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
@@ -193,11 +197,11 @@ class Sampler:
             return decode_output(self.family, sampled, output, request.seconds)
 
     @property
-    def _defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """Steps and guidance of a request that leaves them to the checkpoint."""
         return {"steps": self.recommended.steps or STEPS, "guidance": self.default_guidance}
 
-    def _solver_for(self, request: Request) -> Solver:
+    def solver_for(self, request: Request) -> Solver:
         """The solver of a complete request; its noise is drawn from the request's seeds."""
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
@@ -213,7 +217,7 @@ class Sampler:
             control: Images and weights of the ControlNets; None is none.
         """
         height, width = self.family.default_size
-        request = request.filled(**self._defaults, height=height, width=width)
+        request = request.filled(**self.defaults, height=height, width=width)
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = prompted.both(control=control.images.to(self.device, self.dtype))
@@ -227,6 +231,7 @@ class Sampler:
             self.dtype,
             None if control is None else control.settings(solver.n_evals),
             self.split_guidance,
+            self.calibrations.near(request.guidance_scale, self.adapted),
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -73,7 +73,8 @@ class GuidedDenoiser:
         settings: Keyword arguments of the backbone that are the same for all samples, one mapping per node.
         split_guidance: Whether the branches are evaluated one after the other, if no seam is used. This takes less
         memory
-            and usually more time. Otherwise both are evaluated in one call.
+            and usually more time. Otherwise both are evaluated in one call. calibrations: What was measured of the
+            backbone, for accelerators.
     """
 
     backbone: Backbone
@@ -85,6 +86,7 @@ class GuidedDenoiser:
     dtype: torch.dtype
     settings: Sequence[Mapping[str, Any]] | None = None
     split_guidance: bool = False
+    calibrations: Sequence[Any] = ()
     _conditioned: Conditioned = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

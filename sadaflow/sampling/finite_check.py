@@ -1,6 +1,7 @@
 """Checks that the outputs of denoisers and decoders contain no NaN or infinity."""
 
 import math
+from collections import deque
 
 import torch
 from torch import Tensor
@@ -15,34 +16,42 @@ class FiniteCheck:
 
     Args:
         solver: The solver of the run, for messages.
-        lag: Whether each x0 is checked at the next step, so that the host does not wait for work that it has just
+        lag: Whether each x0 is checked after the next step, so that the host does not wait for work that it has just
             queued on an asynchronous device.
     """
 
     def __init__(self, solver: Solver, lag: bool) -> None:
         self._solver, self._lag = solver, lag
-        self._waiting: tuple[Tensor, Readback, int] | None = None  # x0, its sum, its step
+        self._waiting: deque[tuple[Tensor, Readback, int]] = deque()  # x0, its sum, its step; oldest first
 
     def check(self, x0: Tensor, step: int) -> None:
-        """Checks x0 (B, ...) of `step`, with `lag` at the next call.
+        """Checks x0 (B, ...) of `step`, with `lag` later.
 
         Raises:
             FloatingPointError: if one is not finite, with its step and the samples.
         """
-        self.finish()
-        self._waiting = x0, Readback(x0.sum()), step
+        self._waiting.append((x0, Readback(x0.sum()), step))
         if not self._lag:
             self.finish()
 
-    def finish(self) -> None:
-        """Checks the x0 that is still pending.
+    def catch_up(self, left: int = 1) -> None:
+        """Checks the x0 that are still pending, except the newest `left` of them. Called at the end of every step.
 
         Raises:
             FloatingPointError: as `check` does.
         """
-        if self._waiting is None:
-            return
-        (x0, total, step), self._waiting = self._waiting, None
+        while len(self._waiting) > left:
+            self._read(*self._waiting.popleft())
+
+    def finish(self) -> None:
+        """Checks every x0 that is still pending.
+
+        Raises:
+            FloatingPointError: as `check` does.
+        """
+        self.catch_up(0)
+
+    def _read(self, x0: Tensor, total: Readback, step: int) -> None:
         if all(map(math.isfinite, total.read())):
             return
         bad = [row for row, sample in enumerate(x0) if not bool(torch.isfinite(sample).all())]

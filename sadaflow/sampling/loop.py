@@ -8,7 +8,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ..accelerators import Accelerator, make_accelerator
-from ..accelerators.base import Run, fitted
+from ..accelerators.base import Run, calibrated, fitted
 from ..accelerators.forwarding import begin_run
 from .denoiser import Denoise, RowDenoise
 from .evaluation import evaluate, require_negative
@@ -32,7 +32,7 @@ def sample(
         solver: The solver, with its grid.
         denoise: Any callable (x, step) -> x0. A `RowDenoise` is evaluated for those samples only that need the network;
             any other is evaluated for the whole batch as soon as one sample needs it. If it has an attribute
-            `prediction`, the accelerator is fitted to it.
+            `prediction`, the accelerator is fitted to it; an attribute `calibrations` holds what was measured of it.
         noise: Unit-normal noise, (B, ...).
         accelerator: Settings, or the name of an accelerator; None evaluates every step in full.
         observer: Called after every step.
@@ -65,6 +65,7 @@ def sample(
         recorder.stepped(done)
         with recorder.controller():
             run.observe(step, x, x0, y, state.x)
+        recorder.observed()
         if observer is not None:
             observer(done)
     return recorder.finish(state.x)
@@ -78,6 +79,7 @@ def _begin(accelerator: Accelerator | str | None, solver: Solver, denoise: Denoi
     prediction = getattr(denoise, "prediction", None)
     if prediction is not None:
         accelerator = fitted(accelerator, prediction)
+    accelerator = calibrated(accelerator, getattr(denoise, "calibrations", ()), solver)
     run = begin_run(accelerator, solver, shape, seams=isinstance(denoise, RowDenoise))
     if run.capabilities.omits_negative:
         require_negative(denoise)

@@ -7,6 +7,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ..accelerators.base import Mode, Run
+from ..device.readback import arrives_later
 from ..device.timing import Stopwatch
 from .finite_check import FiniteCheck
 from .nfe import Meter
@@ -36,7 +37,7 @@ class Recorder:
         self._nfe = [0.0] * samples
         self._modes: list[list[str]] = [[] for _ in range(samples)]
         self.meter = Meter(selective and run.capabilities.caches)
-        self._finite = FiniteCheck(solver, lag=noise.device.type == "cuda")
+        self._finite = FiniteCheck(solver, lag=arrives_later(noise.device))
         self._trace = TraceRecorder(solver, noise) if trace else None
         self._watch = Stopwatch(noise.device)
         self._began = self._watch.now()
@@ -58,7 +59,7 @@ class Recorder:
             modes: How each was obtained.
 
         Raises:
-            FloatingPointError: if x0 is not finite (on CUDA, one step later).
+            FloatingPointError: if x0 is not finite (on CUDA, `observed` raises it one step later).
         """
         called = any(mode.evaluates for mode in modes)
         for row, mode in enumerate(modes):
@@ -72,6 +73,16 @@ class Recorder:
             with self._watch.measuring("trace"):
                 seconds = self._watch.seconds("network"), self._watch.seconds("controller")
                 self._trace.record(step.index, (step.x, step.x0, step.y), self._run, *seconds)
+
+    def observed(self) -> None:
+        """Ends a step, after the run has observed it.
+
+        By then the accelerator has read its numbers of this step, so that the check rarely waits for the device.
+
+        Raises:
+            FloatingPointError: if x0 of the step before was not finite (on CUDA).
+        """
+        self._finite.catch_up()
 
     def finish(self, x: Tensor) -> Sampled:
         """Ends the run with the final states x (B, ...).

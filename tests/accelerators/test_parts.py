@@ -1,5 +1,7 @@
 """The parts of SADA against independent values: estimates, polynomial nodes, token choice, token cache."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from scipy.interpolate import CubicSpline
 
 from sadaflow.accelerators.auto.kriging import predict
 from sadaflow.accelerators.history import NodeBuffer
-from sadaflow.accelerators.replay import row_of, with_row
+from sadaflow.accelerators.replay import tensors_of, with_tensors
 from sadaflow.accelerators.sada.criterion import (
     extrapolate,
     instability,
@@ -21,6 +23,7 @@ from sadaflow.accelerators.sada.criterion import (
 )
 from sadaflow.accelerators.sada.estimators import ab2, paper
 from sadaflow.accelerators.sada.token_cache import TokenCache, keep_tokens
+from sadaflow.checks.recording import reachable, tensor_bytes
 from sadaflow.models import Site
 from sadaflow.solvers import State
 
@@ -51,20 +54,37 @@ def test_predictions_are_the_best_for_an_ornstein_uhlenbeck_velocity(at: float, 
         among = np.array([[covariance(one, other) for other in others] for one in others]).reshape(count - 1, count - 1)
         to = np.array([covariance(one, at) for one in others])
         weights = np.linalg.solve(among, to)
-        found = predict(nodes[:count], at, memory)
-        np.testing.assert_allclose(found.weights, [1 - weights.sum(), *weights], atol=1e-6)
-        assert found.spread == pytest.approx(np.sqrt(covariance(at, at) - weights @ to), rel=1e-4)
+        found = predict(np.array([*nodes[:count], *[np.nan] * (4 - count)]), np.array([at]), memory)
+        np.testing.assert_allclose(found.weights[0], [1 - weights.sum(), *weights, *[0] * (4 - count)], atol=1e-6)
+        assert found.spread[0] == pytest.approx(np.sqrt(covariance(at, at) - weights @ to), rel=1e-4)
+
+
+def test_predictors_of_many_samples_and_points_are_those_of_each_alone() -> None:
+    random = np.random.default_rng(0)
+    nodes, at, memory = -random.random((5, 4)).cumsum(axis=1), random.normal(size=(5, 3)), random.random(5) + 0.1
+    nodes[2, 3:] = nodes[4, 1:] = np.nan
+    together = predict(nodes, at, memory)
+    for row, count in enumerate([4, 4, 3, 4, 1]):
+        for k in range(3):
+            alone = predict(nodes[row, :count], at[row, k : k + 1], memory[row])
+            np.testing.assert_allclose(together.weights[row, k, :count], alone.weights[0], atol=1e-12)
+            np.testing.assert_array_equal(together.weights[row, k, count:], 0)
+            assert together.spread[row, k] == pytest.approx(alone.spread[0])
 
 
 def test_a_long_memory_predicts_like_a_natural_spline_and_a_short_memory_holds() -> None:
-    nodes, values = (0.3, -0.4, -1.0, -1.9), np.array([2.0, -1.0, 0.5, 3.0])
+    nodes, values = np.array([0.3, -0.4, -1.0, -1.9]), np.array([2.0, -1.0, 0.5, 3.0])
     spline = CubicSpline(nodes[::-1], values[::-1], bc_type="natural")
+
+    def weights(at: float, memory: float) -> Any:
+        return predict(nodes, np.array([at]), memory).weights[0]
+
     for at in (-0.1, -0.6, -1.5):
-        assert values @ predict(nodes, at, 1e3).weights == pytest.approx(float(spline(at)), abs=2e-2)
+        assert values @ weights(at, 1e3) == pytest.approx(float(spline(at)), abs=2e-2)
     beyond = float(spline(0.3) + spline(0.3, 1) * 0.5)
-    assert values @ predict(nodes, 0.8, 1e3).weights == pytest.approx(beyond, abs=2e-2)
-    np.testing.assert_allclose(predict(nodes, 0.8, 1e-3).weights, [1, 0, 0, 0], atol=5e-3)
-    assert predict(nodes, -0.4, 0.3).spread == pytest.approx(0.0, abs=1e-7)
+    assert values @ weights(0.8, 1e3) == pytest.approx(beyond, abs=2e-2)
+    np.testing.assert_allclose(weights(0.8, 1e-3), [1, 0, 0, 0], atol=5e-3)
+    assert predict(nodes, np.array([-0.4]), 0.3).spread[0] == pytest.approx(0.0, abs=1e-7)
 
 
 def test_the_papers_extrapolation_is_second_order_consistent() -> None:
@@ -104,21 +124,48 @@ def test_node_buffers_follow_each_samples_own_polynomial(times: list[float], at:
     cubics = np.random.default_rng(0).normal(size=(2, 4))
     buffer = NodeBuffer(4, 2)
     for shift, row in ((0.0, 0), (0.37, 1)):
-        buffer.push(row, 99.0, torch.tensor([1e6], dtype=torch.float64))
+        buffer.push([row], 99.0, torch.tensor([[1e6]], dtype=torch.float64))
         for t in times:
-            buffer.push(row, t + shift, torch.tensor([np.polyval(cubics[row], t + shift)]))
+            buffer.push([row], t + shift, torch.tensor([[np.polyval(cubics[row], t + shift)]]))
     expected = [np.polyval(cubics[row], at) for row in (1, 0)]
     condition = (8 / min(abs(a - b) for i, a in enumerate(times) for b in times[:i])) ** 3
     np.testing.assert_allclose(buffer.at([1, 0], at)[:, 0].numpy(), expected, atol=1e-13 * condition + 1e-9)
 
 
-def test_rows_of_a_state_can_be_taken_out_and_put_back() -> None:
+def test_samples_that_count_their_nodes_apart_keep_their_own() -> None:
+    """Against a dictionary per sample, for pushes of random samples at random times, some of them again."""
+    random, buffer = np.random.default_rng(0), NodeBuffer(3, 4)
+    kept: list[dict[float, float]] = [{} for _ in range(4)]
+    for value in range(40):
+        rows, time = np.flatnonzero(random.random(4) < 0.6).tolist(), float(random.integers(12))
+        buffer.push(rows, time, torch.full((len(rows), 2), float(value), dtype=torch.float64))
+        for row in rows:
+            kept[row] = dict(list({time: value, **{t: v for t, v in kept[row].items() if t != time}}.items())[:3])
+        for row, nodes in enumerate(kept):
+            assert buffer.times[row, : len(nodes)].tolist() == list(nodes) and buffer.counts[row] == len(nodes)
+        whole = [row for row, nodes in enumerate(kept) if nodes]
+        weights = random.normal(size=(2, len(whole), 3)) * np.isfinite(buffer.times[whole])
+        for found, each in zip(buffer.series(whole, weights), weights, strict=True):
+            for i, row in enumerate(whole):
+                expected = sum(w * v for w, v in zip(each[i], kept[row].values(), strict=False))
+                assert found[i].tolist() == pytest.approx([expected, expected])
+
+
+def test_sums_of_half_precision_values_are_rounded_once() -> None:
+    values, buffer = torch.randn(3, 1, 500, generator=torch.Generator().manual_seed(0)).bfloat16(), NodeBuffer(3, 1)
+    for step, value in enumerate(values):
+        buffer.push([0], float(step), value)
+    exact = torch.einsum("k,kbn->bn", torch.tensor([-2.0, 9.0, -6.0]), values.flip(0).float())
+    assert torch.equal(buffer.combined([0], np.array([[-2.0, 9.0, -6.0]])), exact.bfloat16())
+
+
+def test_the_tensors_of_a_state_can_be_taken_out_and_put_back() -> None:
     batch = State(torch.arange(6.0).view(3, 2), 4, (torch.ones(3, 2), torch.zeros(3, 2)), torch.full((3, 2), 7.0))
-    one = row_of(batch, 1)
-    assert one.x.tolist() == [[2.0, 3.0]] and one.step == 4 and len(one.history) == 2
-    changed = with_row(batch, 1, State(-one.x, 4, (one.history[0] * 5, one.history[1]), one.anchor))
-    assert changed.x.tolist() == [[0.0, 1.0], [-2.0, -3.0], [4.0, 5.0]]
-    assert changed.history[0][:, 0].tolist() == [1.0, 5.0, 1.0]
+    tensors = tensors_of(batch)
+    assert [float(tensor[1, 0]) for tensor in tensors] == [2.0, 1.0, 0.0, 7.0]
+    changed = with_tensors(batch, [2 * tensor for tensor in tensors])
+    assert changed.step == 4 and len(changed.history) == 2 and changed.anchor is not None
+    assert [float(tensor[1, 0]) for tensor in (changed.x, *changed.history, changed.anchor)] == [4.0, 2.0, 0.0, 14.0]
     assert batch.x[1].tolist() == [2.0, 3.0]
 
 
@@ -220,10 +267,9 @@ def test_nodes_hold_their_own_rows_and_not_the_batches_they_came_from() -> None:
     buffer = NodeBuffer(3, 4)
     for step in range(10):
         batch = torch.randn(4, 5)
-        buffer.push(step % 4, float(step), batch[step % 4])
+        buffer.push([step % 4], float(step), batch[[step % 4]])
         batch.fill_(torch.nan)
-    storages = [value.untyped_storage() for values in buffer._values for value in values]
-    assert sum(storage.nbytes() for storage in storages) == 10 * 5 * 4
+    assert tensor_bytes(reachable(buffer).values()) == 3 * 4 * 5 * 4 + 2 * 3 * 4 * 8  # values, times and slots
     assert bool(torch.isfinite(buffer.at(range(4), 0.0)).all())
 
 

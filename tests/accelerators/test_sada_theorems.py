@@ -181,7 +181,7 @@ def test_theorem_3_7_lagrange_polynomials_of_k_terms_err_by_the_kth_power(terms:
     def error(h: float) -> Tensor:
         t, buffer = CASES["flow"][2], NodeBuffer(terms, 1)
         for k in reversed(range(terms)):
-            buffer.push(0, t + 4 * k * h / 4, on_trajectory("flow", t + 4 * k * h / 4)[1])
+            buffer.push([0], t + 4 * k * h / 4, on_trajectory("flow", t + 4 * k * h / 4)[1][None])
         at = t - beyond * h / 4
         return buffer.at([0], at)[0] - on_trajectory("flow", at)[1]
 

@@ -56,7 +56,8 @@ class StandIn:
 
     @staticmethod
     def modes(steps: int, accelerator: str | None) -> list[str]:
-        skipped = {None: (), "uniform": range(2, steps - 1, 2), "sada": range(3, steps - 1, 3)}[accelerator]
+        third = range(3, steps - 1, 3)
+        skipped = {None: (), "uniform": range(2, steps - 1, 2), "sada": third, "auto": third}[accelerator]
         return ["full" if i not in skipped else "stepwise" if i < steps / 2 else "multistep" for i in range(steps)]
 
     @staticmethod

@@ -6,22 +6,28 @@ turns. It predicts the error of the next gap, as in adaptive ODE solvers (Hairer
 Differential Equations I, sections III.5-7).
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
+from ...device.indexing import taken
 from ...device.readback import Readback
 from ..base import Explanation, Mode, Run, require_falling_times, require_steps
-from ..history import NodeBuffer
+from ..history import Array, NodeBuffer
 from ..replay import Replay
 from ..settings import check_numbers, check_sequence, check_whole
-from .error_model import Gaps, Motion
+from .budget import Forecast
+from .calibration import Calibration
+from .cost import TYPICAL_MEMORY, Cost, fewest_evaluations, least_evaluations, typical_tolerance
+from .error_model import MEASURED, Gaps, Situation, Whole, longest_within
 from .kriging import predict
+from .motion import Motions
 
 
 @dataclass(frozen=True)
@@ -32,19 +38,24 @@ class Auto:
     true evaluations; once the next evaluation is known, the skipped steps are taken again with interpolated x0. The
     first `warm_up` steps and the last two are evaluated.
 
-    With `speedup` or `budget` the cost is prescribed instead: at every evaluation each sample finds the tolerance,
-    starting from `tolerance`, under which the rest of its run is predicted to stay within the budget.
+    With `speedup` or `budget` the mean cost is prescribed instead: hard samples get more evaluations than easy ones.
+    The tolerance is then read off the cost curve of a `Calibration`. Without one it is that of a typical network, which
+    each sample corrects as it proceeds.
 
     Attributes:
-        tolerance: Root mean square by which one gap may move the final latents (of about unit variance).
-        speedup: The solver's evaluations divided by those to be made; at least 1. Excludes `budget`.
-        budget: Number of evaluations to be made per sample. Excludes `speedup`.
+        tolerance: Twice the root mean square by which one gap may move the final latents (of about unit variance).
+        speedup: The solver's evaluations divided by those to be made in the mean over samples; at least 1. Excludes
+            `budget`.
+        budget: Number of evaluations to be made in the mean over samples. Excludes `speedup`.
+        max_nfe: Most evaluations of any sample; None for any number.
         nodes: Number of true evaluations from which a skipped x0 is predicted.
         memories: Correlation lengths of the velocity in log-SNR (10 is close to a cubic spline). Each sample uses the
             one that has predicted its evaluations best.
         max_skips: Most evaluations skipped in a row.
         warm_up: Number of steps evaluated at the start, at least 2.
         inertia: Weight of the past in the running averages of errors, from 0 to below 1.
+        calibration: Measured gains and costs; it must fit the solver. None takes the denoiser's own, if one of them
+            fits, or formulas.
     """
 
     tolerance: float = 0.003
@@ -55,6 +66,8 @@ class Auto:
     max_skips: int = 6
     warm_up: int = 2
     inertia: float = 0.3
+    max_nfe: int | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         check_numbers(self, "tolerance", least=0)
@@ -63,61 +76,96 @@ class Auto:
         check_numbers(self, "inertia", least=0, below=1)
         check_sequence(self, "memories", above=0)
         check_whole(self, nodes=1, max_skips=1, warm_up=2)
+        check_whole(self, optional=True, max_nfe=1)
         if self.speedup is not None and self.budget is not None:
             raise ValueError(f"Auto takes a speedup or a budget, not both: {self.speedup} and {self.budget}")
+
+    def calibrated(self, calibrations: Sequence[Any], solver: Solver) -> "Auto":
+        """These settings with the first calibration that fits a solver, unless `calibration` is given."""
+        fitting = (found for found in calibrations if isinstance(found, Calibration) and found.misfit(solver) is None)
+        return self if self.calibration is not None else replace(self, calibration=next(fitting, None))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         require_falling_times(solver, "auto")
         require_steps(solver, "'auto'", self.warm_up + 3)
-        budget = solver.n_evals / self.speedup if self.speedup is not None else self.budget
-        least = self.warm_up + 2 + math.ceil((solver.n_evals - self.warm_up - 2) / (self.max_skips + 1))
-        if budget is not None and not budget >= least:
-            raise ValueError(
-                f"accelerator 'auto' makes at least {least} of {solver.n_evals} evaluations, asked for {budget:.4g}: "
-                "lower speedup, raise budget, or allow more max_skips"
-            )
-        return _Run(self, solver, shape[0], budget)
+        if self.calibration is not None and (reason := self.calibration.misfit(solver)):
+            raise ValueError(f"the calibration does not fit: {reason}; make one with `sadaflow calibrate`")
+        measured = None if self.calibration is None else [MEASURED * gain for gain in self.calibration.gains]
+        gaps = Gaps.of(solver, self.max_skips, self.nodes, measured)
+        return _Run(self, solver, shape[0], gaps, self._cost(gaps))
+
+    def _cost(self, gaps: Gaps) -> Cost:
+        """The cost that is asked for; raises ValueError if it is below what is possible."""
+        mean = gaps.steps / self.speedup if self.speedup is not None else self.budget
+        fewest, least = fewest_evaluations(gaps, self.warm_up), least_evaluations(gaps, self.warm_up)
+        limits = ((mean, fewest, "lower speedup, raise budget"), (self.max_nfe, least, "raise max_nfe"))
+        for asked, least, remedy in limits:
+            if asked is not None and not asked >= least:
+                raise ValueError(
+                    f"accelerator 'auto' makes at least {least} of {gaps.steps} evaluations, asked for {asked:.4g}: "
+                    f"{remedy}, or allow more max_skips"
+                )
+        forecast = None
+        if mean is None or mean >= gaps.steps:
+            tolerance, measured = self.tolerance if mean is None else 0.0, True
+        elif self.calibration is not None and self.calibration.covers(mean, self.shape_settings()):
+            tolerance, measured = self.calibration.tolerance_for(mean), True
+        else:
+            forecast = Forecast.of(gaps, (*self.memories, TYPICAL_MEMORY))
+            tolerance, measured = typical_tolerance(gaps, forecast, self.warm_up, mean), False
+        if self.max_nfe is not None and forecast is None:
+            forecast = Forecast.of(gaps, self.memories)
+        return Cost(mean, self.max_nfe, tolerance, forecast, measured)
+
+    def fewest_evaluations(self, solver: Solver) -> int:
+        """Evaluations that a run makes under an unlimited tolerance; errors are those of `begin`."""
+        self.begin(solver, torch.Size((1, 1)), seams=True)
+        return fewest_evaluations(Gaps.of(solver, self.max_skips, self.nodes), self.warm_up)
+
+    def shape_settings(self) -> dict[str, Any]:
+        """The settings that a cost curve depends on, by name."""
+        return {name: getattr(self, name) for name in ("nodes", "memories", "max_skips", "warm_up", "inertia")}
 
 
 class _Run(Run):
-    def __init__(self, settings: Auto, solver: Solver, samples: int, budget: float | None) -> None:
+    def __init__(self, settings: Auto, solver: Solver, samples: int, gaps: Gaps, cost: Cost) -> None:
         super().__init__(samples)
         self.settings = settings
-        self.budget = budget
-        self.gaps = Gaps.of(solver, settings.max_skips, settings.nodes)
-        self.log_snr = self.gaps.log_snr
-        self.tolerances = [settings.tolerance] * samples
-        self.used = [0] * samples
+        self.gaps = gaps
+        self.cost = cost
+        self.motions = Motions(settings.memories, settings.inertia, samples)
         self.nodes = NodeBuffer(settings.nodes + 1, samples)
         self.replay = Replay(solver, samples)
-        self.misses: list[list[float]] = [[] for _ in range(samples)]
-        self.speeds: list[list[float]] = [[] for _ in range(samples)]
-        self.memories = [settings.memories[0]] * samples
-        self.lengths = [0] * samples
-        self.skip_until = [0] * samples
-        self.modes: list[Mode] = []
-        self.predicted: list[dict[int, float]] = [{} for _ in range(samples)]
+        self.used = np.zeros(samples, dtype=np.int64)
+        self.lengths = np.zeros(samples, dtype=np.int64)
+        self.skip_until = np.zeros(samples, dtype=np.int64)
+        self.evaluated: list[int] = []
+        # By steps after each sample's evaluation at `last`: weights that predict x0, and predicted errors of gaps.
+        self.last = np.full(samples, -1)
+        self.weights: Array = np.zeros((samples, settings.max_skips, settings.nodes))
+        self.errors: Array = np.full((samples, settings.max_skips), np.nan)
+        self.explained: Array = np.full(samples, np.nan)
 
     def plan(self, step: int) -> Sequence[Mode]:
-        self.modes = [Mode.EXTRAPOLATED if step < until else Mode.FULL for until in self.skip_until]
-        return self.modes
+        skipped = (step < self.skip_until).tolist()
+        self.evaluated = [row for row, skips in enumerate(skipped) if not skips]
+        return [Mode.EXTRAPOLATED if skips else Mode.FULL for skips in skipped]
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        return torch.stack([self._extrapolated(row, step, self.memories[row]) for row in rows])
+        index = np.asarray(rows)
+        return self.nodes.combined(rows, self.weights[index, step - self.last[index] - 1])
 
     def revise(self, state: State, x0: Tensor) -> State:
-        step = state.step
-        evaluated = [row for row, mode in enumerate(self.modes) if mode.evaluates]
-        errors = self._errors(step, x0, evaluated)
-        for row, measured in zip(evaluated, errors, strict=True):
-            self.used[row] += 1
-            self._learn(row, step, measured)
-            self.nodes.push(row, self.log_snr[step], x0[row])
-        state = self.replay.corrected(state, evaluated, self._interpolated)
-        for row in evaluated:
-            if step + 1 >= self.settings.warm_up:
-                self.lengths[row] = self._choose(row, step)
-                self.skip_until[row] = step + 1 + self.lengths[row]
+        rows, step = self.evaluated, state.step
+        if not rows:
+            return state
+        index, fresh = np.asarray(rows), taken(x0, rows)
+        self._learn(index, step, fresh)
+        self.nodes.push(rows, float(self.gaps.log_snr[step]), fresh)
+        state = self.replay.corrected(state, rows, self._interpolated)
+        self.used[index] += 1
+        if step + 1 >= self.settings.warm_up:
+            self._choose(index, step)
         return state
 
     def explain(self, step: int) -> Explanation:
@@ -125,66 +173,42 @@ class _Run(Run):
 
         Under a budget it is scaled by `settings.tolerance` over the sample's present tolerance.
         """
-        values = [predicted.get(step, math.nan) for predicted in self.predicted]
-        return Explanation("predicted error", self.settings.tolerance, values, [None] * self.samples)
+        values = np.where(self.last == step, self.explained, self._error_at(step, np.arange(self.samples)))
+        return Explanation("predicted error", self.settings.tolerance, values.tolist(), [None] * self.samples)
 
-    def _extrapolated(self, row: int, step: int, memory: float) -> Tensor:
-        return self._predicted(row, step, memory, self.settings.nodes)
+    def _error_at(self, step: int, index: Whole) -> Array:
+        """The predicted error of the gap of the samples `index` that would end with `step`; nan if it was not tried."""
+        ahead = step - self.last[index] - 1
+        errors = self.errors[index, np.minimum(ahead, self.settings.max_skips - 1)]
+        return np.where(ahead < self.settings.max_skips, errors, np.nan)
 
-    def _interpolated(self, row: int, step: int) -> Tensor:
+    def _interpolated(self, rows: Sequence[int], steps: Sequence[int]) -> Iterator[Tensor]:
         """x0 between evaluations, through the nodes of the extrapolation and the new one."""
-        return self._predicted(row, step, self.memories[row], self.settings.nodes + 1)
+        index = np.asarray(rows)
+        found = predict(self.nodes.times[index], self.gaps.log_snr[list(steps)], self.motions.memory[index])
+        return self.nodes.series(rows, found.weights.swapaxes(0, 1))
 
-    def _predicted(self, row: int, step: int, memory: float, count: int) -> Tensor:
-        nodes = tuple(self.nodes.times[row][:count])
-        return self.nodes.combined(row, predict(nodes, self.log_snr[step], memory).weights)
+    def _learn(self, index: Whole, step: int, x0: Tensor) -> None:
+        """Learns from how far x0 (R, ...) of the samples `index` is from its predictions."""
+        if not np.isfinite(self.nodes.times[index[0], 0]):
+            return  # no sample has a node before the first finite log-SNR
+        nodes, at = self.nodes.times[index, : self.settings.nodes], self.gaps.log_snr[step : step + 1]
+        found = predict(nodes, at, self.motions.memories[:, None])
+        distances = self.nodes.distances(index.tolist(), found.weights[:, :, 0], x0)
+        errors = np.array(Readback(distances).read()).reshape(distances.shape)
+        self.motions.learn(index, errors.T, found.spread[:, :, 0].T)
 
-    def _errors(self, step: int, x0: Tensor, rows: list[int]) -> list[list[float]]:
-        """Per row, the RMS errors of extrapolating to `step` with each memory; empty for a sample without nodes."""
-        tried = {row: self.settings.memories if self.nodes.count(row) else () for row in rows}
-        squares = [
-            (self._extrapolated(row, step, memory) - x0[row]).square().mean() for row in rows for memory in tried[row]
-        ]
-        roots = iter(Readback(torch.stack(squares).sqrt()).read() if squares else [])
-        return [[next(roots) for _ in tried[row]] for row in rows]
-
-    def _learn(self, row: int, step: int, measured: list[float]) -> None:
-        """Averages the errors of each memory, and the speeds of x0 that they imply, geometrically with the past.
-
-        A speed above the average replaces it at once.
-        """
-        if not measured:
-            return
-        inertia, nodes = self.settings.inertia, tuple(self.nodes.times[row][: self.settings.nodes])
-        errors = [max(error, 1e-12) for error in measured]
-        speeds = [
-            error / predict(nodes, self.log_snr[step], memory).spread
-            for error, memory in zip(errors, self.settings.memories, strict=True)
-        ]
-        averaged = _averaged(speeds, self.speeds[row], inertia)
-        self.speeds[row] = [max(pair) for pair in zip(speeds, averaged, strict=True)]
-        self.misses[row] = _averaged(errors, self.misses[row], inertia)
-
-    def _choose(self, row: int, step: int) -> int:
-        """Chooses the memory and the longest gap after `step` whose predicted error is within the tolerance."""
-        nodes, before, motion = self.nodes.times[row], self.lengths[row], None
-        if self.misses[row]:
-            best = self.misses[row].index(min(self.misses[row]))
-            self.memories[row] = self.settings.memories[best]
-            motion = Motion(self.memories[row], self.speeds[row][best])
-            if self.budget is not None:
-                left = self.budget - self.used[row]
-                self.tolerances[row] = self.gaps.tolerance_for(step, motion, nodes, before, left, self.tolerances[row])
-        tolerance = self.tolerances[row]
-        scale = self.settings.tolerance / tolerance if tolerance else 1.0
-        length = 0
-        for gap in self.gaps.tried(step, motion, nodes, before, tolerance):
-            self.predicted[row][step + gap.skips] = gap.error * scale
-            if gap.error <= tolerance:
-                length = gap.skips
-        return length
-
-
-def _averaged(new: Sequence[float], past: Sequence[float], inertia: float) -> list[float]:
-    """Geometric means of new values and past values with weight `inertia`; the new values if there are no past ones."""
-    return [a ** (1 - inertia) * b**inertia for a, b in zip(new, past or new, strict=True)]
+    def _choose(self, index: Whole, step: int) -> None:
+        """Chooses memories and the longest gaps after `step` whose predicted errors are within the tolerance."""
+        self.motions.choose(index)
+        memory, speed = self.motions.memory[index], self.motions.speed[index]
+        steps = np.full(len(index), step)
+        now = Situation(steps, self.nodes.times[index], self.lengths[index], memory, speed)
+        tolerance, ahead = self.cost.tolerances(self.gaps, now, self.used[index]), self.gaps.ahead(now)
+        errors = self.gaps.errors(now, ahead)
+        lengths = np.maximum(longest_within(errors, tolerance), self.cost.shortest(self.gaps, steps, self.used[index]))
+        tried = np.arange(errors.shape[1]) <= lengths[:, None]
+        scale = np.divide(self.settings.tolerance, tolerance, out=np.ones_like(tolerance), where=tolerance > 0)
+        self.explained[index] = self._error_at(step, index)
+        self.errors[index], self.weights[index] = np.where(tried, errors * scale[:, None], np.nan), ahead.weights
+        self.last[index], self.lengths[index], self.skip_until[index] = step, lengths, step + 1 + lengths

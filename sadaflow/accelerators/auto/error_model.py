@@ -1,41 +1,47 @@
-"""Predicts the error of skipping evaluations from the observed motion of x0."""
+"""Predicts the error of skipping evaluations from the observed motion of x0, for all samples at once."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sadaflow.solvers import Solver
 
-from .kriging import predict
+from ..history import Array
+from .kriging import Predictor, predict
 
-_LOWEST, _HIGHEST = 1e-12, 1e6  # tolerances below evaluate every step, above as few as `max_skips` allows
+MEASURED: Final = 2.0
+"""Measured gains are multiplied by this. The formula's are about twice as large, and tolerances keep their meaning."""
 
-
-@dataclass(frozen=True)
-class Motion:
-    """How x0 of a sample moves along log-SNR.
-
-    Attributes:
-        memory: Correlation length of its velocity, in log-SNR.
-        speed: Root mean square of its velocity.
-    """
-
-    memory: float
-    speed: float
+Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Gap:
-    """A number of evaluations skipped in a row.
+class Situation:
+    """Where samples stand after an evaluation; one entry per sample.
 
     Attributes:
-        skips: The number.
-        error: Predicted root-mean-square change of the final sample.
+        steps: Index of the evaluation, (R,).
+        nodes: log-SNR of the evaluations made, newest first, nan where there is none, (R, n).
+        before: Number of skips of the previous gap, (R,).
+        memory: Correlation length of the velocity of x0 in log-SNR, (R,).
+        speed: Root mean square of this velocity; infinite if it is not known yet. (R,)
     """
 
-    skips: int
-    error: float
+    steps: Whole
+    nodes: Array
+    before: Whole
+    memory: Array
+    speed: Array
+
+    def of(self, chosen: NDArray[np.bool_] | Whole) -> "Situation":
+        """The situation of some samples."""
+        return Situation(
+            self.steps[chosen], self.nodes[chosen], self.before[chosen], self.memory[chosen], self.speed[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -43,105 +49,98 @@ class Gaps:
     """The steps of one run, and the gaps that are possible between evaluations.
 
     Attributes:
-        log_snr: log-SNR of each step.
-        gains: Change of the final sample per error of x0 at each step.
+        log_snr: log-SNR of each step, (N,).
+        gains: Change of the final sample per error of x0 at each step, (N,).
+        pace: Speed of x0 that is to be expected at each step, up to a factor, (N,).
         max_skips: Length of the longest gap.
         count: Number of evaluations from which x0 is predicted.
     """
 
-    log_snr: Sequence[float]
-    gains: Sequence[float]
+    log_snr: Array
+    gains: Array
+    pace: Array
     max_skips: int
     count: int
 
     @classmethod
-    def of(cls, solver: Solver, max_skips: int, count: int) -> Self:
-        """The steps of a run with `solver`."""
-        ratios = [node.sigma / node.alpha if node.alpha else math.inf for node in solver.nodes]
-        return cls([node.log_snr for node in solver.nodes], gains(ratios), max_skips, count)
-
-    def tried(
-        self, step: int, motion: Motion | None, nodes: Sequence[float], before: int, tolerance: float
-    ) -> list[Gap]:
-        """Gaps of increasing length after the evaluation of `step`, up to the first whose error exceeds `tolerance`.
+    def of(cls, solver: Solver, max_skips: int, count: int, gains: Sequence[float] | None = None) -> Self:
+        """The steps of a run with `solver`.
 
         Args:
-            step: Index of the evaluation.
-            motion: Motion of x0; None if it is not known yet.
-            nodes: log-SNR of the evaluations made, newest first.
-            before: Skips of the previous gap. A gap is at most one longer than the one before it.
-            tolerance: Largest error allowed.
+            solver: The solver, with its grid.
+            max_skips: Length of the longest gap.
+            count: Number of evaluations from which x0 is predicted.
+            gains: Measured gains, one per step; None takes those of the function `gains`.
 
-        Returns:
-            The gaps; none reaches the last two steps.
+        Raises:
+            ValueError: if the number of gains is not that of the steps.
         """
-        found = []
-        for skips in range(1, min(self.max_skips, before + 1, len(self.log_snr) - 3 - step) + 1):
-            found.append(Gap(skips, math.inf if motion is None else self.error(step, skips, motion, nodes)))
-            if found[-1].error > tolerance:
-                break
-        return found
+        each = _formula(solver) if gains is None else gains
+        if len(each) != solver.n_evals:
+            raise ValueError(f"{len(each)} gains were given for {solver.n_evals} steps: one per step is needed")
+        log_snr = np.array([node.log_snr for node in solver.nodes], dtype=np.float64)
+        pace = np.array([node.noise_fraction for node in solver.nodes], dtype=np.float64)
+        return cls(log_snr, np.array(each, dtype=np.float64), pace, max_skips, count)
 
-    def error(self, step: int, skips: int, motion: Motion, nodes: Sequence[float]) -> float:
-        """Predicted change of the final sample if `skips` steps after `step` are skipped.
+    @property
+    def steps(self) -> int:
+        """Number of steps, N."""
+        return len(self.log_snr)
+
+    def ahead(self, now: Situation) -> Predictor:
+        """Predictors of x0 at the `max_skips` steps after each sample's evaluation, from its last `count` nodes."""
+        at = self.log_snr[self._following(now.steps)]
+        return predict(now.nodes[:, : self.count], at, now.memory)
+
+    def errors(self, now: Situation, ahead: Predictor) -> Array:
+        """Predicted change of the final sample for every gap that is possible.
 
         It is the sum of the interpolation error of the replayed steps and of the error of the next true x0, which is
-        evaluated at the extrapolated state.
+        evaluated at the extrapolated state. A gap is at most one longer than the one before it, and none reaches the
+        last two steps.
+
+        Args:
+            now: Where the samples stand.
+            ahead: What `ahead` returns for them.
+
+        Returns:
+            Entry (row, k) is the root-mean-square change if the k + 1 steps after the evaluation are skipped; nan if
+            they may not be. (R, max_skips)
         """
-        outside = tuple(nodes[: self.count])
-        inside = (self.log_snr[step + skips + 1], *nodes)[: self.count]
-        before = after = total = 0.0
-        for k in range(step + 1, step + skips + 1):
-            at, gain = self.log_snr[k], self.gains[k]
-            before += gain * predict(outside, at, motion.memory).spread
-            after += gain * predict(inside, at, motion.memory).spread
-            total += gain
-        return motion.speed * (after + before * total)
+        longest = np.minimum(np.minimum(self.max_skips, now.before + 1), self.steps - 3 - now.steps)
+        unknown = np.where(np.isfinite(now.speed), 0.0, np.inf)
+        errors = np.where(np.arange(self.max_skips) < longest[:, None], unknown[:, None], np.nan)
+        able = np.flatnonzero((longest > 0) & np.isfinite(now.speed))
+        if len(able):
+            most = int(longest[able].max())
+            errors[able, :most] += self._errors(now.of(able), ahead.spread[able, :most])
+        return errors
 
-    def evaluations(
-        self, step: int, motion: Motion | None, nodes: Sequence[float], before: int, tolerance: float
-    ) -> int:
-        """Number of evaluations after that of `step` under `tolerance`, if x0 keeps its motion."""
-        count, past = 0, list(nodes)
-        while step < len(self.log_snr) - 1:
-            within = [gap for gap in self.tried(step, motion, past, before, tolerance) if gap.error <= tolerance]
-            before = within[-1].skips if within else 0
-            step += 1 + before
-            past = [self.log_snr[step], *past][: len(nodes)]
-            count += 1
-        return count
+    def _errors(self, now: Situation, ahead: Array) -> Array:
+        """Predicted errors of gaps of 1 to G skips, (R, G), from the spreads of the skipped steps, as `ahead`."""
+        skipped = self._following(now.steps)[:, : ahead.shape[1]]
+        at, gains = self.log_snr[skipped], self.gains[skipped]
+        nodes = np.empty((*skipped.shape, self.count))
+        nodes[..., 0] = self.log_snr[np.minimum(skipped + 1, self.steps - 1)]
+        nodes[..., 1:] = now.nodes[:, None, : self.count - 1]
+        inside = np.tril(predict(nodes, at[:, None], now.memory[:, None]).spread)  # (R, gap, skipped step)
+        after = (inside * gains[:, None]).sum(axis=2)
+        errors: Array = now.speed[:, None] * (after + (gains * ahead).cumsum(axis=1) * gains.cumsum(axis=1))
+        return errors
 
-    def tolerance_for(
-        self,
-        step: int,
-        motion: Motion | None,
-        nodes: Sequence[float],
-        before: int,
-        evaluations: float,
-        first: float,
-    ) -> float:
-        """The least tolerance, within 10 %, under which at most `evaluations` follow that of `step`.
+    def _following(self, steps: Whole) -> Whole:
+        """The `max_skips` steps after each of `steps`, (R, max_skips), or the last step beyond the end."""
+        return np.minimum(steps[:, None] + np.arange(1, self.max_skips + 1), self.steps - 1)
 
-        Found by bisection in the logarithm, starting from `first`. The other arguments are those of `tried`.
-        """
 
-        def made(tolerance: float) -> int:
-            return self.evaluations(step, motion, nodes, before, tolerance)
+def longest_within(errors: Array, tolerance: Array) -> Whole:
+    """Length of the longest gap up to which no error exceeds the tolerance, (R,).
 
-        count = made(first)
-        if count == int(evaluations):
-            return first
-        low, high = first, first
-        while count > evaluations and high < _HIGHEST:
-            low, high = high, 4 * high
-            count = made(high)
-        while count <= evaluations and low > _LOWEST:
-            low, high = low / 4, low
-            count = made(low)
-        while high > 1.1 * low:
-            middle = math.sqrt(low * high)
-            low, high = (middle, high) if made(middle) > evaluations else (low, middle)
-        return high
+    Args:
+        errors: From `Gaps.errors`, (R, max_skips).
+        tolerance: Largest error allowed, (R,).
+    """
+    return np.logical_and.accumulate(errors <= tolerance[:, None], axis=1).sum(axis=1)
 
 
 def gains(ratios: Sequence[float]) -> list[float]:
@@ -155,3 +154,7 @@ def gains(ratios: Sequence[float]) -> list[float]:
     """
     following = [*ratios[1:], 0.0]
     return [(1 - after / ratio) / max(1.0, ratio) ** 0.5 for ratio, after in zip(ratios, following, strict=True)]
+
+
+def _formula(solver: Solver) -> list[float]:
+    return gains([node.sigma / node.alpha if node.alpha else math.inf for node in solver.nodes])

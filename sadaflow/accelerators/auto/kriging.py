@@ -6,53 +6,57 @@ Statistics for Spatial Data, section 3.2). With a long memory it is close to a n
 it is the last value.
 """
 
-import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
+
+from ..history import Array
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A linear predictor.
+    """Linear predictors of P values.
 
     Attributes:
-        weights: Weights of the known values; they sum to 1.
-        spread: Root-mean-square error of the prediction, for unit speed.
+        weights: Weights of the known values, 0 where there is none; they sum to 1. (..., P, n)
+        spread: Root-mean-square errors of the predictions, for unit speed. (..., P)
     """
 
-    weights: tuple[float, ...]
-    spread: float
+    weights: Array
+    spread: Array
 
 
-@lru_cache(maxsize=2**14)
-def predict(nodes: tuple[float, ...], at: float, memory: float) -> Predictor:
-    """The best linear predictor of x0.
+def predict(nodes: Array, at: Array, memory: Array | float) -> Predictor:
+    """The best linear predictors of x0; leading dimensions are broadcast.
 
     Args:
-        nodes: log-SNR of one or more known values, distinct, newest first.
-        at: log-SNR of the value to predict.
-        memory: Correlation length of the velocity, in log-SNR.
+        nodes: log-SNR of one or more known values, distinct, newest first, nan where there is none. (..., n)
+        at: log-SNR of the values to predict. (..., P)
+        memory: Correlation lengths of the velocity, in log-SNR. (...)
     """
-    newest, others = nodes[0], nodes[1:]
-    moved = 2 * _variogram(at - newest, memory)
-    if not others:
-        return Predictor((1.0,), math.sqrt(moved))
+    count, newest, unknown = nodes.shape[-1], nodes[..., :1], np.isnan(nodes)
+    # A missing node is treated as the newest one: its covariances, and so its weight, are zero.
+    known = np.where(unknown, 0.0, nodes - newest)
+    ahead = at - newest
+    leading = np.broadcast_shapes(known.shape[:-1], ahead.shape[:-1])
+    points = np.empty((*leading, count + ahead.shape[-1]))
+    points[..., :count], points[..., count:] = known, ahead
+    moves = _variogram(points[..., :count, None] - points[..., None, :], np.asarray(memory)[..., None, None])
     # Covariance of displacements from the newest node, with the variogram g:
     # cov(a, b) = g(a - newest) + g(b - newest) - g(a - b).
-    steps = [_variogram(node - newest, memory) for node in others]
-    covariance = [
-        [first + second - _variogram(node - other, memory) for other, second in zip(others, steps, strict=True)]
-        for node, first in zip(others, steps, strict=True)
-    ]
-    shared = [step + moved / 2 - _variogram(at - node, memory) for node, step in zip(others, steps, strict=True)]
-    weights = np.linalg.solve(np.array(covariance), np.array(shared))
-    left = moved - float(weights @ np.array(shared))
-    return Predictor((1 - float(weights.sum()), *weights.tolist()), math.sqrt(max(left, 0.0)))
+    shared = moves[..., 1:count, :1] + moves[..., :1, 1:] - moves[..., 1:, 1:]
+    covariance, shared, moved = shared[..., : count - 1], shared[..., count - 1 :], moves[..., 0, count:]
+    if unknown.any():
+        covariance = covariance + np.eye(count - 1) * unknown[..., None, 1:]
+    others = np.linalg.solve(covariance, shared)
+    weights = np.empty((*others.shape[:-2], others.shape[-1], count))
+    weights[..., 1:] = others.swapaxes(-1, -2)
+    weights[..., 0] = 1 - others.sum(axis=-2)
+    return Predictor(weights, np.sqrt(np.maximum(2 * moved - (others * shared).sum(axis=-2), 0.0)))
 
 
-def _variogram(distance: float, memory: float) -> float:
+def _variogram(distance: Array, memory: Array) -> Array:
     """Half the mean square displacement of a motion of unit speed over `distance` in log-SNR."""
-    ratio = abs(distance) / memory
-    return memory**2 * (ratio + math.expm1(-ratio))
+    ratio = np.abs(distance) / memory
+    half: Array = memory**2 * (ratio + np.expm1(-ratio))
+    return half

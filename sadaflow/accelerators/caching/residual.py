@@ -38,7 +38,8 @@ class Residuals(RowStore):
             return output
         output = hidden + self.take(rows)
         if computed:
-            chosen = [list(rows).index(row) for row in computed]
+            positions = {row: position for position, row in enumerate(rows)}
+            chosen = [positions[row] for row in computed]
             at = batch_indices(hidden, len(rows), chosen)
             fresh = on_some(fn, len(rows), chosen, hidden, *args)
             self.put(computed, fresh - taken(hidden, at))

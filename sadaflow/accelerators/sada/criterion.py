@@ -5,6 +5,7 @@ Velocities are y = dx/dt at the current and the two previous steps, newest first
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ...device.readback import Readback
@@ -39,9 +40,13 @@ def instability(x_next: Tensor, predicted: Tensor, velocities: Sequence[Tensor])
     return (x_next - predicted) * second_difference(velocities)
 
 
-def sample_scores(scores: Tensor) -> Readback:
-    """Mean of `scores` (B, ...) over each sample, on its way to the host; negative means stable."""
-    return Readback(scores.flatten(1).mean(dim=1))
+def sample_scores(scores: Tensor, *others: Tensor) -> Readback:
+    """Mean of `scores` (B, ...) over each sample, on its way to the host; negative means stable.
+
+    `others`, numbers (B,) each, are read with them and follow them.
+    """
+    means = scores.flatten(1).mean(dim=1)
+    return Readback(torch.cat((means, *others)) if others else means)
 
 
 def noise_of(x: Tensor, x0: Tensor, alpha: float, sigma: float) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from ...device.indexing import renewed
+from ...device.indexing import renewed, taken
 from ..base import Explanation, Mode, Run
 from ..history import NodeBuffer
 from ..settings import check_fractions, check_whole
@@ -73,11 +73,10 @@ class _Run(Run):
         return self.modes
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
+        if self.modes[rows[0]] is Mode.MULTISTEP:  # the others are too: it needs steps at which the criterion is silent
+            return self.nodes.at(rows, step)
         node = self.solver.nodes[step]
-        stepwise = stepwise_x0(self.predicted, self.eps, node.alpha, node.sigma)
-        return torch.stack(
-            [self.nodes.at([row], step)[0] if self.modes[row] is Mode.MULTISTEP else stepwise[row] for row in rows]
-        )
+        return stepwise_x0(taken(self.predicted, rows), taken(self.eps, rows), node.alpha, node.sigma)
 
     def explain(self, step: int) -> Explanation:
         return Explanation("stability criterion", 0.0, self.values, [None] * self.samples)
@@ -91,8 +90,7 @@ class _Run(Run):
         stale = self.solver.velocity(x, stepwise_x0(x, self.eps, node.alpha, node.sigma), step)
         self.velocities = (stale, *self.velocities)[:3]
         if step % limits.interval == 1:
-            for row in range(self.samples):
-                self.nodes.push(row, step, x0[row])
+            self.nodes.push(range(self.samples), step, x0)
         self.values = [math.nan] * self.samples
         if limits.first <= step < limits.multistep:
             scale = self.solver.n_evals / 1000

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from .criterion import (
     token_scores,
 )
 from .estimators import Estimator, known_estimator
-from .token_cache import KEYS, TokenCache
+from .token_cache import KEYS, Size, TokenCache
 
 _REFERENCE_STEPS = 50  # the step count for which the paper states `interval` and `max_skips`
 
@@ -159,17 +160,24 @@ class _Run(Run):
         self.nodes = NodeBuffer(settings.terms, self.samples)
         self.modes = [Mode.FULL] * self.samples
         self.skips = [0] * self.samples
-        self.node_steps = [-limits.interval] * self.samples
+        self.node_steps = np.full(self.samples, -limits.interval)
         self.velocities: tuple[Tensor, ...] = ()
         self.eps: Tensor | None = None
         self.predicted: Tensor | None = None
         self.scores: Tensor | None = None
-        self.pending: Readback | None = None  # the criterion, read when the next step is planned
+        # The criterion, and numbers of unstable tokens at `sizes`: read together when the next step is planned.
+        self.pending: Readback | None = None
+        self.sizes: tuple[Size, ...] = ()
+        self.unstable: dict[Size, list[float]] = {}
         self.values = [math.nan] * self.samples
 
     def plan(self, step: int) -> Sequence[Mode]:
-        self.values = [math.nan] * self.samples if self.pending is None else self.pending.read()
-        self.modes = [self._decide(row, step, value < 0) for row, value in enumerate(self.values)]
+        self.values = [math.nan] * self.samples
+        if self.pending is not None:
+            numbers, count = self.pending.read(), self.samples
+            self.values = numbers[:count]
+            self.unstable = {size: numbers[k * count :][:count] for k, size in enumerate(self.sizes, start=1)}
+        self.modes = self._decide(step)
         return self.modes
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
@@ -184,9 +192,9 @@ class _Run(Run):
             return call_through
         if mode is Mode.TOKENS:
             assert self.scores is not None
-            return self.cache.pruning(
-                rows, taken(self.scores, rows), self.settings.token_cell, self.settings.token_limit
-            )
+            unstable = {size: [counts[row] for row in rows] for size, counts in self.unstable.items()}
+            cell, limit = self.settings.token_cell, self.settings.token_limit
+            return self.cache.pruning(rows, taken(self.scores, rows), cell, limit, unstable)
         fill = self.limits.first - 1 <= step < self.limits.multistep - 1
         return self.cache.filling(rows) if fill else call_through
 
@@ -206,26 +214,35 @@ class _Run(Run):
             end = self.solver.nodes[step + 1].t
             self.predicted = extrapolate(x, self.velocities, end - times[0], self.estimator(times, end))
             scores = instability(x_next, self.predicted, self.velocities)
-            self.pending = sample_scores(scores)
-            self.scores = token_scores(scores) if self.cache is not None else None
+            counts: dict[Size, Tensor] = {}
+            if self.cache is not None:
+                self.scores = token_scores(scores)
+                counts = self.cache.unstable(self.scores, self.settings.token_cell)
+            self.sizes, self.pending = tuple(counts), sample_scores(scores, *counts.values())
 
     def _remember(self, step: int, x: Tensor, x0: Tensor, evaluated: list[int]) -> None:
         """Stores what true evaluations yield: the noise to reuse, and nodes `interval` steps apart."""
         node = self.solver.nodes[step]
         if step < self.limits.multistep and evaluated:
             self.eps = renewed(self.eps, noise_of(x, x0, node.alpha, node.sigma), evaluated)
-        for row in evaluated:
-            if step - self.node_steps[row] >= self.limits.interval:
-                self.nodes.push(row, node.t, x0[row])
-                self.node_steps[row] = step
+        apart = [row for row in evaluated if step - self.node_steps[row] >= self.limits.interval]
+        if apart:
+            self.nodes.push(apart, node.t, taken(x0, apart))
+            self.node_steps[apart] = step
 
-    def _decide(self, row: int, step: int, stable: bool) -> Mode:
+    def _decide(self, step: int) -> list[Mode]:
+        """The modes of `step`, from the criterion's values."""
         limits = self.limits
         if not limits.first <= step < limits.end:
-            return Mode.FULL
+            return [Mode.FULL] * self.samples
         if step >= limits.multistep:
-            due = (step - limits.multistep) % limits.interval == 0 or self.nodes.count(row) < 2
-            return Mode.FULL if due else Mode.MULTISTEP
-        if stable:
-            return Mode.STEPWISE if self.skips[row] < limits.max_skips else Mode.FULL
+            known = self.nodes.counts >= 2
+            due = (step - limits.multistep) % limits.interval == 0
+            return [Mode.MULTISTEP if enough and not due else Mode.FULL for enough in known.tolist()]
+        return [
+            (Mode.STEPWISE if skips < limits.max_skips else Mode.FULL) if value < 0 else self._unstable(row)
+            for row, (value, skips) in enumerate(zip(self.values, self.skips, strict=True))
+        ]
+
+    def _unstable(self, row: int) -> Mode:
         return Mode.TOKENS if self.cache is not None and self.cache.holds(row) else Mode.FULL

@@ -7,7 +7,7 @@ paper, the kept tokens attend to all tokens: keys and values of the pruned ones 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,41 +17,12 @@ from torch.nn import functional as F
 from sadaflow.models import Seam, Site
 
 from ...device.indexing import index_of, put, taken
-from ...device.readback import Readback
 from ..caching.base import batch_indices
+from .token_choice import KeptTokens, keep_tokens, unstable_counts
 
 KEYS = ("cached", "dropped")
-_BUCKETS = 16
-
-
-def keep_tokens(scores: Tensor, cell: int, limit: int) -> list[Tensor]:
-    """Selects the positions to compute: the unstable ones (score >= 0), and the centre of each cell.
-
-    Their number is rounded up to a multiple of a sixteenth of all positions, by the next highest scores, so that tensor
-    sizes repeat. The selection of a sample depends on its own scores only.
-
-    Args:
-        scores: Instability of each position, (B, h, w).
-        cell: Side length of a cell.
-        limit: Most unstable positions kept, those of the highest scores.
-
-    Returns:
-        Per sample, the sorted indices of its positions, (count,) int64.
-    """
-    total = scores.shape[-2] * scores.shape[-1]
-    centres = _centres(scores.shape[-2], scores.shape[-1], cell)
-    ranked = scores.flatten(1).index_fill(1, index_of(centres, scores.device), torch.inf)
-    unstable = Readback((ranked >= 0).sum(dim=1))
-    order = ranked.argsort(dim=1, descending=True, stable=True)
-    bucket, most = max(1, -(-total // _BUCKETS)), max(limit, len(centres))
-    counts = [min(total, -(-min(int(count), most) // bucket) * bucket) for count in unstable.read()]
-    return [order[row, :count].sort().values for row, count in enumerate(counts)]
-
-
-def _centres(height: int, width: int, cell: int) -> list[int]:
-    """Positions of the centres of all cells, row by row."""
-    rows, columns = ([min(start + cell // 2, side - 1) for start in range(0, side, cell)] for side in (height, width))
-    return [row * width + column for row in dict.fromkeys(rows) for column in dict.fromkeys(columns)]
+Size = tuple[int, int]
+"""Height and width of a site's grid of tokens."""
 
 
 class TokenCache:
@@ -85,7 +56,8 @@ class TokenCache:
         self._held: dict[str, dict[str, Tensor]] = {}  # by block or trunk, then by part: (branches * samples, ...)
         self._refused: set[str] = set()
         self._filled: set[int] = set()
-        self._chosen: dict[int, tuple[dict[tuple[int, int], list[Tensor]], int]] = {}
+        self._sizes: list[Size] = []  # of the sites that are cached
+        self._chosen: dict[int, tuple[dict[Size, KeptTokens], int]] = {}
 
     def holds(self, row: int) -> bool:
         """Whether sample `row` has been evaluated in full in a network with blocks to prune."""
@@ -95,9 +67,9 @@ class TokenCache:
         """Mask of the tokens that sample `row`'s last pruned evaluation computed: bool (h, w), at the finest site."""
         kept_at, i = self._chosen[row]
         for (height, width), kept in kept_at.items():  # the first on the way down is the finest
-            mask = torch.zeros(height * width, dtype=torch.bool, device=kept[i].device)
-            mask[kept[i]] = True
-            return mask.view(height, width)
+            positions = kept[i]
+            mask = torch.zeros(height * width, dtype=torch.bool, device=positions.device)
+            return mask.index_fill(0, positions, True).view(height, width)
         return None
 
     @property
@@ -123,11 +95,23 @@ class TokenCache:
             owner = None
             if self._store(site.name, "output", output, rows):
                 self._filled.update(rows)
+                self._sizes = [*self._sizes, *({site.size} - {*self._sizes})]
             return output
 
         return seam
 
-    def pruning(self, rows: Sequence[int], scores: Tensor, cell: int, limit: int) -> Seam:
+    def unstable(self, scores: Tensor, cell: int) -> dict[Size, Tensor]:
+        """What `unstable_counts` returns at each size of the cached sites, from scores (B, h, w)."""
+        return {size: unstable_counts(_resized(scores, size), cell) for size in self._sizes}
+
+    def pruning(
+        self,
+        rows: Sequence[int],
+        scores: Tensor,
+        cell: int,
+        limit: int,
+        unstable: Mapping[Size, Sequence[float]] | None = None,
+    ) -> Seam:
         """The seam of a pruned evaluation.
 
         Args:
@@ -135,9 +119,10 @@ class TokenCache:
             scores: Instability of each position, (len(rows), h, w).
             cell: Side length of a cell, as in `keep_tokens`.
             limit: Most unstable positions computed, as in `keep_tokens`.
+            unstable: What `unstable` returned for these samples, if it has been read.
         """
-        kept_at: dict[tuple[int, int], list[Tensor]] = {}
-        groups: dict[tuple[int, int], list[_Group]] = {}
+        kept_at: dict[Size, KeptTokens] = {}
+        groups: dict[Size, list[_Group]] = {}
         self._chosen.update({row: (kept_at, i) for i, row in enumerate(rows)})
         inside: tuple[_Group, dict[str, Tensor]] | None = None
 
@@ -150,7 +135,8 @@ class TokenCache:
                 return fn(hidden, *args)
             held = self._held[site.name]
             if site.size not in groups:
-                kept_at[site.size] = keep_tokens(F.adaptive_avg_pool2d(scores, site.size), cell, limit)
+                known = (unstable or {}).get(site.size)
+                kept_at[site.size] = keep_tokens(_resized(scores, site.size), cell, limit, known)
                 groups[site.size] = list(_groups(kept_at[site.size], rows, self.samples, hidden, held["output"]))
             for group in groups[site.size]:
                 inside = group, held
@@ -222,14 +208,16 @@ class _Group:
         return self._indices[held, prefix]
 
 
-def _groups(
-    kept: Sequence[Tensor], rows: Sequence[int], samples: int, hidden: Tensor, held: Tensor
-) -> Iterator[_Group]:
+def _groups(kept: KeptTokens, rows: Sequence[int], samples: int, hidden: Tensor, held: Tensor) -> Iterator[_Group]:
     """Groups `rows` by the number of positions computed; `hidden` is the network's batch, `held` a cached one."""
-    for count in sorted({len(positions) for positions in kept}):
-        alike = [i for i, positions in enumerate(kept) if len(positions) == count]
+    for alike, positions in kept.groups():
         here, entries = batch_indices(hidden, len(rows), alike), batch_indices(held, samples, [rows[i] for i in alike])
-        yield _Group(here, entries, torch.stack([kept[i] for i in alike]).repeat(len(here) // len(alike), 1))
+        yield _Group(here, entries, positions.repeat(len(here) // len(alike), 1))
+
+
+def _resized(scores: Tensor, size: Size) -> Tensor:
+    """Scores (B, h, w) on a site's grid of tokens."""
+    return scores if scores.shape[1:] == size else F.adaptive_avg_pool2d(scores, size)
 
 
 def _completed(group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]) -> list[Tensor]:

@@ -7,6 +7,7 @@ Several methods do this, such as the CFG cache of FasterCache (arXiv 2410.19355)
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,25 +60,22 @@ class _Run(OutputRun):
         steps = solver.n_evals
         self.free = range(round(settings.start * steps), min(steps - _GUIDED_LAST, round(settings.end * steps)))
         self.differences = NodeBuffer(settings.order + 1, samples)
-        self.alone = [0] * samples
+        self.alone = np.zeros(samples, dtype=np.int64)
         """Number of evaluations in a row of the conditional branch alone, per sample."""
 
     def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.CONDITIONAL if self._omits_negative(row, step) else Mode.FULL for row in range(self.samples)]
-
-    def _omits_negative(self, row: int, step: int) -> bool:
-        known = self.differences.count(row) == self.differences.size
-        return known and step in self.free and self.alone[row] < self.every - 1
+        if step not in self.free:
+            return [Mode.FULL] * self.samples
+        omits = (self.differences.counts == self.differences.size) & (self.alone < self.every - 1)
+        return [Mode.CONDITIONAL if omitted else Mode.FULL for omitted in omits.tolist()]
 
     def learn_guidance(self, step: int, rows: Sequence[int], difference: Tensor) -> None:
         # The map between x0 and output is affine in x, so a difference is converted at x = 0.
         output = self.output(torch.zeros_like(difference), difference, step)
-        for row, value in zip(rows, output, strict=True):
-            self.differences.push(row, self.nodes[step].log_snr, value)
-            self.alone[row] = 0
+        self.differences.push(rows, self.nodes[step].log_snr, output)
+        self.alone[list(rows)] = 0
 
     def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
         output = self.differences.at(rows, self.nodes[step].log_snr)
-        for row in rows:
-            self.alone[row] += 1
+        self.alone[list(rows)] += 1
         return self.x0_of(output, torch.zeros_like(output), step)

@@ -77,8 +77,7 @@ class _Run(ReuseRun):
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         if self.evaluated:
             offset = self.output(x, x0, step) - x
-            for row in self.evaluated:
-                self.offsets.push(row, step, offset[row])
+            self.offsets.push(self.evaluated, step, taken(offset, self.evaluated))
         self.values = [math.nan] * self.samples
         if step + 1 < len(self.nodes):
             changes = self._changes(step + 1, x, x_next)

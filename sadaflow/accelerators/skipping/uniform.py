@@ -1,16 +1,17 @@
 """Uniform skipping: every k-th step is evaluated, and x0 is extrapolated in log-SNR in between."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
 from ..base import Mode, Run, require_steps
-from ..history import NodeBuffer
+from ..history import NodeBuffer, lagrange
 from ..replay import Replay
 from ..settings import check_whole
 
@@ -61,9 +62,9 @@ class _Run(Run):
         if not self.plan(state.step)[0].evaluates:
             return state
         rows = range(self.samples)
-        for row in rows:
-            self.nodes.push(row, self.log_snr[state.step], x0[row])
+        self.nodes.push(rows, self.log_snr[state.step], x0)
         return state if self.replay is None else self.replay.corrected(state, rows, self._interpolated)
 
-    def _interpolated(self, row: int, step: int) -> Tensor:
-        return self.nodes.at([row], self.log_snr[step])[0]
+    def _interpolated(self, rows: Sequence[int], steps: Sequence[int]) -> Iterator[Tensor]:
+        at = np.array([self.log_snr[step] for step in steps])[:, None]
+        return self.nodes.series(rows, lagrange(self.nodes.times[np.asarray(rows)], at))

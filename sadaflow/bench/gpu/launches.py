@@ -26,19 +26,27 @@ from ...sampling.results import Step
 from .simulated import DeviceTensor, Simulated, bare, move, moved, uncounted
 
 STEPS = 20
-BATCHES = (1, 4, 16)
+BATCHES = (1, 4, 16, 64, 256)
 NONE, PRUNING, COMBINED = "none", "sada, pruning", "uniform+guidance"
 _UNET_ONLY, _FLUX_ONLY = ("deepcache",), ("first-block", "taylorseer", "teacache")
 
 
 @dataclass(frozen=True)
 class Launches:
-    """Counts per step of a run: kernel launches, reads by the host and copies from the host."""
+    """Counts per step of a run, up to the end of the last step.
+
+    Attributes:
+        launches: Kernel launches, mean. most_launches: Most in a step.
+        reads: Waits of the host for the device, mean. most_reads: Most in a step.
+        fetches: Copies to the host, mean; most have arrived when they are read.
+        sends: Copies from the host, mean; they do not wait.
+    """
 
     launches: float
     most_launches: int
     reads: float
     most_reads: int
+    fetches: float
     sends: float
 
 
@@ -60,7 +68,7 @@ def accelerator_named(name: str) -> Accelerator | None:
     return make_accelerator(name)
 
 
-def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launches:
+def measure(kind: str, name: str, batch: int, *, network: bool = False, alike: bool = False) -> Launches:
     """Counts what an accelerator launches for random states on a small network.
 
     The states differ in magnitude, so that samples are decided at different steps.
@@ -70,6 +78,7 @@ def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launc
         name: The accelerator, see `accelerator_named`.
         batch: Number of samples.
         network: Count the layers of the network too, not only accelerator, solver and loop.
+        alike: All samples are copies of one, and so decided alike.
 
     Raises:
         ValueError: If an operation mixes tensors of the device and of the host.
@@ -82,24 +91,32 @@ def measure(kind: str, name: str, batch: int, *, network: bool = False) -> Launc
         seen.append(counter.counts.copy())
 
     with counter:
-        solver, denoise, noise = problem(kind, batch, backbone, moved)
+        solver, denoise, noise = problem(kind, batch, backbone, moved, alike=alike)
         seen.append(counter.counts.copy())  # computed once per prompt, not per step
         sample(solver, denoise, noise, accelerator_named(name), observer=observe)
-    seen[-1] = counter.counts.copy()  # work after the last step is counted with it
     steps = [after - before for before, after in zip(seen, seen[1:], strict=False)]
-    launches, reads, sends = ([step[kind] for step in steps] for kind in ("launch", "read", "send"))
-    return Launches(mean(launches), max(launches), mean(reads), max(reads), mean(sends))
+    launches, reads = ([step[kind] for step in steps] for kind in ("launch", "read"))
+    fetches, sends = (mean(step[kind] for step in steps) for kind in ("fetch", "send"))
+    return Launches(mean(launches), max(launches), mean(reads), max(reads), fetches, sends)
 
 
 def problem(
-    kind: str, batch: int, backbone: Any, place: Callable[[Tensor], Tensor]
+    kind: str, batch: int, backbone: Any, place: Callable[[Tensor], Tensor], *, alike: bool = False
 ) -> tuple[Solver, GuidedDenoiser, Tensor]:
-    """Returns solver, denoiser and noise of samples that differ in magnitude; `place` puts tensors on a device."""
+    """Returns solver, denoiser and noise of samples that differ in magnitude, or are copies of one if `alike`.
+
+    `place` puts tensors on a device.
+    """
     solver = make_solver("dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, STEPS + 1, dtype=torch.float64)))
     generator = torch.Generator().manual_seed(4)
     widths = {"context": (5, 12), **({"pooled": (10,)} if kind == "flux" else {})}
-    branches = [{name: place(_drawn(generator, batch, *shape)) for name, shape in widths.items()} for _ in range(2)]
-    noise = place(_drawn(generator, batch, 2, 8, 8))
+
+    def drawn(*shape: int) -> Tensor:
+        made = _drawn(generator, batch, *shape)
+        return place(made[:1].repeat(batch, *[1] * len(shape)) if alike else made)
+
+    branches = [{name: drawn(*shape) for name, shape in widths.items()} for _ in range(2)]
+    noise = drawn(2, 8, 8)
     denoise = GuidedDenoiser(backbone, solver.nodes, "flow", branches[0], branches[1], 2.0, torch.float32)
     return solver, denoise, noise
 
@@ -168,20 +185,21 @@ def _small_flux() -> FluxTransformer:
 
 
 def _drawn(generator: torch.Generator, batch: int, *shape: int) -> Tensor:
-    sizes = torch.tensor([0.3, 3.0, 1.0, 0.1]).repeat(4)[:batch]
+    sizes = torch.tensor([0.3, 3.0, 1.0, 0.1]).repeat(-(-batch // 4))[:batch]
     return torch.randn(batch, *shape, generator=generator) * sizes.view(-1, *(1,) * len(shape))
 
 
 def table() -> Iterator[str]:
-    """Yields the lines of the Markdown table: launches per step at each batch size, reads and copies from the host."""
+    """Yields the lines of the Markdown table: launches per step at each batch size, waits and copies."""
     columns = " | ".join(f"launches, batch {batch}" for batch in BATCHES)
-    yield f"| network, accelerator | {columns} | reads, mean | reads, most | copies from the host |"
-    yield f"|---{'|---' * (len(BATCHES) + 3)}|"
+    yield f"| network, accelerator | {columns} | waits, mean | waits, most | to the host | from the host |"
+    yield f"|---{'|---' * (len(BATCHES) + 4)}|"
     for kind, name in cases():
         found = [measure(kind, name, batch) for batch in BATCHES]
         counts = " | ".join(f"{one.launches:.1f}" for one in found)
         reads = f"{max(one.reads for one in found):.2f} | {max(one.most_reads for one in found)}"
-        yield f"| {kind}, `{name}` | {counts} | {reads} | {max(one.sends for one in found):.1f} |"
+        copies = f"{max(one.fetches for one in found):.1f} | {max(one.sends for one in found):.1f}"
+        yield f"| {kind}, `{name}` | {counts} | {reads} | {copies} |"
 
 
 if __name__ == "__main__":

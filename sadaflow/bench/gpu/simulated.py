@@ -1,8 +1,9 @@
 """A simulated device: its tensors are computed on the CPU, and every launch and every read by the host is counted.
 
-An operation on a tensor of the device is a launch, unless it only makes a view or allocates memory. A number that is
-copied to the host is a read, for which the host would wait for a real device. Operations that mix tensors of the device
-and of the host raise, as on CUDA; so do indexing by a list and `torch.tensor(..., device=...)`, which wait there.
+An operation on a tensor of the device is a launch, unless it only makes a view or allocates memory. A read is a wait of
+the host for the device: for a number that is copied to it, or, after a copy that does not wait (`Readback`), at its
+first use, unless something queued later has been waited for in between. Operations that mix tensors of the device and
+of the host raise, as on CUDA; so do indexing by a list and `torch.tensor(..., device=...)`, which wait there.
 """
 
 from collections import Counter
@@ -63,19 +64,53 @@ class DeviceTensor(Tensor):
         return _computed(func, args, kwargs or {})  # outside of `Simulated`, where nothing is counted
 
 
+class Arriving(Tensor):
+    """A copy on the host that arrives later; the host waits for it when it is first used."""
+
+    queue: "Simulated"
+    number: int
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            for one in _tensors((args, kwargs or {})):
+                if isinstance(one, Arriving):
+                    one.queue.wait(one.number)
+            return func(*args, **(kwargs or {}))
+
+
 class Simulated(TorchDispatchMode):
-    """Context manager that counts "launch", "read" and "send" operations of the device."""
+    """Context manager that counts "launch", "fetch", "read" and "send" operations of the device.
+
+    A fetch is a copy to the host that does not wait.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
+        self._queued = self._done = 0  # operations queued, and of them those known to be done
+
+    def wait(self, number: int) -> None:
+        """Waits for all operations up to `number`: a read, unless they are known to be done."""
+        if number > self._done:
+            self._done = number
+            self.counts["read"] += 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         what = _kind(func, args, kwargs)
-        if what is not None:
+        if what is None:
+            return _computed(func, args, kwargs)
+        self._queued += 1
+        if what == "read":
+            self.wait(self._queued)
+        else:
             self.counts[what] += 1
-        return _computed(func, args, kwargs)
+        made = _computed(func, args, kwargs)
+        if what == "fetch":
+            made = made.as_subclass(Arriving)
+            made.queue, made.number = self, self._queued
+        return made
 
 
 def moved(tensor: Tensor) -> DeviceTensor:
@@ -125,6 +160,8 @@ def _kind(func: Any, args: Any, kwargs: Any) -> str | None:
     target = kwargs.get("device")
     if not here:
         return "send" if tensors and _on_device(target) else None  # filling new memory is a separate operation
+    if packet is _aten._to_copy and kwargs.get("non_blocking") and not _on_device(target):
+        return "fetch"
     if packet in _READS or (target is not None and not _on_device(target)) or _masks(packet, args):
         return "read"
     strangers = [one for one in tensors if not isinstance(one, DeviceTensor) and one.ndim > 0]

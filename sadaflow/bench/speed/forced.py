@@ -1,17 +1,20 @@
 """An accelerator that replays recorded decisions, to time the pattern of a real run on random weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
 from ...accelerators.base import Mode, Run
-from ...accelerators.history import NodeBuffer
+from ...accelerators.history import NodeBuffer, lagrange
 from ...accelerators.replay import Replay
+from ...device.indexing import taken
+from ...device.readback import Readback
 from ...loading.json_file import read_object
 
 Modes = Sequence[Sequence[Mode]]
@@ -72,19 +75,16 @@ class _Run(Run):
     def revise(self, state: State, x0: Tensor) -> State:
         step = state.step
         evaluated = [row for row, mode in enumerate(self.plan(step)) if mode.evaluates]
-        errors = [
-            (self.nodes.at([row], self.log_snr[step], _ORDER + 1)[0] - x0[row]).square().mean()
-            for row in evaluated
-            if self.nodes.count(row)
-        ]
-        if errors:
-            torch.stack(errors).tolist()  # a decision needs one transfer from the device
-        for row in evaluated:
-            self.nodes.push(row, self.log_snr[step], x0[row])
+        fresh = taken(x0, evaluated)
+        if evaluated and self.nodes.counts[evaluated].all():
+            weights = lagrange(self.nodes.times[evaluated, : _ORDER + 1], self.log_snr[step])
+            Readback(self.nodes.distances(evaluated, weights[None], fresh)).read()  # as a decision needs
+        self.nodes.push(evaluated, self.log_snr[step], fresh)
         return self.replay.corrected(state, evaluated, self._interpolated)
 
-    def _interpolated(self, row: int, step: int) -> Tensor:
-        return self.nodes.at([row], self.log_snr[step], _ORDER + 2)[0]
+    def _interpolated(self, rows: Sequence[int], steps: Sequence[int]) -> Iterator[Tensor]:
+        at = np.array([self.log_snr[step] for step in steps])[:, None]
+        return self.nodes.series(rows, lagrange(self.nodes.times[list(rows), : _ORDER + 2], at))
 
 
 def replayed(path: Path, steps: int) -> dict[str, Forced]:

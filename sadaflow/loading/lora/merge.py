@@ -34,6 +34,10 @@ class LoraStack:
         self._active: list[Lora] = []
         self.targets = list_targets(components)
 
+    def __bool__(self) -> bool:
+        """Whether an adapter is merged."""
+        return bool(self._active)
+
     def add(self, lora: Lora) -> None:
         """Merge an adapter; raises ValueError, before any weight is changed, if a factor does not fit its layer."""
         for factors in lora.factors:

@@ -1,0 +1,91 @@
+"""Tolerances under a prescribed cost: from a measured cost curve, or from the model of `Auto` where there is none."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ..history import Array
+from .budget import Forecast
+from .error_model import Gaps, Situation, Whole
+
+TYPICAL_MEMORY: Final = 0.3
+_TYPICAL_SPEED: Final = 0.7  # over `Gaps.pace`; that of tiny-flux is 0.6, that of tiny-sd 0.5 to 5 (docs/sada.md)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How many evaluations are asked for, and what decides the tolerance that keeps to them.
+
+    Attributes:
+        mean: Evaluations to make per sample in the mean over samples; None if the tolerance is prescribed.
+        most: Most evaluations of any sample, at least `least_evaluations`; None for any number.
+        tolerance: The prescribed tolerance, or the one whose mean cost is `mean`.
+        forecast: What tolerances cost, by which samples keep to `most`, and to `mean` if no cost curve was measured;
+            None if neither is needed.
+        measured: Whether `tolerance` needs no correction: it was prescribed, or read off a measured cost curve.
+    """
+
+    mean: float | None
+    most: int | None
+    tolerance: float
+    forecast: Forecast | None
+    measured: bool
+
+    def tolerances(self, gaps: Gaps, now: Situation, used: Whole) -> Array:
+        """Tolerances for the gap that follows an evaluation, (R,).
+
+        Args:
+            gaps: The steps of the run.
+            now: Where the samples stand.
+            used: Number of evaluations that each has made, (R,).
+        """
+        chosen = np.full(len(used), self.tolerance)
+        known = np.flatnonzero(np.isfinite(now.speed))
+        if self.forecast is None or not len(known):
+            return chosen
+        part, made = now.of(known), used[known]
+        motion = (part.steps, part.memory, part.speed / gaps.pace[part.steps])
+        if not self.measured and self.mean is not None:
+            # Early in a run a sample's motion says little about the rest of it, so its weight grows with the steps.
+            own = self.forecast.tolerances(*motion, self.mean - made)
+            chosen[known] = self.tolerance * (own / self.tolerance) ** (part.steps / gaps.steps)
+        if self.most is not None:
+            least = self.forecast.tolerances(*motion, (self.most - made).astype(np.float64))
+            chosen[known] = np.maximum(chosen[known], least)
+        return chosen
+
+    def shortest(self, gaps: Gaps, steps: Whole, used: Whole) -> Whole:
+        """Shortest gaps after evaluations at `steps` that leave `most` within reach, (R,)."""
+        if self.most is None:
+            return np.zeros(len(steps), dtype=np.int64)
+        reach = gaps.max_skips + 1
+        # The last two steps are evaluated; each evaluation before them covers itself and a gap.
+        ahead, left = gaps.steps - 3 - steps, self.most - used - 2
+        needed = np.where(ahead > left * reach + gaps.max_skips, gaps.max_skips, ahead - left * reach)
+        shortest: Whole = np.clip(needed, 0, np.maximum(np.minimum(gaps.max_skips, ahead), 0))
+        return shortest
+
+
+def fewest_evaluations(gaps: Gaps, warm_up: int) -> int:
+    """Evaluations of a run under an unlimited tolerance, in which each gap may be one longer than the gap before."""
+    unknown = int(np.isinf(gaps.log_snr).sum())  # a step at pure noise shows no motion
+    step, length = max(warm_up, 2 + unknown) - 1, 0
+    count = step + 1
+    while step < gaps.steps - 1:
+        length = max(min(gaps.max_skips, length + 1, gaps.steps - 3 - step), 0)
+        step, count = step + 1 + length, count + 1
+    return count
+
+
+def least_evaluations(gaps: Gaps, warm_up: int) -> int:
+    """Fewest evaluations of a run in which every gap may have the greatest length."""
+    rest = gaps.steps - warm_up - 2 - gaps.max_skips
+    return warm_up + 2 + math.ceil(max(rest, 0) / (gaps.max_skips + 1))
+
+
+def typical_tolerance(gaps: Gaps, forecast: Forecast, warm_up: int, evaluations: float) -> float:
+    """The tolerance under which a typical sample makes `evaluations`."""
+    step, left = np.array([warm_up - 1]), np.array([evaluations - warm_up])
+    return float(forecast.tolerances(step, np.array([TYPICAL_MEMORY]), np.array([_TYPICAL_SPEED]), left)[0])

@@ -1,0 +1,85 @@
+"""The command `calibrate`: measures what `auto` needs to keep to a cost, and stores it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..generation.prompt_file import read_prompt_file
+from ..pipeline.calibrate import PROMPTS
+from ..pipeline.calibrations import NAME, cache_file, write_calibrations
+from ..pipeline.inputs import read_dtype
+from ..pipeline.pipeline import Pipeline
+from ..sampling.auto_calibration import Effort
+from .load import SOLVER, quiet_libraries
+from .options import Debug, Device, Dtype, Revision, Variant, chosen_device
+from .parsers import count, real, text
+
+_EFFORT = Effort()
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """The flags in the order in which --help shows them."""
+
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Hub id, folder, or name of an embedded checkpoint.",
+            show_default="the embedded tiny-sd",
+        ),
+    ] = None
+    solver: Annotated[str | None, text("NAME", "Solver.", show_default=f"the checkpoint's, or {SOLVER}")] = None
+    steps: Annotated[list[int] | None, count("Steps of the solver; may be repeated.", show_default="50")] = None
+    grid: Annotated[str | None, text("NAME", "Time grid.", show_default="the checkpoint's")] = None
+    guidance: Annotated[float | None, real("Classifier-free guidance.", show_default="the checkpoint's")] = None
+    height: Annotated[int | None, count("Height in pixels.", show_default="the checkpoint's")] = None
+    width: Annotated[int | None, count("Width in pixels.", show_default="the checkpoint's")] = None
+    prompts: Annotated[
+        Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv or MS-COCO's .json.")
+    ] = None
+    samples: Annotated[int, count("Samples whose evaluations are counted.")] = _EFFORT.samples
+    batch: Annotated[int, count("Most samples in memory at a time.")] = _EFFORT.batch
+    out: Annotated[
+        Path | None,
+        text("FILE", "JSON file to add to.", show_default=f"{NAME} in a local folder, else the user's cache"),
+    ] = None
+    revision: Revision = None
+    variant: Variant = None
+    device: Device = None
+    dtype: Dtype = "float32"
+    debug: Debug = False
+
+    def path(self, weights: str) -> Path:
+        """The file to add to."""
+        if self.out is not None:
+            return self.out
+        folder = Path(self.model or "")
+        return folder / NAME if self.model is not None and folder.is_dir() else cache_file(weights)
+
+
+def run(options: CalibrateOptions) -> None:
+    """Measures the calibration of every number of steps in turn, and stores each as soon as it is known.
+
+    Raises:
+        ValueError: If an option does not fit the checkpoint or `auto`, before any evaluation.
+    """
+    effort = Effort(samples=options.samples, batch=options.batch)
+    prompts = PROMPTS if options.prompts is None else [entry.prompt for entry in read_prompt_file(options.prompts)]
+    how = {name: getattr(options, name) for name in ("revision", "variant")}
+    quiet_libraries()
+    device, dtype = chosen_device(options.device), read_dtype(options.dtype)
+    pipe = Pipeline.from_pretrained(options.model, device=device, dtype=dtype, **how)
+    solver = options.solver or pipe.recommended.solver or SOLVER
+    named = {name: getattr(options, name) for name in ("grid", "guidance", "height", "width")}
+    for steps in options.steps or [50]:
+        found = pipe.calibrate(prompts, effort=effort, solver=solver, steps=steps, **named)
+        path = options.path(found.weights)
+        write_calibrations(path, [found])
+        typer.echo(f"{path}: {found.solver}, {steps} steps, guidance {found.guidance:g}")
+        for speedup in (1.5, 2.0, 2.5, 3.0):
+            if found.covers(steps / speedup, found.settings):
+                typer.echo(f"  speedup {speedup:g}: tolerance {found.tolerance_for(steps / speedup):.2g}")
+        typer.echo(f"  at most {steps / found.evaluations[-1]:.2f}x")

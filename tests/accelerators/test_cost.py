@@ -1,0 +1,147 @@
+"""Prescribed costs of `Auto`: forecasts, budgets, caps, calibrations and what they refuse."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sadaflow import Auto, sample
+from sadaflow.accelerators.auto.budget import Forecast
+from sadaflow.accelerators.auto.calibration import Calibration, describe_solver, near
+from sadaflow.accelerators.auto.error_model import MEASURED, Gaps, gains
+from sadaflow.solvers import Solver
+from support.gaussians import problem, solver_of
+
+STEPS, MOST = 20, 5
+
+
+def calibration(solver: Solver, **changed: Any) -> Calibration:
+    """A calibration whose gains are the formula's."""
+    made = Calibration(
+        weights="w",
+        solver=describe_solver(solver),
+        log_snr=tuple(node.log_snr for node in solver.nodes),
+        guidance=1.0,
+        gains=tuple(gain / MEASURED for gain in gains([node.sigma / node.alpha for node in solver.nodes])),
+        settings=Auto().shape_settings(),
+        tolerances=(1e-3, 1e-2, 1e-1),
+        evaluations=(18.0, 14.0, 10.0),
+        samples=16,
+    )
+    return replace(made, **changed)
+
+
+def test_a_forecast_counts_one_evaluation_for_each_gap_and_its_end() -> None:
+    gaps = Gaps.of(solver_of(STEPS), MOST, 3)
+    forecast = Forecast.of(gaps, (0.3, 10.0))
+    step, memory, ratio = np.array([4, 4, 9]), np.array([0.3, 10.0, 0.3]), np.ones(3)
+    assert forecast.evaluations(step, memory, ratio, np.zeros(3)).tolist() == [15, 15, 10]
+    # 15 steps follow step 4; the last two are evaluated, of the others one in MOST + 1
+    most = forecast.evaluations(step, memory, ratio, np.full(3, 1e9))
+    assert most == pytest.approx([2 + 13 / (MOST + 1), 2 + 13 / (MOST + 1), 2 + 8 / (MOST + 1)])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0.05, 20), st.integers(2, 15), st.floats(0.3, 1.0), st.sampled_from((0.3, 10.0)))
+def test_the_tolerance_found_costs_what_is_left_and_hardly_a_lower_one_does(
+    ratio: float, step: int, part: float, memory: float
+) -> None:
+    forecast = Forecast.of(Gaps.of(solver_of(STEPS), MOST, 3), (0.3, 10.0))
+    motion = (np.array([step]), np.array([memory]), np.array([ratio]))
+    left = np.array([2 + part * (STEPS - step - 1)])
+    found = forecast.tolerances(*motion, left)
+    assert forecast.evaluations(*motion, found)[0] <= max(left[0], 2 + (STEPS - step - 3) / (MOST + 1))
+    if found[0] > 1e-8:
+        assert forecast.evaluations(*motion, 0.999 * found)[0] > left[0]
+
+
+@pytest.mark.parametrize("most", [10, 12, 16])
+def test_no_sample_makes_more_than_max_nfe(most: int) -> None:
+    solver, denoise, noise = problem(50)
+    capped = sample(solver, denoise, noise, Auto(tolerance=1e-9, max_nfe=most)).stats.nfe
+    assert max(capped) <= most and max(sample(solver, denoise, noise, Auto(tolerance=1e-9)).stats.nfe) > 40
+    # the cap changes nothing where it is not reached
+    free, loose = (sample(solver, denoise, noise, Auto(tolerance=1e-2, max_nfe=cap)) for cap in (None, 50))
+    assert torch.equal(free.x, loose.x)
+
+
+def test_a_cap_that_no_run_can_keep_is_refused() -> None:
+    solver, denoise, noise = problem(50)
+    sample(solver, denoise, noise, Auto(max_nfe=10))
+    with pytest.raises(ValueError, match="at least 10 of 50 evaluations, asked for 9: raise max_nfe"):
+        sample(solver, denoise, noise, Auto(max_nfe=9))
+
+
+def test_a_calibration_gives_gains_and_the_tolerance_of_a_cost() -> None:
+    solver, denoise, noise = problem(STEPS)
+    found = calibration(solver)
+    plain = sample(solver, denoise, noise, Auto(tolerance=0.003))
+    assert torch.equal(sample(solver, denoise, noise, Auto(tolerance=0.003, calibration=found)).x, plain.x)
+    asked = sample(solver, denoise, noise, Auto(budget=12, calibration=found))
+    assert torch.equal(asked.x, sample(solver, denoise, noise, Auto(tolerance=found.tolerance_for(12))).x)
+    doubled = replace(found, gains=tuple(2 * gain for gain in found.gains))
+    more = sample(solver, denoise, noise, Auto(tolerance=0.003, calibration=doubled))
+    assert sum(more.stats.nfe) > sum(plain.stats.nfe)
+
+
+def test_the_cost_curve_is_read_in_the_logarithm_and_a_plateau_gives_its_lowest_tolerance() -> None:
+    found = calibration(solver_of(STEPS), tolerances=(1e-4, 1e-3, 1e-2, 1e-1, 1.0), evaluations=(18, 16, 12, 12, 9))
+    assert found.tolerance_for(17) == pytest.approx(10**-3.5)
+    assert found.tolerance_for(12) == pytest.approx(1e-2)
+    assert found.tolerance_for(19) == 1e-4 and found.tolerance_for(8) == 1.0
+    assert found.covers(9, found.settings) and not found.covers(8.9, found.settings)
+    assert not found.covers(12, {**found.settings, "max_skips": 4})
+
+
+def test_a_calibration_is_written_and_read_without_loss() -> None:
+    solver = solver_of(STEPS)
+    found = calibration(solver, log_snr=(-math.inf, *[node.log_snr for node in solver.nodes[1:]]))
+    content = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert Calibration.from_json(content, "x.json") == found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "x.json: the calibration has format 2, this version reads 1"),
+        ({"gains": None}, "x.json"),
+        ({"gains": [1.0, -1.0]}, "x.json"),
+        ({"more": 1}, "unknown fields: more"),
+        ({"tolerances": [0.1, 0.01, 0.001]}, "tolerances must rise"),
+        ({"evaluations": [1.0, 2.0, 3.0]}, "evaluations must not"),
+        ({"evaluations": [3.0]}, "3 tolerances has 1 costs"),
+    ],
+)
+def test_a_malformed_calibration_is_refused_with_its_file(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Calibration.from_json({**calibration(solver_of(STEPS)).to_json(), **change}, "x.json")
+
+
+def test_a_calibration_of_another_solver_is_refused_when_given_and_not_taken_when_found() -> None:
+    solver, denoise, noise = problem(STEPS)
+    others = {
+        "25 steps": solver_of(25, "euler"),
+        "not with Euler": solver_of(STEPS, "dpmpp2m"),
+        "log-SNR": solver_of(STEPS, "euler", end=0.02),
+    }
+    for reason, other in others.items():
+        foreign = calibration(other)
+        assert foreign.misfit(other) is None
+        with pytest.raises(ValueError, match=f"does not fit.*{reason}"):
+            sample(solver, denoise, noise, Auto(calibration=foreign))
+        assert Auto().calibrated([foreign], solver) == Auto()
+    own = calibration(solver)
+    assert Auto().calibrated([calibration(solver_of(25, "euler")), own], solver).calibration == own
+
+
+def test_the_nearest_guidance_is_taken_and_never_one_for_the_other() -> None:
+    solver = solver_of(STEPS)
+    known = [calibration(solver, guidance=scale) for scale in (1.0, 4.0, 7.5)]
+    assert [found.guidance for found in near(known, 5.0)] == [4.0, 7.5]
+    assert [found.guidance for found in near(known, 1.0)] == [1.0] and near(known, 1.5) == []
