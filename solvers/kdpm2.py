@@ -29,7 +29,7 @@ class KDPM2(InFrame, NoisySolver):
         noise: the noise source, needed if eta > 0.
         eta: scale of the fresh noise, as in `EulerAncestral`: the deterministic step leads to the lower level of the
             split, and noise leads back up. 0 is the ODE (order 2), 1 the published ancestral form (order 1).
-        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start at alpha = 0.
+        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start near alpha = 0.
 
     Raises:
         ValueError: if `eta` is negative or not finite.
