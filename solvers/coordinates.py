@@ -57,7 +57,7 @@ def time_at_ratio(schedule: Schedule, ratio: float) -> float:
 
 
 def frame_of(grid: Grid, name: str | None) -> Frame:
-    """Returns the frame called `name`; None selects flow for rectified flow and for grids from near alpha = 0, else edm.
+    """Returns the frame `name`; None selects flow for rectified flow and for grids from near alpha = 0, else edm.
 
     Raises:
         ValueError: if the name is unknown, or for edm on a grid that starts at pure noise.

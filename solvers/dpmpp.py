@@ -27,7 +27,7 @@ def multistep_terms(grid: Grid, step: int, solver_order: int, lower_order_final:
     few = lower_order_final and grid.n_steps < 15
     if grid.points[step + 1].sigma == 0 or (left == 1 and (few or euler_at_final)):
         return 1
-    usable = step + 1 - sum(point.pure_noise for point in grid.points[:step])
+    usable = step + 1 - min(grid.noise_points, step)
     return min(solver_order, usable, left if few else solver_order)
 
 

@@ -199,6 +199,11 @@ class Grid:
         return tuple(Point(*row) for row in zip(*columns, strict=True))
 
     @cached_property
+    def noise_points(self) -> int:
+        """Number of points of pure noise, which come first."""
+        return sum(point.pure_noise for point in self.points)
+
+    @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The first N points as Python numbers, with their timesteps."""
         columns = (self.t[:-1], self.alpha[:-1], self.sigma[:-1], self.timestep)

@@ -93,7 +93,7 @@ def to_x0(kind: Prediction, output: Tensor, x: Tensor, alpha: float, sigma: floa
         x0 (B, ...).
 
     Raises:
-        ValueError: if the prediction type is unknown, if v is undefined on the schedule, or for epsilon at alpha near 0.
+        ValueError: if the prediction type is unknown, if v is undefined on the schedule, or for epsilon near alpha = 0.
     """
     if isinstance(kind, Preconditioned):
         _, skip, out = kind.factors(alpha, sigma)

@@ -104,7 +104,7 @@ class SASolver(NoisySolver):
         points = self.grid.points
         if points[step].pure_noise or points[step + 1].sigma == 0:
             return 1, 1
-        usable = step + 1 - sum(point.pure_noise for point in points[:step])
+        usable = step + 1 - min(self.grid.noise_points, step)
         left = self.n_evals - step if self.lower_order_final else usable
         return min(self.predictor_order, usable, left), min(self.corrector_order, usable + 1, left + 1)
 

@@ -60,7 +60,7 @@ class DPMppSinglestep(NoisySolver):
             positions[-order:] = [1, 2, 1] if order == 3 else [1] * order
         if clean:
             positions[-1] = 1
-        alone = min(sum(point.pure_noise for point in self.grid.points[:-1]), steps - 1)
+        alone = min(self.grid.noise_points, steps - 1)
         if alone:  # from pure noise a group would be infinitely long in log-SNR
             positions = [1] * alone + positions[:-alone]
             positions[-1] = 1

@@ -56,7 +56,7 @@ class UniPC(LinearSolver):
         points = self.grid.points
         if points[step + 1].sigma == 0:
             return 1
-        usable = step + 1 - sum(point.pure_noise for point in points[:step])
+        usable = step + 1 - min(self.grid.noise_points, step)
         return min(self.solver_order, usable, self.grid.n_steps - step if self.lower_order_final else 3)
 
     @cached_property
