@@ -57,7 +57,7 @@ def examine_solver(
         without: names of laws to leave out.
         progress: whether to show a progress bar; None shows it on a terminal.
         **claims: what the author says about the solver, fields of `Examination`: `stochastic`, `order`, `band`,
-            `warm_up`, `steps`, `ends_at_x0`, `drift_order`, `strong_order`, and `tolerances` by law.
+            `warm_up`, `steps`, `ends_at_x0`, `drift_order`, `strong_order`, `tolerances` by law, and `seconds`.
 
     Returns:
         The report.
@@ -72,7 +72,7 @@ def examine_solver(
     found: list[Law] = []
     with Progress("check_solver", len(plan), progress) as bar:
         for entry, name in plan:
-            results, ended = _measured(entry, examination, name)
+            results, ended = _measured(entry, examination, name, chosen)
             found += [law for law in results if law.name in chosen]
             bar.advance(entry.names[0])
             if not ended:  # the remaining laws would not end either
@@ -80,10 +80,11 @@ def examine_solver(
     return Report(_subject(examination), tuple(found), PAGE)
 
 
-def _measured(entry: Entry, examination: Examination, name: str) -> tuple[list[Law], bool]:
+def _measured(entry: Entry, examination: Examination, name: str, chosen: set[str]) -> tuple[list[Law], bool]:
+    law = next(law for law in entry.names if law in chosen)  # fails if the solver raises
     arguments = (examination, name) if name else (examination,)
     where = f"[{name}]" if name else "[grids of its own]"
-    return guarded(entry.names[0], where, lambda: list(entry.measure(*arguments)))
+    return guarded(law, where, examination.seconds, lambda: list(entry.measure(*arguments)))
 
 
 def _chosen(laws: Sequence[str] | None, without: Sequence[str]) -> set[str]:

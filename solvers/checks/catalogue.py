@@ -48,9 +48,12 @@ def _distribution(examination: Examination) -> list[Law]:
 
 
 CATALOGUE: Final = (
-    Entry(("nodes on schedule", "evaluations", "start"), structure.structure),
+    Entry(("evaluations",), structure.counts),
+    Entry(("nodes on schedule",), structure.nodes),
+    Entry(("start",), structure.start, solvers="ode"),
     Entry(("timesteps",), structure.timesteps),
-    Entry(("step repeats", "step keeps inputs", "fork"), purity.purity),
+    Entry(("step repeats", "step keeps inputs"), purity.purity),
+    Entry(("fork",), purity.forks),
     Entry(("object",), purity.object_state),
     Entry(("velocity",), velocity.velocities),
     Entry(("velocity",), velocity.velocities_from_noise, "own"),

@@ -35,6 +35,7 @@ class Examination:
         drift_order: order of a stochastic solver without its noise; None expects 2 if it keeps past outputs, else 1.
         strong_order: order in which a stochastic solver converges to its path; None if it claims none.
         tolerances: replaces the bounds of laws, by name.
+        seconds: processor time after which a law ends, and the examination with it.
     """
 
     factory: Factory
@@ -48,6 +49,7 @@ class Examination:
     drift_order: float | None = None
     strong_order: float | None = None
     tolerances: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 60.0
 
     def make(self, grid: Grid, noise: NoiseSource | int | None = None) -> Solver:
         """Makes a solver over `grid`; a stochastic one gets `noise`, a source or the number of samples."""

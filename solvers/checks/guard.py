@@ -14,7 +14,6 @@ from torch import Tensor
 from ..base import Solver, State
 from .report import Law
 
-SECONDS: Final = 30.0  # of processor time for one law on one grid
 _EVALUATIONS: Final = 64  # per step: the most stages that a method may have
 
 
@@ -23,7 +22,7 @@ class Refused(Exception):
 
 
 class OutOfTime(Exception):
-    """A law took more processor time than `SECONDS`."""
+    """A law took more processor time than it may."""
 
 
 def evaluations(solver: Solver) -> int:
@@ -57,22 +56,25 @@ def follow(
         state = after
 
 
-def guarded(name: str, where: str, measure: Callable[[], Sequence[Law]]) -> tuple[list[Law], bool]:
+def guarded(
+    name: str, where: str, seconds: float, measure: Callable[[], Sequence[Law]]
+) -> tuple[list[Law], bool]:
     """Measures a law.
 
     Args:
         name: name of the law, for the result if the solver raises.
         where: the grid.
+        seconds: processor time that it may take.
         measure: makes the results.
 
     Returns:
         The results, and whether the law ended in time. What the solver raises is a failure of the law.
     """
     try:
-        with _time_limit():
+        with _time_limit(seconds):
             return list(measure()), True
     except OutOfTime:
-        measured = f"no end after {SECONDS:g} s of processor time"
+        measured = f"no end after {seconds:g} s of processor time"
         return [Law(name, where, measured, "an end", False)], False
     except Refused as problem:
         return [Law(name, where, str(problem), "evaluations one after the other", False)], True
@@ -90,8 +92,8 @@ def _described(problem: BaseException) -> str:
 
 
 @contextmanager
-def _time_limit() -> Iterator[None]:
-    """Raises OutOfTime after `SECONDS` of processor time, where the platform has such a timer."""
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raises OutOfTime after some processor time, where the platform has such a timer."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
@@ -100,7 +102,7 @@ def _time_limit() -> Iterator[None]:
         raise OutOfTime
 
     before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:

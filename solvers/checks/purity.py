@@ -34,10 +34,9 @@ def purity(examination: Examination, name: str) -> Iterator[Law]:
         state = second
     yield Law("step repeats", where, "equal" if again else "a different x", "the same x from the same state", again)
     yield Law("step keeps inputs", where, "kept" if kept else "changed", "state and x0 unchanged", kept)
-    yield from _forks(examination, name)
 
 
-def _forks(examination: Examination, name: str) -> Iterator[Law]:
+def forks(examination: Examination, name: str) -> Iterator[Law]:
     """Checks both branches of a fork, against solvers that know nothing of the other branch."""
     grid, where = examination.grids[name](8), f"[{name}]"
     alone = [examination.make(grid), examination.make(grid)]

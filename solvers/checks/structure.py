@@ -12,27 +12,36 @@ from .problems import mixture, unit_noise
 from .report import Law
 
 
-def structure(examination: Examination, name: str) -> Iterator[Law]:
-    """Checks that nodes lie on the schedule, the number of evaluations, and the start."""
-    grid, where = examination.grids[name](6), f"[{name}]"
-    solver = examination.make(grid)
-    schedule = grid.schedule
+def nodes(examination: Examination, name: str) -> Iterator[Law]:
+    """Checks that alpha and sigma of the nodes are those of the schedule."""
+    grid = examination.grids[name](6)
+    solver, schedule = examination.make(grid), grid.schedule
     t = torch.tensor([node.t for node in solver.nodes], dtype=torch.float64)
     alpha, sigma = (
         torch.tensor([getattr(node, key) for node in solver.nodes], dtype=torch.float64) for key in ("alpha", "sigma")
     )
     off = max(float((schedule.alpha(t) - alpha).abs().max()), float((schedule.sigma(t) - sigma).abs().max()))
-    yield Law("nodes on schedule", where, f"off by {off:.1e}", "0", off < 1e-9)
+    yield Law("nodes on schedule", f"[{name}]", f"off by {off:.1e}", "0", off < 1e-9)
+
+
+def counts(examination: Examination, name: str) -> Iterator[Law]:
+    """Checks that a run takes as many evaluations as there are nodes."""
+    solver = examination.make(examination.grids[name](6))
     count = evaluations(solver)
     made = sum(1 for _ in follow(solver, solver.start(unit_noise(SAMPLES)), mixture().denoiser(solver)))
-    yield Law("evaluations", where, f"{made}, n_evals {count}", f"{len(solver.nodes)} nodes",
+    yield Law("evaluations", f"[{name}]", f"{made}, n_evals {count}", f"{len(solver.nodes)} nodes",
               made == count == len(solver.nodes))  # fmt: skip
-    if not examination.stochastic:
-        scaled = Grid.from_t(schedule, grid.t, grid.timestep, 1.7 * grid.start_scale, grid.between)
-        for each in (grid, scaled):
-            noise = unit_noise(SAMPLES)
-            spread = float((examination.make(each).start(noise).x - each.start_scale * noise).abs().max())
-            yield Law("start", where, f"off by {spread:.1e}", "start_scale times noise", spread < 1e-12)
+
+
+def start(examination: Examination, name: str) -> Iterator[Law]:
+    """Checks that a run starts at the grid's `start_scale` times the noise."""
+    grid, noise = examination.grids[name](6), unit_noise(SAMPLES)
+    scaled = Grid.from_t(grid.schedule, grid.t, grid.timestep, 1.7 * grid.start_scale, grid.between)
+    for each in (grid, scaled):
+        state = examination.make(each).start(noise)
+        off = float((state.x - each.start_scale * noise).abs().max())
+        good = off < 1e-12 and state.step == 0
+        yield Law("start", f"[{name}]", f"off by {off:.1e}", "start_scale times noise", good)
 
 
 def timesteps(examination: Examination, name: str) -> Iterator[Law]:

@@ -72,6 +72,7 @@ def dtypes(examination: Examination, name: str) -> Iterator[Law]:
             for before, _, after in follow(solver, state, _rounded(data.denoiser(solver))):
                 kept &= all(part.dtype == dtype and part.device.type == device for part in parts(before) + parts(after))
                 state = after
+            kept &= solver.velocity(before.x, after.x, before.step).dtype == dtype
             off = float((state.x.double().cpu() - exact).abs().max() / exact.abs().max())
             bound = examination.allowed("dtype", 60.0) * torch.finfo(dtype).eps
             shown = f"{'kept' if kept else 'changed'}, off by {off:.1e}"
