@@ -52,7 +52,7 @@ def examine_solver(
         factory: `factory(grid)`, or `factory(grid, noise)` for stochastic solvers.
         grids: maps names to functions from a number of steps to a grid; defaults to VP, EDM and flow, with equal and
             unequal steps. Some laws have grids of their own besides.
-        schedules: "vp", "edm", "flow": those of the default grids that are used; None uses all.
+        schedules: "vp", "edm", "flow": those whose grids are used; None uses all.
         laws: names of the laws to measure, of `LAWS`; None measures all.
         without: names of laws to leave out.
         progress: whether to show a progress bar; None shows it on a terminal.
@@ -66,7 +66,8 @@ def examine_solver(
         ValueError: if a law, a schedule or a claim is unknown.
     """
     chosen = _chosen(laws, without)
-    examination = Examination(factory, grids=dict(grids) if grids is not None else _grids(schedules), **_known(claims))
+    used = dict(grids) if grids is not None else _grids(schedules)
+    examination = Examination(factory, grids=used, schedules=schedules, **_known(claims))
     plan = [(entry, name) for entry in CATALOGUE if entry.applies(examination) and set(entry.names) & chosen
             for name in entry.where(examination)]  # fmt: skip
     found: list[Law] = []
@@ -102,7 +103,7 @@ def _grids(schedules: Sequence[str] | None) -> dict[str, Callable[[int], Grid]]:
 
 
 def _known(claims: dict[str, Any]) -> dict[str, Any]:
-    known = [name for name in Examination.__dataclass_fields__ if name not in ("factory", "grids")]
+    known = [name for name in Examination.__dataclass_fields__ if name not in ("factory", "grids", "schedules")]
     unknown = sorted(set(claims) - set(known))
     if unknown:
         raise ValueError(f"unknown settings {unknown} of examine_solver; known are {', '.join(known)}")

@@ -76,14 +76,14 @@ def _worst(examination: Examination, grid: Grid) -> float:
 
 def uneven(examination: Examination) -> Iterator[Law]:
     """Checks trajectories on grids with steps of very different lengths."""
-    for name, grid in JAGGED.items():
+    for name, grid in examination.own(JAGGED).items():
         yield _against_euler(examination, "jagged grid", grid(24), f"[{name}]")
         yield _against_euler(examination, "jagged grid", clean(grid(24)), f"[{name}, to clean data]")
 
 
 def from_noise(examination: Examination) -> Iterator[Law]:
     """Checks grids that start at alpha = 0 or very near it, in many steps, in two and in one."""
-    for name, grid in NOISE.items():
+    for name, grid in examination.own(NOISE).items():
         for steps in (24, 2, 1):
             for each, kind in ((grid(steps), ""), (clean(grid(steps)), ", to clean data")):
                 where, looser = f"[{name}, {steps}{kind}]", _LOOSER if steps > 2 else 2 * _LOOSER
@@ -137,7 +137,7 @@ def end(examination: Examination, name: str) -> Iterator[Law]:
 
 def constants(examination: Examination, name: str) -> Iterator[Law]:
     """Checks the digits of the weights on data of one point, where methods in x0, eps or eps - x0 are exact."""
-    solver = examination.make(clean(examination.grids[name](7)))
+    solver = examination.make(examination.grids[name](7))
     x0 = normal(SAMPLES, 3, seed=2)
     first, last = solver.grid.points[0], solver.grid.points[-1]
     eps = (solver.start(normal(SAMPLES, 3)).x - first.alpha * x0) / first.sigma

@@ -1,6 +1,6 @@
 """The solver under examination, and what its author says about it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,7 @@ class Examination:
     Attributes:
         factory: `factory(grid)`, or `factory(grid, noise)` for stochastic solvers.
         grids: maps names to functions from a number of steps to a grid.
+        schedules: "vp", "edm", "flow": those that laws with grids of their own use; None uses all.
         stochastic: whether `factory` takes a noise source.
         order: expected order of convergence; None is the solver's own.
         band: allowed deviation of a measured order.
@@ -40,6 +41,7 @@ class Examination:
 
     factory: Factory
     grids: Grids = field(default_factory=lambda: dict(GRIDS))
+    schedules: Sequence[str] | None = None
     stochastic: bool = False
     order: float | None = None
     band: float = 0.2
@@ -58,6 +60,13 @@ class Examination:
         if noise is None or isinstance(noise, int):
             noise = SeededNoise(tuple(range(SAMPLES if noise is None else noise)))
         return self.factory(grid, noise)
+
+    def own(self, grids: Grids) -> dict[str, Callable[[int], Grid]]:
+        """Those of the grids whose schedule is chosen; the cosine schedule is variance-preserving."""
+        if self.schedules is None:
+            return dict(grids)
+        families = {name: name.partition("-")[0].replace("cosine", "vp") for name in grids}
+        return {name: make for name, make in grids.items() if families[name] in self.schedules}
 
     def claimed_order(self) -> float:
         """The order that the solver must have."""

@@ -35,8 +35,9 @@ def orders(examination: Examination, name: str) -> Iterator[Law]:
 
 def jagged_orders(examination: Examination) -> Iterator[Law]:
     """Checks the order of convergence on grids whose steps alternate between 1 and 4."""
-    for name in ("vp-jagged", "flow-jagged"):
-        yield _order("jagged order", examination, name, JAGGED[name], "mixture")
+    for name, grid in examination.own(JAGGED).items():
+        if name in ("vp-jagged", "flow-jagged", "flow-uneven"):
+            yield _order("jagged order", examination, name, grid, "mixture")
 
 
 def _order(law: str, examination: Examination, name: str, make: Callable[[int], Grid], which: str) -> Law:

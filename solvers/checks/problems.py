@@ -56,9 +56,9 @@ GRIDS: Final[Mapping[str, Callable[[int], Grid]]] = {
 }
 
 
-def _alternating(steps: int, ratio: float = 4.0) -> np.ndarray:
-    """Points from 0 to 1 whose distances alternate between 1 and `ratio`, times a common factor."""
-    gaps = np.resize([ratio, 1.0], steps)
+def _repeated(steps: int, *pattern: float) -> np.ndarray:
+    """Points from 0 to 1 whose distances repeat a pattern, times a common factor."""
+    gaps = np.resize(pattern, steps)
     return np.concatenate([[0.0], np.cumsum(gaps) / gaps.sum()])
 
 
@@ -68,11 +68,13 @@ def _random(steps: int) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(gaps) / gaps.sum()])
 
 
-# Grids whose steps differ by a factor of 4 from one to the next: weights of equal steps lose their order here.
+# Grids whose steps differ by a factor of 4 from one to the next: weights of equal steps lose their order here. On steps
+# that alternate, errors of opposite sign may cancel, hence the pattern of three.
 JAGGED: Final[Mapping[str, Callable[[int], Grid]]] = {
-    "vp-jagged": lambda n: Grid.from_t(stable_diffusion(), 999 - 899 * _alternating(n)),
-    "edm-jagged": lambda n: Grid.from_t(EDM(), 5.0 * (0.1 / 5.0) ** _alternating(n)),
-    "flow-jagged": lambda n: Grid.from_t(RectifiedFlow(), 0.95 - 0.8 * _alternating(n)),
+    "vp-jagged": lambda n: Grid.from_t(stable_diffusion(), 999 - 899 * _repeated(n, 4, 1)),
+    "edm-jagged": lambda n: Grid.from_t(EDM(), 5.0 * (0.1 / 5.0) ** _repeated(n, 4, 1)),
+    "flow-jagged": lambda n: Grid.from_t(RectifiedFlow(), 0.95 - 0.8 * _repeated(n, 4, 1)),
+    "flow-uneven": lambda n: Grid.from_t(RectifiedFlow(), 0.95 - 0.8 * _repeated(n, 4, 1, 2)),
     "flow-random": lambda n: Grid.from_t(RectifiedFlow(), 0.95 - 0.9 * _random(n)),
 }
 

@@ -26,4 +26,4 @@ def test_a_right_solver_is_accepted(name: str) -> None:
 
 def test_the_zoo_is_large_and_meets_every_law() -> None:
     assert len(WRONG) >= 40 and len(RIGHT) >= 8
-    assert set(LAWS) - {case.law for case in WRONG.values()} == {"convergence", "strong order"}
+    assert set(LAWS) == {case.law for case in WRONG.values()}

@@ -80,7 +80,7 @@ class WrongSign(TwoStep):
         return 2 * x0 - super().extrapolated(state, x0)
 
 
-@wrong("the ratio of the steps is upside down", "order")
+@wrong("the ratio of the steps is upside down", "jagged order")
 class UpsideDown(TwoStep):
     def ratio(self, step: int) -> float:
         return 1 / super().ratio(step)
@@ -111,12 +111,19 @@ class EarlyLowerOrder(TwoStep):
         return super().extrapolated(state, x0) if 2 * state.step < self.grid.n_steps else x0
 
 
-@wrong("a missing past output is taken for zero", "few steps")
-class ZeroHistory(Ddim):
-    def step(self, state: State, x0: Tensor) -> State:
-        past = state.history[0] if state.history else 0 * x0
-        moved = self.moved(state, x0 + 400 * (x0 - past) * (not state.history))
-        return State(moved, state.step + 1, (x0,))
+@wrong("steps that are more than twice as long as the last are cut", "jagged grid")
+class CutSteps(Ddim):
+    def moved(self, state: State, x0: Tensor) -> Tensor:
+        before, here, there = (self.grid.points[max(state.step + k, 0)] for k in (-1, 0, 1))
+        long = state.step > 0 and there.sigma > 0 and here.t - there.t > 2 * (before.t - here.t)
+        sigma = (here.sigma + there.sigma) / 2 if long else there.sigma
+        return there.alpha * x0 + sigma * (state.x - here.alpha * x0) / here.sigma
+
+
+@wrong("x0 is scaled by 1.02 against a loss of contrast", "convergence")
+class Contrast(TwoStep):
+    def extrapolated(self, state: State, x0: Tensor) -> Tensor:
+        return 1.02 * super().extrapolated(state, x0)
 
 
 @wrong("the first step starts from an empty past output", "trajectory")

@@ -60,7 +60,7 @@ class Lazy(Outsider):
         return State(keep * state.x + gain * x0, state.step + 1)
 
 
-@right("Heun's method on dx/dt in t, with Euler's first and last steps on pure noise and clean data")
+@right("Heun's method on dx/dt in t, where t is smooth: noise tables have kinks", schedules=("edm", "flow"))
 @dataclass(frozen=True, eq=False)
 class HeunInTime(GridSolver):
     order: ClassVar[int] = 2

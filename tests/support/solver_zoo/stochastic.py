@@ -143,8 +143,15 @@ class KeptNoise(_Changed):
 
     def draw(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
         self.kept.append(super().draw(index, span, like))
-        old = self.kept[max(len(self.kept) - 3, 0)]
+        old = self.kept[max(len(self.kept) - 2, 0)]
         return old if old.shape == like.shape and old.dtype == like.dtype else self.kept[-1]
+
+
+@wrong("the sign of the noise alternates, so that samples do not follow the path", "strong order", stochastic=True,
+       strong_order=0.5)  # fmt: skip
+class Alternates(_Changed):
+    def draw(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
+        return super().draw(index, span, like) * (-1) ** index
 
 
 @wrong("the weight of the past output is doubled", "drift order", stochastic=True)

@@ -42,7 +42,7 @@ class HalfHistory(TwoStep):
         return State(after.x, after.step, (x0.bfloat16(),))
 
 
-@wrong("x is rounded to bfloat16 within the step", "dtype")
+@wrong("x0 is rounded to bfloat16 within the step", "gradients")
 class RoundsInside(_Weighted):
     def moved(self, state: State, x0: Tensor) -> Tensor:
         return super().moved(state, x0.bfloat16().to(x0))
