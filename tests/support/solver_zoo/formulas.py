@@ -80,12 +80,6 @@ class WrongSign(TwoStep):
         return 2 * x0 - super().extrapolated(state, x0)
 
 
-@wrong("the ratio of the steps is upside down", "jagged order")
-class UpsideDown(TwoStep):
-    def ratio(self, step: int) -> float:
-        return 1 / super().ratio(step)
-
-
 @wrong("weights of equal steps on every grid", "jagged order")
 class EvenRatio(TwoStep):
     def ratio(self, step: int) -> float:
