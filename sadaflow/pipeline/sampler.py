@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 
 from sadaflow.models import Autoencoder, kept_layouts
-from sadaflow.solvers import Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
+from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
@@ -15,6 +15,8 @@ from ..loading.lora.merge import LoraStack
 from ..loading.sampling_defaults import Recommended
 from ..parallel import Parallel
 from ..placement.placement import Residence
+from ..sampling.adaptive import require_plain
+from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
@@ -175,9 +177,12 @@ class Sampler:
         check_parallel(parallel)
         request = complete(request, self.family, self._defaults, device=self.device, output=output)
         noise, solver = start_noise(request, self.family), self._solver_for(request)
-        if (accelerator := read_accelerator(request.accelerator)) is not None:
+        require_schedule(self.schedule, solver.nodes)
+        accelerator, control = read_accelerator(request.accelerator), Control.of(request, self.controlnets)
+        if isinstance(solver, Adaptive):
+            require_plain(accelerator, trace, control=control is not None, parallel=parallel is not None)
+        elif accelerator is not None:
             check_fit(accelerator, solver, noise.shape, self.backbone)
-        control = Control.of(request, self.controlnets)
         if parallel is not None:
             made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
@@ -187,7 +192,8 @@ class Sampler:
             if parallel is not None:
                 denoise = parallel.denoiser(denoise)
             noise = noise.to(self.device, torch.float32)
-            with progress_observer(progress, solver.n_evals) as observer, kept_layouts(self.backbone):
+            total = None if isinstance(solver, Adaptive) else solver.n_evals
+            with progress_observer(progress, total) as observer, kept_layouts(self.backbone):
                 sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
             del denoise, noise  # frees the conditioning before the decoder needs memory
             return decode_output(self.family, sampled, output, request.seconds)
@@ -197,14 +203,14 @@ class Sampler:
         """Steps and guidance of a request that leaves them to the checkpoint."""
         return {"steps": self.recommended.steps or STEPS, "guidance": self.default_guidance}
 
-    def _solver_for(self, request: Request) -> Solver:
+    def _solver_for(self, request: Request) -> Solver | Adaptive:
         """The solver of a complete request; its noise is drawn from the request's seeds."""
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
         return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
 
-    def denoiser(self, solver: Solver, request: Request, control: Control | None = None) -> GuidedDenoiser:
+    def denoiser(self, solver: Solver | Adaptive, request: Request, control: Control | None = None) -> GuidedDenoiser:
         """Encode a request as a denoiser, which predicts x0 at the evaluation points of a solver.
 
         Args:
@@ -225,7 +231,7 @@ class Sampler:
             prompted.negative,
             request.guidance_scale if prompted.guidance is None else prompted.guidance,
             self.dtype,
-            None if control is None else control.settings(solver.n_evals),
+            None if control is None else control.settings(len(solver.nodes)),
             self.split_guidance,
         )
 

@@ -11,7 +11,7 @@ from ..device.readback import Readback
 
 
 class FiniteCheck:
-    """Checks that predicted x0 contain no NaN or infinity.
+    """Checks that predicted x0, and the states that the solver makes of them, contain no NaN or infinity.
 
     Args:
         solver: The solver of the run, for messages.
@@ -21,38 +21,62 @@ class FiniteCheck:
 
     def __init__(self, solver: Solver, lag: bool) -> None:
         self._solver, self._lag = solver, lag
-        self._waiting: tuple[Tensor, Readback, int] | None = None  # x0, its sum, its step
+        self._waiting: tuple[Tensor, Tensor, Readback, int] | None = None  # x, x0, their sums, the step
 
-    def check(self, x0: Tensor, step: int) -> None:
-        """Checks x0 (B, ...) of `step`, with `lag` at the next call.
+    def check(self, x: Tensor, x0: Tensor, step: int) -> None:
+        """Checks the states x (B, ...) at `step` and x0 (B, ...), with `lag` at the next call.
 
         Raises:
             FloatingPointError: if one is not finite, with its step and the samples.
         """
-        self.finish()
-        self._waiting = x0, Readback(x0.sum()), step
+        self._settle()
+        self._waiting = x, x0, Readback(torch.stack((x.sum(), x0.sum()))), step
         if not self._lag:
-            self.finish()
+            self._settle()
 
-    def finish(self) -> None:
-        """Checks the x0 that is still pending.
+    def finish(self, x: Tensor) -> None:
+        """Checks what is still pending, and the last states x (B, ...).
 
         Raises:
             FloatingPointError: as `check` does.
         """
+        self._settle()
+        if bad := _not_finite(x):
+            self._blame_solver(bad, self._solver.n_evals)
+
+    def _settle(self) -> None:
         if self._waiting is None:
             return
-        (x0, total, step), self._waiting = self._waiting, None
+        (x, x0, total, step), self._waiting = self._waiting, None
         if all(map(math.isfinite, total.read())):
             return
-        bad = [row for row, sample in enumerate(x0) if not bool(torch.isfinite(sample).all())]
-        if bad:
-            node = self._solver.nodes[step]
+        if bad := _not_finite(x):
+            self._blame_solver(bad, step)
+        if bad := _not_finite(x0):
             raise FloatingPointError(
-                f"x0 is not finite at step {step} of {self._solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g}) "
+                f"x0 is not finite at step {step} of {self._where(step)} "
                 f"for samples {bad}: check the checkpoint, the dtype (float16 overflows where bfloat16 and float32 do "
                 "not) and the guidance"
             )
+
+    def _blame_solver(self, bad: list[int], step: int) -> None:
+        """Raises FloatingPointError for states that are not finite at evaluation `step`."""
+        if step == 0:
+            raise FloatingPointError(f"the start noise is not finite for samples {bad}")
+        name = type(self._solver).__name__
+        raise FloatingPointError(
+            f"x is not finite after step {step - 1} of {self._where(step - 1)} for samples {bad}, although x0 was: the "
+            f"solver {name} made it; check_solver examines it"
+        )
+
+    def _where(self, step: int) -> str:
+        node = self._solver.nodes[step]
+        return f"{self._solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g})"
+
+
+def _not_finite(x: Tensor) -> list[int]:
+    """Indices of the samples of x (B, ...) that contain a NaN or an infinity."""
+    return [row for row, sample in enumerate(x) if not bool(torch.isfinite(sample).all())]
 
 
 def require_finite_output(network: str, dtype: torch.dtype, output: Tensor) -> None:

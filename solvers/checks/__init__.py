@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ..grid import Grid
+from .adaptive import check_adaptive, examine_adaptive
 from .catalogue import CATALOGUE, LAWS, Entry
 from .examination import Examination, Factory
 from .guard import guarded
@@ -118,4 +119,6 @@ def _subject(examination: Examination) -> str:
         return getattr(examination.factory, "__name__", type(examination.factory).__name__)
 
 
-__all__ = ["GRIDS", "LAWS", "Law", "Report", "check_solver", "examine_solver"]
+__all__ = [
+    "GRIDS", "LAWS", "Law", "Report", "check_adaptive", "check_solver", "examine_adaptive", "examine_solver",
+]  # fmt: skip

@@ -28,11 +28,11 @@ def test_the_run_names_step_and_samples(value: float, shape: tuple[int, ...]) ->
 def test_a_lagging_check_looks_at_the_step_before() -> None:
     good, bad = torch.zeros(2, 3), torch.tensor([[0.0, 0, 0], [0, torch.nan, 0]])
     check = FiniteCheck(solver(), lag=True)
-    check.check(good, 0)
-    check.check(bad, 1)
+    check.check(good, good, 0)
+    check.check(good, bad, 1)
     with pytest.raises(FloatingPointError, match=r"step 1 of 4 .* for samples \[1\]"):
-        check.check(good, 2)
-    check.check(bad, 3)
+        check.check(good, good, 2)
+    check.check(good, bad, 3)
     with pytest.raises(FloatingPointError, match="step 3"):
-        check.finish()
-    check.finish()
+        check.finish(good)
+    check.finish(good)
