@@ -21,7 +21,7 @@ def pipe() -> Pipeline:
 
 def test_a_denoiser_of_another_solver_is_refused(pipe: Pipeline) -> None:
     solver, other = pipe.solver("euler", 5), pipe.solver("euler", 3)
-    request = Request(prompts=["red apple"], seeds=[0])
+    request = Request(["red apple"])
     noise = torch.zeros(1, 4, 8, 8)
     with pytest.raises(ValueError, match="made for 5 evaluations, and the solver has 3"):
         sample(other, pipe.denoiser(solver, request), noise)
