@@ -89,22 +89,28 @@ def mutated(source: bytes, operator: str, occurrence: int) -> str | None:
     return mutate_code(source, get_operator(operator)(), occurrence)
 
 
-def population(modules: list[str]) -> list[Mutant]:
-    """All mutants of some modules."""
+def places(modules: list[str]) -> list[tuple[str, str, int]]:
+    """(module, operator, occurrence) of all mutants of some modules."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator
+
     found = []
     for module in modules:
-        source = (ROOT / f"solvers/{module}.py").read_bytes()
-        lines = source.decode().splitlines()
-        for operator in OPERATORS:
-            occurrence = 0
-            while (text := mutated(source, operator, occurrence)) is not None:
-                changed = [(n, new) for n, (old, new) in enumerate(zip(lines, text.splitlines(), strict=False), 1)
-                           if old != new]  # fmt: skip
-                if changed:
-                    found.append(Mutant(module, operator.removeprefix("core/"), occurrence, changed[0][0],
-                                        changed[0][1].strip()))  # fmt: skip
-                occurrence += 1
+        nodes = list(ast_nodes(get_ast((ROOT / f"solvers/{module}.py").read_text("utf-8"))))
+        for name in OPERATORS:
+            operator = get_operator(name)()
+            count = sum(len(list(operator.mutation_positions(node))) for node in nodes)
+            found += [(module, name, occurrence) for occurrence in range(count)]
     return found
+
+
+def made(module: str, operator: str, occurrence: int) -> Mutant:
+    """A mutant with the line that it changes."""
+    source = (ROOT / f"solvers/{module}.py").read_bytes()
+    text = mutated(source, operator, occurrence) or ""
+    pairs = enumerate(zip(source.decode().splitlines(), text.splitlines(), strict=False), 1)
+    line, change = next(((n, new) for n, (old, new) in pairs if old != new), (0, ""))
+    return Mutant(module, operator.removeprefix("core/"), occurrence, line, change.strip())
 
 
 def survives(mutant: Mutant) -> bool:
@@ -184,13 +190,14 @@ def main() -> None:
     torch.set_num_threads(1)
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "docs/scripts")]
     os.chdir(ROOT)
-    everything = population(chosen.module or sorted(TESTS))
+    everything = places(chosen.module or sorted(TESTS))
     drawn = random.Random(chosen.seed).sample(everything, min(chosen.sample, len(everything)))
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with chosen.out.open("w") as file:
         file.write(json.dumps({"seed": chosen.seed, "population": len(everything)}) + "\n")
-        for index, mutant in enumerate(drawn):
+        for index, place in enumerate(drawn):
+            mutant = made(*place)
             if time.monotonic() - began > 60 * chosen.minutes:
                 break
             row = asdict(mutant) | {"survived": survives(mutant)}

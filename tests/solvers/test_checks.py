@@ -1,6 +1,5 @@
 """Every solver passes `check_solver`, and wrong ones are rejected by the law that they break."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,7 +40,7 @@ def test_solver(name: str) -> None:
     )
     orders = [law for law in report.laws if law.name == "order"]
     assert len(orders) == 12 and not report.failures
-    assert time.process_time() - began < 15 or name == "rk4" or sys.gettrace() is not None
+    assert time.process_time() - began < 15 or name not in ("euler", "dpmpp2m", "unipc"), "a linear multistep solver"
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
