@@ -31,7 +31,7 @@ class AdamsBashforth(InFrame, LinearSolver):
     Attributes:
         grid: the points that the trajectory visits.
         solver_order: 2 to 4.
-        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start at alpha = 0.
+        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start near alpha = 0.
         start_by: "runge-kutta" makes the first step of order 3 by Heun, and the first two of order 4 by Kutta's
             third-order method, at 1 and 4 extra evaluations. "lower-order" uses fewer slopes.
         last_by: how a step that ends at sigma = 0 is made: "euler" ends at the last x0, "adams" extrapolates beyond it.

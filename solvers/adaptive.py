@@ -119,6 +119,11 @@ class Adaptive:
             )
 
     @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The node at which a run starts; the others are chosen on the way."""
+        return (self._node_at(point_at(self.schedule, self.t_start)),)
+
+    @property
     def order(self) -> int:
         """Order of the solution that is kept."""
         return PAIRS[self.pair].order

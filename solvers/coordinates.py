@@ -42,6 +42,12 @@ class Frame:
 
 EDM_FRAME: Final = Frame("edm", "epsilon")
 FLOW_FRAME: Final = Frame("flow", "flow_prediction")
+EDM_LIMIT: Final = 1000.0
+"""Largest sigma/alpha at a grid's start for which the edm frame is the default.
+
+The error of an edm step grows with sigma/alpha at its start. Published grids start at 700 or less, except tables of
+terminal SNR (almost) zero: 4096 in Diffusers, 20291 on the cosine table.
+"""
 FRAMES: Final = {"edm": EDM_FRAME, "flow": FLOW_FRAME}
 
 
@@ -51,19 +57,26 @@ def time_at_ratio(schedule: Schedule, ratio: float) -> float:
 
 
 def frame_of(grid: Grid, name: str | None) -> Frame:
-    """Returns the frame called `name`; None selects flow for rectified flow and for grids from alpha = 0, else edm.
+    """Returns the frame `name`; None selects flow for rectified flow and for grids from near alpha = 0, else edm.
 
     Raises:
-        ValueError: if the name is unknown, or for edm on a grid that starts at alpha = 0.
+        ValueError: if the name is unknown, or for edm on a grid that starts at pure noise.
     """
-    pure_noise = grid.points[0].alpha == 0
     if name is None:
-        return FLOW_FRAME if pure_noise or isinstance(grid.schedule, RectifiedFlow) else EDM_FRAME
+        return FLOW_FRAME if starts_near_noise(grid) or isinstance(grid.schedule, RectifiedFlow) else EDM_FRAME
     if name not in FRAMES:
         raise ValueError(f"unknown frame {name!r}; known are {', '.join(FRAMES)}")
-    if name == "edm" and pure_noise:
-        raise ValueError("frame 'edm' divides by alpha, and the grid starts at alpha = 0; use frame 'flow'")
+    if name == "edm" and grid.points[0].pure_noise:
+        raise ValueError(
+            f"frame 'edm' divides by alpha, and the grid starts at alpha = {grid.points[0].alpha:.3g}; use frame 'flow'"
+        )
     return FRAMES[name]
+
+
+def starts_near_noise(grid: Grid) -> bool:
+    """Whether sigma/alpha at the start of a grid is so large that steps in sigma/alpha, or in eps, are inaccurate."""
+    first = grid.points[0]
+    return first.sigma > EDM_LIMIT * first.alpha
 
 
 class InFrame:

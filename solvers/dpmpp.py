@@ -14,7 +14,7 @@ def multistep_terms(grid: Grid, step: int, solver_order: int, lower_order_final:
     """Returns how many outputs a multistep method combines at a step, as published.
 
     There are fewer terms at the start, where outputs are missing. There is one term where a step ends at sigma = 0.
-    Points at alpha = 0 do not count, because they are infinitely far back in log-SNR.
+    Points of pure noise (alpha near 0) do not count, because they are infinitely far back in log-SNR.
 
     Args:
         grid: the grid.
@@ -27,7 +27,7 @@ def multistep_terms(grid: Grid, step: int, solver_order: int, lower_order_final:
     few = lower_order_final and grid.n_steps < 15
     if grid.points[step + 1].sigma == 0 or (left == 1 and (few or euler_at_final)):
         return 1
-    usable = step + 1 - sum(point.alpha == 0 for point in grid.points[:step])
+    usable = step + 1 - min(grid.noise_points, step)
     return min(solver_order, usable, left if few else solver_order)
 
 

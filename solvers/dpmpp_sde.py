@@ -51,7 +51,7 @@ class DPMppSDE(NoisySolver):
 
     def _middle(self, index: int) -> Node | None:
         start, end = self.grid.points[index : index + 2]
-        if start.alpha == 0 or end.sigma == 0:
+        if start.pure_noise or end.sigma == 0:
             return None
         ratio = math.exp(-(start.log_snr + end.log_snr) / 2)
         return self.grid.node(point_at(self.grid.schedule, time_at_ratio(self.grid.schedule, ratio)))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from .schedule import Schedule
 
 Numbers = Sequence[float] | np.ndarray | Tensor
+PURE_NOISE: Final = 1e-6
+"""alpha / sigma below which a point counts as pure noise: x contains no signal that float32 could hold."""
 
 
 def _float64(values: Numbers) -> Tensor:
@@ -39,6 +42,11 @@ class Point:
         if self.alpha == 0 or self.sigma == 0:
             return math.inf if self.sigma == 0 else -math.inf
         return math.log(self.alpha / self.sigma)
+
+    @property
+    def pure_noise(self) -> bool:
+        """Whether alpha is 0, or so small that formulas in log-SNR and sigma/alpha lose all digits."""
+        return self.alpha <= PURE_NOISE * self.sigma
 
     @property
     def noise_fraction(self) -> float:
@@ -76,10 +84,11 @@ class Grid:
         timestep: (N,), the network's timestep at the first N points.
         start_scale: a trajectory starts at `start_scale` times unit-normal noise.
         between: maps a time between grid points to the network's timestep; None uses the schedule's own, which is
-            allowed if the timesteps at the grid points are within 1 of it.
+            allowed if the timesteps at the grid points are the schedule's own up to its `timestep_unit` (rounding).
 
     Raises:
-        ValueError: if there are fewer than two points, if times do not fall strictly, or if shapes do not match.
+        ValueError: if there are fewer than two points, if times do not fall strictly, if shapes do not match, or if a
+            timestep is not finite.
     """
 
     schedule: Schedule
@@ -97,6 +106,8 @@ class Grid:
             raise ValueError(f"the times of a grid must be finite and fall strictly, got t = {self.t.tolist()}")
         if self.timestep.shape != self.t[:-1].shape:
             raise ValueError(f"a grid needs one timestep per step ({self.n_steps}), got {self.timestep.numel()}")
+        if not bool(torch.isfinite(self.timestep).all()):
+            raise ValueError(f"the timesteps of a grid must be finite, got {self.timestep.tolist()}")
         if not bool((self.sigma[:-1] > 0).all()):
             raise ValueError("sigma must be above 0 at every point of a grid but the last")
 
@@ -165,11 +176,11 @@ class Grid:
 
     @cached_property
     def _foreign_timestep(self) -> tuple[float, float] | None:
-        """(timestep, schedule's timestep) where they differ most, or None if they differ by at most 1 (rounding)."""
+        """(timestep, schedule's timestep) where they differ most, or None if they differ by rounding alone."""
         own = self.schedule.timestep(self.t[:-1])
-        off = (self.timestep - own).abs()
-        worst = int(off.argmax())
-        return (float(self.timestep[worst]), float(own[worst])) if float(off[worst]) > 1 + 1e-6 else None
+        excess = (self.timestep - own).abs() - 1e-6 * (1 + own.abs()) - getattr(self.schedule, "timestep_unit", 0.0)
+        worst = int(excess.argmax())
+        return (float(self.timestep[worst]), float(own[worst])) if float(excess[worst]) > 0 else None
 
     @property
     def n_steps(self) -> int:
@@ -186,6 +197,11 @@ class Grid:
         """All N+1 points as Python numbers."""
         columns = (self.t.tolist(), self.alpha.tolist(), self.sigma.tolist())
         return tuple(Point(*row) for row in zip(*columns, strict=True))
+
+    @cached_property
+    def noise_points(self) -> int:
+        """Number of points of pure noise, which come first."""
+        return sum(point.pure_noise for point in self.points)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

@@ -25,7 +25,7 @@ class IPNDM(LinearSolver):
     Attributes:
         grid: the points that the trajectory visits.
         prediction: type of the combined outputs: "epsilon", "v_prediction" or "flow_prediction". None combines flow on
-            rectified flow and on grids that start at alpha = 0, else epsilon.
+            rectified flow and on grids that start near alpha = 0, else epsilon.
 
     Raises:
         ValueError: if `prediction` is unknown.

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from .coordinates import InFrame, node_at, time_at_ratio
+from .coordinates import EDM_LIMIT, InFrame, node_at, time_at_ratio
 from .euler import ancestral_split
 from .grid import Node, Point, point_at
 from .linear import NoisySolver, Update, scaled_with_noise
@@ -29,7 +29,7 @@ class KDPM2(InFrame, NoisySolver):
         noise: the noise source, needed if eta > 0.
         eta: scale of the fresh noise, as in `EulerAncestral`: the deterministic step leads to the lower level of the
             split, and noise leads back up. 0 is the ODE (order 2), 1 the published ancestral form (order 1).
-        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start at alpha = 0.
+        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start near alpha = 0.
 
     Raises:
         ValueError: if `eta` is negative or not finite.
@@ -62,8 +62,10 @@ class KDPM2(InFrame, NoisySolver):
         start, end = self.grid.nodes[index], node_at(self.grid, index + 1)
         span = (start.noise_fraction, end.noise_fraction)
         up, down = ancestral_split(start, end, self.eta)
-        if down == 0:
-            return [start], [Update(0.0, (end.alpha,), noise=up, span=span)]
+        if down == 0 or (up and start.sigma > EDM_LIMIT * start.alpha):
+            # From pure noise the lower level is so low that a midpoint would be on the way to it: a first-order step.
+            keep = down / start.sigma
+            return [start], [Update(keep, (end.alpha - keep * start.alpha,), noise=up, span=span)]
         target = end if up == 0 else self._at_ratio(down / end.alpha)
         u, aim = self._frame.u(start), self._frame.u(target)
         middle = (math.sqrt(u * aim) - u) / (aim - u)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
+from .coordinates import starts_near_noise
 from .grid import Node, Point
 from .linear import LinearSolver, Update, output_update
 
@@ -26,10 +27,10 @@ class PLMS(LinearSolver):
     Attributes:
         grid: the points that the trajectory visits.
         prediction: type of the combined outputs: "epsilon", "v_prediction" or "flow_prediction". None combines epsilon,
-            or flow on a grid that starts at alpha = 0, where epsilon does not determine x0.
+            or flow on a grid that starts near alpha = 0, where epsilon does not determine x0.
 
     Raises:
-        ValueError: if `prediction` is unknown, or epsilon on a grid that starts at alpha = 0.
+        ValueError: if `prediction` is unknown, or epsilon on a grid that starts near alpha = 0.
     """
 
     prediction: str | None = None
@@ -38,13 +39,13 @@ class PLMS(LinearSolver):
     def __post_init__(self) -> None:
         if self.prediction not in (None, "epsilon", "v_prediction", "flow_prediction"):
             raise ValueError(f"PLMS mixes epsilon, v_prediction or flow_prediction, got prediction={self.prediction!r}")
-        if self.prediction == "epsilon" and self.grid.points[0].alpha == 0:
-            raise ValueError("PLMS cannot mix epsilon on a grid that starts at alpha = 0; use flow_prediction")
+        if self.prediction == "epsilon" and self.grid.points[0].pure_noise:
+            raise ValueError("PLMS cannot mix epsilon on a grid that starts near alpha = 0; use flow_prediction")
 
     @property
     def output_type(self) -> str:
         """Prediction type of the combined outputs."""
-        return self.prediction or ("flow_prediction" if self.grid.points[0].alpha == 0 else "epsilon")
+        return self.prediction or ("flow_prediction" if starts_near_noise(self.grid) else "epsilon")
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 PREDICTIONS: Final = ("epsilon", "v_prediction", "sample", "flow_prediction")
 _ALIASES: Final = {"eps": "epsilon", "v": "v_prediction", "x0": "sample", "flow": "flow_prediction"}
+EPSILON_LIMIT: Final = 1e-12
+"""alpha / sigma below which x0 cannot be computed from epsilon: even in float64 it would have four digits."""
 _SIGNS: Final = {"epsilon": 1.0, "v_prediction": -1.0}
 
 
@@ -91,7 +93,7 @@ def to_x0(kind: Prediction, output: Tensor, x: Tensor, alpha: float, sigma: floa
         x0 (B, ...).
 
     Raises:
-        ValueError: if the prediction type is unknown, if v is undefined on the schedule, or for epsilon at alpha = 0.
+        ValueError: if the prediction type is unknown, if v is undefined on the schedule, or for epsilon near alpha = 0.
     """
     if isinstance(kind, Preconditioned):
         _, skip, out = kind.factors(alpha, sigma)
@@ -100,8 +102,10 @@ def to_x0(kind: Prediction, output: Tensor, x: Tensor, alpha: float, sigma: floa
     if name == "sample":
         return output
     if name == "epsilon":
-        if alpha == 0:
-            raise ValueError("epsilon does not determine x0 at alpha = 0; use v_prediction, flow_prediction or sample")
+        if alpha <= EPSILON_LIMIT * sigma:
+            raise ValueError(
+                f"epsilon does not determine x0 at alpha = {alpha:.3g}; use v_prediction, flow_prediction or sample"
+            )
         return (x - sigma * output) / alpha
     if name == "v_prediction":
         return alpha * x - sigma * output

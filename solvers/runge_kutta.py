@@ -122,11 +122,11 @@ class RungeKutta(InFrame, NoisySolver):
         grid: the points that the trajectory visits.
         noise: the noise source, needed with `churn`.
         method: "euler", "heun", "midpoint", "kutta3" or "rk4".
-        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start at alpha = 0.
+        frame: "edm" or "flow"; None selects flow for rectified flow and for grids that start near alpha = 0.
         churn: noise added at the start of steps; None for the ODE.
 
     Raises:
-        ValueError: if `method` is unknown, or with `churn` on a grid that starts at alpha = 0.
+        ValueError: if `method` is unknown, or with `churn` on a grid that starts near alpha = 0.
     """
 
     method: str = "heun"
@@ -136,8 +136,11 @@ class RungeKutta(InFrame, NoisySolver):
     def __post_init__(self) -> None:
         if self.method not in TABLEAUS:
             raise ValueError(f"unknown Runge-Kutta method {self.method!r}; known are {', '.join(TABLEAUS)}")
-        if self.churn is not None and self.grid.points[0].alpha == 0:
-            raise ValueError("churn multiplies sigma/alpha, which is infinite where this grid starts (alpha = 0)")
+        if self.churn is not None and self.grid.points[0].pure_noise:
+            raise ValueError(
+                "churn multiplies sigma/alpha, which has no finite size where this grid starts "
+                f"(alpha = {self.grid.points[0].alpha:.3g})"
+            )
 
     @property
     def order(self) -> int:

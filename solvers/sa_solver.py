@@ -102,9 +102,9 @@ class SASolver(NoisySolver):
     def _terms(self, step: int) -> tuple[int, int]:
         """Number of x0 that the predictor and the corrector of a step combine."""
         points = self.grid.points
-        if points[step].alpha == 0 or points[step + 1].sigma == 0:
+        if points[step].pure_noise or points[step + 1].sigma == 0:
             return 1, 1
-        usable = step + 1 - (step > 0 and points[0].alpha == 0)
+        usable = step + 1 - min(self.grid.noise_points, step)
         left = self.n_evals - step if self.lower_order_final else usable
         return min(self.predictor_order, usable, left), min(self.corrector_order, usable + 1, left + 1)
 
@@ -122,7 +122,7 @@ class SASolver(NoisySolver):
     def _correction(self, step: int) -> tuple[float, ...]:
         """Returns what to add to x at `step`: weights of x0 there and before; nothing after a step from alpha = 0."""
         last = step - 1
-        if last < 0 or self.grid.points[last].alpha == 0:
+        if last < 0 or self.grid.points[last].pure_noise:
             return ()
         terms, integrals, h = self._terms(last)[1], self._integrals(last), self._length(last)
         if terms == 1:

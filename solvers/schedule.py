@@ -72,6 +72,11 @@ class RectifiedFlow:
     timestep_scale: float = 1000.0
 
     @property
+    def timestep_unit(self) -> float:
+        """What rounding may change in a timestep: networks of flow time are trained on 1000 timesteps."""
+        return abs(self.timestep_scale) / 1000
+
+    @property
     def t_max(self) -> float:
         """Time of pure noise, 1."""
         return 1.0

@@ -60,8 +60,9 @@ class DPMppSinglestep(NoisySolver):
             positions[-order:] = [1, 2, 1] if order == 3 else [1] * order
         if clean:
             positions[-1] = 1
-        if self.grid.points[0].alpha == 0 and steps > 1:
-            positions[1:] = positions[:-1]  # from alpha = 0 a group would be infinitely long in log-SNR
+        alone = min(self.grid.noise_points, steps - 1)
+        if alone:  # from pure noise a group would be infinitely long in log-SNR
+            positions = [1] * alone + positions[:-alone]
             positions[-1] = 1
         return tuple(positions)
 

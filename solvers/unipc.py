@@ -56,7 +56,7 @@ class UniPC(LinearSolver):
         points = self.grid.points
         if points[step + 1].sigma == 0:
             return 1
-        usable = step + 1 - (step > 0 and points[0].alpha == 0)  # alpha = 0 occurs only at the first node
+        usable = step + 1 - min(self.grid.noise_points, step)
         return min(self.solver_order, usable, self.grid.n_steps - step if self.lower_order_final else 3)
 
     @cached_property
@@ -88,7 +88,7 @@ class UniPC(LinearSolver):
     def _correction(self, step: int) -> tuple[float, ...]:
         """Returns what to add to x at `step`: weights of x0 there and before."""
         points = self.grid.points
-        if step == 0 or step - 1 in self.disable_corrector or points[step - 1].alpha == 0:
+        if step == 0 or step - 1 in self.disable_corrector or points[step - 1].pure_noise:
             return ()
         start, end, terms = points[step - 1], points[step], self._terms(step - 1)
         shares = np.append(self._shares(step - 1, terms), 1.0)

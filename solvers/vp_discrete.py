@@ -35,6 +35,11 @@ class VPDiscrete:
                 f"inside (0, 1), got shape {tuple(table.shape)}; replace a last entry of 0 by a small positive number"
             )
 
+    @property
+    def timestep_unit(self) -> float:
+        """What rounding may change in a timestep: a table entry."""
+        return 1.0
+
     @cached_property
     def _ratios(self) -> Tensor:
         """sigma/alpha at t = -1, 0, ..., T-1."""

@@ -9,12 +9,12 @@ from ..sampling.results import Step
 
 
 @contextmanager
-def progress_observer(show: bool | None, total: int) -> Iterator[Callable[[Step], None] | None]:
+def progress_observer(show: bool | None, total: int | None) -> Iterator[Callable[[Step], None] | None]:
     """An observer that advances a progress bar on stderr at every step, or None without a bar.
 
     Args:
         show: Whether to show the bar; None shows it on a terminal.
-        total: Number of steps.
+        total: Number of steps, if known.
     """
     if not (sys.stderr.isatty() if show is None else show):
         yield None

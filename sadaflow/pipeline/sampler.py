@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 
 from sadaflow.models import Autoencoder, kept_layouts
-from sadaflow.solvers import Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
+from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
@@ -14,7 +14,9 @@ from ..families.options import STEPS
 from ..loading.lora.merge import LoraStack
 from ..loading.sampling_defaults import Recommended
 from ..parallel import Parallel
-from ..placement.placement import Residence
+from ..placement.placement import Residence, require_copyable
+from ..sampling.adaptive import require_plain
+from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
@@ -179,10 +181,13 @@ class Sampler:
         check_parallel(parallel)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
         noise, solver = start_noise(request, self.family), self.solver_for(request)
-        if (accelerator := read_accelerator(request)) is not None:
-            self.calibrations.check(accelerator, self.adapted, self.name)
+        require_schedule(self.schedule, solver.nodes)
+        accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
+        self.calibrations.check(accelerator, self.adapted, self.name)
+        if isinstance(solver, Adaptive):
+            require_plain(accelerator, trace, control=control is not None, parallel=parallel is not None)
+        elif accelerator is not None:
             check_fit(accelerator, solver, noise.shape, self.backbone)
-        control = Control.of(request, self.controlnets)
         if parallel is not None:
             made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
@@ -191,7 +196,8 @@ class Sampler:
             denoise = self.denoiser(solver, request, control)
             denoise = denoise if parallel is None else parallel.denoiser(denoise)
             noise = noise.to(self.device, torch.float32)
-            with progress_observer(progress, solver.n_evals) as observer, kept_layouts(self.backbone):
+            total = None if isinstance(solver, Adaptive) else solver.n_evals
+            with progress_observer(progress, total) as observer, kept_layouts(self.backbone):
                 sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
             del denoise, noise  # frees the conditioning before the decoder needs memory
             return decode_output(self.family, sampled, output, request.seconds)
@@ -201,14 +207,14 @@ class Sampler:
         """Steps and guidance of a request that leaves them to the checkpoint."""
         return {"steps": self.recommended.steps or STEPS, "guidance": self.default_guidance}
 
-    def solver_for(self, request: Request) -> Solver:
+    def solver_for(self, request: Request) -> Solver | Adaptive:
         """The solver of a complete request; its noise is drawn from the request's seeds."""
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
         return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
 
-    def denoiser(self, solver: Solver, request: Request, control: Control | None = None) -> GuidedDenoiser:
+    def denoiser(self, solver: Solver | Adaptive, request: Request, control: Control | None = None) -> GuidedDenoiser:
         """Encode a request as a denoiser, which predicts x0 at the evaluation points of a solver.
 
         Args:
@@ -229,20 +235,12 @@ class Sampler:
             prompted.negative,
             request.guidance_scale if prompted.guidance is None else prompted.guidance,
             self.dtype,
-            None if control is None else control.settings(solver.n_evals),
+            None if control is None else control.settings(len(solver.nodes)),
             self.split_guidance,
             self.calibrations.near(request.guidance_scale, self.adapted),
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state for `pickle` and `copy.deepcopy`.
-
-        Raises:
-            ValueError: If the pipeline is offloaded, quantized or compiled.
-        """
-        if self._residence.offload is not None or self._residence.quantize is not None:
-            how = "offload=" if self._residence.offload is not None else "quantize="
-            raise ValueError(f"a pipeline with {how} cannot be copied or pickled: load it anew where it is needed")
-        if self._compiled:
-            raise ValueError("a compiled pipeline cannot be copied or pickled: copy it first, then compile the copy")
+        """The state for `pickle` and `copy.deepcopy`; raises ValueError if `require_copyable` does."""
+        require_copyable(self._residence, self._compiled)
         return vars(self).copy()

@@ -94,3 +94,12 @@ class Residence:
         else:
             with self.offload.changing():
                 yield
+
+
+def require_copyable(residence: Residence, compiled: bool) -> None:
+    """Raises ValueError if a pipeline cannot be copied or pickled: offloaded, quantized or compiled."""
+    if residence.offload is not None or residence.quantize is not None:
+        how = "offload=" if residence.offload is not None else "quantize="
+        raise ValueError(f"a pipeline with {how} cannot be copied or pickled: load it anew where it is needed")
+    if compiled:
+        raise ValueError("a compiled pipeline cannot be copied or pickled: copy it first, then compile the copy")

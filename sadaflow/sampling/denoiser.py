@@ -1,7 +1,7 @@
 """Denoisers: what solvers and accelerators call. They apply guidance and convert the network's prediction to x0."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -96,6 +96,10 @@ class GuidedDenoiser:
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
+
+    def at(self, node: Node) -> "GuidedDenoiser":
+        """The denoiser of one node, which adaptive solvers choose on the way; its `settings` must be the same there."""
+        return replace(self, nodes=(node,), settings=None if self.settings is None else self.settings[:1])
 
     @property
     def has_negative(self) -> bool:

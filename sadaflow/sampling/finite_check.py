@@ -10,9 +10,12 @@ from sadaflow.solvers import Solver
 
 from ..device.readback import Readback
 
+_Pending = tuple[Tensor, Tensor, Readback, int]
+"""States, x0, their sums, and the step."""
+
 
 class FiniteCheck:
-    """Checks that predicted x0 contain no NaN or infinity.
+    """Checks that predicted x0, and the states that the solver makes of them, contain no NaN or infinity.
 
     Args:
         solver: The solver of the run, for messages.
@@ -22,20 +25,20 @@ class FiniteCheck:
 
     def __init__(self, solver: Solver, lag: bool) -> None:
         self._solver, self._lag = solver, lag
-        self._waiting: deque[tuple[Tensor, Readback, int]] = deque()  # x0, its sum, its step; oldest first
+        self._waiting: deque[_Pending] = deque()  # oldest first
 
-    def check(self, x0: Tensor, step: int) -> None:
-        """Checks x0 (B, ...) of `step`, with `lag` later.
+    def check(self, x: Tensor, x0: Tensor, step: int) -> None:
+        """Checks the states x (B, ...) at `step` and x0 (B, ...), with `lag` later.
 
         Raises:
             FloatingPointError: if one is not finite, with its step and the samples.
         """
-        self._waiting.append((x0, Readback(x0.sum()), step))
+        self._waiting.append((x, x0, Readback(torch.stack((x.sum(), x0.sum()))), step))
         if not self._lag:
-            self.finish()
+            self.catch_up(0)
 
     def catch_up(self, left: int = 1) -> None:
-        """Checks the x0 that are still pending, except the newest `left` of them. Called at the end of every step.
+        """Checks what is still pending, except the newest `left` steps. Called at the end of every step.
 
         Raises:
             FloatingPointError: as `check` does.
@@ -43,25 +46,46 @@ class FiniteCheck:
         while len(self._waiting) > left:
             self._read(*self._waiting.popleft())
 
-    def finish(self) -> None:
-        """Checks every x0 that is still pending.
+    def finish(self, x: Tensor) -> None:
+        """Checks what is still pending, and the last states x (B, ...).
 
         Raises:
             FloatingPointError: as `check` does.
         """
         self.catch_up(0)
+        if bad := _not_finite(x):
+            self._blame_solver(bad, self._solver.n_evals)
 
-    def _read(self, x0: Tensor, total: Readback, step: int) -> None:
+    def _read(self, x: Tensor, x0: Tensor, total: Readback, step: int) -> None:
         if all(map(math.isfinite, total.read())):
             return
-        bad = [row for row, sample in enumerate(x0) if not bool(torch.isfinite(sample).all())]
-        if bad:
-            node = self._solver.nodes[step]
+        if bad := _not_finite(x):
+            self._blame_solver(bad, step)
+        if bad := _not_finite(x0):
             raise FloatingPointError(
-                f"x0 is not finite at step {step} of {self._solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g}) "
+                f"x0 is not finite at step {step} of {self._where(step)} "
                 f"for samples {bad}: check the checkpoint, the dtype (float16 overflows where bfloat16 and float32 do "
                 "not) and the guidance"
             )
+
+    def _blame_solver(self, bad: list[int], step: int) -> None:
+        """Raises FloatingPointError for states that are not finite at evaluation `step`."""
+        if step == 0:
+            raise FloatingPointError(f"the start noise is not finite for samples {bad}")
+        name = type(self._solver).__name__
+        raise FloatingPointError(
+            f"x is not finite after step {step - 1} of {self._where(step - 1)} for samples {bad}, although x0 was: the "
+            f"solver {name} made it; check_solver examines it"
+        )
+
+    def _where(self, step: int) -> str:
+        node = self._solver.nodes[step]
+        return f"{self._solver.n_evals} (t={node.t:.4g}, sigma={node.sigma:.4g})"
+
+
+def _not_finite(x: Tensor) -> list[int]:
+    """Indices of the samples of x (B, ...) that contain a NaN or an infinity."""
+    return [row for row, sample in enumerate(x) if not bool(torch.isfinite(sample).all())]
 
 
 def require_finite_output(network: str, dtype: torch.dtype, output: Tensor) -> None:

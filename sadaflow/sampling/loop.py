@@ -5,11 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import Solver
+from sadaflow.solvers import Adaptive, Solver
 
 from ..accelerators import Accelerator, make_accelerator
 from ..accelerators.base import Run, calibrated, fitted
 from ..accelerators.forwarding import begin_run
+from .adaptive import sample_adaptive
+from .agreement import require_same_nodes
 from .denoiser import Denoise, RowDenoise
 from .evaluation import evaluate, require_negative
 from .recorder import Recorder
@@ -18,7 +20,7 @@ from .results import Sampled, Step
 
 @torch.no_grad()
 def sample(
-    solver: Solver,
+    solver: Solver | Adaptive,
     denoise: Denoise,
     noise: Tensor,
     accelerator: Accelerator | str | None = None,
@@ -29,7 +31,8 @@ def sample(
     """Follows the probability-flow ODE from noise to the end of the solver's grid.
 
     Args:
-        solver: The solver, with its grid.
+        solver: The solver, with its grid. With an `Adaptive` one, a denoiser without `at(node)` is called as
+            `denoise(x, node)`.
         denoise: Any callable (x, step) -> x0. A `RowDenoise` is evaluated for those samples only that need the network;
             any other is evaluated for the whole batch as soon as one sample needs it. If it has an attribute
             `prediction`, the accelerator is fitted to it; an attribute `calibrations` holds what was measured of it.
@@ -42,9 +45,12 @@ def sample(
         The final states and the cost of the run.
 
     Raises:
-        FloatingPointError: if an x0 is not finite (on CUDA one step later), with the step and the samples.
-        ValueError: if the accelerator does not fit the solver or the denoiser.
+        FloatingPointError: if an x0 or a state is not finite (on CUDA one step later), with the step and the samples.
+        ValueError: if the accelerator does not fit the solver or the denoiser, or the denoiser has other nodes.
     """
+    if isinstance(solver, Adaptive):
+        return sample_adaptive(solver, denoise, noise, accelerator, observer, trace)
+    require_same_nodes(denoise, solver.nodes)
     run = _begin(accelerator, solver, denoise, noise.shape)
     recorder = Recorder(solver, run, noise, selective=isinstance(denoise, RowDenoise), trace=trace)
     state = solver.start(noise)
@@ -56,7 +62,7 @@ def sample(
             estimate = run.estimate(step, state.x, skipped) if skipped else None
         with recorder.network():
             x0, modes = evaluate(denoise, run, step, state.x, plan, estimate, recorder.meter)
-        recorder.evaluated(step, x0, modes)
+        recorder.evaluated(step, state.x, x0, modes)
         with recorder.controller():
             state = run.revise(state, x0)
         x, y = state.x, solver.velocity(state.x, x0, step)

@@ -50,22 +50,23 @@ class Recorder:
         """Context manager: times what happens in it as the accelerator's."""
         return self._watch.measuring("controller")
 
-    def evaluated(self, step: int, x0: Tensor, modes: list[Mode]) -> None:
+    def evaluated(self, step: int, x: Tensor, x0: Tensor, modes: list[Mode]) -> None:
         """Counts an evaluation and checks it.
 
         Args:
             step: Index of the evaluation.
+            x: States, (B, ...), as the solver made them.
             x0: x0 of every sample, (B, ...).
             modes: How each was obtained.
 
         Raises:
-            FloatingPointError: if x0 is not finite (on CUDA, `observed` raises it one step later).
+            FloatingPointError: if x or x0 is not finite (on CUDA, `observed` raises it one step later).
         """
         called = any(mode.evaluates for mode in modes)
         for row, mode in enumerate(modes):
             self._modes[row].append(mode.value)
             self._nfe[row] += self.meter.cost(mode) if self._selective else float(called)
-        self._finite.check(x0, step)
+        self._finite.check(x, x0, step)
 
     def stepped(self, step: Step) -> None:
         """Adds a step to the trace; called before the run observes the step."""
@@ -88,9 +89,9 @@ class Recorder:
         """Ends the run with the final states x (B, ...).
 
         Raises:
-            FloatingPointError: if the last x0 was not finite.
+            FloatingPointError: if the last x0, or x, is not finite.
         """
-        self._finite.finish()
+        self._finite.finish(x)
         seconds = self._watch.now() - self._began - self._watch.seconds("trace")
         controller, network = self._watch.seconds("controller"), self._watch.seconds("network")
         stats = Stats(self._nfe, self._modes, seconds, controller, network)

@@ -1,7 +1,7 @@
 """The order of convergence of a solver, measured against a reference solution."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Final
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from ..exact import GaussianMixture
 from ..grid import Grid
 from ..reference import reference_solution
-from .laws import SAMPLES, Examination
-from .problems import exact_start, finish, mixture, tilted_gaussian, unit_noise
+from .examination import SAMPLES, Examination
+from .problems import JAGGED, exact_start, finish, mixture, tilted_gaussian, unit_noise
 from .report import Law
 
 _STEPS: Final = (48, 96, 192)
@@ -27,43 +27,45 @@ def _reference(which: str, name: str, make: Callable[[int], Grid]) -> Tensor:
     return reference_solution(DATA[which]().x0, grid, unit_noise(SAMPLES) * grid.start_scale)
 
 
-def order_law(
-    examination: Examination,
-    name: str,
-    which: str,
-    order: float | None,
-    band: float,
-    warm_up: int,
-    counts: tuple[int, ...] | None,
-) -> Law:
+def orders(examination: Examination, name: str) -> Iterator[Law]:
+    """Checks the order of convergence on both data distributions."""
+    for which in DATA:
+        yield _order("order", examination, name, examination.grids[name], which)
+
+
+def jagged_orders(examination: Examination) -> Iterator[Law]:
+    """Checks the order of convergence on grids whose steps alternate between 1 and 4."""
+    for name, grid in examination.own(JAGGED).items():
+        if name in ("vp-jagged", "flow-jagged", "flow-uneven"):
+            yield _order("jagged order", examination, name, grid, "mixture")
+
+
+def _order(law: str, examination: Examination, name: str, make: Callable[[int], Grid], which: str) -> Law:
     """Checks the slope of the error (against DOP853) over the number of steps.
 
     Args:
-        examination: makes the solvers.
+        law: name of the law.
+        examination: makes the solvers, and has the expected order, its band, the warm-up and the numbers of steps.
         name: name of the grid.
+        make: makes the grid.
         which: name of the data distribution in `DATA`.
-        order: expected order; None is the solver's own.
-        band: allowed deviation.
-        warm_up: number of evaluations on the true trajectory before the measurement starts.
-        counts: numbers of steps; None chooses them by the expected order.
     """
-    data, exact = DATA[which](), _reference(which, name, examination.grids[name])
-    claimed = float(examination.make(examination.grids[name](4)).order if order is None else order)
-    counts = counts or (_STEPS if claimed <= 2 else _STEPS_ABOVE_2)
+    data, exact = DATA[which](), _reference(which, name, make)
+    claimed, band = examination.claimed_order(), examination.band
+    counts = examination.steps or (_STEPS if claimed <= 2 else _STEPS_ABOVE_2)
     errors = []
     for steps in counts:
-        solver = examination.make(examination.grids[name](steps))
-        state = exact_start(solver, data, unit_noise(SAMPLES), warm_up)
+        solver = examination.make(make(steps))
+        state = exact_start(solver, data, unit_noise(SAMPLES), examination.warm_up)
         x = finish(solver, data.denoiser(solver), state)
         errors.append(float((x - exact).square().mean().sqrt()))
     seen = [(steps, error) for steps, error in zip(counts, errors, strict=True) if error > _ROUNDING]
     shown = f"[{name}, {which}]"
     if not all(math.isfinite(error) for error in errors):
-        return Law("order", shown, f"errors {errors}", f"{claimed:g}", False)
+        return Law(law, shown, f"errors {errors}", f"{claimed:g}", False)
     if len(seen) < 2:
-        return Law("order", shown, f"errors below {_ROUNDING:g}", f"{claimed:g} or exact", True)
+        return Law(law, shown, f"errors below {_ROUNDING:g}", f"{claimed:g} or exact", True)
     (few, large), (many, small) = seen[-2:]
     slope = math.log(large / small) / math.log(many / few)
-    fits = slope > claimed - band and (which == "gaussian" or slope < claimed + band)
-    expected = f"{claimed:g} {'or more' if which == 'gaussian' else f'+- {band:g}'}"
-    return Law("order", shown, f"{slope:.2f} (errors {', '.join(f'{e:.1e}' for e in errors)})", expected, fits)
+    measured = f"{slope:.2f} (errors {', '.join(f'{error:.1e}' for error in errors)})"
+    return Law(law, shown, measured, f"{claimed:g} or more, less {band:g}", slope > claimed - band)

@@ -1,6 +1,9 @@
 """Test problems with exact denoisers: data distributions, schedules and grids."""
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -8,17 +11,19 @@ import torch
 from torch import Tensor
 
 from ..base import Solver, State
-from ..betas import make_betas
+from ..betas import make_betas, zero_terminal_snr
 from ..exact import Gaussian, GaussianMixture
-from ..grid import Grid
+from ..grid import Grid, Point
 from ..reference import reference_solution
-from ..schedule import EDM, RectifiedFlow
+from ..schedule import EDM, CosineVP, RectifiedFlow
 from ..spacing import karras, shift_time
 from ..vp_discrete import VPDiscrete
+from .guard import advance, follow
 
 Denoise = Callable[[Tensor, int], Tensor]
 
 
+@cache
 def mixture() -> GaussianMixture:
     """Three modes in two dimensions, one with correlated coordinates, so that no symmetry hides an error."""
     means = torch.tensor([[-1.5, 0.0], [1.0, 1.0], [0.5, -1.5]], dtype=torch.float64)
@@ -27,12 +32,14 @@ def mixture() -> GaussianMixture:
     return GaussianMixture(torch.tensor([0.3, 0.4, 0.3], dtype=torch.float64), means, covariances)
 
 
+@cache
 def tilted_gaussian() -> Gaussian:
     """One Gaussian in two dimensions with correlated coordinates."""
     mean = torch.tensor([0.7, -1.2], dtype=torch.float64)
     return Gaussian(mean, torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=torch.float64))
 
 
+@cache
 def stable_diffusion() -> VPDiscrete:
     """The noise table of Stable Diffusion."""
     return VPDiscrete(torch.cumprod(1 - make_betas("scaled_linear", 1000, 0.00085, 0.012), 0))
@@ -49,15 +56,102 @@ GRIDS: Final[Mapping[str, Callable[[int], Grid]]] = {
 }
 
 
+def _repeated(steps: int, *pattern: float) -> np.ndarray:
+    """Points from 0 to 1 whose distances repeat a pattern, times a common factor."""
+    gaps = np.resize(pattern, steps)
+    return np.concatenate([[0.0], np.cumsum(gaps) / gaps.sum()])
+
+
+def _random(steps: int) -> np.ndarray:
+    """Points from 0 to 1 whose distances differ at random by a factor of up to 4."""
+    gaps = np.random.default_rng(5).uniform(1.0, 4.0, steps)
+    return np.concatenate([[0.0], np.cumsum(gaps) / gaps.sum()])
+
+
+# Grids whose steps differ by a factor of 4 from one to the next: weights of equal steps lose their order here. On steps
+# that alternate, errors of opposite sign may cancel, hence the pattern of three.
+JAGGED: Final[Mapping[str, Callable[[int], Grid]]] = {
+    "vp-jagged": lambda n: Grid.from_t(stable_diffusion(), 999 - 899 * _repeated(n, 4, 1)),
+    "edm-jagged": lambda n: Grid.from_t(EDM(), 5.0 * (0.1 / 5.0) ** _repeated(n, 4, 1)),
+    "flow-jagged": lambda n: Grid.from_t(RectifiedFlow(), 0.95 - 0.8 * _repeated(n, 4, 1)),
+    "flow-uneven": lambda n: Grid.from_t(RectifiedFlow(), 0.95 - 0.8 * _repeated(n, 4, 1, 2)),
+    "flow-random": lambda n: Grid.from_t(RectifiedFlow(), 0.95 - 0.9 * _random(n)),
+}
+
+
+@cache
+def zero_snr(last: float) -> VPDiscrete:
+    """Stable Diffusion's table rescaled to zero terminal SNR, with `last` as its last alpha^2."""
+    table = torch.cumprod(1 - zero_terminal_snr(make_betas("scaled_linear", 1000, 0.00085, 0.012)), 0)
+    return VPDiscrete(torch.cat([table[:-1], table.new_full((1,), last)]))
+
+
+def _from(first: float, n: int) -> np.ndarray:
+    """Times from `first` down to 0.05."""
+    return np.concatenate([[first], np.linspace(1, 0.05, n + 1)[1:]])
+
+
+# Grids that start at pure noise (alpha = 0), or so near that sigma/alpha is 1e16.
+NOISE: Final[Mapping[str, Callable[[int], Grid]]] = {
+    "flow-from-0": lambda n: Grid.from_t(RectifiedFlow(), shift_time(_from(1.0, n), 2.0)),
+    "flow-from-1e-16": lambda n: Grid.from_t(RectifiedFlow(), _from(1 - 2.0**-53, n)),
+    "cosine-from-0": lambda n: Grid.from_t(CosineVP(), _from(1.0, n)),
+    "cosine-from-1e-16": lambda n: Grid.from_t(CosineVP(), _from(1 - 2.0**-53, n)),
+    "vp-from-1e-16": lambda n: Grid.from_t(zero_snr(1e-32), np.linspace(999, 20, n + 1)),
+    "vp-from-1e-5": lambda n: Grid.from_t(zero_snr(1e-10), np.linspace(999, 20, n + 1)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Independent:
+    """Data whose coordinates are independent Gaussians, so that shapes and batches are free and the ODE has a solution.
+
+    Attributes:
+        mean: (...), one sample.
+        std: (...), one sample.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def x0(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """E[x0 | x] for x (B, ...)."""
+        mean, variance = self.mean.to(x), self.std.to(x) ** 2
+        return mean + alpha * variance / (alpha * alpha * variance + sigma * sigma) * (x - alpha * mean)
+
+    def denoiser(self, solver: Solver) -> Denoise:
+        """`denoise(x, step) -> x0` at the nodes of a solver."""
+        return lambda x, step: self.x0(x, solver.nodes[step].alpha, solver.nodes[step].sigma)
+
+    def transport(self, x: Tensor, start: Point, end: Point) -> Tensor:
+        """The ODE's x at `end` from x (B, ...) at `start`."""
+        spread = [((point.alpha * self.std) ** 2 + point.sigma**2).sqrt() for point in (start, end)]
+        return end.alpha * self.mean + (x - start.alpha * self.mean) * (spread[1] / spread[0])
+
+
+def independent(*shape: int, reach: float = 2.0) -> Independent:
+    """Independent Gaussians with means up to `reach` and standard deviations of 0.2 to 2."""
+    count = math.prod(shape)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(1))
+    mean = torch.linspace(-reach, reach, count, dtype=torch.float64)
+    std = torch.logspace(math.log10(0.2), math.log10(2.0), count, dtype=torch.float64)[order]
+    return Independent(mean.reshape(shape), std.reshape(shape))
+
+
 def clean(grid: Grid) -> Grid:
     """Returns the grid with its last point moved to clean data."""
     t = [*grid.t[:-1].tolist(), grid.schedule.t_min]
-    return Grid.from_t(grid.schedule, t, grid.timestep, grid.start_scale)
+    return Grid.from_t(grid.schedule, t, grid.timestep, grid.start_scale, grid.between)
 
 
 def unit_noise(samples: int, seed: int = 0) -> Tensor:
     """Draws unit-normal noise (samples, 2) in float64."""
-    return torch.randn(samples, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normal(samples, 2, seed=seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Draws unit-normal noise in float64."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def final_x(solver: Solver, denoise: Denoise, noise: Tensor) -> Tensor:
@@ -67,8 +161,8 @@ def final_x(solver: Solver, denoise: Denoise, noise: Tensor) -> Tensor:
 
 def finish(solver: Solver, denoise: Denoise, state: State) -> Tensor:
     """Runs a state to the end of the solver's grid and returns x."""
-    while state.step < solver.n_evals:
-        state = solver.step(state, denoise(state.x, state.step))
+    for *_, after in follow(solver, state, denoise):
+        state = after
     return state.x
 
 
@@ -80,7 +174,7 @@ def exact_start(solver: Solver, data: GaussianMixture, noise: Tensor, evaluation
     """
     state, denoise = solver.start(noise), data.denoiser(solver)
     for evaluation in range(evaluations):
-        state = solver.step(state, denoise(state.x, evaluation))
+        state = advance(solver, state, denoise(state.x, evaluation))
         t = solver.nodes[evaluation + 1].t
         begin = solver.grid.points[0].t
         x = solver.start(noise).x

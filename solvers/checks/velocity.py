@@ -1,60 +1,55 @@
-"""The velocity of a solver, measured against finite differences."""
+"""The velocity of a solver at every node, against the schedule's derivatives and the slope of the exact trajectory."""
 
-from typing import Any
+from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
-from ..base import Solver
-from ..grid import Grid
-from ..reference import reference_solution
-from .laws import SAMPLES, Examination
-from .problems import mixture, unit_noise
+from ..grid import Grid, Node, point_at
+from .examination import SAMPLES, Examination
+from .problems import NOISE, clean, independent, normal
 from .report import Law
 
 
-def _smooth_step(solver: Solver, h: float) -> int:
-    """Returns a step whose node is at no kink of the schedule (a discrete table has a kink at each entry)."""
-    schedule = solver.grid.schedule
-
-    def kink(step: int) -> float:
-        t = solver.nodes[step].t
-        values = schedule.sigma(torch.tensor([t - h, t, t + h], dtype=torch.float64))
-        return abs(float(values.diff().diff()))
-
-    return min(range(solver.n_evals), key=kink)
+def velocities(examination: Examination, name: str) -> Iterator[Law]:
+    """Checks `velocity` at every node of a grid, the last one included."""
+    yield _velocity(examination, examination.grids[name](7), f"[{name}]")
+    yield _velocity(examination, clean(examination.grids[name](7)), f"[{name}, to clean data]")
 
 
-class _Ends:
-    """Two points of a schedule in any order; has the attributes of a grid that the reference integration reads."""
-
-    def __init__(self, alpha: Tensor, sigma: Tensor) -> None:
-        self.alpha, self.sigma = alpha, sigma
-
-
-def _between(grid: Grid, start: float, end: float) -> Any:
-    t = torch.tensor([start, end], dtype=torch.float64)
-    return _Ends(grid.schedule.alpha(t), grid.schedule.sigma(t))
+def velocities_from_noise(examination: Examination) -> Iterator[Law]:
+    """Checks `velocity` on grids that start at pure noise."""
+    for name, grid in examination.own(NOISE).items():
+        yield _velocity(examination, grid(7), f"[{name}]")
 
 
-def velocity_laws(examination: Examination, name: str) -> list[Law]:
-    """Checks `velocity` against finite differences of the schedule and against the slope of the true trajectory."""
-    grid, data = examination.grids[name](7), mixture()
-    solver, schedule = examination.make(grid), grid.schedule
-    h = 1e-6 * (schedule.t_max - schedule.t_min)
-    step = _smooth_step(solver, h)
-    node = solver.nodes[step]
-    x = unit_noise(SAMPLES)
-    x0 = data.x0(x, node.alpha, node.sigma)
-    y = solver.velocity(x, x0, step)
-    scale = float(y.abs().max())
-    near = torch.tensor([node.t - h, node.t + h], dtype=torch.float64)
-    rates = [float(part(near).diff()) / (2 * h) for part in (schedule.alpha, schedule.sigma)]
-    analytic = rates[0] * x0 + rates[1] * (x - node.alpha * x0) / node.sigma
-    ends = [reference_solution(data.x0, _between(grid, node.t, node.t + side), x) for side in (-h, h)]
-    slope = (ends[1] - ends[0]) / (2 * h)
-    off = [float((y - other).abs().max()) / scale for other in (analytic, slope)]
-    return [
-        Law("velocity", f"[{name}] {what}", f"relative {value:.1e}", "below 1e-4", value < 1e-4)
-        for what, value in zip(("alpha' x0 + sigma' eps", "slope of DOP853"), off, strict=True)
-    ]
+def _velocity(examination: Examination, grid: Grid, where: str) -> Law:
+    solver, data = examination.make(grid), independent(2)
+    x = normal(SAMPLES, 2)
+    worst, at = 0.0, 0
+    for step, node in enumerate(solver.nodes):
+        x0 = data.x0(x, node.alpha, node.sigma)
+        y = solver.velocity(x, x0, step)
+        if y.shape != x.shape or y.dtype != x.dtype:
+            return Law("velocity", where, f"{tuple(y.shape)} {y.dtype}", f"{tuple(x.shape)} {x.dtype}", False)
+        # A noise table has a kink at every entry, where the slopes of both sides are right, and so is their mean.
+        sides = [_slope(grid, node, x, x0, side) for side in (-1.0, 1.0)]
+        right = [*sides, (sides[0] + sides[1]) / 2]
+        scale = 1e-12 + max(float(side.abs().max()) for side in sides)
+        off = min(float((y - slope).abs().max()) / scale for slope in right)
+        if not off <= worst:
+            worst, at = off, step
+    allowed = examination.allowed("velocity", 1e-5)
+    shown = f"off by {worst:.1e} at node {at}"
+    return Law("velocity", where, shown, f"below {allowed:g} at every node", worst < allowed)
+
+
+def _slope(grid: Grid, node: Node, x: Tensor, x0: Tensor, side: float) -> Tensor:
+    """One-sided difference of alpha x0 + sigma eps in t, with the eps of x, of second order."""
+    schedule = grid.schedule
+    h = side * 1e-5 * (1.0 if schedule.t_max > 2 else 0.1) * min(1.0, abs(node.t - schedule.t_min))
+    if node.t + 2 * h > schedule.t_max:
+        h = -h
+    near = [point_at(schedule, node.t + k * h) for k in (0, 1, 2)]
+    rates = [(-3 * getattr(near[0], key) + 4 * getattr(near[1], key) - getattr(near[2], key)) / (2 * h)
+             for key in ("alpha", "sigma")]  # fmt: skip
+    return rates[0] * x0 + rates[1] * (x - node.alpha * x0) / node.sigma

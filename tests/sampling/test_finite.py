@@ -29,12 +29,12 @@ def test_a_lagging_check_looks_at_the_step_before() -> None:
     good, bad = torch.zeros(2, 3), torch.tensor([[0.0, 0, 0], [0, torch.nan, 0]])
     check = FiniteCheck(solver(), lag=True)
     for step, x0 in enumerate((good, bad)):
-        check.check(x0, step)
+        check.check(good, x0, step)
         check.catch_up()
-    check.check(good, 2)
+    check.check(good, good, 2)
     with pytest.raises(FloatingPointError, match=r"step 1 of 4 .* for samples \[1\]"):
         check.catch_up()
-    check.check(bad, 3)
+    check.check(good, bad, 3)
     with pytest.raises(FloatingPointError, match="step 3"):
-        check.finish()
-    check.finish()
+        check.finish(good)
+    check.finish(good)

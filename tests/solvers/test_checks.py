@@ -1,5 +1,6 @@
 """Every solver passes `check_solver`, and wrong ones are rejected by the law that they break."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,9 +18,8 @@ FULL = {"lower_order_final": False}  # UniPC's default lowers the order of the l
 # Evaluations after which a method whose start is of lower order has its own.
 WARM_UP = {"dpmpp3m": 2, "dpm3m": 2, "deis3": 2, "unipc": 2, "unipc3": 3, "lms": 3, "ipndm-v": 3}
 OPTIONS: dict[str, dict[str, Any]] = {"unipc1": FULL, "unipc": FULL, "unipc3": FULL}
-# PLMS and iPNDM on even steps of sigma are Adams-Bashforth 4, and better than they claim; the error of published 3M in
-# eps changes sign on the shifted flow grid, so that it shows no slope there.
-LEFT_OUT = {"plms": {"edm-uniform"}, "pndm": {"edm-uniform"}, "ipndm": {"edm-uniform"}, "dpm3m": {"flow-shifted"}}
+# Weights of equal steps; groups of three are of order 3 if their points are equally spaced.
+UNEVEN = ("plms", "pndm", "ipndm", "dpmpp3s")
 DETERMINISTIC = [name for name in SOLVERS if not draws_noise(name)]
 # Made for distilled networks, see test_distilled.py.
 DISTILLED = ("lcm", "tcd")
@@ -30,21 +30,29 @@ ONE = {"vp-karras": GRIDS["vp-karras"]}
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_solver(name: str) -> None:
     options = OPTIONS.get(name, {})
+    began = time.process_time()
     report = check_solver(
         lambda grid: make_solver(name, grid, **options),
         warm_up=WARM_UP.get(name, 0),
         steps=(96, 192, 384) if name in ("dpmpp3m", "dpm3m") else None,
         ends_at_x0=name not in ("plms", "pndm", "ipndm", "lms"),
-        grids={key: grid for key, grid in GRIDS.items() if key not in LEFT_OUT.get(name, set())},
+        without=["jagged order"] if name in UNEVEN else [],
     )
     orders = [law for law in report.laws if law.name == "order"]
-    assert len(orders) >= 10 and not report.failures
+    assert len(orders) == 12 and not report.failures
+    assert time.process_time() - began < 15 or name not in ("euler", "dpmpp2m", "unipc"), "a linear multistep solver"
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_stochastic_solver(name: str) -> None:
     grids = {key: GRIDS[key] for key in ("vp-karras", "edm-karras", "flow-uniform")}
-    report = check_solver(lambda grid, noise: make_solver(name, grid, noise=noise), stochastic=True, grids=grids)
+    report = check_solver(
+        lambda grid, noise: make_solver(name, grid, noise=noise),
+        stochastic=True,
+        grids=grids,
+        strong_order=0.5,
+        drift_order=1 if name == "sa-solver" else None,  # its noise begins and ends within a step
+    )
     assert sum(law.name == "distribution" for law in report.laws) == 8
 
 
@@ -220,7 +228,7 @@ def test_wrong_noise_level() -> None:
 def test_report_names_law_measured_and_expected() -> None:
     report = examine_solver(WrongCoefficient, grids=dict(ONE))
     law = next(law for law in report.failures if "mixture" in law.where)
-    assert law.name == "order" and law.where == "[vp-karras, mixture]" and law.expected == "2 +- 0.2"
+    assert law.name == "order" and law.where == "[vp-karras, mixture]" and law.expected == "2 or more, less 0.2"
     assert float(law.measured.split()[0]) == pytest.approx(1.0, abs=0.3)
     assert str(report).splitlines()[-1].startswith("FAIL  order")
     assert str(report).startswith("WrongCoefficient: ")

@@ -1,0 +1,212 @@
+"""Mutation testing of solvers/: changes a sign, an index, a comparison or a number, and runs the tests of the module.
+
+    python docs/scripts/mutate_solvers.py --sample 200 --seed 0 --out outputs/mutants.jsonl     # `make mutants`
+    python docs/scripts/mutate_solvers.py --table outputs/mutants.jsonl
+
+Mutants are those of cosmic-ray's operators. Each runs in a fork of a process that has imported torch and diffusers,
+with the module's source replaced as it is imported; files stay as they are.
+"""
+
+import argparse
+import importlib.machinery
+import json
+import os
+import random
+import resource
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import CodeType
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 240  # of processor time for the tests of one mutant
+
+PARITY, SIGMA, LAWS = "tests/solvers/test_parity.py", "tests/solvers/test_sigma.py", "tests/solvers/test_sigma_laws.py"
+PROPERTIES, CHECKS = "tests/solvers/test_properties.py", "tests/solvers/test_checks.py"
+NOISE, ORDER = "tests/solvers/test_noise_start.py", "tests/solvers/test_order.py"
+SCHEDULE, CONSISTENCY = "tests/solvers/test_schedule.py", "tests/solvers/test_consistency.py"
+COMMON = ("tests/solvers/test_weights.py", SCHEDULE, PROPERTIES)
+
+# Module -> runs of pytest, one after the other: a file, or a file with the expression that selects its tests.
+TESTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "adams": ((PROPERTIES, ""), (NOISE, "ab or lms"), (LAWS, ""), (SIGMA, "lms"), (CHECKS, "ab or lms or ipndm")),
+    "adaptive": ((ORDER, "adaptive"), ("tests/solvers/test_adaptive.py", "")),
+    "coordinates": ((PROPERTIES, ""), (NOISE, ""), (LAWS, ""), (SIGMA, "kdpm2 or lms"), (CHECKS, "heun or kdpm2")),
+    "ddpm": ((PROPERTIES, ""), (CONSISTENCY, "ddpm"), (CHECKS, "ddpm"), ("tests/solvers/test_distilled.py", "ddpm")),
+    "dpmpp": ((PROPERTIES, ""), (NOISE, "dpmpp"), (PARITY, "dpm"), (CHECKS, "dpmpp2m or dpmpp3m")),
+    "dpmpp_sde": ((PROPERTIES, ""), (LAWS, ""), (SIGMA, "sde"), (CHECKS, "dpmpp-sde")),
+    "euler": ((PROPERTIES, ""), (NOISE, "euler"), (PARITY, "euler"), (CHECKS, "euler")),
+    "exponential": ((PROPERTIES, ""), (NOISE, "deis or dpm or exp"), (PARITY, "deis or dpm_solver"),
+                    (CHECKS, "deis or dpm2m or dpm3m or exp")),
+    "grid": ((SCHEDULE, ""), (PROPERTIES, ""), (NOISE, ""), (LAWS, ""), (CHECKS, "heun or dpmpp2m")),
+    "ipndm": ((PROPERTIES, ""), (NOISE, "ipndm"), (LAWS, ""), (SIGMA, "ipndm"), (CHECKS, "ipndm")),
+    "kdpm2": ((PROPERTIES, ""), (NOISE, "kdpm2"), (LAWS, ""), (SIGMA, "kdpm2 and not linspace"), (CHECKS, "kdpm2")),
+    "linear": ((PROPERTIES, ""), (NOISE, ""), (PARITY, "euler or unipc"), (CHECKS, "dpmpp2m or heun or plms")),
+    "noise": (("tests/solvers/test_noise.py", ""), (PROPERTIES, ""), (LAWS, "")),
+    "plms": ((PROPERTIES, ""), (NOISE, "plms"), (PARITY, "pndm"), (CHECKS, "plms")),
+    "polynomials": (("tests/solvers/test_weights.py", ""), (PROPERTIES, ""), (PARITY, "deis"), (CHECKS, "ab3")),
+    "prediction": ((SCHEDULE, ""), (PROPERTIES, ""), (PARITY, "euler"), (NOISE, "refused or heun"),
+                   ("tests/solvers/test_sigma_edm.py", "")),
+    "runge_kutta": ((PROPERTIES, ""), (NOISE, "heun or midpoint or rk4 or refused"), (PARITY, "heun"),
+                    (CHECKS, "heun or rk4 or midpoint or churn")),
+    "sa_solver": ((PROPERTIES, ""), (NOISE, "sa-solver or treated"), (LAWS, ""), (SIGMA, "sa"), (CHECKS, "sa-solver")),
+    "schedule": ((SCHEDULE, ""), (PROPERTIES, ""), (NOISE, "euler"), (CHECKS, "dpmpp2m")),
+    "singlestep": ((PROPERTIES, ""), (NOISE, "2s or 3s or treated"), (PARITY, "singlestep"), (CHECKS, "2s or 3s")),
+    "tcd": ((PROPERTIES, ""), (CONSISTENCY, "tcd"), ("tests/solvers/test_distilled.py", "tcd")),
+    "unipc": ((PROPERTIES, ""), (NOISE, "unipc or treated"), (PARITY, "unipc"), (CHECKS, "unipc")),
+    "vp_discrete": ((SCHEDULE, ""), (PROPERTIES, ""), (PARITY, "euler"), (CHECKS, "dpmpp2m")),
+}
+OPERATORS = (
+    *(f"core/ReplaceBinaryOperator_{a}_{b}" for a, b in (
+        ("Add", "Sub"), ("Sub", "Add"), ("Mul", "Div"), ("Div", "Mul"), ("Add", "Mul"), ("Mul", "Add"), ("Sub", "Div"),
+        ("Pow", "Mul"), ("FloorDiv", "Div"), ("Mod", "Div"))),
+    *(f"core/ReplaceComparisonOperator_{a}_{b}" for a, b in (
+        ("Eq", "NotEq"), ("NotEq", "Eq"), ("Lt", "LtE"), ("Lt", "Gt"), ("LtE", "Lt"), ("LtE", "Gt"), ("Gt", "GtE"),
+        ("Gt", "Lt"), ("GtE", "Gt"), ("GtE", "Lt"), ("Is", "IsNot"), ("IsNot", "Is"))),
+    "core/ReplaceUnaryOperator_Delete_USub", "core/ReplaceUnaryOperator_Delete_Not", "core/ReplaceAndWithOr",
+    "core/ReplaceOrWithAnd", "core/ReplaceTrueWithFalse", "core/ReplaceFalseWithTrue", "core/NumberReplacer",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """An operator applied at one of its places in a module; `line` and `change` say what it does."""
+
+    module: str
+    operator: str
+    occurrence: int
+    line: int
+    change: str
+
+
+def mutated(source: bytes, operator: str, occurrence: int) -> str | None:
+    """The source with one mutation, or None if there are not so many places."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    return mutate_code(source, get_operator(operator)(), occurrence)
+
+
+def places(modules: list[str]) -> list[tuple[str, str, int]]:
+    """(module, operator, occurrence) of all mutants of some modules."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator
+
+    found = []
+    for module in modules:
+        nodes = list(ast_nodes(get_ast((ROOT / f"solvers/{module}.py").read_text("utf-8"))))
+        for name in OPERATORS:
+            operator = get_operator(name)()
+            count = sum(len(list(operator.mutation_positions(node))) for node in nodes)
+            found += [(module, name, occurrence) for occurrence in range(count)]
+    return found
+
+
+def made(module: str, operator: str, occurrence: int) -> Mutant:
+    """A mutant with the line that it changes."""
+    source = (ROOT / f"solvers/{module}.py").read_bytes()
+    text = mutated(source, operator, occurrence) or ""
+    pairs = enumerate(zip(source.decode().splitlines(), text.splitlines(), strict=False), 1)
+    line, change = next(((n, new) for n, (old, new) in pairs if old != new), (0, ""))
+    return Mutant(module, operator.removeprefix("core/"), occurrence, line, change.strip())
+
+
+def survives(mutant: Mutant) -> bool:
+    """Runs the tests of a mutant in a fork; returns whether all pass."""
+    child = os.fork()
+    if child == 0:
+        _run_tests(mutant)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0
+
+
+def _run_tests(mutant: Mutant) -> None:
+    """Ends the process: 0 if every test passes."""
+    import pytest
+
+    path = str(ROOT / f"solvers/{mutant.module}.py")
+    source = mutated(Path(path).read_bytes(), f"core/{mutant.operator}", mutant.occurrence)
+    original = importlib.machinery.SourceFileLoader.get_code
+
+    def get_code(self: importlib.machinery.SourceFileLoader, name: str) -> CodeType | None:
+        if os.path.realpath(self.get_filename(name)) == path:
+            return compile(source or "", path, "exec", dont_inherit=True)
+        return original(self, name)
+
+    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    code = 1
+    try:
+        for file, selected in TESTS[mutant.module]:
+            chosen = ["-k", selected] if selected else []
+            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", file, *chosen]))
+            if code not in (0, 5):
+                break
+            code = 0
+    finally:
+        os._exit(code)
+
+
+def table(path: Path) -> str:
+    """The score of each module, and the survivors, as Markdown."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    head, mutants = rows[0], rows[1:]
+    by_module: dict[str, Counter[bool]] = defaultdict(Counter)
+    for row in mutants:
+        by_module[row["module"]][row["survived"]] += 1
+    lines = [f"{len(mutants)} mutants drawn with seed {head['seed']} from {head['population']}.", "",
+             "| module | mutants | caught |", "|---|---|---|"]  # fmt: skip
+    lines += [f"| {name} | {sum(seen.values())} | {seen[False]} |" for name, seen in sorted(by_module.items())]
+    caught = sum(seen[False] for seen in by_module.values())
+    lines += [f"| all | {len(mutants)} | {caught} ({caught / len(mutants):.1%}) |", ""]
+    lines += ["| survivor | becomes |", "|---|---|"]
+    lines += [f"| {row['module']}.py:{row['line']} | `{row['change'].replace('|', chr(92) + '|')}` |"
+              for row in mutants if row["survived"]]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--module", action="append", choices=sorted(TESTS))
+    parser.add_argument("--out", type=Path, default=ROOT / "outputs/mutants.jsonl")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no mutant after this time")
+    parser.add_argument("--table", type=Path, help="print the table of a finished run")
+    chosen = parser.parse_args()
+    if chosen.table:
+        print(table(chosen.table))
+        return
+    import diffusers  # noqa: F401
+    import hypothesis  # noqa: F401
+    import scipy.integrate  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "docs/scripts")]
+    os.chdir(ROOT)
+    everything = places(chosen.module or sorted(TESTS))
+    drawn = random.Random(chosen.seed).sample(everything, min(chosen.sample, len(everything)))
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with chosen.out.open("w") as file:
+        file.write(json.dumps({"seed": chosen.seed, "population": len(everything)}) + "\n")
+        for index, place in enumerate(drawn):
+            mutant = made(*place)
+            if time.monotonic() - began > 60 * chosen.minutes:
+                break
+            row = asdict(mutant) | {"survived": survives(mutant)}
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            if row["survived"]:
+                print(f"{index}: {mutant.module}.py:{mutant.line} survives: {mutant.change}", flush=True)
+    print(table(chosen.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Runs with an adaptive solver, whose number of evaluations is not known beforehand."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from sadaflow.solvers import Adaptive, Node
+
+from ..accelerators.base import Mode
+from ..device.timing import Stopwatch
+from .results import Sampled, Stats, Step
+
+
+def require_plain(accelerator: object, trace: bool, *, control: bool = False, parallel: bool = False) -> None:
+    """Raises ValueError if an adaptive run has an accelerator, a trace, a ControlNet or several processes."""
+    if accelerator is not None:
+        raise ValueError(
+            f"accelerator={accelerator!r} plans a fixed number of evaluations, and an adaptive solver's is not known "
+            "beforehand: use accelerator=None, or another solver on the grid of an adaptive run"
+        )
+    for what, given in (("trace=True", trace), ("a ControlNet", control), ("parallel=", parallel)):
+        if given:
+            raise ValueError(f"{what} needs a number of evaluations, and an adaptive solver's is not known beforehand")
+
+
+def sample_adaptive(
+    solver: Adaptive,
+    denoise: Any,
+    noise: Tensor,
+    accelerator: object,
+    observer: Callable[[Step], None] | None,
+    trace: bool,
+) -> Sampled:
+    """Follows the ODE with steps of the solver's own choice; see `sample`.
+
+    Args:
+        solver: The solver.
+        denoise: Has `at(node)`, which returns the denoiser of one node, or is called as `denoise(x, node)`.
+        noise: Unit-normal noise, (B, ...).
+        accelerator: Must be None.
+        observer: Called after every evaluation, of which the total is not known: `Step.total` is the number so far.
+        trace: Must be False.
+
+    Raises:
+        ValueError: if there is an accelerator or a trace.
+        FloatingPointError: if an x0 is not finite.
+        RuntimeError: after the solver's `max_evals` evaluations.
+    """
+    require_plain(accelerator, trace)
+    watch, count = Stopwatch(noise.device), 0
+    began = watch.now()
+    modes = [Mode.FULL] * noise.shape[0]
+
+    def x0_at(x: Tensor, node: Node) -> Tensor:
+        nonlocal count
+        with watch.measuring("network"):
+            x0: Tensor = denoise.at(node)(x, 0) if hasattr(denoise, "at") else denoise(x, node)
+        count += 1
+        if observer is not None:
+            observer(Step(count - 1, count, node.t, x, x0, solver.velocity(x, x0, node), tuple(modes)))
+        return x0
+
+    run = solver.solve(x0_at, noise)
+    samples = noise.shape[0]
+    seconds = watch.now() - began
+    every = [[Mode.FULL.value] * count for _ in range(samples)]
+    return Sampled(run.x, Stats([float(count)] * samples, every, seconds, 0.0, watch.seconds("network")))
