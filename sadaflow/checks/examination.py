@@ -1,0 +1,74 @@
+"""One examination: the runs of an accelerator, and the limits that its results are held to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from sadaflow.sampling.loop import sample
+from sadaflow.solvers import Grid, Solver
+
+from .recording import Watched
+from .runs import FLOW, Case, Factory, Never, Outcome, Runs
+
+BASE: Final = ("euler", "dpmpp2m")
+"""Solvers with one evaluation a step, used for all laws but those on solvers."""
+
+
+@dataclass(frozen=True)
+class Examination(Runs):
+    """The runs of an accelerator, with what the laws need to know.
+
+    Attributes:
+        never: Makes accelerators of the same class that skip nothing; None if there are none.
+        solvers: Names of the solvers that the accelerator is measured with.
+        schedules: Names of the schedules that it is measured on.
+        worst: Factor by which the error may exceed that of Euler's method at the same cost.
+        tolerance: Largest difference of a sample alone and in a batch, whose sums round differently.
+    """
+
+    never: Factory | None = None
+    solvers: Sequence[str] = BASE
+    schedules: Sequence[str] = (FLOW,)
+    worst: float = 3.0
+    tolerance: float = 1e-8
+    _coarse: dict[Any, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def error(self, fast: Outcome, case: Case) -> float:
+        """Root-mean-square difference of the final states from plain sampling's."""
+        return rms(fast.x - self.plain(case).x)
+
+    def bound(self, fast: Outcome, case: Case) -> float:
+        """`worst` times the error of Euler's method on as few of the grid's steps as were evaluated."""
+        solver = self.solver(case)
+        share = sum(fast.sampled.stats.nfe) / (len(case.rows) * solver.n_evals)
+        steps = case.steps or self.steps
+        return self.worst * self._coarse_error(max(1, round(share * steps)), case)
+
+    def _coarse_error(self, few: int, case: Case) -> float:
+        euler = Case("euler", case.network, case.schedule, case.rows, case.shape, case.steps)
+        key = few, euler
+        if key not in self._coarse:
+            whole = self.solver(euler)
+            steps = whole.n_evals
+            points = torch.linspace(0, steps, few + 1, dtype=torch.float64).round().long()
+            part = _on_grid(whole, Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
+            coarse = sample(part, self.denoiser(euler, part), euler.noise(), Watched(Never()))
+            self._coarse[key] = rms(coarse.x - self.plain(euler).x)
+        return self._coarse[key]
+
+
+def _on_grid(solver: Solver, grid: Grid) -> Solver:
+    return type(solver)(grid)  # type: ignore[call-arg]
+
+
+def rms(difference: Tensor) -> float:
+    """Root mean square of all numbers."""
+    return float(difference.square().mean().sqrt())
+
+
+def largest(difference: Tensor) -> float:
+    """Largest absolute value; infinite if a number is not finite."""
+    return float(difference.abs().max()) if bool(torch.isfinite(difference).all()) else float("inf")

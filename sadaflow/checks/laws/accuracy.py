@@ -1,0 +1,119 @@
+"""Laws on the result: plain sampling until a step is saved, and an error within that of fewer steps."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from sadaflow.sampling.loop import sample
+from sadaflow.solvers import draws_noise
+
+from ..examination import Examination
+from ..finding import Finding
+from ..recording import Watched
+from ..runs import FLOW, SAMPLES, SHAPE, Case
+from ..schedules import PURE_NOISE, SCHEDULES, solver_on
+
+_ROUNDING = 1e-5  # change of the noise, against which float32 rounds finely and float16 coarsely
+_AMPLIFIED = 10.0  # factor by which the change may grow beyond plain sampling's
+
+
+def identity(on: Examination, solver: str, network: str, schedule: str) -> Iterator[Finding]:
+    """Up to the first step that is not evaluated in full, the trajectory is the plain one, bit for bit."""
+    case, where = Case(solver, network, schedule), f"[{solver}, {network}, {schedule}]"
+    plain, fast = on.plain(case), on.made(case)
+    last, expected = fast.first_departure, "plain sampling until the first step saved"
+    apart = [
+        step
+        for step in range(on.steps)
+        if (step <= last and not torch.equal(fast.notes.entered[step], plain.notes.entered[step]))
+        or (step < last and not torch.equal(fast.notes.left[step], plain.notes.entered[step]))
+    ]
+    equal = not apart and (fast.saves or torch.equal(fast.x, plain.x))
+    found = f"equal up to step {last}" if equal else f"x differs at step {apart[0] if apart else last}"
+    yield Finding("identity", where, found, expected, equal, bites=fast.saves)
+    if on.never is not None:
+        complete = on.run(case, on.never())
+        full = complete.sampled.stats.nfe == [float(on.steps)] * SAMPLES
+        same = torch.equal(complete.x, plain.x)
+        found = f"{'equal' if same else 'another x'}, NFE {max(complete.sampled.stats.nfe):g}"
+        yield Finding("identity", f"{where[:-1]}, never]", found, f"equal, NFE {on.steps}", full and same)
+
+
+def full_is_full(on: Examination, solver: str, network: str, schedule: str) -> Iterator[Finding]:
+    """The seam of a full evaluation does not change the network's prediction."""
+    fast = on.made(Case(solver, network, schedule))
+    modes = {(step, row): mode for row, line in enumerate(fast.modes) for step, mode in enumerate(line)}
+    full = [item for item in getattr(fast.denoiser, "work", ()) if modes.get((item.step, item.row)) == "full"]
+    altered = sum(not item.exact for item in full)
+    found = f"{altered} of {len(full)} outputs changed"
+    yield Finding("full is full", f"[{solver}, {network}, {schedule}]", found, "the network's own", not altered)
+
+
+def accuracy(on: Examination, solver: str, network: str, schedule: str) -> Iterator[Finding]:
+    """On every schedule and network, the end is as accurate as a coarser grid's."""
+    case = Case(solver, network, schedule)
+    fast = on.made(case)
+    error, bound = on.error(fast, case), on.bound(fast, case)
+    share = sum(fast.sampled.stats.nfe) / (SAMPLES * on.steps)
+    expected = f"at most {bound:.1e}, {on.worst:g} x Euler's on as few steps"
+    where, good = f"[{solver}, {network}, {schedule}]", error <= bound or not fast.saves
+    yield Finding("accuracy", where, f"{error:.1e} at {share:.2f} of the cost", expected, good, fast.saves)
+
+
+def solvers(on: Examination, solver: str) -> Iterator[Finding]:
+    """A run with any solver is refused before its first evaluation, or finite and as accurate as a coarser grid."""
+    case, where, expected = Case(solver), f"[{solver}]", "finite, or refused at once"
+    try:
+        fast = on.made(case)
+    except ValueError as refusal:
+        try:
+            on.factory().begin(on.solver(case), torch.Size((SAMPLES, *SHAPE)), seams=True)
+        except ValueError:
+            yield Finding("solvers", where, f"refused: {refusal}", expected, True, bites=False)
+            return
+        yield Finding("solvers", where, f"stopped midway: {refusal}", expected, False)
+        return
+    finite = bool(torch.isfinite(fast.x).all())
+    yield Finding("solvers", where, "finite" if finite else "not finite", expected, finite, fast.saves)
+    if draws_noise(solver) or not finite:
+        return
+    error, bound = on.error(fast, case), on.bound(fast, case)
+    expected = f"at most {bound:.1e}, {on.worst:g} x Euler's on as few steps"
+    yield Finding("accuracy", where, f"error {error:.1e}", expected, error <= bound or not fast.saves, fast.saves)
+
+
+def pure_noise(on: Examination, solver: str) -> Finding:
+    """A run from alpha = 0, where the log-SNR is -inf, is finite, or refused at once."""
+    case, where = Case(solver), f"[{solver}, flow from t = 1]"
+    start = solver_on(PURE_NOISE, solver, on.steps, SAMPLES)
+    notes = Watched(on.factory())
+    try:
+        notes.begin(start, torch.Size((SAMPLES, *SHAPE)), seams=True)
+    except ValueError as refusal:
+        return Finding("pure noise", where, f"refused: {refusal}", "finite, or refused at once", True, bites=False)
+    sampled = sample(start, on.denoiser(case, start), case.noise(), notes)
+    finite = bool(torch.isfinite(sampled.x).all())
+    saves = any(mode != "full" for line in sampled.stats.modes for mode in line)
+    return Finding("pure noise", where, "finite" if finite else "not finite", "finite", finite, saves)
+
+
+def rounding(on: Examination, schedule: str) -> Finding:
+    """A small change of the noise changes the end little: nothing is kept in a coarser dtype than the states'."""
+    case = Case(schedule=schedule)
+    moved = replace(case, shift=_ROUNDING)
+    fast, fast_moved = on.made(case), on.made(moved)
+    rows = [row for row in range(SAMPLES) if fast.modes[row] == fast_moved.modes[row]]
+    where, expected = f"[{schedule}]", f"at most {_AMPLIFIED:g} times plain sampling's"
+    if not rows or not fast.saves:
+        return Finding("rounding", where, "decisions changed", expected, True, bites=False)
+    ratios = [
+        float((fast.x - fast_moved.x)[row].abs().max() / (on.plain(case).x - on.plain(moved).x)[row].abs().max())
+        for row in rows
+    ]
+    return Finding("rounding", where, f"{max(ratios):.1f} times", expected, max(ratios) <= _AMPLIFIED)
+
+
+def schedules_of(on: Examination) -> list[str]:
+    """The schedules that are measured."""
+    return [name for name in on.schedules if name in SCHEDULES] or [FLOW]
