@@ -14,7 +14,8 @@ from sadaflow.sampling.results import Sampled, Step
 from ..accelerators.base import Accelerator
 from ..device.simulated import Simulated, moved, shown, uncounted
 from .networks import Plain, Seamed
-from .runs import Case, Never, Runs
+from .naive import Never
+from .runs import Case, Runs
 
 
 @dataclass(frozen=True)

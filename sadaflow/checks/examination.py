@@ -10,8 +10,10 @@ from torch import Tensor
 from sadaflow.sampling.loop import sample
 from sadaflow.solvers import Grid, Solver
 
+from ..accelerators.base import Mode
+from .naive import Holding, Never
 from .recording import Watched
-from .runs import FLOW, Case, Factory, Never, Outcome, Runs
+from .runs import FLOW, SAMPLES, SHAPE, SOLVER, Case, Factory, Outcome, Runs, solver_of
 
 BASE: Final = ("euler", "dpmpp2m")
 """Solvers with one evaluation a step, used for all laws but those on solvers."""
@@ -36,16 +38,35 @@ class Examination(Runs):
     tolerance: float = 1e-8
     _coarse: dict[Any, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    def begins(self, steps: int) -> bool:
+        """Whether the accelerator takes runs of so many steps."""
+        try:
+            self.factory().begin(solver_of(SOLVER, steps), torch.Size((SAMPLES, *SHAPE)), seams=True)
+        except ValueError:
+            return False
+        return True
+
     def error(self, fast: Outcome, case: Case) -> float:
         """Root-mean-square difference of the final states from plain sampling's."""
         return rms(fast.x - self.plain(case).x)
 
     def bound(self, fast: Outcome, case: Case) -> float:
-        """`worst` times the error of Euler's method on as few of the grid's steps as were evaluated."""
-        solver = self.solver(case)
-        share = sum(fast.sampled.stats.nfe) / (len(case.rows) * solver.n_evals)
-        steps = case.steps or self.steps
-        return self.worst * self._coarse_error(max(1, round(share * steps)), case)
+        """`worst` times the error of a naive method at the same cost.
+
+        That is the larger error of two: of Euler's method on as few of the grid's steps as were evaluated, and of
+        holding x0 at the steps that `fast` did not evaluate in full.
+        """
+        share = sum(fast.sampled.stats.nfe) / (len(case.rows) * self.solver(case).n_evals)
+        coarse = self._coarse_error(max(1, round(share * (case.steps or self.steps))), case)
+        return self.worst * max(coarse, self.held_error(fast, case))
+
+    def held_error(self, fast: Outcome, case: Case) -> float:
+        """Error of holding the last x0 wherever `fast` did not evaluate a sample in full."""
+        full = tuple(tuple(mode == Mode.FULL for mode in modes) for modes in fast.modes)
+        key = full, case
+        if key not in self._coarse:
+            self._coarse[key] = rms(self.run(case, Holding(full)).x - self.plain(case).x)
+        return self._coarse[key]
 
     def _coarse_error(self, few: int, case: Case) -> float:
         euler = Case("euler", case.network, case.schedule, case.rows, case.shape, case.steps)

@@ -12,7 +12,8 @@ from sadaflow.sampling.loop import sample
 from sadaflow.sampling.results import Sampled, Step
 from sadaflow.solvers import Solver
 
-from ..accelerators.base import Accelerator, Mode, Run
+from ..accelerators.base import Accelerator, Mode
+from .naive import Never
 from .networks import NETWORKS, PLAIN, Plain, Seamed
 from .problems import Modes
 from .recording import Watched, drawn_state, seeded
@@ -133,6 +134,11 @@ class Runs:
         """Types of network that the accelerator does not refuse."""
         return [network for network, reason in self.refusals.items() if reason is None]
 
+    @property
+    def quick(self) -> str:
+        """The type of network that takes least time, of those that are not refused."""
+        return self.networks[-1]
+
     def refusal(self, case: Case) -> str | None:
         """The ValueError that a run raises by the end of the first evaluation; None if it goes on."""
         steps: list[Step] = []
@@ -205,14 +211,6 @@ class Runs:
 
 class _EnoughSeen(Exception):
     """Ends a run after its first step."""
-
-
-class Never:
-    """An accelerator that skips nothing."""
-
-    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        """Starts a run that evaluates every step."""
-        return Run(shape[0])
 
 
 def _noise(row: int, shape: Sequence[int]) -> Tensor:

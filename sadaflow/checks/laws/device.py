@@ -7,7 +7,8 @@ from ..examination import Examination
 from ..finding import Finding
 from ..runs import SAMPLES, Case
 
-_SMALL, _LARGE = 9, 33
+_SMALL, _LARGE = 5, 17
+_STEPS = 16
 _READS = 1.0
 _GROWTH = 1.25  # of launches, from the small batch to the large one
 _SPARE = 1.0
@@ -37,4 +38,5 @@ def undecided(usage: Usage) -> bool:
 
 
 def _case(on: Examination, network: str, size: int) -> Case:
-    return Case(network=network, rows=tuple(row % SAMPLES for row in range(size)))
+    steps = next(count for count in (_STEPS, on.steps) if on.begins(count))
+    return Case(network=network, rows=tuple(row % SAMPLES for row in range(size)), steps=steps)

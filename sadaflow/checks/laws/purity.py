@@ -42,7 +42,8 @@ def determinism(on: Examination) -> Iterator[Finding]:
 
 def state(on: Examination, network: str) -> Iterator[Finding]:
     """One object gives the results of new objects, whatever other runs are made before, after and in between."""
-    case, other = Case(network=network), replace(_OTHER, network=network, steps=on.steps + 7)
+    steps = next(count for count in (on.steps // 2, on.steps) if on.begins(count))
+    case, other = Case(network=network, steps=steps), replace(_OTHER, network=network, steps=steps + 7)
     alone, beside = on.made(case), on.made(other)
     shared = on.factory()
     for what, runs in (

@@ -16,7 +16,7 @@ def batch(on: Examination, network: str, schedule: str) -> Iterator[Finding]:
     def case(rows: Sequence[int]) -> Case:
         return Case(network=network, schedule=schedule, rows=tuple(rows))
 
-    size = BATCHES[-1] if schedule == on.schedules[0] else BATCHES[-2]
+    size = BATCHES[-1] if network == on.quick else BATCHES[-2]
     together = on.made(case(range(size)))
     parts = [[0], [1], [2], [3], [0, 1], list(reversed(range(9)))]
     others: set[int] = set()
