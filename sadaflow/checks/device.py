@@ -11,10 +11,10 @@ from sadaflow.models import Seam, call_through
 from sadaflow.sampling.loop import sample
 from sadaflow.sampling.results import Sampled, Step
 
-from ..accelerators.base import Accelerator
+from ..accelerators.base import Accelerator, Mode
 from ..device.simulated import Simulated, moved, shown, uncounted
-from .networks import Plain, Seamed
 from .naive import Never
+from .networks import Plain, Seamed
 from .runs import Case, Runs
 
 
@@ -33,6 +33,11 @@ class Usage:
     reads: float
     waits: float
     sampled: Sampled
+
+    @property
+    def saves(self) -> bool:
+        """Whether a sample was not evaluated in full at some step."""
+        return any(mode != Mode.FULL for line in self.sampled.stats.modes for mode in line)
 
 
 def used(runs: Runs, case: Case) -> Usage:

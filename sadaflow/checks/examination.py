@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -11,6 +12,7 @@ from sadaflow.sampling.loop import sample
 from sadaflow.solvers import Grid, Solver
 
 from ..accelerators.base import Mode
+from .device import Usage
 from .naive import Holding, Never
 from .recording import Watched
 from .runs import FLOW, SAMPLES, SHAPE, SOLVER, Case, Factory, Outcome, Runs, solver_of
@@ -29,6 +31,7 @@ class Examination(Runs):
         schedules: Names of the schedules that it is measured on.
         worst: Factor by which the error may exceed that of Euler's method at the same cost.
         tolerance: Largest difference of a sample alone and in a batch, whose sums round differently.
+        usage: What cases were found to do on a device.
     """
 
     never: Factory | None = None
@@ -36,7 +39,13 @@ class Examination(Runs):
     schedules: Sequence[str] = (FLOW,)
     worst: float = 3.0
     tolerance: float = 1e-8
+    usage: dict[Case, Usage] = field(default_factory=dict, init=False, repr=False, compare=False)
     _coarse: dict[Any, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def short(self) -> int:
+        """Half the number of steps, or all if the accelerator needs more."""
+        return next(count for count in (self.steps // 2, self.steps) if self.begins(count))
 
     def begins(self, steps: int) -> bool:
         """Whether the accelerator takes runs of so many steps."""
@@ -50,15 +59,21 @@ class Examination(Runs):
         """Root-mean-square difference of the final states from plain sampling's."""
         return rms(fast.x - self.plain(case).x)
 
-    def bound(self, fast: Outcome, case: Case) -> float:
-        """`worst` times the error of a naive method at the same cost.
+    def accurate(self, fast: Outcome, case: Case) -> tuple[float, float]:
+        """The error, and the bound on it: `worst` times the error of a naive method at the same cost.
 
         That is the larger error of two: of Euler's method on as few of the grid's steps as were evaluated, and of
-        holding x0 at the steps that `fast` did not evaluate in full.
+        holding x0 at the steps that `fast` did not evaluate in full. The second is measured only if the first is too
+        small.
         """
+        if not fast.saves:
+            return 0.0, 0.0
+        error = self.error(fast, case)
         share = sum(fast.sampled.stats.nfe) / (len(case.rows) * self.solver(case).n_evals)
-        coarse = self._coarse_error(max(1, round(share * (case.steps or self.steps))), case)
-        return self.worst * max(coarse, self.held_error(fast, case))
+        bound = self.worst * self._coarse_error(max(1, round(share * (case.steps or self.steps))), case)
+        if error > bound:
+            bound = max(bound, self.worst * self.held_error(fast, case))
+        return error, bound
 
     def held_error(self, fast: Outcome, case: Case) -> float:
         """Error of holding the last x0 wherever `fast` did not evaluate a sample in full."""
@@ -69,7 +84,7 @@ class Examination(Runs):
         return self._coarse[key]
 
     def _coarse_error(self, few: int, case: Case) -> float:
-        euler = Case("euler", case.network, case.schedule, case.rows, case.shape, case.steps)
+        euler = Case("euler", self.quick, case.schedule, case.rows, case.shape, case.steps)
         key = few, euler
         if key not in self._coarse:
             whole = self.solver(euler)

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-
 HARDNESS: Final = (
     (0.3, 0.2, 1.0),  # nearly one wide mode: x0 moves from the start to the end
     (0.3, 2.0, 0.1),  # modes far apart: x0 commits early

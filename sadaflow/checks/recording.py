@@ -173,6 +173,12 @@ def tensor_bytes(objects: Any) -> int:
     return sum(sizes.values())
 
 
+def living_bytes() -> int:
+    """Bytes of all tensors of the process."""
+    gc.collect()
+    return tensor_bytes(item for item in gc.get_objects() if type(item) is Tensor)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Context manager: seeds the global generators of torch, numpy and Python, and restores them at the end."""

@@ -17,7 +17,7 @@ from .naive import Never
 from .networks import NETWORKS, PLAIN, Plain, Seamed
 from .problems import Modes
 from .recording import Watched, drawn_state, seeded
-from .schedules import SCHEDULES, Schedule, solver_on
+from .schedules import SCHEDULES, solver_on
 
 Factory = Callable[[], Accelerator]
 
@@ -46,6 +46,7 @@ class Case:
         dtype: Dtype of the states.
         loud: Factors of the noise of each sample; None is 1 for all.
         shift: Added to the noise of every sample, times a fixed unit-normal tensor.
+        verify: Whether each prediction is compared with that of the whole network.
     """
 
     solver: str = SOLVER
@@ -57,6 +58,7 @@ class Case:
     dtype: torch.dtype = torch.float64
     loud: Sequence[float] | None = None
     shift: float = 0.0
+    verify: bool = False
 
     def noise(self) -> Tensor:
         """The initial noise, (B, ...)."""
@@ -163,7 +165,9 @@ class Runs:
         """The exact denoiser of a case."""
         data, network = Modes.drawn(max(case.rows) + 1, case.shape).of(case.rows), case.network or self.networks[0]
         prediction = SCHEDULES[case.schedule].prediction
-        return Plain(solver, data, prediction) if network == PLAIN else Seamed(solver, data, prediction, network)
+        if network == PLAIN:
+            return Plain(solver, data, prediction)
+        return Seamed(solver, data, network, prediction, case.verify)
 
     def sampled(self, case: Case, notes: Watched, **settings: Any) -> tuple[Sampled, Plain | Seamed]:
         """Samples a case under the present global seeds."""

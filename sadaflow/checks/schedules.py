@@ -6,8 +6,16 @@ from typing import Final
 
 import torch
 
-from sadaflow.solvers import Grid, Prediction, Preconditioned, RectifiedFlow, SeededNoise, Solver, draws_noise
-from sadaflow.solvers import make_solver
+from sadaflow.solvers import (
+    Grid,
+    Preconditioned,
+    Prediction,
+    RectifiedFlow,
+    SeededNoise,
+    Solver,
+    draws_noise,
+    make_solver,
+)
 from sadaflow.solvers.checks.problems import GRIDS, clean
 
 

@@ -71,5 +71,6 @@ LAWS: Final = (
     Measure("dtype", purity.dtypes, lambda on: product((torch.float32, torch.float16, torch.bfloat16), on.networks)),
     Measure("rounding", accuracy.rounding, lambda on: ((name,) for name in on.schedules)),
     Measure("memory", work.memory),
-    Measure("device", device.device_reads, _networks),
+    Measure("host reads", device.host_reads, _networks),
+    Measure("launches", device.launches, _networks),
 )  # fmt: skip

@@ -20,7 +20,7 @@ _OTHER = Case("euler", rows=(1,), shape=(1, 4, 5))
 
 def inputs(on: Examination, solver: str, network: str, schedule: str) -> Finding:
     """No tensor that the run was given changes during the run."""
-    fast = on.made(Case(solver, network, schedule))
+    fast = on.made(Case(solver, network, schedule, verify=True))
     found = f"{fast.notes.changed} tensors changed"
     return Finding("inputs kept", f"[{solver}, {network}, {schedule}]", found, "none", fast.notes.changed == 0)
 
@@ -42,8 +42,7 @@ def determinism(on: Examination) -> Iterator[Finding]:
 
 def state(on: Examination, network: str) -> Iterator[Finding]:
     """One object gives the results of new objects, whatever other runs are made before, after and in between."""
-    steps = next(count for count in (on.steps // 2, on.steps) if on.begins(count))
-    case, other = Case(network=network, steps=steps), replace(_OTHER, network=network, steps=steps + 7)
+    case, other = Case(network=network, steps=on.short), replace(_OTHER, network=network, steps=on.short + 7)
     alone, beside = on.made(case), on.made(other)
     shared = on.factory()
     for what, runs in (

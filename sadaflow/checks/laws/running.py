@@ -46,10 +46,8 @@ def _ends_well(on: Examination, name: str, where: str, case: Case) -> Iterator[F
     if not bool(torch.isfinite(fast.x).all()):
         yield _finite(name, where, fast)
         return
-    error, bound = on.error(fast, case), on.bound(fast, case)
-    yield Finding(
-        name, where, f"error {error:.1e}", f"at most {bound:.1e}", error <= bound or not fast.saves, fast.saves
-    )
+    error, bound = on.accurate(fast, case)
+    yield Finding(name, where, f"error {error:.1e}", f"at most {bound:.1e}", error <= bound, fast.saves)
 
 
 def few_steps(on: Examination) -> Finding:

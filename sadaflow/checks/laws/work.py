@@ -7,6 +7,7 @@ from math import prod
 from ..examination import Examination
 from ..finding import Finding
 from ..networks import Plain, Work
+from ..recording import living_bytes
 from ..runs import SAMPLES, SHAPE, Case, Outcome
 
 _EXACT = 1e-8
@@ -14,7 +15,7 @@ _EXACT = 1e-8
 
 def accounting(on: Examination, solver: str, network: str, schedule: str) -> Iterator[Finding]:
     """`Stats.nfe` and the modes equal the work that the network did."""
-    fast, where = on.made(Case(solver, network, schedule)), f"[{solver}, {network}, {schedule}]"
+    fast, where = on.made(Case(solver, network, schedule, verify=True)), f"[{solver}, {network}, {schedule}]"
     nfe = fast.sampled.stats.nfe
     if isinstance(fast.denoiser, Plain):
         calls = fast.denoiser.calls
@@ -62,15 +63,21 @@ def _shares(fast: Outcome, where: str) -> Iterator[Finding]:
         yield Finding("accounting", f"{where} {what}", str(found), expected, good, fast.saves)
 
 
-def memory(on: Examination) -> Finding:
-    """The memory that a run holds does not grow with the number of steps.
+def memory(on: Examination) -> Iterator[Finding]:
+    """The memory that a run holds does not grow with the number of steps, and nothing is left of it afterwards.
 
     It may vary a little: rows that share a storage are counted once, and whether they do depends on the decisions.
     """
     latents = SAMPLES * prod(SHAPE) * 8
     few, many = (on.run(Case(steps=steps), memory=True).notes.bytes_held / latents for steps in (50, 200))
     found = f"{few:.1f} batches of latents at 50 steps, {many:.1f} at 200"
-    return Finding("memory", "[50, 200 steps]", found, "at most half as much again", many <= 1.5 * few + 1)
+    yield Finding("memory", "[50, 200 steps]", found, "at most half as much again", many <= 1.5 * few + 1)
+    left = []
+    for _ in range(3):
+        on.run(Case(steps=on.short))
+        left.append(living_bytes() / latents)
+    found = f"{left[2] - left[1]:.1f} batches of latents"
+    yield Finding("memory", "[left by a run]", found, "none", left[2] - left[1] < 1)
 
 
 def _rounded(values: Sequence[float]) -> list[float]:
