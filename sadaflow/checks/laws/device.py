@@ -18,9 +18,9 @@ def host_reads(on: Examination, network: str) -> Iterator[Finding]:
     """The host waits for the device once a step at most, beside the check that x0 is finite."""
     for size in (_SMALL, _LARGE):
         usage = _usage(on, network, size)
-        found = f"{usage.reads:.2f} reads and {usage.waits:.2f} waits a step"
+        found, where = f"{usage.reads:.2f} reads and {usage.waits:.2f} waits a step", f"[{network}, batch {size}]"
         good = usage.reads + usage.waits <= _READS
-        yield Finding("host reads", f"[{network}, batch {size}]", found, f"at most {_READS:g} in all", good, usage.saves)
+        yield Finding("host reads", where, found, f"at most {_READS:g} in all", good, usage.saves)
 
 
 def launches(on: Examination, network: str) -> Finding:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import prod
 
+from ...accelerators.base import Mode
 from ..examination import Examination
 from ..finding import Finding
 from ..networks import Plain, Work
@@ -30,8 +31,8 @@ def accounting(on: Examination, solver: str, network: str, schedule: str) -> Ite
 
 def _planned(fast: Outcome, where: str) -> Iterator[Finding]:
     """Every sample went through the network once at each step at which its mode evaluates, and never else."""
-    evaluates = {"full", "tokens", "cached", "conditional"}
-    planned = {(step, row) for row, line in enumerate(fast.modes) for step, mode in enumerate(line) if mode in evaluates}
+    modes = ((step, row, mode) for row, line in enumerate(fast.modes) for step, mode in enumerate(line))
+    planned = {(step, row) for step, row, mode in modes if Mode(mode).evaluates}
     done = Counter((item.step, item.row) for item in getattr(fast.denoiser, "work", ()))
     odd = sorted(key for key in planned | done.keys() if done[key] != (key in planned))
     found = f"step {odd[0][0]}, sample {odd[0][1]}: {done[odd[0]]} evaluations" if odd else f"{len(planned)} as planned"
