@@ -24,7 +24,7 @@ HOUSE = {
     "metrics": "files",
     "placement": "loading models",
     "sampling": "accelerators device models solvers",
-    "checks": "accelerators models sampling solvers",
+    "checks": "accelerators device models sampling solvers",
     "families": "accelerators loading models sampling solvers",
     "parallel": "accelerators models sampling",
     "compare": "accelerators families files metrics sampling solvers",

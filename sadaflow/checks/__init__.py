@@ -1,14 +1,17 @@
 """Checks that an accelerator obeys the laws of the interface; `check_accelerator(factory)` is made for tests."""
 
-from collections.abc import Callable, Sequence
-from itertools import product
-from typing import Any
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from fnmatch import fnmatchcase
 
 from sadaflow.solvers import SOLVERS
 from sadaflow.solvers.checks.report import Law, Report
 
-from .laws import BASE, SHAPES, Examination
+from .examination import Examination
+from .finding import Finding, Measure, vacuous
+from .laws import FIRST, LAWS
 from .runs import Factory
+from .schedules import SCHEDULES
 
 __all__ = ["check_accelerator", "examine_accelerator"]
 
@@ -24,6 +27,12 @@ def check_accelerator(
     steps: int = 50,
     solvers: Sequence[str] = SOLVERS_EXAMINED,
     worst: float = 3.0,
+    schedules: Sequence[str] = tuple(SCHEDULES),
+    laws: Collection[str] = ("*",),
+    excuse: Collection[str] = (),
+    tolerance: float = 1e-8,
+    seconds: float = 120.0,
+    progress: bool | None = None,
 ) -> Report:
     """Measures every law on the accelerators that `factory()` makes.
 
@@ -34,14 +43,24 @@ def check_accelerator(
         solvers: Names of the solvers that the accelerator is measured with.
         worst: Factor by which the final x may differ from plain sampling's, in units of the error of Euler's method
             at the same cost.
+        schedules: Names of the schedules that it is measured on: "flow", "vp" and "edm".
+        laws: Names of the laws to measure, or patterns as of `fnmatch`. "networks" and "runs" always are.
+        excuse: Names of laws, or patterns, that may be vacuous: no run was such that the law could have failed.
+        tolerance: Largest difference of a sample's x alone and in a batch.
+        seconds: Longest time of one measurement; one that takes longer is ended and fails.
+        progress: Whether to write the law that is being measured to stderr. None does if stderr is a terminal.
 
     Returns:
         The report of all laws.
 
     Raises:
         AssertionError: if a law does not hold, with the report as its text.
+        ValueError: if an argument names an unknown law or schedule.
     """
-    report = examine_accelerator(factory, never=never, steps=steps, solvers=solvers, worst=worst)
+    report = examine_accelerator(
+        factory, never=never, steps=steps, solvers=solvers, worst=worst, schedules=schedules, laws=laws, excuse=excuse,
+        tolerance=tolerance, seconds=seconds, progress=progress,
+    )  # fmt: skip
     if not report.passed:
         raise AssertionError(str(report))
     return report
@@ -54,42 +73,49 @@ def examine_accelerator(
     steps: int = 50,
     solvers: Sequence[str] = SOLVERS_EXAMINED,
     worst: float = 3.0,
+    schedules: Sequence[str] = tuple(SCHEDULES),
+    laws: Collection[str] = ("*",),
+    excuse: Collection[str] = (),
+    tolerance: float = 1e-8,
+    seconds: float = 120.0,
+    progress: bool | None = None,
 ) -> Report:
     """Measures every law on the accelerators that `factory()` makes, and reports.
 
     The accelerators sample data whose denoiser is known exactly, as a plain callable, and as a U-Net and a transformer
-    that let a seam in, with Euler and DPM-Solver++ 2M. Types of network that they refuse are omitted. The first type
-    that is left is also sampled with each of `solvers`. The arguments are those of `check_accelerator`.
+    that let a seam in. Types of network that they refuse are omitted. The arguments are those of `check_accelerator`.
     """
-    on = Examination(factory, steps, worst)
-    subject = type(factory()).__name__
-    laws = _guarded("networks", on.enters)
-    if on.networks:
-        laws += [law for name in BASE for law in _guarded("runs", on.runs, name)]
-    if not all(law.passed for law in laws):
-        return Report(subject, tuple(laws))  # the other laws would repeat it
-    for name, network in product(BASE, on.networks):
-        laws += _guarded("identity", on.identity, name, network, never)
-        laws += _guarded("batch invariance", on.batch, name, network)
-        laws += _guarded("inputs kept", on.inputs, name, network)
-        laws += _guarded("accounting", on.accounting, name, network)
-    for shape, network in product(SHAPES, on.networks):
-        laws += _guarded("shapes", on.shapes, shape, network)
-    for name in solvers:
-        laws += _guarded("solvers", on.solvers, name)
-    laws += _guarded("determinism", on.determinism)
-    laws += _guarded("state", on.state)
-    laws += _guarded("memory", on.memory)
-    laws += _guarded("few steps", on.few_steps)
-    laws += _guarded("dtype", on.dtypes)
-    return Report(subject, tuple(laws))
+    for name in schedules:
+        if name not in SCHEDULES:
+            raise ValueError(f"unknown schedule {name!r} in schedules=; known are {', '.join(SCHEDULES)}")
+    known = [measure.name for measure in (*FIRST, *LAWS)]
+    for pattern in (*laws, *excuse):
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise ValueError(f"unknown law {pattern!r} in laws= or excuse=; known are {', '.join(known)}")
+    on = Examination(
+        factory, steps, never=never, solvers=solvers, schedules=schedules, worst=worst, tolerance=tolerance
+    )
+    shown = sys.stderr.isatty() if progress is None else progress
+    chosen = [measure for measure in LAWS if _matches(measure.name, laws)]
+    found = list(_measured(FIRST, on, seconds, excuse, shown))
+    if all(law.passed for law in found):
+        found += _measured(chosen, on, seconds, excuse, shown)
+    return Report(type(on.factory()).__name__ if on.networks else "accelerator", tuple(found))
 
 
-def _guarded(name: str, law: Callable[..., Law | Sequence[Law]], *args: Any) -> list[Law]:
-    """The results of `law(*args)`; a failed law called `name` if it raises."""
-    try:
-        found = law(*args)
-    except Exception as failure:  # an accelerator may raise anything
-        where = "[" + ", ".join(map(str, args)) + "]" if args else ""
-        return [Law(name, where, f"{type(failure).__name__}: {failure}", "no error", False)]
-    return [found] if isinstance(found, Law) else list(found)
+def _measured(
+    measures: Sequence[Measure], on: Examination, seconds: float, excuse: Collection[str], shown: bool
+) -> Iterator[Law]:
+    for index, measure in enumerate(measures):
+        if shown:
+            print(f"\r\033[K{index + 1}/{len(measures)} {measure.name}", end="", file=sys.stderr, flush=True)
+        found: list[Finding] = list(measure.findings(on, seconds))
+        yield from (finding.law for finding in found)
+        if (law := vacuous(measure, found, _matches(measure.name, excuse))) is not None:
+            yield law
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _matches(name: str, patterns: Collection[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

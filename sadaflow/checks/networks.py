@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Seam, Site, call_through
-from sadaflow.solvers import Solver
+from sadaflow.solvers import Prediction, Solver, input_scale
 
 from .problems import Modes, Posterior
 
@@ -29,6 +29,7 @@ class Plain:
 
     solver: Solver
     data: Modes
+    prediction: Prediction
     calls: int = 0
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
@@ -45,7 +46,7 @@ class Work:
         step: Index of the evaluation.
         row: Index of the sample.
         share: Share of the network's layers, over all tokens, that were computed; 1 is the whole network once.
-        exact: Whether the prediction equals that of the whole network.
+        exact: Whether the prediction equals that of the whole network, if that was asked for.
     """
 
     step: int
@@ -65,13 +66,19 @@ class Seamed:
         solver: The solver, with the nodes.
         data: The data.
         kind: "U-Net" or "transformer".
+        prediction: What accelerators take the network to predict. Its input is scaled as for that type.
+        verify: Whether to compare each prediction with that of the whole network.
         work: What each evaluation computed.
+        late: Number of calls of the network's layers after the evaluation that they belong to.
     """
 
     solver: Solver
     data: Modes
     kind: str = UNET
+    prediction: Prediction = "flow"
+    verify: bool = True
     work: list[Work] = field(default_factory=list)
+    late: int = 0
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
@@ -93,19 +100,22 @@ class Seamed:
     def _through(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam, branches: int) -> Tensor:
         """The network's x0 (branches x rows, ...), the conditional branch last."""
         data, node = self.data.of(rows), self.solver.nodes[step]
+        scale = input_scale(self.prediction, node.alpha, node.sigma)
+        alpha, sigma = scale * node.alpha, scale * node.sigma
         # The modes of the negative branch are twice as close.
         each = [_closer(data).parts, data.parts][-branches:]
         parts = [torch.cat(part).to(x) for part in zip(*each, strict=True)]
-        hidden = torch.cat([x] * branches)
+        hidden = torch.cat([scale * x] * branches)
         if x.dim() != 4:
             self.work += [Work(step, row, branches / 2, True) for row in rows]
-            return Posterior(parts, node.alpha, node.sigma)(hidden)
+            return Posterior(parts, alpha, sigma)(hidden)
         network = _unet if self.kind == UNET else _transformer
-        layers = _Layers(hidden.shape[0])
-        x0 = network(hidden, parts, node.alpha, node.sigma, seam, layers)
-        exact = x0 if seam is call_through else network(
-            hidden, parts, node.alpha, node.sigma, call_through, _unwatched
-        )
+        layers = _Layers(hidden.shape[0], self)
+        x0 = network(hidden, parts, alpha, sigma, seam, layers)
+        layers.open = False
+        exact = x0
+        if self.verify and seam is not call_through:
+            exact = network(hidden, parts, alpha, sigma, call_through, _unwatched)
         whole = 2 * layers.of(network) * x.shape[2:].numel()
         for first, row in enumerate(rows):
             entries = range(first, len(hidden), len(rows))
@@ -117,8 +127,11 @@ class Seamed:
 class _Layers:
     """Counts the tokens of each row that pass a layer, and makes multiplications for the operation counter."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, owner: Seamed) -> None:
         self.tokens = [0] * rows
+        self.owner = owner
+        self.open = True
+        """Whether the evaluation is in progress; an accelerator may have kept the layers and call them later."""
 
     @staticmethod
     def of(network: Callable[..., Tensor]) -> int:
@@ -127,6 +140,7 @@ class _Layers:
 
     def __call__(self, tokens: Tensor, ids: Tensor, prefix: int = 0) -> Tensor:
         """One layer on tokens (B, prefix + N, C) of the rows `ids`, which changes nothing and ignores the prefix."""
+        self.owner.late += not self.open
         for entry in ids.tolist():
             self.tokens[entry] += tokens.shape[1] - prefix
         image = tokens[:, prefix:]

@@ -2,10 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
+
+HARDNESS: Final = (
+    (0.3, 0.2, 1.0),  # nearly one wide mode: x0 moves from the start to the end
+    (0.3, 2.0, 0.1),  # modes far apart: x0 commits early
+    (1.0, 0.4, 0.1),  # modes close to each other: x0 commits late
+    (0.6, 1.0, 0.5),  # modes that overlap
+)
+"""Scales of centre, half distance and deviation of the modes, for samples in turn."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +32,17 @@ class Modes:
 
     @classmethod
     def drawn(cls, samples: int, shape: Sequence[int], seed: int = 0) -> "Modes":
-        """Draws parameters of `samples` of `shape`, later ones wider; a sample does not depend on their number."""
+        """Draws parameters of `samples` of `shape`; a sample does not depend on their number.
+
+        The samples differ in how hard they are and when they commit to a mode, after `HARDNESS` in turn, so that
+        methods that decide by the trajectory decide apart.
+        """
         parts = []
         for row in range(samples):
             generator = torch.Generator().manual_seed(1000 * seed + row)
             draw = torch.rand(3, *shape, generator=generator, dtype=torch.float64)
-            parts.append(torch.stack((2 * draw[0] - 1, draw[1], (0.2 + 0.9 * row) * (0.5 + draw[2]))))
+            centre, half, deviation = HARDNESS[row % len(HARDNESS)]
+            parts.append(torch.stack((centre * (2 * draw[0] - 1), half * (0.5 + draw[1]), deviation * (0.5 + draw[2]))))
         return cls(*torch.stack(parts, 1))
 
     def of(self, rows: Sequence[int]) -> "Modes":

@@ -30,6 +30,8 @@ class Watched:
         given: Each tensor that the run was given, beside a copy made at that time.
         estimates: Each estimate, beside the states it is for.
         bytes_held: Most bytes of tensors that the run held after a step.
+        settings_changed: The global settings of torch that a method of the run has changed, with the method.
+        numbers: Whether the run declares a number of a trajectory as what decided (see `Explanation`).
     """
 
     accelerator: Accelerator
@@ -39,6 +41,8 @@ class Watched:
     given: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     estimates: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     bytes_held: int = 0
+    settings_changed: list[str] = field(default_factory=list)
+    numbers: bool = False
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
         """Starts a run of the accelerator and record it."""
@@ -59,29 +63,42 @@ class _WatchedRun(ForwardingRun):
         super().__init__(run, samples)
         self.notes = notes
         self.solver_parts = set(reachable(solver)) if notes.measure_memory else set()
+        self.settings = global_settings()
 
     def plan(self, step: int) -> Sequence[Mode]:
         modes = self.inner.plan(step)
         if len(modes) != self.samples or not all(isinstance(mode, Mode) for mode in modes):
             raise TypeError(f"plan({step}) is {modes!r}, not one Mode for each of {self.samples} samples")
-        return modes
+        self._unchanged("plan")
+        return list(modes)
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         self.notes.keep(x)
         x0 = self.inner.estimate(step, x, rows)
-        self.notes.estimates.append((x0, x[list(rows)]))
+        like = x[list(rows)]
+        if not isinstance(x0, Tensor) or x0.shape != like.shape:
+            found = f"shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else repr(type(x0))
+            raise TypeError(f"estimate({step}, x, {list(rows)}) returned {found}, not a tensor of {tuple(like.shape)}")
+        self.notes.estimates.append((x0, like))
+        self._unchanged("estimate")
         return x0
 
     def revise(self, state: State, x0: Tensor) -> State:
         self.notes.keep(state.x, *state.history, state.anchor, x0)
         self.notes.entered[state.step] = state.x.clone()
         revised = self.inner.revise(state, x0)
+        if not isinstance(revised, State) or revised.step != state.step or revised.x.shape != state.x.shape:
+            raise TypeError(f"revise at step {state.step} returned {_described(revised)}, not a State of this step")
         self.notes.left[state.step] = revised.x.clone()
+        self._unchanged("revise")
         return revised
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         self.notes.keep(x, x0, y, x_next)
+        if self.capabilities.explains:
+            self.notes.numbers |= any(value == value for value in self.inner.explain(step).values)
         self.inner.observe(step, x, x0, y, x_next)
+        self._unchanged("observe")
         if self.notes.measure_memory:
             held = tensor_bytes(reachable(self.inner, self.solver_parts).values())
             self.notes.bytes_held = max(self.notes.bytes_held, held)
@@ -101,6 +118,30 @@ class _WatchedRun(ForwardingRun):
         difference = self.inner.guidance(step, rows)
         self.notes.estimates.append((difference, self.difference[:1].expand(len(rows), *self.difference.shape[1:])))
         return difference
+
+    def _unchanged(self, method: str) -> None:
+        settings = global_settings()
+        self.notes.settings_changed += [
+            f"{method} sets {name} to {value}" for name, value in settings.items() if value != self.settings[name]
+        ]
+        self.settings = settings
+
+
+def global_settings() -> dict[str, Any]:
+    """The settings of torch that hold for the whole process or thread."""
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "the default dtype": torch.get_default_dtype(),
+        "the number of threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "anomaly detection": torch.is_anomaly_enabled(),
+    }
+
+
+def _described(revised: object) -> str:
+    if not isinstance(revised, State):
+        return repr(type(revised))
+    return f"a State of step {revised.step} with x of shape {tuple(revised.x.shape)}"
 
 
 def reachable(start: object, without: set[int] | None = None) -> dict[int, object]:
@@ -130,6 +171,12 @@ def tensor_bytes(objects: Any) -> int:
         elif isinstance(item, np.ndarray):
             sizes[item.ctypes.data] = item.nbytes
     return sum(sizes.values())
+
+
+def living_bytes() -> int:
+    """Bytes of all tensors of the process."""
+    gc.collect()
+    return tensor_bytes(item for item in gc.get_objects() if type(item) is Tensor)
 
 
 @contextmanager

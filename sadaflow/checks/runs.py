@@ -1,34 +1,73 @@
 """Sampling runs on data whose denoiser is known exactly, recorded for the laws."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from typing import Any, Final, cast
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from sadaflow.sampling.loop import sample
 from sadaflow.sampling.results import Sampled, Step
-from sadaflow.solvers import Grid, GridSolver, SeededNoise, Solver, draws_noise, make_solver
-from sadaflow.solvers.checks.problems import GRIDS, clean
+from sadaflow.solvers import Solver
 
-from ..accelerators.base import Accelerator, Mode, Run
+from ..accelerators.base import Accelerator, Mode
+from .naive import Never
 from .networks import NETWORKS, PLAIN, Plain, Seamed
 from .problems import Modes
 from .recording import Watched, drawn_state, seeded
+from .schedules import SCHEDULES, solver_on
 
 Factory = Callable[[], Accelerator]
 
 SOLVER: Final = "dpmpp2m"
+FLOW: Final = "flow"
 SAMPLES: Final = 4
 SHAPE: Final = (2, 6, 6)
 
 
-def solver_of(name: str, steps: int, grid: str = "flow-uniform", samples: int = SAMPLES) -> Solver:
-    """A registered solver on a clean grid, with seeded noise if it draws any."""
-    noise = {"noise": SeededNoise(tuple(range(samples)))} if draws_noise(name) else {}
-    return make_solver(name, clean(GRIDS[grid](steps)), **noise)
+def solver_of(name: str, steps: int, schedule: str = FLOW, samples: int = SAMPLES) -> Solver:
+    """A registered solver on one of `SCHEDULES`, with seeded noise if it draws any."""
+    return solver_on(SCHEDULES[schedule], name, steps, samples)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is sampled.
+
+    Attributes:
+        solver: Name of the solver.
+        network: Type of the network; None takes the first that is not refused.
+        schedule: Name of the schedule.
+        rows: Numbers of the samples; a sample has the same data and noise in any batch.
+        shape: Shape of one sample.
+        steps: Number of steps; None takes that of the examination.
+        dtype: Dtype of the states.
+        loud: Factors of the noise of each sample; None is 1 for all.
+        shift: Added to the noise of every sample, times a fixed unit-normal tensor.
+        verify: Whether each prediction is compared with that of the whole network.
+    """
+
+    solver: str = SOLVER
+    network: str | None = None
+    schedule: str = FLOW
+    rows: Sequence[int] = tuple(range(SAMPLES))
+    shape: Sequence[int] = SHAPE
+    steps: int | None = None
+    dtype: torch.dtype = torch.float64
+    loud: Sequence[float] | None = None
+    shift: float = 0.0
+    verify: bool = False
+
+    def noise(self) -> Tensor:
+        """The initial noise, (B, ...)."""
+        noise = torch.stack([_noise(row, self.shape) for row in self.rows])
+        if self.loud is not None:
+            noise = noise * torch.tensor(self.loud, dtype=noise.dtype).view(-1, *[1] * len(self.shape))
+        if self.shift:
+            noise = noise + self.shift * torch.stack([_noise(10_000 + row, self.shape) for row in self.rows])
+        return noise.to(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -48,6 +87,11 @@ class Outcome:
     seeds_used: bool
 
     @property
+    def x(self) -> Tensor:
+        """The final states, (B, ...)."""
+        return self.sampled.x
+
+    @property
     def modes(self) -> list[list[str]]:
         """`modes[sample][step]`."""
         return self.sampled.stats.modes
@@ -57,6 +101,16 @@ class Outcome:
         """The first step at which a sample is not evaluated in full; the number of steps if there is none."""
         steps = [[mode == Mode.FULL for mode in modes] for modes in zip(*self.modes, strict=True)]
         return next((index for index, full in enumerate(steps) if not all(full)), len(steps))
+
+    @property
+    def saves(self) -> bool:
+        """Whether a sample was not evaluated in full at some step."""
+        return self.first_departure < len(self.modes[0])
+
+    @property
+    def apart(self) -> bool:
+        """Whether samples decided differently at some step."""
+        return len(set(map(tuple, self.modes))) > 1
 
 
 @dataclass(frozen=True)
@@ -70,35 +124,62 @@ class Runs:
 
     factory: Factory
     steps: int
-    _made: dict[tuple[str, str, bool], Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[Any, Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def refusals(self) -> dict[str, str | None]:
         """For each type of network, the ValueError raised by the end of the first evaluation; None if it is sampled."""
-        return {network: self._refusal(network=network) for network in NETWORKS}
+        return {network: self.refusal(Case(network=network)) for network in NETWORKS}
 
     @property
     def networks(self) -> list[str]:
         """Types of network that the accelerator does not refuse."""
         return [network for network, reason in self.refusals.items() if reason is None]
 
-    def _refusal(self, **settings: Any) -> str | None:
+    @property
+    def quick(self) -> str:
+        """The type of network that takes least time, of those that are not refused."""
+        return self.networks[-1]
+
+    def refusal(self, case: Case) -> str | None:
+        """The ValueError that a run raises by the end of the first evaluation; None if it goes on."""
         steps: list[Step] = []
+
+        def after(step: Step) -> None:
+            steps.append(step)
+            raise _EnoughSeen
+
         try:
-            self.run(observer=steps.append, **settings)
+            self.run(case, observer=after)
+        except _EnoughSeen:
+            return None
         except Exception as failure:  # the laws report other exceptions
             return str(failure) if isinstance(failure, ValueError) and not steps else None
         return None
 
+    def solver(self, case: Case) -> Solver:
+        """The solver of a case."""
+        return solver_of(case.solver, case.steps or self.steps, case.schedule, len(case.rows))
+
+    def denoiser(self, case: Case, solver: Solver) -> Plain | Seamed:
+        """The exact denoiser of a case."""
+        data, network = Modes.drawn(max(case.rows) + 1, case.shape).of(case.rows), case.network or self.networks[0]
+        prediction = SCHEDULES[case.schedule].prediction
+        if network == PLAIN:
+            return Plain(solver, data, prediction)
+        return Seamed(solver, data, network, prediction, case.verify)
+
+    def sampled(self, case: Case, notes: Watched, **settings: Any) -> tuple[Sampled, Plain | Seamed]:
+        """Samples a case under the present global seeds."""
+        solver = self.solver(case)
+        denoise = self.denoiser(case, solver)
+        return sample(solver, denoise, case.noise(), notes, **settings), denoise
+
     def run(
         self,
+        case: Case,
         accelerator: Accelerator | None = None,
         *,
-        network: str | None = None,
-        rows: Sequence[int] = tuple(range(SAMPLES)),
-        shape: Sequence[int] = SHAPE,
-        solver: Solver | str = SOLVER,
-        dtype: torch.dtype = torch.float64,
         seed: int = 0,
         memory: bool = False,
         observer: Callable[[Step], None] | None = None,
@@ -106,67 +187,34 @@ class Runs:
         """Samples the exact problem.
 
         Args:
+            case: What is sampled.
             accelerator: The accelerator; None makes a new one.
-            network: Type of the network; None takes the first that is not refused.
-            rows: Numbers of the samples; a sample has the same data and noise in any batch.
-            shape: Shape of one sample.
-            solver: A solver, or the name of one.
-            dtype: Dtype of the states.
             seed: Seed of the global random generators.
             memory: Whether to measure the memory that the run holds.
             observer: Called after every step.
         """
-        solver = solver_of(solver, self.steps) if isinstance(solver, str) else solver
-        count = max(rows) + 1
-        data = Modes.drawn(count, shape).of(rows)
-        noise = torch.stack([_noise(row, shape) for row in rows]).to(dtype)
-        network = self.networks[0] if network is None else network
-        denoise = Plain(solver, data) if network == PLAIN else Seamed(solver, data, network)
         with seeded(seed):
             notes = Watched(self.factory() if accelerator is None else accelerator, memory)
             before = drawn_state()
-            sampled = sample(solver, denoise, noise, notes, observer=observer)
+            sampled, denoise = self.sampled(case, notes, observer=observer)
             return Outcome(sampled, notes, denoise, drawn_state() != before)
 
-    def plain(self, solver: Solver | str, network: str | None = None) -> Outcome:
-        """Samples without skipping anything."""
-        return self.run(Never(), solver=solver, network=network)
+    def made(self, case: Case) -> Outcome:
+        """The run of a new accelerator, made once for all laws that use it."""
+        return self._once(case, case, self.run)
 
-    def made(self, name: str, network: str | None = None, plain: bool = False) -> Outcome:
-        """The run of the accelerator, or the plain one, made once for all laws that use it."""
-        key = name, self.networks[0] if network is None else network, plain
+    def plain(self, case: Case) -> Outcome:
+        """Plain sampling, made once for all laws that use it."""
+        return self._once(("plain", case), case, lambda case: self.run(case, Never()))
+
+    def _once(self, key: Any, case: Case, make: Callable[[Case], Outcome]) -> Outcome:
         if key not in self._made:
-            self._made[key] = self.plain(*key[:2]) if plain else self.run(solver=key[0], network=key[1])
+            self._made[key] = make(case)
         return self._made[key]
 
 
-class Never:
-    """An accelerator that skips nothing."""
-
-    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-        """Starts a run that evaluates every step."""
-        return Run(shape[0])
-
-
-@cache
-def plain_end(name: str, steps: int, network: str) -> Tensor:
-    """The final states of plain sampling, with which accelerators are compared."""
-    return Runs(Never, steps).plain(name, network).sampled.x
-
-
-@cache
-def coarse_error(few: int, steps: int, network: str) -> float:
-    """Root-mean-square change of the final states if Euler's method takes `few` of the grid's steps."""
-    whole = cast(GridSolver, solver_of("euler", steps))
-    points = torch.linspace(0, steps, few + 1, dtype=torch.float64).round().long()
-    part = replace(whole, grid=Grid.from_t(whole.grid.schedule, whole.grid.t[points]))
-    coarse = Runs(Never, steps).plain(part, network)
-    return rms(coarse.sampled.x - plain_end("euler", steps, network))
-
-
-def rms(difference: Tensor) -> float:
-    """Root mean square of all numbers."""
-    return float(difference.square().mean().sqrt())
+class _EnoughSeen(Exception):
+    """Ends a run after its first step."""
 
 
 def _noise(row: int, shape: Sequence[int]) -> Tensor:

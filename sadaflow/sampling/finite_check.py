@@ -11,7 +11,7 @@ from sadaflow.solvers import Solver
 from ..device.readback import Readback
 
 _Pending = tuple[Tensor, Tensor, Readback, int]
-"""States, x0, their sums, and the step."""
+"""States, x0, its sum, and the step."""
 
 
 class FiniteCheck:
@@ -33,7 +33,7 @@ class FiniteCheck:
         Raises:
             FloatingPointError: if one is not finite, with its step and the samples.
         """
-        self._waiting.append((x, x0, Readback(torch.stack((x.sum(), x0.sum()))), step))
+        self._waiting.append((x, x0, Readback(x0.sum()), step))
         if not self._lag:
             self.catch_up(0)
 

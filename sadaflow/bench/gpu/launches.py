@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sadaflow.models import FluxConfig, FluxTransformer, Seam, Site, UNet, UNetConfig, call_through
+from sadaflow.models import FluxConfig, FluxTransformer, Seam, UNet, UNetConfig, call_through
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
 
 from ...accelerators import SADA, Accelerator
 from ...accelerators.registry import ACCELERATORS, make_accelerator
+from ...device.simulated import Simulated, move, moved, shown, uncounted
 from ...sampling.denoiser import GuidedDenoiser
 from ...sampling.loop import sample
 from ...sampling.results import Step
-from .simulated import DeviceTensor, Simulated, bare, move, moved, uncounted
 
 STEPS = 20
 BATCHES = (1, 4, 16, 64, 256)
@@ -139,14 +139,7 @@ class _Apart:
         return made
 
     def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], seam: Seam, **settings: Any) -> Tensor:
-        def shown(site: Site, fn: Any, hidden: Tensor, *args: Tensor | None) -> Tensor:
-            on_host = site._replace(probe=site.probe and uncounted(site.probe))
-            others = [None if one is None else DeviceTensor(one) for one in args]
-            with self._counter:
-                made = seam(on_host, uncounted(fn), DeviceTensor(hidden), *others)
-            return bare(made)
-
-        inner = call_through if seam is call_through else shown
+        inner = call_through if seam is call_through else shown(seam, self._counter)
         made: Tensor = uncounted(self._network.evaluate)(x, time, given, inner, **settings)
         return made
 

@@ -3,7 +3,8 @@
 An operation on a tensor of the device is a launch, unless it only makes a view or allocates memory. A read is a wait of
 the host for the device: for a number that is copied to it, or, after a copy that does not wait (`Readback`), at its
 first use, unless something queued later has been waited for in between. Operations that mix tensors of the device and
-of the host raise, as on CUDA; so do indexing by a list and `torch.tensor(..., device=...)`, which wait there.
+of the host raise, as on CUDA. Indexing by a list and `torch.tensor(..., device=...)` copy from pageable memory, for
+which the host waits there; they are counted as waits.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
@@ -80,7 +82,7 @@ class Arriving(Tensor):
 
 
 class Simulated(TorchDispatchMode):
-    """Context manager that counts "launch", "fetch", "read" and "send" operations of the device.
+    """Context manager that counts "launch", "fetch", "read", "wait" and "send" operations of the device.
 
     A fetch is a copy to the host that does not wait.
     """
@@ -89,6 +91,16 @@ class Simulated(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
         self._queued = self._done = 0  # operations queued, and of them those known to be done
+        self._copies = _Copies(self.counts)
+
+    def __enter__(self) -> "Simulated":
+        self._copies.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        super().__exit__(*failure)
+        self._copies.__exit__(*failure)
 
     def wait(self, number: int) -> None:
         """Waits for all operations up to `number`: a read, unless they are known to be done."""
@@ -111,6 +123,31 @@ class Simulated(TorchDispatchMode):
             made = made.as_subclass(Arriving)
             made.queue, made.number = self, self._queued
         return made
+
+
+class _Copies(TorchFunctionMode):
+    """Lets numbers reach the device where torch reads them from Python's memory, and counts that as a wait."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor) and _on_device(kwargs.get("device")):
+            self.counts["wait"] += 1
+            return DeviceTensor(func(*args, **{**kwargs, "device": _CPU}))
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], DeviceTensor):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            lists = [isinstance(part, list) for part in index]
+            if any(lists):
+                self.counts["wait"] += 1
+                index = tuple(
+                    DeviceTensor(torch.tensor(part)) if listed else part
+                    for part, listed in zip(index, lists, strict=True)
+                )
+                return func(args[0], index, *args[2:])
+        return func(*args, **kwargs)
 
 
 def moved(tensor: Tensor) -> DeviceTensor:
@@ -143,6 +180,20 @@ def uncounted(act: Callable[..., Any]) -> Callable[..., Any]:
         return tree_map_only(Tensor, DeviceTensor, made)
 
     return on_host
+
+
+def shown(seam: Any, counter: Simulated) -> Any:
+    """A seam for a network that computes on the host, uncounted: `seam` is given tensors of the device, and counted."""
+
+    def on_device(site: Any, fn: Any, hidden: Tensor, *args: Tensor | None) -> Tensor:
+        on_host = site._replace(probe=site.probe and uncounted(site.probe))
+        others = [None if tensor is None else DeviceTensor(tensor) for tensor in args]
+        with counter:
+            made = seam(on_host, uncounted(fn), DeviceTensor(hidden), *others)
+        computed: Tensor = bare(made)
+        return computed
+
+    return on_device
 
 
 def _tensors(tree: Any) -> list[Tensor]:
