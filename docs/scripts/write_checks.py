@@ -1,6 +1,6 @@
 """Writes the measured tables of docs/checks.md: starts near alpha = 0, the zoo, and seconds.
 
-    PYTHONPATH=tests python docs/scripts/write_checks.py --page docs/checks.md [--table noise --table zoo --table seconds]
+    PYTHONPATH=tests python docs/scripts/write_checks.py --page docs/checks.md [--table noise]
 
 Tables stand between marks; the line above each names the commit that it was measured at.
 """
@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support.solver_zoo import RIGHT, WRONG
-
 from sadaflow.solvers import SOLVERS, draws_noise, make_solver
 from sadaflow.solvers.checks import examine_solver
 from sadaflow.solvers.checks.accuracy import errors, euler_error
 from sadaflow.solvers.checks.problems import NOISE, independent, normal
+from support.solver_zoo import RIGHT, WRONG
 
 TIMED = ("euler", "dpmpp2m", "unipc", "heun", "ab4", "euler-ancestral")
 
