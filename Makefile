@@ -8,6 +8,8 @@
 # make gpu     everything that needs a GPU in eight minutes, from a bare checkout, without network or installation, into
 #              outputs/gpu: docs/performance.md; MINUTES=4 takes less time, SMALL=1 rehearses it on a CPU in one minute
 # make lint    ruff, and mypy --strict on the built package
+# make mutants
+#              mutation testing of solvers/ into outputs/mutants.jsonl: docs/checks.md; SAMPLE=200 mutants
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
 # make tiny-flux, make tiny-controlnet
 #              the other two embedded checkpoints, of the autoencoder, the text encoder and the U-Net of tiny-sd
@@ -21,13 +23,14 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
 SPEED ?= outputs/speed
+SAMPLE ?= 200
 GPU ?= --device cuda --dtype bfloat16 --cache outputs/random --model random-sd21 --model random-sdxl --model random-flux \
     --latent --steps 50 --rounds 5 --replay $(SPEED)-recorded/speed.json
 GPU_OUT ?= outputs/gpu
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow speed speed-gpu gpu lint tiny-sd tiny-flux tiny-controlnet clean
+.PHONY: demo test slow speed speed-gpu gpu lint mutants tiny-sd tiny-flux tiny-controlnet clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -60,6 +63,10 @@ speed-gpu: $(VENV)/.installed-dev
 gpu:
 	$(GPU_PYTHON) -m sadaflow.bench.gpu --out $(GPU_OUT) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SMALL),--small) \
 	    $(if $(COMMIT),--commit $(COMMIT))
+
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "cosmic-ray>=8.3"
+	OMP_NUM_THREADS=1 $(BIN)/python docs/scripts/mutate_solvers.py --sample $(SAMPLE) --out outputs/mutants.jsonl
 
 tiny-sd: $(VENV)/.installed-dev
 	$(BIN)/python -m sadaflow.training.tiny_sd

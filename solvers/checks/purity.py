@@ -106,6 +106,12 @@ def _equal(a: Any, b: Any) -> bool:
     return True
 
 
+def _numpy_words() -> Any:
+    """A copy of the words of NumPy's global generator."""
+    state: Any = np.random.get_state()
+    return state[1].copy()
+
+
 def generators(examination: Examination, name: str) -> Iterator[Law]:
     """Checks that runs neither use nor move the global random generators, nor the default dtype."""
     kept = torch.get_rng_state(), random.getstate(), np.random.get_state(), torch.get_default_dtype()
@@ -114,10 +120,10 @@ def generators(examination: Examination, name: str) -> Iterator[Law]:
         torch.manual_seed(1)
         random.seed(1)
         np.random.seed(1)
-        marks = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
+        marks = torch.get_rng_state(), random.getstate(), _numpy_words()
         first = end_of(examination.make(grid), unit_noise(SAMPLES))
         moved = not (torch.equal(marks[0], torch.get_rng_state()) and marks[1] == random.getstate()
-                     and np.array_equal(marks[2], np.random.get_state()[1]))  # fmt: skip
+                     and np.array_equal(marks[2], _numpy_words()))  # fmt: skip
         torch.manual_seed(2)
         random.seed(2)
         np.random.seed(2)
