@@ -25,6 +25,11 @@ class Law:
         mark = "pass" if self.passed else "FAIL"
         return f"{mark}  {self.name:<18} {self.where:<24} measured {self.measured}, expected {self.expected}"
 
+    @property
+    def anchor(self) -> str:
+        """Name of the section that explains the law, as a page's link has it."""
+        return self.name.replace(" ", "-")
+
 
 @dataclass(frozen=True)
 class Report:
@@ -33,10 +38,12 @@ class Report:
     Attributes:
         subject: what was checked.
         laws: one result per property.
+        page: page with a section for each law; a failure names it. Empty if there is none.
     """
 
     subject: str
     laws: tuple[Law, ...]
+    page: str = ""
 
     @property
     def passed(self) -> bool:
@@ -49,6 +56,9 @@ class Report:
         return tuple(law for law in self.laws if not law.passed)
 
     def __str__(self) -> str:
-        lines = [str(law) for law in sorted(self.laws, key=lambda law: not law.passed)]
+        lines = [self._line(law) for law in sorted(self.laws, key=lambda law: not law.passed)]
         kept = len(self.laws) - len(self.failures)
         return "\n".join([f"{self.subject}: {kept} of {len(self.laws)} checks passed", *lines])
+
+    def _line(self, law: Law) -> str:
+        return str(law) if law.passed or not self.page else f"{law}; see {self.page}#{law.anchor}"
