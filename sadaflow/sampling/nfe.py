@@ -97,7 +97,8 @@ class Meter:
     def cost(self, mode: Mode) -> float:
         """Cost of an evaluation of one sample in units of a full evaluation.
 
-        A cached one counts as 1 before it is measured, and if no operator was seen at all, one of the conditional branch alone as 1/2.
+        A cached one counts as 1 before it is measured, and if no operator was seen at all, one of the conditional
+        branch alone as 1/2.
         """
         if mode is Mode.CONDITIONAL:
             return 0.5
