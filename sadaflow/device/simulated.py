@@ -74,13 +74,13 @@ class Simulated(TorchDispatchMode):
         self._copies = _Copies(self.counts)
 
     def __enter__(self) -> "Simulated":
-        self._copies.__enter__()
-        super().__enter__()
+        self._copies.__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *failure: Any) -> None:
-        super().__exit__(*failure)
-        self._copies.__exit__(*failure)
+        super().__exit__(*failure)  # type: ignore[no-untyped-call]
+        self._copies.__exit__(*failure)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
