@@ -19,6 +19,8 @@ __all__ = ["check_accelerator", "examine_accelerator"]
 # accurate than Euler on a third of the steps (docs/solvers.md), and no estimate is exact enough for it.
 SOLVERS_EXAMINED = tuple(name for name in SOLVERS if name != "lms")
 
+PAGE = "docs/checks-accelerators.md"
+
 
 def check_accelerator(
     factory: Factory,
@@ -100,7 +102,7 @@ def examine_accelerator(
     found = list(_measured(FIRST, on, seconds, excuse, shown))
     if all(law.passed for law in found):
         found += _measured(chosen, on, seconds, excuse, shown)
-    return Report(type(on.factory()).__name__ if on.networks else "accelerator", tuple(found))
+    return Report(type(on.factory()).__name__ if on.networks else "accelerator", tuple(found), PAGE)
 
 
 def _measured(

@@ -94,13 +94,13 @@ class Simulated(TorchDispatchMode):
         self._copies = _Copies(self.counts)
 
     def __enter__(self) -> "Simulated":
-        self._copies.__enter__()
-        super().__enter__()
+        self._copies.__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *failure: Any) -> None:
-        super().__exit__(*failure)
-        self._copies.__exit__(*failure)
+        super().__exit__(*failure)  # type: ignore[no-untyped-call]
+        self._copies.__exit__(*failure)  # type: ignore[no-untyped-call]
 
     def wait(self, number: int) -> None:
         """Waits for all operations up to `number`: a read, unless they are known to be done."""

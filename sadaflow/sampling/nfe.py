@@ -1,5 +1,6 @@
 """The cost of an evaluation that takes a part of the network from a cache: its share of the multiplications."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -31,7 +32,8 @@ class Meter:
 
     It counts the operations of matrix products, convolutions and attention (`OperationCount`) of the first full
     evaluation and of the first with cached samples, which may hold full samples as well. All cached evaluations of a
-    run are assumed to cost the same.
+    run are assumed to cost the same. Operators without a formula are estimated from shapes. If none is seen that
+    multiplies, evaluations are compared by the elements that their operators write. Either is said in a warning.
 
     Args:
         counts: Whether to count at all; otherwise a cached evaluation counts as 1.
@@ -40,7 +42,10 @@ class Meter:
     def __init__(self, counts: bool) -> None:
         self._counts = counts
         self._operations: int | None = None
+        self._written = 0
+        self._estimated: set[str] = set()
         self._full: float | None = None
+        self._full_written = 0.0
         self._share = 1.0
 
     @contextmanager
@@ -52,7 +57,8 @@ class Meter:
             return
         with OperationCount(_UNKNOWN_TO_TORCH) as counter:
             yield
-        self._operations = counter.total
+        self._operations, self._written = counter.total, counter.written
+        self._estimated |= counter.estimated
 
     def learn(self, modes: Sequence[Mode]) -> None:
         """Learns from the evaluation just watched.
@@ -70,16 +76,29 @@ class Meter:
             if cached:
                 raise ValueError("an evaluation took from a cache before any sample had been evaluated in full")
             if all(mode is Mode.FULL for mode in modes):
-                self._full = total / len(modes)
+                self._full, self._full_written = total / len(modes), self._written / len(modes)
         elif cached:
             self._counts = False
-            if self._full > 0:
-                self._share = (total / self._full - (len(modes) - cached)) / cached
+            counted, full = (total, self._full) if self._full > 0 else (self._written, self._full_written)
+            if full > 0:
+                self._share = (counted / full - (len(modes) - cached)) / cached
+            self._warn()
+
+    def _warn(self) -> None:
+        """Says what the share of a cached evaluation rests on, if that is not a count of its multiplications."""
+        if self._full == 0:
+            what = "no operator of the network with a known count was seen: compared by the elements written"
+        elif self._estimated:
+            what = f"the operations of {', '.join(sorted(self._estimated))} were estimated from shapes"
+        else:
+            return
+        warnings.warn(f"stats.nfe counts a cached evaluation as {self._share:.2f}, but {what}", stacklevel=4)
 
     def cost(self, mode: Mode) -> float:
         """Cost of an evaluation of one sample in units of a full evaluation.
 
-        A cached one counts as 1 if no counted operation ran, one of the conditional branch alone as 1/2.
+        A cached one counts as 1 before it is measured, and if no operator was seen at all, one of the conditional
+        branch alone as 1/2.
         """
         if mode is Mode.CONDITIONAL:
             return 0.5

@@ -61,7 +61,7 @@ def test_launches_of_ours(name: str) -> None:
 def test_rivals_inside_the_network(
     factory: Callable[[], Accelerator], never: Callable[[], Accelerator] | None, refused: str | None
 ) -> None:
-    report = check_accelerator(factory, never=never, steps=32, laws=REST, solvers=("euler", "heun"))
+    report = check_accelerator(factory, never=never, laws=REST, solvers=("euler", "heun"))
     wanted = {"[plain callable]", *([] if refused is None else [f"[{refused}]"])}
     assert {law.where for law in report.laws if law.measured.startswith("refused") and law.name == "networks"} == wanted
 

@@ -1,10 +1,15 @@
 """Each wrong accelerator of the zoo is caught by the law that its mistake breaks, and each right one is accepted."""
 
+from pathlib import Path
+
 import pytest
 
 from sadaflow.checks import check_accelerator, examine_accelerator
+from sadaflow.checks.laws import FIRST, LAWS
 
 from .zoo import RIGHT, WRONG, Specimen, specimen
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def named(name: str) -> Specimen:
@@ -14,6 +19,14 @@ def named(name: str) -> Specimen:
 def test_the_zoo_is_large_enough() -> None:
     assert len(WRONG) >= 60 and len(RIGHT) >= 8
     assert len({one.name for one in WRONG}) == len(WRONG)
+
+
+def test_the_page_explains_every_law_and_lists_every_wrong_one() -> None:
+    page = (ROOT / "docs" / "checks-accelerators.md").read_text("utf-8")
+    headings = {line.removeprefix("### ") for line in page.splitlines() if line.startswith("### ")}
+    assert headings == {measure.name for measure in (*FIRST, *LAWS)}
+    for one in WRONG:
+        assert f"| {one.law} | `{one.name}` | {one.mistake} |" in page.splitlines()
 
 
 @pytest.mark.parametrize("one", WRONG, ids=lambda one: one.name)

@@ -131,3 +131,79 @@ def test_a_cache_that_nothing_has_filled() -> None:
 def test_a_run_declares_by_its_methods_that_it_caches() -> None:
     assert _Run(Scripted([]), 1).capabilities == Capabilities(caches=True)
     assert PlainRun(1).capabilities == Capabilities()
+
+
+class Fused(Network):
+    """The cached part is an operator of an extension, whose multiplications no counter sees."""
+
+    def __init__(self, fused: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inside = fused  # type: ignore[method-assign]
+
+
+@torch.library.custom_op("sadaflow_tests::linear", mutates_args=())
+def fused_linear(x: Tensor, weight: Tensor) -> Tensor:
+    return x @ weight
+
+
+@torch.library.custom_op("sadaflow_tests::attend", mutates_args=())
+def fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+@torch.library.custom_op("sadaflow_tests::norm", mutates_args=())
+def fused_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return x / x.norm(dim=-1, keepdim=True) * weight
+
+
+PROJECTION = 2 * LENGTH * WIDTH * WIDTH
+HALF_CACHED = [[F_], [C], [F_], [C], [F_], [F_]]
+
+
+@pytest.mark.parametrize(
+    ("fused", "operations"),
+    [
+        (lambda hidden: fused_linear(hidden, torch.ones(WIDTH, WIDTH)), PROJECTION),
+        (lambda hidden: fused_linear(hidden, torch.ones(WIDTH, 3 * WIDTH))[..., :WIDTH], 3 * PROJECTION),
+        (lambda hidden: fused_attention(hidden, hidden, hidden), 2 * 2 * LENGTH * LENGTH * WIDTH),
+    ],
+    ids=["linear", "linear-wide", "attention"],
+)
+def test_operators_of_extensions_are_estimated_with_a_warning(
+    fused: Callable[[Tensor], Tensor], operations: int
+) -> None:
+    noise = torch.randn(1, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=r"stats.nfe counts .* sadaflow_tests\S* were estimated from shapes"):
+        stats = sample(solver(), Fused(fused), noise, Scripted(HALF_CACHED)).stats
+    assert stats.nfe == pytest.approx([4 + 2 * PROJECTION / (PROJECTION + operations)], rel=1e-12)
+
+
+def test_operators_of_extensions_that_multiply_nothing_do_not_count() -> None:
+    noise = torch.randn(1, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    fused = Fused(lambda hidden: fused_norm(hidden, torch.ones(WIDTH)))
+    assert sample(solver(), fused, noise, Scripted(HALF_CACHED)).stats.nfe == pytest.approx([6], rel=1e-12)
+
+
+class Hidden(Network):
+    """Multiplies nowhere that can be seen."""
+
+    def evaluate(self, x: Tensor, step: int, rows: Sequence[int], seam: Seam) -> Tensor:
+        return seam(SITE, lambda hidden: torch.tanh(torch.sin(torch.cos(hidden))), 0.5 * x)
+
+
+def test_without_any_count_the_elements_written_are_compared() -> None:
+    noise = torch.randn(1, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="compared by the elements written"):
+        nfe = sample(solver(), Hidden(), noise, Scripted(HALF_CACHED)).stats.nfe
+    assert 4 < nfe[0] < 6
+
+
+def test_packed_weights_are_estimated() -> None:
+    packed = torch.ops.quantized.linear_prepack(
+        torch.quantize_per_tensor(torch.ones(2 * WIDTH, WIDTH), 0.1, 0, torch.qint8), None
+    )
+    noise = torch.randn(1, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    fused = Fused(lambda hidden: torch.ops.quantized.linear_dynamic(hidden, packed)[..., :WIDTH])
+    with pytest.warns(UserWarning, match=r"quantized\S*linear_dynamic were estimated"):
+        stats = sample(solver(), fused, noise, Scripted(HALF_CACHED)).stats
+    assert stats.nfe == pytest.approx([4 + 2 / 3], rel=1e-12)

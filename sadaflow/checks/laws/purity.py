@@ -37,7 +37,7 @@ def determinism(on: Examination) -> Iterator[Finding]:
     yield Finding("determinism", where, found, "equal, nothing drawn", equal and not drew, first.saves)
     changed = first.notes.settings_changed
     found = changed[0] if changed else "none changed"
-    yield Finding("determinism", "[settings of torch]", found, "none changed", not changed)
+    yield Finding("determinism", "[settings of torch]", found, "none changed", not changed, first.saves)
 
 
 def state(on: Examination, network: str) -> Iterator[Finding]:
