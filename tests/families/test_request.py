@@ -82,7 +82,7 @@ def test_a_line_of_a_prompt_file_may_set_what_each_sample_has_for_itself() -> No
 
 CHANGED: dict[str, Any] = {
     "prompt": "fox", "negative_prompt": "blur", "steps": 7, "solver": "euler", "grid": "karras",
-    "accelerator": "uniform", "guidance": 2.5, "seed": 9, "height": 64, "width": 128, "seconds": 1.5,
+    "accelerator": "auto", "speedup": 2.0, "guidance": 2.5, "seed": 9, "height": 64, "width": 128, "seconds": 1.5,
     "control_scale": 0.5, "control_start": 0.25, "control_end": 0.75, "true_guidance": 2.0, "max_sequence_length": 77,
     "original_size": (512, 768), "crop": (1, 2), "target_size": (3, 4), "negative_original_size": (5, 6),
     "negative_crop": (7, 8), "negative_target_size": (9, 10), "aesthetic_score": 7.0, "negative_aesthetic_score": 1.5,
