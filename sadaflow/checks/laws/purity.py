@@ -45,11 +45,12 @@ def state(on: Examination, network: str) -> Iterator[Finding]:
     case, other = Case(network=network, steps=on.short), replace(_OTHER, network=network, steps=on.short + 7)
     alone, beside = on.made(case), on.made(other)
     shared = on.factory()
-    for what, runs in (
-        ("before and after", lambda: _in_turn(on, shared, case, other)),
-        ("after one that was abandoned", lambda: _abandoned(on, shared, case)),
-        ("another run inside", lambda: _inside(on, shared, case, other)),
-    ):
+    disturbances: dict[str, Callable[[], list[tuple[Outcome, Case]]]] = {
+        "before and after": lambda: _in_turn(on, shared, case, other),
+        "after one that was abandoned": lambda: _abandoned(on, shared, case),
+        "another run inside": lambda: _inside(on, shared, case, other),
+    }
+    for what, runs in disturbances.items():
         pairs = [(found, alone if wanted is case else beside) for found, wanted in runs()]
         good = all(_same(found, expected) for found, expected in pairs)
         found = "equal" if good else "another result"
