@@ -69,6 +69,15 @@ def test_heun_with_churn() -> None:
     assert report.passed, str(report)
 
 
+def test_scales_of_churn() -> None:
+    from sadaflow.solvers import Churn
+
+    assert Churn(0.0, scale=0.5).scale == 0.5 and Churn(1.0, scale=0.0).factor(1.0, 10) == pytest.approx(1.1)
+    for amount, scale in ((-1.0, 1.0), (1.0, -0.1)):
+        with pytest.raises(ValueError, match="amount and scale of 0 or more"):
+            Churn(amount, scale=scale)
+
+
 def broken(solver: Any, *laws: str, warm_up: int = 0, stochastic: bool = False) -> None:
     """The examination fails, by these laws and no others."""
     report = examine_solver(solver, grids=dict(ONE), warm_up=warm_up, stochastic=stochastic)
