@@ -27,9 +27,6 @@ NEVER: dict[str, Callable[[], Accelerator]] = {
     "uniform-corrected": lambda: Uniform(every=1, correct=True),
     "auto": lambda: Auto(tolerance=0.0),
 }
-LOOPS = pytest.mark.xfail(strict=True, reason="loops over samples")
-LOOP_OVER_SAMPLES = {"sada", "sada-nonuniform", "sada-no-memory", "sada-released", *NEVER}
-"""Accelerators that launch more for a larger batch; to be emptied when none does."""
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -38,9 +35,7 @@ def test_ours(name: str) -> None:
     assert {measure.name for measure in FIRST} | set(REST) == {law.name for law in report.laws}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[LOOPS] if name in LOOP_OVER_SAMPLES else []) for name in OURS]
-)
+@pytest.mark.parametrize("name", OURS)
 def test_launches_of_ours(name: str) -> None:
     check_accelerator(OURS[name], laws=("launches",))
 

@@ -23,8 +23,8 @@ def test_generate_writes_the_picture_and_its_recipe(pipe: StandIn, capsys: pytes
     torch.testing.assert_close(values, pipe.picture("red apple", 7) + 0.01, atol=0.51 / 255, rtol=0)
     recipe = json.loads(read_text("new/apple.png")["sadaflow"])
     wanted = {"prompt": "red apple", "negative_prompt": "blurry", "steps": 20, "seed": 7, "guidance": 3.5,
-              "solver": "euler", "accelerator": "sada", "model": "stand-in", "width": 24, "height": 16,
-              "modes": StandIn.modes(20, "sada")}  # fmt: skip
+              "solver": "euler", "accelerator": "auto", "model": "stand-in", "width": 24, "height": 16,
+              "modes": StandIn.modes(20, "auto")}  # fmt: skip
     assert {key: recipe[key] for key in wanted} == wanted
     assert read_text("new/apple.png")["parameters"].startswith("red apple\nNegative prompt: blurry\nSteps: 20, ")
     assert capsys.readouterr().out.startswith("new/apple.png: 20 steps, 14 of 20 evaluations\n")
@@ -41,14 +41,14 @@ def test_generate_passes_its_flags_on(pipe: StandIn) -> None:
 
 def test_the_default_accelerator_steps_aside_for_few_steps(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     """An accelerator that was asked for does not: the pipeline refuses it."""
-    runs = [["4"], ["12"], ["13"], ["4", "--accelerate", "sada"]]
+    runs = [["3"], ["4"], ["5"], ["4", "--accelerate", "sada"]]
     notes = []
     for index, steps in enumerate(runs):
         assert main(["generate", "a", "--steps", *steps, "--out", f"{index}.png"]) == 0
         notes.append([line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")])
-    assert [call["accelerator"] for call in pipe.calls] == [None, None, "sada", "sada"]
+    assert [call["accelerator"] for call in pipe.calls] == [None, None, "auto", "sada"]
     assert [len(lines) for lines in notes] == [1, 1, 0, 0]
-    assert "without an accelerator" in notes[0][0] and "4 steps: it needs at least 13" in notes[0][0]
+    assert "without an accelerator" in notes[0][0] and "needs at least 5 steps, got 3" in notes[0][0]
 
 
 def test_sdxl_is_told_what_the_flags_say(pipe: StandIn) -> None:
