@@ -75,7 +75,7 @@ CATALOGUE: Final = (
     Entry(("jagged order",), order.jagged_orders, "own", "ode"),
     Entry(("noise draws",), stochastic.noise_draws, solvers="stochastic"),
     Entry(("noise source",), stochastic.noise_source, "first", "stochastic"),
-    Entry(("drift order",), stochastic.drift, "first", "stochastic"),
+    Entry(("drift order",), stochastic.drift, "own", "stochastic"),
     Entry(("strong order",), stochastic.strong, "first", "stochastic"),
     Entry(("distribution",), _distribution, "own", "stochastic"),
 )

@@ -79,6 +79,13 @@ JAGGED: Final[Mapping[str, Callable[[int], Grid]]] = {
 }
 
 
+# Parts of trajectories in which samples of stochastic solvers without noise do not gather at a mode.
+MIDDLE: Final[Mapping[str, Callable[[int], Grid]]] = {
+    "vp-middle": lambda n: Grid.from_t(stable_diffusion(), np.linspace(800, 300, n + 1)),
+    "flow-middle": lambda n: Grid.from_t(RectifiedFlow(), np.linspace(0.8, 0.4, n + 1)),
+}
+
+
 @cache
 def zero_snr(last: float) -> VPDiscrete:
     """Stable Diffusion's table rescaled to zero terminal SNR, with `last` as its last alpha^2."""

@@ -51,7 +51,6 @@ def test_stochastic_solver(name: str) -> None:
         stochastic=True,
         grids=grids,
         strong_order=None if name in ("sa-solver", "dpmpp2s-sde") else 0.5,
-        without=["drift order"] if name == "sa-solver" else [],  # its noise begins and ends within a step
     )
     assert sum(law.name == "distribution" for law in report.laws) == 8
 
@@ -64,7 +63,6 @@ def test_heun_with_churn() -> None:
         stochastic=True,
         grids={"edm-karras": GRIDS["edm-karras"]},
         schedules=["edm"],  # churn multiplies sigma/alpha, and refuses pure noise
-        drift_order=1,  # the churn of a step depends on the number of steps
     )
     assert report.passed, str(report)
 
