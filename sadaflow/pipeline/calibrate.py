@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Seam, call_through
-from sadaflow.solvers import Prediction
+from sadaflow.solvers import Adaptive, Prediction
 
 from ..accelerators.auto.calibration import Calibration
 from ..families import Request
 from ..sampling.auto_calibration import Effort, calibrate
 from ..sampling.denoiser import GuidedDenoiser
+from .calibrations import guidance_of
 from .inputs import complete, start_noise
 from .progress import counting
 
@@ -85,8 +86,12 @@ def calibrate_pipeline(
 
     first = requested([0])
     solver, weights = pipe.solver_for(first), pipe.calibrations.weights
+    if isinstance(solver, Adaptive):
+        raise ValueError("an adaptive solver takes no accelerator, and so no calibration")
+    denoise = pipe.denoiser(solver, first)
+    guidance = guidance_of(denoise.conditional, denoise.negative, denoise.guidance, first.guidance_scale)
     with counting(progress) as (notify, advance):
-        found = calibrate(solver, batches, weights=weights, guidance=first.guidance_scale, effort=effort, notify=notify)
+        found = calibrate(solver, batches, weights=weights, guidance=guidance, effort=effort, notify=notify)
     pipe.calibrations = pipe.calibrations.added(found)
     return found
 

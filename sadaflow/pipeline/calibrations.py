@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -57,6 +57,20 @@ class Calibrations:
     def added(self, calibration: Calibration) -> Self:
         """These calibrations with another one, which comes first."""
         return replace(self, held=(calibration, *(one for one in self.held if _key(one) != _key(calibration))))
+
+
+def guidance_of(conditional: Mapping[str, object], negative: object, between: float, embedded: float) -> float:
+    """The scale that a calibration is valid for.
+
+    Args:
+        conditional: What the conditional branch is given.
+        negative: What the negative branch is given; None without one.
+        between: Scale of guidance between the branches.
+        embedded: The number that the network embeds, if it does.
+    """
+    if negative is not None:
+        return between
+    return embedded if "guidance" in conditional else 1.0
 
 
 NONE: Final = Calibrations()

@@ -20,7 +20,7 @@ from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
-from .calibrations import NONE, Calibrations
+from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
@@ -227,17 +227,18 @@ class Sampler:
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = prompted.both(control=control.images.to(self.device, self.dtype))
+        both = prompted.conditional, prompted.negative
+        guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance
         return GuidedDenoiser(
             self.backbone,
             solver.nodes,
             self.prediction,
-            prompted.conditional,
-            prompted.negative,
-            request.guidance_scale if prompted.guidance is None else prompted.guidance,
+            *both,
+            guidance,
             self.dtype,
             None if control is None else control.settings(len(solver.nodes)),
             self.split_guidance,
-            self.calibrations.near(request.guidance_scale, self.adapted),
+            self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
         )
 
     def __getstate__(self) -> dict[str, Any]:

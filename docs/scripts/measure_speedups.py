@@ -1,0 +1,113 @@
+"""Measures what `Auto(speedup=...)` costs and keeps, beside its rivals at the same cost, on an embedded checkpoint.
+
+    python docs/scripts/measure_speedups.py tiny-sd --solver dpmpp2m --steps 50 --seeds 4 --out speedups.json
+
+Prompts and seeds are those of the suite fronts-tiny-sd, on which nothing is tuned or calibrated. A table is printed,
+and every sample's evaluations and PSNR against the plain run are written to the file. Rows that the file already holds
+are not measured again.
+"""
+
+import argparse
+import json
+import math
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sadaflow import SADA, Auto, Pipeline, Uniform
+from sadaflow.accelerators import Accelerator
+from sadaflow.accelerators.sada.released import ReleasedSADA
+from sadaflow.metrics.fidelity import psnr
+
+SPEEDUPS = (1.5, 2.0, 2.5, 3.0)
+BATCH = 10
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of sampling: a solver, its steps, and an accelerator."""
+
+    name: str
+    solver: str
+    steps: int
+    accelerator: Accelerator | None
+
+
+def ways(solver: str, steps: int) -> list[Way]:
+    """The plain run, `auto` under four speed-ups, and its rivals."""
+    found = [Way("plain", solver, steps, None)]
+    found += [Way(f"auto at {speedup:g}x", solver, steps, Auto(speedup=speedup)) for speedup in SPEEDUPS]
+    found += [
+        Way(f"{math.ceil(steps / speedup)} steps of {rival}", rival, math.ceil(steps / speedup), None)
+        for speedup in (2.0, 3.0)
+        for rival in dict.fromkeys((solver, "unipc", "deis"))
+    ]
+    found += [
+        Way(f"every {every}{', replayed' if correct else ''}", solver, steps, Uniform(every=every, correct=correct))
+        for every in (2, 3)
+        for correct in (False, True)
+    ]
+    found += [Way("sada", solver, steps, SADA()), Way("sada-released", solver, steps, ReleasedSADA())]
+    return found
+
+
+def sampled(pipe: Pipeline, way: Way, prompts: list[str], seeds: list[int], guidance: float | None) -> tuple[Any, list[float]]:
+    """Pictures (B, 3, H, W) and the evaluations of every sample."""
+    pictures, nfe = [], []
+    for first in range(0, len(prompts), BATCH):
+        out = pipe(
+            prompts[first : first + BATCH], seed=seeds[first : first + BATCH], solver=way.solver, steps=way.steps,
+            guidance=guidance, accelerator=way.accelerator, output="tensor", progress=False,
+        )  # fmt: skip
+        pictures.append(out.images.float())
+        nfe += out.stats.nfe
+    return torch.cat(pictures), nfe
+
+
+def line(name: str, nfe: list[float], quality: list[float]) -> str:
+    """A row of the table."""
+    shown = [f"{np.mean(quality):.1f}", f"{np.percentile(quality, 5):.1f}", f"{min(quality):.1f}"]
+    return f"| {name} | {np.mean(nfe):.2f} | {' | '.join(shown)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("--solver", default="dpmpp2m")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--only", default="", help="measure only rows whose names begin so, and the plain run")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    suite = tomllib.loads((files("sadaflow") / "bench/suites" / f"fronts-{options.model}.toml").read_text("utf-8"))
+    prompts = [prompt for _ in range(options.seeds) for prompt in suite["prompts"]]
+    seeds = [seed for seed in range(options.seeds) for _ in suite["prompts"]]
+    guidance = suite.get("guidance")
+    pipe = Pipeline.from_pretrained(options.model)
+    rows = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
+    plain = None
+    print(f"{options.model}, {options.solver}, {options.steps} steps, {len(prompts)} samples")
+    print("| | evaluations | PSNR mean | 5th percentile | worst |\n|---|---|---|---|---|")
+    for way in ways(options.solver, options.steps):
+        if way.name != "plain" and (way.name in rows or not way.name.startswith(options.only)):
+            continue
+        try:
+            pictures, nfe = sampled(pipe, way, prompts, seeds, guidance)
+        except ValueError as refusal:
+            print(f"| {way.name} | {refusal} | | | |", flush=True)
+            continue
+        if plain is None:
+            plain = pictures
+            continue
+        rows[way.name] = {"nfe": nfe, "psnr": psnr(pictures, plain).tolist()}
+        print(line(way.name, nfe, rows[way.name]["psnr"]), flush=True)
+        options.out.write_text(json.dumps(rows), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
