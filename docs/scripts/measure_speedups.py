@@ -56,7 +56,9 @@ def ways(solver: str, steps: int) -> list[Way]:
     return found
 
 
-def sampled(pipe: Pipeline, way: Way, prompts: list[str], seeds: list[int], guidance: float | None) -> tuple[Any, list[float]]:
+def sampled(
+    pipe: Pipeline, way: Way, prompts: list[str], seeds: list[int], guidance: float | None
+) -> tuple[Any, list[float]]:
     """Pictures (B, 3, H, W) and the evaluations of every sample."""
     pictures, nfe = [], []
     for first in range(0, len(prompts), BATCH):

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import Prediction, Solver, from_x0, to_x0
+from sadaflow.solvers import Prediction, Solver, from_x0, input_scale, to_x0
 from sadaflow.solvers.coordinates import frame_of
 
 from ..base import Explanation, Mode, Run
@@ -63,6 +63,11 @@ class OutputRun(Run):
     def output(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
         """The network's output at `step` for states x and predictions x0; all are (B, ...)."""
         return from_x0(self.kind, x0, x, self.nodes[step].alpha, self.nodes[step].sigma)
+
+    def network_input(self, x: Tensor, step: int) -> Tensor:
+        """The states x of `step` as the network is given them: x itself, unless the prediction is preconditioned."""
+        scale = input_scale(self.kind, self.nodes[step].alpha, self.nodes[step].sigma)
+        return x if scale == 1 else scale * x
 
     def x0_of(self, output: Tensor, x: Tensor, step: int) -> Tensor:
         """The x0 of an output at the states x of `step`."""

@@ -69,14 +69,16 @@ class _Run(ReuseRun):
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         assert self.inputs is not None and self.outputs is not None
         states = taken(x, rows)
-        return self.x0_of(states + (taken(self.outputs, rows) - taken(self.inputs, rows)), states, step)
+        offset = taken(self.outputs, rows) - taken(self.inputs, rows)
+        return self.x0_of(self.network_input(states, step) + offset, states, step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         self._learn(step, x, x0)
         assert self.inputs is not None and self.outputs is not None
         self.values = [math.nan] * self.samples
         if step + 1 in self.free:
-            moved = x_next - (self.inputs if self.settings.from_evaluated else x)
+            before = self.inputs if self.settings.from_evaluated else self.network_input(x, step)
+            moved = self.network_input(x_next, step + 1) - before
             assert self.rates is not None  # at least two evaluations precede the free steps
             changes = Readback(self.rates * (self._size(moved) / self._size(self.outputs))).read()
             self.values = [error + change for error, change in zip(self.errors, changes, strict=True)]
@@ -89,11 +91,11 @@ class _Run(ReuseRun):
         evaluated = self.evaluated
         if not evaluated:
             return
-        output = self.output(x, x0, step)
+        given, output = self.network_input(x, step), self.output(x, x0, step)
         if self.inputs is not None and self.outputs is not None:
-            rates = self._size(output - self.outputs) / self._size(x - self.inputs)
+            rates = self._size(output - self.outputs) / self._size(given - self.inputs)
             self.rates = renewed(self.rates, rates, evaluated)
-        self.inputs, self.outputs = renewed(self.inputs, x, evaluated), renewed(self.outputs, output, evaluated)
+        self.inputs, self.outputs = renewed(self.inputs, given, evaluated), renewed(self.outputs, output, evaluated)
 
     def _size(self, x: Tensor) -> Tensor:
         every = slice(None, None, self.settings.subsample)

@@ -72,11 +72,11 @@ class _Run(ReuseRun):
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         states = taken(x, rows)
-        return self.x0_of(states + self.offsets.at(rows, step), states, step)
+        return self.x0_of(self.network_input(states, step) + self.offsets.at(rows, step), states, step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         if self.evaluated:
-            offset = self.output(x, x0, step) - x
+            offset = self.output(x, x0, step) - self.network_input(x, step)
             self.offsets.push(self.evaluated, step, taken(offset, self.evaluated))
         self.values = [math.nan] * self.samples
         if step + 1 < len(self.nodes):
