@@ -152,7 +152,7 @@ def imports(path: Path, package: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("package", "third_party"),
-    [("sadaflow.models", {"torch", "einops"}), ("sadaflow.solvers", {"torch", "numpy", "scipy"})],
+    [("sadaflow.models", {"torch", "einops"}), ("sadaflow.solvers", {"torch", "numpy", "scipy", "tqdm"})],
 )
 def test_arrows_go_one_way(package: str, third_party: set[str]) -> None:
     allowed = set(sys.stdlib_module_names) | third_party

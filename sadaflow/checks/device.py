@@ -24,7 +24,8 @@ class Usage:
 
     Attributes:
         launches: Kernels launched.
-        reads: Times that the host reads numbers of the device.
+        reads: Times that the host waits for numbers of the device, those of the check that x0 is finite included: they
+            are there when others of the same step have been waited for.
         waits: Times that it copies numbers to the device in a way that waits for it.
         sampled: Result of the run.
     """
@@ -41,11 +42,11 @@ class Usage:
 
 
 def used(runs: Runs, case: Case) -> Usage:
-    """What the accelerator adds per step to plain sampling of a case."""
+    """What a run of the accelerator does per step, of launches and waits what it adds to plain sampling of a case."""
     (own, sampled), (plain, _) = _counted(runs, case, runs.factory()), _counted(runs, case, Never())
     steps = len(sampled.stats.modes[0])
-    launches, reads, waits = ((own[kind] - plain[kind]) / steps for kind in ("launch", "read", "wait"))
-    return Usage(launches, reads, waits, sampled)
+    launches, waits = ((own[kind] - plain[kind]) / steps for kind in ("launch", "wait"))
+    return Usage(launches, own["read"] / steps, waits, sampled)
 
 
 def _counted(runs: Runs, case: Case, accelerator: Accelerator) -> tuple[Counter[str], Sampled]:

@@ -52,8 +52,9 @@ class FiniteCheck:
         Raises:
             FloatingPointError: as `check` does.
         """
+        last = Readback(x.sum())
         self.catch_up(0)
-        if bad := _not_finite(x):
+        if not all(map(math.isfinite, last.read())) and (bad := _not_finite(x)):
             self._blame_solver(bad, self._solver.n_evals)
 
     def _read(self, x: Tensor, x0: Tensor, total: Readback, step: int) -> None:

@@ -65,9 +65,9 @@ def trajectories(examination: Examination, name: str) -> Iterator[Law]:
     grid = examination.grids[name]
     for steps in (7, 24):
         yield _against_euler(examination, "trajectory", clean(grid(steps)), f"[{name}, {steps} to clean data]")
-    few, many = (_worst(examination, grid(steps)) for steps in (12, 48))
+    few, many = (_worst(examination, grid(steps)) for steps in (12, 96))
     better = many < 0.6 * few or many < 1e-9
-    yield Law("convergence", f"[{name}]", f"{few:.1e} in 12 steps, {many:.1e} in 48", "a smaller error", better)
+    yield Law("convergence", f"[{name}]", f"{few:.1e} in 12 steps, {many:.1e} in 96", "a smaller error", better)
 
 
 def _worst(examination: Examination, grid: Grid) -> float:

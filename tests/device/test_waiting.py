@@ -93,7 +93,7 @@ def test_a_step_waits_for_its_decision_alone(
     reads = found.pop("readback.py read")
     found.pop("indexing.py sent", None)  # from pinned memory
     assert not found
-    assert STEPS <= reads <= most * STEPS
+    assert STEPS <= reads <= most * STEPS + 1  # the last states are checked at the end
     if name == "pruning":
         assert "tokens" in {mode for sample in modes for mode in sample}
 
