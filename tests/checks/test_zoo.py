@@ -29,13 +29,17 @@ def test_the_page_explains_every_law_and_lists_every_wrong_one() -> None:
         assert f"| {one.law} | `{one.name}` | {one.mistake} |" in page.splitlines()
 
 
+FEW = list(RIGHT)[::4]
+"""Right kinds of the ordinary test run; half a minute each."""
+
+
 @pytest.mark.parametrize("one", WRONG, ids=lambda one: one.name)
 def test_a_wrong_one_is_caught_by_its_law(one: Specimen) -> None:
     report = specimen.examined(one)
     assert one.law in {law.name for law in report.failures}, str(report)
 
 
-@pytest.mark.parametrize("kind", RIGHT)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in FEW)) for kind in RIGHT])
 def test_a_right_one_is_accepted(kind: str) -> None:
     factory, options = RIGHT[kind]
     check_accelerator(factory, **{"solvers": ("euler", "heun", "unipc", "euler-ancestral"), **options})

@@ -27,7 +27,16 @@ STOCHASTIC = [name for name in SOLVERS if draws_noise(name) and name not in DIST
 ONE = {"vp-karras": GRIDS["vp-karras"]}
 
 
-@pytest.mark.parametrize("name", DETERMINISTIC)
+SLOW = ("rk4", "ab4", "dpmpp-sde", "kdpm2-ancestral", "dpmpp3m-sde", "dpmpp2s-sde", "dpmpp1-sde")
+"""Solvers whose examination takes half a minute; each has a near relative in the ordinary test run."""
+
+
+def marked(names: list[str]) -> list[Any]:
+    """The names as parameters, the slow ones with the marker."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in names]
+
+
+@pytest.mark.parametrize("name", marked(DETERMINISTIC))
 def test_solver(name: str) -> None:
     options = OPTIONS.get(name, {})
     began = time.process_time()
@@ -43,7 +52,7 @@ def test_solver(name: str) -> None:
     assert time.process_time() - began < 15 or name not in ("euler", "dpmpp2m", "unipc"), "a linear multistep solver"
 
 
-@pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.parametrize("name", marked(STOCHASTIC))
 def test_stochastic_solver(name: str) -> None:
     grids = {key: GRIDS[key] for key in ("vp-karras", "edm-karras", "flow-uniform")}
     report = check_solver(

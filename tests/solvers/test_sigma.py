@@ -127,14 +127,15 @@ def test_kdpm2(rule: str | None, spacing: str) -> None:
     plain, ancestral = KDPM2DiscreteScheduler(**config), KDPM2AncestralDiscreteScheduler(**config)
     for steps in STEPS:
         assert compare(plain, steps) < TOLERANCE
-        how = {"noise": Numbered(every=2), "draws": True, **({"prepare": exact_split} if steps == 2 else {})}
+        how = {"noise": Numbered(every=2), "draws": True, **({"prepare": exact_split, "atol": 2e-2} if steps == 2 else {})}
         assert compare(ancestral, steps, **how) < TOLERANCE
 
 
 def exact_split(scheduler: Any) -> None:
     """sigma_down = sigma'^2 / sigma and the middle in float64, without the cancellation of sqrt(sigma'^2 - sigma_up^2).
 
-    In float32 it moves x by up to 1.2e-3 in the step from 14.6 to 0.03 of two steps with linspace spacing.
+    In float32 it moves x by up to 1.2e-3 in the step from 14.6 to 0.03 of two steps with linspace spacing, and the
+    timestep of the middle, which is already set here, by 0.001 or 0.01, depending on the processor.
     """
     sigmas = torch.cat((scheduler.sigmas[:1], scheduler.sigmas[1:-1:2])).double()
     down = torch.cat((sigmas[1:] ** 2 / sigmas[:-1], sigmas.new_zeros(1)))
