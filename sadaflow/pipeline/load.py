@@ -180,5 +180,5 @@ def load_single_file(file: Name, parts: SingleFileParts, hub: HubOptions, option
     calibrations = Calibrations.find(loader.stored(family.backbone), None)
     loader.fill()
     used = published if scheduler is None else family.scheduler_config(scheduler)
-    own = {"controlnets": len(controls.names), "calibrations": calibrations}
-    return Loaded(path.stem, family, used, dtype, residence.device, residence, **own)
+    made = Loaded(path.stem, family, used, dtype, residence.device, residence, len(controls.names))
+    return replace(made, calibrations=calibrations)

@@ -49,7 +49,7 @@ class Cost:
         motion = (part.steps, part.memory, part.speed / gaps.pace[part.steps])
         if not self.measured and self.mean is not None:
             # Early in a run a sample's motion says little about the rest of it, so its weight grows with the steps.
-            own = self.forecast.tolerances(*motion, self.mean - made)
+            own = self.forecast.tolerances(*motion, np.subtract(self.mean, made, dtype=np.float64))
             chosen[known] = self.tolerance * (own / self.tolerance) ** (part.steps / gaps.steps)
         if self.most is not None:
             least = self.forecast.tolerances(*motion, (self.most - made).astype(np.float64))
