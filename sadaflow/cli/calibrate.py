@@ -13,7 +13,7 @@ from ..pipeline.inputs import read_dtype
 from ..pipeline.pipeline import Pipeline
 from ..sampling.auto_calibration import Effort
 from .load import SOLVER, quiet_libraries
-from .options import Debug, Device, Dtype, Revision, Variant, chosen_device
+from .options import Checkpoint, Debug, Device, Dtype, Revision, Variant, chosen_device
 from .parsers import count, real, text
 
 _EFFORT = Effort()
@@ -23,14 +23,7 @@ _EFFORT = Effort()
 class CalibrateOptions:
     """The flags in the order in which --help shows them."""
 
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="Hub id, folder, or name of an embedded checkpoint.",
-            show_default="the embedded tiny-sd",
-        ),
-    ] = None
+    model: Checkpoint = None
     solver: Annotated[str | None, text("NAME", "Solver.", show_default=f"the checkpoint's, or {SOLVER}")] = None
     steps: Annotated[list[int] | None, count("Steps of the solver; may be repeated.", show_default="50")] = None
     grid: Annotated[str | None, text("NAME", "Time grid.", show_default="the checkpoint's")] = None

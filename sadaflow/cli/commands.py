@@ -28,7 +28,7 @@ from .calibrate import CalibrateOptions
 from .calibrate import run as run_calibrate
 from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
-from .options import Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
+from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
@@ -107,7 +107,7 @@ def compare_(options: Options) -> None:
     check_seconds(options, ending_of(options))
     generator = load_generator(options)
     pipe, request = generator.pipe, generator.request
-    beside = [name for name in ("sada",) if request.accelerator != name]
+    beside = () if request.accelerator == "sada" else ("sada",)
     chosen = read_accelerator(request) if request.speedup else request.accelerator
     comparison = compare(pipe, request.prompts, request, chosen, notify=_notify, trace=True, beside=beside)
     caption = (
@@ -176,14 +176,7 @@ def calibrate(options: CalibrateOptions) -> None:
 
 @app.command("inspect")
 def inspect_(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="Hub id, folder, or name of an embedded checkpoint.",
-            show_default="the embedded tiny-sd",
-        ),
-    ] = None,
+    model: Checkpoint = None,
     revision: Revision = None,
     variant: Variant = None,
     debug: Debug = False,

@@ -24,6 +24,14 @@ Device = Annotated[str | None, text("NAME", "Where the networks run.", show_defa
 Dtype = Annotated[str, text("NAME", f"What the networks compute in: {', '.join(DTYPES)}.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Revision = Annotated[str | None, text("NAME", "Branch, tag or commit of a Hub id.")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME",
+        help="Hub id, folder, or name of an embedded checkpoint.",
+        show_default="the embedded tiny-sd",
+    ),
+]
 Variant = Annotated[str | None, text("NAME", 'Variant of the weights, as in "fp16".')]
 
 Names = list[str] | None

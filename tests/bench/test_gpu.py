@@ -73,7 +73,7 @@ def test_the_rehearsal_runs_every_part_in_a_minute(rehearsal: tuple[list[Record]
         "graph tests",
     }
     assert "No number below says anything about a GPU" in page and "Nothing that was looked at" in page
-    assert seconds < 100  # of processors; launches are counted at up to 256 samples
+    assert seconds < 100  # of processors; 67 were measured on a busy machine
 
 
 def test_the_rehearsal_compares_with_diffusers(rehearsal: tuple[list[Record], str, float]) -> None:

@@ -23,8 +23,8 @@ BASES = {768: "sd-1.5", 1024: "sd-2.1-base", 2048: "sdxl-base"}
 
 def check(folder: Path, **arguments: Any) -> None:
     ours, reference = our_latents(folder, **arguments), reference_latents(folder, **arguments)
-    # 7e-6 where it was measured; 1.06e-5 for the large steps of LCM on another processor.
-    assert (ours - reference).abs().max() < 2e-5 * reference.abs().max()
+    bound = 2e-5 if "lcm" in folder.name else 1e-5  # LCM's large steps give 1.06e-5 on some processors
+    assert (ours - reference).abs().max() < bound * reference.abs().max()
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -97,8 +97,10 @@ class Auto:
     def _cost(self, gaps: Gaps) -> Cost:
         """The cost that is asked for; raises ValueError if it is below what is possible."""
         mean = gaps.steps / self.speedup if self.speedup is not None else self.budget
-        fewest, least = fewest_evaluations(gaps, self.warm_up), least_evaluations(gaps, self.warm_up)
-        limits = ((mean, fewest, "lower speedup, raise budget"), (self.max_nfe, least, "raise max_nfe"))
+        limits = (
+            (mean, fewest_evaluations(gaps, self.warm_up), "lower speedup, raise budget"),
+            (self.max_nfe, least_evaluations(gaps, self.warm_up), "raise max_nfe"),
+        )
         for asked, least, remedy in limits:
             if asked is not None and not asked >= least:
                 raise ValueError(
