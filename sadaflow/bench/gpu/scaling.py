@@ -20,6 +20,7 @@ from sadaflow.solvers import Solver
 
 from ...accelerators import Accelerator, make_accelerator
 from ...accelerators.forwarding import ForwardingRun, begin_run
+from ...device.indexing import taken
 from ...sampling.loop import sample
 from .launches import BATCHES, STEPS, problem, small_network
 
@@ -88,7 +89,7 @@ class Gaussian:
         return self._x0(x, step, rows, 1.0)
 
     def _x0(self, x: Tensor, step: int, rows: Sequence[int], width: float) -> Tensor:
-        node, variance = self.solver.nodes[step], (width * self.deviation[list(rows)]) ** 2
+        node, variance = self.solver.nodes[step], (width * taken(self.deviation, rows)) ** 2
         return x * (node.alpha * variance / (node.alpha**2 * variance + node.sigma**2))
 
 
