@@ -9,7 +9,7 @@
 #              outputs/gpu: docs/performance.md; MINUTES=4 takes less time, SMALL=1 rehearses it on a CPU in one minute
 # make lint    ruff, and mypy --strict on the built package
 # make mutants
-#              mutation testing of solvers/ into outputs/mutants.jsonl: docs/checks.md; SAMPLE=200 mutants
+#              mutation testing of solvers/ and accelerators/ into outputs/mutants.jsonl: docs/checks.md; SAMPLE=200 mutants
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
 # make tiny-flux, make tiny-controlnet
 #              the other two embedded checkpoints, of the autoencoder, the text encoder and the U-Net of tiny-sd
@@ -66,7 +66,7 @@ gpu:
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "cosmic-ray>=8.3"
-	OMP_NUM_THREADS=1 $(BIN)/python docs/scripts/mutate_solvers.py --sample $(SAMPLE) --out outputs/mutants.jsonl
+	OMP_NUM_THREADS=1 $(BIN)/python docs/scripts/mutate.py --sample $(SAMPLE) --out outputs/mutants.jsonl
 
 tiny-sd: $(VENV)/.installed-dev
 	$(BIN)/python -m sadaflow.training.tiny_sd

@@ -2,10 +2,12 @@
 
     python docs/scripts/calibrate_embedded.py tiny-sd tiny-flux
 
-The prompts are those of the suites tune-tiny-sd and tune-tiny-flux, with seeds that no table reports. Every calibration
-is added to the checkpoint's file as soon as it has been measured, and not measured again.
+The prompts are drawn from the captions of everyday things that both checkpoints were trained on, without those of the
+model card, with seeds that no table reports. Every calibration is added to the checkpoint's file as soon as it has been
+measured, and not measured again.
 """
 
+import random
 import sys
 import time
 from pathlib import Path
@@ -13,8 +15,11 @@ from pathlib import Path
 from sadaflow.loading.embedded import embedded
 from sadaflow.pipeline import Pipeline
 from sadaflow.pipeline.calibrations import NAME, write_calibrations
+from sadaflow.sampling.auto_calibration import Effort
+from sadaflow.training.data.captions import CARD_PROMPTS, EVERYDAY
 
-PROMPTS = ("hot dog", "fire", "tree", "blue heart", "smiling face", "money bag", "key", "fish")
+EFFORT = Effort(samples=24)
+PROMPTS = random.Random(0).sample(sorted(set(EVERYDAY) - set(CARD_PROMPTS)), EFFORT.samples)
 SOLVERS = {"tiny-sd": ("dpmpp2m", "euler"), "tiny-flux": ("euler",)}
 GUIDANCE = {"tiny-sd": 5.0}
 STEPS = (50, 28, 20, 12)
@@ -29,7 +34,7 @@ def main(models: list[str]) -> None:
             if any(fits):
                 continue
             start = time.perf_counter()
-            found = pipe.calibrate(PROMPTS, solver=solver, steps=steps, guidance=GUIDANCE.get(model))
+            found = pipe.calibrate(PROMPTS, effort=EFFORT, solver=solver, steps=steps, guidance=GUIDANCE.get(model))
             write_calibrations(path, [found])
             print(f"{model}, {solver}, {steps} steps: {time.perf_counter() - start:.0f} s", flush=True)
 

@@ -85,8 +85,9 @@ def calibrate(
         gains=tuple(gains.tolist()),
         settings=settings.shape_settings(),
         tolerances=(settings.tolerance,),
-        evaluations=(float(solver.n_evals),),  # measured next
+        evaluations=(float(solver.n_evals),),  # measured next, with course and samples
+        course=(1.0,) * solver.n_evals,
         samples=0,
     )
     curve = cost_curve(solver, lambda: batches(effort.samples), replace(settings, calibration=found), fewest, notify)
-    return replace(found, tolerances=curve.tolerances, evaluations=curve.evaluations, samples=curve.samples)
+    return replace(found, **vars(curve))

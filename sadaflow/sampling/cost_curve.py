@@ -10,6 +10,8 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ..accelerators.auto.auto import Auto
+from ..accelerators.base import Mode
+from ..accelerators.history import Array
 from .denoiser import RowDenoise
 from .loop import sample
 
@@ -28,11 +30,14 @@ class Curve:
     Attributes:
         tolerances: Rising tolerances.
         evaluations: Mean number of evaluations under each.
+        course: Share of the evaluations that are made up to each step and with it, in the mean under the tolerance
+            whose cost is nearest to half of the steps, (N,).
         samples: Number of samples.
     """
 
     tolerances: tuple[float, ...]
     evaluations: tuple[float, ...]
+    course: tuple[float, ...]
     samples: int
 
 
@@ -55,24 +60,29 @@ def cost_curve(
     Returns:
         The curve. Where a measured mean is not lower than that of the tolerance below, the two share their mean.
     """
-    counts: dict[float, list[float]] = {}
+    made: dict[float, Array] = {}  # evaluations up to each step, (samples, N)
 
     def mean(tolerance: float) -> float:
         notify(f"evaluations under the tolerance {tolerance:.2g}")
         accelerator = replace(settings, tolerance=tolerance, speedup=None, budget=None, max_nfe=None)
-        counts[tolerance] = [
-            nfe for denoise, noise in batches() for nfe in sample(solver, denoise, noise, accelerator).stats.nfe
-        ]
-        return float(np.mean(counts[tolerance]))
+        modes = [one for denoise, noise in batches() for one in sample(solver, denoise, noise, accelerator).stats.modes]
+        made[tolerance] = (np.array(modes) == Mode.FULL.value).cumsum(axis=1).astype(np.float64)
+        return float(made[tolerance][:, -1].mean())
 
     lower = upper = _FIRST
     cost = highest = mean(_FIRST)
-    while cost > fewest * 1.03 and len(counts) < _MOST:
+    while cost > fewest * 1.03 and len(made) < _MOST:
         upper *= _FACTOR
         cost = mean(upper)
-    while highest < 0.8 * solver.n_evals and len(counts) < _MOST:
+    while highest < 0.8 * solver.n_evals and len(made) < _MOST:
         lower /= _FACTOR
         highest = mean(lower)
-    tolerances = sorted(counts)
-    means = np.minimum.accumulate([float(np.mean(counts[tolerance])) for tolerance in tolerances])
-    return Curve(tuple(tolerances), tuple(means.tolist()), len(counts[_FIRST]))
+    tolerances = sorted(made)
+    means = [float(made[tolerance][:, -1].mean()) for tolerance in tolerances]
+    middle = made[min(tolerances, key=lambda tolerance: abs(made[tolerance][:, -1].mean() - solver.n_evals / 2))]
+    return Curve(
+        tolerances=tuple(tolerances),
+        evaluations=tuple(np.minimum.accumulate(means).tolist()),
+        course=tuple((middle.mean(axis=0) / middle[:, -1].mean()).tolist()),
+        samples=len(middle),
+    )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sadaflow import Auto, sample
 from sadaflow.accelerators.auto.budget import Forecast
 from sadaflow.accelerators.auto.calibration import Calibration, describe_solver, near
+from sadaflow.accelerators.auto.cost import keeping_to
 from sadaflow.accelerators.auto.error_model import MEASURED, Gaps, gains
 from sadaflow.solvers import Solver
 from support.gaussians import problem, solver_of
@@ -32,6 +33,7 @@ def calibration(solver: Solver, **changed: Any) -> Calibration:
         settings=Auto().shape_settings(),
         tolerances=(1e-3, 1e-2, 1e-1),
         evaluations=(18.0, 14.0, 10.0),
+        course=tuple((step + 1) / solver.n_evals for step in range(solver.n_evals)),
         samples=16,
     )
     return replace(made, **changed)
@@ -83,11 +85,24 @@ def test_a_calibration_gives_gains_and_the_tolerance_of_a_cost() -> None:
     found = calibration(solver)
     plain = sample(solver, denoise, noise, Auto(tolerance=0.003))
     assert torch.equal(sample(solver, denoise, noise, Auto(tolerance=0.003, calibration=found)).x, plain.x)
-    asked = sample(solver, denoise, noise, Auto(budget=12, calibration=found))
-    assert torch.equal(asked.x, sample(solver, denoise, noise, Auto(tolerance=found.tolerance_for(12))).x)
     doubled = replace(found, gains=tuple(2 * gain for gain in found.gains))
     more = sample(solver, denoise, noise, Auto(tolerance=0.003, calibration=doubled))
     assert sum(more.stats.nfe) > sum(plain.stats.nfe)
+
+
+def test_a_sample_off_the_course_is_brought_half_of_the_way_back() -> None:
+    found = calibration(solver_of(STEPS), tolerances=(1e-4, 1e-3, 1e-2, 1e-1), evaluations=(20, 16, 8, 4))
+    steps, used = np.array([9, 9, 9, 19]), np.array([8.0, 16.0, 2.0, 8.0])  # 8 of 16 are usual up to step 9
+    kept = keeping_to(16.0, found, steps, used)
+    assert kept == pytest.approx([1e-3, found.tolerance_for(16 / 2**0.5), 1e-4, found.tolerance_for(16 * 2**0.5)])
+
+
+def test_half_of_the_error_of_a_cost_curve_is_made_good() -> None:
+    solver, denoise, noise = problem(STEPS)
+    found = calibration(solver, tolerances=(1e-5, 1e-4, 1e-3, 1e-2), evaluations=(18.0, 14.0, 11.0, 9.0))  # too low
+    asked = sample(solver, denoise, noise, Auto(budget=12, calibration=found)).stats.nfe
+    free = sample(solver, denoise, noise, Auto(tolerance=found.tolerance_for(12))).stats.nfe
+    assert 12 < np.mean(asked) < 12 + 0.6 * (np.mean(free) - 12)
 
 
 def test_the_cost_curve_is_read_in_the_logarithm_and_a_plateau_gives_its_lowest_tolerance() -> None:
@@ -109,7 +124,7 @@ def test_a_calibration_is_written_and_read_without_loss() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "x.json: the calibration has format 2, this version reads 1"),
+        ({"format": 1}, "x.json: the calibration has format 1, this version reads 2"),
         ({"gains": None}, "x.json"),
         ({"gains": [1.0, -1.0]}, "x.json"),
         ({"more": 1}, "unknown fields: more"),

@@ -36,10 +36,10 @@ from sadaflow.solvers import Grid, RectifiedFlow, Solver, VPDiscrete, make_betas
 @pytest.mark.parametrize(
     ("factory", "never"),
     [
-        (Guidance, lambda: Guidance(every=1)),
+        pytest.param(Guidance, lambda: Guidance(every=1), marks=pytest.mark.slow),
         (lambda: Combined(Uniform(), Guidance(3, 0)), lambda: Combined(Uniform(every=1), Guidance(every=1))),
-        (lambda: Combined(SeaCache(), FirstBlock(0.3)), None),
-        (lambda: Combined(Auto(), TaylorSeer(4, 2)), None),
+        pytest.param(lambda: Combined(SeaCache(), FirstBlock(0.3)), None, marks=pytest.mark.slow),
+        pytest.param(lambda: Combined(Auto(), TaylorSeer(4, 2)), None, marks=pytest.mark.slow),
     ],
     ids=["guidance", "uniform+guidance", "seacache+first-block", "auto+taylorseer"],
 )

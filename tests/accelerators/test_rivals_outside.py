@@ -27,8 +27,8 @@ Rule = Callable[["Record"], Iterator[tuple[str, Array | None]]]
 @pytest.mark.parametrize(
     ("factory", "never"),
     [
-        (AdaptiveDiffusion, lambda: AdaptiveDiffusion(threshold=0.0)),
-        (EasyCache, lambda: EasyCache(threshold=0.0)),
+        pytest.param(AdaptiveDiffusion, lambda: AdaptiveDiffusion(threshold=0.0), marks=pytest.mark.slow),
+        pytest.param(EasyCache, lambda: EasyCache(threshold=0.0), marks=pytest.mark.slow),
         (SeaCache, lambda: SeaCache(threshold=0.0)),
     ],
     ids=["adaptive-diffusion", "easycache", "seacache"],

@@ -62,6 +62,7 @@ def _processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.slow
 def test_the_rehearsal_runs_every_part_in_a_minute(rehearsal: tuple[list[Record], str, float]) -> None:
     records, page, seconds = rehearsal
     assert {one["part"]: one["ended"] for one in records if "ended" in one} == {part.name: "done" for part in PARTS}
@@ -76,6 +77,7 @@ def test_the_rehearsal_runs_every_part_in_a_minute(rehearsal: tuple[list[Record]
     assert seconds < 100  # of processors; 67 were measured on a busy machine
 
 
+@pytest.mark.slow
 def test_the_rehearsal_compares_with_diffusers(rehearsal: tuple[list[Record], str, float]) -> None:
     records, _, _ = rehearsal
     goals = {one["goal"]: one["value"] for one in records if "goal" in one}

@@ -22,6 +22,8 @@ OURS: dict[str, Callable[[], Accelerator]] = {
     "uniform-corrected": lambda: Uniform(2, 1, correct=True),
     "auto": Auto,
 }
+FEW = ("sada", "auto")
+"""The accelerators of the ordinary test run; an examination takes a quarter to half a minute."""
 NEVER: dict[str, Callable[[], Accelerator]] = {
     "uniform": lambda: Uniform(every=1),
     "uniform-corrected": lambda: Uniform(every=1, correct=True),
@@ -29,7 +31,11 @@ NEVER: dict[str, Callable[[], Accelerator]] = {
 }
 
 
-@pytest.mark.parametrize("name", OURS)
+def _slow(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in OURS])
 def test_ours(name: str) -> None:
     report = check_accelerator(OURS[name], never=NEVER.get(name), steps=32, laws=REST, solvers=("euler", "heun"))
     assert {measure.name for measure in FIRST} | set(REST) == {law.name for law in report.laws}
@@ -44,11 +50,11 @@ def test_launches_of_ours(name: str) -> None:
     ("factory", "never", "refused"),
     [
         (DeepCache, lambda: DeepCache(interval=1), "transformer"),
-        (lambda: DeepCache(branch=2, uniform=False), None, "transformer"),
-        (FirstBlock, lambda: FirstBlock(threshold=0.0), "U-Net"),
-        (lambda: FirstBlock(0.12, front=2, back=1, warmup=4, max_skips=3, max_cached=20), None, "U-Net"),
-        (MagCache, lambda: MagCache(max_skips=0), None),
-        (TaylorSeer, lambda: TaylorSeer(interval=1), None),
+        _slow(lambda: DeepCache(branch=2, uniform=False), None, "transformer"),
+        _slow(FirstBlock, lambda: FirstBlock(threshold=0.0), "U-Net"),
+        _slow(lambda: FirstBlock(0.12, front=2, back=1, warmup=4, max_skips=3, max_cached=20), None, "U-Net"),
+        _slow(MagCache, lambda: MagCache(max_skips=0), None),
+        _slow(TaylorSeer, lambda: TaylorSeer(interval=1), None),
         (TeaCache, lambda: TeaCache(threshold=0.0), "U-Net"),
     ],
     ids=["deepcache", "deepcache-branch", "first-block", "dbcache", "magcache", "taylorseer", "teacache"],

@@ -29,8 +29,8 @@ def test_the_page_explains_every_law_and_lists_every_wrong_one() -> None:
         assert f"| {one.law} | `{one.name}` | {one.mistake} |" in page.splitlines()
 
 
-FEW = list(RIGHT)[::4]
-"""Right kinds of the ordinary test run; half a minute each."""
+FEW = list(RIGHT)[:1]
+"""Right kinds of the ordinary test run; the examination of one takes half a minute."""
 
 
 @pytest.mark.parametrize("one", WRONG, ids=lambda one: one.name)

@@ -44,7 +44,9 @@ def run(pipe: Pipeline, prompts: list[str] = TWO, accelerator: Any = None, steps
     return pipe(prompts, steps=steps, seed=[3, 4, 5][: len(prompts)], accelerator=accelerator, output="latent", **call)
 
 
-@pytest.mark.parametrize(("model", "whole"), [("tiny-sd", False), ("tiny-flux", True)])
+@pytest.mark.parametrize(
+    ("model", "whole"), [pytest.param("tiny-sd", False, marks=pytest.mark.slow), ("tiny-flux", True)]
+)
 def test_plans_rows_and_tokens_compile_nothing_new(model: str, whole: bool) -> None:
     backend = Counting()
     plain, pipe = Pipeline.from_pretrained(model), Pipeline.from_pretrained(model)
@@ -120,7 +122,7 @@ class Overwriting:
         return run
 
 
-@pytest.mark.parametrize("kind", ["unet", "flux"])
+@pytest.mark.parametrize("kind", [pytest.param("unet", marks=pytest.mark.slow), "flux"])
 def test_answers_outlive_the_next_evaluation(kind: str) -> None:
     plain, network = (small_unet() if kind == "unet" else small_flux(single=1) for _ in range(2))
     backend = Overwriting()

@@ -27,13 +27,13 @@ STOCHASTIC = [name for name in SOLVERS if draws_noise(name) and name not in DIST
 ONE = {"vp-karras": GRIDS["vp-karras"]}
 
 
-SLOW = ("rk4", "ab4", "dpmpp-sde", "kdpm2-ancestral", "dpmpp3m-sde", "dpmpp2s-sde", "dpmpp1-sde")
-"""Solvers whose examination takes half a minute; each has a near relative in the ordinary test run."""
+FEW = ("euler", "ddim", "dpmpp2m", "unipc", "heun", "kdpm2", "ab2", "deis", "euler-ancestral", "sa-solver")
+"""The solvers of the ordinary test run, one of each kind; the others are examined by `make slow`."""
 
 
 def marked(names: list[str]) -> list[Any]:
-    """The names as parameters, the slow ones with the marker."""
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in names]
+    """The names as parameters, those not among `FEW` with the marker."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in names]
 
 
 @pytest.mark.parametrize("name", marked(DETERMINISTIC))

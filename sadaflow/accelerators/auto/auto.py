@@ -107,17 +107,17 @@ class Auto:
                     f"accelerator 'auto' makes at least {least} of {gaps.steps} evaluations, asked for {asked:.4g}: "
                     f"{remedy}, or allow more max_skips"
                 )
-        forecast = None
+        forecast = curve = None
         if mean is None or mean >= gaps.steps:
-            tolerance, measured = self.tolerance if mean is None else 0.0, True
+            mean, tolerance = None, self.tolerance if mean is None else 0.0
         elif self.calibration is not None and self.calibration.covers(mean, self.shape_settings()):
-            tolerance, measured = self.calibration.tolerance_for(mean), True
+            curve, tolerance = self.calibration, self.calibration.tolerance_for(mean)
         else:
             forecast = Forecast.of(gaps, (*self.memories, TYPICAL_MEMORY))
-            tolerance, measured = typical_tolerance(gaps, forecast, self.warm_up, mean), False
+            tolerance = typical_tolerance(gaps, forecast, self.warm_up, mean)
         if self.max_nfe is not None and forecast is None:
             forecast = Forecast.of(gaps, self.memories)
-        return Cost(mean, self.max_nfe, tolerance, forecast, measured)
+        return Cost(mean, self.max_nfe, tolerance, forecast, curve)
 
     def fewest_evaluations(self, solver: Solver) -> int:
         """Evaluations that a run makes under an unlimited tolerance; errors are those of `begin`."""

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from sadaflow.solvers import Solver
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the fields; another one is refused."""
 
 NEAR: Final = 1.5
@@ -30,6 +30,8 @@ class Calibration:
         settings: The settings of `Auto` under which `evaluations` was measured, by name.
         tolerances: Rising tolerances of the cost curve, (M,).
         evaluations: Mean number of evaluations under each of them, (M,).
+        course: Share of a run's evaluations that are made up to each step and with it, in the mean under the tolerance
+            whose cost is nearest to half of the steps, (N,).
         samples: Number of samples that the cost curve is the mean of.
 
     Raises:
@@ -44,11 +46,14 @@ class Calibration:
     settings: Mapping[str, Any]
     tolerances: tuple[float, ...]
     evaluations: tuple[float, ...]
+    course: tuple[float, ...]
     samples: int
 
     def __post_init__(self) -> None:
         if len(self.gains) != len(self.log_snr):
             raise ValueError(f"a calibration of {len(self.log_snr)} steps has {len(self.gains)} gains")
+        if len(self.course) != len(self.log_snr) or not all(0 < share <= 1 for share in self.course):
+            raise ValueError(f"the course of a calibration must be a share of each of the {len(self.log_snr)} steps")
         if not all(math.isfinite(gain) and gain > 0 for gain in self.gains):
             raise ValueError(f"the gains of a calibration must be finite and above 0, got {self.gains}")
         if len(self.tolerances) != len(self.evaluations) or not self.tolerances:
@@ -146,7 +151,7 @@ def _read(name: str, value: Any) -> Any:
     """The value of a field from JSON; raises ValueError or TypeError if it is malformed."""
     if name == "log_snr":
         return tuple(-math.inf if number is None else float(number) for number in value)
-    if name in ("gains", "tolerances", "evaluations"):
+    if name in ("gains", "tolerances", "evaluations", "course"):
         return tuple(map(float, value))
     if name == "settings":
         return {str(key): tuple(held) if isinstance(held, list) else held for key, held in value.items()}

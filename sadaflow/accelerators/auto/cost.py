@@ -8,6 +8,7 @@ import numpy as np
 
 from ..history import Array
 from .budget import Forecast
+from .calibration import Calibration
 from .error_model import Gaps, Situation, Whole
 
 TYPICAL_MEMORY: Final = 0.3
@@ -24,14 +25,14 @@ class Cost:
         tolerance: The prescribed tolerance, or the one whose mean cost is `mean`.
         forecast: What tolerances cost, by which samples keep to `most`, and to `mean` if no cost curve was measured;
             None if neither is needed.
-        measured: Whether `tolerance` needs no correction: it was prescribed, or read off a measured cost curve.
+        calibration: The measured cost curve that `tolerance` was read off; None if there is none.
     """
 
     mean: float | None
     most: int | None
     tolerance: float
     forecast: Forecast | None
-    measured: bool
+    calibration: Calibration | None = None
 
     def tolerances(self, gaps: Gaps, now: Situation, used: Whole) -> Array:
         """Tolerances for the gap that follows an evaluation, (R,).
@@ -42,12 +43,14 @@ class Cost:
             used: Number of evaluations that each has made, (R,).
         """
         chosen = np.full(len(used), self.tolerance)
+        if self.calibration is not None and self.mean is not None:
+            chosen = keeping_to(self.mean, self.calibration, now.steps, used)
         known = np.flatnonzero(np.isfinite(now.speed))
         if self.forecast is None or not len(known):
             return chosen
         part, made = now.of(known), used[known]
         motion = (part.steps, part.memory, part.speed / gaps.pace[part.steps])
-        if not self.measured and self.mean is not None:
+        if self.calibration is None and self.mean is not None:
             # Early in a run a sample's motion says little about the rest of it, so its weight grows with the steps.
             own = self.forecast.tolerances(*motion, np.subtract(self.mean, made, dtype=np.float64))
             chosen[known] = self.tolerance * (own / self.tolerance) ** (part.steps / gaps.steps)
@@ -66,6 +69,26 @@ class Cost:
         needed = np.where(ahead > left * reach + gaps.max_skips, gaps.max_skips, ahead - left * reach)
         shortest: Whole = np.clip(needed, 0, np.maximum(np.minimum(gaps.max_skips, ahead), 0))
         return shortest
+
+
+def keeping_to(mean: float, found: Calibration, steps: Whole, used: Whole) -> Array:
+    """Tolerances that bring samples half of the way to a mean cost, read off a measured cost curve: (R,).
+
+    A sample that has made more evaluations than the measured ones had at its step is taken to stay as much more costly.
+    It gets the tolerance under which they make fewer, by half of its excess on a logarithmic scale; so hard samples
+    keep to more evaluations than easy ones.
+
+    Args:
+        mean: Evaluations asked for.
+        found: The calibration.
+        steps: Index of each sample's last evaluation, (R,).
+        used: Number of evaluations that it has made, (R,).
+    """
+    usual = mean * np.array(found.course)[steps]
+    asked = mean * (usual / used) ** 0.5
+    costs, tolerances = np.array(found.evaluations[::-1]), np.log(found.tolerances[::-1])
+    kept: Array = np.exp(np.interp(asked, costs, tolerances))
+    return kept
 
 
 def fewest_evaluations(gaps: Gaps, warm_up: int) -> int:

@@ -1,7 +1,7 @@
-"""Mutation testing of solvers/: changes a sign, an index, a comparison or a number, and runs the tests of the module.
+"""Mutation testing of solvers/ and accelerators/: changes a sign, an index, a comparison or a number, and runs tests.
 
-    python docs/scripts/mutate_solvers.py --sample 200 --seed 0 --out outputs/mutants.jsonl     # `make mutants`
-    python docs/scripts/mutate_solvers.py --table outputs/mutants.jsonl
+    python docs/scripts/mutate.py --sample 200 --seed 0 --out outputs/mutants.jsonl     # `make mutants`
+    python docs/scripts/mutate.py --table outputs/mutants.jsonl
 
 Mutants are those of cosmic-ray's operators. Each runs in a fork of a process that has imported torch and diffusers,
 with the module's source replaced as it is imported; files stay as they are.
@@ -29,8 +29,10 @@ NOISE, ORDER = "tests/solvers/test_noise_start.py", "tests/solvers/test_order.py
 SCHEDULE, CONSISTENCY = "tests/solvers/test_schedule.py", "tests/solvers/test_consistency.py"
 COMMON = ("tests/solvers/test_weights.py", SCHEDULE, PROPERTIES)
 
+Runs = dict[str, tuple[tuple[str, str], ...]]
+
 # Module -> runs of pytest, one after the other: a file, or a file with the expression that selects its tests.
-TESTS: dict[str, tuple[tuple[str, str], ...]] = {
+SOLVERS: Runs = {
     "adams": ((PROPERTIES, ""), (NOISE, "ab or lms"), (LAWS, ""), (SIGMA, "lms"), (CHECKS, "ab or lms or ipndm")),
     "adaptive": ((ORDER, "adaptive"), ("tests/solvers/test_adaptive.py", "")),
     "coordinates": ((PROPERTIES, ""), (NOISE, ""), (LAWS, ""), (SIGMA, "kdpm2 or lms"), (CHECKS, "heun or kdpm2")),
@@ -57,6 +59,51 @@ TESTS: dict[str, tuple[tuple[str, str], ...]] = {
     "tcd": ((PROPERTIES, ""), (CONSISTENCY, "tcd"), ("tests/solvers/test_distilled.py", "tcd")),
     "unipc": ((PROPERTIES, ""), (NOISE, "unipc or treated"), (PARITY, "unipc"), (CHECKS, "unipc")),
     "vp_discrete": ((SCHEDULE, ""), (PROPERTIES, ""), (PARITY, "euler"), (CHECKS, "dpmpp2m")),
+}
+AUTO, COST, BATCHES, ERRORS, PARTS, SADA, TOKENS, THEOREMS, RUNS, GUIDANCE = (
+    f"tests/accelerators/test_{name}.py"
+    for name in ("auto", "cost", "batches", "error_model", "parts", "sada", "tokens", "sada_theorems", "runs",
+                 "guidance")
+)
+OUTSIDE, INSIDE, FIT, OF_UNET = (
+    f"tests/accelerators/test_rivals_{name}.py" for name in ("outside", "inside", "fit", "unet")
+)
+ACCELERATORS: Runs = {
+    "auto/auto": ((AUTO, ""), (COST, ""), (BATCHES, ""), (ERRORS, "")),
+    "auto/budget": ((COST, ""), (AUTO, ""), (BATCHES, "")),
+    "auto/calibration": ((COST, ""), ("tests/pipeline/test_calibrations.py", "")),
+    "auto/cost": ((COST, ""), (AUTO, ""), (BATCHES, "")),
+    "auto/error_model": ((ERRORS, ""), (AUTO, ""), (COST, ""), (BATCHES, "")),
+    "auto/kriging": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
+    "auto/motion": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
+    "base": ((PARTS, ""), (RUNS, ""), (GUIDANCE, "")),
+    "caching/base": ((INSIDE, ""), (OF_UNET, ""), (BATCHES, "")),
+    "caching/deepcache": ((OF_UNET, ""), (INSIDE, ""), (FIT, "")),
+    "caching/first_block": ((INSIDE, ""), (FIT, "")),
+    "caching/magcache": ((INSIDE, ""), (FIT, "")),
+    "caching/residual": ((INSIDE, ""), (BATCHES, "")),
+    "caching/taylorseer": ((INSIDE, ""), (FIT, "")),
+    "caching/teacache": ((INSIDE, ""), (FIT, "")),
+    "combined": ((RUNS, ""), (GUIDANCE, ""), (PARTS, "")),
+    "history": ((BATCHES, ""), (ERRORS, ""), (AUTO, ""), (OUTSIDE, "")),
+    "replay": ((BATCHES, ""), (AUTO, ""), (ERRORS, "")),
+    "sada/criterion": ((SADA, ""), (THEOREMS, ""), (BATCHES, "")),
+    "sada/estimators": ((THEOREMS, ""), (SADA, ""), (BATCHES, "")),
+    "sada/released": ((SADA, ""), (BATCHES, "")),
+    "sada/sada": ((SADA, ""), (TOKENS, ""), (BATCHES, "")),
+    "sada/token_cache": ((TOKENS, ""), (SADA, ""), (BATCHES, "")),
+    "sada/token_choice": ((TOKENS, ""), (SADA, ""), (BATCHES, "")),
+    "settings": (("tests/accelerators/test_settings.py", ""), (PARTS, "")),
+    "skipping/adaptive_diffusion": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
+    "skipping/base": ((OUTSIDE, ""), (BATCHES, "")),
+    "skipping/easycache": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
+    "skipping/guidance": ((GUIDANCE, ""), (BATCHES, "")),
+    "skipping/seacache": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
+    "skipping/uniform": ((OUTSIDE, ""), (PARTS, ""), (BATCHES, "")),
+}
+TESTS: Runs = {
+    **{f"solvers/{name}": runs for name, runs in SOLVERS.items()},
+    **{f"sadaflow/accelerators/{name}": runs for name, runs in ACCELERATORS.items()},
 }
 OPERATORS = (
     *(f"core/ReplaceBinaryOperator_{a}_{b}" for a, b in (
@@ -96,7 +143,7 @@ def places(modules: list[str]) -> list[tuple[str, str, int]]:
 
     found = []
     for module in modules:
-        nodes = list(ast_nodes(get_ast((ROOT / f"solvers/{module}.py").read_text("utf-8"))))
+        nodes = list(ast_nodes(get_ast((ROOT / f"{module}.py").read_text("utf-8"))))
         for name in OPERATORS:
             operator = get_operator(name)()
             count = sum(len(list(operator.mutation_positions(node))) for node in nodes)
@@ -106,7 +153,7 @@ def places(modules: list[str]) -> list[tuple[str, str, int]]:
 
 def made(module: str, operator: str, occurrence: int) -> Mutant:
     """A mutant with the line that it changes."""
-    source = (ROOT / f"solvers/{module}.py").read_bytes()
+    source = (ROOT / f"{module}.py").read_bytes()
     text = mutated(source, operator, occurrence) or ""
     pairs = enumerate(zip(source.decode().splitlines(), text.splitlines(), strict=False), 1)
     line, change = next(((n, new) for n, (old, new) in pairs if old != new), (0, ""))
@@ -126,7 +173,7 @@ def _run_tests(mutant: Mutant) -> None:
     """Ends the process: 0 if every test passes."""
     import pytest
 
-    path = str(ROOT / f"solvers/{mutant.module}.py")
+    path = str(ROOT / f"{mutant.module}.py")
     source = mutated(Path(path).read_bytes(), f"core/{mutant.operator}", mutant.occurrence)
     original = importlib.machinery.SourceFileLoader.get_code
 
@@ -174,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--module", action="append", choices=sorted(TESTS))
+    parser.add_argument("--module", action="append", default=[], help="a module or a folder, as solvers/grid")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/mutants.jsonl")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no mutant after this time")
     parser.add_argument("--table", type=Path, help="print the table of a finished run")
@@ -190,7 +237,8 @@ def main() -> None:
     torch.set_num_threads(1)
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "docs/scripts")]
     os.chdir(ROOT)
-    everything = places(chosen.module or sorted(TESTS))
+    wanted = tuple(chosen.module) or ("",)
+    everything = places([name for name in sorted(TESTS) if name.startswith(wanted)])
     drawn = random.Random(chosen.seed).sample(everything, min(chosen.sample, len(everything)))
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
