@@ -34,7 +34,7 @@ class Embedding:
 
     Attributes:
         token: The word that stands for it in prompts.
-        vectors: Vectors (n, width) by the encoder that they are for: clip_l, clip_g or t5; "any" if the file names none.
+        vectors: Vectors (n, width) by the encoder that they are for: clip_l, clip_g, t5, or "any" if none is named.
         source: Its file, for errors.
     """
 

@@ -113,7 +113,7 @@ class Adaptable(Sampler):
         chosen = [self._loras.named(one) for one in asked]
         scales = [weights] * len(chosen) if weights is None or isinstance(weights, (int, float)) else list(weights)
         if len(scales) != len(chosen) or len(set(chosen)) != len(chosen):
-            raise ValueError(f"{len(asked)} names and {len(scales)} weights: give each adapter once, and one weight each")
+            raise ValueError(f"{len(asked)} names and {len(scales)} weights: give each adapter and its weight once")
         if not all(scale is None or math.isfinite(scale) for scale in scales):
             raise ValueError(f"weights must be finite numbers, got {weights}")
         given = {lora: 1.0 if scale is None else float(scale) for lora, scale in zip(chosen, scales, strict=True)}

@@ -184,7 +184,7 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(pipe: Pipeline, tm
     refused({**good, f"unet.{QUERY}.lora_B.weight": up[:-1].clone()}, "another model")
     refused({**good, f"{kohya}.dora_scale": up.clone()}, "dora_scale alone.*LoRA")
     refused({**good, f"unet.{QUERY}.lora_B.weight": up * torch.nan}, "lora_B.*NaN")
-    refused({f"{kohya}.lokr_w1": up}, "LoKr has lokr_w1, or")
+    refused({f"{kohya}.lokr_w1": up}, "LoKr has lokr_w2, or")
     refused({f"{kohya}.hada_w1_a": up}, "hada_w1_a alone.*LoHa")
     save_file(good, tmp_path / "second.safetensors")
     with pytest.raises(ValueError, match="weight_name="):

@@ -1,4 +1,7 @@
-"""Layers of a small U-Net, and LoRA factors for them."""
+"""Layers of a small U-Net, LoRA factors for them, and what adapters change."""
+
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,3 +18,27 @@ def factors(shape: torch.Size, seed: int) -> tuple[Tensor, Tensor]:
     return torch.randn((shape[0], RANK, *ones), generator=generator), torch.randn(
         (RANK, *shape[1:]), generator=generator
     )
+
+
+def snapshot(pipe: Any) -> dict[str, Tensor]:
+    """A copy of all weights that adapters may change, by component and name."""
+    modules = pipe.family.adaptable.items()
+    return {f"{part}.{name}": x.clone() for part, module in modules for name, x in module.state_dict().items()}
+
+
+def merged(pipe: Any, path: Path, scale: float = 1.0, **how: Any) -> dict[str, Tensor]:
+    """The weights that an adapter changes, with it; afterwards it is unloaded, which must give the same bits."""
+    before = snapshot(pipe)
+    handle = pipe.load_lora(path, scale, **how)
+    after = snapshot(pipe)
+    pipe.unload_lora(handle)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in snapshot(pipe).items())
+    return {name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+
+
+def compare(found: dict[str, Tensor], expected: dict[str, Tensor], bound: float = 1e-5) -> float:
+    """The largest relative difference of changed weights; the same ones must be changed."""
+    assert found.keys() == expected.keys()
+    worst = max(float((found[name] - tensor).abs().max() / tensor.abs().max()) for name, tensor in expected.items())
+    assert worst < bound
+    return worst

@@ -147,7 +147,7 @@ _OTHER_FILES = (
     ),
     (r"^control_model\.|^controlnet_", "a ControlNet; use controlnet="),
     (r"^(encoder|decoder)\.(conv_in|down|up|mid)", "an autoencoder"),
-    (r"^(double_blocks|input_blocks)\.\d+\..*(?<!_lora)\.weight$", "a network's weights; use Pipeline.from_single_file"),
+    (r"^(double_blocks|input_blocks)\.\d+\..*\.weight$", "a network's weights; use Pipeline.from_single_file"),
 )
 # Signs of the model that an adapter was made for, searched in keys with "_" for "."; the first that fits counts.
 _MODELS = (

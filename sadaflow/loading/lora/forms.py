@@ -52,11 +52,11 @@ def _embedding(parts: Parts) -> Method:
 
 
 def _hadamard(parts: Parts) -> Method:
-    factors = [parts.matrix(f"hada_{name}") for name in ("w1_a", "w1_b", "w2_a", "w2_b")]
-    middles = [parts.tensors.get(f"hada_{name}") for name in ("t1", "t2")]
-    if (middles[0] is None) != (middles[1] is None):
+    factors = {name: parts.matrix(f"hada_{name}") for name in ("w1_a", "w1_b", "w2_a", "w2_b")}
+    middles = {name: parts.tensors.get(f"hada_{name}") for name in ("t1", "t2")}
+    if (middles["t1"] is None) != (middles["t2"] is None):
         raise ValueError(f"{parts.layer} has one of hada_t1 and hada_t2; a LoHa has both or neither")
-    return _renormed(parts, Hadamard(*factors, parts.weight(len(factors[1])), *middles))
+    return _renormed(parts, Hadamard(**factors, **middles, weight=parts.weight(len(factors["w1_b"]))))
 
 
 def _kronecker(parts: Parts) -> Method:

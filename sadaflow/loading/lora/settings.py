@@ -119,9 +119,9 @@ class Settings:
         if not isinstance(start, str) or start.lower() in (*_STARTS, *_HARMLESS):
             return
         raise ValueError(
-            f"{self.source}: init_lora_weights={start!r} means that the factors belong to a base model from which a part "
-            "was taken out, and that part cannot be computed again from the base model alone; save the adapter with "
-            "PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
+            f"{self.source}: init_lora_weights={start!r} means that the factors belong to a base model from which a "
+            "part was taken out, and that part cannot be computed again from the base model alone; save the adapter "
+            "with PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
         )
 
 
