@@ -1,11 +1,14 @@
 """Layers of a small U-Net, LoRA factors for them, and what adapters change."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+_BEFORE: WeakKeyDictionary[Any, dict[str, Tensor]] = WeakKeyDictionary()  # weights of unchanged pipelines
 RANK, SCALE = 3, 0.7
 ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
 QUERY, OUT, CONV = f"{ATTENTION}.to_q", f"{ATTENTION}.to_out.0", "up_blocks.1.resnets.2.conv1"
@@ -22,18 +25,22 @@ def factors(shape: torch.Size, seed: int) -> tuple[Tensor, Tensor]:
 
 def snapshot(pipe: Any) -> dict[str, Tensor]:
     """A copy of all weights that adapters may change, by component and name."""
-    modules = pipe.family.adaptable.items()
-    return {f"{part}.{name}": x.clone() for part, module in modules for name, x in module.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in _weights(pipe)}
 
 
 def merged(pipe: Any, path: Path, scale: float = 1.0, **how: Any) -> dict[str, Tensor]:
     """The weights that an adapter changes, with it; afterwards it is unloaded, which must give the same bits."""
-    before = snapshot(pipe)
+    before = _BEFORE.setdefault(pipe, snapshot(pipe) if pipe not in _BEFORE else {})
     handle = pipe.load_lora(path, scale, **how)
-    after = snapshot(pipe)
+    changed = {name: x.clone() for name, x in _weights(pipe) if not torch.equal(x, before[name])}
     pipe.unload_lora(handle)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in snapshot(pipe).items())
-    return {name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in _weights(pipe))
+    return changed
+
+
+def _weights(pipe: Any) -> Iterator[tuple[str, Tensor]]:
+    for part, module in pipe.family.adaptable.items():
+        yield from ((f"{part}.{name}", tensor) for name, tensor in module.state_dict().items())
 
 
 def compare(found: dict[str, Tensor], expected: dict[str, Tensor], bound: float = 1e-5) -> float:

@@ -81,11 +81,15 @@ def _text_spellings(component: str, module: nn.Module) -> Iterator[Spelled]:
     names = dict(_layers(module))
     clip = any("self_attn" in name for name in names)
     for name, layer in names.items():
-        # The published spelling; that of the network depends on the version of `transformers`.
-        path = f"text_model.{name}" if clip and not name.startswith("text_") else name
-        spellings = [prefix + path for prefix in dotted]
-        spellings += [prefix + path.replace(".", "_") for prefix in joined]
-        yield path, spellings, layer.of(component)
+        paths = {name: None}
+        if clip and not name.startswith("text_projection"):
+            # The published spelling has "text_model."; that of the network depends on the version of `transformers`.
+            bare = name.removeprefix("text_model.")
+            paths = dict.fromkeys((f"text_model.{bare}", bare))
+        for path in paths:
+            spellings = [prefix + path for prefix in dotted]
+            spellings += [prefix + path.replace(".", "_") for prefix in joined]
+            yield path, spellings, layer.of(component)
 
 
 def _network_spellings(component: str, module: nn.Module) -> Iterator[Spelled]:
