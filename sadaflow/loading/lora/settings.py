@@ -120,8 +120,8 @@ class Settings:
             return
         raise ValueError(
             f"{self.source}: init_lora_weights={start!r} means that the factors belong to a base model from which a "
-            "part was taken out, and that part cannot be computed again from the base model alone; save the adapter "
-            "with PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
+            "part was taken out, and that part cannot be computed again from the base alone; save the adapter with "
+            "PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
         )
 
 
