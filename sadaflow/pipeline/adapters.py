@@ -95,6 +95,7 @@ class Adaptable(Sampler):
         for embedding in removed.embeddings:
             self._remove_words(embedding)
 
+    @refuses_unknown
     def set_adapters(
         self, names: str | Lora | Sequence[str | Lora], weights: float | Sequence[float] | None = None
     ) -> None:
