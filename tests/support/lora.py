@@ -1,5 +1,6 @@
 """Layers of a small U-Net, LoRA factors for them, and what adapters change."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,14 @@ def _weights(pipe: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def compare(found: dict[str, Tensor], expected: dict[str, Tensor], bound: float = 1e-5) -> float:
-    """The largest relative difference of changed weights; the same ones must be changed."""
+    """The largest relative difference of changed weights; the same ones must be changed.
+
+    It is written into the file that SADAFLOW_ADAPTER_DIFFERENCES names, for the table in docs/loading.md.
+    """
     assert found.keys() == expected.keys()
     worst = max(float((found[name] - tensor).abs().max() / tensor.abs().max()) for name, tensor in expected.items())
+    if (record := os.environ.get("SADAFLOW_ADAPTER_DIFFERENCES")) is not None:
+        with Path(record).open("a", encoding="utf-8") as file:
+            file.write(f"{worst:.1e} {os.environ['PYTEST_CURRENT_TEST']}\n")
     assert worst < bound
     return worst

@@ -52,11 +52,11 @@ def _embedding(parts: Parts) -> Method:
 
 
 def _hadamard(parts: Parts) -> Method:
-    factors = {name: parts.matrix(f"hada_{name}") for name in ("w1_a", "w1_b", "w2_a", "w2_b")}
-    middles = {name: parts.tensors.get(f"hada_{name}") for name in ("t1", "t2")}
-    if (middles["t1"] is None) != (middles["t2"] is None):
+    w1_a, w1_b, w2_a, w2_b = (parts.matrix(f"hada_{name}") for name in ("w1_a", "w1_b", "w2_a", "w2_b"))
+    t1, t2 = parts.tensors.get("hada_t1"), parts.tensors.get("hada_t2")
+    if (t1 is None) != (t2 is None):
         raise ValueError(f"{parts.layer} has one of hada_t1 and hada_t2; a LoHa has both or neither")
-    return _renormed(parts, Hadamard(**factors, **middles, weight=parts.weight(len(factors["w1_b"]))))
+    return _renormed(parts, Hadamard(w1_a, w1_b, w2_a, w2_b, parts.weight(len(w1_b)), t1, t2))
 
 
 def _kronecker(parts: Parts) -> Method:
