@@ -141,6 +141,14 @@ def test_both_text_encoders_of_xl(keys: tuple[str, str], xl: Pipeline, tmp_path:
     compare(merged(xl, tmp_path / "lora.safetensors"), expected)
 
 
+def test_a_layer_of_both_text_encoders_must_name_its_own(xl: Pipeline, tmp_path: Path) -> None:
+    key = f"base_model.model.{TEXT}"
+    tensors = {f"{key}.lora_A.weight": torch.ones(2, 4), f"{key}.lora_B.weight": torch.ones(4, 2)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a.safetensors.*both text encoders.*text_encoder_2\. in front"):
+        xl.load_lora(tmp_path / "a.safetensors")
+
+
 def test_one_layer_spelled_twice(dev: Pipeline, tmp_path: Path) -> None:
     """It counts once if the factors are equal, and is refused if they are not."""
     path, layer = tmp_path / "lora.safetensors", "transformer_blocks.0.attn.to_q"
@@ -166,7 +174,7 @@ def test_one_layer_spelled_twice(dev: Pipeline, tmp_path: Path) -> None:
 W, L = 8, "lora_unet_"
 REFUSED = {
     "double_blocks.0.img_attn.norm.key_norm.scale": "control LoRA of FLUX.1 Depth and Canny.*128 channels",
-    "base_model.model.x.boft_R": "BOFT.*merge it",
+    "base_model.model.x.vera_lambda_b": "VeRA.*merge it",
     f"{L}x.up_list.0": "DyLoRA.*extract",
     "lllite_unet_x.down.0.weight": "ControlNet-LLLite",
     "ip_adapter.1.to_k_ip.weight": "IP-Adapter.*not supported",
@@ -202,6 +210,14 @@ def test_an_adapter_for_another_model_is_recognized(key: str, dev: Pipeline, tmp
     save_file({key: torch.ones(shape)}, tmp_path / "file.safetensors")
     with pytest.raises(ValueError, match=rf"1 of 1 keys.*another model\?.*looks like an adapter for {model}"):
         dev.load_lora(tmp_path / "file.safetensors")
+
+
+def test_an_adapter_of_another_width_is_recognized(xl: Pipeline, tmp_path: Path) -> None:
+    layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    down, up = pair(64, 768, 0)
+    save_file({f"unet.{layer}.lora_A.weight": down, f"unet.{layer}.lora_B.weight": up}, tmp_path / "lora.safetensors")
+    with pytest.raises(ValueError, match=r"lora.safetensors.*\(64, 768\).*another model.*Stable Diffusion 1.x"):
+        xl.load_lora(tmp_path / "lora.safetensors")
 
 
 def test_the_control_lora_of_flux_is_named_by_its_input(dev: Pipeline, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, PeftModel, get_peft_model
+from peft import BOFTConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from sadaflow import Pipeline
@@ -45,6 +45,8 @@ CONFIGS: dict[str, Any] = {
     "oft, exact": OFTConfig(oft_block_size=4, r=0, target_modules=LINEAR, use_cayley_neumann=False),
     "oft, shared and limited": OFTConfig(oft_block_size=8, target_modules=LINEAR, block_share=True, coft=True, eps=0.1),
     "oft, three terms": OFTConfig(oft_block_size=4, target_modules=LINEAR, num_cayley_neumann_terms=3),
+    "boft": BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=1, target_modules=LINEAR),
+    "boft, three factors": BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=3, target_modules=LINEAR),
     "ia3": IA3Config(target_modules=LINEAR, feedforward_modules=["ff.net.2"]),
 }
 

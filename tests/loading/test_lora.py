@@ -211,6 +211,7 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(pipe: Pipeline, tm
         ('{"unet.peft_type": "VERA"}', "peft_type='VERA' is not supported"),
         ('{"unet.init_lora_weights": "pissa_niter_4"}', "pissa_niter_4.*path_initial_model"),
         ('{"unet.use_dora": true}', "no lora_magnitude_vector"),
+        ('{"lora_alpha": "4"}', "lora_alpha='4'"),
     ],
 )
 def test_settings_that_are_wrong_name_the_file(

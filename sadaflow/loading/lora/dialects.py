@@ -102,6 +102,7 @@ DIALECTS = (
     Dialect("(IA)3", r"\.ia3_l|\.on_input$", "base_model.model.X.ia3_l", f"arXiv 2205.05638; {_PEFT}; {_LYCORIS}"),
     Dialect("OFT of kohya and LyCORIS", r"\.oft_blocks$", "oft_unet_X.oft_blocks", f"{_KOHYA}; {_LYCORIS}"),
     Dialect("OFT of PEFT", r"\.oft_R", "base_model.model.X.oft_R.weight", f"arXiv 2306.07280; {_PEFT}"),
+    Dialect("BOFT of PEFT", r"\.boft_[Rs]", "base_model.model.X.boft_R", f"arXiv 2311.06243; {_PEFT}"),
     Dialect("GLoRA", r"\.a1\.weight$", "lora_unet_X.a1.weight", f"arXiv 2306.07967; {_LYCORIS}"),
     Dialect("full differences", r"\.diff(_b)?$", "lora_unet_X.diff", f"{_LYCORIS}; {_COMFY}"),
     Dialect("norms", r"\.[wb]_norm$", "lora_unet_X.w_norm", _LYCORIS),
@@ -114,7 +115,6 @@ DIALECTS = (
         "it widens the network's input from 64 to 128 channels and replaces norms; load the FLUX.1 Depth or Canny "
         "checkpoint itself",
     ),
-    Dialect("BOFT", r"\.boft_[Rs]", "base_model.model.X.boft_R", f"arXiv 2311.06243; {_PEFT}", _MERGE),
     Dialect("DyLoRA", r"\.(up|down)_list\.\d+", "lora_unet_X.up_list.0", _LYCORIS, "extract one rank of it first"),
     Dialect("VeRA", r"\.vera_", "base_model.model.X.vera_lambda_b", f"arXiv 2310.11454; {_PEFT}", _MERGE),
     Dialect("layers trained in full", r"\.modules_to_save\.", "X.modules_to_save.weight", _PEFT, _MERGE),

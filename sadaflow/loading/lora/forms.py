@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .changes import Generalized, Method, Renormed, Residual, Scaled, Sum
 from .parts import Parts
 from .products import Full, Hadamard, Kronecker, LowRank, Product
-from .rotations import Cayley, RotatedInputs, RotatedOutputs
+from .rotations import Butterfly, Cayley, RotatedInputs, RotatedOutputs
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,10 @@ def _rotated_inputs(parts: Parts) -> Method:
     return RotatedInputs(parts.tensors["oft_R"], Cayley(terms, bool(own.fields.get("block_share")), limit))
 
 
+def _butterfly(parts: Parts) -> Method:
+    return Butterfly(parts.tensors["boft_R"], parts.tensors["boft_s"])
+
+
 def _generalized(parts: Parts) -> Method:
     a1, a2, b1, b2 = (parts.matrix(f"glora_{name}") for name in ("a1", "a2", "b1", "b2"))
     return Generalized(a1, a2, LowRank(b1, b2, parts.weight(len(b2)), parts.tensors.get("glora_bm")))
@@ -146,6 +150,7 @@ FORMS = (
     Form("(IA)3 of LyCORIS", _set("lycoris_ia3 on_input"), _set(""), _lycoris_scaled),
     Form("OFT of LyCORIS", _set("oft_blocks"), _set("alpha rescale"), _rotated_outputs),
     Form("OFT of PEFT", _set("oft_R"), _set(""), _rotated_inputs),
+    Form("BOFT of PEFT", _set("boft_R boft_s"), _set(""), _butterfly),
     Form("GLoRA", _set("glora_a1 glora_a2 glora_b1 glora_b2"), _set("glora_bm alpha scalar"), _generalized),
 )
 """All forms of adapter."""

@@ -27,6 +27,8 @@ _PARTS = [
     (r"\.on_input", "on_input"),
     (r"\.oft_blocks", "oft_blocks"),
     (r"\.oft_R" + _ADAPTER + r"\.weight", "oft_R"),
+    (r"\.boft_R" + _ADAPTER, "boft_R"),
+    (r"\.boft_s" + _ADAPTER, "boft_s"),
     (r"\.rescale", "rescale"),
     *((rf"\.{part}\.weight", f"glora_{part}") for part in ("a1", "a2", "b1", "b2", "bm")),
     (r"\.diff", "diff"),

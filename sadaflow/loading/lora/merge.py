@@ -92,12 +92,12 @@ class LoraStack:
         whole = target.join({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
         try:
             change.method.check(tuple(whole.shape))
-        except ValueError as error:
+        except (ValueError, IndexError) as error:  # a vector has no second dimension
             hint = "this LoRA was made for another model"
             if change.layer.endswith(("img_in", "x_embedder")):
                 hint += "; a control LoRA of FLUX.1 Depth or Canny widens this layer: load that checkpoint itself"
-            elif model := made_for((one.layer + ".", ()) for one in lora.factors):
-                hint += f"; it looks like an adapter for {model} of another width"
+            elif model := made_for((f"{one.layer}.lora_down.weight", _shape(one)) for one in lora.factors):
+                hint += f"; it looks like an adapter for {model}"
             raise ValueError(f"{lora.name}: {change.layer}: {error}: {hint}") from error
 
     @torch.no_grad()
@@ -148,6 +148,11 @@ def _applied(
         parts = target.split(method.difference(whole))
         return {name: state[name] + scale * parts[name] for name in target.weights}
     return target.split(method.apply(whole, partial(target.join, originals), scale))
+
+
+def _shape(change: Change) -> tuple[int, ...]:
+    """The shape of what a change adds; () if it is not a sum."""
+    return change.method.product.shape() if isinstance(change.method, Sum) else ()
 
 
 def _places(change: Change) -> list[Place]:

@@ -88,8 +88,18 @@ def _match(path: Path, headers: Sequence[Stored], targets: Mapping[str, Layer]) 
         else:
             found[stored] = key
     if strange or unmatched or not headers:
+        both = [stored.name for stored in unmatched if _in_both_encoders(parse(stored.name, ia3), targets)]
+        if both and len(both) == len(unmatched):
+            raise ValueError(
+                f"{path}: {both[0]!r} names a layer of both text encoders of this pipeline; put the prefix "
+                "text_encoder. or text_encoder_2. in front of each key"
+            )
         raise ValueError(f"{path}: {_complaint(headers, strange, unmatched)}")
     return found
+
+
+def _in_both_encoders(key: Key | None, targets: Mapping[str, Layer]) -> bool:
+    return key is not None and all(f"{name}.{key.layer}" in targets for name in ("text_encoder", "text_encoder_2"))
 
 
 def _complaint(headers: Sequence[Stored], strange: Sequence[Stored], unmatched: Sequence[Stored]) -> str:

@@ -1,4 +1,4 @@
-"""Adapters that rotate a weight: OFT (Qiu et al. 2023, arXiv 2306.07280)."""
+"""Adapters that rotate a weight: OFT (Qiu et al. 2023, arXiv 2306.07280) and BOFT."""
 
 import math
 from collections.abc import Callable
@@ -24,6 +24,8 @@ class RotatedOutputs:
 
     def check(self, shape: tuple[int, ...]) -> None:
         found = tuple(self.blocks.shape)
+        if len(found) == 4:
+            raise ValueError("oft_blocks of four dimensions are BOFT, which is not supported: merge it with LyCORIS")
         if len(found) != 3 or found[1] != found[2] or found[0] * found[1] != shape[0]:
             raise ValueError(f"oft_blocks of shape {found} do not cover {shape[0]} outputs")
         if self.rescale is not None and self.rescale.numel() != shape[0]:
@@ -98,6 +100,53 @@ class RotatedInputs:
         if self.settings.terms is None:
             return torch.linalg.solve(one + skew, one - skew, left=False)
         return _neumann(skew, one, self.settings.terms)
+
+
+@dataclass(frozen=True, eq=False)
+class Butterfly:
+    """BOFT of PEFT (Liu et al. 2023, arXiv 2311.06243): inputs are rotated by a product of sparse rotations.
+
+    Attributes:
+        blocks: Shape (factors, blocks, size, size); the skew-symmetric matrices are (blocks - blocks^T) / 2.
+        rescale: Factors of the outputs.
+    """
+
+    blocks: Tensor
+    rescale: Tensor
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        inputs, found = math.prod(shape[1:]), tuple(self.blocks.shape)
+        whole = len(found) == 4 and found[2] == found[3] and found[1] * found[2] == inputs
+        even = whole and (found[0] == 1 or (found[2] % 2 == 0 and found[1] % 2 ** (found[0] - 1) == 0))
+        if not even or self.rescale.numel() != shape[0]:
+            raise ValueError(f"boft_R of shape {found} and boft_s of {self.rescale.numel()} numbers do not fit {shape}")
+
+    def apply(self, weight: Tensor, original: Callable[[], Tensor], scale: float) -> Tensor:
+        rows = weight.reshape(len(weight), -1)
+        factors, blocks, size, _ = self.blocks.shape
+        for index, part in enumerate(self.blocks.to(weight)):
+            skew = (part - part.mT) / 2
+            one = torch.eye(size, dtype=weight.dtype, device=weight.device)
+            rotation = torch.linalg.solve(one + skew, one - skew, left=False)
+            order = _butterfly(rows.shape[1], size, 2**index if factors > 1 else 0).to(weight.device)
+            mixed = torch.empty_like(rows)
+            mixed[:, order] = rows
+            turned = torch.einsum("kij,okj->oki", rotation, mixed.reshape(len(rows), blocks, size))
+            rows = turned.reshape(rows.shape)[:, order]
+        changed = (rows * self.rescale.to(weight).reshape(-1, 1)).reshape(weight.shape)
+        return weight + scale * (changed - weight)
+
+
+def _butterfly(inputs: int, size: int, blocks: int) -> Tensor:
+    """The order in which a factor of BOFT pairs halves of blocks: in every `blocks` of them even halves come first.
+
+    `blocks` 0 is the order as it is.
+    """
+    order = torch.arange(inputs)
+    if not blocks:
+        return order
+    halves = order.reshape(-1, 2 * blocks, size // 2)
+    return torch.cat((halves[:, 0::2], halves[:, 1::2]), dim=1).flatten()
 
 
 def _neumann(skew: Tensor, one: Tensor, terms: int) -> Tensor:

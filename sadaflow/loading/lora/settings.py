@@ -15,7 +15,7 @@ from ..safetensors_file import open_safetensors
 
 METADATA = "lora_adapter_metadata"
 PEFT_PREFIX = "base_model.model."
-_TYPES = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha", "OFT": None, "IA3": None}
+_TYPES = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha", "OFT": None, "BOFT": None, "IA3": None}
 _STARTS = {"pissa": "pissa", "olora": "olora"}
 _HARMLESS = ("gaussian", "eva", "orthogonal", "mica")
 # Fields that change the result and have no counterpart here, with the values that leave it as it is.
@@ -145,8 +145,8 @@ def read_settings(path: Path, keys: list[str]) -> dict[str, Settings]:
     source = str(path)
     if METADATA in metadata:
         for name, value in _object(path, metadata[METADATA]).items():
-            component, _, field = name.partition(".")
-            found.setdefault(component, {})[field] = value
+            component, dot, field = name.partition(".")
+            found.setdefault(component if dot else "", {})[field if dot else name] = value
     elif _is_peft(path, keys) and beside.is_file():
         found[""], source = read_object(beside), f"{path} ({ADAPTER_CONFIG})"
     elif any(key.startswith(PEFT_PREFIX) for key in keys) and not any(key.endswith(".alpha") for key in keys):
