@@ -88,6 +88,16 @@ def test_names_that_do_not_fit_are_refused(pipe: Pipeline, tmp_path: Path) -> No
     assert all(torch.equal(tensor, before[name]) for name, tensor in snapshot(pipe).items())
 
 
+def test_errors_name_the_file_whatever_the_adapter_is_called(pipe: Pipeline, tmp_path: Path) -> None:
+    up, down = factors(snapshot(pipe)[WEIGHT].shape, 1)
+    for wrong, match in ((up[:-1], "the change has the shape"), (up[:, :-1], "do not fit each other")):
+        tensors = {f"unet.{QUERY}.lora_A.weight": down, f"unet.{QUERY}.lora_B.weight": wrong.contiguous()}
+        save_file(tensors, tmp_path / "toy.safetensors")
+        with pytest.raises(ValueError, match=rf"toy\.safetensors.*to_q.*{match}"):
+            pipe.load_lora(tmp_path / "toy.safetensors", name="other")
+    assert pipe.adapters == {}
+
+
 def test_a_merge_that_overflows_leaves_the_weights_as_they_were(folder: Path, tmp_path: Path) -> None:
     pipe = Pipeline.from_pretrained(folder, dtype=torch.float16)
     before = snapshot(pipe)

@@ -19,7 +19,7 @@ class Form:
         needed: Parts that it must have.
         further: Parts that it may have.
         make: Makes the method.
-        some: Parts of which it must have one; empty if it need not.
+        some: Parts of which it must have at least one; empty if there is no such condition.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Form:
     some: frozenset[str] = frozenset()
 
     def holds(self, names: frozenset[str]) -> bool:
-        """Whether it may have all of the parts `names`, and has what tells it."""
+        """Whether the form allows all of the parts `names`, and one of `some` is among them."""
         return names <= self.needed | self.further and (not self.some or bool(self.some & names))
 
 

@@ -98,7 +98,7 @@ class LoraStack:
                 hint += "; a control LoRA of FLUX.1 Depth or Canny widens this layer: load that checkpoint itself"
             elif model := made_for((f"{one.layer}.lora_down.weight", _shape(one)) for one in lora.factors):
                 hint += f"; it looks like an adapter for {model}"
-            raise ValueError(f"{lora.name}: {change.layer}: {error}: {hint}") from error
+            raise ValueError(f"{lora.source}: {change.layer}: {error}: {hint}") from error
 
     @torch.no_grad()
     def _refresh(self, changes: Iterable[Change]) -> None:
@@ -151,8 +151,11 @@ def _applied(
 
 
 def _shape(change: Change) -> tuple[int, ...]:
-    """The shape of what a change adds; () if it is not a sum."""
-    return change.method.product.shape() if isinstance(change.method, Sum) else ()
+    """The shape of what a change adds; () if it is not a sum, or if its factors do not fit each other."""
+    try:
+        return change.method.product.shape() if isinstance(change.method, Sum) else ()
+    except ValueError:
+        return ()
 
 
 def _places(change: Change) -> list[Place]:

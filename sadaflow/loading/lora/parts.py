@@ -16,7 +16,7 @@ class Parts:
 
     Attributes:
         layer: The layer as the file spells it.
-        tensors: They, by the names of `keys.parse`.
+        tensors: Its tensors, by the part names of `keys.parse`.
         place: The layer of the pipeline.
         settings: The settings of its network.
     """

@@ -32,12 +32,14 @@ class Lora:
         scale: Factor of all its changes when it was loaded.
         factors: One change for each layer.
         embeddings: Textual inversions that its file brings along.
+        source: Its file, for errors.
     """
 
     name: str
     scale: float
     factors: tuple[Change, ...]
     embeddings: tuple[Embedding, ...] = ()
+    source: str = ""
 
 
 def read_lora(path: Path, targets: Mapping[str, Layer], scale: float, name: str | None = None) -> Lora:
@@ -65,7 +67,7 @@ def read_lora(path: Path, targets: Mapping[str, Layer], scale: float, name: str 
     except ValueError as error:
         raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
     brought = bundled(path, [stored for stored in headers if stored.name.startswith(BUNDLE)])
-    return Lora(path.name if name is None else name, float(scale), unique, brought)
+    return Lora(path.name if name is None else name, float(scale), unique, brought, str(path))
 
 
 def _match(path: Path, headers: Sequence[Stored], targets: Mapping[str, Layer]) -> dict[Stored, Key]:
@@ -110,8 +112,8 @@ def _complaint(headers: Sequence[Stored], strange: Sequence[Stored], unmatched: 
     count = f"{len(wrong)} of {len(headers)} keys"
     if len(names) == len(headers):
         what = other_file(names)
-        told = f"it looks like {what}" if what else "its keys are those of no known dialect (docs/loading.md, Adapters)"
-        return f"{count} belong to no layer of this pipeline{examples}: the file is not an adapter; {told}"
+        looks = f"it looks like {what}" if what else "its keys are those of no known dialect (docs/loading.md, Adapters)"
+        return f"{count} belong to no layer of this pipeline{examples}: the file is not an adapter; {looks}"
     if names:
         return f"{count} belong to no layer of this pipeline{examples}: they are those of no known dialect of adapters"
     model = made_for((stored.name, stored.shape) for stored in headers)
