@@ -112,7 +112,7 @@ def _complaint(headers: Sequence[Stored], strange: Sequence[Stored], unmatched: 
     count = f"{len(wrong)} of {len(headers)} keys"
     if len(names) == len(headers):
         what = other_file(names)
-        looks = f"it looks like {what}" if what else "its keys are those of no known dialect (docs/loading.md, Adapters)"
+        looks = f"it looks like {what}" if what else "its keys are of no known dialect (docs/loading.md, Adapters)"
         return f"{count} belong to no layer of this pipeline{examples}: the file is not an adapter; {looks}"
     if names:
         return f"{count} belong to no layer of this pipeline{examples}: they are those of no known dialect of adapters"
