@@ -15,14 +15,14 @@ from ..families.request import Request
 from ..files.images import read_image
 from ..generation.outputs import Generator, recorded_model
 from ..generation.workers import Shard
-from ..loading.hub.locate import locate_lora
+from ..loading.hub.locate import locate_embedding, locate_lora
 from ..pipeline.inputs import read_dtype
 from ..pipeline.pipeline import Pipeline
 from .options import Options, chosen_device
 
 SOLVER = "dpmpp2m"  # if neither flag nor checkpoint names a solver
 _RECORDED = (
-    *("controlnet", "lora", "lora_scale", "scheduler", "variant"),
+    *("controlnet", "lora", "lora_scale", "embedding", "embedding_token", "scheduler", "variant"),
     *("tokenizer", "base", "prediction", "tile", "quantize"),
 )
 
@@ -46,10 +46,11 @@ def load_generator(options: Options) -> Generator:
 
 
 def load_pipeline(options: Options) -> Pipeline:
-    """Load the pipeline with its LoRAs; small files are fetched before large ones."""
+    """Load the pipeline with its LoRAs and embeddings; small files are fetched before large ones."""
     where = chosen_device(options.device)
     quiet_libraries()
     loras = [locate_lora(name) for name in options.lora or ()]
+    embeddings = [locate_embedding(name) for name in options.embedding or ()]
     how: dict[str, Any] = {"dtype": read_dtype(options.dtype), "device": where}
     how |= options.given("revision", "variant", "scheduler", "controlnet", "tokenizer", "base", "prediction")
     how |= options.given("offload", "tile", "quantize")
@@ -57,6 +58,8 @@ def load_pipeline(options: Options) -> Pipeline:
     pipe = load(options.model, **how)  # type: ignore[arg-type]  # a single file always has a name
     for path, scale in zip(loras, options.lora_scales, strict=True):
         pipe.load_lora(path, scale)
+    for path, word in zip(embeddings, options.embedding_tokens, strict=True):
+        pipe.load_embedding(path, word)
     return pipe
 
 

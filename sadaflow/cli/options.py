@@ -69,6 +69,12 @@ class Options:
         Names, text("NAME", "LoRA to merge: file, folder, Hub id or owner/name/file.safetensors; may be repeated.")
     ] = None
     lora_scale: Annotated[Numbers, real("Scale of the LoRAs, in their order: one for all, or one for each.")] = None
+    embedding: Annotated[
+        Names, text("NAME", "Textual inversion, a word for prompts: file, folder or Hub id; may be repeated.")
+    ] = None
+    embedding_token: Annotated[
+        Names, text("WORD", "Words of the embeddings, in their order.", show_default="those of the files")
+    ] = None
     scheduler: Annotated[
         str | None, text("NAME", "Scheduler config in place of the model's: JSON file, folder or Hub id.")
     ] = None
@@ -105,6 +111,14 @@ class Options:
         _check_number("--lora-scale", len(values), "--lora", loras)
         return list(values) * loras if len(values) == 1 else values
 
+    @property
+    def embedding_tokens(self) -> Sequence[str | None]:
+        """One word for each embedding, or None for that of its file. Raises ValueError for a wrong number of them."""
+        words, embeddings = self.embedding_token or [], len(self.embedding or ())
+        if words and len(words) != embeddings:
+            raise ValueError(f"{len(words)} --embedding-token for {embeddings} --embedding: give one for each, or none")
+        return words or [None] * embeddings
+
     def given(self, *names: str) -> dict[str, Any]:
         """Values of the flags `names` that were given, by name."""
         values = ((name, getattr(self, name)) for name in names)
@@ -133,7 +147,7 @@ class Options:
             raise ValueError("--lora cannot be merged into weights read from their files: leave out --offload stream")
         if self.lora_scale and not self.lora:
             raise ValueError("--lora-scale needs a --lora")
-        _ = self.lora_scales
+        _ = self.lora_scales, self.embedding_tokens
         self._check_model()
 
     def _check_control(self) -> None:

@@ -12,6 +12,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 from ..loading.checkpoint import Checkpoint
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
+from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
 Conditioning = Mapping[str, Tensor]
@@ -105,6 +106,11 @@ class Family(Protocol):
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         """Networks that a LoRA may modify, by component name."""
+        ...
+
+    @property
+    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
+        """Text encoders that textual inversions may add words to, by component name; a family may lack it."""
         ...
 
     @property

@@ -85,6 +85,10 @@ class Flux:
         }
 
     @property
+    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
+        return {"text_encoder": self.clip, "text_encoder_2": self.t5}
+
+    @property
     def networks(self) -> Mapping[str, nn.Module]:
         return {**self.adaptable, "vae": self.vae}
 

@@ -13,6 +13,7 @@ from ..loading.picklable import without_captures
 from ..loading.text_encoder import PreparedEncoder, prepare_encoder
 from ..loading.tokenizer_files import load_tokenizer
 from ..loading.transformers_package import reading, transformers_module
+from .added_tokens import AddedTokens
 
 __all__ = [
     "PreparedEncoder",
@@ -38,6 +39,7 @@ class ClipText:
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer = tokenizer
         self.encoder = encoder
+        self.added = AddedTokens(tokenizer)
         self.length = int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
 
     @staticmethod
@@ -93,11 +95,15 @@ class ClipText:
 
     @torch.no_grad()
     def _run(self, prompts: Sequence[str], **outputs: bool) -> Any:
-        batch = tokenize(self.tokenizer, prompts, self.length)
+        batch = tokenize(self.tokenizer, prompts, self.length, self.added)
         device = input_device(self.encoder)
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         mask = batch["attention_mask"].to(device) if masked else None
-        return self.encoder(batch["input_ids"].to(device), attention_mask=mask, **outputs)
+        ids = batch["input_ids"].to(device)
+        if not self.added:
+            return self.encoder(ids, attention_mask=mask, **outputs)
+        with self.added.embedded(self.encoder, ids) as known:
+            return self.encoder(known, attention_mask=mask, **outputs)
 
 
 class T5Text:
@@ -109,6 +115,7 @@ class T5Text:
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self.tokenizer = tokenizer
         self.encoder = encoder
+        self.added = AddedTokens(tokenizer)
 
     @staticmethod
     def prepare(checkpoint: Checkpoint) -> PreparedEncoder:
@@ -128,18 +135,36 @@ class T5Text:
         Prompts are padded and cut to `length` tokens, or to the tokenizer's `model_max_length` if that is less. Padding
         is not masked: the checkpoints were trained so.
         """
-        batch = tokenize(self.tokenizer, prompts, min(length, self.tokenizer.model_max_length))
-        return self.encoder(batch["input_ids"].to(input_device(self.encoder)))[0]
+        batch = tokenize(self.tokenizer, prompts, min(length, self.tokenizer.model_max_length), self.added)
+        ids = batch["input_ids"].to(input_device(self.encoder))
+        if not self.added:
+            return self.encoder(ids)[0]
+        with self.added.embedded(self.encoder, ids) as known:
+            return self.encoder(known)[0]
 
 
-def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:
+def tokenize(tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None) -> Any:
     """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning."""
     with _TOKENIZING:
-        full = tokenizer(list(prompts))["input_ids"]
-        batch = tokenizer(
-            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )  # fmt: skip
+        full = added.ids(prompts) if added else tokenizer(list(prompts))["input_ids"]
+        if added:
+            batch = _padded(tokenizer, full, length)
+        else:
+            batch = tokenizer(
+                list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            )  # fmt: skip
     for prompt, ids in zip(prompts, full, strict=True):
         if len(ids) > length:
             warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {length}", stacklevel=4)
     return batch
+
+
+def _padded(tokenizer: Any, full: Sequence[list[int]], length: int) -> dict[str, Tensor]:
+    """Cut and pad token ids as the tokenizer does: the end token stays, and pads follow it."""
+    rows = [ids if len(ids) <= length else [*ids[: length - 1], ids[-1]] for ids in full]
+    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+    mask = torch.zeros((len(rows), length), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask}

@@ -90,9 +90,12 @@ class StableDiffusionXL(LatentUNet):
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
+        return {**super().adaptable, **{name: text.encoder for name, text in self.prompt_encoders.items()}}
+
+    @property
+    def prompt_encoders(self) -> Mapping[str, ClipText]:
         names = ("text_encoder", "text_encoder_2")[-len(self.texts) :]
-        texts = {name: text.encoder for name, text in zip(names, self.texts, strict=True)}
-        return {**super().adaptable, **texts}
+        return dict(zip(names, self.texts, strict=True))
 
     def condition(self, request: Request) -> Prompted:
         conditional = self._encode(request.prompts)

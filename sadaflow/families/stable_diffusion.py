@@ -58,6 +58,10 @@ class StableDiffusion(LatentUNet):
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {**super().adaptable, "text_encoder": self.text.encoder}
 
+    @property
+    def prompt_encoders(self) -> Mapping[str, ClipText]:
+        return {"text_encoder": self.text}
+
     def condition(self, request: Request) -> Prompted:
         negatives = [negative or "" for negative in request.negatives]
         guided = request.guided and not self.distilled

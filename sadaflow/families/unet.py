@@ -12,6 +12,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, ControlledUNet, Cont
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .base import autoencoder_config, decode_images
+from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
 # What U-Nets of published checkpoints read beside the latents, by the number of further channels.
@@ -120,6 +121,10 @@ class LatentUNet:
     def adaptable(self) -> Mapping[str, nn.Module]:
         backbone = self.backbone
         return {"unet": backbone.unet if isinstance(backbone, ControlledUNet) else backbone}
+
+    @property
+    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
+        return {}
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

@@ -31,7 +31,12 @@ def prompts_digest(prompts: Iterable[Prompt]) -> str:
 
 
 def weights_digest(pipe: Pipeline) -> str:
-    """The `fingerprint` of all networks of a pipeline, merged LoRAs included."""
+    """The `fingerprint` of all networks of a pipeline, merged LoRAs and textual inversions included."""
     family = pipe.family
     parts: list[Any] = [family.backbone, family.vae, *family.adaptable.values(), *vars(family).values()]
-    return fingerprint(dict.fromkeys(part for part in parts if isinstance(part, nn.Module)))
+    weights = fingerprint(dict.fromkeys(part for part in parts if isinstance(part, nn.Module)))
+    digest = hashlib.sha256(weights.encode())
+    for encoder in getattr(family, "prompt_encoders", {}).values():
+        for token, vectors in encoder.added.vectors.items():
+            digest.update(token.encode() + vectors.numpy().tobytes())
+    return digest.hexdigest() if pipe.embeddings else weights

@@ -33,6 +33,9 @@ RENAMED: Final[Mapping[str, str]] = MappingProxyType(
         "prediction_type": "prediction",
         "use_auth_token": "token",
         "lora_scale": "scale",
+        "adapter_name": "name",
+        "adapter_names": "names",
+        "adapter_weights": "weights",
     }
 )
 """Arguments of Diffusers that have another name here."""
@@ -101,7 +104,6 @@ EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
         "force_download": "damaged files are fetched again without it; cache_dir= names another cache",
         "resume_download": "downloads are always resumed: leave it out",
         "proxies": "set HTTPS_PROXY in the environment",
-        "adapter_name": "here load_lora returns the adapter, which unload_lora takes",
     }
 )
 """Arguments of Diffusers that have another form here, or no counterpart: what to write."""

@@ -13,21 +13,23 @@ from ..accelerators import Accelerator
 from ..accelerators.auto.calibration import Calibration
 from ..families import Negative, Pair, Request
 from ..families.request import select_arguments
-from ..loading.hub.locate import Name, locate_lora
+from ..loading.hub.locate import Name
 from ..loading.hub.options import HubOptions
-from ..loading.lora.read import Lora, read_lora
 from ..parallel import Parallel
+from .adapters import Adaptable
 from .calibrate import PROMPTS, calibrate_pipeline
 from .diffusers_names import refuses_unknown
 from .inputs import Seed
 from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
 from .output import Output
 from .prepare import SchedulerSource
-from .sampler import Sampler
 
 
-class Pipeline(Sampler):
-    """A loaded checkpoint, which is called to sample from it. `Sampler` documents its attributes."""
+class Pipeline(Adaptable):
+    """A loaded checkpoint, which is called to sample from it.
+
+    `Sampler` documents its attributes, `Adaptable` what changes its weights and words.
+    """
 
     @classmethod
     @refuses_unknown
@@ -115,45 +117,6 @@ class Pipeline(Sampler):
         hub = HubOptions(revision, None, cache_dir, token, local_files_only)
         options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize)
         return cls(**vars(load_single_file(file, SingleFileParts(tokenizer, base, prediction), hub, options)))
-
-    @refuses_unknown
-    def load_lora(
-        self,
-        model: str | os.PathLike[str],
-        scale: float = 1.0,
-        weight_name: str | None = None,
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-    ) -> Lora:
-        """Merge a LoRA into the weights. Several add up.
-
-        Args:
-            model: A file, a folder or a Hub id.
-            scale: Factor of the LoRA.
-            weight_name: Name of the file in the folder or repository.
-            revision: Branch, tag or commit of `model`; the further arguments are those of `from_pretrained`.
-
-        Returns:
-            What `unload_lora` takes.
-
-        Raises:
-            ValueError: If a key belongs to no layer, if factors do not fit, or for other types of adapter.
-        """
-        self._refuse_frozen()
-        hub = HubOptions(revision, None, cache_dir, token, local_files_only)
-        lora = read_lora(locate_lora(model, weight_name, hub), self._loras.targets, scale)
-        with self._residence.changing():
-            self._loras.add(lora)
-        return lora
-
-    def unload_lora(self, lora: Lora) -> None:
-        """Take a merged LoRA out of the weights; without any, they are bit for bit the checkpoint's."""
-        self._refuse_frozen()
-        with self._residence.changing():
-            self._loras.remove(lora)
 
     def calibrate(self, prompts: Sequence[str] = PROMPTS, **how: Any) -> Calibration:
         """Measures what `accelerator="auto"` needs to keep to a cost; see `calibrate_pipeline` for the arguments."""

@@ -11,6 +11,7 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
 from ..families.options import STEPS
+from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
 from ..loading.sampling_defaults import Recommended
 from ..parallel import Parallel
@@ -71,6 +72,7 @@ class Sampler:
         self.schedule, self.prediction = read_schedule(scheduler_config)
         self.split_guidance = False
         self._loras = LoraStack(family.adaptable)
+        self._embeddings: dict[str, Embedding] = {}
         self._residence = residence or Residence(device)
         self._residence.take(family.networks)
         self._frozen = self._compiled = False

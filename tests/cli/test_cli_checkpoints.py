@@ -50,6 +50,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(tensors, root / "lora.safetensors")
     strays = {name.replace("unet.", "unet.nowhere."): tensor for name, tensor in tensors.items()}
     save_file(strays, root / "stray.safetensors")
+    save_file({"emb_params": torch.ones(2, 64)}, root / "toy.safetensors")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 24, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(root / "edges.png")
     (root / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -177,6 +178,9 @@ SINGLE = ["--model", "@sd15.safetensors"]
         (["--lora-scale", "2"], ["--lora-scale", "--lora"]),
         (["--lora", "gone.safetensors"], ["gone.safetensors"]),
         (["--lora", "@lora.safetensors", "--lora-scale", "1", "--lora-scale", "2"], ["2 --lora-scale for 1 --lora"]),
+        (["--embedding", "gone.safetensors"], ["gone.safetensors"]),
+        (["--embedding", "@toy.safetensors", *["--embedding-token", "a"] * 2], ["2 --embedding-token for 1 --emb"]),
+        (["--embedding-token", "a"], ["1 --embedding-token for 0 --embedding"]),
         (SINGLE, ["sd15.safetensors", "--tokenizer"]),
         ([*SINGLE, "--tokenizer", "@sd15", "--variant", "fp16"], ["--variant"]),
         (["--base", "@sd15"], ["--base", "single file"]),

@@ -182,10 +182,10 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(pipe: Pipeline, tm
     refused({}, "0 of 0 keys")
     refused({f"unet.{QUERY}.lora_A.weight": down}, "down alone")
     refused({**good, f"unet.{QUERY}.lora_B.weight": up[:-1].clone()}, "another model")
-    refused({**good, f"{kohya}.dora_scale": up.clone()}, "dora_scale.*DoRA")
+    refused({**good, f"{kohya}.dora_scale": up.clone()}, "dora_scale alone.*LoRA")
     refused({**good, f"unet.{QUERY}.lora_B.weight": up * torch.nan}, "lora_B.*NaN")
-    refused({f"{kohya}.lokr_w1": up}, "lokr_w1.*LoKr")
-    refused({f"{kohya}.hada_w1_a": up}, "hada_w1_a.*LoHa")
+    refused({f"{kohya}.lokr_w1": up}, "LoKr has lokr_w2, or")
+    refused({f"{kohya}.hada_w1_a": up}, "hada_w1_a alone.*LoHa")
     save_file(good, tmp_path / "second.safetensors")
     with pytest.raises(ValueError, match="weight_name="):
         pipe.load_lora(tmp_path)
@@ -204,7 +204,14 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(pipe: Pipeline, tm
         ("[1]", "holds a list"),
         ('{"unet.lora_alpha": "8"}', "lora_alpha='8'"),
         ('{"unet.lora_alpha": NaN}', "lora_alpha=nan"),
-        ('{"unet.alpha_pattern": {"to_q": 2}}', "alpha_pattern"),
+        ('{"unet.alpha_pattern": [2]}', "alpha_pattern holds a list"),
+        ('{"unet.alpha_pattern": {"to_q": "2"}}', r"alpha_pattern\['to_q'\]='2'"),
+        ('{"unet.alpha_pattern": {"(a+)+": 2}}', r"alpha_pattern has '\(a\+\)\+'"),
+        ('{"unet.r": 2, "unet.lora_alpha": 2}', "rank 3, but the settings say 2"),
+        ('{"unet.peft_type": "VERA"}', "peft_type='VERA' is not supported"),
+        ('{"unet.init_lora_weights": "pissa_niter_4"}', "pissa_niter_4.*path_initial_model"),
+        ('{"unet.use_dora": true}', "no lora_magnitude_vector"),
+        ('{"lora_alpha": "4"}', "lora_alpha='4'"),
     ],
 )
 def test_settings_that_are_wrong_name_the_file(
@@ -229,7 +236,7 @@ def test_factors_are_matrices_of_floats(pipe: Pipeline, tmp_path: Path) -> None:
         ({names[0]: down[:0], names[1]: up[:, :0]}, "rank 1 or more"),
         ({names[0]: down[0], names[1]: up}, "rank 1 or more"),
         ({names[0]: down.int(), names[1]: up}, "lora_A.* holds I32, expected floats"),
-        ({names[0]: down, names[1]: up, other: up.clone()}, "same factor"),
+        ({names[0]: down, names[1]: up, other: 2 * up}, "same factor"),
         ({names[0]: down, names[1]: up, f"unet.{QUERY}.alpha": torch.ones(2)}, "alpha of .* expected one number"),
     ):
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

@@ -25,6 +25,7 @@ from support.checkpoints_flux import flux
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     Pipeline.__call__, Pipeline.from_pretrained, Pipeline.from_single_file, Pipeline.load_lora,
+    Pipeline.load_embedding, Pipeline.set_adapters,
 )  # fmt: skip
 TYPES = (
     int, np.int64, np.int32, np.asarray, torch.tensor, lambda value: torch.tensor(value, dtype=torch.int32),

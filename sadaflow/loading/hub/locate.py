@@ -15,6 +15,7 @@ _FILE_ID = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.(?:safetensors|sft))")
 ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 """PEFT's names of a LoRA file and of the settings beside it."""
 _LORA_FILES = ("pytorch_lora_weights.safetensors", ADAPTER_FILE)
+_EMBEDDING_FILES = ("learned_embeds.safetensors",)
 
 Name = str | os.PathLike[str]
 """A path or a Hub id."""
@@ -121,14 +122,30 @@ def locate_lora(model: Name, weight_name: str | None = None, hub: HubOptions = D
         ValueError: If `weight_name` leads out of the folder or is needed to choose among several files.
         FileNotFoundError, ConnectionError, PermissionError, OSError: See `fetch`.
     """
+    return _locate_weights(model, weight_name, hub, _LORA_FILES)
+
+
+def locate_embedding(model: Name, weight_name: str | None = None, hub: HubOptions = DEFAULT_OPTIONS) -> Path:
+    """The local path of a textual inversion; see `locate_lora`."""
+    return _locate_weights(model, weight_name, hub, _EMBEDDING_FILES)
+
+
+def _locate_weights(model: Name, weight_name: str | None, hub: HubOptions, usual: Sequence[str]) -> Path:
+    """`locate_lora` for files whose usual names are `usual`."""
     if str(model).endswith(".safetensors"):
         return locate_file(model, hub, beside=(ADAPTER_CONFIG,))
     folder = Path(model)
+    if folder.is_file():
+        raise ValueError(
+            f"{folder}: files other than safetensors (.pt, .bin, .ckpt) hold pickles, which can run code when they are "
+            "read; convert it to safetensors"
+        )
     if not folder.is_dir():
         name = _hub_id(model, "a folder")
 
         def choose(repository: Repository) -> list[RepoFile]:
-            chosen = lora_file([file.name for file in repository.files], weight_name, f"repository {name!r}")
+            names = [file.name for file in repository.files]
+            chosen = lora_file(names, weight_name, f"repository {name!r}", usual)
             beside = str(PurePosixPath(chosen).with_name(ADAPTER_CONFIG))
             return [file for file in repository.files if file.name in (chosen, beside)]
 
@@ -136,16 +153,19 @@ def locate_lora(model: Name, weight_name: str | None = None, hub: HubOptions = D
     files = [path.name for path in folder.glob("*.safetensors")]
     if weight_name is not None and stays_inside(weight_name) and (folder / weight_name).is_file():
         files.append(weight_name)
-    return folder / lora_file(files, weight_name, str(folder))
+    return folder / lora_file(files, weight_name, str(folder), usual)
 
 
-def lora_file(names: Iterable[str], weight_name: str | None, label: str) -> str:
+def lora_file(
+    names: Iterable[str], weight_name: str | None, label: str, usual: Sequence[str] = _LORA_FILES
+) -> str:
     """Which of the files `names` is the LoRA: `weight_name`, or one under a usual name, or the only safetensors file.
 
     Args:
         names: Paths relative to the folder or repository. Without `weight_name` only its top level is considered.
         weight_name: The user's choice.
         label: The folder or repository, for errors.
+        usual: The usual names.
 
     Raises:
         ValueError: If `weight_name` leads out of the folder, or if it is None and there is not exactly one file.
@@ -159,9 +179,9 @@ def lora_file(names: Iterable[str], weight_name: str | None, label: str) -> str:
             raise FileNotFoundError(f"{label} has no {weight_name}")
         return weight_name
     files = sorted(name for name in names if "/" not in name and name.endswith(".safetensors"))
-    usual = [name for name in _LORA_FILES if name in files]
-    if usual or len(files) == 1:
-        return (usual or files)[0]
+    known = [name for name in usual if name in files]
+    if known or len(files) == 1:
+        return (known or files)[0]
     raise ValueError(f"{label} has several safetensors files or none ({', '.join(files) or 'none'}): give weight_name=")
 
 

@@ -1,140 +1,139 @@
-"""Names of a pipeline's layers in the dialects of LoRA files.
+"""Names of a pipeline's layers in the dialects of adapter files.
 
-kohya joins the parts of a path with underscores after lora_unet_, lora_te_, lora_te1_ or lora_te2_. Diffusers and PEFT
-join them with dots after unet., transformer., text_encoder., text_encoder_2. or base_model.model.; other programs after
-diffusion_model. The path is that of the Hub's layout or of the original layout, in which Flux.1 fuses projections.
+kohya's tools join the parts of a path with underscores after lora_unet_, lora_te_, lora_te1_ or lora_te2_. Diffusers
+and PEFT join them with dots after unet., transformer., text_encoder., text_encoder_2. or base_model.model.; ComfyUI
+after diffusion_model. or text_encoders. The path is that of the Hub's layout or of the original layout, in which
+Flux.1 fuses projections.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from sadaflow.models import FluxTransformer, UNet
 
-from ..single_file.flux import from_original, hub_names, original_modules
+from ..single_file.flux import from_original, hub_names, original_modules, to_original
 from ..single_file.unet import original_module
-
-Split = Callable[[Tensor], dict[str, Tensor]]
+from .targets import Layer, Target, fused, whole
 
 _TEXTS = {
-    "text_encoder": ("text_encoder.", ("lora_te_", "lora_te1_")),
-    "text_encoder_2": ("text_encoder_2.", ("lora_te2_", "lora_te3_")),
+    "text_encoder": (
+        ("text_encoder.", "clip_l.", "clip_h."),
+        ("lora_te_", "lora_te1_"),
+    ),
+    "text_encoder_2": (
+        ("text_encoder_2.", "clip_g.", "t5xxl.", "t5."),
+        ("lora_te2_", "lora_te3_"),
+    ),
 }
-_FACTORS = {
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora_linear_layer.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    "_lora.down.weight": "down",
-    "_lora.up.weight": "up",
-    ".alpha": "alpha",
+_NETWORKS = ("lora_unet_", "lora_transformer_", "lycoris_", "oft_unet_")
+_LAYERS = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding)
+_XLABS = {  # the modules that XLabs' processors add to, by their names in the original layout
+    "double_blocks": (
+        ("qkv_lora1", "img_attn.qkv"),
+        ("proj_lora1", "img_attn.proj"),
+        ("qkv_lora2", "txt_attn.qkv"),
+        ("proj_lora2", "txt_attn.proj"),
+    ),
+    "single_blocks": (("proj_lora", "linear2"),),
 }
-_OLD_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
-@dataclass(frozen=True)
-class Target:
-    """The weights that a low-rank product is added to.
+def list_targets(components: Mapping[str, nn.Module]) -> dict[str, Layer]:
+    """Every layer of a pipeline that adapters change, by each of its spellings.
 
-    Attributes:
-        component: Name of the network: unet, transformer, text_encoder or text_encoder_2.
-        weights: Names of the parameters in it; several if the file fuses them.
-        split: From the product to the part of each parameter, by its name.
-    """
-
-    component: str
-    weights: tuple[str, ...]
-    split: Split
-
-
-def parse(key: str) -> tuple[str, str] | None:
-    """Split a key of a LoRA file.
-
-    Returns:
-        The layer, in one spelling per dialect, and "down", "up" or "alpha"; None if the key is not part of a LoRA.
-    """
-    for suffix, part in _FACTORS.items():
-        if key.endswith(suffix):
-            layer = (
-                key[: -len(suffix)]
-                .removeprefix("base_model.model.")
-                .replace("model.diffusion_model.", "diffusion_model.")
-            )
-            if suffix.startswith("_lora.") or ".processor." in layer:
-                layer = layer.replace(".processor.", ".")
-                layer = re.sub(r"\.to_out$", ".to_out.0", layer)
-                if ".self_attn." in layer:
-                    head, _, name = layer.replace(".to_out.0", ".to_out").rpartition(".")
-                    layer = f"{head}.{_OLD_TEXT.get(name, name)}"
-            return layer, part
-    return None
-
-
-def list_targets(components: Mapping[str, nn.Module]) -> dict[str, Target]:
-    """Every linear and convolutional layer of a pipeline, by each of its spellings.
+    A path without the name of its network, as PEFT writes it, counts if a single network has it.
 
     Args:
         components: The networks by name: unet, transformer, text_encoder, text_encoder_2.
     """
-    found: dict[str, Target] = {}
+    found: dict[str, Layer] = {}
+    plain: dict[str, list[Layer]] = {}
     for component, module in components.items():
         spell = _text_spellings if component in _TEXTS else _network_spellings
-        for spellings, target in spell(component, module):
+        for path, spellings, layer in spell(component, module):
+            plain.setdefault(path, []).append(layer)
             for spelling in spellings:
-                found.setdefault(spelling, target)
+                found.setdefault(spelling, layer)
+    for path, layers in plain.items():
+        if len({layer.component for layer in layers}) == 1:
+            found.setdefault(path, layers[0])
     return found
 
 
-def _layers(module: nn.Module) -> list[str]:
-    return [name for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+Spelled = tuple[str, list[str], Layer]
+"""A layer with its path and its other spellings."""
 
 
-def _whole(component: str, name: str) -> Target:
-    weight = f"{name}.weight"
-    return Target(component, (weight,), partial(_alone, weight))
+def _layers(module: nn.Module) -> Iterator[tuple[str, Layer]]:
+    """The layers of a network under their own names; `component` is filled in by the caller."""
+    parameters = {name for name, _ in module.named_parameters()}
+    for name, layer in module.named_modules():
+        known = isinstance(layer, _LAYERS) or type(layer).__name__.endswith("LayerNorm")
+        if known and f"{name}.weight" in parameters:
+            bias = whole("", f"{name}.bias") if f"{name}.bias" in parameters else None
+            yield name, Layer("", whole("", f"{name}.weight"), bias)
 
 
-def _alone(weight: str, product: Tensor) -> dict[str, Tensor]:
-    return {weight: product}
-
-
-def _text_spellings(component: str, module: nn.Module) -> Iterator[tuple[list[str], Target]]:
+def _text_spellings(component: str, module: nn.Module) -> Iterator[Spelled]:
     dotted, joined = _TEXTS[component]
-    clip = any("self_attn" in name for name in _layers(module))
-    for name in _layers(module):
-        # The published spelling; that of the network depends on the version of `transformers`.
-        path = f"text_model.{name}" if clip and not name.startswith("text_") else name
-        spellings = [dotted + path, *(prefix + path.replace(".", "_") for prefix in joined)]
-        yield spellings, _whole(component, name)
+    names = dict(_layers(module))
+    clip = any("self_attn" in name for name in names)
+    for name, layer in names.items():
+        paths = {name: None}
+        if clip and not name.startswith("text_projection"):
+            # The published spelling has "text_model."; that of the network depends on the version of `transformers`.
+            bare = name.removeprefix("text_model.")
+            paths = dict.fromkeys((f"text_model.{bare}", bare))
+        for path in paths:
+            spellings = [prefix + path for prefix in dotted]
+            spellings += [prefix + path.replace(".", "_") for prefix in joined]
+            yield path, spellings, layer.of(component)
 
 
-def _network_spellings(component: str, module: nn.Module) -> Iterator[tuple[list[str], Target]]:
-    def spellings(path: str) -> list[str]:
+def _network_spellings(component: str, module: nn.Module) -> Iterator[Spelled]:
+    def spelled(path: str, layer: Layer) -> Spelled:
         joined = path.replace(".", "_")
-        dotted = [path, f"{component}.{path}", f"diffusion_model.{path}"]
-        return [*dotted, f"lora_unet_{joined}", f"lora_transformer_{joined}"]
+        dotted = [f"{component}.{path}", f"diffusion_model.{path}"]
+        return path, [*dotted, *(prefix + joined for prefix in _NETWORKS)], layer.of(component)
 
-    layers = _layers(module)
-    for name in layers:
-        yield spellings(name), _whole(component, name)
+    layers = dict(_layers(module))
+    for name, layer in layers.items():
+        yield spelled(name, layer)
     if isinstance(module, UNet) and len(set(module.config.layers_per_block)) == 1:
-        for name in layers:
+        for name, layer in layers.items():
             if name != "class_embedding":  # the original layout does not have it
-                yield spellings(original_module(name, module.config)), _whole(component, name)
+                yield spelled(original_module(name, module.config), layer)
     if isinstance(module, FluxTransformer):
-        for path in original_modules(module.config):
-            yield spellings(path), _fused(component, path)
+        parameters = {name for name, _ in module.named_parameters()}
+        for path, layer in _flux_layers(module, parameters):
+            yield spelled(path, layer)
 
 
-def _fused(component: str, path: str) -> Target:
-    weight = f"{path}.weight"
-    return Target(component, hub_names(weight), partial(from_original, weight))
+def _flux_layers(module: FluxTransformer, parameters: set[str]) -> Iterator[tuple[str, Layer]]:
+    """The layers of the original layout, and those that XLabs' processors name."""
+    found = {path: _original(path, parameters) for path in original_modules(module.config)}
+    yield from found.items()
+    for path, layer in found.items():
+        group, _, rest = path.partition(".")
+        index, _, inner = rest.partition(".")
+        for name, place in _XLABS.get(group, ()):
+            if inner == place:
+                yield f"{group}.{index}.{name}", layer
+        if group == "single_blocks" and inner == "linear1":
+            names = hub_names(f"{path}.weight")[:3]
+            yield f"{group}.{index}.qkv_lora", Layer("", fused("", names), None)
+
+
+def _original(path: str, parameters: set[str]) -> Layer:
+    def target(leaf: str) -> Target | None:
+        name = f"{path}.{leaf}"
+        names = hub_names(name)
+        if not parameters.issuperset(names):
+            return None
+        return Target("", names, partial(from_original, name), partial(to_original, names=[name]))
+
+    weight = target("weight")
+    assert weight is not None
+    return Layer("", weight, target("bias"))
