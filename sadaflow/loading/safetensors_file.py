@@ -52,16 +52,36 @@ def open_safetensors(path: Path) -> safe_open:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         # Checked only after the failure: a valid file begins with a length, which may look like a pickle.
-        with path.open("rb") as file:
-            head = file.read(2)
-        if head == b"PK" or head[:1] == b"\x80":
-            raise ValueError(
-                f"{path} is a pickle under a safetensors name, and will not be read; convert it to safetensors"
-            ) from error
+        if path.is_file() and (other := other_format(path)) is not None:
+            raise ValueError(f"{path} {other}") from error
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) is truncated or not a safetensors file "
             f"({str(error)[:300]}); download it again"
         ) from error
+
+
+_PAGE = "is an HTML page, not weights: the download was answered by a page; download it again"
+_PICKLE = "is a pickle{name}, which can run code when it is read, and will not be read; convert it to safetensors"
+_FORMATS = (
+    (b"version https://git-lfs", "is a git-lfs pointer, not the file itself: run `git lfs pull`, or download the file"),
+    (b"<!doctype", _PAGE),
+    (b"<html", _PAGE),
+    (b"<?xml", _PAGE),
+    (b"gguf", "is a GGUF file, whose quantized weights are not read; take the safetensors file with 16-bit weights"),
+    (b"pk", _PICKLE),
+    (b"\x80", _PICKLE),
+    (b"\x89hdf", "is an HDF5 file; take the safetensors file"),
+)
+"""What other files begin with, in lower case, and what to do."""
+
+
+def other_format(path: Path) -> str | None:
+    """What a file is that is not a safetensors file, by its first bytes, and what to do; None if they do not tell."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    found = next((what for start, what in _FORMATS if head.startswith(start)), None)
+    name = " under a safetensors name" if path.suffix in (".safetensors", ".sft") else ""
+    return None if found is None else found.replace("{name}", name)
 
 
 def read_headers(files: Sequence[Path]) -> Iterator[Stored]:
