@@ -53,24 +53,26 @@ def open_safetensors(path: Path) -> safe_open:
     except (SafetensorError, OSError) as error:
         # Checked only after the failure: a valid file begins with a length, which may look like a pickle.
         if path.is_file() and (other := other_format(path)) is not None:
-            raise ValueError(f"{path} {other}") from error
+            raise ValueError(f"{path} is {other}") from error
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) is truncated or not a safetensors file "
             f"({str(error)[:300]}); download it again"
         ) from error
 
 
-_PAGE = "is an HTML page, not weights: the download was answered by a page; download it again"
-_PICKLE = "is a pickle{name}, which can run code when it is read, and will not be read; convert it to safetensors"
+_NOT = "truncated or not a safetensors file: it is "
+_PAGE = f"{_NOT}an HTML page, with which a server answered instead of the weights; download it again"
+_PICKLE = "a pickle{name}, which can run code when it is read, and will not be read; convert it to safetensors"
+_GGUF = "a GGUF file, whose quantized weights are not read; take the safetensors file with 16-bit weights"
 _FORMATS = (
-    (b"version https://git-lfs", "is a git-lfs pointer, not the file itself: run `git lfs pull`, or download the file"),
+    (b"version https://git-lfs", f"{_NOT}a git-lfs pointer to the weights; run `git lfs pull`, or download the file"),
     (b"<!doctype", _PAGE),
     (b"<html", _PAGE),
     (b"<?xml", _PAGE),
-    (b"gguf", "is a GGUF file, whose quantized weights are not read; take the safetensors file with 16-bit weights"),
+    (b"gguf", f"{_NOT}{_GGUF}"),
     (b"pk", _PICKLE),
     (b"\x80", _PICKLE),
-    (b"\x89hdf", "is an HDF5 file; take the safetensors file"),
+    (b"\x89hdf", f"{_NOT}an HDF5 file; take the safetensors file"),
 )
 """What other files begin with, in lower case, and what to do."""
 

@@ -20,7 +20,7 @@ from ..loading.hub.layout import component_names, needed_component
 from ..loading.hub.locate import is_hub_id, locate_checkpoint
 from ..loading.hub.options import HubOptions
 from ..loading.sampling_defaults import Recommended
-from .control import prepare_controlnet
+from .controlnets import prepare_controlnet
 from .inspected_files import Files, LocalFiles, RemoteFiles
 from .prepare import prepare_pipeline
 

@@ -38,6 +38,7 @@ class Pipeline(Sampler):
         revision: str | None = None,
         variant: str | None = None,
         controlnet: Name | Sequence[Name] | None = None,
+        vae: Name | None = None,
         scheduler: SchedulerSource | None = None,
         dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
@@ -54,7 +55,8 @@ class Pipeline(Sampler):
             model: A Hub id, a folder in the same layout, or the name of an embedded checkpoint; None is tiny-sd.
             revision: Branch, tag or commit of `model` on the Hub.
             variant: Variant of the weight files, such as "fp16".
-            controlnet: A ControlNetModel, named like `model`, or several of them.
+            controlnet: A ControlNetModel, named like `model` or in a single file, or several of them.
+            vae: An autoencoder to use in place of the checkpoint's: a folder, a Hub id, or a single file.
             scheduler: Replaces the checkpoint's scheduler config: a dict, a JSON file, a folder or a Hub id.
             dtype: Number format of the networks, or its name.
             device: Where the networks compute.
@@ -73,7 +75,7 @@ class Pipeline(Sampler):
             PermissionError: If the Hub refuses access.
         """
         hub = HubOptions(revision, variant, cache_dir, token, local_files_only)
-        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize)
+        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize, vae)
         return cls(**vars(load_pretrained(model, hub, options)))
 
     @classmethod
@@ -86,6 +88,7 @@ class Pipeline(Sampler):
         base: str | os.PathLike[str] | None = None,
         prediction: str | None = None,
         controlnet: Name | Sequence[Name] | None = None,
+        vae: Name | None = None,
         scheduler: SchedulerSource | None = None,
         revision: str | None = None,
         dtype: torch.dtype | str = torch.float32,
@@ -97,15 +100,15 @@ class Pipeline(Sampler):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """Load a safetensors file in the original layout of SD 1.x, 2.x, SDXL or Flux.1.
+        """Load a safetensors file of SD 1.x, 2.x, SDXL or Flux.1 in a layout that docs/loading.md lists.
 
         Model configurations are inferred from tensor shapes. `from_pretrained` documents the further arguments.
 
         Args:
             file: A path, or a Hub id with the file's name: "owner/name/file.safetensors".
             tokenizer: Hub id or folder of a checkpoint in the Hub's layout that has the tokenizers.
-            base: The same for other components that the file lacks (autoencoder and text encoders of Flux.1), and the
-                tokenizers.
+            base: The same for other components that the file lacks (autoencoder, text encoders), for the tokenizers,
+                and for the scheduler config of SD and SDXL if the file does not imply another.
             prediction: "epsilon" or "v_prediction"; needed for SD 2.x.
             revision: Branch, tag or commit of `file` on the Hub.
 
@@ -113,7 +116,7 @@ class Pipeline(Sampler):
             ValueError: If tensors are missing, unexpected or misshaped; they are named.
         """
         hub = HubOptions(revision, None, cache_dir, token, local_files_only)
-        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize)
+        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize, vae)
         return cls(**vars(load_single_file(file, SingleFileParts(tokenizer, base, prediction), hub, options)))
 
     @refuses_unknown

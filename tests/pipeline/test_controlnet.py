@@ -257,7 +257,7 @@ def test_networks_that_do_not_fit_are_refused(folders: Folders, tmp_path: Path) 
         Pipeline.from_pretrained(base, controlnet=base)
     with pytest.raises(ValueError, match="holds a UNet2DConditionModel"):
         Pipeline.from_pretrained(base, controlnet=base / "unet")
-    for field, value in (("global_pool_conditions", True), ("conditioning_channels", 4), ("no_such_field", 1)):
+    for field, value in (("conditioning_channels", 4), ("no_such_field", 1)):
         folder = Path(shutil.copytree(nets[0], tmp_path / field))
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, field: value}))

@@ -13,6 +13,7 @@ from .options import DEFAULT_OPTIONS, HubOptions
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_ID = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.(?:safetensors|sft))")
 _PICKLE = "a pickle, which can run code when it is read, and will not be read"
+_FILES = (".safetensors", ".sft")
 _OTHER_FILES = {
     **dict.fromkeys((".ckpt", ".pt", ".pth", ".bin", ".pkl"), _PICKLE),
     ".gguf": "a GGUF file, whose quantized weights are not read",
@@ -28,6 +29,12 @@ Name = str | os.PathLike[str]
 def is_hub_id(name: str) -> bool:
     """Whether `name` has the form of a Hub id, "owner/name"; the repository need not exist."""
     return _HUB_ID.fullmatch(name) is not None
+
+
+def is_file_name(name: Name) -> bool:
+    """Whether `name` is that of a single file: of one that exists, or by its ending."""
+    path = Path(name)
+    return path.suffix.lower() in (*_FILES, *_OTHER_FILES) or path.is_file()
 
 
 def locate_checkpoint(

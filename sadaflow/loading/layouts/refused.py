@@ -43,7 +43,7 @@ def _model(name: str, source: str, *has: str, lacks: tuple[str, ...] = ()) -> La
 
 
 MODELS = (
-    _model("Stable Diffusion 3", "stabilityai/stable-diffusion-3-medium", "*joint_blocks.*"),
+    _model("Stable Diffusion 3", "stabilityai/stable-diffusion-3-medium", "*joint_blocks.0.context_block.*"),
     _model("Chroma", "lodestones/Chroma", "*distilled_guidance_layer.*"),
     _model("Flux.2", "black-forest-labs/FLUX.2-dev", "*double_stream_modulation_img.lin.weight"),
     _model("HunyuanVideo", "tencent/HunyuanVideo", "*txt_in.individual_token_refiner.*"),

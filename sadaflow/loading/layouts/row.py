@@ -94,12 +94,11 @@ def describe_unknown(shapes: Shapes, table: Sequence[Layout], most: int = 3) -> 
     """
     if not shapes:
         return "it holds no tensors"
-    groups: dict[str, int] = {}
+    groups: dict[str, list[str]] = {}
     for name in shapes:
-        head = ".".join(name.split(".")[:2])[:80]
-        groups[head] = groups.get(head, 0) + 1
-    largest = sorted(groups.items(), key=lambda group: (-group[1], group[0]))[:most]
-    looks = ", ".join(f"{head}.* ({count})" if count > 1 else head for head, count in largest)
+        groups.setdefault(".".join(name.split(".")[:2]), []).append(name)
+    largest = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))[:most]
+    looks = ", ".join(f"{head[:80]}.* ({len(own)})" if len(own) > 1 else own[0][:80] for head, own in largest)
     names = Names(shapes)
     near = [(layout, missing) for layout in table if len(missing := names.missing(layout)) < len(layout.has)]
     near.sort(key=lambda pair: len(pair[1]) / len(pair[0].has))
