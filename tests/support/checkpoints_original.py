@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
@@ -18,7 +19,11 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from diffusers.loaders.single_file_utils import (
+    convert_controlnet_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+)
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -121,6 +126,22 @@ def unet_to_original(unet: UNet2DConditionModel, style: str) -> dict[str, Tensor
     return _to_original(
         unet.state_dict(), _unet_modules(config), NETWORK, lambda marks: convert_ldm_unet_checkpoint(marks, config)
     )
+
+
+def controlnet_to_original(net: ControlNetModel, style: str, prefix: str) -> dict[str, Tensor]:
+    config = UNETS[style]
+    modules = [*_unet_modules(config), "middle_block_out.0"]
+    modules += [*(f"input_hint_block.{2 * i}" for i in range(8)), *(f"zero_convs.{i}.0" for i in range(12))]
+    state = net.state_dict()
+    added = {n: x for n, x in state.items() if n.startswith("add_embedding.")}  # which the converter does not know
+    made = _to_original(
+        {name: tensor for name, tensor in state.items() if name not in added},
+        modules,
+        prefix,
+        lambda marks: convert_controlnet_checkpoint(marks, dict(config)),
+    )
+    names = {"linear_1": "label_emb.0.0", "linear_2": "label_emb.0.2"}
+    return made | {f"{prefix}{names[n.split('.')[1]]}.{n.rpartition('.')[2]}": x for n, x in added.items()}
 
 
 def vae_to_original(vae: AutoencoderKL) -> dict[str, Tensor]:
