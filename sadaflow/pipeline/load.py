@@ -123,6 +123,9 @@ def load_pretrained(model: Name | None, hub: HubOptions, options: LoadOptions) -
         FileNotFoundError, ConnectionError, PermissionError, OSError: If a file cannot be fetched.
     """
     dtype, residence, source = read_dtype(options.dtype), options.residence(), embedded(model)
+    if Path(source).is_file():
+        layout = layout_of_checkpoint(SingleFile(Path(source)))
+        raise ValueError(f"{source} is a single file ({layout.name}): load it by {layout.use}")
     others = hub.for_other_repository()
     controls, vae = options.controlnets(others), options.vae_source(others)
     # Configs and tokenizers come first: an unsupported checkpoint is refused before its weights are downloaded.
