@@ -44,7 +44,7 @@ class Flux:
         self, backbone: FluxTransformer, vae: Autoencoder, clip: ClipText, t5: T5Text, dtype: torch.dtype
     ) -> None:
         _check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
-        self.needs = _further_inputs(backbone.config, vae.config)
+        self.needs = further_channels(backbone.config, vae.config)
         self.default_size = _default_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae
@@ -125,7 +125,7 @@ _FURTHER = {
 """What transformers read beside the latents, by their input channels in multiples of the latents'."""
 
 
-def _further_inputs(transformer: FluxConfig, vae: AutoencoderConfig) -> str | None:
+def further_channels(transformer: FluxConfig, vae: AutoencoderConfig) -> str | None:
     """What a transformer reads beside the latents and the prompt; None if nothing."""
     times, rest = divmod(transformer.latent_channels, vae.latent_channels)
     return None if rest else _FURTHER.get(times)
@@ -133,7 +133,7 @@ def _further_inputs(transformer: FluxConfig, vae: AutoencoderConfig) -> str | No
 
 def _refuse_further(transformer: FluxConfig, vae: AutoencoderConfig) -> None:
     """Raise ValueError if a transformer reads a picture beside the latents."""
-    if (reason := _further_inputs(transformer, vae)) is not None:
+    if (reason := further_channels(transformer, vae)) is not None:
         raise ValueError(
             f"in_channels={transformer.in_channels} of the transformer is not supported: {reason}; text-to-image "
             f"checkpoints have {4 * vae.latent_channels}"
@@ -143,7 +143,7 @@ def _refuse_further(transformer: FluxConfig, vae: AutoencoderConfig) -> None:
 def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5: Any) -> None:
     """Raise ValueError if components of these configs do not fit each other."""
     read, predicted = transformer.in_channels, transformer.out_channels or transformer.in_channels
-    if _further_inputs(transformer, vae) is not None:  # then only the prediction has the latents' channels
+    if further_channels(transformer, vae) is not None:  # then only the prediction has the latents' channels
         read = predicted
     for label, found, field, expected in (
         ("text_encoder is", clip.hidden_size, "pooled_projection_dim", transformer.pooled_projection_dim),

@@ -59,7 +59,7 @@ def layout_of_checkpoint(file: SingleFile) -> Layout:
 def _stable_diffusion(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str, Any]]:
     section = file.section(layout.prefix)
     inferred = UNetConfig.from_dict(section.config(dict, unet.infer_config(section, None, 64)))
-    scheduler = _scheduler(file, aid, second=inferred.use_linear_projection, further=inferred.in_channels != 4)
+    scheduler = scheduler_of_sd(file, aid, second=inferred.use_linear_projection, further=inferred.in_channels != 4)
     size = 96 if inferred.use_linear_projection and scheduler.get("prediction_type") == "v_prediction" else 64
     backbone = unet.load(section, None, aid.loader, size=size)
     vae = load_vae(file, aid, _SD_SCALING)
@@ -70,7 +70,7 @@ def _stable_diffusion(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Famil
     return StableDiffusion(backbone, vae, text, aid.dtype), scheduler
 
 
-def _scheduler(file: SingleFile, aid: Aid, *, second: bool, further: bool) -> dict[str, Any]:
+def scheduler_of_sd(file: SingleFile, aid: Aid, *, second: bool, further: bool) -> dict[str, Any]:
     """The scheduler config of SD 1.x or 2.x: that of `base` if neither the user nor the file says what it predicts.
 
     Args:
@@ -78,6 +78,9 @@ def _scheduler(file: SingleFile, aid: Aid, *, second: bool, further: bool) -> di
         aid: Sources of what it lacks.
         second: Whether it is SD 2.x, whose weights do not show what they predict.
         further: Whether the U-Net has further inputs: such networks of SD 2.x predict epsilon.
+
+    Raises:
+        ValueError: If nothing says what the network predicts.
     """
     distilled = schedulers.few_steps(file.path.stem, file.metadata)
     noted = schedulers.noted_prediction(aid.prediction, file.metadata, file.marks)
@@ -91,12 +94,17 @@ def _scheduler(file: SingleFile, aid: Aid, *, second: bool, further: bool) -> di
     return schedulers.stable_diffusion(noted or "epsilon", distilled)
 
 
-def _stable_diffusion_xl(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str, Any]]:
+def scheduler_of_xl(file: SingleFile, aid: Aid) -> dict[str, Any]:
+    """The scheduler config of SDXL: that of `base` if neither the user nor the file implies another."""
     distilled = schedulers.few_steps(file.path.stem, file.metadata)
     noted = schedulers.noted_prediction(aid.prediction, file.metadata, file.marks)
-    scheduler = schedulers.stable_diffusion_xl(noted or "epsilon", "ztsnr" in file.marks, distilled)
-    if noted is None and distilled is None and "ztsnr" not in file.marks:
-        scheduler = aid.base_scheduler() or scheduler
+    zero_snr = "ztsnr" in file.marks
+    base = aid.base_scheduler() if noted is None and distilled is None and not zero_snr else None
+    return base or schedulers.stable_diffusion_xl(noted or "epsilon", zero_snr, distilled)
+
+
+def _stable_diffusion_xl(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str, Any]]:
+    scheduler = scheduler_of_xl(file, aid)
     section = file.section(layout.prefix)
     if layout.texts:
         texts = [

@@ -102,11 +102,7 @@ def load_clip(file: SingleFile, aid: Aid, prefix: str, style: str, *, projection
     """
     section = file.section(prefix)
     tokenizer = clip_tokenizer(aid.checkpoint(aid.tokenizer()), style != "clip")
-    if style == "open_clip":
-        encoder = text.load_open_clip(section, aid.loader, projection=projection)
-    else:
-        act = "quick_gelu" if style == "clip" else "gelu"
-        encoder = text.load_clip(section, aid.loader, act=act, projection=projection)
+    encoder = text.load_text(section, style, aid.loader, projection=projection)
     check_ids(tokenizer, encoder.config.vocab_size, section.label)
     return ClipText(tokenizer, encoder)
 

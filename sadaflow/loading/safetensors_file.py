@@ -10,7 +10,10 @@ from safetensors import SafetensorError, safe_open
 
 # Number formats of weights; the others are integers and booleans.
 _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
-_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32}
+_BITS = {
+    **{"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32},
+    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+}
 _MAPPED = 16 * 2**20
 
 
@@ -41,9 +44,14 @@ class Stored:
         return torch.Size(self.shape).numel()
 
     @property
+    def element_bits(self) -> int:
+        """Bits of an element in the file."""
+        return _BITS.get(self.format, 16)
+
+    @property
     def bytes(self) -> int:
-        """Size in bytes; formats of less than 16 bits count as 16."""
-        return self.elements * _BITS.get(self.format, 16) // 8
+        """Size in memory in bytes; formats of less than 16 bits count as 16."""
+        return self.elements * max(self.element_bits, 16) // 8
 
 
 def open_safetensors(path: Path) -> safe_open:

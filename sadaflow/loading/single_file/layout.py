@@ -98,7 +98,9 @@ class SingleFile:
     Attributes:
         path: The file.
         metadata: The metadata in its header.
-        shapes: Shapes of its tensors, by name, without scales.
+        all_shapes: Shapes of all tensors in the file, by name.
+        stored: Its tensors, without scales and leftovers.
+        shapes: Their shapes, by name.
         marks: Names of tensors that mark how the network was trained ("v_pred", "ztsnr").
 
     Raises:
@@ -112,8 +114,8 @@ class SingleFile:
         everything = tuple(read_headers([path]))
         self.all_shapes = {tensor.name: tensor.shape for tensor in everything}
         self.marks = frozenset(self.all_shapes) & _MARKS
-        self._stored, self._scales = split_scales([tensor for tensor in everything if not is_leftover(tensor.name)])
-        self.shapes = {tensor.name: tensor.shape for tensor in self._stored}
+        self.stored, self._scales = split_scales([tensor for tensor in everything if not is_leftover(tensor.name)])
+        self.shapes = {tensor.name: tensor.shape for tensor in self.stored}
 
     @cached_property
     def scales(self) -> Scales:
@@ -126,7 +128,7 @@ class SingleFile:
 
     def section(self, prefix: str) -> Section:
         """The tensors whose names begin with `prefix`."""
-        stored = tuple(tensor for tensor in self._stored if tensor.name.startswith(prefix))
+        stored = tuple(tensor for tensor in self.stored if tensor.name.startswith(prefix))
         return Section(self.path, prefix, stored, self.scales)
 
     def check_read(self, prefixes: Iterable[str]) -> None:

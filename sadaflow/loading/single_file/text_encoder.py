@@ -102,6 +102,25 @@ def from_clip(*, projection: bool = False) -> Convert:
     return convert
 
 
+def load_text(section: Section, style: str, loader: Loader, *, projection: bool = False) -> Any:
+    """Build the text encoder of `section`; the loader reads its weights.
+
+    Args:
+        section: Its tensors.
+        style: "clip", "open_clip", "clip_g" or "clip_h" (OpenCLIP under CLIP's names), or "t5".
+        loader: Reads them.
+        projection: Whether its projected pooled state is used (XL).
+
+    Raises:
+        ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
+    """
+    if style == "t5":
+        return load_t5(section, loader)
+    if style == "open_clip":
+        return load_open_clip(section, loader, projection=projection)
+    return load_clip(section, loader, act="quick_gelu" if style == "clip" else "gelu", projection=projection)
+
+
 def load_clip(section: Section, loader: Loader, *, act: str = "quick_gelu", projection: bool = False) -> Any:
     """Build the text encoder of `section` under CLIP's names, with or without "text_model."; see `load_open_clip`.
 

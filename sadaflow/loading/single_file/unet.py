@@ -199,13 +199,25 @@ def context_width(section: Section) -> int:
     return section.shape(f"{names_of(section).middle}.transformer_blocks.0.attn2.to_k.weight", "U-Net", 2)[1]
 
 
+def load_alone(section: Section, loader: Loader) -> UNet:
+    """Build the U-Net of a file whose text encoders are unknown, to check its tensors; see `load`."""
+    raw = infer_config(section, None, 64)
+    if reads_pooled_text(section):  # how its width divides into text and ids changes no shape
+        raw |= added_config(section.shape(f"{names_of(section).added}.weight", "U-Net", 2)[1], 2)
+    return _add(section, raw, loader)
+
+
 def load(section: Section, added: Added | None, loader: Loader, *, size: int) -> UNet:
     """Build the U-Net of `section`; the loader reads its weights. See `infer_config` for the arguments.
 
     Raises:
         ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
     """
-    config = section.config(UNetConfig.from_dict, infer_config(section, added, size))
+    return _add(section, infer_config(section, added, size), loader)
+
+
+def _add(section: Section, raw: dict[str, Any], loader: Loader) -> UNet:
+    config = section.config(UNetConfig.from_dict, raw)
     network = section.build(lambda: UNet(config))
     convert = renamed(unchanged_name) if is_hub_named(section) else by_name(key_map(network))
     return add_section(network, section, convert, loader)
