@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -19,6 +20,7 @@ from ..loading.lora.read import Lora, read_lora
 from ..parallel import Parallel
 from .calibrate import PROMPTS, calibrate_pipeline
 from .diffusers_names import refuses_unknown
+from .export import export_pipeline
 from .inputs import Seed
 from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
 from .output import Output
@@ -157,6 +159,12 @@ class Pipeline(Sampler):
         self._refuse_frozen()
         with self._residence.changing():
             self._loras.remove(lora)
+
+    def export(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the pipeline, with merged LoRAs, to a new folder in the Hub's layout; see `export_pipeline`."""
+        if self._residence.quantize is not None or self._residence.offload is not None:
+            raise ValueError("export writes weights that are in memory: load the pipeline without quantize=, offload=")
+        return export_pipeline(self, folder)
 
     def calibrate(self, prompts: Sequence[str] = PROMPTS, **how: Any) -> Calibration:
         """Measures what `accelerator="auto"` needs to keep to a cost; see `calibrate_pipeline` for the arguments."""
