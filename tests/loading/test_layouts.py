@@ -172,6 +172,16 @@ def test_rows_say_where_they_come_from_and_what_to_do() -> None:
         assert not any(pattern in row.lacks for pattern in row.has)
 
 
+def test_the_page_has_all_rows() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "layouts.md").read_text("utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| layout")]
+    remedy = "run `python docs/scripts/tabulate_layouts.py --keep`"
+    assert len(lines) == len(LAYOUTS), remedy
+    for row in LAYOUTS:
+        start = f"| {row.name} | {', '.join(f'`{pattern}`' for pattern in row.has)} | {row.source} |"
+        assert any(line.startswith(start) and (row.refused or row.use.split(",")[0]) in line for line in lines), remedy
+
+
 def test_an_unknown_file_is_described_and_not_guessed_at(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     tensors = {f"{U}input_blocks.{i}.0.weight": torch.zeros(1) for i in range(3)}

@@ -22,7 +22,7 @@ CLIP, OPEN_CLIP, XL = "cond_stage_model.transformer.", "cond_stage_model.model."
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
-    return {style: original(tmp_path_factory.mktemp(style), style) for style in ("sd15", "sd21", "sdxl")}
+    return {style: original(tmp_path_factory.mktemp(style), style) for style in ("sd15", "sd21", "sdxl", "refiner")}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,7 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "sd21 sgm": ("sd21", renamed((OPEN_CLIP, f"{XL}0.model."))),
     "sd15 all in one": ("sd15", COMFY),
     "sdxl projection as a linear layer": ("sdxl", linear_projection),
+    "refiner": ("refiner", lambda x: x),
 }
 
 
@@ -86,19 +87,18 @@ def test_names_of_other_tools(
     assert torch.equal(pipe(PROMPTS, **CALL).latents, latents[style])
 
 
-@pytest.mark.parametrize("style", ["sd15", "sd21", "sdxl"])
+@pytest.mark.parametrize("style", ["sd15", "sd21", "sdxl", "refiner"])
 def test_network_alone_takes_the_rest_and_the_scheduler_from_base(
     style: str, made: dict[str, tuple[Path, Path]], latents: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     folder, file = made[style]
-    files = [
-        variant(file, tmp_path / "prefixed.safetensors", only(NETWORK)),
-        variant(file, tmp_path / "bare.safetensors", stripped(NETWORK)),
-        variant(file, tmp_path / "with vae.safetensors", hub_named_vae(folder)),
-        folder / "unet" / "diffusion_pytorch_model.safetensors",
-    ]
-    files[2] = variant(files[2], tmp_path / "textless.safetensors", only(NETWORK, "vae."))
-    for path in files:
+    with_vae = variant(file, tmp_path / "with vae.safetensors", hub_named_vae(folder))
+    files = {
+        "sd15": [variant(file, tmp_path / "prefixed.safetensors", only(NETWORK))],
+        "sd21": [variant(with_vae, tmp_path / "textless.safetensors", only(NETWORK, "vae."))],
+        "sdxl": [folder / "unet" / "diffusion_pytorch_model.safetensors"],
+    }.get(style, [])
+    for path in [*files, variant(file, tmp_path / "bare.safetensors", stripped(NETWORK))]:
         with pytest.raises(ValueError, match="holds no (autoencoder|text encoder).*base="):
             Pipeline.from_single_file(path, tokenizer=folder, prediction="epsilon")
         pipe = Pipeline.from_single_file(path, base=folder)
