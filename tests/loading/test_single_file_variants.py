@@ -10,6 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from sadaflow import Pipeline
 from sadaflow.loading.single_file.layout import SingleFile
+from sadaflow.loading.single_file.schedulers import few_steps
 from sadaflow.loading.single_file.text_encoder import load_open_clip
 from sadaflow.loading.strict import Loader
 from support.checkpoints_original import NETWORK, hub_text_names, original, text_to_open_clip
@@ -60,18 +61,19 @@ def hub_named_vae(folder: Path) -> Any:
     return change
 
 
-COMFY = renamed(("first_stage_model.", "vae."), (CLIP, "text_encoders.clip_l.transformer."))
+def old_merge(tensors: Tensors) -> Tensors:
+    """CLIP without "text_model." and with a part of its other half."""
+    changed = renamed((f"{CLIP}text_model.", CLIP))(leftovers(tensors))
+    return {**changed, f"{CLIP}vision_model.x.weight": torch.zeros(2)}
+
+
 VARIANTS: dict[str, tuple[str, Any]] = {
-    "sd15 leftovers": ("sd15", leftovers),
-    "sd21 leftovers": ("sd21", leftovers),
-    "sdxl leftovers": ("sdxl", leftovers),
-    "sd15 CLIP without text_model": ("sd15", renamed((f"{CLIP}text_model.", CLIP))),
-    "sd15 whole CLIP": ("sd15", lambda x: {**x, f"{CLIP}vision_model.x.weight": torch.zeros(2)}),
+    "sd15 old merge": ("sd15", old_merge),
     "sd15 sgm": ("sd15", renamed((CLIP, f"{XL}0.transformer."))),
-    "sd21 sgm": ("sd21", renamed((OPEN_CLIP, f"{XL}0.model."))),
-    "sd15 all in one": ("sd15", COMFY),
-    "sdxl projection as a linear layer": ("sdxl", linear_projection),
-    "refiner": ("refiner", lambda x: x),
+    "sd15 all in one": ("sd15", renamed(("first_stage_model.", "vae."), (CLIP, "text_encoders.clip_l.transformer."))),
+    "sd21 leftovers, sgm": ("sd21", lambda tensors: renamed((OPEN_CLIP, f"{XL}0.model."))(leftovers(tensors))),
+    "sdxl leftovers, projection as a linear layer": ("sdxl", lambda tensors: linear_projection(leftovers(tensors))),
+    "refiner": ("refiner", leftovers),
 }
 
 
@@ -97,8 +99,9 @@ def test_network_alone_takes_the_rest_and_the_scheduler_from_base(
         "sd15": [variant(file, tmp_path / "prefixed.safetensors", only(NETWORK))],
         "sd21": [variant(with_vae, tmp_path / "textless.safetensors", only(NETWORK, "vae."))],
         "sdxl": [folder / "unet" / "diffusion_pytorch_model.safetensors"],
-    }.get(style, [])
-    for path in [*files, variant(file, tmp_path / "bare.safetensors", stripped(NETWORK))]:
+        "refiner": [variant(file, tmp_path / "bare.safetensors", stripped(NETWORK))],
+    }
+    for path in files[style]:
         with pytest.raises(ValueError, match="holds no (autoencoder|text encoder).*base="):
             Pipeline.from_single_file(path, tokenizer=folder, prediction="epsilon")
         pipe = Pipeline.from_single_file(path, base=folder)
@@ -132,8 +135,7 @@ def test_layers_of_sd2(layers: int, used: int, whole: bool, tmp_path: Path) -> N
     assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
-@pytest.mark.parametrize("rows", [False, True])
-@pytest.mark.parametrize("suffix", ["scale_weight", "weight_scale"])
+@pytest.mark.parametrize(("suffix", "rows"), [("scale_weight", False), ("weight_scale", True)])
 def test_fp8_weights_are_multiplied_by_their_scales(
     suffix: str, rows: bool, made: dict[str, tuple[Path, Path]], tmp_path: Path
 ) -> None:
@@ -179,7 +181,6 @@ def test_plain_fp8_and_bfloat16_are_the_stored_numbers(
     ("stem", "change", "metadata", "kind"),
     [
         ("sd_xl_turbo_1.0_fp16", {}, {}, "EulerAncestralDiscreteScheduler"),
-        ("file", {}, {"modelspec.title": "Stable Diffusion XL Turbo"}, "EulerAncestralDiscreteScheduler"),
         ("file", {"ztsnr": torch.zeros(0), "v_pred": torch.zeros(0)}, {}, "EulerDiscreteScheduler"),
     ],
 )
@@ -200,10 +201,24 @@ def test_files_that_start_at_the_last_timestep(
 
 
 @pytest.mark.parametrize(
+    ("stem", "title", "kind"),
+    [
+        ("sd_xl_turbo_1.0_fp16", "", "turbo"),
+        ("file", "Stable Diffusion XL Turbo", "turbo"),
+        ("dreamshaperXL_v21TurboDPMSDE", "", "turbo"),
+        ("sdxl_lightning_4step", "", "lightning"),
+        ("turbocharged", "", None),
+        ("sd_xl_base_1.0", "Stable Diffusion XL 1.0 Base", None),
+    ],
+)
+def test_names_that_say_how_a_network_was_distilled(stem: str, title: str, kind: str | None) -> None:
+    assert few_steps(stem, {"modelspec.title": title}) == kind
+
+
+@pytest.mark.parametrize(
     ("style", "channels", "words"),
     [
         ("sd15", 9, "mask and the masked picture"),
-        ("sd21", 9, "mask"),
         ("sdxl", 9, "mask"),
         ("sd15", 8, "InstructPix2Pix"),
         ("sd21", 5, "depth map"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .adapters import ADAPTERS
 from .controlnets import CONTROLNETS
+from .leftovers import is_leftover
 from .refused import FORMATS, MODELS
 from .row import Layout, Shapes, describe_unknown, identify
 from .single_files import AUTOENCODERS, NETWORKS, PIPELINES, TEXTS
@@ -22,8 +23,8 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_of(shapes: Shapes) -> Layout | None:
-    """The row that a file matches, or None."""
-    return identify(shapes, LAYOUTS)
+    """The row that a file matches by its tensors without leftovers, or None."""
+    return identify({name: shape for name, shape in shapes.items() if not is_leftover(name)}, LAYOUTS)
 
 
 def require_layout(shapes: Shapes, path: Path, kinds: tuple[str, ...], what: str) -> Layout:

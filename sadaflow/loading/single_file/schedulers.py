@@ -53,7 +53,8 @@ def few_steps(stem: str, metadata: Mapping[str, str]) -> str | None:
 
     The weights do not show it.
     """
-    words = " ".join((stem, *(metadata.get(f"modelspec.{field}", "") for field in ("architecture", "title")))).lower()
+    words = " ".join((stem, *(metadata.get(f"modelspec.{field}", "") for field in ("architecture", "title"))))
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", words).lower()  # also of fileNamesLikeThis
     return next((kind for kind in _FEW_STEPS if re.search(rf"(?<![a-z]){kind}(?![a-z])", words)), None)
 
 
