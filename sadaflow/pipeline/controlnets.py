@@ -15,6 +15,7 @@ from ..loading.layouts.table import require_layout
 from ..loading.single_file import controlnet
 from ..loading.single_file.layout import Section, SingleFile
 
+_CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
 _STEERED = "controlnet= works with Stable Diffusion 1.x, 2.x and XL"
 _OTHER_CLASSES = {
     "ControlNetUnionModel": (
@@ -108,5 +109,6 @@ def read_controlnet_file(path: Path) -> Section:
     """
     file = SingleFile(path)
     layout = require_layout(file.all_shapes, path, ("controlnet",), "a ControlNet")
-    file.check_read((layout.prefix,))
+    # The first published files hold the whole checkpoint that the ControlNet was trained with.
+    file.check_read((layout.prefix, *(_CHECKPOINT if layout.prefix else ())))
     return file.section(layout.prefix)

@@ -192,7 +192,6 @@ def load_single_file(file: Name, parts: SingleFileParts, hub: HubOptions, option
     )
     controls = options.controlnets(others)
     path = locate_file(file, hub)
-    layout_of_checkpoint(SingleFile(path))
     scheduler = scheduler_config(options.scheduler, others)
     checkpoint = aid.checkpoint(path.parent)
     controls.check(checkpoint)

@@ -106,7 +106,9 @@ def test_controlnet_files_sample_as_the_folder_does(sd: tuple[Path, Path], tmp_p
     torch.manual_seed(3)
     call = {**CALL, "control": torch.rand(3, 32, 16), "seed": 4}
     expected = reference("a", **call).latents
-    for path in (hub, write(tmp_path / "file.safetensors", tensors)):
+    whole = {**load_file(sd[1]), **tensors}  # as the first published files
+    files = [hub, write(tmp_path / "file.safetensors", tensors), write(tmp_path / "whole.safetensors", whole)]
+    for path in files:
         assert torch.equal(Pipeline.from_pretrained(base, controlnet=path)("a", **call).latents, expected)
     with pytest.raises(ValueError, match="holds: ControlNet.*load it by controlnet=FILE"):
         Pipeline.from_single_file(hub, base=base)
