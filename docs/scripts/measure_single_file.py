@@ -138,20 +138,20 @@ def write_configs(folder: Path) -> None:
     write_json(folder / "model_index.json", {**index, "image_encoder": [None, None]})
 
 
-def load(library: str, folder: Path, use: bool) -> Mapping[str, float]:
+def load(library: str, folder: Path, dtype: torch.dtype, use: bool) -> Mapping[str, float]:
     """Load the file with one library, in this process."""
     file, config = folder / FILE, folder / "config"
     if library == "sadaflow":
         from sadaflow import Pipeline
 
         Pipeline.from_pretrained("tiny-sd")  # imports, as below
-        make: Any = lambda: Pipeline.from_single_file(file, tokenizer=config, dtype=torch.float16)  # noqa: E731
+        make: Any = lambda: Pipeline.from_single_file(file, tokenizer=config, dtype=dtype)  # noqa: E731
     else:
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
         StableDiffusionPipeline.from_pretrained(EMBEDDED / "tiny-sd", safety_checker=None)
         make = lambda: StableDiffusionXLPipeline.from_single_file(  # noqa: E731
-            str(file), config=str(config), torch_dtype=torch.float16, local_files_only=True, add_watermarker=False
+            str(file), config=str(config), torch_dtype=dtype, local_files_only=True, add_watermarker=False
         )
     before, began = largest_resident(), time.perf_counter()
     pipe = make()
@@ -174,14 +174,14 @@ def weights(pipe: Any) -> Iterator[Tensor]:
         yield from network.parameters() if isinstance(network, torch.nn.Module) else ()
 
 
-def measure(folder: Path, rounds: int, cold: bool, use: bool) -> None:
+def measure(folder: Path, rounds: int, cold: bool, flags: list[str]) -> None:
     size = (folder / FILE).stat().st_size
     found: dict[str, list[Mapping[str, float]]] = {"sadaflow": [], "diffusers": []}
     for _ in range(rounds):
         for library, results in found.items():
             if cold:
                 forget(folder / FILE)
-            command = [sys.executable, __file__, "load", str(folder), "--library", library, *(["--use"] if use else [])]
+            command = [sys.executable, __file__, "load", str(folder), "--library", library, *flags]
             out = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ}).stdout
             results.append(json.loads(out.splitlines()[-1]))
             print(library, results[-1], file=sys.stderr)
@@ -199,13 +199,15 @@ def main() -> None:
     parser.add_argument("--library", choices=("sadaflow", "diffusers"))
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--use", action="store_true")
+    parser.add_argument("--dtype", default="float16")
     given = parser.parse_args()
     if given.act == "write":
         write(given.folder)
     elif given.act == "load":
-        print(json.dumps(load(given.library, given.folder, given.use)))
+        print(json.dumps(load(given.library, given.folder, getattr(torch, given.dtype), given.use)))
     else:
-        measure(given.folder, given.rounds, given.cold, given.use)
+        flags = ["--dtype", given.dtype, *(["--use"] if given.use else [])]
+        measure(given.folder, given.rounds, given.cold, flags)
 
 
 if __name__ == "__main__":
