@@ -45,5 +45,5 @@ def require_layout(shapes: Shapes, path: Path, kinds: tuple[str, ...], what: str
     if layout.refused is not None:
         raise ValueError(f"{path} holds: {layout.name}; {layout.refused}")
     if layout.kind not in kinds:
-        raise ValueError(f"{path} holds: {layout.name}, not {what}; load it by {layout.use}")
+        raise ValueError(f"{path} holds: {layout.name}, a known layout, but not {what}; load it by {layout.use}")
     return layout
