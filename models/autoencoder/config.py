@@ -1,7 +1,7 @@
 """Architecture of a KL autoencoder, read from its config.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
@@ -90,3 +90,18 @@ class AutoencoderConfig:
         if config.latents_std is not None and min(config.latents_std) <= 0:
             raise ValueError(f"{TABLE.owner} config: latents_std has {min(config.latents_std)}, but must be positive")
         return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields of a config.json that `from_dict` reads as this architecture."""
+        levels = len(self.block_out_channels)
+        return {
+            **_plain(self),
+            "_class_name": TABLE.owner,
+            "down_block_types": ["DownEncoderBlock2D"] * levels,
+            "up_block_types": ["UpDecoderBlock2D"] * levels,
+        }
+
+
+def _plain(config: AutoencoderConfig) -> dict[str, Any]:
+    values = asdict(config)
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in values.items() if x is not None}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..unet.config import UNetConfig
-from .fields import EMBEDDING_WIDTHS, TABLE
+from .fields import EMBEDDING_WIDTHS, GLOBAL_POOL, TABLE
 
 _UP_OF = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
 
@@ -18,11 +18,14 @@ class ControlNetConfig:
         unet: the U-Net whose encoder it copies.
         embedding_widths: channels of the layers that embed the control image.
         bgr: whether the network expects the channels of the control image in BGR order.
+        global_pool: whether residuals are averaged over the image; the network then steers the conditional branch of
+            guidance only.
     """
 
     unet: UNetConfig
     embedding_widths: tuple[int, ...]
     bgr: bool
+    global_pool: bool = False
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
@@ -34,13 +37,15 @@ class ControlNetConfig:
         Raises:
             ValueError: if a field has a wrong value or requires an unsupported feature.
         """
-        own = TABLE.read({field: raw[field] for field in (EMBEDDING_WIDTHS, "down_block_types") if field in raw})
+        fields = (EMBEDDING_WIDTHS, GLOBAL_POOL, "down_block_types")
+        own = TABLE.read({field: raw[field] for field in fields if field in raw})
         downs = own.get("down_block_types")
         ups = {} if downs is None else {"up_block_types": [_UP_OF.get(block, block) for block in reversed(downs)]}
         return cls(
             UNetConfig.from_dict({**raw, **ups}, TABLE),
             own.get(EMBEDDING_WIDTHS, (16, 32, 96, 256)),
             raw.get("controlnet_conditioning_channel_order") == "bgr",
+            own.get(GLOBAL_POOL, False),
         )
 
     @property

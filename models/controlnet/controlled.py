@@ -12,6 +12,9 @@ from ..unet.config import UNetConfig
 from ..unet.unet import UNet
 from .controlnet import ControlNet
 
+STEERED = "steered"
+"""Argument with the factors of each row's residuals: 0 for rows that the ControlNets do not steer."""
+
 
 class ControlledUNet(nn.Module):
     """A U-Net with ControlNets, called like the U-Net alone.
@@ -21,7 +24,8 @@ class ControlledUNet(nn.Module):
         nets: the ControlNets.
 
     Raises:
-        ValueError: if a ControlNet was made for another U-Net; the message names the field.
+        ValueError: if a ControlNet was made for another U-Net; the message names the field. Also if one of several
+            averages its residuals over the image: published pipelines then change how the others are scaled.
     """
 
     sites: ClassVar[frozenset[str]] = UNet.sites
@@ -30,8 +34,18 @@ class ControlledUNet(nn.Module):
         super().__init__()
         for index, net in enumerate(nets):
             _check_fit(unet.config, net.config, index)
+            if net.global_pool and len(nets) > 1:
+                raise ValueError(
+                    f"ControlNet {index} of {len(nets)} has global_pool_conditions=true, which is not supported beside "
+                    "other ControlNets: use it alone"
+                )
         self.unet = unet
         self.nets = nn.ModuleList(nets)
+
+    @property
+    def conditional_only(self) -> bool:
+        """Whether the ControlNets steer the conditional branch of guidance only (`ControlNetConfig.global_pool`)."""
+        return any(cast(ControlNet, net).global_pool for net in self.nets)
 
     @property
     def config(self) -> UNetConfig:
@@ -50,6 +64,7 @@ class ControlledUNet(nn.Module):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         guidance: Tensor | None = None,
+        steered: Tensor | None = None,
     ) -> Tensor:
         """Computes the U-Net's prediction with the scaled residuals of all ControlNets added.
 
@@ -63,11 +78,14 @@ class ControlledUNet(nn.Module):
             pooled: as in `UNet.forward`.
             time_ids: as in `UNet.forward`.
             guidance: as in `UNet.forward`.
+            steered: (B,), factors of the residuals of each row; None for 1.
 
         Returns:
             Prediction (B, out_channels, h, w).
         """
-        given = self.prepare(context, control=control, pooled=pooled, time_ids=time_ids, guidance=guidance)
+        given = self.prepare(
+            context, control=control, pooled=pooled, time_ids=time_ids, guidance=guidance, steered=steered
+        )
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, control_scales=control_scales)
 
@@ -79,6 +97,7 @@ class ControlledUNet(nn.Module):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         guidance: Tensor | None = None,
+        steered: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Computes what all evaluations of a prompt and its images share; arguments as in `forward`.
 
@@ -88,7 +107,7 @@ class ControlledUNet(nn.Module):
         for index, (net, image) in enumerate(zip(self.nets, control.unbind(1), strict=True)):
             own = cast(ControlNet, net).read(image, context, pooled=pooled, time_ids=time_ids)
             given.update({f"{index}.{name}": tensor for name, tensor in own.items()})
-        return given
+        return given if steered is None else {**given, STEERED: steered.to(control.dtype).view(-1, 1, 1, 1)}
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         """Computes `prepare_times` of the U-Net and of each ControlNet, concatenated along the last axis."""
@@ -108,14 +127,16 @@ class ControlledUNet(nn.Module):
         control_scales: Sequence[float],
     ) -> Tensor:
         """Computes the prediction as `UNet.evaluate` does, with the residuals of the ControlNets."""
-        steered = [cast(ControlNet, net) for net in self.nets]
-        times = time.split([sum(part.shift_widths.values()) for part in (self.unet, *steered)], dim=-1)
+        nets = [cast(ControlNet, net) for net in self.nets]
+        times = time.split([sum(part.shift_widths.values()) for part in (self.unet, *nets)], dim=-1)
         total: list[Tensor] | None = None
-        for index, (net, scale) in enumerate(zip(steered, control_scales, strict=True)):
+        for index, (net, scale) in enumerate(zip(nets, control_scales, strict=True)):
             if scale == 0:
                 continue
             residuals = net.evaluate(x, times[1 + index], _own(given, index))
             scaled = [residual * scale for residual in residuals]
+            if STEERED in given:
+                scaled = [residual * given[STEERED] for residual in scaled]
             total = scaled if total is None else [torch.add(*pair) for pair in zip(total, scaled, strict=True)]
         return self.unet.evaluate(x, times[0], given, seam, residuals=total)
 

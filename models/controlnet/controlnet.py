@@ -44,7 +44,7 @@ class ControlNet(UNetEncoder):
 
     def __init__(self, config: ControlNetConfig) -> None:
         super().__init__(config.unet)
-        self.bgr, self.downscale = config.bgr, config.downscale
+        self.bgr, self.downscale, self.global_pool = config.bgr, config.downscale, config.global_pool
         self.controlnet_cond_embedding = _ImageEmbedding(config.embedding_widths, config.unet.block_out_channels[0])
         self.controlnet_down_blocks = nn.ModuleList([Conv2d(width, width, 1) for width in self.skip_widths])
         width = config.unet.block_out_channels[-1]
@@ -71,7 +71,8 @@ class ControlNet(UNetEncoder):
             time_ids: as `pooled`.
 
         Returns:
-            One residual per skip connection, outermost first, and one for the middle.
+            One residual per skip connection, outermost first, and one for the middle; of height and width 1 if the
+            network averages them over the image.
         """
         given = self.read(image, context, pooled=pooled, time_ids=time_ids)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
@@ -127,4 +128,5 @@ class ControlNet(UNetEncoder):
         for shell, block in enumerate(self.controlnet_down_blocks):
             residuals.append(block(hidden))
             hidden = self.advance(hidden, inputs, shell)
-        return [*residuals, self.controlnet_mid_block(hidden)]
+        residuals.append(self.controlnet_mid_block(hidden))
+        return [residual.mean((2, 3), keepdim=True) for residual in residuals] if self.global_pool else residuals

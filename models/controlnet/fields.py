@@ -3,26 +3,26 @@
 from dataclasses import replace
 from typing import Any
 
-from ..config import WIDTHS
+from ..config import SWITCH, WIDTHS
 from ..unet.fields import TABLE as UNET_TABLE
 
 EMBEDDING_WIDTHS = "conditioning_embedding_out_channels"
+GLOBAL_POOL = "global_pool_conditions"
 _GUIDANCE = "time_cond_proj_dim"
 _OWN: dict[str, tuple[Any, ...]] = {
     "conditioning_channels": (3,),
     "controlnet_conditioning_channel_order": ("rgb", "bgr"),
-    "global_pool_conditions": (False, None),
     _GUIDANCE: (None,),
 }
 TABLE = replace(
     UNET_TABLE,
     owner="ControlNetModel",
     names=("ControlNetModel",),
-    kinds={name: kind for name, kind in UNET_TABLE.kinds.items() if name != _GUIDANCE} | {EMBEDDING_WIDTHS: WIDTHS},
+    kinds={name: kind for name, kind in UNET_TABLE.kinds.items() if name != _GUIDANCE}
+    | {EMBEDDING_WIDTHS: WIDTHS, GLOBAL_POOL: SWITCH},
     only={**UNET_TABLE.only, **_OWN},
     needs={
         **UNET_TABLE.needs,
-        "global_pool_conditions": "residuals averaged over the image (as in the 'shuffle' ControlNet)",
         "num_control_type": "a union ControlNet needs the type of each control image",
     },
 )

@@ -1,7 +1,7 @@
 """Architecture of a Flux transformer, read from its config.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from ..config import COUNT, EMA_LEFTOVERS, NONE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
@@ -93,3 +93,12 @@ class FluxConfig:
                 f"attention_head_dim={config.attention_head_dim}"
             )
         return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields of a config.json that `from_dict` reads as this architecture."""
+        return {
+            **asdict(self),
+            "_class_name": OWNER,
+            "patch_size": 1,
+            "axes_dims_rope": list(self.axes_dims_rope),
+        }

@@ -123,6 +123,42 @@ class UNetConfig:
         _check_consistency(owner, config, values.get("time_embedding_dim"))
         return config
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields of a config.json that `from_dict` reads as this architecture."""
+        downs = [_CROSS[0] if has else _PLAIN[0] for has in self.cross_attention]
+        ups = [_CROSS[1] if has else _PLAIN[1] for has in reversed(self.cross_attention)]
+        config = {
+            "_class_name": "UNet2DConditionModel",
+            "sample_size": self.sample_size,
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "block_out_channels": list(self.block_out_channels),
+            "down_block_types": downs,
+            "mid_block_type": "UNetMidBlock2DCrossAttn" if self.mid_attention else "UNetMidBlock2D",
+            "up_block_types": ups,
+            "layers_per_block": _joined(self.layers_per_block),
+            "transformer_layers_per_block": _joined(self.transformer_layers_per_block),
+            "attention_head_dim": _joined(self.heads),
+            "cross_attention_dim": _joined(self.cross_attention_dim),
+            "use_linear_projection": self.use_linear_projection,
+            "norm_num_groups": self.norm_num_groups,
+            "norm_eps": self.norm_eps,
+            "flip_sin_to_cos": self.flip_sin_to_cos,
+            "freq_shift": int(self.freq_shift) if self.freq_shift == int(self.freq_shift) else self.freq_shift,
+        }
+        if self.added_width is not None:
+            config |= {"addition_embed_type": "text_time", "projection_class_embeddings_input_dim": self.added_width}
+            config["addition_time_embed_dim"] = self.time_id_width
+        if self.class_width is not None:
+            config |= {"class_embed_type": "simple_projection", "class_embeddings_concat": self.class_embeddings_concat}
+            config["projection_class_embeddings_input_dim"] = self.class_width
+        return config if self.guidance_width is None else {**config, "time_cond_proj_dim": self.guidance_width}
+
+
+def _joined(values: tuple[int, ...]) -> int | list[int]:
+    """Returns one number if all levels have the same, as published configs do, or a list."""
+    return values[0] if len(set(values)) == 1 else list(values)
+
 
 def _check_consistency(owner: str, config: UNetConfig, time_embedding_dim: int | None) -> None:
     """Raises ValueError if fields contradict each other."""

@@ -21,11 +21,12 @@ from ..files.png import write_png
 from ..generation.batches import threads
 from ..generation.outputs import Generator
 from ..generation.workers import Shard
-from ..loading.export import export_checkpoint
 from ..pipeline.inputs import read_accelerator, read_dtype
 from ..pipeline.inspection import describe, inspect
 from .calibrate import CalibrateOptions
 from .calibrate import run as run_calibrate
+from .export import ExportOptions
+from .export import run as run_export
 from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
@@ -187,13 +188,11 @@ def inspect_(
 
 
 @app.command()
-def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an embedded checkpoint.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write.")],
-    debug: Debug = False,
-) -> None:
-    """Write an embedded checkpoint to a new folder, complete, as Diffusers loads it."""
-    typer.echo(f"{export_checkpoint(name, folder)}: {name} with all its components")
+@with_options
+def export(options: ExportOptions) -> None:
+    """Write a checkpoint to a new folder in the Hub's layout, with merged LoRAs, as Diffusers loads it."""
+    quiet_libraries()
+    typer.echo(run_export(options))
 
 
 def _recipe(generator: Generator, comparison: Comparison) -> Recipe:

@@ -23,7 +23,7 @@ from .options import Options, chosen_device
 SOLVER = "dpmpp2m"  # if neither flag nor checkpoint names a solver
 _RECORDED = (
     *("controlnet", "lora", "lora_scale", "embedding", "embedding_token", "scheduler", "variant"),
-    *("tokenizer", "base", "prediction", "tile", "quantize"),
+    *("tokenizer", "base", "prediction", "tile", "quantize", "vae"),
 )
 
 
@@ -53,7 +53,7 @@ def load_pipeline(options: Options) -> Pipeline:
     embeddings = [locate_embedding(name) for name in options.embedding or ()]
     how: dict[str, Any] = {"dtype": read_dtype(options.dtype), "device": where}
     how |= options.given("revision", "variant", "scheduler", "controlnet", "tokenizer", "base", "prediction")
-    how |= options.given("offload", "tile", "quantize")
+    how |= options.given("offload", "tile", "quantize", "vae")
     load = Pipeline.from_single_file if options.single_file else Pipeline.from_pretrained
     pipe = load(options.model, **how)  # type: ignore[arg-type]  # a single file always has a name
     for path, scale in zip(loras, options.lora_scales, strict=True):

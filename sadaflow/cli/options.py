@@ -11,14 +11,15 @@ import typer
 from ..families.argument import arguments
 from ..families.options import ControlOptions
 from ..families.request import Request
+from ..families.single_file import layout_of_checkpoint
+from ..loading.hub.locate import is_file_name
+from ..loading.single_file.layout import SingleFile
 from ..pipeline.control import as_list, per_net
 from ..pipeline.inputs import DTYPES, read_device, read_dtype
 from ..placement.offload import OFFLOADS
 from ..placement.quantization import QUANTIZATIONS
 from .parsers import count, real, text
 from .request_flags import request_flags
-
-SINGLE_FILES = (".safetensors", ".sft")
 
 Device = Annotated[str | None, text("NAME", "Where the networks run.", show_default="cuda if there is one, else cpu")]
 Dtype = Annotated[str, text("NAME", f"What the networks compute in: {', '.join(DTYPES)}.")]
@@ -64,7 +65,12 @@ class Options:
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False
     request: Annotated[Request, request_flags()] = Request()
-    controlnet: Annotated[Names, text("NAME", "ControlNet: Hub id, folder or embedded name; may be repeated.")] = None
+    controlnet: Annotated[
+        Names, text("NAME", "ControlNet: Hub id, folder, single file or embedded name; may be repeated.")
+    ] = None
+    vae: Annotated[
+        str | None, text("NAME", "Autoencoder in place of the model's: Hub id, folder or single file.")
+    ] = None
     lora: Annotated[
         Names, text("NAME", "LoRA to merge: file, folder, Hub id or owner/name/file.safetensors; may be repeated.")
     ] = None
@@ -97,7 +103,7 @@ class Options:
     @property
     def single_file(self) -> bool:
         """Whether the model is named as a single file."""
-        return self.model is not None and self.model.endswith(SINGLE_FILES)
+        return self.model is not None and is_file_name(self.model)
 
     @property
     def pictures(self) -> list[str]:
@@ -166,6 +172,8 @@ class Options:
     def _check_model(self) -> None:
         aids = self.given("tokenizer", "base", "prediction")
         if self.single_file:
+            if Path(str(self.model)).is_file():  # what the file is comes before what it lacks
+                layout_of_checkpoint(SingleFile(Path(str(self.model))))
             if not aids.keys() & {"tokenizer", "base"}:
                 raise ValueError(
                     f"{self.model}: a single file holds no tokenizer; name a checkpoint in the Hub's layout that has "

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..loading.checkpoint import Checkpoint
+from ..loading.strict import Loader
+from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
 from .prompt_encoder import ClipText, T5Text
@@ -45,6 +47,11 @@ class Prompted:
         """A copy with further arguments in both branches."""
         negative = None if self.negative is None else {**self.negative, **rows}
         return replace(self, conditional={**self.conditional, **rows}, negative=negative)
+
+    def with_negative(self, **rows: Tensor) -> "Prompted":
+        """A copy with other arguments in the negative branch, which must exist."""
+        assert self.negative is not None
+        return replace(self, negative={**self.negative, **rows})
 
 
 class Family(Protocol):
@@ -176,6 +183,30 @@ def build_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig) -> Auto
     """Build the KL autoencoder of a checkpoint; it is held in float32 if it would overflow in float16."""
     held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
     return held.network("vae", lambda: Autoencoder(config), Autoencoder.rename)
+
+
+def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:
+    """Use another autoencoder in a family whose weights have not been read; those of the first never are.
+
+    Args:
+        family: The family.
+        source: The autoencoder. A single file takes the scaling of its latents from the family's.
+        loader: Reads the weights.
+
+    Raises:
+        ValueError: If its latents have another shape than those of the family's.
+    """
+    old = family.vae
+    fields = ("scaling_factor", "shift_factor", "force_upcast", "sample_size", "latents_mean", "latents_std")
+    new = source.build({field: getattr(old.config, field) for field in fields}, loader)
+    for name, found, expected in (
+        ("channels", new.config.latent_channels, old.config.latent_channels),
+        ("pixels per position along a side", new.config.downscale, old.config.downscale),
+    ):
+        if found != expected:
+            raise ValueError(f"vae={source.path}: its latents have {found} {name}, the checkpoint's {expected}")
+    loader.pending[:] = [matched for matched in loader.pending if matched.network is not old]
+    family.vae = new  # type: ignore[misc]  # a property in the protocol, an attribute in the families
 
 
 def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:

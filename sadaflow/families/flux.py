@@ -44,6 +44,7 @@ class Flux:
         self, backbone: FluxTransformer, vae: Autoencoder, clip: ClipText, t5: T5Text, dtype: torch.dtype
     ) -> None:
         _check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
+        self.needs = further_channels(backbone.config, vae.config)
         self.default_size = _default_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae
@@ -57,6 +58,7 @@ class Flux:
         vae = autoencoder_config(checkpoint)
         clip, t5 = ClipText.prepare(checkpoint, pooled=True), T5Text.prepare(checkpoint)
         with naming(checkpoint.root):
+            _refuse_further(transformer, vae)
             _check_widths(transformer, vae, clip.config, t5.config)
             _default_size(vae, cls.patch)
         return lambda: cls(
@@ -74,7 +76,7 @@ class Flux:
 
     @property
     def latent_channels(self) -> int:
-        return self.backbone.config.latent_channels
+        return self.vae.config.latent_channels
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
@@ -120,20 +122,38 @@ class Flux:
         return decode_images(self.vae, latents)
 
 
+_FURTHER = {
+    2: "it reads a picture beside the latents, as FLUX.1 Depth and Canny do",
+    6: "it reads a picture and a mask beside the latents, as FLUX.1 Fill does",
+}
+"""What transformers read beside the latents, by their input channels in multiples of the latents'."""
+
+
+def further_channels(transformer: FluxConfig, vae: AutoencoderConfig) -> str | None:
+    """What a transformer reads beside the latents and the prompt; None if nothing."""
+    times, rest = divmod(transformer.latent_channels, vae.latent_channels)
+    return None if rest else _FURTHER.get(times)
+
+
+def _refuse_further(transformer: FluxConfig, vae: AutoencoderConfig) -> None:
+    """Raise ValueError if a transformer reads a picture beside the latents."""
+    if (reason := further_channels(transformer, vae)) is not None:
+        raise ValueError(
+            f"in_channels={transformer.in_channels} of the transformer is not supported: {reason}; text-to-image "
+            f"checkpoints have {4 * vae.latent_channels}"
+        )
+
+
 def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5: Any) -> None:
     """Raise ValueError if components of these configs do not fit each other."""
-    editing = {2: "FLUX.1 Depth and Canny", 6: "FLUX.1 Fill"}
-    times, rest = divmod(transformer.latent_channels, vae.latent_channels)
-    if rest == 0 and times in editing:
-        raise ValueError(
-            f"in_channels={transformer.in_channels} of the transformer is not supported: it reads a picture beside the "
-            f"latents, as {editing[times]} do; text-to-image checkpoints have {4 * vae.latent_channels}"
-        )
+    read, predicted = transformer.in_channels, transformer.out_channels or transformer.in_channels
+    if further_channels(transformer, vae) is not None:  # then only the prediction has the latents' channels
+        read = predicted
     for label, found, field, expected in (
         ("text_encoder is", clip.hidden_size, "pooled_projection_dim", transformer.pooled_projection_dim),
         ("text_encoder_2 is", t5.d_model, "joint_attention_dim", transformer.joint_attention_dim),
-        ("vae's latents are", vae.latent_channels, "in_channels / 4", transformer.latent_channels),
-        ("prediction is", transformer.out_channels or transformer.in_channels, "in_channels", transformer.in_channels),
+        ("vae's latents are", vae.latent_channels, "in_channels / 4", read // 4),
+        ("prediction is", predicted, "in_channels", read),
     ):
         if found != expected:
             raise ValueError(

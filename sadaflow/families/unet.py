@@ -27,17 +27,33 @@ _FURTHER = {
 def check_channels(unet: UNetConfig, vae: AutoencoderConfig) -> None:
     """Raise ValueError if a U-Net reads or predicts something other than the latents of the autoencoder."""
     latent = vae.latent_channels
-    if unet.in_channels != latent:
-        reason = _FURTHER.get(unet.in_channels - latent, "the two do not belong together")
+    reason = further_inputs(unet, vae)
+    if reason is not None:
         raise ValueError(
             f"in_channels={unet.in_channels} of the U-Net is not supported with latent_channels={latent} of the "
             f"autoencoder: {reason}; text-to-image checkpoints have {latent}"
         )
-    if unet.out_channels != latent:
+
+
+def further_inputs(unet: UNetConfig, vae: AutoencoderConfig) -> str | None:
+    """What a U-Net reads beside the latents of the autoencoder and the prompt; None if nothing.
+
+    Raises:
+        ValueError: If the two do not belong together.
+    """
+    latent = vae.latent_channels
+    further = unet.in_channels - latent
+    if further and further not in _FURTHER:
+        raise ValueError(
+            f"in_channels={unet.in_channels} of the U-Net is not supported with latent_channels={latent} of the "
+            f"autoencoder: the two do not belong together; text-to-image checkpoints have {latent}"
+        )
+    if unet.out_channels != latent and not further:
         raise ValueError(
             f"out_channels={unet.out_channels} of the U-Net is not supported with latent_channels={latent} of the "
             "autoencoder: the prediction must have the shape of the latents"
         )
+    return _FURTHER.get(further)
 
 
 def read_configs(checkpoint: Checkpoint, *, statistics: bool = False) -> tuple[UNetConfig, AutoencoderConfig]:
@@ -65,7 +81,7 @@ class LatentUNet:
     patch: ClassVar[int] = 1
 
     def __init__(self, backbone: UNet, vae: Autoencoder, dtype: torch.dtype) -> None:
-        check_channels(backbone.config, vae.config)
+        self.needs = further_inputs(backbone.config, vae.config)
         self.backbone: UNet | ControlledUNet = backbone
         self.vae = vae
         self.dtype = dtype
@@ -109,7 +125,7 @@ class LatentUNet:
 
     @property
     def latent_channels(self) -> int:
-        return self.backbone.config.in_channels
+        return self.vae.config.latent_channels
 
     @property
     def default_size(self) -> tuple[int, int]:

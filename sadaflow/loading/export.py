@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .embedded import checkpoint_files, embedded, embedded_names
@@ -30,20 +32,34 @@ def export_checkpoint(name: str, folder: str | os.PathLike[str]) -> Path:
     """
     if name not in embedded_names():
         raise ValueError(f"{name!r} is not an embedded checkpoint: {', '.join(embedded_names())}")
+    with new_folder(folder) as draft:
+        _copy(Path(embedded(name)), draft)
+    return Path(folder)
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Context manager: a path to create and fill, which appears under the name `folder` when all is written.
+
+    Args:
+        folder: Folder to create; missing parent folders are created too.
+
+    Raises:
+        FileExistsError: If `folder` exists.
+    """
     target = Path(folder)
     if os.path.lexists(target):
         raise _exists(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         draft = Path(scratch) / target.name
-        _copy(Path(embedded(name)), draft)
+        yield draft
         try:
             draft.rename(target)
         except OSError as error:
             if os.path.lexists(target):  # created by another process in the meantime
                 raise _exists(target) from error
             raise
-    return target
 
 
 def _copy(root: Path, target: Path) -> None:

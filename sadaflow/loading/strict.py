@@ -7,7 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from .safetensors_file import Stored, copied, read_tensors
+from .origins import Origin, misshaped, tied_names
+from .safetensors_file import Stored, can_stay_mapped, copied, kept, map_tensor, read_tensors
 from .weight_files import check_names, refuse
 from .weight_source import Keeper
 
@@ -32,19 +33,6 @@ def renamed(rename: Callable[[str], str]) -> Convert:
     return lambda name, tensor: {rename(name): tensor}
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a tensor of a network comes from.
-
-    Attributes:
-        stored: The tensor in the file.
-        part: Name of the converted tensor; a stored tensor may be converted to several.
-    """
-
-    stored: Stored
-    part: str
-
-
 @dataclass(frozen=True, eq=False)
 class MatchedNetwork:
     """A network on the meta device that has been matched with weight files.
@@ -62,7 +50,8 @@ class MatchedNetwork:
     def fill(self, device: torch.device) -> None:
         """Read all tensors into the network, in its dtypes, on `device`.
 
-        Convolution weights get channels-last layout. Host memory holds the weights once, and what `read_tensors` maps.
+        Convolution weights get channels-last layout. Host memory holds the weights once, and what `read_tensors` maps;
+        large tensors may stay in their mapped files (see `can_stay_mapped`).
 
         Raises:
             ValueError: If a tensor holds NaN or infinity, or overflows in its dtype.
@@ -77,7 +66,8 @@ class MatchedNetwork:
 
     def _fill(self, empty: Mapping[str, Tensor], device: torch.device) -> None:
         owners = dict(self.network.named_modules())
-        for names, weight in self._read(empty, {name: tensor.dtype for name, tensor in empty.items()}, device):
+        dtypes = {name: tensor.dtype for name, tensor in empty.items()}
+        for names, weight in self._read(empty, dtypes, device, mapped=True):
             value = nn.Parameter(weight, False) if isinstance(empty[names[0]], nn.Parameter) else weight
             for name in names:
                 owner, _, leaf = name.rpartition(".")
@@ -100,14 +90,29 @@ class MatchedNetwork:
         return found
 
     def _read(
-        self, names: Iterable[str], dtypes: Mapping[str, torch.dtype], device: torch.device
+        self,
+        names: Iterable[str],
+        dtypes: Mapping[str, torch.dtype],
+        device: torch.device,
+        *,
+        mapped: bool = False,
     ) -> Iterator[tuple[list[str], Tensor]]:
-        """Read each distinct tensor of `names`, with all the names that share it."""
+        """Read each distinct tensor of `names`, with all the names that share it; `mapped` if some may stay mapped."""
         needed: dict[Stored, dict[str, list[str]]] = {}
         for name in names:
             origin = self.origins[name]
             needed.setdefault(origin.stored, {}).setdefault(origin.part, []).append(name)
-        for stored, tensor in read_tensors(sorted(needed, key=lambda stored: (str(stored.path), stored.index))):
+        ordered = sorted(needed, key=lambda stored: (str(stored.path), stored.index))
+        staying = {
+            stored
+            for stored in ordered
+            if mapped and can_stay_mapped(stored, dtypes[next(iter(needed[stored].values()))[0]], device)
+        }
+        for stored in staying:
+            parts = self.convert(stored.name, map_tensor(stored))
+            for part, group in needed[stored].items():
+                yield group, kept(stored, parts[part], dtypes[group[0]], device)
+        for stored, tensor in read_tensors([stored for stored in ordered if stored not in staying]):
             parts = self.convert(stored.name, tensor)
             for part, group in needed[stored].items():
                 yield group, copied(stored, parts[part], dtypes[group[0]], device)
@@ -193,7 +198,7 @@ def match(network: nn.Module, stored: Sequence[Stored], convert: Convert, label:
         ValueError: If tensors are missing, unexpected, misshaped, stored twice or of the wrong type; each is named.
     """
     expected: dict[str, Tensor] = network.state_dict()
-    tied = _tied(network)
+    tied = tied_names(network)
     found: dict[str, Origin] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     unknown: set[str] = set()
@@ -211,7 +216,7 @@ def match(network: nn.Module, stored: Sequence[Stored], convert: Convert, label:
             shapes[part] = tuple(tensor.shape)
             found.update(dict.fromkeys(tied.get(part, (part,)), Origin(source, part)))
     check_names(label, set(expected), set(found) | unknown)
-    refuse(label, "misshaped", _misshaped(expected, found, shapes))
+    refuse(label, "misshaped", misshaped(expected, found, shapes))
     refuse(
         label,
         "of the wrong type",
@@ -223,24 +228,3 @@ def match(network: nn.Module, stored: Sequence[Stored], convert: Convert, label:
         ],
     )
     return found
-
-
-def _misshaped(
-    expected: Mapping[str, Tensor], found: Mapping[str, Origin], shapes: Mapping[str, tuple[int, ...]]
-) -> list[str]:
-    problems = []
-    for name, tensor in expected.items():
-        origin, shape = found[name], shapes[found[name].part]
-        if shape != tuple(tensor.shape):
-            source = name if origin.part == origin.stored.name else f"{origin.stored.name} gives {name} as"
-            verb = " is" if source == name else ""
-            problems.append(f"{source}{verb} {shape}, expected {tuple(tensor.shape)}")
-    return problems
-
-
-def _tied(network: nn.Module) -> dict[str, list[str]]:
-    """For the name of each parameter, all names of the same parameter."""
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    return {name: group for group in names.values() for name in group}

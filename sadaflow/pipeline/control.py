@@ -1,74 +1,18 @@
-"""Loads ControlNets beside a U-Net, and reads the arguments of a call that concern them."""
+"""Reads the arguments of a call that concern ControlNets."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sadaflow.models import ControlNet, ControlNetConfig
+from sadaflow.models import ControlledUNet
 
-from ..families import Family, Request
-from ..families.unet import LatentUNet
+from ..families import Prompted, Request
 from ..families.values import listed, real_number
 from ..files.images import from_array, from_pil, is_pil
-from ..loading.checkpoint import Checkpoint
-from ..loading.hub.locate import Name, locate_checkpoint
-from ..loading.hub.options import HubOptions
-
-
-def prepare_controlnet(checkpoint: Checkpoint) -> Callable[[], ControlNet]:
-    """Read and check the config of a ControlNet, in a folder with config.json and weights.
-
-    Returns:
-        A function that builds the network and matches it with the weight files; `checkpoint.fill` reads these.
-
-    Raises:
-        ValueError: If the folder holds another class, or if the config cannot be honoured.
-    """
-    found = str(checkpoint.json("config.json").get("_class_name"))
-    if found != "ControlNetModel":
-        raise ValueError(f"{checkpoint.root} holds a {found[:80]}; controlnet= takes a ControlNetModel")
-    config = checkpoint.read(ControlNetConfig.from_dict, "config.json")
-    return lambda: checkpoint.network("", lambda: ControlNet(config))
-
-
-@dataclass(frozen=True)
-class ControlNets:
-    """The ControlNets that a user names.
-
-    Attributes:
-        names: Folders or Hub ids.
-        hub: How the Hub is reached.
-    """
-
-    names: Sequence[Name]
-    hub: HubOptions
-
-    def check(self, like: Checkpoint) -> None:
-        """Check the configs, without the weights.
-
-        Raises:
-            ValueError: If one of them is not a ControlNet, or its config cannot be honoured.
-        """
-        for name in self.names:
-            root = locate_checkpoint(name, self.hub, marker="config.json", weights=False)
-            prepare_controlnet(replace(like, root=root))
-
-    def attach(self, family: Family, like: Checkpoint) -> None:
-        """Build the ControlNets, whose weights `like.fill` reads, beside the U-Net of `family`.
-
-        Raises:
-            ValueError: If the family has no U-Net, or if a ControlNet does not fit it or its own weight files.
-        """
-        if not self.names:
-            return
-        if not isinstance(family, LatentUNet):
-            raise ValueError(f"controlnet= needs a checkpoint with a U-Net, not {type(family).__name__}")
-        roots = [locate_checkpoint(name, self.hub, marker="config.json") for name in self.names]
-        family.control([prepare_controlnet(replace(like, root=root))() for root in roots])
+from ..sampling.conditioning import Backbone
 
 
 def as_list(value: Any) -> list[Any]:
@@ -132,6 +76,17 @@ class Control:
         scales, starts, ends = per_net(scale, start, end, nets)
         rows = [_rows(image, samples, size) for image in given]
         return cls(torch.stack(rows, dim=1), scales, starts, ends)
+
+    def beside(self, prompted: Prompted, backbone: Backbone, like: Tensor) -> Prompted:
+        """The encoded prompts with the images, on the device and in the dtype of `like`.
+
+        ControlNets that average their residuals over the image steer the conditional branch only.
+        """
+        prompted = prompted.both(control=self.images.to(like))
+        if prompted.negative is None or not isinstance(backbone, ControlledUNet) or not backbone.conditional_only:
+            return prompted
+        ones = torch.ones(len(self.images), device=like.device)
+        return prompted.both(steered=ones).with_negative(steered=torch.zeros_like(ones))
 
     def settings(self, evaluations: int) -> list[dict[str, tuple[float, ...]]]:
         """The further arguments of `ControlledUNet`, for each evaluation of the network.

@@ -83,7 +83,7 @@ EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
         "feature_extractor": "there is none: leave it out",
         "image_encoder": "there is none: leave it out",
         "scheduler": "name a solver in the call: solver=, grid=",
-        "vae": "components are read from the checkpoint; a part that a single file lacks comes from base=",
+        "vae": "it is chosen when the pipeline is loaded: vae= of from_pretrained and from_single_file",
         "unet": "components are read from the checkpoint: assemble a folder with the one that you want",
         "transformer": "components are read from the checkpoint: assemble a folder with the one that you want",
         "text_encoder": "components are read from the checkpoint; a part that a single file lacks comes from base=",

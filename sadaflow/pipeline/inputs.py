@@ -93,6 +93,8 @@ def complete(
     """
     if not request.prompts:
         raise ValueError("no prompt: give a string, or a list with at least one")
+    if (needs := getattr(family, "needs", None)) is not None:
+        raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
     height, width = _frames(request, family) or request.height, request.width
     if request.noise is not None:

@@ -2,26 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..families import Family
-from ..families.single_file import Aid, assemble
+from ..families.base import replace_vae
+from ..families.single_file import assemble, layout_of_checkpoint
+from ..families.single_file_parts import Aid
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import embedded
 from ..loading.hub.locate import Name, locate_checkpoint, locate_file, locate_parts
 from ..loading.hub.options import HubOptions
 from ..loading.sampling_defaults import Recommended
+from ..loading.single_file.layout import SingleFile
 from ..loading.strict import Loader
+from ..loading.vae_source import VaeSource
 from ..placement.placement import Residence
 from .calibrations import Calibrations
-from .control import ControlNets, as_list
+from .control import as_list
+from .controlnets import ControlNets
 from .inputs import read_device, read_dtype
 from .prepare import SchedulerSource, prepare_pipeline, scheduler_config
 
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
-_BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", *_TOKENIZERS)
+_BASE_PARTS = ("vae", "text_encoder", "text_encoder_2", *_TOKENIZERS, "scheduler")
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class LoadOptions:
         offload: Where weights wait that are not in use: None, "model" or "stream".
         tile: Side of the autoencoder's tiles in pixels, or None.
         quantize: Eight-bit format of the large networks' weights: None, "int8" or "fp8".
+        vae: Autoencoder to use in place of the checkpoint's: a file, folder or Hub id.
     """
 
     controlnet: Name | Sequence[Name] | None
@@ -45,6 +52,11 @@ class LoadOptions:
     offload: str | None
     tile: int | None
     quantize: str | None
+    vae: Name | None = None
+
+    def vae_source(self, hub: HubOptions) -> VaeSource | None:
+        """The autoencoder that the user names, of which a file's header has been checked."""
+        return None if self.vae is None else VaeSource.locate(self.vae, hub)
 
     def controlnets(self, hub: HubOptions) -> ControlNets:
         """The ControlNets, with names of embedded ones replaced by their folders."""
@@ -111,8 +123,11 @@ def load_pretrained(model: Name | None, hub: HubOptions, options: LoadOptions) -
         FileNotFoundError, ConnectionError, PermissionError, OSError: If a file cannot be fetched.
     """
     dtype, residence, source = read_dtype(options.dtype), options.residence(), embedded(model)
+    if Path(source).is_file():
+        layout = layout_of_checkpoint(SingleFile(Path(source)))
+        raise ValueError(f"{source} is a single file ({layout.name}): load it by {layout.use}")
     others = hub.for_other_repository()
-    controls = options.controlnets(others)
+    controls, vae = options.controlnets(others), options.vae_source(others)
     # Configs and tokenizers come first: an unsupported checkpoint is refused before its weights are downloaded.
     root = locate_checkpoint(source, hub, weights=False)
     checkpoint = Checkpoint(root, hub.variant, dtype, residence.loads, residence.keeper)
@@ -124,6 +139,9 @@ def load_pretrained(model: Name | None, hub: HubOptions, options: LoadOptions) -
         checkpoint = replace(checkpoint, root=root)
         prepared = prepare_pipeline(checkpoint, scheduler, options.tile)
     family = prepared.build()
+    if vae is not None:
+        replace_vae(family, vae, checkpoint.loader)
+        family.vae.tile = options.tile
     controls.attach(family, checkpoint)
     calibrations = Calibrations.find(checkpoint.loader.stored(family.backbone), root)
     checkpoint.fill()
@@ -154,6 +172,8 @@ def load_single_file(file: Name, parts: SingleFileParts, hub: HubOptions, option
         FileNotFoundError, ConnectionError, PermissionError, OSError: If a file cannot be fetched.
     """
     dtype, residence = read_dtype(options.dtype), options.residence()
+    if Path(file).is_file():  # what the file is comes before what it lacks
+        layout_of_checkpoint(SingleFile(Path(file)))
     if parts.tokenizer is None and parts.base is None:
         raise ValueError(
             f"{file}: a single file holds no tokenizer; name a checkpoint in the Hub's layout that has it: "
@@ -168,6 +188,7 @@ def load_single_file(file: Name, parts: SingleFileParts, hub: HubOptions, option
         None if base is None else lambda: locate_parts(base, _BASE_PARTS, others),
         parts.prediction,
         loader,
+        options.vae_source(others),
     )
     controls = options.controlnets(others)
     path = locate_file(file, hub)

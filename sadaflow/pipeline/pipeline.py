@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -19,6 +20,7 @@ from ..parallel import Parallel
 from .adapters import Adaptable
 from .calibrate import PROMPTS, calibrate_pipeline
 from .diffusers_names import refuses_unknown
+from .export import export_pipeline
 from .inputs import Seed
 from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
 from .output import Output
@@ -40,6 +42,7 @@ class Pipeline(Adaptable):
         revision: str | None = None,
         variant: str | None = None,
         controlnet: Name | Sequence[Name] | None = None,
+        vae: Name | None = None,
         scheduler: SchedulerSource | None = None,
         dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
@@ -56,7 +59,8 @@ class Pipeline(Adaptable):
             model: A Hub id, a folder in the same layout, or the name of an embedded checkpoint; None is tiny-sd.
             revision: Branch, tag or commit of `model` on the Hub.
             variant: Variant of the weight files, such as "fp16".
-            controlnet: A ControlNetModel, named like `model`, or several of them.
+            controlnet: A ControlNetModel, named like `model` or in a single file, or several of them.
+            vae: An autoencoder to use in place of the checkpoint's: a folder, a Hub id, or a single file.
             scheduler: Replaces the checkpoint's scheduler config: a dict, a JSON file, a folder or a Hub id.
             dtype: Number format of the networks, or its name.
             device: Where the networks compute.
@@ -75,7 +79,7 @@ class Pipeline(Adaptable):
             PermissionError: If the Hub refuses access.
         """
         hub = HubOptions(revision, variant, cache_dir, token, local_files_only)
-        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize)
+        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize, vae)
         return cls(**vars(load_pretrained(model, hub, options)))
 
     @classmethod
@@ -88,6 +92,7 @@ class Pipeline(Adaptable):
         base: str | os.PathLike[str] | None = None,
         prediction: str | None = None,
         controlnet: Name | Sequence[Name] | None = None,
+        vae: Name | None = None,
         scheduler: SchedulerSource | None = None,
         revision: str | None = None,
         dtype: torch.dtype | str = torch.float32,
@@ -99,15 +104,15 @@ class Pipeline(Adaptable):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """Load a safetensors file in the original layout of SD 1.x, 2.x, SDXL or Flux.1.
+        """Load a safetensors file of SD 1.x, 2.x, SDXL or Flux.1 in a layout that docs/loading.md lists.
 
         Model configurations are inferred from tensor shapes. `from_pretrained` documents the further arguments.
 
         Args:
             file: A path, or a Hub id with the file's name: "owner/name/file.safetensors".
             tokenizer: Hub id or folder of a checkpoint in the Hub's layout that has the tokenizers.
-            base: The same for other components that the file lacks (autoencoder and text encoders of Flux.1), and the
-                tokenizers.
+            base: The same for other components that the file lacks (autoencoder, text encoders), for the tokenizers,
+                and for the scheduler config of SD and SDXL if the file does not imply another.
             prediction: "epsilon" or "v_prediction"; needed for SD 2.x.
             revision: Branch, tag or commit of `file` on the Hub.
 
@@ -115,8 +120,14 @@ class Pipeline(Adaptable):
             ValueError: If tensors are missing, unexpected or misshaped; they are named.
         """
         hub = HubOptions(revision, None, cache_dir, token, local_files_only)
-        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize)
+        options = LoadOptions(controlnet, scheduler, dtype, device, offload, tile, quantize, vae)
         return cls(**vars(load_single_file(file, SingleFileParts(tokenizer, base, prediction), hub, options)))
+
+    def export(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the pipeline, with merged LoRAs, to a new folder in the Hub's layout; see `export_pipeline`."""
+        if self._residence.quantize is not None or self._residence.offload is not None:
+            raise ValueError("export writes weights that are in memory: load the pipeline without quantize=, offload=")
+        return export_pipeline(self, folder)
 
     def calibrate(self, prompts: Sequence[str] = PROMPTS, **how: Any) -> Calibration:
         """Measures what `accelerator="auto"` needs to keep to a cost; see `calibrate_pipeline` for the arguments."""

@@ -228,7 +228,7 @@ class Sampler:
         request = request.filled(**self.defaults, height=height, width=width)
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
-            prompted = prompted.both(control=control.images.to(self.device, self.dtype))
+            prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
         both = prompted.conditional, prompted.negative
         guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance
         return GuidedDenoiser(

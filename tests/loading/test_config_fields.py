@@ -106,7 +106,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("AutoencoderKL", {"latents_mean": [0.0] * 3}, "latents_mean has 3 entries for 4 channels"),
     ("AutoencoderKL", {"latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 0]}, "latents_std has 0.0"),
     ("AutoencoderKL", {"scaling_factor": math.nan}, "scaling_factor=nan"),
-    ("ControlNetModel", {"global_pool_conditions": True}, "global_pool_conditions=True.*shuffle"),
     ("ControlNetModel", {"num_control_type": 6}, "num_control_type=6.*union"),
     ("ControlNetModel", {"time_cond_proj_dim": 256}, "time_cond_proj_dim=256"),
     ("FluxTransformer2DModel", {"method": "yarn"}, "method='yarn'.*UltraFlux"),

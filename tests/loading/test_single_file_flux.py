@@ -1,18 +1,24 @@
 """Flux.1 in the authors' layout: against Diffusers' conversion, converted back and forth, and loaded from a file."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sadaflow import Pipeline
 from sadaflow.loading.single_file.flux import from_original, hub_names, load, to_original
 from sadaflow.loading.single_file.layout import SingleFile, join_fused, split_fused
 from sadaflow.loading.strict import Loader
 from sadaflow.models import FluxConfig, FluxTransformer
+from support.checkpoints_flux import flux
 from support.flux import original_names
+from support.single_files import write
 
 
 def test_conversion_is_that_of_the_reference() -> None:
@@ -97,3 +103,50 @@ def test_what_does_not_fit_is_named(transformer: FluxTransformer, tmp_path: Path
         tensors = {"img_in.weight": torch.zeros(64, 64), "single_blocks.0.norm.query_norm.scale": torch.zeros(64)}
         save_file(tensors, path)
         load_file(path)
+
+
+ONE_HEAD = {"attention_head_dim": 128, "num_attention_heads": 1, "axes_dims_rope": (16, 56, 56)}
+CALL: dict[str, Any] = {"steps": 2, "height": 32, "width": 32, "max_sequence_length": 16, "output": "latent"}
+
+
+@pytest.mark.parametrize(
+    ("style", "channels", "words"),
+    [
+        ("dev", 64, None),  # FLUX.1 dev, Krea, and Kontext, whose shapes are dev's
+        ("schnell", 64, None),
+        ("dev", 128, "FLUX.1 Depth and Canny"),
+        ("dev", 384, "FLUX.1 Fill"),
+    ],
+)
+def test_transformers_alone_load_beside_a_base(style: str, channels: int, words: str | None, tmp_path: Path) -> None:
+    """Under the authors' names, and under the Hub's; those that read a picture say so and are not sampled."""
+    base = flux(tmp_path / "base", style, num_layers=1, num_single_layers=1, **ONE_HEAD)
+    theirs = FluxTransformer2DModel(
+        in_channels=channels, out_channels=64, num_layers=1, num_single_layers=1, joint_attention_dim=32,
+        pooled_projection_dim=32, guidance_embeds=style == "dev", **ONE_HEAD,
+    )  # fmt: skip
+    state = theirs.state_dict()
+    names = [name for name in original_names(1, 1) if style == "dev" or not name.startswith("guidance_in")]
+    authors = to_original(state, names)
+    scales = {f"{name.removesuffix('weight')}scale_weight": torch.tensor(0.5) for name in authors if "qkv.w" in name}
+    halved = {n: x * (2 if f"{n.removesuffix('weight')}scale_weight" in scales else 1) for n, x in authors.items()}
+    files = {
+        "authors": authors,
+        "hub": state,
+        "prefixed": {f"model.diffusion_model.{name}": tensor for name, tensor in authors.items()},
+        "scaled": {**halved, **scales, "scaled_fp8": torch.zeros(0)},
+    }
+    for name, tensors in files.items():
+        path = write(tmp_path / f"{name}.safetensors", tensors)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            pipe = Pipeline.from_single_file(path, base=base)
+        assert all(torch.equal(tensor, state[key]) for key, tensor in pipe.backbone.state_dict().items()), name
+        assert pipe.scheduler_config["use_dynamic_shifting"] == (style == "dev")
+        notes = [str(each.message) for each in caught if "cannot be sampled" in str(each.message)]
+        if words is None:
+            assert notes == [] and pipe("a", **CALL).latents.shape == (1, 16, 16, 16)
+            continue
+        assert len(notes) == 1 and words in notes[0]
+        with pytest.raises(ValueError, match=words):
+            pipe("a", **CALL)

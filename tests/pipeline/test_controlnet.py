@@ -118,6 +118,34 @@ def test_middle_without_attention() -> None:
         assert relative(ours(x, 9.0, None, image)[-1], middle) < 1e-5
 
 
+@pytest.mark.parametrize(("guidance", "scale"), [(1.0, 1.0), (6.0, 0.6)])
+def test_pooled_residuals_steer_the_conditional_branch_only(
+    folders: Folders, tmp_path: Path, guidance: float, scale: float
+) -> None:
+    """global_pool_conditions, as of control_v11e_sd15_shuffle."""
+    base, nets = folders("sd15")
+    folder = Path(shutil.copytree(nets[0], tmp_path / "shuffle"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "global_pool_conditions": True}))
+    reference = StableDiffusionControlNetPipeline.from_pretrained(
+        base, controlnet=ControlNetModel.from_pretrained(folder), safety_checker=None
+    )
+    reference.set_progress_bar_config(disable=True)
+    noise, image = torch.randn(2, 4, SIZE[0] // 2, SIZE[1] // 2), torch.rand(3, *SIZE)
+    expected = reference(
+        PROMPTS, image[None].expand(2, -1, -1, -1), latents=noise, num_inference_steps=4, guidance_scale=guidance,
+        controlnet_conditioning_scale=scale, height=SIZE[0], width=SIZE[1], output_type="latent",
+    ).images  # fmt: skip
+    pipe = Pipeline.from_pretrained(base, controlnet=folder)
+    call: dict[str, Any] = {"steps": 4, "guidance": guidance, "noise": noise, "output": "latent", "progress": False}
+    ours = pipe(PROMPTS, control=image, control_scale=scale, **call).latents
+    assert relative(ours, expected) < 1e-5
+    pipe.split_guidance = True
+    assert relative(pipe(PROMPTS, control=image, control_scale=scale, **call).latents, expected) < 1e-5
+    with pytest.raises(ValueError, match="ControlNet 0 of 2 has global_pool_conditions"):
+        Pipeline.from_pretrained(base, controlnet=[folder, nets[0]])
+
+
 @pytest.mark.parametrize(("style", "pndm"), [("sd15", False), ("sd15", True), ("sd21", False), ("sdxl", False)])
 def test_one_net_latents_match(folders: Folders, style: str, pndm: bool) -> None:
     base, nets = folders(style)
@@ -257,7 +285,7 @@ def test_networks_that_do_not_fit_are_refused(folders: Folders, tmp_path: Path) 
         Pipeline.from_pretrained(base, controlnet=base)
     with pytest.raises(ValueError, match="holds a UNet2DConditionModel"):
         Pipeline.from_pretrained(base, controlnet=base / "unet")
-    for field, value in (("global_pool_conditions", True), ("conditioning_channels", 4), ("no_such_field", 1)):
+    for field, value in (("conditioning_channels", 4), ("no_such_field", 1)):
         folder = Path(shutil.copytree(nets[0], tmp_path / field))
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, field: value}))

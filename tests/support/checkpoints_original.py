@@ -11,14 +11,20 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from diffusers.loaders.single_file_utils import (
+    convert_controlnet_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+)
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -62,6 +68,12 @@ UNETS: dict[str, dict[str, Any]] = {
         "addition_time_embed_dim": 8,
         "projection_class_embeddings_input_dim": 40 + 6 * 8,
     },
+}
+
+UNETS["refiner"] = {
+    **UNETS["sdxl"],
+    "cross_attention_dim": 128,
+    "projection_class_embeddings_input_dim": 40 + 5 * 8,
 }
 
 
@@ -123,6 +135,22 @@ def unet_to_original(unet: UNet2DConditionModel, style: str) -> dict[str, Tensor
     )
 
 
+def controlnet_to_original(net: ControlNetModel, style: str, prefix: str) -> dict[str, Tensor]:
+    config = UNETS[style]
+    modules = [*_unet_modules(config), "middle_block_out.0"]
+    modules += [*(f"input_hint_block.{2 * i}" for i in range(8)), *(f"zero_convs.{i}.0" for i in range(12))]
+    state = net.state_dict()
+    added = {n: x for n, x in state.items() if n.startswith("add_embedding.")}  # which the converter does not know
+    made = _to_original(
+        {name: tensor for name, tensor in state.items() if name not in added},
+        modules,
+        prefix,
+        lambda marks: convert_controlnet_checkpoint(marks, dict(config)),
+    )
+    names = {"linear_1": "label_emb.0.0", "linear_2": "label_emb.0.2"}
+    return made | {f"{prefix}{names[n.split('.')[1]]}.{n.rpartition('.')[2]}": x for n, x in added.items()}
+
+
 def vae_to_original(vae: AutoencoderKL) -> dict[str, Tensor]:
     config = dict(vae.config)
     modules = _vae_modules(len(config["block_out_channels"]), config["layers_per_block"])
@@ -178,13 +206,13 @@ def original(folder: Path, style: str) -> tuple[Path, Path]:
     """Write the Hub's layout and the file; returns both."""
     torch.manual_seed(11)
     end, mark = (clip_tokenizer(folder / f"words-{n}", pad) for n, pad in enumerate(("<|endoftext|>", "!")))
-    unet = UNet2DConditionModel(sample_size={"sd15": 64, "sd21": 96, "sdxl": 128}[style], **UNETS[style])
+    unet = UNet2DConditionModel(sample_size={"sd15": 64, "sd21": 96}.get(style, 128), **UNETS[style])
     vae = AutoencoderKL(
         block_out_channels=(32, 64),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         layers_per_block=2,
-        scaling_factor=0.13025 if style == "sdxl" else 0.18215,
+        scaling_factor=0.18215 if style.startswith("sd1") or style == "sd21" else 0.13025,
     )
     parts: dict[str, Any] = {"unet": unet, "vae": vae}
     tensors = {**unet_to_original(unet, style), **vae_to_original(vae)}
@@ -201,6 +229,14 @@ def original(folder: Path, style: str) -> tuple[Path, Path]:
         }
         open_clip = text_to_open_clip(second.state_dict(), 2)
         texts |= {f"conditioner.embedders.1.model.{name}": x for name, x in open_clip.items()}
+    elif style == "refiner":
+        second = _text(128, 2, len(end), "gelu", projection=40)
+        parts |= {"text_encoder": None, "tokenizer": None, "text_encoder_2": second, "tokenizer_2": mark}
+        parts |= {"scheduler": EulerDiscreteScheduler(**_BETAS, timestep_spacing="leading"), "add_watermarker": False}
+        settings = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
+        StableDiffusionXLImg2ImgPipeline(**parts, **settings).save_pretrained(folder / "hub")
+        open_clip = text_to_open_clip(second.state_dict(), 2)
+        texts = {f"conditioner.embedders.0.model.{name}": x for name, x in open_clip.items()}
     else:
         parts |= {"text_encoder": first, "tokenizer": end, "scheduler": PNDMScheduler(**_BETAS, skip_prk_steps=True)}
         texts = {f"cond_stage_model.transformer.{name}": x for name, x in hub_text_names(first.state_dict()).items()}

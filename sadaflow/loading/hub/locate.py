@@ -12,6 +12,12 @@ from .options import DEFAULT_OPTIONS, HubOptions
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_ID = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.(?:safetensors|sft))")
+_PICKLE = "a pickle, which can run code when it is read, and will not be read"
+_FILES = (".safetensors", ".sft")
+_OTHER_FILES = {
+    **dict.fromkeys((".ckpt", ".pt", ".pth", ".bin", ".pkl"), _PICKLE),
+    ".gguf": "a GGUF file, whose quantized weights are not read",
+}
 ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 """PEFT's names of a LoRA file and of the settings beside it."""
 _LORA_FILES = ("pytorch_lora_weights.safetensors", ADAPTER_FILE)
@@ -24,6 +30,12 @@ Name = str | os.PathLike[str]
 def is_hub_id(name: str) -> bool:
     """Whether `name` has the form of a Hub id, "owner/name"; the repository need not exist."""
     return _HUB_ID.fullmatch(name) is not None
+
+
+def is_file_name(name: Name) -> bool:
+    """Whether `name` is that of a single file: of one that exists, or by its ending."""
+    path = Path(name)
+    return path.suffix.lower() in (*_FILES, *_OTHER_FILES) or path.is_file()
 
 
 def locate_checkpoint(
@@ -72,6 +84,8 @@ def locate_file(model: Name, hub: HubOptions = DEFAULT_OPTIONS, *, beside: Seque
     path = Path(model)
     if path.is_file():
         return path
+    if (other := _OTHER_FILES.get(path.suffix.lower())) is not None:
+        raise ValueError(f"{str(model)!r} is {other}; take the safetensors file")
     match = _FILE_ID.fullmatch(str(model))
     if match is None or not stays_inside(str(model)):
         raise ValueError(f"{str(model)!r} is neither a file nor of the form owner/name/file.safetensors on the Hub")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
-from ..strict import Convert, Loader, UnknownTensor
+from ..strict import Convert, Loader, UnknownTensor, renamed
 from .layout import Section, add_section, by_name
 
 _GROUPS = 32
@@ -64,7 +64,7 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
     """Infer the config.json of an autoencoder from its shapes.
 
     Args:
-        section: Its tensors.
+        section: Its tensors, under the authors' names or the Hub's.
         scaling: Fields that do not follow from shapes: scaling and shift of the latents.
 
     Raises:
@@ -74,8 +74,9 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
     def shape(name: str) -> tuple[int, ...]:
         return section.shape(name, "autoencoder", 4)
 
-    levels = section.count("encoder.down")
-    widths = [shape(f"encoder.down.{level}.block.0.conv2.weight")[0] for level in range(levels)]
+    downs, blocks = ("encoder.down_blocks", "resnets") if _hub_named(section) else ("encoder.down", "block")
+    levels = section.count(downs)
+    widths = [shape(f"{downs}.{level}.{blocks}.0.conv2.weight")[0] for level in range(levels)]
     if any(width % _GROUPS for width in widths):
         raise ValueError(
             f"{section.label}: widths {widths} are not multiples of the {_GROUPS} groups of published autoencoders"
@@ -85,19 +86,29 @@ def infer_config(section: Section, scaling: dict[str, Any]) -> dict[str, Any]:
         "out_channels": shape("decoder.conv_out.weight")[0],
         "latent_channels": shape("decoder.conv_in.weight")[1],
         "block_out_channels": widths,
-        "layers_per_block": section.count("encoder.down.0.block"),
+        "layers_per_block": section.count(f"{downs}.0.{blocks}"),
         "use_quant_conv": "quant_conv.weight" in section.shapes,
         "use_post_quant_conv": "post_quant_conv.weight" in section.shapes,
         **scaling,
     }
 
 
+def _hub_named(section: Section) -> bool:
+    return any(name.startswith("encoder.down_blocks.") for name in section.shapes)
+
+
 def load(section: Section, scaling: dict[str, Any], loader: Loader) -> Autoencoder:
     """Build the autoencoder of `section`; the loader reads its weights, in float32 if float16 would overflow.
+
+    Args:
+        section: Its tensors, under the authors' names or the Hub's.
+        scaling: See `infer_config`.
+        loader: Reads them.
 
     Raises:
         ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
     """
     config = section.config(AutoencoderConfig.from_dict, infer_config(section, scaling))
     network = section.build(lambda: Autoencoder(config))
-    return add_section(network, section, conversion(network), loader, config.safe_dtype(loader.dtype))
+    convert = renamed(Autoencoder.rename) if _hub_named(section) else conversion(network)
+    return add_section(network, section, convert, loader, config.safe_dtype(loader.dtype))

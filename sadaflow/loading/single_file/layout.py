@@ -1,7 +1,7 @@
 """Safetensors files that hold several components, each under a prefix of its own."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,12 +9,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..layouts.leftovers import is_leftover
 from ..safetensors_file import Stored, open_safetensors, read_headers
 from ..strict import Convert, Loader, Misshaped, UnknownTensor
 from ..weight_files import build_empty, check_names
+from .scaled import Scales, read_scales, split_scales
 
 Config = TypeVar("Config")
 Module = TypeVar("Module", bound=nn.Module)
+
+_MARKS = {"v_pred", "ztsnr"}
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,14 @@ class Section:
     Attributes:
         path: The file.
         prefix: The prefix, with its dot.
-        stored: The tensors.
+        stored: The tensors, without scales.
+        scales: Scales of fp8 weights, by the weights' full names.
     """
 
     path: Path
     prefix: str
     stored: tuple[Stored, ...]
+    scales: Scales = field(default_factory=dict)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -71,9 +77,11 @@ class Section:
         return build_empty(build, self.stored, self.label)
 
     def full(self, convert: Convert) -> Convert:
-        """The conversion `convert` for names with the prefix."""
+        """The conversion `convert` for names with the prefix; fp8 weights are multiplied by their scales before."""
 
         def convert_full(name: str, tensor: Tensor) -> Mapping[str, Tensor]:
+            if name in self.scales and not tensor.is_meta:
+                tensor = tensor.float() * self.scales[name]
             return convert(name[len(self.prefix) :], tensor)
 
         return convert_full
@@ -85,20 +93,34 @@ class Section:
 
 
 class SingleFile:
-    """A safetensors file in the original layout of its authors.
+    """A safetensors file with all its tensors but leftovers of training and merging, which are not read.
 
     Attributes:
         path: The file.
         metadata: The metadata in its header.
-        shapes: Shapes of all its tensors, by name.
+        all_shapes: Shapes of all tensors in the file, by name.
+        stored: Its tensors, without scales and leftovers.
+        shapes: Their shapes, by name.
+        marks: Names of tensors that mark how the network was trained ("v_pred", "ztsnr").
+
+    Raises:
+        ValueError: If it is not a safetensors file, or if scales of fp8 weights do not fit the weights.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with open_safetensors(path) as file:
             self.metadata: dict[str, str] = file.metadata() or {}
-        self._stored = tuple(read_headers([path]))
-        self.shapes = {tensor.name: tensor.shape for tensor in self._stored}
+        everything = tuple(read_headers([path]))
+        self.all_shapes = {tensor.name: tensor.shape for tensor in everything}
+        self.marks = frozenset(self.all_shapes) & _MARKS
+        self.stored, self._scales = split_scales([tensor for tensor in everything if not is_leftover(tensor.name)])
+        self.shapes = {tensor.name: tensor.shape for tensor in self.stored}
+
+    @cached_property
+    def scales(self) -> Scales:
+        """Scales of fp8 weights, by the weights' names."""
+        return read_scales(self.path, self._scales)
 
     def has(self, prefix: str) -> bool:
         """Whether the name of a tensor begins with `prefix`."""
@@ -106,7 +128,8 @@ class SingleFile:
 
     def section(self, prefix: str) -> Section:
         """The tensors whose names begin with `prefix`."""
-        return Section(self.path, prefix, tuple(tensor for tensor in self._stored if tensor.name.startswith(prefix)))
+        stored = tuple(tensor for tensor in self.stored if tensor.name.startswith(prefix))
+        return Section(self.path, prefix, stored, self.scales)
 
     def check_read(self, prefixes: Iterable[str]) -> None:
         """Raise ValueError if a tensor is under none of the `prefixes`."""

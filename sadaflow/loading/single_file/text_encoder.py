@@ -11,6 +11,8 @@ from ..transformers_package import transformers_module
 from .layout import Section, split_fused
 
 _HEAD_DIM = 64  # of all published CLIP and OpenCLIP text encoder
+_SD2_LAYERS = 23  # of the 24 of OpenCLIP ViT-H: SD 2.x reads the penultimate output
+_PICTURES = ("vision_model.", "visual_projection.", "visual.")  # the half of CLIP that embeds pictures
 _OPEN_TOP = {
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
@@ -46,23 +48,24 @@ def from_open_clip(layers: int, *, projection: bool) -> Convert:
     """The conversion of an OpenCLIP text encoder to the Hub's layout.
 
     Args:
-        layers: Number of layers that are used; without `projection` the last layer of the file is not.
+        layers: Number of layers that are used; without `projection` further layers of the file are not.
         projection: Whether the text projection is used.
     """
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
         if name in _OPEN_TOP:
             return {_OPEN_TOP[name]: tensor}
-        if name == "text_projection":  # the Hub has the transpose
-            return {"text_projection.weight": tensor.T.contiguous()} if projection else {}
-        if name in ("logit_scale", "attn_mask"):
+        if name in ("text_projection", "text_projection.weight"):  # the Hub has the transpose of the first
+            weight = tensor.T.contiguous() if name == "text_projection" else tensor
+            return {"text_projection.weight": weight} if projection else {}
+        if name in ("logit_scale", "attn_mask") or name.startswith(_PICTURES):
             return {}
         match = _OPEN_NAME.fullmatch(name)
         if match is None or match[2] not in (*_OPEN_LAYER, "attn.in_proj"):
             raise UnknownTensor(f"tensor {name!r} is not part of an OpenCLIP text encoder")
         index, module, leaf = match.groups()
         layer = f"text_model.encoder.layers.{index}"
-        if int(index) == layers and not projection:
+        if int(index) >= layers and not projection:
             return {}
         return (
             split_in_proj(layer, leaf, tensor)
@@ -73,20 +76,70 @@ def from_open_clip(layers: int, *, projection: bool) -> Convert:
     return convert
 
 
-def from_clip(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """The conversion of CLIP, whose names are the Hub's. Position ids, projection and its scale are not used."""
-    unused = name.endswith("position_ids") or name in ("text_projection.weight", "logit_scale")
-    return {} if unused else {name: tensor}
+def used_layers(section: Section) -> int:
+    """The number of layers of an OpenCLIP encoder that SD 2.x is conditioned on: its input to the last of 24.
+
+    Files hold all 24 layers, or the 23 that are used (the Hub's encoder, converted back). Encoders of less than 22
+    layers are small copies; they are whole if they have a projection, which the Hub's encoder lacks.
+    """
+    layers = section.count("transformer.resblocks")
+    if layers >= _SD2_LAYERS - 1:
+        return min(layers, _SD2_LAYERS)
+    return layers - any(name in section.shapes for name in ("text_projection", "text_projection.weight"))
 
 
-def load_clip(section: Section, loader: Loader) -> Any:
-    """Build the CLIP text encoder of `section`, a `transformers` CLIPTextModel; the loader reads its weights."""
-    token = section.shape("text_model.embeddings.token_embedding.weight", "CLIP text encoder", 2)
-    position = section.shape("text_model.embeddings.position_embedding.weight", "CLIP text encoder", 2)
-    inner = section.shape("text_model.encoder.layers.0.mlp.fc1.weight", "CLIP text encoder", 2)[0]
-    layers = section.count("text_model.encoder.layers")
-    config = _clip_config(token, position[0], inner, layers, hidden_act="quick_gelu")
-    return _add("CLIPTextModel", config, section, from_clip, loader)
+def from_clip(*, projection: bool = False) -> Convert:
+    """The conversion of CLIP, whose names are the Hub's; what belongs to its other half is not used.
+
+    Args:
+        projection: Whether the text projection is used.
+    """
+    unused = ("logit_scale", *(() if projection else ("text_projection.weight", "text_projection")))
+
+    def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
+        return {} if name in unused or name.startswith(_PICTURES) else {name: tensor}
+
+    return convert
+
+
+def load_text(section: Section, style: str, loader: Loader, *, projection: bool = False) -> Any:
+    """Build the text encoder of `section`; the loader reads its weights.
+
+    Args:
+        section: Its tensors.
+        style: "clip", "open_clip", "clip_g" or "clip_h" (OpenCLIP under CLIP's names), or "t5".
+        loader: Reads them.
+        projection: Whether its projected pooled state is used (XL).
+
+    Raises:
+        ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
+    """
+    if style == "t5":
+        return load_t5(section, loader)
+    if style == "open_clip":
+        return load_open_clip(section, loader, projection=projection)
+    return load_clip(section, loader, act="quick_gelu" if style == "clip" else "gelu", projection=projection)
+
+
+def load_clip(section: Section, loader: Loader, *, act: str = "quick_gelu", projection: bool = False) -> Any:
+    """Build the text encoder of `section` under CLIP's names, with or without "text_model."; see `load_open_clip`.
+
+    Args:
+        section: Its tensors.
+        loader: Reads them.
+        act: Activation of its layers: "quick_gelu" of CLIP, "gelu" of OpenCLIP.
+        projection: True for a CLIPTextModelWithProjection.
+    """
+    start, what = "text_model." if any(n.startswith("text_model.") for n in section.shapes) else "", "CLIP text encoder"
+    token = section.shape(f"{start}embeddings.token_embedding.weight", what, 2)
+    position = section.shape(f"{start}embeddings.position_embedding.weight", what, 2)
+    inner = section.shape(f"{start}encoder.layers.0.mlp.fc1.weight", what, 2)[0]
+    settings: dict[str, Any] = {"hidden_act": act}
+    if projection:
+        settings["projection_dim"] = section.shape("text_projection.weight", what, 2)[0]
+    config = _clip_config(token, position[0], inner, section.count(f"{start}encoder.layers"), **settings)
+    class_name = "CLIPTextModelWithProjection" if projection else "CLIPTextModel"
+    return _add(class_name, config, section, from_clip(projection=projection), loader)
 
 
 def load_open_clip(section: Section, loader: Loader, *, projection: bool) -> Any:
@@ -95,16 +148,18 @@ def load_open_clip(section: Section, loader: Loader, *, projection: bool) -> Any
     Args:
         section: Its tensors.
         loader: Reads them.
-        projection: True for a CLIPTextModelWithProjection with all layers (XL); False for a CLIPTextModel without the
-            last layer, because SD 2.x is conditioned on that layer's input.
+        projection: True for a CLIPTextModelWithProjection with all layers (XL); False for a CLIPTextModel with the
+            layers that SD 2.x is conditioned on, see `used_layers`.
     """
     what = "OpenCLIP text encoder"
     token, position = section.shape("token_embedding.weight", what, 2), section.shape("positional_embedding", what, 2)
     inner = section.shape("transformer.resblocks.0.mlp.c_fc.weight", what, 2)[0]
-    layers = section.count("transformer.resblocks") - (not projection)
+    layers = section.count("transformer.resblocks") if projection else used_layers(section)
     settings: dict[str, Any] = {"hidden_act": "gelu"}
     if projection:
-        settings["projection_dim"] = section.shape("text_projection", what, 2)[1]
+        linear = "text_projection.weight" in section.shapes
+        shape = section.shape("text_projection.weight" if linear else "text_projection", what, 2)
+        settings["projection_dim"] = shape[0 if linear else 1]
     config = _clip_config(token, position[0], inner, layers, **settings)
     class_name = "CLIPTextModelWithProjection" if projection else "CLIPTextModel"
     return _add(class_name, config, section, from_open_clip(layers, projection=projection), loader)

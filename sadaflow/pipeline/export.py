@@ -1,0 +1,152 @@
+"""Writes a loaded pipeline as a folder in the Hub's layout, which Diffusers loads."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..families import Family, Flux, LatentConsistency, StableDiffusion, StableDiffusionXL
+from ..loading.export import new_folder
+from ..loading.hub.write import published_keys, write_json
+from .sampler import Sampler
+
+_VERSION = "0.42.0"  # of the layout that is written
+_ABSENT = [None, None]
+_INPAINTING, _PIX2PIX = 5, 4
+_CLASSES = {
+    ("sd", _INPAINTING): "StableDiffusionInpaintPipeline",
+    ("sd", _PIX2PIX): "StableDiffusionInstructPix2PixPipeline",
+    ("xl", _INPAINTING): "StableDiffusionXLInpaintPipeline",
+    ("xl", _PIX2PIX): "StableDiffusionXLInstructPix2PixPipeline",
+    ("flux", 80): "FluxFillPipeline",
+    ("flux", 16): "FluxControlPipeline",
+}
+"""Pipelines of networks with further input channels, by family and their number."""
+
+
+def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
+    """Write a pipeline to a new folder in the layout of the Hub, as Diffusers loads it.
+
+    Weights are written as they are in memory: with merged LoRAs, in the pipeline's dtype. ControlNets are left out.
+
+    Args:
+        pipe: The pipeline, whose weights are in memory, neither quantized nor offloaded.
+        folder: Folder to create; missing parent folders are created too.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the pipeline is of a family that is not written.
+        FileExistsError: If `folder` exists.
+    """
+    family = pipe.family
+    if not isinstance(family, (StableDiffusion, StableDiffusionXL, Flux)):
+        raise ValueError(f"{type(family).__name__} pipelines are not exported; supported: Stable Diffusion, XL, Flux.1")
+    if family.needs is not None and (_family(family), _further(family)) not in _CLASSES:
+        raise ValueError(f"{pipe.name} is not exported: {family.needs}, and a folder would need more than the networks")
+    networks = {**dict(family.adaptable), "vae": family.vae}
+    tokenizers = _tokenizers(family)
+    with new_folder(folder) as draft:
+        index: dict[str, Any] = {**_index(family), "_diffusers_version": _VERSION}
+        index["scheduler"] = ["diffusers", pipe.scheduler_config["_class_name"]]
+        write_json(draft / "scheduler" / "scheduler_config.json", pipe.scheduler_config)
+        for name, network in networks.items():
+            library = "transformers" if name.startswith("text_encoder") else "diffusers"
+            written = _write_encoder if library == "transformers" else _write_network
+            index[name] = [library, written(draft / name, network)]
+        for name, tokenizer in tokenizers:
+            tokenizer.save_pretrained(draft / name)
+            _forget_origin(draft / name / "tokenizer_config.json")
+            index[name] = ["transformers", type(tokenizer).__name__]
+        write_json(draft / "model_index.json", index)
+    return Path(folder)
+
+
+def _family(family: Family) -> str:
+    return "flux" if isinstance(family, Flux) else "xl" if isinstance(family, StableDiffusionXL) else "sd"
+
+
+def _further(family: Any) -> int:
+    """Channels that the backbone reads beside the latents."""
+    config = family.backbone.config
+    channels = config.latent_channels if isinstance(family, Flux) else config.in_channels
+    return int(channels - family.vae.config.latent_channels)
+
+
+def _index(family: Family) -> dict[str, Any]:
+    """The class of the pipeline and its settings, as model_index.json has them."""
+    special = _CLASSES.get((_family(family), _further(family)))
+    if isinstance(family, Flux):
+        return {"_class_name": special or "FluxPipeline"}
+    if isinstance(family, StableDiffusionXL):
+        name = "StableDiffusionXLImg2ImgPipeline" if family.aesthetic else "StableDiffusionXLPipeline"
+        return {
+            "_class_name": special or name,
+            "force_zeros_for_empty_prompt": family.zero_negative,
+            **({"requires_aesthetics_score": True} if family.aesthetic else {}),
+            **({"text_encoder": _ABSENT, "tokenizer": _ABSENT} if len(family.texts) == 1 else {}),
+        }
+    name = "LatentConsistencyModelPipeline" if isinstance(family, LatentConsistency) else "StableDiffusionPipeline"
+    return {
+        "_class_name": special or name,
+        "safety_checker": _ABSENT,
+        "feature_extractor": _ABSENT,
+        "requires_safety_checker": False,
+    }
+
+
+def _tokenizers(family: Family) -> list[tuple[str, Any]]:
+    if isinstance(family, Flux):
+        return [("tokenizer", family.clip.tokenizer), ("tokenizer_2", family.t5.tokenizer)]
+    if isinstance(family, StableDiffusionXL):
+        names = ("tokenizer", "tokenizer_2")[-len(family.texts) :]
+        return [(name, text.tokenizer) for name, text in zip(names, family.texts, strict=True)]
+    assert isinstance(family, StableDiffusion)
+    return [("tokenizer", family.text.tokenizer)]
+
+
+def _write_network(folder: Path, network: Any) -> str:
+    """Write a network's config and weights; returns its class."""
+    config = network.config.to_dict()
+    write_json(folder / "config.json", config)
+    _save(network.state_dict(), folder / "diffusion_pytorch_model.safetensors")
+    return str(config["_class_name"])
+
+
+def _write_encoder(folder: Path, encoder: Any) -> str:
+    """Write a text encoder's config and weights under the published names; returns its class."""
+    name = type(encoder).__name__
+    config = {**json.loads(encoder.config.to_json_string()), "architectures": [name]}
+    config.pop("_name_or_path", None)
+    write_json(folder / "config.json", config)
+    state = dict(_untied(encoder.state_dict()))
+    if name.startswith("CLIP"):
+        top = {key: tensor for key, tensor in state.items() if key.startswith("text_projection.")}
+        state = {**published_keys({key: x for key, x in state.items() if key not in top}), **top}
+    _save(state, folder / "model.safetensors")
+    return name
+
+
+def _untied(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a state, of several that share memory only the first."""
+    seen: set[int] = set()
+    for name, tensor in sorted(state.items(), key=lambda entry: (len(entry[0]), entry[0])):
+        if tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            yield name, tensor
+
+
+def _save(state: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path, {"format": "pt"})
+
+
+def _forget_origin(path: Path) -> None:
+    """Remove the path that a tokenizer was read from out of its settings."""
+    if path.is_file():
+        settings = json.loads(path.read_text("utf-8"))
+        write_json(path, {name: value for name, value in settings.items() if name not in ("name_or_path", "is_local")})
