@@ -71,7 +71,7 @@ OUTSIDE, INSIDE, FIT, OF_UNET = (
 ACCELERATORS: Runs = {
     "auto/auto": ((AUTO, ""), (COST, ""), (BATCHES, ""), (ERRORS, "")),
     "auto/budget": ((COST, ""), (AUTO, ""), (BATCHES, "")),
-    "auto/calibration": ((COST, ""), ("tests/pipeline/test_calibrations.py", "")),
+    "auto/calibration": ((COST, ""),),
     "auto/cost": ((COST, ""), (AUTO, ""), (BATCHES, "")),
     "auto/error_model": ((ERRORS, ""), (AUTO, ""), (COST, ""), (BATCHES, "")),
     "auto/kriging": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),

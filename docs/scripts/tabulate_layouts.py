@@ -236,7 +236,7 @@ Every layout that is known stands in one table in the code (`sadaflow/loading/la
 ## Loaded
 
 The difference is the largest one to Diffusers 0.42 on small random checkpoints, as a part of the largest number (the
-script says how). LoRAs and other adapters are compared in [loading.md](loading.md#lora).
+script says how). LoRAs and other adapters are compared in [loading.md](loading.md#adapters).
 
 | layout | tensor names | examples | load by | difference |
 |---|---|---|---|---|
