@@ -63,8 +63,8 @@ class Churn:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.amount >= 0 or not self.scale >= 0:
-            raise ValueError(f"Churn needs amount and scale of 0 or more, got {self.amount} and {self.scale}")
+        if not self.amount >= 0 or not 0 <= self.scale < math.inf:
+            raise ValueError(f"Churn needs amount and finite scale of 0 or more, got {self.amount} and {self.scale}")
 
     def factor(self, ratio: float, steps: int) -> float:
         """Returns the factor by which sigma/alpha = `ratio` is raised in a run of `steps` steps."""

@@ -7,6 +7,7 @@ import pytest
 
 from sadaflow.accelerators import (
     SADA,
+    AdaptiveDiffusion,
     Auto,
     DeepCache,
     EasyCache,
@@ -64,3 +65,23 @@ def test_the_bounds_themselves_are_allowed() -> None:
     assert FirstBlock(threshold=math.inf, max_skips=None, max_cached=0).max_cached == 0
     assert Auto(tolerance=0, speedup=1, inertia=0.0).inertia == 0
     assert EasyCache(start=0, end=1, threshold=0).start == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "published"),
+    [
+        (AdaptiveDiffusion(), {"threshold": 0.01, "max_skips": 4}),  # arXiv 2410.09873, the code for SDXL
+        (DeepCache(), {"interval": 3, "branch": 0, "uniform": True, "power": 1.4, "centre": 15.0}),  # arXiv 2312.00858
+        (EasyCache(), {"threshold": 0.05, "start": 0.1, "end": 1.0, "subsample": 1}),  # arXiv 2507.02860, Wan 2.1
+        (FirstBlock(), {"threshold": 0.08, "front": 1, "back": 0, "warmup": 0, "max_skips": None}),  # ParaAttention
+        (MagCache(), {"threshold": 0.24, "max_skips": 5, "retention": 0.1, "never": (11,)}),  # arXiv 2506.09045, Flux.1
+        (SeaCache(), {"threshold": 0.25, "first": 1, "last": 1, "max_skips": 2, "exponent": 2.0}),  # arXiv 2602.18993
+        (TaylorSeer(), {"interval": 6, "order": 1, "first": 3}),  # arXiv 2503.06923
+        (TeaCache(), {"threshold": 0.6}),  # arXiv 2411.19108, Flux.1 at 2x
+        (SADA(), {"start": 0.2, "multistep_start": 0.48, "end": 0.94, "max_skips": 4, "interval": 4, "terms": 4}),
+        (ReleasedSADA(), {"start": 0.2, "multistep_start": 0.48, "end": 0.94, "max_skips": 4, "interval": 4}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_defaults_are_the_published_ones(made: Any, published: dict[str, Any]) -> None:
+    assert {field: getattr(made, field) for field in published} == published
