@@ -1,4 +1,4 @@
-"""Settings of solvers: their ends are taken, what lies beyond is refused by name, and defaults are the published ones."""
+"""Settings of solvers: ends of ranges are taken, what lies beyond is refused, and defaults are the published ones."""
 
 import math
 from typing import Any
