@@ -21,6 +21,7 @@ import torch
 
 from sadaflow import SADA, Auto, Pipeline, Uniform
 from sadaflow.accelerators import Accelerator
+from sadaflow.accelerators.auto.calibration import Calibration
 from sadaflow.accelerators.sada.released import ReleasedSADA
 from sadaflow.metrics.fidelity import psnr
 
@@ -38,10 +39,13 @@ class Way:
     accelerator: Accelerator | None
 
 
-def ways(solver: str, steps: int) -> list[Way]:
-    """The plain run, `auto` under four speed-ups, and its rivals."""
+def ways(solver: str, steps: int, measured: Calibration | None) -> list[Way]:
+    """The plain run, `auto` under four speed-ups and under their tolerances, and its rivals."""
     found = [Way("plain", solver, steps, None)]
     found += [Way(f"auto at {speedup:g}x", solver, steps, Auto(speedup=speedup)) for speedup in SPEEDUPS]
+    if measured is not None:
+        fixed = ((speedup, Auto(tolerance=measured.tolerance_for(steps / speedup))) for speedup in SPEEDUPS)
+        found += [Way(f"front, {speedup:g}x", solver, steps, accelerator) for speedup, accelerator in fixed]
     found += [
         Way(f"{math.ceil(steps / speedup)} steps of {rival}", rival, math.ceil(steps / speedup), None)
         for speedup in (2.0, 3.0)
@@ -95,7 +99,8 @@ def main() -> None:
     plain = None
     print(f"{options.model}, {options.solver}, {options.steps} steps, {len(prompts)} samples")
     print("| | evaluations | PSNR mean | 5th percentile | worst |\n|---|---|---|---|---|")
-    for way in ways(options.solver, options.steps):
+    fitting = (one for one in pipe.calibrations.held if one.misfit(pipe.solver(options.solver, options.steps)) is None)
+    for way in ways(options.solver, options.steps, next(fitting, None)):
         if way.name != "plain" and (way.name in rows or not way.name.startswith(options.only)):
             continue
         try:

@@ -48,6 +48,13 @@ def test_dpmpp(order: int, spacing: str, karras: bool, prediction: str, steps: i
     assert compare(DPMSolverMultistepScheduler, config, steps, unit) < TOLERANCE
 
 
+@pytest.mark.parametrize("steps", [14, 15])
+@pytest.mark.parametrize("final", ["zero", "sigma_min"])
+def test_dpmpp_lowers_its_order_in_runs_of_fewer_than_15_steps(steps: int, final: str) -> None:
+    config = {**SD, "solver_order": 3, "final_sigmas_type": final, "timestep_spacing": "linspace"}
+    assert compare(DPMSolverMultistepScheduler, config, steps, unit) < TOLERANCE
+
+
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("to_one", [False, True])
