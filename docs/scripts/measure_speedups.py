@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sadaflow.accelerators import Accelerator
 from sadaflow.accelerators.auto.calibration import Calibration
 from sadaflow.accelerators.sada.released import ReleasedSADA
 from sadaflow.metrics.fidelity import psnr
+from sadaflow.solvers import Solver, State
 
 SPEEDUPS = (1.5, 2.0, 2.5, 3.0)
 BATCH = 10
@@ -31,12 +32,27 @@ BATCH = 10
 
 @dataclass(frozen=True)
 class Way:
-    """One way of sampling: a solver, its steps, and an accelerator."""
+    """One way of sampling: a solver, its steps, an accelerator, and whether the calibrations are used."""
 
     name: str
     solver: str
     steps: int
     accelerator: Accelerator | None
+    calibrated: bool = True
+
+
+class Unreplayed(Auto):
+    """`Auto` without the corrector: skipped steps keep their extrapolated x0."""
+
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Any:
+        run = super().begin(solver, shape, seams=seams)
+        run.replay = _Nothing()  # type: ignore[assignment]
+        return run
+
+
+class _Nothing:
+    def corrected(self, state: State, *_: Any) -> State:
+        return state
 
 
 def ways(solver: str, steps: int, measured: Calibration | None) -> list[Way]:
@@ -46,6 +62,13 @@ def ways(solver: str, steps: int, measured: Calibration | None) -> list[Way]:
     if measured is not None:
         fixed = ((speedup, Auto(tolerance=measured.tolerance_for(steps / speedup))) for speedup in SPEEDUPS)
         found += [Way(f"front, {speedup:g}x", solver, steps, accelerator) for speedup, accelerator in fixed]
+    found += [
+        Way("ablation at 2x: no replay", solver, steps, Unreplayed(speedup=2.0)),
+        Way("ablation at 2x: one memory, 0.3", solver, steps, Auto(speedup=2.0, memories=(0.3,))),
+        Way("ablation at 2x: one memory, 10", solver, steps, Auto(speedup=2.0, memories=(10.0,))),
+        Way("ablation at 2x: no calibration", solver, steps, Auto(speedup=2.0), calibrated=False),
+        Way("ablation at 3x: no calibration", solver, steps, Auto(speedup=3.0), calibrated=False),
+    ]
     found += [
         Way(f"{math.ceil(steps / speedup)} steps of {rival}", rival, math.ceil(steps / speedup), None)
         for speedup in (2.0, 3.0)
@@ -64,7 +87,8 @@ def sampled(
     pipe: Pipeline, way: Way, prompts: list[str], seeds: list[int], guidance: float | None
 ) -> tuple[Any, list[float]]:
     """Pictures (B, 3, H, W) and the evaluations of every sample."""
-    pictures, nfe = [], []
+    pictures, nfe, held = [], [], pipe.calibrations
+    pipe.calibrations = held if way.calibrated else replace(held, held=())
     for first in range(0, len(prompts), BATCH):
         out = pipe(
             prompts[first : first + BATCH], seed=seeds[first : first + BATCH], solver=way.solver, steps=way.steps,
@@ -72,6 +96,7 @@ def sampled(
         )  # fmt: skip
         pictures.append(out.images.float())
         nfe += out.stats.nfe
+    pipe.calibrations = held
     return torch.cat(pictures), nfe
 
 
