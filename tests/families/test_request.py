@@ -34,7 +34,7 @@ NAMES = set(ARGUMENTS)
 HOW_IT_RUNS = {"output", "progress", "trace", "parallel"}
 LOADING = {
     "model", "out", "overwrite", "controlnet", "lora", "lora_scale", "scheduler", "revision", "variant", "tokenizer",
-    "base", "embedding", "embedding_token",
+    "vae", "base", "embedding", "embedding_token",
     "prediction", "device", "dtype", "offload", "tile", "quantize", "debug",
 }  # fmt: skip
 WITHOUT_FLAG = {"noise"}  # a tensor
