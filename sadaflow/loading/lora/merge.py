@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..copied_weights import is_finite
 from ..layouts.adapted_model import made_for
-from ..safetensors_file import is_finite
 from .changes import Change, Sum
 from .read import Lora
 

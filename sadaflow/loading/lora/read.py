@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..copied_weights import copied
 from ..embeddings import BUNDLE, Embedding, bundled
-from ..safetensors_file import Stored, copied, read_headers, read_tensors
+from ..safetensors_file import Stored, read_headers, read_tensors
 from .build import equal, make_changes
 from .changes import Change
 from .complaints import complaint, require_read
