@@ -3,10 +3,9 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from safetensors import safe_open
 
 from .safetensors_file import Stored, open_safetensors
 
@@ -27,7 +26,7 @@ def weights_digest(stored: Iterable[Stored]) -> str:
     for tensor in tensors:
         digest.update(f"{tensor.name} {tensor.format} {tensor.shape}\n".encode())
     sized = [tensor for tensor in tensors if tensor.elements and tensor.is_float]
-    files: dict[Path, safe_open] = {}
+    files: dict[Path, Any] = {}
     for index in sorted(set(np.linspace(0, len(sized) - 1, _READ).round().astype(int).tolist())) if sized else ():
         path, name = sized[index].path, sized[index].name
         file = files[path] = files[path] if path in files else open_safetensors(path)

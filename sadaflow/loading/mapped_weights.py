@@ -15,7 +15,8 @@ from torch import nn
 from .copied_weights import in_channels_last, is_finite
 from .safetensors_file import Stored
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LARGE_FILE, _LARGE_TENSOR = 2**30, 2**20  # bytes

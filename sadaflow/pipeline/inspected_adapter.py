@@ -23,7 +23,8 @@ def inspect_adapter(path: Path, layout: Layout, stored: Sequence[Stored], compon
         component: Its parameters and bytes.
     """
     shapes = {tensor.name: tensor.shape for tensor in stored}
-    rows, refused, notes = (layout,), layout.refused, []
+    rows: tuple[Layout, ...] = (layout,)
+    refused, notes = layout.refused, []
     if layout.kind == "adapter":
         rows = adapters_of(shapes) or rows
         model = made_for(shapes.items())
