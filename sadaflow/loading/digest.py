@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
@@ -25,9 +26,10 @@ def weights_digest(stored: Iterable[Stored]) -> str:
     for tensor in tensors:
         digest.update(f"{tensor.name} {tensor.format} {tensor.shape}\n".encode())
     sized = [tensor for tensor in tensors if tensor.elements and tensor.is_float]
+    files: dict[Path, Any] = {}
     for index in sorted(set(np.linspace(0, len(sized) - 1, _READ).round().astype(int).tolist())) if sized else ():
-        with open_safetensors(sized[index].path) as file:
-            part = file.get_slice(sized[index].name)
-            first = part[:1] if sized[index].shape else file.get_tensor(sized[index].name)
+        path, name = sized[index].path, sized[index].name
+        file = files[path] = files[path] if path in files else open_safetensors(path)
+        first = file.get_slice(name)[:1] if sized[index].shape else file.get_tensor(name)
         digest.update(first.double().numpy().tobytes())
     return digest.hexdigest()

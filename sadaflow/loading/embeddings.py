@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .safetensors_file import Stored, copied, read_headers, read_tensors
+from .copied_weights import copied
+from .safetensors_file import Stored, read_headers, read_tensors
 
 BUNDLE = "bundle_emb."
 """Start of the keys of textual inversions in an adapter file: bundle_emb.NAME.KEY."""

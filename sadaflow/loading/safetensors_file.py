@@ -1,13 +1,9 @@
 """Reads headers and tensors of safetensors files, a part of the file at a time."""
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -18,8 +14,6 @@ _BITS = {
     **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
 }
 _MAPPED = 16 * 2**20
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_LARGE_FILE, _LARGE_TENSOR = 2**30, 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -126,77 +120,3 @@ def read_tensors(stored: Sequence[Stored]) -> Iterator[tuple[Stored, torch.Tenso
                 current = stored[start]
                 mapped, start = mapped + current.bytes, start + 1
                 yield current, file.get_tensor(current.name)
-
-
-def can_stay_mapped(stored: Stored, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a tensor may stay in its mapped file: on a CPU, of a large file, in the dtype that it is stored in.
-
-    What is left there takes no time to copy and no memory that the system cannot reclaim. The file must then not be
-    overwritten while the network is in use. Small files are copied.
-    """
-    large = stored.elements * stored.element_bits // 8 >= _LARGE_TENSOR and stored.path.stat().st_size >= _LARGE_FILE
-    return device.type == "cpu" and large and _DTYPES.get(stored.format) is dtype
-
-
-def map_tensor(stored: Stored) -> torch.Tensor:
-    """Map a tensor of its file to memory, apart from all others; writing to it does not change the file."""
-    status = stored.path.stat()
-    start, header = _header(stored.path, status.st_size, status.st_mtime_ns)
-    first, last = header[stored.name]["data_offsets"]
-    mapped = np.memmap(stored.path, np.uint8, "c", start + first, (last - first,))
-    return torch.from_numpy(mapped).view(_DTYPES[stored.format]).view(stored.shape)
-
-
-@lru_cache(maxsize=4)
-def _header(path: Path, size: int, changed: int) -> tuple[int, Mapping[str, Mapping[str, list[int]]]]:
-    """Where the data of a file begins, and the descriptions of its tensors, which `open_safetensors` has checked."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return 8 + length, json.loads(file.read(length))
-
-
-def kept(stored: Stored, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """The tensor itself if it is mapped apart from its file and has dtype, device and layout; else see `copied`.
-
-    Raises:
-        ValueError: As `copied`.
-    """
-    ready = tensor.dtype is dtype and tensor.device == device and tensor.is_contiguous(memory_format=_layout(tensor))
-    if not ready:
-        return copied(stored, tensor, dtype, device)
-    if tensor.dim() == 4:  # operators choose their layout by the strides, which are ambiguous for 1x1 convolutions
-        _, channels, height, width = tensor.shape
-        strides = (channels * height * width, 1, channels * width, channels)
-        tensor = tensor.as_strided(tensor.shape, strides, tensor.storage_offset())
-    return _checked(stored, tensor, tensor)
-
-
-def copied(stored: Stored, tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Copy a tensor to `device` in `dtype`; tensors of four dimensions get channels-last layout.
-
-    Raises:
-        ValueError: If it holds NaN or infinity, or overflows in `dtype`.
-    """
-    copy = tensor.to(device=device, dtype=dtype, copy=True, memory_format=_layout(tensor))
-    return _checked(stored, tensor, copy)
-
-
-def _layout(tensor: torch.Tensor) -> torch.memory_format:
-    return torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-
-
-def _checked(stored: Stored, tensor: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
-    """`copy`, the tensor in the dtype of a network; raises ValueError if it is not finite."""
-    if stored.is_float and not is_finite(copy):
-        if is_finite(tensor.double()):
-            hint = "load in torch.bfloat16 or torch.float32"
-            raise ValueError(f"{stored.path}: {stored.name} does not fit {copy.dtype}: {hint}")
-        raise ValueError(f"{stored.path}: {stored.name} holds NaN or infinity: the file is damaged; download it again")
-    return copy
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all elements are finite. One pass, without a temporary tensor."""
-    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        tensor = tensor.permute(0, 2, 3, 1)  # contiguous again; aminmax copies other layouts
-    return tensor.numel() == 0 or all(math.isfinite(bound.item()) for bound in tensor.aminmax())

@@ -7,8 +7,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from .copied_weights import copied
+from .mapped_weights import as_stored, can_stay_mapped, map_tensor, remember_unread
 from .origins import Origin, misshaped, tied_names
-from .safetensors_file import Stored, can_stay_mapped, copied, kept, map_tensor, read_tensors
+from .safetensors_file import Stored, read_tensors
 from .weight_files import check_names, refuse
 from .weight_source import Keeper
 
@@ -51,7 +53,7 @@ class MatchedNetwork:
         """Read all tensors into the network, in its dtypes, on `device`.
 
         Convolution weights get channels-last layout. Host memory holds the weights once, and what `read_tensors` maps;
-        large tensors may stay in their mapped files (see `can_stay_mapped`).
+        large tensors may stay in their mapped files (see `can_stay_mapped`), unread: `damaged` checks them.
 
         Raises:
             ValueError: If a tensor holds NaN or infinity, or overflows in its dtype.
@@ -67,11 +69,14 @@ class MatchedNetwork:
     def _fill(self, empty: Mapping[str, Tensor], device: torch.device) -> None:
         owners = dict(self.network.named_modules())
         dtypes = {name: tensor.dtype for name, tensor in empty.items()}
-        for names, weight in self._read(empty, dtypes, device, mapped=True):
+        unread: list[Stored] = []
+        for names, weight in self._read(empty, dtypes, device, unread):
             value = nn.Parameter(weight, False) if isinstance(empty[names[0]], nn.Parameter) else weight
             for name in names:
                 owner, _, leaf = name.rpartition(".")
                 setattr(owners[owner], leaf, value)
+        if unread:
+            remember_unread(self.network, unread)
 
     def layer(self, layer: str) -> dict[str, Tensor]:
         """Read the own parameters of one layer, in the network's dtypes on the CPU. Nothing is kept between calls.
@@ -94,10 +99,12 @@ class MatchedNetwork:
         names: Iterable[str],
         dtypes: Mapping[str, torch.dtype],
         device: torch.device,
-        *,
-        mapped: bool = False,
+        unread: list[Stored] | None = None,
     ) -> Iterator[tuple[list[str], Tensor]]:
-        """Read each distinct tensor of `names`, with all the names that share it; `mapped` if some may stay mapped."""
+        """Read each distinct tensor of `names`, with all the names that share it.
+
+        What can stay mapped, unless `unread` is None, is not read, and is added to `unread`.
+        """
         needed: dict[Stored, dict[str, list[str]]] = {}
         for name in names:
             origin = self.origins[name]
@@ -106,12 +113,15 @@ class MatchedNetwork:
         staying = {
             stored
             for stored in ordered
-            if mapped and can_stay_mapped(stored, dtypes[next(iter(needed[stored].values()))[0]], device)
+            if unread is not None and can_stay_mapped(stored, dtypes[next(iter(needed[stored].values()))[0]], device)
         }
         for stored in staying:
             parts = self.convert(stored.name, map_tensor(stored))
             for part, group in needed[stored].items():
-                yield group, kept(stored, parts[part], dtypes[group[0]], device)
+                whole = as_stored(parts[part], dtypes[group[0]], device)
+                if unread is not None and whole is not None:
+                    unread.append(stored)
+                yield group, copied(stored, parts[part], dtypes[group[0]], device) if whole is None else whole
         for stored, tensor in read_tensors([stored for stored in ordered if stored not in staying]):
             parts = self.convert(stored.name, tensor)
             for part, group in needed[stored].items():

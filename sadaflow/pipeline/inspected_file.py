@@ -8,9 +8,10 @@ from ..families import FAMILIES
 from ..families.single_file_check import CheckedFile, check_single_file, read_single_file
 from ..loading.layouts.row import describe_unknown
 from ..loading.layouts.table import LAYOUTS
-from ..loading.safetensors_file import Stored
+from ..loading.safetensors_file import Stored, read_headers
 from ..loading.sampling_defaults import Recommended
 from .inspected import Component, Inspection, sampling_of
+from .inspected_adapter import inspect_adapter
 
 _GUIDANCE = {
     "flux": FAMILIES["FluxPipeline"].default_guidance,
@@ -30,6 +31,9 @@ def inspect_file(path: Path) -> Inspection:
     """
     file, checked = read_single_file(path)
     layout, refused = checked.layout, None
+    if layout is not None and layout.kind in ("adapter", "embedding"):
+        stored = tuple(read_headers([path]))
+        return inspect_adapter(path, layout, stored, _component(path.name, layout.kind, stored))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

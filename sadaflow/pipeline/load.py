@@ -15,6 +15,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import embedded
 from ..loading.hub.locate import Name, locate_checkpoint, locate_file, locate_parts
 from ..loading.hub.options import HubOptions
+from ..loading.paused_collection import collects_afterwards
 from ..loading.sampling_defaults import Recommended
 from ..loading.single_file.layout import SingleFile
 from ..loading.strict import Loader
@@ -110,6 +111,7 @@ class Loaded:
     calibrations: Calibrations = Calibrations()
 
 
+@collects_afterwards
 def load_pretrained(model: Name | None, hub: HubOptions, options: LoadOptions) -> Loaded:
     """Load a checkpoint in the Hub's pipeline layout.
 
@@ -158,6 +160,7 @@ def load_pretrained(model: Name | None, hub: HubOptions, options: LoadOptions) -
     )
 
 
+@collects_afterwards
 def load_single_file(file: Name, parts: SingleFileParts, hub: HubOptions, options: LoadOptions) -> Loaded:
     """Load a safetensors file in the original layout of Stable Diffusion 1.x, 2.x, XL or Flux.1.
 

@@ -13,6 +13,7 @@ from ..families import Family, Request
 from ..families.options import STEPS
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
+from ..loading.mapped_weights import lay_out, reads_mapped_weights
 from ..loading.sampling_defaults import Recommended
 from ..parallel import Parallel
 from ..placement.placement import Residence, require_copyable
@@ -65,9 +66,7 @@ class Sampler:
         self.calibrations = calibrations
         self.recommended = recommended
         self.controlnets = controlnets
-        self.family = family
-        self.dtype = dtype
-        self.device = device
+        self.family, self.dtype, self.device = family, dtype, device
         self.scheduler_config = scheduler_config
         self.schedule, self.prediction = read_schedule(scheduler_config)
         self.split_guidance = False
@@ -75,8 +74,7 @@ class Sampler:
         self._embeddings: dict[str, Embedding] = {}
         self._residence = residence or Residence(device)
         self._residence.take(family.networks)
-        self._frozen = self._compiled = False
-        self._turns = Turns()
+        self._frozen, self._compiled, self._turns = False, False, Turns()
 
     @property
     def backbone(self) -> Backbone:
@@ -117,6 +115,7 @@ class Sampler:
         """
         self._refuse_frozen()
         self._residence.refuse_compiling()
+        lay_out([self.backbone])
         compile_backbone(self.backbone, whole, freeze, options)
         self._compiled, self._frozen = True, whole and freeze
         return self
@@ -157,6 +156,7 @@ class Sampler:
             return replace(named.solver, grid=grid)
         return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise, image_tokens=tokens).solver
 
+    @reads_mapped_weights
     @torch.no_grad()
     def sample(
         self,
@@ -178,6 +178,7 @@ class Sampler:
 
         Raises:
             ValueError: If the request does not fit the checkpoint, before any work.
+            FloatingPointError: If the output is not finite; damaged weights are named.
         """
         output = read_output(output, self.family)
         check_parallel(parallel)

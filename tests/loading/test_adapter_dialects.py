@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sadaflow import Pipeline
-from sadaflow.loading.lora.dialects import DIALECTS, recognize
+from sadaflow.loading.layouts.adapters import ADAPTERS
+from sadaflow.loading.layouts.row import Layout
+from sadaflow.loading.layouts.table import adapters_of
 from support.checkpoints_flux import flux
 from support.checkpoints_original import original
 from support.lora import compare, factors, merged, snapshot
@@ -171,16 +173,18 @@ def test_one_layer_spelled_twice(dev: Pipeline, tmp_path: Path) -> None:
             dev.load_lora(path)
 
 
-W, L = 8, "lora_unet_"
+W, L, QKV = 8, "lora_unet_", "double_blocks.0.img_attn.qkv"
+U = "model.diffusion_model."
 REFUSED = {
-    "double_blocks.0.img_attn.norm.key_norm.scale": "control LoRA of FLUX.1 Depth and Canny.*128 channels",
+    f"{QKV}.norm.key_norm.scale {QKV}.lora_A.weight": "control LoRA of FLUX.1 Depth and Canny.*128 channels",
     "base_model.model.x.vera_lambda_b": "VeRA.*merge it",
     f"{L}x.up_list.0": "DyLoRA.*extract",
     "lllite_unet_x.down.0.weight": "ControlNet-LLLite",
     "ip_adapter.1.to_k_ip.weight": "IP-Adapter.*not supported",
     "base_model.model.x.modules_to_save.weight": "trained in full",
     "emb_params": "not an adapter.*load_embedding",
-    "model.diffusion_model.input_blocks.0.0.weight": "not an adapter.*from_single_file",
+    f"{U}input_blocks.0.0.weight {U}output_blocks.0.0.weight": "not an adapter.*from_single_file",
+    f"{QKV}.weight double_blocks.0.img_attn.norm.key_norm.scale": "not an adapter.*Flux.1.*from_single_file",
     "control_model.input_blocks.0.0.weight": "not an adapter.*ControlNet",
     "decoder.conv_in.weight": "not an adapter.*autoencoder",
     "something.else": "not an adapter.*no known dialect",
@@ -198,7 +202,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_is_left_out_is_refused_by_its_name(key: str, dev: Pipeline, tmp_path: Path) -> None:
-    save_file({key: torch.ones(W, W)}, tmp_path / "file.safetensors")
+    save_file({name: torch.ones(W, W) for name in key.split()}, tmp_path / "file.safetensors")
     with pytest.raises(ValueError, match=f"file.safetensors.*{REFUSED[key]}") as refused:
         dev.load_lora(tmp_path / "file.safetensors")
     assert "another model?" not in str(refused.value)
@@ -229,8 +233,12 @@ def test_the_control_lora_of_flux_is_named_by_its_input(dev: Pipeline, tmp_path:
         dev.load_lora(tmp_path / "lora.safetensors")
 
 
-@pytest.mark.parametrize("row", DIALECTS, ids=lambda row: row.name)
-def test_each_row_of_the_table_recognizes_its_own_example(row: object) -> None:
-    assert row in recognize([row.example])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("row", ADAPTERS, ids=lambda row: row.name)
+def test_each_row_of_the_table_recognizes_its_own_example(row: Layout) -> None:
+    assert row in adapters_of({name.replace("*", "0"): (1,) for name in row.signs})
 
 
+def test_docs_loading_names_each_row_of_adapters() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "loading.md").read_text("utf-8")
+    listed = text.partition("## Adapters")[2].partition("## Measured")[0]
+    assert [row.name for row in ADAPTERS if f"| {row.name} |" not in listed] == []

@@ -161,7 +161,7 @@ def test_names_of_other_formats_on_the_hub_are_refused_before_a_download(name: s
 def test_every_row_is_reached_by_the_names_that_it_asks_for() -> None:
     """No row stands behind one that takes all its files."""
     for row in LAYOUTS:
-        shapes = {pattern.replace("*", "0"): (1,) for pattern in row.has}
+        shapes = {pattern.replace("*", "0"): (1, row.shape[2] if row.shape else 1) for pattern in row.signs}
         found = identify(shapes, LAYOUTS)
         assert found is not None and (found.name, found.prefix) == (row.name, row.prefix), row.name
 
@@ -178,7 +178,7 @@ def test_the_page_has_all_rows() -> None:
     remedy = "run `python docs/scripts/tabulate_layouts.py --keep`"
     assert len(lines) == len(LAYOUTS), remedy
     for row in LAYOUTS:
-        start = f"| {row.name} | {', '.join(f'`{pattern}`' for pattern in row.has)} | {row.source} |"
+        start = f"| {row.name} | {', '.join(f'`{pattern}`' for pattern in row.signs)} | {row.source} |"
         assert any(line.startswith(start) and (row.refused or row.use.split(",")[0]) in line for line in lines), remedy
 
 

@@ -1,5 +1,6 @@
 """`sadaflow inspect FILE` says what a single file holds, and what loading it finds."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from safetensors.torch import load_file
 
 from sadaflow import Pipeline
 from sadaflow.cli import main
+from sadaflow.loading.layouts.adapters import ADAPTERS, EMBEDDINGS
+from sadaflow.loading.layouts.row import Layout
 from sadaflow.pipeline.inspection import describe, inspect
 from support.checkpoints import controlnet
 from support.checkpoints_original import NETWORK, original
@@ -75,3 +78,47 @@ def test_files_that_do_not_load(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path.write_bytes(b"GGUF\x03\x00\x00\x00")
     assert main(["inspect", str(path)]) != 0
     assert "GGUF" in capsys.readouterr().err
+
+
+ADAPTER_FILES: dict[str, tuple[dict[str, tuple[int, ...]], str, str]] = {
+    "kohya, XL": (
+        {"lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": (4, 2048)},
+        "LoRA of kohya, sgm names + LoRA of kohya", "looks made for Stable Diffusion XL",
+    ),
+    "DoRA in kohya's names": (
+        {"lora_unet_down_blocks_0_x.lora_up.weight": (4, 4), "lora_unet_down_blocks_0_x.dora_scale": (4, 1)},
+        "DoRA + LoRA of kohya", "arXiv 2402.09353",
+    ),
+    "LoHa": ({"lora_unet_mid_block_x.hada_w1_a": (4, 4)}, "LoHa", "Stable Diffusion 1.x or 2.x"),
+    "PEFT": ({"base_model.model.x.lora_A.weight": (4, 4)}, "LoRA of PEFT", "there is no adapter_config.json"),
+    "LoKr of PEFT": ({"base_model.model.x.lokr_w1": (4, 4)}, "LoKr + LoRA of PEFT", "do not tell which model"),
+    "BFL": ({"single_blocks.0.linear1.lora_A.weight": (4, 4)}, "LoRA under the layers' own names", "for Flux.1"),
+    "Wan": ({"diffusion_model.blocks.3.self_attn.q.lora_A.weight": (4, 4)}, "LoRA of ComfyUI", "made for Wan"),
+    "DyLoRA": ({"lora_unet_x.up_list.0": (4, 4)}, "DyLoRA (not supported)", "no: it holds all ranks at once"),
+    "LLLite": ({"lllite_unet_x.down.0.weight": (4, 4)}, "ControlNet-LLLite (not supported)", "no: it modifies"),
+    "IP-Adapter": ({"ip_adapter.1.to_k_ip.weight": (4, 4)}, "IP-Adapter (not supported)", "no: IP-Adapters read"),
+    "a stray key": (
+        {"lora_unet_x.lora_up.weight": (4, 4), "stray": (4, 4)}, "LoRA of kohya", "no: .*1 of 2 keys .*'stray'",
+    ),
+    "kohya's inversion": ({"emb_params": (2, 768)}, "textual inversion of kohya", "made for Stable Diffusion 1.x"),
+    "XL's inversion": ({"clip_l": (2, 768), "clip_g": (2, 1280)}, "textual inversion of XL", "yes, by pipe.load_emb"),
+    "Diffusers' inversion": ({"<cat>": (1, 1024)}, "textual inversion of 1024", "made for Stable Diffusion 2.x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADAPTER_FILES)
+def test_adapters_and_textual_inversions(name: str, tmp_path: Path) -> None:
+    shapes, kind, words = ADAPTER_FILES[name]
+    path = write(tmp_path / "file.safetensors", {key: torch.zeros(shape) for key, shape in shapes.items()})
+    said = describe(inspect(path))
+    assert said.startswith(f"{path}: {kind}")
+    assert re.search(words, said)
+
+
+@pytest.mark.parametrize("row", [*ADAPTERS, *EMBEDDINGS], ids=lambda row: row.name)
+def test_every_dialect_is_named_with_its_source(row: Layout, tmp_path: Path) -> None:
+    width = row.shape[2] if row.shape else 4
+    names = [sign.replace("*", "0") for sign in row.signs]
+    found = inspect(write(tmp_path / "file.safetensors", {name: torch.zeros(1, width) for name in names}))
+    assert row.name in found.kind.split(" + ") and f"{row.name}: {row.source}" in found.notes
+    assert (found.refused is None) == (row.refused is None), found.refused

@@ -39,9 +39,9 @@ _BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0
 
 UNETS: dict[str, dict[str, Any]] = {
     "sd15": {
-        "block_out_channels": (32, 64, 64),
-        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
         "layers_per_block": 2,
         "cross_attention_dim": 64,
         "attention_head_dim": 8,

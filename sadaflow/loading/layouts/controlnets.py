@@ -62,7 +62,8 @@ CONTROLNETS = (
         refused="T2I-Adapters are not supported; use a ControlNet of the same condition",
     ),
     Layout(
-        "IP-Adapter", "adapter", ("image_proj.*", "ip_adapter.*"), "h94/IP-Adapter",
+        "IP-Adapter", "adapter", (), "h94/IP-Adapter, XLabs-AI/flux-ip-adapter",
+        keys=r"^(ip_adapter|image_proj)[._]", example="ip_adapter.1.to_k_ip.weight",
         refused="IP-Adapters read a picture beside the prompt, which is not supported",
     ),
 )

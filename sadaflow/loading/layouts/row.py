@@ -19,6 +19,9 @@ class Layout:
         has: Patterns of tensor names, each of which matches a name in the file; * stands for any characters.
         source: Who publishes such files, or a file that is an example.
         lacks: Patterns of tensor names, none of which matches a name in the file.
+        keys: A regular expression that is found in a tensor name, if patterns do not tell. The names are lines of a
+            text, so that it can also match the text as a whole.
+        example: A tensor name of a published file, in which `keys` is found.
         shape: A pattern, an axis and its size, if shapes decide; None otherwise.
         refused: Why such files are not loaded, and what to do; None if they are.
         use: How such a file is loaded, for messages.
@@ -32,12 +35,19 @@ class Layout:
     has: tuple[str, ...]
     source: str
     lacks: tuple[str, ...] = ()
+    keys: str = ""
+    example: str = ""
     shape: tuple[str, int, int] | None = None
     refused: str | None = None
     use: str = ""
     family: str = ""
     prefix: str = ""
     texts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """What its files are told by, for readers: the patterns, and the example of a name."""
+        return (self.example, *self.has) if self.example else self.has
 
 
 class Names:
@@ -53,8 +63,18 @@ class Names:
 
     def find(self, pattern: str) -> str | None:
         """The first name that matches a pattern, or None."""
+        if max(pattern.split("*"), key=len) not in self._text:  # much faster than the search
+            return None
         found = _expression(pattern).search(self._text)
         return None if found is None else found[0]
+
+    def search(self, keys: str) -> str | None:
+        """The first name in which a regular expression is found, or None."""
+        found = _searched(keys).search(self._text)
+        if found is None:
+            return None
+        start, end = self._text.rfind("\n", 0, found.start() + 1) + 1, self._text.find("\n", found.start())
+        return self._text[start : None if end < 0 else end]
 
     def matches(self, layout: Layout) -> bool:
         """Whether the names and shapes are those of a layout."""
@@ -62,15 +82,22 @@ class Names:
             return False
         if any(self.find(pattern) is not None for pattern in layout.lacks):
             return False
+        if layout.keys and self.search(layout.keys) is None:
+            return False
         if layout.shape is None:
             return True
         pattern, axis, size = layout.shape
         shape = self.shapes.get(self.find(pattern) or "", ())
-        return len(shape) > axis and shape[axis] == size
+        return -len(shape) <= axis < len(shape) and shape[axis] == size
 
     def missing(self, layout: Layout) -> list[str]:
         """The patterns of a layout that no name matches."""
         return [pattern for pattern in layout.has if self.find(pattern) is None]
+
+
+@lru_cache(maxsize=1024)
+def _searched(keys: str) -> re.Pattern[str]:
+    return re.compile(keys, re.MULTILINE)
 
 
 @lru_cache(maxsize=1024)

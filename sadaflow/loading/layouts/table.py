@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
-from .adapters import ADAPTERS
+from .adapters import ADAPTERS, EMBEDDINGS, REFUSED_ADAPTERS
 from .controlnets import CONTROLNETS
 from .leftovers import is_leftover
 from .refused import FORMATS, MODELS
-from .row import Layout, Shapes, describe_unknown, identify
+from .row import Layout, Names, Shapes, describe_unknown, identify
 from .single_files import AUTOENCODERS, NETWORKS, PIPELINES, TEXTS
 
 LAYOUTS: tuple[Layout, ...] = (
     *FORMATS,
-    *ADAPTERS,
     *CONTROLNETS,
+    *ADAPTERS,
+    *EMBEDDINGS,
     *MODELS,
     *PIPELINES,
     *NETWORKS,
@@ -25,6 +26,19 @@ LAYOUTS: tuple[Layout, ...] = (
 def layout_of(shapes: Shapes) -> Layout | None:
     """The row that a file matches by its tensors without leftovers, or None."""
     return identify({name: shape for name, shape in shapes.items() if not is_leftover(name)}, LAYOUTS)
+
+
+def adapters_of(shapes: Shapes) -> tuple[Layout, ...]:
+    """All rows of adapters that a file matches, such as a form of the change and a dialect of the names."""
+    names = Names(shapes)
+    return tuple(row for row in ADAPTERS if names.matches(row))
+
+
+def refused_adapter(shapes: Shapes) -> tuple[Layout, str] | None:
+    """The row of a refused kind of adapter that a file matches, with one of its keys; None if it matches none."""
+    names = Names(shapes)
+    rows = (row for row in REFUSED_ADAPTERS if names.matches(row))
+    return next(((row, names.search(row.keys) or "") for row in rows), None)
 
 
 def require_layout(shapes: Shapes, path: Path, kinds: tuple[str, ...], what: str) -> Layout:

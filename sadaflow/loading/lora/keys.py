@@ -1,6 +1,7 @@
 """Splits the keys of adapter files into a layer and a part of its change."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _ADAPTER = r"(?:\.(?!weight$|bias$)\w+)?"  # PEFT's name of the adapter, "default" if it is written at all
@@ -58,6 +59,11 @@ class Key:
     layer: str
     part: str
     spelled: str
+
+
+def ia3_layers(names: Iterable[str]) -> frozenset[str]:
+    """The layers that a file of LyCORIS changes by (IA)3, whose other keys look like those of weights."""
+    return frozenset(name.removesuffix(".on_input") for name in names if name.endswith(".on_input"))
 
 
 def parse(key: str, ia3: frozenset[str] = frozenset()) -> Key | None:

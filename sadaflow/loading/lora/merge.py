@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..safetensors_file import is_finite
+from ..copied_weights import is_finite
+from ..layouts.adapted_model import made_for
 from .changes import Change, Sum
-from .dialects import made_for
 from .read import Lora
 
 Place = tuple[str, str]

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..copied_weights import copied
 from ..embeddings import BUNDLE, Embedding, bundled
-from ..safetensors_file import Stored, copied, read_headers, read_tensors
+from ..safetensors_file import Stored, read_headers, read_tensors
 from .build import equal, make_changes
 from .changes import Change
-from .dialects import made_for, other_file, refusal
-from .keys import Key, parse
+from .complaints import complaint, require_read
+from .keys import Key, ia3_layers, parse
 from .parts import Parts
 from .settings import Settings, read_settings
 from .targets import Layer
@@ -43,7 +44,7 @@ class Lora:
 
 
 def read_lora(path: Path, targets: Mapping[str, Layer], scale: float, name: str | None = None) -> Lora:
-    """Read an adapter from a safetensors file, in any of the dialects of `dialects`.
+    """Read an adapter from a safetensors file, in any of the dialects of `layouts.adapters`.
 
     Args:
         path: The file.
@@ -72,14 +73,13 @@ def read_lora(path: Path, targets: Mapping[str, Layer], scale: float, name: str 
 
 def _match(path: Path, headers: Sequence[Stored], targets: Mapping[str, Layer]) -> dict[Stored, Key]:
     """Match the keys of a file with the layers of the pipeline; no tensor is read."""
-    ia3 = frozenset(name.removesuffix(".on_input") for stored in headers if (name := stored.name).endswith(".on_input"))
+    ia3 = ia3_layers(stored.name for stored in headers)
     found: dict[Stored, Key] = {}
     strange, unmatched = [], []
+    require_read(path, headers)
     for stored in headers:
         if stored.name.startswith(BUNDLE):
             continue
-        if (row := refusal(stored.name)) is not None:
-            raise ValueError(f"{path}: {stored.name!r} belongs to {row.name}, which is not supported: {row.refused}")
         key = parse(stored.name, ia3)
         if key is None:
             strange.append(stored)
@@ -96,29 +96,12 @@ def _match(path: Path, headers: Sequence[Stored], targets: Mapping[str, Layer]) 
                 f"{path}: {both[0]!r} names a layer of both text encoders of this pipeline; put the prefix "
                 "text_encoder. or text_encoder_2. in front of each key"
             )
-        raise ValueError(f"{path}: {_complaint(headers, strange, unmatched)}")
+        raise ValueError(f"{path}: {complaint(headers, strange, unmatched)}")
     return found
 
 
 def _in_both_encoders(key: Key | None, targets: Mapping[str, Layer]) -> bool:
     return key is not None and all(f"{name}.{key.layer}" in targets for name in ("text_encoder", "text_encoder_2"))
-
-
-def _complaint(headers: Sequence[Stored], strange: Sequence[Stored], unmatched: Sequence[Stored]) -> str:
-    """What is wrong with the keys that belong to no layer."""
-    names = [stored.name for stored in strange]
-    wrong = [*names, *(stored.name for stored in unmatched)]
-    examples = f" ({', '.join(repr(name[:120]) for name in wrong[:3])})" if wrong else ""
-    count = f"{len(wrong)} of {len(headers)} keys"
-    if len(names) == len(headers):
-        what = other_file(names)
-        looks = f"it looks like {what}" if what else "its keys are of no known dialect (docs/loading.md, Adapters)"
-        return f"{count} belong to no layer of this pipeline{examples}: the file is not an adapter; {looks}"
-    if names:
-        return f"{count} belong to no layer of this pipeline{examples}: they are those of no known dialect of adapters"
-    model = made_for((stored.name, stored.shape) for stored in headers)
-    looks = f"; it looks like an adapter for {model}" if model else ""
-    return f"{count} belong to no layer of this pipeline{examples}; was the LoRA made for another model?{looks}"
 
 
 def _read_layers(keys: Mapping[Stored, Key]) -> dict[str, dict[str, Tensor]]:
