@@ -27,12 +27,13 @@ Rule = Callable[["Record"], Iterator[tuple[str, Array | None]]]
 @pytest.mark.parametrize(
     ("factory", "never"),
     [
-        pytest.param(AdaptiveDiffusion, lambda: AdaptiveDiffusion(threshold=0.0), marks=pytest.mark.slow),
-        pytest.param(EasyCache, lambda: EasyCache(threshold=0.0), marks=pytest.mark.slow),
+        (AdaptiveDiffusion, lambda: AdaptiveDiffusion(threshold=0.0)),
+        (EasyCache, lambda: EasyCache(threshold=0.0)),
         (SeaCache, lambda: SeaCache(threshold=0.0)),
     ],
     ids=["adaptive-diffusion", "easycache", "seacache"],
 )
+@pytest.mark.slow
 def test_they_pass_the_examination(factory: Callable[[], Accelerator], never: Callable[[], Accelerator] | None) -> None:
     """EasyCache and SeaCache keep output - input, which has no meaning for the unscaled states of EDM."""
     schedules = ("flow", "vp", "edm") if factory is AdaptiveDiffusion else ("flow", "vp")

@@ -43,6 +43,7 @@ def test_launches_and_reads_do_not_rise(kind: str, name: str, batch: int) -> Non
     assert found.fetches <= 1.05 * fetches + 0.05 and found.sends <= 1.05 * sends + 0.05
 
 
+@pytest.mark.slow
 @EVERY
 def test_samples_that_are_decided_alike_launch_as_much_as_two(kind: str, name: str) -> None:
     two, many = measure(kind, name, 2, alike=True), measure(kind, name, 16, alike=True)

@@ -108,6 +108,7 @@ def test_loading_is_timed_on_both_sides(model: str) -> None:
     assert all(act()["seconds"] > 0 for act in acts.values())
 
 
+@pytest.mark.slow
 def test_each_side_starts_in_a_process_of_its_own(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

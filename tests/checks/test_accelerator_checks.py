@@ -55,7 +55,7 @@ def test_launches_of_ours(name: str) -> None:
         _slow(lambda: FirstBlock(0.12, front=2, back=1, warmup=4, max_skips=3, max_cached=20), None, "U-Net"),
         _slow(MagCache, lambda: MagCache(max_skips=0), None),
         _slow(TaylorSeer, lambda: TaylorSeer(interval=1), None),
-        (TeaCache, lambda: TeaCache(threshold=0.0), "U-Net"),
+        _slow(TeaCache, lambda: TeaCache(threshold=0.0), "U-Net"),
     ],
     ids=["deepcache", "deepcache-branch", "first-block", "dbcache", "magcache", "taylorseer", "teacache"],
 )

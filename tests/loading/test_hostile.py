@@ -190,6 +190,7 @@ def test_configs_beyond_measure(folder: Path, component: str, change: dict[str, 
     refused(folder, word)
 
 
+@pytest.mark.slow
 def test_the_memory_that_refusing_takes(folder: Path) -> None:
     """What the worst of the above add to the memory of a process; without the checks they ask for terabytes."""
     cases = [entry for entry in ABSURD if entry[0] in ("unet", "scheduler", "text_encoder")]

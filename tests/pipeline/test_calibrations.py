@@ -82,7 +82,7 @@ def test_calibrations_of_other_weights_are_named_and_not_used(folder: Path) -> N
 
 def test_a_damaged_file_is_named_and_does_not_stop_loading(folder: Path) -> None:
     (folder / NAME).write_text('{"calibrations": [{"format": 7}]}', "utf-8")
-    with pytest.warns(UserWarning, match=rf"{NAME}.*format 7, this version reads 1"):
+    with pytest.warns(UserWarning, match=rf"{NAME}.*format 7, this version reads 2"):
         Pipeline.from_pretrained(folder)
     (folder / NAME).write_text("{", "utf-8")
     with pytest.warns(UserWarning, match=f"{NAME} is not valid JSON"):

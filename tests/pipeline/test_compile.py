@@ -44,9 +44,8 @@ def run(pipe: Pipeline, prompts: list[str] = TWO, accelerator: Any = None, steps
     return pipe(prompts, steps=steps, seed=[3, 4, 5][: len(prompts)], accelerator=accelerator, output="latent", **call)
 
 
-@pytest.mark.parametrize(
-    ("model", "whole"), [pytest.param("tiny-sd", False, marks=pytest.mark.slow), ("tiny-flux", True)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "whole"), [("tiny-sd", False), ("tiny-flux", True)])
 def test_plans_rows_and_tokens_compile_nothing_new(model: str, whole: bool) -> None:
     backend = Counting()
     plain, pipe = Pipeline.from_pretrained(model), Pipeline.from_pretrained(model)
@@ -66,6 +65,7 @@ def test_plans_rows_and_tokens_compile_nothing_new(model: str, whole: bool) -> N
     assert not counters["graph_break"]
 
 
+@pytest.mark.slow
 def test_a_lora_changes_what_is_compiled(tmp_path: Path) -> None:
     plain, pipe = Pipeline.from_pretrained(), Pipeline.from_pretrained()
     pipe.compile(backend=Counting())
