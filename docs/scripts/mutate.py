@@ -37,7 +37,7 @@ SOLVERS: Runs = {
     "adaptive": ((ORDER, "adaptive"), ("tests/solvers/test_adaptive.py", "")),
     "coordinates": ((PROPERTIES, ""), (NOISE, ""), (LAWS, ""), (SIGMA, "kdpm2 or lms"), (CHECKS, "heun or kdpm2")),
     "ddpm": ((PROPERTIES, ""), (CONSISTENCY, "ddpm"), (CHECKS, "ddpm"), ("tests/solvers/test_distilled.py", "ddpm")),
-    "dpmpp": ((PROPERTIES, ""), (NOISE, "dpmpp"), (PARITY, "dpm"), (CHECKS, "dpmpp2m or dpmpp3m")),
+    "dpmpp": ((PROPERTIES, ""), (NOISE, "dpmpp"), (PARITY, "dpm"), (CHECKS, "dpmpp2m")),
     "dpmpp_sde": ((PROPERTIES, ""), (LAWS, ""), (SIGMA, "sde"), (CHECKS, "dpmpp-sde")),
     "euler": ((PROPERTIES, ""), (NOISE, "euler"), (PARITY, "euler"), (CHECKS, "euler")),
     "exponential": ((PROPERTIES, ""), (NOISE, "deis or dpm or exp"), (PARITY, "deis or dpm_solver"),
@@ -101,9 +101,13 @@ ACCELERATORS: Runs = {
     "skipping/seacache": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
     "skipping/uniform": ((OUTSIDE, ""), (PARTS, ""), (BATCHES, "")),
 }
+FROZEN = ("tests/test_immutable.py", "")
 TESTS: Runs = {
-    **{f"solvers/{name}": runs for name, runs in SOLVERS.items()},
-    **{f"sadaflow/accelerators/{name}": runs for name, runs in ACCELERATORS.items()},
+    **{f"solvers/{name}": (*runs, ("tests/solvers/test_settings.py", ""), FROZEN) for name, runs in SOLVERS.items()},
+    **{
+        f"sadaflow/accelerators/{name}": (*runs, ("tests/accelerators/test_settings.py", ""), FROZEN)
+        for name, runs in ACCELERATORS.items()
+    },
 }
 OPERATORS = (
     *(f"core/ReplaceBinaryOperator_{a}_{b}" for a, b in (
