@@ -195,6 +195,7 @@ def _run_tests(mutant: Mutant) -> None:
     try:
         for file, selected in TESTS[mutant.module]:
             chosen = ["-k", selected] if selected else []
+            chosen += ["-m", "slow or not slow"] if file == CHECKS else []
             code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", file, *chosen]))
             if code not in (0, 5):
                 break
