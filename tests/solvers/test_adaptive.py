@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.integrate import RK23, RK45
 from torch import Tensor
 
 from sadaflow.solvers import Adaptive, AdaptiveRun, Node
@@ -13,6 +14,17 @@ from sadaflow.solvers.adaptive import PAIRS
 from sadaflow.solvers.checks import check_adaptive, examine_adaptive
 
 Denoise = Callable[[Tensor, Node], Tensor]
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("bogacki-shampine", RK23), ("dormand-prince", RK45)])
+def test_pairs_are_those_of_scipy(name: str, theirs: Any) -> None:
+    pair, stages = PAIRS[name], len(theirs.C)
+    assert pair.order == theirs.order
+    assert pair.nodes == pytest.approx([*theirs.C, 1.0], rel=1e-15)
+    for stage in range(1, stages):
+        assert pair.rows[stage - 1] == pytest.approx(theirs.A[stage, :stage], rel=1e-15)
+    assert pair.rows[-1] == pytest.approx(theirs.B, rel=1e-15)
+    assert pair.error == pytest.approx(-theirs.E, rel=1e-13)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
