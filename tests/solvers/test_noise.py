@@ -7,6 +7,7 @@ import torch
 
 from sadaflow.solvers import BrownianNoise, EulerAncestral, SeededNoise, make_solver
 from sadaflow.solvers.checks.problems import GRIDS, final_x, mixture, unit_noise
+from sadaflow.solvers.runge_kutta import Churn, RungeKutta
 
 LIKE = torch.zeros(3, 2, 4, 4)
 
@@ -82,3 +83,25 @@ def test_noise_refused() -> None:
     solver = make_solver("euler-ancestral", GRIDS["vp-karras"](5))
     with pytest.raises(ValueError, match="noise=SeededNoise"):
         final_x(solver, mixture().denoiser(solver), unit_noise(2))
+
+
+@pytest.mark.parametrize("name", ["euler-ancestral", "ddpm", "lcm", "dpmpp2m-sde", "dpmpp-sde", "churned heun"])
+def test_each_step_draws_the_noise_of_its_own_span(name: str) -> None:
+    """So that a Brownian path is passed through once: no span is drawn twice, and none left out."""
+    asked: list[tuple[float, float]] = []
+
+    def noise(index: int, span: tuple[float, float], like: torch.Tensor) -> torch.Tensor:
+        asked.append(span)
+        return torch.zeros_like(like)
+
+    grid = GRIDS["vp-karras"](6)
+    churned = name == "churned heun"
+    solver = RungeKutta(grid, churn=Churn(2.0), noise=noise) if churned else make_solver(name, grid, noise=noise)
+    state = solver.start(torch.ones(1, 4))
+    while state.step < solver.n_evals:
+        state = solver.step(state, 0.5 * state.x)
+    marks = [point.noise_fraction for point in grid.points]
+    parts = {start: min(end for begun, end in asked if begun == start) for start, _ in asked}  # a stage may end before
+    assert list(parts) == sorted(parts, reverse=True) and all(start > end for start, end in parts.items())
+    assert [*parts][1:] == [*parts.values()][:-1]  # each begins where the one before ended
+    assert set(parts) >= set(marks[: 6 if churned else 5])
