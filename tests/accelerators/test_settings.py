@@ -77,7 +77,10 @@ def test_the_bounds_themselves_are_allowed() -> None:
         (MagCache(), {"threshold": 0.24, "max_skips": 5, "retention": 0.1, "never": (11,)}),  # arXiv 2506.09045, Flux.1
         (SeaCache(), {"threshold": 0.25, "first": 1, "last": 1, "max_skips": 2, "exponent": 2.0}),  # arXiv 2602.18993
         (TaylorSeer(), {"interval": 6, "order": 1, "first": 3}),  # arXiv 2503.06923
-        (TeaCache(), {"threshold": 0.6}),  # arXiv 2411.19108, Flux.1 at 2x
+        (
+            TeaCache(),  # arXiv 2411.19108, Flux.1 at 2x
+            {"threshold": 0.6, "coefficients": (498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861)},
+        ),
         (SADA(), {"start": 0.2, "multistep_start": 0.48, "end": 0.94, "max_skips": 4, "interval": 4, "terms": 4}),
         (ReleasedSADA(), {"start": 0.2, "multistep_start": 0.48, "end": 0.94, "max_skips": 4, "interval": 4}),
     ],

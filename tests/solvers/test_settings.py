@@ -44,14 +44,21 @@ def test_churn_refuses_what_no_noise_can_be(wrong: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("name", "published"),
     [
-        ("dpmpp2m", {"solver_order": 2, "eta": 0.0}),  # Diffusers' DPMSolverMultistepScheduler
+        # Diffusers' DPMSolverMultistepScheduler
+        ("dpmpp2m", {"solver_order": 2, "eta": 0.0, "second_order": "midpoint", "lower_order_final": True}),
+        ("dpm2m", {"solver_order": 2, "second_order": "midpoint", "lower_order_final": True}),
+        # Diffusers' DPMSolverSinglestepScheduler
+        ("dpmpp2s", {"second_order": "midpoint", "lower_order_final": False}),
         ("dpmpp-sde", {"eta": 1.0}),  # k-diffusion's sample_dpmpp_sde
         ("dpmpp3m-sde", {"eta": 1.0, "solver_order": 3}),  # k-diffusion's sample_dpmpp_3m_sde
         ("kdpm2-ancestral", {"eta": 1.0}),  # k-diffusion's sample_dpm_2_ancestral
-        ("sa-solver", {"predictor_order": 2, "corrector_order": 2, "tau": 1.0}),  # Diffusers' SASolverScheduler
+        # Diffusers' SASolverScheduler
+        ("sa-solver", {"predictor_order": 2, "corrector_order": 2, "tau": 1.0, "lower_order_final": True}),
         ("tcd", {"gamma": 0.3}),  # Diffusers' TCDScheduler, eta
-        ("unipc", {"solver_order": 2}),  # Diffusers' UniPCMultistepScheduler
-        ("deis", {"solver_order": 2}),  # Diffusers' DEISMultistepScheduler
+        ("unipc", {"solver_order": 2, "scale": "bh2", "lower_order_final": True}),  # Diffusers' UniPCMultistepScheduler
+        ("deis", {"solver_order": 2, "lower_order_final": True}),  # Diffusers' DEISMultistepScheduler
+        ("heun", {"method": "heun", "churn": None}),  # Karras et al. 2022, algorithm 1
+        ("ddpm", {"variance": "fixed_small"}),  # Diffusers' DDPMScheduler
         ("lms", {"solver_order": 4}),  # Diffusers' LMSDiscreteScheduler
     ],
 )
