@@ -147,3 +147,4 @@ def test_magcache_schedules() -> None:
     for steps in (10, 28, 50, 75):
         full = [step for step, one in enumerate(magcache(steps, 0.24, 5, 0.1)) if one]
         assert sorted(MagCache().full_steps(steps)) == full
+    assert 0 in MagCache(threshold=9.0, retention=0.0, never=()).full_steps(28)  # there is nothing to reuse yet
