@@ -99,7 +99,7 @@ ACCELERATORS: Runs = {
     "skipping/easycache": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
     "skipping/guidance": ((GUIDANCE, ""), (BATCHES, "")),
     "skipping/seacache": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
-    "skipping/uniform": ((OUTSIDE, ""), (PARTS, ""), (BATCHES, "")),
+    "skipping/uniform": ((SADA, ""), (AUTO, ""), (OUTSIDE, ""), (PARTS, ""), (BATCHES, "")),
 }
 FROZEN = ("tests/test_immutable.py", "")
 TESTS: Runs = {
@@ -230,6 +230,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/mutants.jsonl")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no mutant after this time")
     parser.add_argument("--table", type=Path, help="print the table of a finished run")
+    parser.add_argument("--again", type=Path, help="test the survivors of a finished run again, into --out")
     chosen = parser.parse_args()
     if chosen.table:
         print(table(chosen.table))
@@ -247,10 +248,17 @@ def main() -> None:
     drawn = random.Random(chosen.seed).sample(everything, min(chosen.sample, len(everything)))
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    before = [json.loads(line) for line in chosen.again.read_text().splitlines()] if chosen.again else []
     with chosen.out.open("w") as file:
-        file.write(json.dumps({"seed": chosen.seed, "population": len(everything)}) + "\n")
-        for index, place in enumerate(drawn):
-            mutant = made(*place)
+        file.write(json.dumps(before[0] if before else {"seed": chosen.seed, "population": len(everything)}) + "\n")
+        for index, place in enumerate(before[1:] or drawn):
+            if isinstance(place, dict):
+                caught, mutant = not place.pop("survived"), Mutant(**place)
+                if caught:
+                    file.write(json.dumps(asdict(mutant) | {"survived": False}) + "\n")
+                    continue
+            else:
+                mutant = made(*place)
             if time.monotonic() - began > 60 * chosen.minutes:
                 break
             row = asdict(mutant) | {"survived": survives(mutant)}
