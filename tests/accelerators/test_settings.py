@@ -88,3 +88,63 @@ def test_the_bounds_themselves_are_allowed() -> None:
 )
 def test_defaults_are_the_published_ones(made: Any, published: dict[str, Any]) -> None:
     assert {field: getattr(made, field) for field in published} == published
+
+
+# Of every setting: the least value that is taken, and the next below it, which is refused.
+WHOLE = {
+    Auto: {"nodes": 1, "max_skips": 1, "warm_up": 2, "max_nfe": 1},
+    SADA: {"max_skips": 1, "interval": 2, "terms": 2, "token_depth": 0, "token_cell": 1, "token_limit": 1,
+           "token_memory": 0},
+    ReleasedSADA: {"max_skips": 1, "interval": 2, "terms": 2},
+    Guidance: {"every": 1, "order": 0},
+    AdaptiveDiffusion: {"max_skips": 1},
+    SeaCache: {"first": 1, "last": 0, "max_skips": 0, "order": 0},
+    EasyCache: {"subsample": 1},
+    Uniform: {"every": 1, "order": 0},
+    FirstBlock: {"front": 1, "back": 0, "warmup": 0, "max_skips": 0, "max_cached": 0},
+    DeepCache: {"interval": 1, "branch": 0},
+    MagCache: {"max_skips": 0},
+    TaylorSeer: {"interval": 1, "order": 0, "first": 1},
+}  # fmt: skip
+NUMBERS: list[tuple[Any, str, float, float]] = [
+    # class, field, a value at the end of what is taken, one that is refused
+    (Auto, "tolerance", 0.0, -1e-12),
+    (Auto, "speedup", 1.0, 1 - 1e-12),
+    (Auto, "budget", 1e-12, 0.0),
+    (Auto, "budget", math.inf, math.nan),
+    (Auto, "inertia", 0.0, -1e-12),
+    (Auto, "inertia", 1 - 1e-12, 1.0),
+    (AdaptiveDiffusion, "threshold", 0.0, -1e-12),
+    (SeaCache, "threshold", 0.0, -1e-12),
+    (SeaCache, "exponent", 1e-12, 0.0),
+    (EasyCache, "threshold", 0.0, -1e-12),
+    (FirstBlock, "threshold", 0.0, -1e-12),
+    (FirstBlock, "threshold", math.inf, math.nan),
+    (DeepCache, "power", 1 + 1e-12, 1.0),
+    (DeepCache, "centre", 1e-12, 0.0),
+    (MagCache, "threshold", 0.0, -1e-12),
+    (MagCache, "retention", 0.0, -1e-12),
+    (MagCache, "retention", 1.0, 1 + 1e-12),
+    (TeaCache, "threshold", 0.0, -1e-12),
+    (SADA, "end", 1.0, 1 + 1e-12),
+    (SADA, "start", 0.0, -1e-12),
+    (SADA, "start", 0.48, 0.48 + 1e-12),
+    (ReleasedSADA, "multistep_start", 0.94, 0.94 + 1e-12),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "least"), [(kind, *item) for kind, fields in WHOLE.items() for item in fields.items()]
+)
+def test_the_least_whole_number_is_taken_and_the_next_below_refused(kind: Any, field: str, least: int) -> None:
+    assert getattr(kind(**{field: least}), field) == least
+    for wrong in (least - 1, least + 0.5):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}\.{field} must be"):
+            kind(**{field: wrong})
+
+
+@pytest.mark.parametrize(("kind", "field", "last", "beyond"), NUMBERS)
+def test_the_last_number_is_taken_and_beyond_it_refused(kind: Any, field: str, last: float, beyond: float) -> None:
+    assert getattr(kind(**{field: last}), field) == last
+    with pytest.raises(ValueError, match=field):
+        kind(**{field: beyond})

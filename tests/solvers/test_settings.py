@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sadaflow.solvers import SOLVERS, make_solver
+from sadaflow.solvers import SOLVERS, RectifiedFlow, make_solver
 from sadaflow.solvers.checks.problems import GRIDS
 from sadaflow.solvers.runge_kutta import Churn
 
@@ -72,3 +72,8 @@ def test_names_draw_noise_as_their_methods_do() -> None:
     assert drawn == {"euler-ancestral", "ddpm", "lcm", "tcd", "kdpm2-ancestral", "sa-solver"} | {
         name for name in SOLVERS if name.endswith("-sde")
     }
+
+
+def test_networks_of_flow_time_are_told_it_in_thousandths() -> None:
+    assert RectifiedFlow().timestep_scale == 1000.0 and RectifiedFlow().timestep_unit == 1.0
+    assert RectifiedFlow(timestep_scale=-1.0).timestep_unit == 0.001
