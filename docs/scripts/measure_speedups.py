@@ -89,14 +89,16 @@ def sampled(
     """Pictures (B, 3, H, W) and the evaluations of every sample."""
     pictures, nfe, held = [], [], pipe.calibrations
     pipe.calibrations = held if way.calibrated else replace(held, held=())
-    for first in range(0, len(prompts), BATCH):
-        out = pipe(
-            prompts[first : first + BATCH], seed=seeds[first : first + BATCH], solver=way.solver, steps=way.steps,
-            guidance=guidance, accelerator=way.accelerator, output="tensor", progress=False,
-        )  # fmt: skip
-        pictures.append(out.images.float())
-        nfe += out.stats.nfe
-    pipe.calibrations = held
+    try:
+        for first in range(0, len(prompts), BATCH):
+            out = pipe(
+                prompts[first : first + BATCH], seed=seeds[first : first + BATCH], solver=way.solver, steps=way.steps,
+                guidance=guidance, accelerator=way.accelerator, output="tensor", progress=False,
+            )  # fmt: skip
+            pictures.append(out.images.float())
+            nfe += out.stats.nfe
+    finally:  # a way that is refused must not leave the others without
+        pipe.calibrations = held
     return torch.cat(pictures), nfe
 
 

@@ -11,20 +11,20 @@ from ..families.unet import LatentUNet
 from ..loading.checkpoint import Checkpoint
 from ..loading.hub.locate import Name, is_file_name, locate_checkpoint, locate_file
 from ..loading.hub.options import HubOptions
+from ..loading.layouts.controlnets import WORKS_WITH
 from ..loading.layouts.table import require_layout
 from ..loading.single_file import controlnet
 from ..loading.single_file.layout import Section, SingleFile
 
 _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
-_STEERED = "controlnet= works with Stable Diffusion 1.x, 2.x and XL"
 _OTHER_CLASSES = {
     "ControlNetUnionModel": (
         "num_control_type",
         "reads the type of its picture as well, which is not supported; use the ControlNet of a single condition, such "
         "as xinsir/controlnet-canny-sdxl-1.0",
     ),
-    "FluxControlNetModel": ("num_mode", f"steers a transformer, which is not supported; {_STEERED}"),
-    "SD3ControlNetModel": ("num_layers", f"steers a transformer, which is not supported; {_STEERED}"),
+    "FluxControlNetModel": ("num_mode", f"steers a transformer, which is not supported; {WORKS_WITH}"),
+    "SD3ControlNetModel": ("num_layers", f"steers a transformer, which is not supported; {WORKS_WITH}"),
     "T2IAdapter": ("adapter_type", "is not a ControlNet, and not supported; use a ControlNet of the same condition"),
 }
 """Published classes that steer by a picture and are not supported: the field that differs, and the reason."""

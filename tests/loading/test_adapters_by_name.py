@@ -116,7 +116,7 @@ def test_a_merge_that_overflows_leaves_the_weights_as_they_were(folder: Path, tm
 
 
 def test_fused_and_single_layers_of_several_adapters_go_in_any_order(tmp_path: Path) -> None:
-    """A change that is no sum of a fused layer, beside one of a single layer in it: they are applied in order."""
+    """A DoRA of a fused layer and a LoRA of one of its parts: the two do not add up, and are applied in their order."""
     dev = flux(tmp_path / "dev", "dev", num_layers=1, num_single_layers=1)
     pipe = Pipeline.from_pretrained(dev)
     before, layer = snapshot(pipe), "transformer.transformer_blocks.0.attn"

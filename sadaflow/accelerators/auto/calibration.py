@@ -5,7 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Final, Self
 
+import numpy as np
+
 from sadaflow.solvers import Solver
+
+from ..history import Array
 
 FORMAT: Final = 2
 """Version of the fields; another one is refused."""
@@ -83,12 +87,17 @@ class Calibration:
 
         Above the curve, whose lowest tolerances evaluate nearly every step, it is the lowest; below, the highest.
         """
-        after = next((index for index, cost in enumerate(self.evaluations) if cost <= evaluations), -1)
-        if after <= 0:
-            return self.tolerances[after]
-        costs, tolerances = self.evaluations[after - 1 : after + 1], self.tolerances[after - 1 : after + 1]
-        part = (costs[0] - evaluations) / (costs[0] - costs[1])
-        return tolerances[0] * (tolerances[1] / tolerances[0]) ** part
+        return float(self.tolerances_for(np.array([evaluations]))[0])
+
+    def tolerances_for(self, evaluations: Array) -> Array:
+        """`tolerance_for` of several numbers of evaluations, (R,)."""
+        costs, tolerances = np.array(self.evaluations), np.array(self.tolerances)
+        after = np.searchsorted(-costs, -evaluations)  # the first cost that is not above
+        low, high = np.maximum(after - 1, 0), np.minimum(after, len(costs) - 1)
+        fall = costs[low] - costs[high]
+        part = np.divide(costs[low] - evaluations, fall, out=np.zeros(len(after)), where=fall > 0)
+        found: Array = tolerances[low] * (tolerances[high] / tolerances[low]) ** part
+        return found
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], label: str) -> Self:

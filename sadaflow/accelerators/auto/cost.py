@@ -85,10 +85,7 @@ def keeping_to(mean: float, found: Calibration, steps: Whole, used: Whole) -> Ar
         used: Number of evaluations that it has made, (R,).
     """
     usual = mean * np.array(found.course)[steps]
-    asked = mean * (usual / used) ** 0.5
-    costs, tolerances = np.array(found.evaluations[::-1]), np.log(found.tolerances[::-1])
-    kept: Array = np.exp(np.interp(asked, costs, tolerances))
-    return kept
+    return found.tolerances_for(mean * (usual / used) ** 0.5)
 
 
 def fewest_evaluations(gaps: Gaps, warm_up: int) -> int:

@@ -46,7 +46,7 @@ class Layout:
 
     @property
     def signs(self) -> tuple[str, ...]:
-        """What its files are told by, for readers: the patterns, and the example of a name."""
+        """The example of a name, if there is one, and the patterns: by these a reader recognises such a file."""
         return (self.example, *self.has) if self.example else self.has
 
 

@@ -38,7 +38,7 @@ class RotatedOutputs:
             norm, most = torch.linalg.vector_norm(skew), self.constraint * len(weight)
             skew = skew * ((norm.clamp(max=most) + 1e-8) / (norm + 1e-8))
         one = torch.eye(skew.shape[-1], dtype=weight.dtype, device=weight.device)
-        rotation = one + scale * (torch.linalg.solve(one - skew, one + skew, left=False) - one)
+        rotation = one + scale * (_cayley(skew) - one)
         rows = weight.reshape(*skew.shape[:2], -1)
         rotated = torch.einsum("knm,kni->kmi", rotation, rows).reshape(weight.shape)
         if self.rescale is None:
@@ -98,7 +98,7 @@ class RotatedInputs:
             skew = torch.where(norm <= most, skew, most * skew / norm)
         one = torch.eye(size, dtype=upper.dtype, device=upper.device)
         if self.settings.terms is None:
-            return torch.linalg.solve(one + skew, one - skew, left=False)
+            return _cayley(-skew)
         return _neumann(skew, one, self.settings.terms)
 
 
@@ -126,8 +126,7 @@ class Butterfly:
         factors, blocks, size, _ = self.blocks.shape
         for index, part in enumerate(self.blocks.to(weight)):
             skew = (part - part.mT) / 2
-            one = torch.eye(size, dtype=weight.dtype, device=weight.device)
-            rotation = torch.linalg.solve(one + skew, one - skew, left=False)
+            rotation = _cayley(-skew)
             order = _butterfly(rows.shape[1], size, 2**index if factors > 1 else 0).to(weight.device)
             mixed = torch.empty_like(rows)
             mixed[:, order] = rows
@@ -147,6 +146,12 @@ def _butterfly(inputs: int, size: int, blocks: int) -> Tensor:
         return order
     halves = order.reshape(-1, 2 * blocks, size // 2)
     return torch.cat((halves[:, 0::2], halves[:, 1::2]), dim=1).flatten()
+
+
+def _cayley(skew: Tensor) -> Tensor:
+    """The rotations (1 + Q) / (1 - Q) of skew-symmetric matrices (..., size, size)."""
+    one = torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
+    return torch.linalg.solve(one - skew, one + skew, left=False)
 
 
 def _neumann(skew: Tensor, one: Tensor, terms: int) -> Tensor:

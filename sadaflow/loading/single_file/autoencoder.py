@@ -1,6 +1,7 @@
 """Loads KL autoencoders in the original layout: names, 1x1 attention convolutions, config inferred from shapes."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..strict import Convert, Loader, UnknownTensor, renamed
-from .layout import Section, add_section, by_name
+from .layout import Section, add_section, by_name, keys_by_original
 
 _GROUPS = 32
 _TOP = {"conv_norm_out": "norm_out"}
@@ -41,8 +42,7 @@ def _resnet(inner: str) -> str:
 def key_map(network: Autoencoder) -> dict[str, str]:
     """The Hub's name of each tensor, by its name in the original layout."""
     levels = len(network.config.block_out_channels)
-    split = (name.rpartition(".") for name in network.state_dict())
-    return {f"{original_module(module, levels)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
+    return keys_by_original(network, partial(original_module, levels=levels))
 
 
 def conversion(network: Autoencoder) -> Convert:

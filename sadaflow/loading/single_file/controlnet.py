@@ -1,5 +1,6 @@
 """Loads ControlNets from single files under the authors' names or the Hub's: config inferred from shapes."""
 
+from functools import partial
 from typing import Any
 
 from sadaflow.models import ControlNet, ControlNetConfig, UNetConfig
@@ -7,7 +8,7 @@ from sadaflow.models import ControlNet, ControlNetConfig, UNetConfig
 from ..checkpoint import unchanged_name
 from ..strict import Loader, renamed
 from . import unet
-from .layout import Section, add_section, by_name
+from .layout import Section, add_section, by_name, keys_by_original
 
 _EMBEDDING = "controlnet_cond_embedding."
 
@@ -26,8 +27,7 @@ def original_module(name: str, config: ControlNetConfig) -> str:
 
 def key_map(network: ControlNet, config: ControlNetConfig) -> dict[str, str]:
     """The Hub's name of each tensor, by its name in the authors' layout."""
-    split = (name.rpartition(".") for name in network.state_dict())
-    return {f"{original_module(module, config)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
+    return keys_by_original(network, partial(original_module, config=config))
 
 
 def infer_config(section: Section, steered: UNetConfig) -> dict[str, Any]:

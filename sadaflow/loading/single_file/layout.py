@@ -162,6 +162,17 @@ def join_fused(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(tuple(parts))
 
 
+def keys_by_original(network: nn.Module, original: Callable[[str], str]) -> dict[str, str]:
+    """The Hub's name of each tensor of a network, by its name in the original layout.
+
+    Args:
+        network: The network.
+        original: From the Hub's name of a module to its name in the original layout.
+    """
+    split = (name.rpartition(".") for name in network.state_dict())
+    return {f"{original(module)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
+
+
 def by_name(names: dict[str, str]) -> Convert:
     """The conversion that renames by a table from the file's names to the network's."""
 

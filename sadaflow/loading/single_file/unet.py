@@ -1,13 +1,14 @@
 """Loads U-Nets of Stable Diffusion 1.x, 2.x and XL from single files: names, config inferred from shapes."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sadaflow.models import UNet, UNetConfig
 
 from ..checkpoint import unchanged_name
 from ..strict import Loader, renamed
-from .layout import Section, add_section, by_name
+from .layout import Section, add_section, by_name, keys_by_original
 
 _TOP = {
     "time_embedding.cond_proj": "time_embed.cond_proj",
@@ -59,8 +60,7 @@ def original_module(name: str, config: UNetConfig) -> str:
 
 def key_map(network: UNet) -> dict[str, str]:
     """The Hub's name of each tensor, by its name in the original layout."""
-    split = (name.rpartition(".") for name in network.state_dict())
-    return {f"{original_module(module, network.config)}.{leaf}": f"{module}.{leaf}" for module, _, leaf in split}
+    return keys_by_original(network, partial(original_module, config=network.config))
 
 
 def infer_config(section: Section, added: Added | None, size: int) -> dict[str, Any]:
