@@ -186,9 +186,7 @@ def pipe(request: pytest.FixtureRequest) -> Pipeline:
     ],
     ids=["adaptive-diffusion", "adaptive-diffusion-2", "easycache", "easycache-comfy", "seacache", "seacache-held"],
 )
-def test_decisions_and_answers_are_those_of_the_formulas(
-    pipe: Pipeline, accelerator: Accelerator, rule: Rule
-) -> None:
+def test_decisions_and_answers_are_those_of_the_formulas(pipe: Pipeline, accelerator: Accelerator, rule: Rule) -> None:
     assert pipe.prediction in ("v_prediction", "flow_prediction")
     flow = pipe.prediction == "flow_prediction"
     out = pipe(
