@@ -33,6 +33,7 @@ from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options,
 from .parsers import with_options
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
+from .terminal import say
 
 
 class _Words(TyperGroup):
@@ -81,8 +82,8 @@ def generate(options: GenerateOptions) -> None:
     for index, path in enumerate(outs):
         file = generator.file(made, request, index)
         write_file(path, file.content, options.overwrite)
-        typer.echo(f"{path}: {request.steps} steps, {file.recipe.nfe:g} of {len(file.recipe.modes)} evaluations")
-    typer.echo(f"{made.stats.seconds:.2f} s of sampling")
+        say(f"{path}: {request.steps} steps, {file.recipe.nfe:g} of {len(file.recipe.modes)} evaluations")
+    say(f"{made.stats.seconds:.2f} s of sampling")
 
 
 @app.command("compare")
@@ -122,9 +123,9 @@ def compare_(options: Options) -> None:
     text = _recipe(generator, comparison).chunks()
     write_png(out, picture, text, options.overwrite)
     write_png(trajectory, draw_trajectory(comparison, caption), text, options.overwrite)
-    typer.echo(table(comparison))
-    typer.echo(f"{out}: plain, {comparison.accelerator}, difference, and the mode of every step")
-    typer.echo(f"{trajectory}: criterion, mode and error of every step")
+    say(table(comparison))
+    say(f"{out}: plain, {comparison.accelerator}, difference, and the mode of every step")
+    say(f"{trajectory}: criterion, mode and error of every step")
 
 
 @app.command()
@@ -148,7 +149,7 @@ def bench(
     shard = Shard.current()
     chosen, where, kind = load_suite(suite, prompts), chosen_device(shard.device(device)), read_dtype(dtype)
     quiet_libraries()
-    typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind, shard=shard))
+    say(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind, shard=shard))
 
 
 @app.command("bench speed")
@@ -162,7 +163,7 @@ def bench_speed(options: SpeedOptions) -> None:
     device, dtype, speed = chosen_device(options.device), read_dtype(options.dtype), options.speed()
     quiet_libraries()
     with TemporaryDirectory() as passing, threads(options.threads or torch.get_num_threads()):
-        typer.echo(run_speed(speed, options.out, options.cache or Path(passing), device=device, dtype=dtype))
+        say(run_speed(speed, options.out, options.cache or Path(passing), device=device, dtype=dtype))
 
 
 @app.command()
@@ -184,7 +185,7 @@ def inspect_(
 ) -> None:
     """Show what a checkpoint contains and which files would be downloaded, without loading weights."""
     quiet_libraries()
-    typer.echo(describe(inspect(model, revision=revision, variant=variant)))
+    say(describe(inspect(model, revision=revision, variant=variant)))
 
 
 @app.command()
@@ -192,7 +193,7 @@ def inspect_(
 def export(options: ExportOptions) -> None:
     """Write a checkpoint to a new folder in the Hub's layout, with merged LoRAs, as Diffusers loads it."""
     quiet_libraries()
-    typer.echo(run_export(options))
+    say(run_export(options))
 
 
 def _recipe(generator: Generator, comparison: Comparison) -> Recipe:
@@ -205,4 +206,4 @@ def _recipe(generator: Generator, comparison: Comparison) -> Recipe:
 
 def _notify(what: str) -> None:
     if sys.stderr.isatty():
-        typer.echo(what, err=True)
+        say(what, err=True)

@@ -1,6 +1,5 @@
 """`generate --prompts`: from a file of prompts to a folder of pictures or sounds and their manifest."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -8,6 +7,7 @@ import typer
 
 from ..files.folder_lock import occupied
 from ..files.images import picture_digest
+from ..files.printable import one_line
 from ..generation.batches import PipelineMaker, sample_many, share_size, threads
 from ..generation.fingerprint import prompts_digest, weights_digest
 from ..generation.outputs import Generator
@@ -17,6 +17,7 @@ from ..generation.workers import Shard
 from ..pipeline.progress import counting_bar
 from .options import GenerateOptions, Options, chosen_device
 from .targets import check_seconds
+from .terminal import say
 
 BATCH, THREADS, FAILED = 4, 1, 1
 Load = Callable[[Options], Generator]
@@ -62,12 +63,12 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
         try:
             share = share_size(len(prompts), batch, shard)
             with occupied(out), counting_bar(share, unit="prompt", smoothing=0.05) as advance:
-                sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, _say)
+                sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, _tell)
         except ValueError:  # the request does not fit the checkpoint
             folder.withdraw()
             raise
         except (KeyboardInterrupt, OSError):
-            _say(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
+            _tell(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
             raise
     _report(folder, shard)
 
@@ -75,15 +76,13 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
 def _report(folder: Folder, shard: Shard) -> None:
     tally = folder.merge()
     if tally is None:
-        typer.echo(f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed")
+        say(f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed")
         return
-    typer.echo(f"{tally.path}: {tally.lines} prompts, {len(tally.failed)} of them failed")
+    say(f"{tally.path}: {tally.lines} prompts, {len(tally.failed)} of them failed")
     if tally.failed:
-        _say(f"error: failed: prompts {', '.join(map(str, tally.failed))}; their lines say why, --resume tries again")
+        _tell(f"error: failed: prompts {', '.join(map(str, tally.failed))}; their lines say why, --resume tries again")
         raise typer.Exit(FAILED)
 
 
-def _say(what: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(what, file=sys.stderr)
+def _tell(what: str) -> None:
+    say(one_line(what), err=True)
