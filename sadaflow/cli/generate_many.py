@@ -1,11 +1,11 @@
 """`generate --prompts`: from a file of prompts to a folder of pictures or sounds and their manifest."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 
 import typer
 
-from ..files.folder_lock import occupied
 from ..files.images import picture_digest
 from ..files.printable import one_line
 from ..generation.batches import PipelineMaker, sample_many, share_size, threads
@@ -49,20 +49,22 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
         "device": device,
         "threads": count if device == "cpu" else None,  # rounding depends on it
     }
-    folder = Folder(out, known, -(-len(prompts) // batch))
+    folder = Folder(out, known, prompts, batch)
     if shard.leads:
         folder.check(resume)
-    with threads(count):
+    with threads(count), ExitStack() as held:
         generator = load(options)
         check_seconds(options, generator.ending)
         shared = asdict(generator.recipe(generator.request))
         shared = {name: value for name, value in shared.items() if name not in ("prompt", "nfe", "modes")}
-        folder = replace(folder, identity={"settings": shared, **known, "weights": weights_digest(generator.pipe)})
-        shard.lead(lambda: folder.begin(resume))
-        folder.join()
+        identity = {"settings": shared, **known, "weights": weights_digest(generator.pipe)}
+        folder = replace(folder, identity=identity, ending=generator.ending)
+        shard.lead(lambda: held.enter_context(folder.begin(resume, _tell)))
+        if not shard.leads:
+            held.enter_context(folder.join())
         try:
             share = share_size(len(prompts), batch, shard)
-            with occupied(out), counting_bar(share, unit="prompt", smoothing=0.05) as advance:
+            with counting_bar(share, unit="prompt", smoothing=0.05) as advance:
                 sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, _tell)
         except ValueError:  # the request does not fit the checkpoint
             folder.withdraw()
@@ -70,7 +72,7 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
         except (KeyboardInterrupt, OSError):
             _tell(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
             raise
-    _report(folder, shard)
+        _report(folder, shard)
 
 
 def _report(folder: Folder, shard: Shard) -> None:

@@ -1,4 +1,4 @@
-"""The outermost frame of the command line: one line for whatever is raised, and no control characters on the terminal."""
+"""The outermost frame of the command line: a line for whatever is raised, no control characters on the terminal."""
 
 import errno
 import json
