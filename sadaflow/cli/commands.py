@@ -33,7 +33,7 @@ from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options,
 from .parsers import with_options
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
-from .terminal import say
+from .terminal import say, say_line
 
 
 class _Words(TyperGroup):
@@ -149,7 +149,8 @@ def bench(
     shard = Shard.current()
     chosen, where, kind = load_suite(suite, prompts), chosen_device(shard.device(device)), read_dtype(dtype)
     quiet_libraries()
-    say(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind, shard=shard))
+    how: dict[str, Any] = {"resume": resume, "timing": timing, "say": say_line}
+    say(run_bench(chosen, out, device=where, dtype=kind, shard=shard, **how))
 
 
 @app.command("bench speed")

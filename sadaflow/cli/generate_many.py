@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 import typer
 
 from ..files.images import picture_digest
-from ..files.printable import one_line
 from ..generation.batches import PipelineMaker, sample_many, share_size, threads
 from ..generation.fingerprint import prompts_digest, weights_digest
 from ..generation.outputs import Generator
@@ -17,7 +16,7 @@ from ..generation.workers import Shard
 from ..pipeline.progress import counting_bar
 from .options import GenerateOptions, Options, chosen_device
 from .targets import check_seconds
-from .terminal import say
+from .terminal import say, say_line
 
 BATCH, THREADS, FAILED = 4, 1, 1
 Load = Callable[[Options], Generator]
@@ -59,18 +58,18 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
         shared = {name: value for name, value in shared.items() if name not in ("prompt", "nfe", "modes")}
         identity = {"settings": shared, **known, "weights": weights_digest(generator.pipe)}
         folder = replace(folder, identity=identity, ending=generator.ending)
-        shard.lead(lambda: held.enter_context(folder.begin(resume, _tell)))
+        shard.lead(lambda: held.enter_context(folder.begin(resume, say_line)))
         if not shard.leads:
             held.enter_context(folder.join())
         try:
             share = share_size(len(prompts), batch, shard)
             with counting_bar(share, unit="prompt", smoothing=0.05) as advance:
-                sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, _tell)
+                sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, say_line)
         except ValueError:  # the request does not fit the checkpoint
             folder.withdraw()
             raise
         except (KeyboardInterrupt, OSError):
-            _tell(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
+            say_line(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
             raise
         _report(folder, shard)
 
@@ -82,9 +81,6 @@ def _report(folder: Folder, shard: Shard) -> None:
         return
     say(f"{tally.path}: {tally.lines} prompts, {len(tally.failed)} of them failed")
     if tally.failed:
-        _tell(f"error: failed: prompts {', '.join(map(str, tally.failed))}; their lines say why, --resume tries again")
+        numbers = ", ".join(map(str, tally.failed))
+        say_line(f"error: failed: prompts {numbers}; their lines say why, --resume tries again")
         raise typer.Exit(FAILED)
-
-
-def _tell(what: str) -> None:
-    say(one_line(what), err=True)

@@ -29,6 +29,11 @@ def say(text: str, *, err: bool = False) -> None:
         print(shown, file=stream)
 
 
+def say_line(text: str) -> None:
+    """Print text on one line of stderr, above the progress bar if there is one."""
+    say(one_line(text, LONGEST), err=True)
+
+
 def say_error(message: str, label: str = "error") -> None:
     """Print an error or warning on one line of stderr."""
     print(f"{label}: {_encodable(one_line(message, LONGEST), sys.stderr)}", file=sys.stderr)
@@ -47,7 +52,7 @@ def warnings_on_one_line() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            say(f"warning: {one_line(str(message), LONGEST)}", err=True)
+            say_line(f"warning: {message}")
 
         warnings.showwarning = show
         yield

@@ -6,6 +6,7 @@ A line can be sealed: its last field is a digest of the others, so that a change
 import hashlib
 import json
 import math
+import reprlib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,6 +63,16 @@ def parse_record(text: bytes, fields: Fields, label: str) -> Record:
         found = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unrepeated)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{label} is damaged ({error})") from error
+    check_fields(found, fields, label)
+    return dict(found)
+
+
+def check_fields(found: object, fields: Fields, label: str) -> None:
+    """Check that an object has fields of these types.
+
+    Raises:
+        ValueError: If it is not an object, or lacks a field, or has one of another type. The field is named.
+    """
     if not isinstance(found, dict):
         raise ValueError(f"{label} is damaged (it holds a {type(found).__name__}, expected an object)")
     for name, kind in fields.items():
@@ -71,8 +82,7 @@ def parse_record(text: bytes, fields: Fields, label: str) -> Record:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
         if wrong or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"{label} is damaged ({name} is {str(value)[:80]!r})")
-    return found
+            raise ValueError(f"{label} is damaged ({name} is {reprlib.repr(value)})")
 
 
 def seal(record: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...files.printable import cell
-from ..run.folder import Record
+from ..run.lines import Record
 from ..run.sweep import case_of
 from ..run.timing import rounds
 from ..suite.model import PLAIN, Case, Suite
