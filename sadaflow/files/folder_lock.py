@@ -1,9 +1,12 @@
 """Locks an output folder for one command, which may have several processes."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_ATTEMPTS, _PAUSE = 100, 0.01  # seconds
 
 
 @contextmanager
@@ -44,9 +47,19 @@ def occupied(folder: Path, *, alone: bool = False) -> Iterator[Callable[[], None
         lock(fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         if alone and not _is_at(descriptor, folder):  # removed, or replaced, before it was locked
             raise BlockingIOError(f"another command has just removed the folder '{folder}': start again")
-        yield lambda: lock(fcntl.LOCK_SH)
+        yield lambda: _patiently(lambda: lock(fcntl.LOCK_SH))
     finally:
         os.close(descriptor)
+
+
+def _patiently(lock: Callable[[], None]) -> None:
+    """Lock, for a second while another command, which will be refused, holds the lock between two of our own."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return lock()
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+    lock()
 
 
 def _is_at(descriptor: int, folder: Path) -> bool:
