@@ -46,10 +46,6 @@ LONGEST_REPLY: Final = 32 * 2**20
 _LONGEST_ERROR: Final = 64 * 1024
 
 
-class TooLong(ValueError):
-    """A body is longer than it may be."""
-
-
 @dataclass(frozen=True)
 class Body:
     """The body of a reply.
@@ -73,7 +69,7 @@ def read_reply(url: str, hub: HubOptions, longest: int = LONGEST_REPLY, span: st
         span: The range of bytes to ask for, as "0-99"; a reply that holds more is cut to `longest`.
 
     Raises:
-        TooLong: If the reply is longer, unless a range was asked for.
+        ValueError: If the reply is longer, unless a range was asked for.
         TimeoutError: If it is not complete in time.
         Exception: Whatever huggingface_hub and its client raise; `explained` translates it.
     """
@@ -84,7 +80,7 @@ def read_reply(url: str, hub: HubOptions, longest: int = LONGEST_REPLY, span: st
             content += piece
             if len(content) > longest:
                 if span is None:
-                    raise TooLong(f"the reply to {url} has more than {longest} bytes")
+                    raise ValueError(f"the reply to {url} has more than {longest} bytes")
                 break
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the reply to {url} was not complete after {patience.body:g} seconds")
