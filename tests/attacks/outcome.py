@@ -15,7 +15,7 @@ SECONDS = 30.0
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 """Errors of the library that bad input may raise."""
 
-KINDS = ("withstood", "traceback", "wrong result", "touched outside", "file not named", "crashed", "hung")
+KINDS = ("withstood", "traceback", "wrong result", "touched outside", "file not named", "no usable message", "crashed", "hung")
 """What may come of an attempt; all but the first are shortfalls."""
 
 
@@ -60,7 +60,7 @@ def judged(action: Callable[[], object], *names: str) -> Outcome | None:
     except EXPECTED as error:
         message = str(error)
         if not message.strip() or len(message) > 6000:
-            return Outcome("traceback", f"{type(error).__name__} with a message of {len(message)} characters")
+            return Outcome("no usable message", f"{type(error).__name__} with a message of {len(message)} characters")
         if names and not any(name in message for name in names):
             return Outcome("file not named", f"{type(error).__name__}: {message[:300]}")
         return WITHSTOOD

@@ -55,8 +55,9 @@ def main(names: Sequence[str], minutes: float, times: int, seed: int, out: Path 
     for name in names:
         counts[name] = Counter()
         until = time.monotonic() + 60 * minutes / len(names)
+        seeds = range(seed, seed + times * ATTACKS[name].quick)
         with tempfile.TemporaryDirectory() as place:
-            for number, outcome in run(ATTACKS[name], range(seed, seed + times * ATTACKS[name].quick), Path(place) / "attack", until):
+            for number, outcome in run(ATTACKS[name], seeds, Path(place) / "attack", until):
                 counts[name][outcome.kind] += 1
                 if outcome.kind != KINDS[0]:
                     shortfalls.append((name, number, outcome.kind, outcome.note))

@@ -31,7 +31,7 @@ def test_the_harness_notices_shortfalls(tmp_path: Path) -> None:
     assert judged(lambda: None) is None
     assert kind(judged(lambda: refuse(KeyError("x")))) == "traceback"
     assert kind(judged(lambda: refuse(RecursionError()))) == "traceback"
-    assert kind(judged(lambda: refuse(ValueError("")))) == "traceback"
+    assert kind(judged(lambda: refuse(ValueError("")))) == "no usable message"
     assert kind(judged(lambda: refuse(ValueError("bad")), "file.json")) == "file not named"
     assert kind(judged(lambda: refuse(ValueError("file.json is bad")), "file.json")) == "withstood"
 

@@ -169,7 +169,7 @@ def _short(response: Any) -> Any:
         body += piece
         if len(body) > _LONGEST_ERROR:
             break
-    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() != "content-encoding"]
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
     status, request = response.status_code, response.request
     if _is_error_object(bytes(body)):
         return type(response)(status, headers=headers, content=bytes(body), request=request)
