@@ -87,7 +87,8 @@ def test_headers_that_went_wrong_anywhere(folder: Path) -> None:
     refused = 0
     for number in range(300):
         if number % 3:
-            content = header(mutated(text, draw).encode(), data if draw.random() < 0.8 else data[: draw.randrange(len(data))])
+            text_now = mutated(text, draw).encode()
+            content = header(text_now, data if draw.random() < 0.8 else data[: draw.randrange(len(data))])
         else:
             content = bytearray(plain)
             for _ in range(draw.choice((1, 3, 100))):
