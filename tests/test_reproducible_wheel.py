@@ -26,7 +26,8 @@ def _built(place: Path, mode: int, age: float) -> dict[str, str]:
             path.chmod(mode)
         os.utime(path, (1.7e9 + age, 1.7e9 + age))
     command = [sys.executable, str(ROOT / "docs/scripts/build_release.py"), str(source), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"})
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
 

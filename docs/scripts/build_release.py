@@ -1,4 +1,4 @@
-"""Builds the wheel and the source archive so that the same commit always gives the same bytes, and lists what they need.
+"""Builds wheel and source archive, so that the same commit always gives the same bytes, and lists what they need.
 
     python docs/scripts/build_release.py SOURCE OUT            # `make release`: of this commit, into dist/
 
