@@ -138,19 +138,19 @@ def test_a_calibration_gives_gains_and_the_tolerance_of_a_cost() -> None:
     assert sum(more.stats.nfe) > sum(plain.stats.nfe)
 
 
-def test_a_sample_off_the_course_is_brought_half_of_the_way_back() -> None:
+def test_a_sample_off_the_course_is_brought_a_quarter_of_the_way_back() -> None:
     found = calibration(solver_of(STEPS), tolerances=(1e-4, 1e-3, 1e-2, 1e-1), evaluations=(20, 16, 8, 4))
     steps, used = np.array([9, 9, 9, 19]), np.array([8.0, 16.0, 2.0, 8.0])  # 8 of 16 are usual up to step 9
     kept = keeping_to(16.0, found, steps, used)
-    assert kept == pytest.approx([1e-3, found.tolerance_for(16 / 2**0.5), 1e-4, found.tolerance_for(16 * 2**0.5)])
+    assert kept == pytest.approx([1e-3, found.tolerance_for(16 / 2**0.25), 1e-4, found.tolerance_for(16 * 2**0.25)])
 
 
-def test_half_of_the_error_of_a_cost_curve_is_made_good() -> None:
+def test_a_part_of_the_error_of_a_cost_curve_is_made_good() -> None:
     solver, denoise, noise = problem(STEPS)
     found = calibration(solver, tolerances=(1e-5, 1e-4, 1e-3, 1e-2), evaluations=(18.0, 14.0, 11.0, 9.0))  # too low
     asked = sample(solver, denoise, noise, Auto(budget=12, calibration=found)).stats.nfe
     free = sample(solver, denoise, noise, Auto(tolerance=found.tolerance_for(12))).stats.nfe
-    assert 12 < np.mean(asked) < 12 + 0.6 * (np.mean(free) - 12)
+    assert 12 < np.mean(asked) < 12 + 0.9 * (np.mean(free) - 12)
 
 
 def test_the_cost_curve_is_read_in_the_logarithm_and_a_plateau_gives_its_lowest_tolerance() -> None:
