@@ -109,7 +109,9 @@ def test_loading_is_timed_on_both_sides(model: str) -> None:
 
 
 @pytest.mark.slow
-def test_each_side_starts_in_a_process_of_its_own(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_side_starts_in_a_process_of_its_own(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = random_checkpoint("random-sd21/16", cache, FLOAT)
     task = task_for(Pipeline.from_pretrained(folder), 1, 2, 64, None, None)
     process = Process(folder, task, (64, 64), FLOAT, CPU, latent=True)

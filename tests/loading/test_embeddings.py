@@ -38,6 +38,7 @@ def encoded(pipe: Any) -> Tensor:
         return pipe.family.text.encode(PROMPTS)
 
 
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_prompts_are_encoded_as_in_diffusers(count: int, folder: Path, sd: Pipeline, tmp_path: Path) -> None:
     """Diffusers compares words with their case before it expands them, so the prompts are in lower case for it."""

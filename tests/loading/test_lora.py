@@ -214,7 +214,9 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(pipe: Pipeline, tm
         ('{"lora_alpha": "4"}', "lora_alpha='4'"),
     ],
 )
-def test_settings_that_are_wrong_name_the_file(metadata: str, match: str, pipe: Pipeline, tmp_path: Path) -> None:
+def test_settings_that_are_wrong_name_the_file(
+    metadata: str, match: str, pipe: Pipeline, tmp_path: Path
+) -> None:
     up, down = factors(snapshot(pipe)[f"unet.{QUERY}.weight"].shape, 1)
     tensors = {f"unet.{QUERY}.lora_A.weight": down, f"unet.{QUERY}.lora_B.weight": up}
     save_file(tensors, tmp_path / "lora.safetensors", {"lora_adapter_metadata": metadata})

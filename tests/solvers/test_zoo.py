@@ -11,7 +11,9 @@ FAST = {name: GRIDS[name] for name in ("vp-karras", "flow-uniform")}
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_solver_fails_its_law(name: str) -> None:
     case: Wrong = WRONG[name]
-    report = examine_solver(case.factory, laws=[case.law], grids=FAST, stochastic=case.stochastic, **case.settings)
+    report = examine_solver(
+        case.factory, laws=[case.law], grids=FAST, stochastic=case.stochastic, **case.settings
+    )
     assert {law.name for law in report.failures} == {case.law}, f"{case.mistake}\n{report}"
 
 

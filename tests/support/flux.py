@@ -1,5 +1,6 @@
 """Flux.1 for tests: small transformers with random inputs, tensor names of the original layout, packed latents."""
 
+
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor

@@ -54,12 +54,7 @@ def prompts_of(count: int) -> list[Prompt]:
 
 
 def fill(
-    path: Path,
-    count: int,
-    batch: int,
-    maker: StandIn,
-    shard: Shard = Shard(),
-    resume: bool = False,  # noqa: B008
+    path: Path, count: int, batch: int, maker: StandIn, shard: Shard = Shard(), resume: bool = False  # noqa: B008
 ) -> Folder:
     """Samples `count` prompts into a folder."""
     folder = Folder(path, {"batch": batch, "weights": "0"}, -(-count // batch))

@@ -88,10 +88,8 @@ class Beyond(TwoStep):
     def extrapolated(self, state: State, x0: Tensor) -> Tensor:
         if not state.history:
             return x0
-        return (
-            x0 + 0.01 * (x0 - state.history[0])
-            if self.grid.points[state.step + 1].sigma == 0
-            else (super().extrapolated(state, x0))
+        return x0 + 0.01 * (x0 - state.history[0]) if self.grid.points[state.step + 1].sigma == 0 else (
+            super().extrapolated(state, x0)
         )
 
 
@@ -149,7 +147,7 @@ class RatioSteps(TwoStep):
         past = state.history[0] if state.history else eps
         if there.sigma == 0:
             return State(there.alpha * x0, state.step + 1)
-        u = [point.sigma / max(point.alpha, 1e-300) for point in self.grid.points[max(state.step - 1, 0) :][:3]]
+        u = [point.sigma / max(point.alpha, 1e-300) for point in self.grid.points[max(state.step - 1, 0):][:3]]
         if len(u) == 3 and state.history:
             weight = (u[2] - u[1]) / (u[1] - u[0]) / 2
             eps_used = eps + weight * (eps - past)
