@@ -23,7 +23,7 @@ from .plms import PLMS
 from .polynomials import adams_weights, exponential_weights, lagrange_weights
 from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_scale, to_x0
 from .reference import reference_solution
-from .registry import SOLVERS, draws_noise, make_solver
+from .registry import SOLVERS, draws_noise, make_solver, register_solver
 from .runge_kutta import Churn, RungeKutta
 from .sa_solver import SASolver
 from .schedule import EDM, CosineVP, RectifiedFlow, Schedule
@@ -93,6 +93,7 @@ __all__ = [
     "make_solver",
     "read_schedule",
     "reference_solution",
+    "register_solver",
     "to_x0",
     "zero_terminal_snr",
 ]

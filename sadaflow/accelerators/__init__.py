@@ -9,7 +9,7 @@ from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
 from .combined import Combined
 from .forwarding import ForwardingRun
-from .registry import ACCELERATORS, make_accelerator
+from .registry import ACCELERATORS, make_accelerator, register_accelerator
 from .sada.estimators import ESTIMATORS
 from .sada.released import ReleasedSADA
 from .sada.sada import SADA
@@ -46,4 +46,5 @@ __all__ = [
     "TokenCache",
     "Uniform",
     "make_accelerator",
+    "register_accelerator",
 ]
