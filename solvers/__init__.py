@@ -18,6 +18,7 @@ from .ipndm import IPNDM
 from .kdpm2 import KDPM2
 from .lcm import LCM
 from .linear import LinearSolver, NoisySolver, Update
+from .names.config import from_config, to_config
 from .noise import BrownianNoise, NoiseSource, SeededNoise
 from .plms import PLMS
 from .polynomials import adams_weights, exponential_weights, lagrange_weights
@@ -85,6 +86,7 @@ __all__ = [
     "check_scheduler_config",
     "draws_noise",
     "exponential_weights",
+    "from_config",
     "from_scheduler_config",
     "from_x0",
     "input_scale",
@@ -94,6 +96,7 @@ __all__ = [
     "read_schedule",
     "reference_solution",
     "register_solver",
+    "to_config",
     "to_x0",
     "zero_terminal_snr",
 ]

@@ -1,5 +1,7 @@
 """Training-free accelerators: they decide, per step and sample, whether the network runs."""
 
+from sadaflow.solvers import from_config, to_config
+
 from .auto.auto import Auto
 from .base import Accelerator, Capabilities, Explanation, Mode, PlainRun, Run
 from .caching.deepcache import DeepCache
@@ -45,6 +47,8 @@ __all__ = [
     "TeaCache",
     "TokenCache",
     "Uniform",
+    "from_config",
     "make_accelerator",
     "register_accelerator",
+    "to_config",
 ]

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Final
 
 from .locate import summary
+
+GROUPS: Final = ("sadaflow.solvers", "sadaflow.accelerators", "sadaflow.families")
+"""Groups of entry points."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,8 @@ def read_plugins(group: str, what: str) -> Mapping[str, Sequence[Plugin]]:
         package = "" if point.dist is None else point.dist.name
         found.setdefault(point.name, {}).setdefault((package, point.value), Plugin(point, what))
     return {name: tuple(plugins.values()) for name, plugins in found.items()}
+
+
+def offered_modules() -> frozenset[str]:
+    """Names of the modules that entry points of installed packages name."""
+    return frozenset(point.module for group in GROUPS for point in entry_points(group=group))
