@@ -25,6 +25,9 @@ from ..pipeline.inputs import read_accelerator, read_dtype
 from ..pipeline.inspection import describe, inspect
 from .calibrate import CalibrateOptions
 from .calibrate import run as run_calibrate
+from .check import CheckAcceleratorOptions, CheckSolverOptions
+from .check import check_accelerator as run_check_accelerator
+from .check import check_solver as run_check_solver
 from .export import ExportOptions
 from .export import run as run_export
 from .generate_many import generate_many
@@ -173,6 +176,26 @@ def calibrate(options: CalibrateOptions) -> None:
     It takes minutes on one device. Later runs with the same weights, solver and steps use it by themselves.
     """
     run_calibrate(options)
+
+
+@app.command("check solver")
+@with_options
+def check_solver(options: CheckSolverOptions) -> None:
+    """Measure a solver against the properties that solvers must have, and against exact references.
+
+    The status is 1 if a property does not hold. docs/checks.md explains each of them.
+    """
+    run_check_solver(options)
+
+
+@app.command("check accelerator")
+@with_options
+def check_accelerator(options: CheckAcceleratorOptions) -> None:
+    """Measure an accelerator against the laws of the interface, on data whose denoiser is known exactly.
+
+    The status is 1 if a law does not hold. docs/checks-accelerators.md explains each of them.
+    """
+    run_check_accelerator(options)
 
 
 @app.command("inspect")

@@ -138,5 +138,3 @@ def _class_of(name: str, trusted: bool) -> type:
     if not isinstance(kind, type) or not (is_dataclass(kind) or callable(getattr(kind, "from_config", None))):
         raise ValueError(f"the config names {name}, which is not a class that a config can hold")
     return kind
-
-

@@ -117,6 +117,25 @@ class Folder:
             raise ValueError(f"the weights of {model} are not those {self.path} was begun with; name another folder")
         self._write_header()
 
+    def know_config(self, kind: str, name: str, config: Record) -> None:
+        """Records the settings of a solver or an accelerator.
+
+        Args:
+            kind: "solvers" or "accelerators".
+            name: The case or the setting.
+            config: What `to_config` makes of it.
+
+        Raises:
+            ValueError: If they are not those that the folder was begun with.
+        """
+        known = self.header.setdefault(kind, {}).setdefault(name, config)
+        if known != json.loads(json.dumps(config)):
+            raise ValueError(
+                f"the settings of {name!r} are not those {self.path} was begun with, as its header.json holds them "
+                f"under {kind!r}: name another folder"
+            )
+        self._write_header()
+
     def know_metric(self, name: str, description: Record) -> None:
         """Records the description of a metric.
 
