@@ -2,23 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from sadaflow.solvers.checks import LAWS as SOLVER_LAWS
-from sadaflow.solvers.checks import SCHEDULES as SOLVER_SCHEDULES
-from sadaflow.solvers.checks import Report, examine_solver
 from sadaflow.solvers.registry import draws_noise, make_solver
 
 from ..accelerators import make_accelerator
-from ..checks import examine_accelerator
-from ..checks.laws import LAWS as ACCELERATOR_LAWS
-from ..checks.schedules import SCHEDULES as ACCELERATOR_SCHEDULES
 from .options import Debug, Names
 from .parsers import count, real, text
 
-FAILED = 1
+if TYPE_CHECKING:
+    from sadaflow.solvers.checks import Report
+
+FAILED: Final = 1
+_SCHEDULES: Final = ("vp", "edm", "flow")
 _NAME = 'Registered name, module:Class or ./file.py:Class, with settings as in "{}".'
 
 
@@ -27,12 +25,12 @@ class CheckSolverOptions:
     """The flags in the order in which --help shows them."""
 
     name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME.format("my.module:Mine eta=0.5"))]
-    law: Annotated[
-        Names, text("NAME", f"Law to measure; may be repeated: {', '.join(SOLVER_LAWS)}.", show_default="all")
-    ] = None
+    law: Annotated[Names, text("NAME", "Law of docs/checks.md to measure; may be repeated.", show_default="all")] = (
+        None
+    )
     without: Annotated[Names, text("NAME", "Law to leave out; may be repeated.")] = None
     schedule: Annotated[
-        Names, text("NAME", f"Schedule: {', '.join(SOLVER_SCHEDULES)}; may be repeated.", show_default="all")
+        Names, text("NAME", f"Schedule: {', '.join(_SCHEDULES)}; may be repeated.", show_default="all")
     ] = None
     order: Annotated[float | None, real("Expected order of convergence.", show_default="the solver's own")] = None
     warm_up: Annotated[int, count("Evaluations on the true trajectory before an order is measured.")] = 0
@@ -49,16 +47,11 @@ class CheckAcceleratorOptions:
         None
     )
     law: Annotated[
-        Names,
-        text(
-            "NAME",
-            f"Law, or a pattern; may be repeated: {', '.join(measure.name for measure in ACCELERATOR_LAWS)}.",
-            show_default="all",
-        ),
+        Names, text("NAME", "Law of docs/checks-accelerators.md, or a pattern; may be repeated.", show_default="all")
     ] = None
     excuse: Annotated[Names, text("NAME", "Law that no run needs to be able to break; may be repeated.")] = None
     schedule: Annotated[
-        Names, text("NAME", f"Schedule: {', '.join(ACCELERATOR_SCHEDULES)}; may be repeated.", show_default="all")
+        Names, text("NAME", f"Schedule: {', '.join(_SCHEDULES)}; may be repeated.", show_default="all")
     ] = None
     steps: Annotated[int, count("Steps of the runs.")] = 50
     worst: Annotated[float, real("Largest error, in units of that of Euler's method at the same cost.")] = 3.0
@@ -68,6 +61,8 @@ class CheckAcceleratorOptions:
 
 def check_solver(options: CheckSolverOptions) -> None:
     """Prints the report on a solver; raises typer.Exit with status 1 if a law does not hold."""
+    from sadaflow.solvers.checks import examine_solver  # slow to import
+
     stochastic = draws_noise(options.name)
 
     def factory(grid: Any, noise: Any = None) -> Any:
@@ -89,6 +84,8 @@ def check_solver(options: CheckSolverOptions) -> None:
 
 def check_accelerator(options: CheckAcceleratorOptions) -> None:
     """Prints the report on an accelerator; raises typer.Exit with status 1 if a law does not hold."""
+    from ..checks import examine_accelerator  # slow to import
+
     for name in (options.name, options.never):
         if name is not None:
             make_accelerator(name)
@@ -98,7 +95,7 @@ def check_accelerator(options: CheckAcceleratorOptions) -> None:
             never=None if options.never is None else _maker(options.never),
             steps=options.steps,
             worst=options.worst,
-            schedules=options.schedule or tuple(ACCELERATOR_SCHEDULES),
+            schedules=options.schedule or _SCHEDULES,
             laws=options.law or ("*",),
             excuse=options.excuse or (),
             seconds=options.seconds,
@@ -110,7 +107,7 @@ def _maker(name: str) -> Callable[[], Any]:
     return lambda: make_accelerator(name)
 
 
-def _show(report: Report) -> None:
+def _show(report: "Report") -> None:
     typer.echo(str(report))
     if not report.passed:
         raise typer.Exit(FAILED)
