@@ -78,7 +78,7 @@ ACCELERATORS: Runs = {
     "auto/kriging": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
     "auto/motion": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
     "base": ((PARTS, ""), (RUNS, ""), (GUIDANCE, "")),
-    "caching/base": ((INSIDE, ""), (OF_UNET, ""), (BATCHES, "")),
+    "caching/base": ((INSIDE, ""), (OF_UNET, ""), (BATCHES, ""), (FIT, "")),
     "caching/deepcache": ((OF_UNET, ""), (INSIDE, ""), (FIT, "")),
     "caching/first_block": ((INSIDE, ""), (FIT, "")),
     "caching/magcache": ((INSIDE, ""), (FIT, "")),
