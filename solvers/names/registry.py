@@ -46,9 +46,8 @@ class Registry(Mapping[str, T]):
     def __init__(self, kind: Kind[T], built_in: Mapping[str, T]) -> None:
         self.kind = kind
         self.built_in: Mapping[str, T] = MappingProxyType(dict(built_in))
-        self._added: dict[str, T] = {}
-        self._given: dict[str, object] = {}
-        self._located: dict[str, T] = {}
+        self._added: dict[str, tuple[T, object]] = {}  # entry and what was registered, by name
+        self._loaded: dict[str, tuple[T, object]] = {}  # the same of plugins, and of modules and files by location
         self._read: Mapping[str, Sequence[Plugin]] | None = None
         self._lock = threading.RLock()  # never held while a plugin is imported, which may register something itself
 
@@ -60,8 +59,9 @@ class Registry(Mapping[str, T]):
                 raise ValueError(self._clash(name, f"built into sadaflow and that of {plugins[0]}"))
             return self.built_in[name]
         with self._lock:
-            if name in self._added:
-                return self._added[name]
+            known = self._added.get(name) or self._loaded.get(name)
+        if known is not None:
+            return known[0]
         if not plugins:
             raise KeyError(name)
         if len(plugins) > 1:
@@ -69,8 +69,7 @@ class Registry(Mapping[str, T]):
         found = plugins[0].load()
         entry = self.kind.check(f"{self.kind.what} {name!r}, {plugins[0]},", found)
         with self._lock:
-            self._given.setdefault(name, found)
-            return self._added.setdefault(name, entry)
+            return self._loaded.setdefault(name, (entry, found))[0]
 
     def __contains__(self, name: object) -> bool:
         return name in self.built_in or name in self._added or name in self._plugins()
@@ -107,13 +106,13 @@ class Registry(Mapping[str, T]):
             raise ValueError(f"{what} name {name!r} cannot be that of {own}: {self.kind.reserved[name]}")
         entry, plugins = self.kind.check(f"{what} {name!r}", made), self._plugins().get(name, ())
         with self._lock:
-            if not replace and name in self._added and self._given[name] is not made:
-                known = self._given[name]
+            known = self._added.get(name, (entry, made))[1]
+            if not replace and known is not made:
                 taken = f"{name_of(known)} of {getattr(known, '__module__', '?')}"
                 raise ValueError(f"{what} {name!r} is registered as {taken}; replace=True puts {own} in its place")
             if not replace and name not in self._added and plugins and not _offers(plugins[0], made):
                 raise ValueError(self._clash(name, f"that of {plugins[0]}; replace=True puts {own} in its place"))
-            self._added[name], self._given[name] = entry, made
+            self._added[name] = entry, made
 
     def find(self, name: str) -> T:
         """The entry of a registered name, or of an object in a module or file (see `locate`).
@@ -125,7 +124,7 @@ class Registry(Mapping[str, T]):
             found = locate(name, self.kind.what)
             entry = self.kind.check(f"{self.kind.what} {name!r}", found)
             with self._lock:
-                self._located[name], self._given[name] = entry, found
+                self._loaded[name] = entry, found
             return entry
         try:
             return self[name]
@@ -139,17 +138,14 @@ class Registry(Mapping[str, T]):
     def foreign_modules(self) -> frozenset[str]:
         """Names of the modules of all entries in use that are not built in."""
         with self._lock:
-            return frozenset(str(getattr(made, "__module__", "")) for made in self._given.values()) - {""}
-
-    def name_of(self, made: object) -> str | None:
-        """The name under which an object was registered, or None."""
-        with self._lock:
-            return next((name for name, given in self._given.items() if given is made and name in self._added), None)
+            used = [*self._added.values(), *self._loaded.values()]
+        return frozenset(str(getattr(made, "__module__", "")) for _, made in used) - {""}
 
     def reread(self) -> None:
         """Reads the entry points of installed packages again, as after an installation in the running process."""
         with self._lock:
             self._read = None
+            self._loaded.clear()
 
     def _plugins(self) -> Mapping[str, Sequence[Plugin]]:
         with self._lock:

@@ -81,7 +81,7 @@ def _is_setting(word: str) -> bool:
 
 def _names_follow(text: str, index: int) -> bool:
     after = text[index:].lstrip()[:1]
-    return after.isalpha() or (after != "" and after in _NAME_STARTS + _QUOTES)
+    return after == "" or after.isalpha() or after in _NAME_STARTS + _QUOTES
 
 
 def _words(text: str, what: str) -> list[str]:
