@@ -73,7 +73,7 @@ def require_maker(label: str, made: Any) -> None:
         )
     if isinstance(made, type):
         missing = [name for name in _METHODS if not callable(getattr(made, name, None))]
-        missing += sorted(made.__abstractmethods__) if inspect.isabstract(made) else []
+        missing += sorted(getattr(made, "__abstractmethods__", ())) if inspect.isabstract(made) else []
         if missing:
             raise ValueError(f"{label}: the class {made.__name__} is not a solver, it lacks {', '.join(missing)}")
 

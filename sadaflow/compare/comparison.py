@@ -125,7 +125,7 @@ def compare(
     steps = request.steps or STEPS
     name = _label(accelerator)
     sampler = _Sampler(pipe, request, notify)
-    size = {"height": request.height, "width": request.width}
+    size: dict[str, Any] = {"height": request.height, "width": request.width}
     whole = pipe.solver(request.solver, steps, request.grid, **size)
     skips = refusal("uniform", whole) is None
     others: dict[str, list[_Run]] = {other: [] for other in beside if refusal(other, whole) is None}

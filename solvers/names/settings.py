@@ -91,7 +91,7 @@ def _hints(make: Any) -> Mapping[str, Any]:
     """Declared types by name; empty if they cannot be resolved, as those imported for type checkers alone."""
     inner = make.func if isinstance(make, partial) else make
     if isinstance(inner, type):
-        inner = inner if "__dataclass_fields__" in vars(inner) else inner.__init__
+        inner = inner if "__dataclass_fields__" in vars(inner) else inner.__init__  # type: ignore[misc]
     try:
         return get_type_hints(inner)
     except Exception:  # an annotation is code, and may raise anything

@@ -111,7 +111,7 @@ def test_what_scheduler_configs_make_is_restored(name: str) -> None:
 
 def test_fields_that_are_objects_are_restored() -> None:
     for made in (
-        RungeKutta(GRIDS["edm-karras"](4), SeededNoise((1,)), churn=Churn(40.0, high=float("inf"))), Preconditioned(0.25),
+        RungeKutta(GRIDS["edm-karras"](4), SeededNoise((1,)), churn=Churn(40.0)), Preconditioned(0.25),
         Adaptive(RectifiedFlow(), 1.0, 0.01, rtol=1e-5), make_solver("unipc", FLOW, disable_corrector=(0, 2)),
         replace(FLOW, start_scale=float("-inf"), timestep=FLOW.timestep.float()),
     ):  # fmt: skip
