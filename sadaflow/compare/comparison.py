@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -205,7 +205,13 @@ def coarser_grid(grid: Grid, steps: int) -> Grid:
 
 
 def coarser(solver: Solver, steps: int) -> Solver:
-    """Returns `solver`, which is a dataclass, on the subset of its grid that `coarser_grid` chooses."""
+    """Returns `solver` on the subset of its grid that `coarser_grid` chooses.
+
+    Raises:
+        ValueError: If it is not a dataclass, whose grid could be replaced.
+    """
+    if not is_dataclass(solver):
+        raise ValueError(f"a {type(solver).__name__} cannot be put on another grid: make it a dataclass with grid")
     return replace(cast(GridSolver, solver), grid=coarser_grid(solver.grid, steps))
 
 

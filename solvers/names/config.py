@@ -60,11 +60,11 @@ def from_config(config: Mapping[str, Any], *, trusted: bool = False) -> Any:
 
 
 def config_or_reason(made: Any) -> dict[str, Any]:
-    """The config of an object; or the reason why it has none, which `from_config` repeats."""
+    """The config of an object; or the reason why it has none, which `from_config` repeats. It raises nothing."""
     try:
         return to_config(made)
-    except ValueError as error:
-        return {"unavailable": str(error)}
+    except Exception as error:  # a stranger's to_config may raise anything, and the sample that it belongs to is made
+        return {"unavailable": str(error) if isinstance(error, ValueError) else summary(error)}
 
 
 def _object_to_config(made: Any, label: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def split_sum(text: str, what: str) -> list[str]:
 def split_list(text: str, what: str) -> list[str]:
     """Splits a text at commas, without the brackets around it; what is within quotes or inner brackets stays whole."""
     text = text.strip()
-    if text[:1] in _OPENING and text.endswith(_OPENING[text[0]]):
+    if text[:1] in _OPENING and not _outside(text, what):
         text = text[1:-1].strip()
     entries, start = [], 0
     for index in _outside(text, what):
@@ -96,6 +96,8 @@ def _words(text: str, what: str) -> list[str]:
 
 def _outside(text: str, what: str) -> list[int]:
     """Indices of the characters outside of quotes and brackets; raises ValueError if one of these is left open."""
+    if not isinstance(text, str):
+        raise ValueError(f"the name of a {what} is a text, got {text!r}")
     found, quote, open_brackets = [], "", []
     for index, letter in enumerate(text):
         if quote:

@@ -135,10 +135,17 @@ def test_a_malformed_name_is_refused(text: str, said: str) -> None:
         read_named(text, "thing")
 
 
+def test_what_is_no_text_is_refused() -> None:
+    for read in (read_named, split_sum):
+        with pytest.raises(ValueError, match="name of a thing is a text, got 3"):
+            read(3, "thing")  # type: ignore[arg-type]
+
+
 def test_names_are_joined_by_plus_and_numbers_are_not() -> None:
     assert split_sum("uniform+guidance", "x") == ["uniform", "guidance"]
     assert split_sum("a x=1e+3 + ./b.py:B y='c + d'", "x") == ["a x=1e+3 ", " ./b.py:B y='c + d'"]
-    assert split_list("((1, 2), 3)", "x") == ["(1, 2)", "3"] and split_list("", "x") == []
+    assert split_list("((1, 2), 3)", "x") == split_list("(1, 2), 3", "x") == ["(1, 2)", "3"]
+    assert split_list("", "x") == split_list("()", "x") == [] and split_list("(1,2),(3,4)", "x") == ["(1,2)", "(3,4)"]
 
 
 @given(st.text(max_size=30))
