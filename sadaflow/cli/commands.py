@@ -34,6 +34,8 @@ from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
+from .repeat import RepeatOptions, generate_options, read_recipe
+from .repeat import repeat as run_repeat
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
 
@@ -86,6 +88,22 @@ def generate(options: GenerateOptions) -> None:
         write_file(path, file.content, options.overwrite)
         typer.echo(f"{path}: {request.steps} steps, {file.recipe.nfe:g} of {len(file.recipe.modes)} evaluations")
     typer.echo(f"{made.stats.seconds:.2f} s of sampling")
+
+
+@app.command()
+@with_options
+def repeat(options: RepeatOptions) -> None:
+    """Make a picture or a sound again from the record in its file, to the bit on the same machine and versions.
+
+    Solver and accelerator have all the settings that they had, whatever their names stand for now.
+    """
+    recipe = read_recipe(options.file)
+    flags = generate_options(recipe, options)
+    flags.check()
+    outs = targets(flags, options.file.suffix.lower())
+    made = run_repeat(recipe, flags)
+    write_file(outs[0], made.content, options.overwrite)
+    typer.echo(f"{outs[0]}: {recipe.steps} steps, {made.recipe.nfe:g} of {len(made.recipe.modes)} evaluations")
 
 
 @app.command("compare")

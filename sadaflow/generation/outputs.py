@@ -75,16 +75,27 @@ class Generator:
         output = "audio" if self.ending == ".wav" else "tensor"
         return self.pipe(output=output, progress=progress, **request.arguments())
 
-    def file(self, output: Output, request: Request, index: int) -> Made:
-        """Encode the sample `index` of a request that was sampled to `output`."""
+    def file(self, output: Output, request: Request, index: int, recipe: Recipe | None = None) -> Made:
+        """Encode the sample `index` of a request that was sampled to `output`.
+
+        Args:
+            output: What `sample` returned.
+            request: The request.
+            index: Index of the sample.
+            recipe: The record to store; None makes that of the sample.
+        """
+        recipe = self._recipe_of(output, request, index) if recipe is None else recipe
+        if output.audio is None or output.sample_rate is None:
+            return Made(encode_png(to_image(output.images[index]), recipe.chunks()), recipe)
+        return Made(encode_wav(output.audio[index], output.sample_rate, recipe.to_json()), recipe)
+
+    def _recipe_of(self, output: Output, request: Request, index: int) -> Recipe:
+        """The record of the sample `index`, with its solver."""
         height, width = output.images.shape[-2:]
         nfe, modes = output.stats.nfe[index], tuple(output.stats.modes[index])
         request = replace(request.sample(index), height=height, width=width)
         solver = _config(self.pipe.solver_for(request))
-        recipe = self.recipe(request, height=height, width=width, nfe=nfe, modes=modes, solver_config=solver)
-        if output.audio is None or output.sample_rate is None:
-            return Made(encode_png(to_image(output.images[index]), recipe.chunks()), recipe)
-        return Made(encode_wav(output.audio[index], output.sample_rate, recipe.to_json()), recipe)
+        return self.recipe(request, height=height, width=width, nfe=nfe, modes=modes, solver_config=solver)
 
 
 def recorded_model(model: str | None, name: str) -> str:
@@ -121,8 +132,10 @@ def recorded_request(recipe: Recipe, *, exact: bool = False, trusted: bool = Fal
     for name in _NAMED:
         text = arguments.get(name)
         if isinstance(text, str) and ":" in text and not trusted:
-            raise ValueError(f"the record names the {name} {text!r}, code outside of this library; pass trusted=True "
-                             "if you trust where the file is from")  # fmt: skip
+            raise ValueError(
+                f"the record names the {name} {text!r}, code outside of this library: pass trusted=True (--trusted) if "
+                "you trust where the file is from"
+            )
     return replace(Request(**arguments), control=None)
 
 

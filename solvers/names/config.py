@@ -132,7 +132,7 @@ def _class_of(name: str, trusted: bool) -> type:
     if not (own or trusted or module in sys.modules or module in offered_modules()):
         raise ValueError(
             f"the config names {name}, code outside of this library: import or register it before, or pass "
-            "trusted=True if you trust where the config is from"
+            "trusted=True (--trusted) if you trust where it is from"
         )
     kind = locate(name, "class")
     if not isinstance(kind, type) or not (is_dataclass(kind) or callable(getattr(kind, "from_config", None))):

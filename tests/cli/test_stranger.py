@@ -80,6 +80,8 @@ def test_a_picture_is_made_and_made_again_from_what_it_records(checkpoint: Path)
         again = pipe(**request.arguments(), progress=False).images[0]
         with Image.open("a.png") as image:
             assert np.array_equal(np.asarray(image), np.asarray(again))
+    assert main(["repeat", "a.png", "--out", "b.png", "--model", str(checkpoint), "--device", "cpu"]) == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     exact = recorded_request(recipe, exact=True)
     assert exact.accelerator == make_accelerator("stranger-other", first=3)
     assert exact.solver.share == 0.4  # type: ignore[union-attr]
