@@ -49,9 +49,8 @@ _BUILT_IN: Mapping[str, Callable[..., Accelerator]] = MappingProxyType(
 ALIASES: Mapping[str, str] = MappingProxyType({"paper": "sada", "sada-paper": "sada", "released": "sada-released"})
 
 _RESERVED: Final = {
-    "none": "it asks for sampling without an accelerator",
-    **dict.fromkeys(("plain", "fewer-steps", "sub-grid"), "suites name a baseline so"),
-    **{name: f"it is another name of {known!r}" for name, known in ALIASES.items()},
+    "none": "the name of sampling without an accelerator",
+    **dict.fromkeys(("plain", "fewer-steps", "sub-grid"), "the name of a baseline in suites"),
 }
 
 
@@ -70,7 +69,7 @@ def _maker_of(label: str, made: Any) -> Callable[..., Accelerator]:
     return maker
 
 
-REGISTRY: Final = Registry(Kind("accelerator", "sadaflow.accelerators", _maker_of, _RESERVED), _BUILT_IN)
+REGISTRY: Final = Registry(Kind("accelerator", "sadaflow.accelerators", _maker_of, _RESERVED, ALIASES), _BUILT_IN)
 """All accelerators by name; changed by `register_accelerator` alone."""
 
 ACCELERATORS: Mapping[str, Callable[..., Accelerator]] = MappingProxyType(REGISTRY)
@@ -117,7 +116,7 @@ def make_accelerator(name: str, **settings: Any) -> Accelerator:
 
 def _single(text: str, settings: Mapping[str, Any]) -> Accelerator:
     named = read_named(text, "accelerator")
-    maker = REGISTRY.find(ALIASES.get(named.name, named.name))
+    maker = REGISTRY.find(named.name)
     known = known_settings(maker)
     written = known.read(dict(named.settings), written=True)
     if twice := sorted(written.keys() & settings.keys()):

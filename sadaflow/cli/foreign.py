@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,10 +19,10 @@ from ..families import REGISTRY as FAMILIES
 @contextmanager
 def importable_here() -> Iterator[None]:
     """Lets `module:Class` find modules in the current folder, after those that are installed."""
-    here, added = os.getcwd(), False
-    if here not in sys.path and "" not in sys.path:
+    here = str(Path.cwd()) if os.path.isdir(os.curdir) else ""
+    added = here not in ("", *sys.path) and "" not in sys.path
+    if added:
         sys.path.append(here)
-        added = True
     try:
         yield
     finally:

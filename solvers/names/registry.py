@@ -25,12 +25,20 @@ class Kind(Generic[T]):
         check: Makes an entry of an object; raises ValueError, which begins with the label that it is given, if the
             object cannot be one.
         reserved: Names that cannot be registered, with the reason.
+        aliases: Other names of built-in entries, which cannot be registered either.
     """
 
     what: str
     group: str
     check: Callable[[str, Any], T]
     reserved: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def taken(self, name: str) -> str | None:
+        """Why a name cannot be registered; None if it can."""
+        if name in self.aliases:
+            return f"another name of {self.aliases[name]!r}"
+        return self.reserved.get(name)
 
 
 class Registry(Mapping[str, T]):
@@ -54,10 +62,11 @@ class Registry(Mapping[str, T]):
     def __getitem__(self, name: str) -> T:
         """The entry of a name; ValueError if it is ambiguous or its plugin is broken, KeyError if it is unknown."""
         plugins = self._plugins().get(name, ())
-        if name in self.built_in:
-            if plugins:
-                raise ValueError(self._clash(name, f"built into sadaflow and that of {plugins[0]}"))
-            return self.built_in[name]
+        own = "built into sadaflow" if name in self.built_in else self.kind.taken(name)
+        if own is not None and plugins:
+            raise ValueError(self._clash(name, f"{own} and that of {plugins[0]}"))
+        if own is not None:
+            return self.built_in[self.kind.aliases.get(name, name)]
         with self._lock:
             known = self._added.get(name) or self._loaded.get(name)
         if known is not None:
@@ -100,16 +109,14 @@ class Registry(Mapping[str, T]):
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"{what} name {name!r} must be letters, digits, '.', '-' and '_', beginning with a letter")
         own = f"{name_of(made)} of {getattr(made, '__module__', '?')}"
-        if name in self.built_in:
-            raise ValueError(self._clash(name, f"built into sadaflow and cannot be that of {own}"))
-        if name in self.kind.reserved:
-            raise ValueError(f"{what} name {name!r} cannot be that of {own}: {self.kind.reserved[name]}")
+        if (taken := "built into sadaflow" if name in self.built_in else self.kind.taken(name)) is not None:
+            raise ValueError(self._clash(name, f"{taken} and cannot be that of {own}"))
         entry, plugins = self.kind.check(f"{what} {name!r}", made), self._plugins().get(name, ())
         with self._lock:
             known = self._added.get(name, (entry, made))[1]
             if not replace and known is not made:
-                taken = f"{name_of(known)} of {getattr(known, '__module__', '?')}"
-                raise ValueError(f"{what} {name!r} is registered as {taken}; replace=True puts {own} in its place")
+                other = f"{name_of(known)} of {getattr(known, '__module__', '?')}"
+                raise ValueError(f"{what} {name!r} is registered as {other}; replace=True puts {own} in its place")
             if not replace and name not in self._added and plugins and not _offers(plugins[0], made):
                 raise ValueError(self._clash(name, f"that of {plugins[0]}; replace=True puts {own} in its place"))
             self._added[name] = entry, made

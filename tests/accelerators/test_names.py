@@ -101,8 +101,8 @@ def test_a_registered_accelerator_works_by_name() -> None:
     )
     assert make_accelerator("own + guidance") == Combined(Own(), Guidance())
     for name, said in (
-        ("sada", "built into sadaflow"), ("paper", "another name of 'sada'"), ("none", "sampling without"),
-        ("sub-grid", "suites name a baseline so"),
+        ("sada", "built into sadaflow"), ("paper", "another name of 'sada'"), ("none", "the name of sampling without"),
+        ("sub-grid", "baseline in suites"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             register_accelerator(name, Own)
