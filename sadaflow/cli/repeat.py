@@ -1,8 +1,8 @@
 """The command `repeat`: makes a picture or a sound again from the record in its file."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,6 +14,8 @@ from ..generation.outputs import Made, recorded_request
 from .load import RECORDED, load_generator
 from .options import Debug, Device, GenerateOptions
 from .parsers import text
+
+_MEASURED: Final = ("nfe", "modes", "versions")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
 
     Solver and accelerator are those of the record with all their settings; a record without them, of an earlier
     version, gives their names.
+
+    Raises:
+        ValueError: If the record cannot be followed: see `recorded_request`; or if its run was stopped on the way.
     """
+    if (stopped := recipe.options.get("stopped_after")) is not None:
+        raise ValueError(f"the run was stopped after {stopped} steps by a program, which the record does not hold")
     request = recorded_request(recipe, exact=recipe.solver_config is not None, trusted=options.trusted)
     height = request.height if request.seconds is None else None  # the seconds give that of the spectrogram
     control = recipe.options.get("control")
@@ -78,9 +85,6 @@ def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
 
 def repeat(recipe: Recipe, options: GenerateOptions) -> Made:
     """Makes the sample of a record; the new file's record is the same but for versions and what was measured."""
-    generator = load_generator(options)
-    request = generator.request
-    output = generator.sample(request)
-    made = generator.file(output, request, 0).recipe
-    again = replace(recipe, nfe=made.nfe, modes=made.modes, versions=made.versions)
-    return generator.file(output, request, 0, again)
+    kept = {item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name not in _MEASURED}
+    generator = replace(load_generator(options), recorded=kept)
+    return generator.file(generator.sample(generator.request), generator.request, 0)

@@ -9,10 +9,10 @@ from ..loading.checkpoint import Checkpoint
 from .base import Family
 
 _OF_CLASS: Final = (
-    *("components", "default_guidance", "patch"),
+    *("components", "default_guidance"),
     *("prepare", "scheduler_config", "condition", "decode"),
 )
-_OF_OBJECT: Final = ("options", "backbone", "latent_channels", "default_size", "adaptable", "networks")
+_OF_OBJECT: Final = ("options", "backbone", "patch", "latent_channels", "default_size", "adaptable", "networks")
 
 
 def family_of(label: str, made: Any) -> type[Family]:

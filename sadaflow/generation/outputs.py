@@ -42,6 +42,7 @@ class Generator:
         model: The checkpoint's name in the files' metadata.
         options: How the checkpoint was loaded, and the names of the images in `control`, for the metadata.
         versions: Versions of the libraries, for the metadata.
+        recorded: Fields of the metadata that take the place of those of the request.
     """
 
     pipe: Pipeline
@@ -49,6 +50,7 @@ class Generator:
     model: str
     options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ending(self) -> str:
@@ -66,36 +68,26 @@ class Generator:
         given |= {name: type(value).__name__ for name in _NAMED if not isinstance(value := given.get(name, ""), str)}
         own: dict[str, Any] = {"steps": request.steps, "seed": request.seed, "model": self.model}
         own |= {"accelerator_config": _config(read_accelerator(request))}
+        if "nfe" in known and len(request.prompts) == 1:  # a sample that was made
+            sized = replace(request, height=known["height"], width=known["width"])
+            own |= {"solver_config": _config(self.pipe.solver_for(sized))}
         own |= {"prompt": "\n".join(request.prompts), "negative_prompt": _lines(request.negative_prompt)}
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}
-        return Recipe.of(given, self.options, **{**own, **known})
+        return replace(Recipe.of(given, self.options, **{**own, **known}), **self.recorded)
 
     def sample(self, request: Request, progress: bool | None = None) -> Output:
         """Sample a request in the form that `file` encodes."""
         output = "audio" if self.ending == ".wav" else "tensor"
         return self.pipe(output=output, progress=progress, **request.arguments())
 
-    def file(self, output: Output, request: Request, index: int, recipe: Recipe | None = None) -> Made:
-        """Encode the sample `index` of a request that was sampled to `output`.
-
-        Args:
-            output: What `sample` returned.
-            request: The request.
-            index: Index of the sample.
-            recipe: The record to store; None makes that of the sample.
-        """
-        recipe = self._recipe_of(output, request, index) if recipe is None else recipe
+    def file(self, output: Output, request: Request, index: int) -> Made:
+        """Encode the sample `index` of a request that was sampled to `output`."""
+        height, width = output.images.shape[-2:]
+        nfe, modes = output.stats.nfe[index], tuple(output.stats.modes[index])
+        recipe = self.recipe(request.sample(index), height=height, width=width, nfe=nfe, modes=modes)
         if output.audio is None or output.sample_rate is None:
             return Made(encode_png(to_image(output.images[index]), recipe.chunks()), recipe)
         return Made(encode_wav(output.audio[index], output.sample_rate, recipe.to_json()), recipe)
-
-    def _recipe_of(self, output: Output, request: Request, index: int) -> Recipe:
-        """The record of the sample `index`, with its solver."""
-        height, width = output.images.shape[-2:]
-        nfe, modes = output.stats.nfe[index], tuple(output.stats.modes[index])
-        request = replace(request.sample(index), height=height, width=width)
-        solver = _config(self.pipe.solver_for(request))
-        return self.recipe(request, height=height, width=width, nfe=nfe, modes=modes, solver_config=solver)
 
 
 def recorded_model(model: str | None, name: str) -> str:

@@ -37,7 +37,7 @@ def sample(
             any other is evaluated for the whole batch as soon as one sample needs it. If it has an attribute
             `prediction`, the accelerator is fitted to it; an attribute `calibrations` holds what was measured of it.
         noise: Unit-normal noise, (B, ...).
-        accelerator: Settings, or the name of an accelerator ("auto budget=25"); None evaluates every step in full.
+        accelerator: Settings, or the name of an accelerator; None evaluates every step in full.
         observer: Called after every step.
         trace: Whether to keep the trajectory (see `Trace` for its memory). It changes no result.
 

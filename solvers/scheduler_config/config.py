@@ -52,8 +52,8 @@ def from_scheduler_config(
     Args:
         config: the content of a `scheduler_config.json`.
         steps: number of steps, at least 1.
-        solver: name of a solver, with settings if wanted ("dpmpp2m-sde eta=0.5"), and with its published defaults for
-            fields that the config omits; None selects the config's own.
+        solver: name of a solver, with its published defaults for fields that the config omits; None selects the
+            config's own.
         grid: name of a spacing or sigma ramp, or a grid of `steps` steps, used as it is; None selects the config's own.
         image_tokens: number of image tokens, needed if the config shifts flow time by resolution.
         timesteps: (steps,), timesteps in place of the config's rule.

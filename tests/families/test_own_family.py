@@ -71,7 +71,7 @@ class NoFunction(Half):
 
 def test_what_is_no_family_is_refused_when_it_is_registered() -> None:
     for wrong, said in (
-        (Bare, "the class Bare is not a family, it lacks components, default_guidance, patch, prepare"),
+        (Bare, "the class Bare is not a family, it lacks components, default_guidance, prepare"),
         (3, "is 3, which is not a class"), (lambda: 3, "which is not a class"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
