@@ -15,6 +15,7 @@ from .load import RECORDED, load_generator
 from .options import Debug, Device, GenerateOptions
 from .parsers import text
 
+_REPEATED: Final = ("controlnet", "lora", "lora_scale", "embedding", "embedding_token")
 _MEASURED: Final = ("nfe", "modes", "versions")
 
 
@@ -72,7 +73,7 @@ def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
     control = recipe.options.get("control")
     request = replace(request, accelerator=request.accelerator or PLAIN, control=control, height=height)
     name, _, commit = recipe.model.partition("@")
-    how: dict[str, Any] = {key: recipe.options[key] for key in (*RECORDED, "dtype") if key in recipe.options}
+    how = {key: _flag(key, recipe.options[key]) for key in (*RECORDED, "dtype") if key in recipe.options}
     if options.model is None:
         how |= {"model": name, "revision": commit or None}
     else:
@@ -81,6 +82,14 @@ def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
         **how, out=options.out, overwrite=options.overwrite, request=request, device=options.device,
         debug=options.debug,
     )  # fmt: skip
+
+
+def _flag(name: str, value: Any) -> Any:
+    """The value of a flag in a record, which may be a stranger's; raises ValueError if it has the wrong form."""
+    entries = value if name in _REPEATED else [value]
+    if not isinstance(entries, list) or not all(isinstance(entry, (str, int, float)) for entry in entries):
+        raise ValueError(f"the record has {name}={value!r}, which is not a value of the flag --{name}")
+    return value
 
 
 def repeat(recipe: Recipe, options: GenerateOptions) -> Made:

@@ -73,8 +73,11 @@ class Recipe:
         """
         try:
             found = json.loads(text)
-            return cls(**{**found, "modes": tuple(found.get("modes", ()))})
-        except (ValueError, TypeError, AttributeError) as error:
+            made = cls(**{**found, "modes": tuple(found.get("modes", ()))})
+            if not (isinstance(made.model, str) and isinstance(made.options, dict)):
+                raise ValueError(f"model is {made.model!r} and options {made.options!r}")
+            return made
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{reprlib.repr(text)} is not the record of a run: {error}") from error
 
     def arguments(self) -> dict[str, Any]:

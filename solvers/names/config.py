@@ -56,7 +56,10 @@ def from_config(config: Mapping[str, Any], *, trusted: bool = False) -> Any:
         raise ValueError(f"the object was not recorded: {config['unavailable']}")
     if config.get("format") != FORMAT:
         raise ValueError(f"the config has format {config.get('format')!r}, this version reads {FORMAT}")
-    return _object_of({key: value for key, value in config.items() if key != "format"}, "the config", trusted)
+    try:
+        return _object_of({key: value for key, value in config.items() if key != "format"}, "the config", trusted)
+    except RecursionError as error:
+        raise ValueError("the config is nested too deeply") from error
 
 
 def config_or_reason(made: Any) -> dict[str, Any]:
@@ -121,6 +124,8 @@ def _object_of(content: Mapping[str, Any], label: str, trusted: bool) -> Any:
         make = kind.from_config  # type: ignore[attr-defined]  # `_class_of` returns no class without it
     try:
         return make(**values) if is_dataclass(kind) else make(values)
+    except RecursionError:
+        raise
     except Exception as error:  # a stranger's class, or a value of a wrong type
         raise ValueError(f"the config of {name} cannot be used: {summary(error)}") from error
 
@@ -128,7 +133,7 @@ def _object_of(content: Mapping[str, Any], label: str, trusted: bool) -> Any:
 def _class_of(name: str, trusted: bool) -> type:
     """The class of a config; raises ValueError if it is none that a config may name."""
     module = name.rpartition(":")[0]
-    own = module.partition(".")[0] == "sadaflow"
+    own = any(f"{module}.".startswith(f"{package}.") for package in _OWN)
     if not (own or trusted or module in sys.modules or module in offered_modules()):
         raise ValueError(
             f"the config names {name}, code outside of this library: import or register it before, or pass "

@@ -102,6 +102,6 @@ def _unpacked(content: Mapping[str, Any], label: str) -> Tensor:
         reader = zlib.decompressobj()
         raw = reader.decompress(base64.b64decode(content["zlib"], validate=True), count * kind.itemsize + 1)
         values = np.frombuffer(raw, kind).reshape(shape)
-    except (KeyError, TypeError, ValueError, RuntimeError, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, zlib.error) as error:
         raise ValueError(f"{label} is not a tensor of a config: {type(error).__name__}: {error}") from error
     return torch.from_numpy(values.astype(kind.newbyteorder("="), copy=True)).to(dtype)

@@ -100,6 +100,10 @@ def test_what_is_no_record_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
         (picture("c.png", {"sadaflow": recipe(solver="os:system").to_json()}), "code outside of this library"),
         (picture("d.png", {"sadaflow": recipe(solver_config=bad).to_json()}), "has format 9, this version reads 1"),
         (picture("g.png", {"sadaflow": recipe(options={"stopped_after": 2}).to_json()}), "stopped after 2 steps"),
+        (picture("h.png", {"sadaflow": recipe(options={"lora": "a"}).to_json()}), "not a value of the flag --lora"),
+        (picture("i.png", {"sadaflow": recipe(model=3).to_json()}), "is not the record of a run"),
+        (picture("j.png", {"sadaflow": recipe(options=[]).to_json()}), "is not the record of a run"),
+        (picture("k.png", {"sadaflow": recipe(solver_config=5).to_json()}), "is a mapping"),
         (picture("e.png", {"sadaflow": recipe(model="nowhere-at-all").to_json()}), "nowhere-at-all"),
         (picture("f.png", {"sadaflow": recipe(solver_config=to_config(Uniform())).to_json()}), "solver=Uniform"),
     ):  # fmt: skip

@@ -173,6 +173,43 @@ def test_what_cannot_be_stored_is_refused_with_its_field() -> None:
         from_config(reason)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.sampled_from(
+        ["sadaflow.solvers:Grid", "sadaflow.solvers:", "os:system", "float64", {"float": "nan"}, {"list": []}]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["class", "fields", "tensor", "shape", "values", "zlib", "float", "list", "mapping", "x"]),
+        inner, max_size=4,
+    ),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), found=JSON)
+def test_a_changed_config_is_read_or_refused_by_ValueError(data: st.DataObject, found: Any) -> None:
+    config = json.loads(json.dumps(to_config(make_solver("unipc", FLOW, disable_corrector=(0,)))))
+    inner = config
+    for _ in range(data.draw(st.integers(0, 5))):
+        keys = [key for key, value in inner.items() if isinstance(value, dict) and value]
+        if not keys:
+            break
+        inner = inner[data.draw(st.sampled_from(keys))]
+    inner[data.draw(st.sampled_from([*inner, "new"]))] = found
+    try:
+        from_config(config)
+    except ValueError as error:
+        assert str(error)
+
+
+def test_a_config_that_is_nested_too_deeply_is_refused() -> None:
+    held: Any = None
+    for _ in range(3000):
+        held = {"list": [held]}
+    with pytest.raises(ValueError, match="nested too deeply"):
+        from_config({"format": 1, "class": "sadaflow.solvers:Euler", "fields": {"grid": held}})
+
+
 EULER = to_config(Euler(FLOW))
 EULER_GRID = EULER["fields"]["grid"]
 
