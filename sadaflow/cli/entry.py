@@ -53,9 +53,11 @@ def _run(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}: pip install 'sadaflow[cli]'", name=error.name) from error
     from .commands import app
+    from .foreign import importable_here
 
     try:
-        code = app(arguments, prog_name="sadaflow", standalone_mode=False)
+        with importable_here():
+            code = app(arguments, prog_name="sadaflow", standalone_mode=False)
     except typer.TyperException as error:
         say_error(error.format_message())
         return USAGE_ERROR
@@ -91,6 +93,10 @@ def _explained(error: Exception) -> tuple[str, int, bool]:
         return f"{text}: pip install 'sadaflow[cli]'", USAGE_ERROR, True
     if isinstance(error, _INPUT):
         return text, USAGE_ERROR, True
+    from .foreign import owner
+
+    if (theirs := owner(error)) is not None:
+        return theirs, USAGE_ERROR, True
     return f"unexpected {type(error).__name__}: {text}; run the command again with --debug", RUN_ERROR, False
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import typer
 
@@ -54,7 +54,7 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
     with threads(count), ExitStack() as held:
         generator = load(options)
         check_seconds(options, generator.ending)
-        shared = asdict(generator.recipe(generator.request))
+        shared = generator.recipe(generator.request).known()
         shared = {name: value for name, value in shared.items() if name not in ("prompt", "nfe", "modes")}
         identity = {"settings": shared, **known, "weights": weights_digest(generator.pipe)}
         folder = replace(folder, identity=identity, ending=generator.ending)
