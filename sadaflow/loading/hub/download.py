@@ -206,5 +206,6 @@ def _bytes_bar(name: str, total: int) -> Iterator[Advance]:
     """A progress bar of huggingface_hub, which its settings can switch off."""
     from huggingface_hub.utils import tqdm  # slow to import
 
-    with tqdm(total=total, unit="B", unit_scale=True, desc=name, name="huggingface_hub.download") as bar:
+    how = {"unit": "B", "unit_scale": True, "desc": name, "name": "huggingface_hub.download"}
+    with tqdm(total=total, **how) as bar:  # type: ignore[no-untyped-call]
         yield bar.update
