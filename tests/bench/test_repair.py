@@ -80,3 +80,70 @@ def test_damaged_references_are_computed_again(what: str, mixture: Path, tmp_pat
     assert len(said) == 1 and str(file) in said[0]
     if what == "a link":
         assert (tmp_path / "outside").read_bytes() == file.read_bytes()
+
+
+PICTURED = """
+model = "MODEL"
+prompts = ["fox", "owl"]
+seeds = [1]
+batch = 1
+guidance = 1.0
+[[case]]
+solvers = ["euler"]
+steps = [6]
+[[method]]
+accelerator = "uniform"
+settings = [{}]
+"""
+
+
+def _cut(picture: Path) -> None:
+    picture.write_bytes(picture.read_bytes()[:-30])
+
+
+def _without_text(picture: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (4, 4)).save(picture)
+
+
+def _nan(picture: Path) -> None:
+    from PIL import Image
+
+    from sadaflow.files.png import encode_png, read_text
+
+    text = read_text(picture)
+    picture.write_bytes(encode_png(Image.new("RGB", (4, 4)), {**text, "psnr": "x"}))
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("spoil", [_cut, _without_text, _nan])
+def test_a_damaged_worst_picture_is_made_again(
+    spoil: Callable[[Path], None], checkpoint: Path, tmp_path: Path, whole_pictures: Path
+) -> None:
+    folder = shutil.copytree(whole_pictures, tmp_path / "spoiled")
+    (picture,) = (folder / "worst").iterdir()
+    before = picture.read_bytes()
+    spoil(picture)
+    said: list[str] = []
+    suite = parse_suite(PICTURED.replace("MODEL", str(checkpoint)), "p")
+    run_bench(suite, folder, resume=True, say=said.append)
+    assert picture.read_bytes() == before and lines(folder) == lines(whole_pictures)
+    assert "uniform" in said[0] and str(picture) in said[0] and all(str(folder) in line for line in said)
+
+
+@pytest.fixture(scope="module")
+def whole_pictures(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictured") / "whole"
+    run_bench(parse_suite(PICTURED.replace("MODEL", str(checkpoint)), "p"), folder)
+    return folder
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 9999, "x = " + "9" * 9999, "a = 1\na = 2", "\0"])
+def test_a_suite_that_is_no_toml_is_named(text: str, tmp_path: Path) -> None:
+    from sadaflow.bench import load_suite
+
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ValueError, match="suite mine is not valid TOML") as caught:
+        load_suite(str(tmp_path / "mine.toml"))
+    assert len(str(caught.value)) < 500
