@@ -23,7 +23,9 @@ COUNT, BATCH = 9, 2
 def edit(folder: Path, outside: Path, draw: random.Random) -> None:
     """Damages one to three files of a folder: cut, exchanged, removed, linked to another place, or edited by lines."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    for path in draw.sample(files, min(len(files), draw.choice((1, 1, 2, 3)))):
+    records = [path for path in files if path.suffix.startswith(".json")]
+    chosen = records if draw.random() < 0.6 else files
+    for path in draw.sample(chosen, min(len(chosen), draw.choice((1, 1, 2, 3)))):
         content = path.read_bytes()
         match draw.randrange(9):
             case 0:

@@ -154,7 +154,7 @@ def _attacked(hub: HubServer, options: HubOptions, draw: random.Random, place: P
         return failed if failed is WITHSTOOD else Outcome(failed.kind, f"{failed.note} of {_shown(hub.faults)}")
     for name in asked:
         path = roots[0] / name
-        if path.read_bytes() != FILES[name]:
+        if path.is_file() and path.read_bytes() != FILES[name]:  # what an incomplete cache lacks, loading names
             return Outcome("wrong result", f"{name} differs after {_shown(hub.faults)}")
     return WITHSTOOD
 
