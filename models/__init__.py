@@ -15,6 +15,8 @@ from .flux.flux import FluxTransformer
 from .seam import Seam, Site, call_through
 from .unet.config import UNetConfig
 from .unet.unet import UNet
+from .wrapped.network import SeamedNetwork
+from .wrapped.settings import Seams
 
 __all__ = [
     "Autoencoder",
@@ -25,6 +27,8 @@ __all__ = [
     "FluxConfig",
     "FluxTransformer",
     "Seam",
+    "SeamedNetwork",
+    "Seams",
     "Site",
     "UNet",
     "UNetConfig",

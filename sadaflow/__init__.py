@@ -2,13 +2,17 @@
 
 from . import _checkout as _checkout  # first: finds sadaflow.models and sadaflow.solvers in a bare checkout
 from .accelerators import SADA, Accelerator, Auto, Mode, Uniform
+from .models import Seams
 from .parallel import Parallel
 from .pipeline.output import Output
 from .pipeline.pipeline import Pipeline
 from .sampling.denoiser import Denoise, GuidedDenoiser
+from .sampling.guided import Guided
 from .sampling.loop import sample
+from .sampling.network import NetworkCall
 from .sampling.results import Sampled, Stats, Step
 from .sampling.trace import Trace
+from .sampling.wrapped import Denoiser
 
 __version__ = "0.1.0"
 
@@ -17,12 +21,16 @@ __all__ = [
     "Accelerator",
     "Auto",
     "Denoise",
+    "Denoiser",
+    "Guided",
     "GuidedDenoiser",
     "Mode",
+    "NetworkCall",
     "Output",
     "Parallel",
     "Pipeline",
     "Sampled",
+    "Seams",
     "Stats",
     "Step",
     "Trace",

@@ -12,6 +12,7 @@ from ..accelerators.base import Run, calibrated, fitted
 from ..accelerators.forwarding import begin_run
 from .adaptive import sample_adaptive
 from .agreement import require_same_nodes
+from .binding import bound
 from .denoiser import Denoise, RowDenoise
 from .evaluation import evaluate, require_negative
 from .recorder import Recorder
@@ -48,6 +49,7 @@ def sample(
         FloatingPointError: if an x0 or a state is not finite (on CUDA one step later), with the step and the samples.
         ValueError: if the accelerator does not fit the solver or the denoiser, or the denoiser has other nodes.
     """
+    denoise = bound(denoise, solver, noise)
     if isinstance(solver, Adaptive):
         return sample_adaptive(solver, denoise, noise, accelerator, observer, trace)
     require_same_nodes(denoise, solver.nodes)
