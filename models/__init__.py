@@ -10,10 +10,13 @@ from .controlnet.config import ControlNetConfig
 from .controlnet.controlled import ControlledUNet
 from .controlnet.controlnet import ControlNet
 from .conv import kept_layouts, lay_out_channels_last
+from .dit.config import DiTConfig
+from .dit.dit import DiT
 from .flux.config import FluxConfig
 from .flux.flux import FluxTransformer
 from .seam import Seam, Site, call_through
 from .unet.config import UNetConfig
+from .unet.config_2d import unet_2d_config
 from .unet.unet import UNet
 from .wrapped.network import SeamedNetwork
 from .wrapped.settings import Seams
@@ -24,6 +27,8 @@ __all__ = [
     "ControlNet",
     "ControlNetConfig",
     "ControlledUNet",
+    "DiT",
+    "DiTConfig",
     "FluxConfig",
     "FluxTransformer",
     "Seam",
@@ -37,4 +42,5 @@ __all__ = [
     "compile_whole",
     "kept_layouts",
     "lay_out_channels_last",
+    "unet_2d_config",
 ]

@@ -73,6 +73,8 @@ MODELS = {
     "flux": "attention config embeddings rope seam",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",
+    "dit": "attention config embeddings flux seam",
+    "wrapped": "seam",
 }
 TRAINING = {
     "arguments": "",

@@ -45,7 +45,7 @@ class _GELU(nn.Module):
         return _gelu(self.proj(hidden))
 
 
-class _FeedForward(nn.Module):
+class FeedForward(nn.Module):
     """GELU feed-forward network with an inner width of four times `dim`."""
 
     def __init__(self, dim: int) -> None:
@@ -73,8 +73,8 @@ class DoubleBlock(nn.Module):
         self.norm1 = Modulation(dim, 6)
         self.norm1_context = Modulation(dim, 6)
         self.attn = DoubleAttention(dim, heads)
-        self.ff = _FeedForward(dim)
-        self.ff_context = _FeedForward(dim)
+        self.ff = FeedForward(dim)
+        self.ff_context = FeedForward(dim)
 
     @property
     def modulations(self) -> list[Modulation]:

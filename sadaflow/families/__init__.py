@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .base import AudioFamily, Family, Prompted
+from .dit import ClassConditional
 from .flux import Flux
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
+from .unconditional import Unconditional, UnconditionalDDIM
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
@@ -19,6 +21,9 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
+        "DDPMPipeline": Unconditional,
+        "DDIMPipeline": UnconditionalDDIM,
+        "DiTPipeline": ClassConditional,
     }
 )
 
@@ -50,6 +55,7 @@ def unsupported(name: str) -> str:
 __all__ = [
     "FAMILIES",
     "AudioFamily",
+    "ClassConditional",
     "Family",
     "Flux",
     "LatentConsistency",
@@ -60,5 +66,7 @@ __all__ = [
     "Request",
     "StableDiffusion",
     "StableDiffusionXL",
+    "Unconditional",
+    "UnconditionalDDIM",
     "unsupported",
 ]

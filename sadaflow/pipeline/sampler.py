@@ -11,6 +11,7 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
 from ..families.options import STEPS
+from ..families.pixels import Pixels
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
 from ..loading.mapped_weights import lay_out, reads_mapped_weights
@@ -87,8 +88,8 @@ class Sampler:
         return bool(self._loras)
 
     @property
-    def vae(self) -> Autoencoder:
-        """The autoencoder; in float32 if it overflows in the pipeline's float16 (`force_upcast` in its config)."""
+    def vae(self) -> Autoencoder | Pixels:
+        """The autoencoder, if there is one; in float32 if its config says that it overflows in float16."""
         return self.family.vae
 
     @property

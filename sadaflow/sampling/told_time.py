@@ -35,7 +35,7 @@ TIMES: Final[Mapping[str, Callable[[Node, Schedule], float]]] = MappingProxyType
 )
 """Times by name, of a node with alpha and sigma.
 
-"timestep" is the grid's; "t" runs from 0 (data) to 1 (noise), and "1-t" and "1000t" follow it; "sigma_ve" is sigma/alpha;
+"timestep" is the grid's; "t" runs from 0 (data) to 1 (noise), "1-t" and "1000t" follow it; "sigma_ve" is sigma/alpha;
 "c_noise" is ln(sigma/alpha)/4 (Karras et al. 2022); "log_snr" is log(alpha/sigma); "alpha_cumprod" is alpha^2.
 """
 
