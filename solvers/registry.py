@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from .adams import AdamsBashforth
 from .base import GridSolver
+from .ddim import DDIM
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
@@ -47,7 +48,7 @@ class Entry:
 
 SOLVERS: Final[Mapping[str, Entry]] = {
     "euler": Entry(Euler),
-    "ddim": Entry(Euler),
+    "ddim": Entry(DDIM),
     "dpmpp1": Entry(DPMpp, {"solver_order": 1}),
     "dpmpp2m": Entry(DPMpp, {"solver_order": 2}),
     "dpmpp3m": Entry(DPMpp, {"solver_order": 3}),

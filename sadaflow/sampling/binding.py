@@ -6,7 +6,6 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from sadaflow.solvers import Adaptive, Node, Solver
-from sadaflow.solvers.grid import point_at
 
 from .denoiser import Denoise
 
@@ -30,11 +29,4 @@ def bound(denoise: Denoise, solver: Solver | Adaptive, noise: Tensor) -> Denoise
     """
     if not isinstance(denoise, UnboundDenoise):
         return denoise
-    return denoise.over(_nodes(solver), noise)
-
-
-def _nodes(solver: Solver | Adaptive) -> Sequence[Node]:
-    if not isinstance(solver, Adaptive):
-        return solver.nodes
-    start = point_at(solver.schedule, solver.t_start)
-    return (Node(start.t, start.alpha, start.sigma, float(solver.schedule.timestep(start.t))),)
+    return denoise.over(solver.nodes, noise)

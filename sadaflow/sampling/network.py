@@ -25,12 +25,14 @@ class NetworkCall:
         function: Called as `function(network, x, time, **arguments)` in place of `network(x, time, **arguments)`, for
             networks with other names or orders of arguments.
         dtype: Number format of x for the network; None is that of its weights.
+        seam: Name of the argument in which the network takes a seam, if it is written with one.
     """
 
     shared: Mapping[str, Any] = field(default_factory=dict)
     output: Part = None
     function: Callable[..., Any] | None = None
     dtype: torch.dtype | None = None
+    seam: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,8 @@ class Network:
                     "prediction at every call: call .eval() on it"
                 )
         if self.seams is not None:
+            if self.call.seam is not None:
+                raise ValueError(f"this network takes a seam itself, as {self.call.seam}=: leave out seams=")
             if not isinstance(self.module, nn.Module):
                 raise ValueError(f"seams= needs a torch module, whose submodules it names, got {self.module!r}")
             object.__setattr__(self, "_seamed", SeamedNetwork(self.module, self.seams))
@@ -69,7 +73,8 @@ class Network:
     @property
     def sites(self) -> frozenset[str]:
         """Kinds of sites in the network."""
-        return frozenset() if self._seamed is None else self._seamed.sites
+        own: frozenset[str] = getattr(self.module, "sites", frozenset()) if self.call.seam else frozenset()
+        return own if self._seamed is None else self._seamed.sites
 
     @property
     def weights(self) -> list[Tensor]:
@@ -94,7 +99,7 @@ class Network:
             seam: The seam.
             **conditioning: Arguments of the network, (B, ...) each.
         """
-        call, given = self._call(tuple(conditioning)), (_spread(timestep, x), *conditioning.values())
+        call, given = self._call(tuple(conditioning), seam), (_spread(timestep, x), *conditioning.values())
         if self._seamed is None:
             return call(self.module, x, *given)
         return self._seamed.evaluate(call, seam, x, *given)
@@ -104,9 +109,9 @@ class Network:
         if self._seamed is not None:
             self._seamed.examine(self._call(tuple(conditioning)), x, _spread(timestep, x), *conditioning.values())
 
-    def _call(self, names: Sequence[str]) -> Callable[..., Tensor]:
+    def _call(self, names: Sequence[str], seam: Seam = call_through) -> Callable[..., Tensor]:
         """The function that calls a module on x, time and the arguments `names`."""
-        shared, function, part = self.call.shared, self.call.function, self.call.output
+        shared, function, part = self._shared(seam), self.call.function, self.call.output
 
         def call(module: Callable[..., Any], x: Tensor, time: Tensor, *given: Tensor) -> Tensor:
             keywords = {**dict(zip(names, given, strict=True)), **shared}
@@ -118,6 +123,11 @@ class Network:
             return prediction_in(output, part, x)
 
         return call
+
+    def _shared(self, seam: Seam = call_through) -> dict[str, Any]:
+        """The arguments that are the same for all samples."""
+        own = {} if self.call.seam is None else {self.call.seam: seam}
+        return {**self.call.shared, **own}
 
     def check_arguments(self, names: Sequence[str]) -> None:
         """Checks that the network takes x, the time and the arguments `names`, and needs no others.
@@ -133,9 +143,9 @@ class Network:
         except (ValueError, TypeError):  # written in C
             return
         try:
-            signature.bind(None, None, **dict.fromkeys((*names, *self.call.shared)))
+            signature.bind(None, None, **dict.fromkeys((*names, *self._shared())))
         except TypeError as error:
-            given = ", ".join(("x", "time", *(f"{name}=" for name in (*names, *self.call.shared))))
+            given = ", ".join(("x", "time", *(f"{name}=" for name in (*names, *self._shared()))))
             raise ValueError(
                 f"{type(self.module).__name__}{signature} cannot be called with ({given}): {error}; what differs by "
                 "sample belongs into conditioning=, what does not into NetworkCall(shared=), and other names or orders "

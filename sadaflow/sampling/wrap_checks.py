@@ -6,18 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import Node, Prediction, Schedule, to_x0
+from sadaflow.solvers import Point, Prediction, Schedule, to_x0
+from sadaflow.solvers.grid import point_at
 
-from .agreement import require_schedule
 from .guided import Guided
 from .network import Network
 
 
 def check_prediction(prediction: Prediction, schedule: Schedule) -> None:
     """Raises ValueError if a prediction type is unknown, or is not defined on the schedule."""
-    middle = (schedule.t_max + schedule.t_min) / 2
-    alpha, sigma = float(schedule.alpha(middle)), float(schedule.sigma(middle))
-    to_x0(prediction, torch.zeros(1), torch.zeros(1), alpha, sigma)
+    require_x0(prediction, [point_at(schedule, (schedule.t_max + schedule.t_min) / 2)])
+
+
+def require_x0(prediction: Prediction, points: Sequence[Point]) -> None:
+    """Raises ValueError if a prediction does not determine x0 at one of the points, as epsilon at pure noise."""
+    for point in points:
+        to_x0(prediction, torch.zeros(1), torch.zeros(1), point.alpha, point.sigma)
 
 
 def read_conditioning(conditioning: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -67,15 +71,12 @@ def check_guidance(guided: Guided, conditioning: Mapping[str, Tensor]) -> None:
             raise ValueError(f"Guided.negative[{name!r}] has the shape {shape}, conditioning[{name!r}] {own}")
 
 
-def check_bound(
-    network: Network, conditioning: Mapping[str, Tensor], nodes: Sequence[Node], schedule: Schedule, noise: Tensor
-) -> None:
-    """Checks a denoiser against the noise and the nodes of a run.
+def check_bound(network: Network, conditioning: Mapping[str, Tensor], noise: Tensor) -> None:
+    """Checks a network and its conditioning against the noise of a run.
 
     Raises:
-        ValueError: if samples, devices or dtypes do not agree, or the nodes are not on the schedule.
+        ValueError: if samples, devices or dtypes do not agree.
     """
-    require_schedule(schedule, nodes)
     devices = {str(weight.device): None for weight in network.weights}
     if devices and str(noise.device) not in devices:
         raise ValueError(f"the network is on {', '.join(devices)}, the noise on {noise.device}: move one of them")

@@ -11,12 +11,13 @@ from torch import Tensor
 from sadaflow.models import Seam, Seams, call_through
 from sadaflow.solvers import Node, Preconditioned, Prediction, Schedule, input_scale, to_x0
 
+from .agreement import require_schedule
 from .conditioning import Conditioned
 from .denoiser import Rows
 from .guided import Guided
 from .network import Network, NetworkCall
 from .told_time import Time, known_time, told_times
-from .wrap_checks import check_bound, check_guidance, check_prediction, read_conditioning
+from .wrap_checks import check_bound, check_guidance, check_prediction, read_conditioning, require_x0
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 REVERSED = "reversed_flow"
@@ -109,7 +110,9 @@ class Denoiser:
         """
         bound = replace(self, nodes=nodes)
         if noise is not None:
-            check_bound(self.network, self.conditioning, nodes, self.schedule, noise)
+            require_schedule(self.schedule, nodes)
+            require_x0(self.prediction, nodes)
+            check_bound(self.network, self.conditioning, noise)
         times = told_times(self.time, nodes, self.schedule)
         negative, second = self.guidance.negative_of(self.conditioning), self.guidance.second(self.network)
         if not self.has_negative:
