@@ -103,7 +103,7 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
         Raises:
             ValueError: If it has a prompt or a negative prompt.
         """
-        for name, given in (("prompt", self.prompts), ("negative_prompt", self.negatives)):
+        for name, given in (("prompt", self.prompts), ("negative_prompt", spread(self.negative_prompt, 1))):
             if any(given):
                 raise ValueError(
                     f"{name}={next(filter(None, given))[:80]!r}: this checkpoint reads no prompt; it is sampled from "
