@@ -1,5 +1,7 @@
 """Training-free accelerators: they decide, per step and sample, whether the network runs."""
 
+from sadaflow.solvers import from_config, to_config
+
 from .auto.auto import Auto
 from .base import Accelerator, Capabilities, Explanation, Mode, PlainRun, Run
 from .caching.base import InsideRun, Outermost, ScheduledRun, batch_indices, on_some
@@ -11,7 +13,7 @@ from .caching.teacache import TeaCache
 from .combined import Combined
 from .forwarding import ForwardingRun
 from .history import NodeBuffer, RowStore
-from .registry import ACCELERATORS, make_accelerator
+from .registry import ACCELERATORS, make_accelerator, register_accelerator
 from .sada.estimators import ESTIMATORS
 from .sada.released import ReleasedSADA
 from .sada.sada import SADA
@@ -53,6 +55,9 @@ __all__ = [
     "TokenCache",
     "Uniform",
     "batch_indices",
+    "from_config",
     "make_accelerator",
     "on_some",
+    "register_accelerator",
+    "to_config",
 ]

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
+
+from sadaflow.solvers.names.registry import Kind, Registry
 
 from .base import AudioFamily, Family, Prompted
 from .dit import ClassConditional
 from .flux import Flux
+from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
@@ -13,7 +17,7 @@ from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 from .unconditional import Unconditional, UnconditionalDDIM
 
-FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
+_BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
     {
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
@@ -26,6 +30,27 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
         "DiTPipeline": ClassConditional,
     }
 )
+
+REGISTRY: Final = Registry(Kind("family", "sadaflow.families", family_of), _BUILT_IN)
+"""All families by class name; changed by `register_family` alone."""
+
+FAMILIES: Mapping[str, type[Family]] = MappingProxyType(REGISTRY)
+"""Read-only view of all families by class name: built in, registered, and those of installed packages."""
+
+
+def register_family(class_name: str, family: type[Family], *, replace: bool = False) -> None:
+    """Makes checkpoints of a pipeline class loadable.
+
+    Args:
+        class_name: The `_class_name` of their model_index.json.
+        family: A class with the members of `Family`.
+        replace: Whether another family that was registered under the name is replaced.
+
+    Raises:
+        ValueError: If the name is taken or malformed, or if the class lacks a member.
+    """
+    REGISTRY.register(class_name, family, replace=replace)
+
 
 _INPAINTING = "an inpainting checkpoint needs a picture and a mask beside the prompt"
 _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
@@ -68,5 +93,6 @@ __all__ = [
     "StableDiffusionXL",
     "Unconditional",
     "UnconditionalDDIM",
+    "register_family",
     "unsupported",
 ]
