@@ -1,21 +1,13 @@
-"""The stack of blocks of a transformer, run as one site with a site for each block inside it.
+"""The blocks of a transformer, and a record of how a network calls them."""
 
-The first block's call runs all of them, and the calls of the others return their input. That is right if the network
-passes the output of each block to the next, with the same further arguments, and uses it for nothing else;
-`StackRecord` checks the former, and the trial of `SeamedNetwork` all of it.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor, nn
 
-from ..seam import Seam, Site
 from .arguments import Arguments, Shape
-from .attention import Reached, SeamedAttention, first_tensor
+from .attention import first_tensor
 from .settings import Seams
 
 Size = tuple[int, int]
@@ -107,14 +99,14 @@ class StackRecord:
         if self._further is None:
             self._further, self.tokens = further, hidden.shape[1]
         elif hidden is not self._hidden:
-            _refuse(f"what {name} reads is not what {self._called[-1]} returned")
+            refuse(f"what {name} reads is not what {self._called[-1]} returned")
         elif not further.same(self._further):
-            _refuse(f"{name} is called with other arguments than {self._called[0]}")
+            refuse(f"{name} is called with other arguments than {self._called[0]}")
         self._called.append(name)
         output = inner(*args, **keywords)
         if not isinstance(output, Tensor) or output.shape != hidden.shape:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            _refuse(f"{name} returns {found} for {tuple(hidden.shape)}")
+            refuse(f"{name} returns {found} for {tuple(hidden.shape)}")
         self._hidden = output
         return output
 
@@ -126,7 +118,8 @@ class StackRecord:
         return self._further.shapes
 
 
-def _refuse(reason: str) -> NoReturn:
+def refuse(reason: str) -> NoReturn:
+    """Raises ValueError: the blocks are not called as a stack."""
     raise ValueError(
         f"these blocks are not a stack of hidden = block(hidden, ...): {reason}; name fewer of them in Seams.blocks, "
         "or write the network with a seam (docs/write-a-seam.md)"
@@ -146,130 +139,3 @@ class Layout:
     batched: tuple[int, ...]
     per_token: tuple[int, ...] = ()
     tokens: bool = False
-
-
-@dataclass
-class StackEvaluation:
-    """An evaluation through a seam.
-
-    Attributes:
-        stack: The blocks.
-        layout: Their further arguments.
-        seam: The seam.
-        spatial: Sides of x.
-    """
-
-    stack: Stack
-    layout: Layout
-    seam: Seam
-    spatial: Sequence[int]
-    _output: Tensor | None = None
-    _site: Site | None = None
-    _tokens: int = 0
-    _probing: bool = False
-
-    def enter(self, name: str, inner: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Runs all blocks at the call of the first, and none at the calls of the others."""
-        if name not in self.stack.blocks:
-            return self._attention(inner, args, keywords)
-        hidden, further = self.stack.read(name, args, keywords)
-        if name == self.stack.first:
-            self._output = self._run(hidden, further)
-        elif hidden is not self._output:
-            _refuse(f"what {name} reads is not what the block before it returned")
-        return self._output
-
-    def _run(self, hidden: Tensor, further: Arguments) -> Tensor:
-        """The output of the stack for hidden (B, prefix + h*w, C)."""
-        prefix = self.stack.seams.prefix
-        size = self.stack.size(hidden.shape[1], self.spatial)
-        given = further.taken(self.layout.batched)
-        rows = [tensor.shape[0] for tensor in given]
-        if any(count != hidden.shape[0] for count in rows):
-            raise ValueError(f"the blocks read {hidden.shape[0]} samples, and arguments of {rows}")
-        before, per_token = ([hidden[:, :prefix]], ()) if prefix else ([], self.layout.per_token)
-        probe = partial(self._probe, further) if self.stack.seams.attention else None
-        site = Site(
-            "trunk", "trunk", 0, size, per_token=per_token, per_prefix=(0,) if prefix else (), probe=probe,
-            tokens=self.layout.tokens,
-        )  # fmt: skip
-        image = self.seam(site, partial(self._trunk, further, size), hidden[:, prefix:], *before, *given)
-        return torch.cat((hidden[:, :prefix], image), dim=1) if prefix else image
-
-    def _trunk(self, further: Arguments, size: Size, image: Tensor, *args: Tensor | None) -> Tensor:
-        """Runs all blocks; `args` are the tokens of the prefix, if there are any, and the batched arguments."""
-        prefix = self.stack.seams.prefix
-        joint, given = self._joined(image, args)
-        for name, block in self.stack.blocks.items():
-            site = Site("block", name, 0, size, prefix, self.layout.per_token, tokens=self.layout.tokens)
-            joint = self.seam(site, partial(self._block, block, further, site), joint, *given)
-        return joint[:, prefix:]
-
-    def _joined(self, image: Tensor, args: Sequence[Tensor | None]) -> tuple[Tensor, Sequence[Tensor | None]]:
-        """All tokens, and the batched arguments."""
-        if not self.stack.seams.prefix:
-            return image, args
-        assert args[0] is not None
-        return torch.cat((args[0], image), dim=1), args[1:]
-
-    def _block(self, block: nn.Module, further: Arguments, site: Site, joint: Tensor, *given: Tensor | None) -> Tensor:
-        args, keywords = further.given(self.layout.batched, given)
-        outer, self._site = self._site, site
-        self._tokens = joint.shape[1]
-        output: Tensor = block(joint, *args, **keywords)
-        self._site = outer
-        return output
-
-    def _attention(self, inner: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """The call of the attention inside a block."""
-        if self._probing:
-            raise Reached(first_tensor(args, keywords))
-        if self._site is None:
-            return inner(*args, **keywords)
-        name = self.stack.seams.attention or ""
-        with SeamedAttention(self.seam, self._site.attention(name), self._tokens):
-            return inner(*args, **keywords)
-
-    def _probe(self, further: Arguments, image: Tensor, *args: Tensor | None) -> Tensor:
-        """The image tokens that the first block's attention reads."""
-        joint, given = self._joined(image, args)
-        rest, keywords = further.given(self.layout.batched, given)
-        self._probing = True
-        try:
-            self.stack.blocks[self.stack.first](joint, *rest, **keywords)
-        except Reached as reached:
-            found: Tensor = reached.value
-            return found[:, self.stack.seams.prefix :]
-        finally:
-            self._probing = False
-        raise ValueError(f"the block {self.stack.first} does not call its {self.stack.seams.attention!r}")
-
-
-class TokenTrial:
-    """A seam that calls through, and finds out whether the stack may be called on some of the tokens.
-
-    It calls the stack on the tokens in another order, with the arguments in `per_token` in the same order: the output
-    must be that of the tokens' own order, reordered. Convolutions and windows between tokens do not pass.
-
-    Args:
-        matches: Whether two outputs are equal up to rounding.
-
-    Attributes:
-        tokens: Whether the stack passes.
-    """
-
-    def __init__(self, matches: Callable[[Tensor, Tensor], bool]) -> None:
-        self._matches = matches
-        self.tokens = False
-
-    def __call__(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-        output = fn(hidden, *args)
-        if site.kind == "trunk":
-            order = torch.arange(hidden.shape[1] - 1, -1, -1, device=hidden.device)
-            moved = [
-                arg.index_select(1, order) if arg is not None and index in site.per_token else arg
-                for index, arg in enumerate(args)
-            ]
-            turned = fn(hidden.index_select(1, order), *moved)
-            self.tokens = self._matches(turned.index_select(1, order), output)
-        return output

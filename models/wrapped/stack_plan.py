@@ -12,7 +12,9 @@ from .copies import replaced
 from .evaluation import standing
 from .plan import Call, Trial, called, matches, twice
 from .settings import Seams
-from .stack import Layout, Stack, StackEvaluation, StackRecord, TokenTrial
+from .stack import Layout, Stack, StackRecord
+from .stack_evaluation import StackEvaluation
+from .token_trial import TokenTrial
 
 
 @dataclass(frozen=True)
