@@ -70,6 +70,7 @@ class EulerAncestral(NoisySolver):
     def __post_init__(self) -> None:
         if not self.eta >= 0:
             raise ValueError(f"EulerAncestral.eta must be 0 or more, got {self.eta}")
+        self._require_falling(self.eta > 0)
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
