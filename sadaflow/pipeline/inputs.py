@@ -174,6 +174,16 @@ def check_parallel(parallel: Any) -> None:
         raise ValueError(cannot_be_used("parallel", parallel, "a Parallel"))
 
 
+def check_observer(observer: Any) -> None:
+    """Check the argument of that name.
+
+    Raises:
+        ValueError: If it is neither None nor callable.
+    """
+    if observer is not None and (isinstance(observer, type) or not callable(observer)):
+        raise ValueError(cannot_be_used("observer", observer, "a function of a Step"))
+
+
 def latent_shape(family: Family, height: int | None, width: int | None) -> tuple[int, int, int]:
     """Shape (C, h, w) of the latents of a picture in pixels; None is the checkpoint's own size."""
     rows, columns = (side // family.vae.config.downscale for side in read_size(height, width, family))
