@@ -78,7 +78,8 @@ def test_an_edited_x0_is_what_the_solver_steps_from(name: str) -> None:
     expected, _ = by_hand(solver_of(name), edit, same)
     found = run(solver_of(name), at(AT, lambda step: Edit(x0=edit(AT, step.x0))))
     assert torch.equal(found.x, expected)
-    assert torch.equal(found.x[[0, 2]], run(solver_of(name)).x[[0, 2]]) and not torch.equal(found.x, run(solver_of(name)).x)
+    usual = run(solver_of(name)).x
+    assert torch.equal(found.x[[0, 2]], usual[[0, 2]]) and not torch.equal(found.x, usual)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -157,7 +158,7 @@ def test_what_an_observer_raises_is_passed_on() -> None:
         (lambda step: step.x0, "returned a Tensor at step 0 of 12 .t=.*: return None to go on, Edit.x0=..., x=...."),
         (lambda step: True, "returned a bool at step 0 of 12"),
         (lambda step: Edit(x0=step.x0[:1]), r"Edit.x0 at step 0 of 12 .* has shape \(1, 2\), expected .* \(3, 2\)"),
-        (lambda step: Edit(x=step.x.float()), "Edit.x at step 0 .* is torch.float32 on cpu, expected torch.float64 on cpu"),
+        (lambda step: Edit(x=step.x.float()), "Edit.x at step 0 .* is torch.float32 on cpu, expected torch.float64"),
         (lambda step: Edit(x=step.x.tolist()), r"Edit.x at step 0 .* is a list, expected a tensor \(3, 2\)"),
         (lambda step: Edit(x0=step.x0 / torch.tensor([[1.0], [0.0], [1.0]])), r"Edit.x0 .* infinity for samples \[1\]"),
     ],
