@@ -31,6 +31,7 @@ from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
+from .previews import check_previews, preview_files
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
 
@@ -73,11 +74,13 @@ def generate(options: GenerateOptions) -> None:
         generate_many(options, load_generator)
         return
     outs = targets(options, ending)
+    check_previews(options, outs)
     generator = load_generator(options)
     if ending is None:
         outs = targets(options, generator.ending)
+        check_previews(options, outs)
     request = generator.request
-    made = generator.sample(request)
+    made = generator.sample(request, observer=preview_files(options, generator.pipe, outs))
     for index, path in enumerate(outs):
         file = generator.file(made, request, index)
         write_file(path, file.content, options.overwrite)
