@@ -250,6 +250,11 @@ def fitted(accelerator: Accelerator, prediction: Prediction) -> Accelerator:
 def require_falling_times(solver: Solver, name: str) -> None:
     """Raises ValueError if `solver` evaluates more than once at a time, or returns to an earlier time."""
     times = [node.t for node in solver.nodes]
+    if all(later > earlier for earlier, later in pairwise(times)) and len(times) > 1:
+        raise ValueError(
+            f"accelerator {name!r} follows falling times, and this grid rises from data to noise (inversion): use "
+            "accelerator=None, or 'uniform'"
+        )
     if any(later >= earlier for earlier, later in pairwise(times)):
         raise ValueError(
             f"accelerator {name!r} needs a solver with one evaluation per step, {type(solver).__name__} returns to "
