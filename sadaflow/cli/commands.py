@@ -31,7 +31,7 @@ from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
-from .previews import check_previews, preview_files
+from .previews import check_preview_flags, check_previews, preview_files
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
 
@@ -68,6 +68,7 @@ def generate(options: GenerateOptions) -> None:
     to fill, with any number of processes under torchrun: --prompts FILE --out FOLDER.
     """
     options.check()
+    check_preview_flags(options)
     ending = ending_of(options)
     if options.prompts is not None:
         check_seconds(options, ending)

@@ -220,7 +220,6 @@ class GenerateOptions(Options):
 
     def check(self) -> None:
         """Check what needs no checkpoint; see `Options.check`."""
-        self._check_previews()
         if self.prompts is None:
             for name in self.given("batch", "threads") or (["resume"] if self.resume else []):
                 raise ValueError(f"--{name} is for many prompts, --prompts FILE --out FOLDER")
@@ -238,16 +237,6 @@ class GenerateOptions(Options):
         if isinstance(self.request.negative_prompt, tuple):
             raise ValueError("with --prompts, negative prompts that differ stand in the file: negative_prompt")
         self.check_flags()
-
-    def _check_previews(self) -> None:
-        """Check the flags of previews."""
-        if self.previews is None:
-            for name in self.given("preview_every", "preview_decoder"):
-                raise ValueError(f"--{name.replace('_', '-')} is for previews, --previews FOLDER")
-        elif self.prompts is not None:
-            raise ValueError("--previews shows the making of single pictures; it has no meaning with --prompts")
-        if self.preview_every is not None and self.preview_every < 1:
-            raise ValueError(f"--preview-every must be at least 1, got {self.preview_every}")
 
 
 def chosen_device(name: str | None) -> torch.device:

@@ -57,6 +57,21 @@ def preview_files(options: GenerateOptions, pipe: Pipeline, outs: Sequence[Path]
     return PreviewFiles(pipe, options.previews, names, options.preview_every or 1, options.overwrite)
 
 
+def check_preview_flags(options: GenerateOptions) -> None:
+    """Check that the flags of previews fit each other.
+
+    Raises:
+        ValueError: If one has no effect, or is out of its range.
+    """
+    if options.previews is None:
+        for name in options.given("preview_every", "preview_decoder"):
+            raise ValueError(f"--{name.replace('_', '-')} is for previews, --previews FOLDER")
+    elif options.prompts is not None:
+        raise ValueError("--previews shows the making of single pictures; it has no meaning with --prompts")
+    if options.preview_every is not None and options.preview_every < 1:
+        raise ValueError(f"--preview-every must be at least 1, got {options.preview_every}")
+
+
 def check_previews(options: GenerateOptions, outs: Sequence[Path]) -> None:
     """Check that previews can be written, before any work.
 

@@ -27,16 +27,7 @@ from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
-from .inputs import (
-    check_observer,
-    check_parallel,
-    complete,
-    latent_shape,
-    read_accelerator,
-    read_output,
-    read_steps,
-    start_noise,
-)
+from .inputs import check_how, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
 from .output import Output, decode_output
 from .progress import progress_observer
 from .turns import Turns
@@ -193,8 +184,7 @@ class Sampler:
             FloatingPointError: If the output is not finite; damaged weights are named.
         """
         output = read_output(output, self.family)
-        check_parallel(parallel)
-        check_observer(observer)
+        check_how(parallel, observer)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
         noise, solver = start_noise(request, self.family), self.solver_for(request)
         require_schedule(self.schedule, solver.nodes)

@@ -158,6 +158,8 @@ def _grid(
         what, given, needed = ("sigmas", sigmas, steps + 1) if timesteps is None else ("timesteps", timesteps, steps)
         if given is None or len(given) != needed:
             raise ValueError(f"{steps} steps need {needed} {what}, got {0 if given is None else len(given)}")
+        if given[0] < given[-1]:
+            raise ValueError(f"{what} must fall from noise to data, got {given[0]:g} to {given[-1]:g}")
         if fields.cls.explicit is not None:
             return fields.cls.explicit(fields, timesteps, sigmas)
         return check_timesteps(explicit_grid(fields, flow, timesteps, sigmas))

@@ -17,6 +17,7 @@ from sadaflow.solvers import (
     SeededNoise,
     State,
     draws_noise,
+    from_scheduler_config,
     make_solver,
     reference_solution,
 )
@@ -159,3 +160,10 @@ def test_rules_for_few_steps_go_by_the_whole_run() -> None:
     cut, short = make_solver("dpmpp3m", whole.part(10)), make_solver("dpmpp3m", clean(GRIDS["vp-karras"](10)))
     assert [len(update.weights) for update in cut.updates] == [1, 2, *[3] * 7, 1]  # type: ignore[attr-defined]
     assert [len(update.weights) for update in short.updates] == [1, 2, *[3] * 6, 2, 1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("given", [{"sigmas": [0.1, 1.0, 5.0]}, {"timesteps": [100.0, 500.0]}])
+def test_a_users_own_points_in_the_wrong_order_are_not_taken_for_an_inversion(given: dict[str, list[float]]) -> None:
+    config = {"_class_name": "EulerDiscreteScheduler"}
+    with pytest.raises(ValueError, match="must fall from noise to data, got"):
+        from_scheduler_config(config, 2, **given)  # type: ignore[arg-type]
