@@ -14,6 +14,7 @@ from sadaflow.accelerators.registry import ACCELERATORS
 from sadaflow.checks.networks import PLAIN, TRANSFORMER, UNET, Plain, Seamed
 from sadaflow.checks.problems import Modes
 from sadaflow.checks.runs import solver_of
+from sadaflow.models import call_through
 from sadaflow.sampling.observing import Reply
 
 STEPS, ROW, OTHERS = 40, 1, [0, 2, 3]
@@ -82,6 +83,9 @@ class Stranger:
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         return self.last[list(rows)]
+
+    def seam(self, step: int, mode: Mode, rows: Sequence[int]) -> Any:
+        return call_through
 
     def revise(self, state: Any, x0: Tensor) -> Any:
         return state
