@@ -81,8 +81,9 @@ def sample(
         edited = frozenset()
         if isinstance(reply, Edit):
             state, edited = _edited(solver, recorder, before, state, done, reply)
-            with recorder.controller():
-                run.edited(step, sorted(edited))
+            if edited:
+                with recorder.controller():
+                    run.edited(step, sorted(edited))
     return recorder.finish(state.x)
 
 
