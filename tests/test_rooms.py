@@ -30,7 +30,7 @@ HOUSE = {
     "compare": "accelerators families files metrics sampling solvers",
     "pipeline": "accelerators families files loading models parallel placement sampling solvers",
     "training": "families files loading models",
-    "generation": "families files pipeline solvers",
+    "generation": "families files pipeline sampling solvers",
     "bench": (
         "accelerators compare device families files generation loading metrics models "
         "pipeline placement sampling solvers"
@@ -72,6 +72,7 @@ MODELS = {
     "compiled": "seam",
     "resnet": "conv",
     "autoencoder": "attention config resnet tiling",
+    "tiny_autoencoder": "config",
     "flux": "attention config embeddings rope seam",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",
