@@ -63,6 +63,7 @@ MODELS = {
     "config": "",
     "conv": "",
     "embeddings": "",
+    "norm": "",
     "rope": "",
     "seam": "",
     "tiling": "",
@@ -70,7 +71,8 @@ MODELS = {
     "compiled": "seam",
     "resnet": "conv",
     "autoencoder": "attention config resnet tiling",
-    "flux": "attention config embeddings rope seam",
+    "streams": "attention norm rope seam",
+    "flux": "config embeddings rope seam streams",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",
 }

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from ..embeddings import TimestepEmbedding, single_time, sinusoids
 from ..rope import after_text, rotary_table
 from ..seam import Seam, Site, call_through
-from .blocks import DoubleBlock, SingleBlock
+from ..streams.blocks import DoubleBlock, SingleBlock
+from ..streams.modulation import Modulation, modulated, parts_of
+from ..streams.stack import run_blocks
 from .config import OWNER, PATCH, FluxConfig
-from .modulation import Modulation, modulated, parts_of
 
 _FEATURES = 256
 
@@ -176,14 +177,9 @@ class FluxTransformer(nn.Module):
         self, image: Tensor, text: Tensor, modulations: Tensor, rope: Tensor, *, seam: Seam, size: tuple[int, int]
     ) -> Tensor:
         """Runs all blocks on the joint sequence and returns the image tokens (B, N, dim)."""
-        length, rope = text.shape[1], after_text(rope, text.shape[1])
-        joint = torch.cat((text, image), dim=1)
-        blocks = self._blocks
+        blocks, rope = self._blocks, after_text(rope, text.shape[1])
         own = modulations.split([block.parts * self.config.dim for block in blocks.values()], dim=-1)
-        for (name, block), parts in zip(blocks.items(), own, strict=True):
-            site = Site("block", name, 0, size, prefix=length, per_token=(1,))
-            joint = seam(site, partial(block, seam=seam, site=site), joint, parts, rope)
-        return joint[:, length:]
+        return run_blocks(blocks, (text, image), own, (rope,), seam, size)
 
 
 _known_rotary_table = lru_cache(maxsize=8)(rotary_table)

@@ -1,37 +1,29 @@
-"""Attention over the joint sequence of text and image tokens of Flux.1."""
+"""Attention over the joint sequence of text and image tokens."""
 
 import torch
 from torch import Tensor, nn
 
+from ..norm import RMSNorm
 from ..rope import rotate
 from .modulation import EPS
-
-
-class _HeadNorm(nn.RMSNorm):
-    """RMS norm over the channels of each head (..., head_dim)."""
-
-    def forward(self, heads: Tensor) -> Tensor:
-        """Maps heads (..., head_dim) to heads (..., head_dim)."""
-        if heads.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(heads)
-        # On a CPU torch's own RMS norm makes many passes over memory; this makes three.
-        exact = torch.promote_types(heads.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=exact)
-        return (heads * torch.rsqrt(norm.square() / heads.shape[-1] + EPS)).to(heads.dtype) * self.weight
-
+from .style import Style
 
 Heads = tuple[Tensor, Tensor, Tensor]
+
+
+def _head_norms(dim: int, style: Style) -> tuple[nn.Module, nn.Module]:
+    """Builds the norms of queries and keys."""
+    return (RMSNorm(dim, EPS), RMSNorm(dim, EPS)) if style.normed else (nn.Identity(), nn.Identity())
 
 
 class _Attention(nn.Module):
     """Base of both attentions: projections of tokens (B, L, dim), with queries and keys RMS-normed per head."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, style: Style) -> None:
         super().__init__()
         self.heads = heads
-        self.norm_q = _HeadNorm(dim // heads, eps=EPS)
-        self.norm_k = _HeadNorm(dim // heads, eps=EPS)
-        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
+        self.norm_q, self.norm_k = _head_norms(dim // heads, style)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim, bias=style.bias) for _ in range(3))
 
     def _split(self, projected: Tensor) -> Tensor:
         """Splits projected tokens (B, L, dim) into heads (B, L, heads, head_dim)."""
@@ -49,6 +41,7 @@ class SingleAttention(_Attention):
     Args:
         dim: width of the tokens.
         heads: number of heads.
+        style: see `Style`.
     """
 
     def project(self, joint: Tensor, rope: Tensor) -> Heads:
@@ -71,15 +64,15 @@ class DoubleAttention(_Attention):
     Args:
         dim: width of the tokens.
         heads: number of heads.
+        style: see `Style`.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__(dim, heads)
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
-        self.norm_added_q = _HeadNorm(dim // heads, eps=EPS)
-        self.norm_added_k = _HeadNorm(dim // heads, eps=EPS)
-        self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(dim, dim) for _ in range(3))
-        self.to_add_out = nn.Linear(dim, dim)
+    def __init__(self, dim: int, heads: int, style: Style) -> None:
+        super().__init__(dim, heads, style)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim, bias=style.bias)])
+        self.norm_added_q, self.norm_added_k = _head_norms(dim // heads, style)
+        self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(dim, dim, bias=style.bias) for _ in range(3))
+        self.to_add_out = nn.Linear(dim, dim, bias=style.bias)
 
     def _heads_of_text(self, hidden: Tensor) -> Heads:
         """Computes query, key and value (B, L, heads, head_dim) of the text tokens."""
