@@ -1,5 +1,7 @@
 """The KL autoencoder of latent diffusion (Rombach et al. 2022), with the parameter names of the Hub's AutoencoderKL."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -122,6 +124,9 @@ class Autoencoder(nn.Module):
     Args:
         config: the architecture.
     """
+
+    config_class: ClassVar[type[AutoencoderConfig]] = AutoencoderConfig
+    """Class of its config."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from .options import Negative, Pair
 from .request import Request
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
+from .z_image import ZImage
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
@@ -19,6 +20,7 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
+        "ZImagePipeline": ZImage,
     }
 )
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..loading.checkpoint import Checkpoint
+from ..loading.sampling_defaults import Recommended
 from ..loading.strict import Loader
 from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
@@ -18,6 +19,25 @@ from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
 Conditioning = Mapping[str, Tensor]
+_DEFAULT_SIDE = 128  # latent positions, if the autoencoder's config has no sample_size
+
+
+def autoencoder_class(family: type["Family"]) -> type[Autoencoder]:
+    """The class of a family's autoencoder: its `autoencoder`, or else the KL autoencoder of latent diffusion."""
+    found: type[Autoencoder] = getattr(family, "autoencoder", Autoencoder)
+    return found
+
+
+def recommended_by(family: type["Family"], index: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Recommended:
+    """What the authors of a family's architecture recommend; nothing if the family does not say.
+
+    Args:
+        family: The family; its class method `recommended(index, scheduler)` says it.
+        index: The checkpoint's model_index.json.
+        scheduler: The checkpoint's scheduler config.
+    """
+    recommend = getattr(family, "recommended", None)
+    return Recommended() if recommend is None else recommend(index, scheduler)
 
 
 @dataclass(frozen=True)
@@ -183,6 +203,15 @@ def build_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig) -> Auto
     """Build the KL autoencoder of a checkpoint; it is held in float32 if it would overflow in float16."""
     held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
     return held.network("vae", lambda: Autoencoder(config), Autoencoder.rename)
+
+
+def trained_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:
+    """Height and width in pixels from an autoencoder's config; ValueError if they are not whole tokens."""
+    size, token = config.sample_size or _DEFAULT_SIDE * config.downscale, config.downscale * patch
+    height, width = (size[0], size[-1]) if isinstance(size, tuple) else (size, size)
+    if height % token or width % token:
+        raise ValueError(f"the vae's sample_size is {config.sample_size}, not a multiple of {token}, a token's pixels")
+    return height, width
 
 
 def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:

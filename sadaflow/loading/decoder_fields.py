@@ -1,0 +1,57 @@
+"""The fields of the config.json of language models whose hidden states encode prompts, one table per class."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sadaflow.models.config import COUNT, FLAG, NONE, NUMBER, POSITIVE, QUANTIZED, WIDTH, Kind, Table, one_of, whole
+
+from .common_fields import COMMON
+
+_ID = whole(0, 2**24)
+
+
+def _is_rope(value: Any) -> bool:
+    """Whether a value is rope_parameters without scaling."""
+    if not isinstance(value, dict) or not value.keys() <= {"rope_theta", "rope_type"}:
+        return False
+    theta = value.get("rope_theta")
+    return value.get("rope_type", "default") == "default" and NUMBER.holds(theta) and theta > 0
+
+
+_ROPE = Kind("an object with rope_theta, and rope_type default", _is_rope)
+_SLIDING = "attention to a window of tokens is not supported"
+QWEN3: Final = Table(
+    "Qwen3Model",
+    kinds={
+        "vocab_size": whole(1, 2**24),
+        **dict.fromkeys(("hidden_size", "intermediate_size", "head_dim", "max_position_embeddings"), WIDTH),
+        **dict.fromkeys(("num_attention_heads", "num_key_value_heads"), WIDTH),
+        "num_hidden_layers": COUNT,
+        "rms_norm_eps": POSITIVE,
+        "rope_theta": POSITIVE,
+        "rope_parameters": _ROPE,
+        "attention_bias": FLAG,
+        "hidden_act": one_of("silu", "gelu", "gelu_pytorch_tanh", "relu"),
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), _ID | NONE),
+    },
+    only={
+        "model_type": ("qwen3",),
+        "layer_types": ("full_attention", None),
+        "rope_scaling": (None,),
+        "use_sliding_window": (False, None),
+    },
+    ignored={
+        **COMMON,
+        "max_window_layers": "matters with use_sliding_window alone",
+        "sliding_window": "matters with use_sliding_window alone",
+        "tie_word_embeddings": "the encoder has no output embeddings",
+    },
+    needs={
+        "quantization_config": QUANTIZED,
+        "layer_types": _SLIDING,
+        "use_sliding_window": _SLIDING,
+        "rope_scaling": "scaled rotary positions are not supported",
+    },
+)
+DECODERS: Final[Mapping[str, Table]] = {"Qwen3Model": QWEN3}
+"""Tables by the class that is built."""
