@@ -77,7 +77,7 @@ ACCELERATORS: Runs = {
     "auto/error_model": ((ERRORS, ""), (AUTO, ""), (COST, ""), (BATCHES, "")),
     "auto/kriging": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
     "auto/motion": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
-    "base": ((PARTS, ""), (RUNS, ""), (GUIDANCE, "")),
+    "base": ((PARTS, ""), (RUNS, ""), (GUIDANCE, ""), (COST, "calibration")),
     "caching/base": ((INSIDE, ""), (OF_UNET, ""), (BATCHES, ""), (FIT, "")),
     "caching/deepcache": ((OF_UNET, ""), (INSIDE, ""), (FIT, "")),
     "caching/first_block": ((INSIDE, ""), (FIT, "")),

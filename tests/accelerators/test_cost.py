@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sadaflow import Auto, sample
+from sadaflow import Auto, Uniform, sample
 from sadaflow.accelerators.auto.budget import Forecast
 from sadaflow.accelerators.auto.calibration import Calibration, describe_solver, near
 from sadaflow.accelerators.auto.cost import TYPICAL_MEMORY, keeping_to, typical_tolerance
@@ -201,6 +201,17 @@ def test_a_calibration_of_another_solver_is_refused_when_given_and_not_taken_whe
         assert Auto().calibrated([foreign], solver) == Auto()
     own = calibration(solver)
     assert Auto().calibrated([calibration(solver_of(25, "euler")), own], solver).calibration == own
+
+
+def test_the_calibrations_of_a_denoiser_are_used_by_themselves() -> None:
+    solver, denoise, noise = problem(STEPS)
+    own = calibration(solver, tolerances=(1e-5, 1e-4, 1e-3, 1e-2), evaluations=(18.0, 14.0, 11.0, 9.0))
+    given = sample(solver, denoise, noise, Auto(budget=12, calibration=own))
+    without = sample(solver, denoise, noise, Auto(budget=12))
+    denoise.calibrations = (calibration(solver_of(25, "euler")), own)  # type: ignore[attr-defined]
+    assert torch.equal(sample(solver, denoise, noise, Auto(budget=12)).x, given.x)
+    assert not torch.equal(without.x, given.x)
+    assert torch.equal(sample(solver, denoise, noise, "uniform").x, sample(solver, denoise, noise, Uniform()).x)
 
 
 def test_the_nearest_guidance_is_taken_and_never_one_for_the_other() -> None:
