@@ -73,6 +73,8 @@ MODELS = {
     "autoencoder": "attention config resnet tiling",
     "streams": "attention norm rope seam",
     "flux": "config embeddings rope seam streams",
+    "flux2": "autoencoder config embeddings norm rope seam streams",
+    "z_image": "config embeddings norm rope seam streams",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",
 }

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from .base import AudioFamily, Family, Prompted
 from .flux import Flux
+from .flux2 import Flux2Klein
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
@@ -14,6 +15,7 @@ from .z_image import ZImage
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
+        "Flux2KleinPipeline": Flux2Klein,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,

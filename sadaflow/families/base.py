@@ -40,6 +40,19 @@ def recommended_by(family: type["Family"], index: Mapping[str, Any], scheduler: 
     return Recommended() if recommend is None else recommend(index, scheduler)
 
 
+def scheduler_of_call(family: "Family", config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
+    """The scheduler config of one call.
+
+    Args:
+        family: The family; if its shift of flow time has a rule of its own, its method `sized_scheduler` knows it.
+        config: The checkpoint's scheduler config.
+        tokens: Number of image tokens.
+        steps: Number of steps.
+    """
+    sized = getattr(family, "sized_scheduler", None)
+    return config if sized is None else sized(config, tokens, steps)
+
+
 @dataclass(frozen=True)
 class Prompted:
     """Encoded prompts: keyword arguments of the backbone, with one row per sample.

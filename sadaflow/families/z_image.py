@@ -1,4 +1,4 @@
-"""Z-Image and Z-Image-Turbo (Cai et al. 2025, arXiv 2511.22699): Qwen3 text encoder, a flow transformer, a KL autoencoder."""
+"""Z-Image and its Turbo (Cai et al. 2025, arXiv 2511.22699): a Qwen3 text encoder, a transformer, an autoencoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self

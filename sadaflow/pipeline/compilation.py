@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-
 from torch import nn
 
 from sadaflow.models import compile_regions, compile_whole

@@ -17,8 +17,8 @@ QUANTIZATIONS = {"int8": "Int8WeightOnlyConfig", "fp8": "Float8WeightOnlyConfig"
 class Quantize:
     """Quantizes the weights of large networks; activations keep the pipeline's dtype.
 
-    The linear layers in the blocks of the backbone, of ControlNets, of T5 and of language models are quantized, with a scale for each row.
-    Embeddings, first and last layers, convolutions and norms are not.
+    The linear layers in the blocks of the backbone, of ControlNets, of T5 and of language models are quantized, with a
+    scale for each row. Embeddings, first and last layers, convolutions and norms are not.
 
     Args:
         torchao: The module `torchao.quantization`.

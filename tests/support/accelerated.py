@@ -10,7 +10,7 @@ ACCELERATORS = {
     "sada": SADA(),
     "auto": Auto(speedup=1.5),
     "teacache": TeaCache(),
-    "first-block": FirstBlock(threshold=0.5),
+    "first-block": FirstBlock(threshold=1.0, max_skips=1),
     "taylorseer": TaylorSeer(interval=3),
 }
 STEPS = 16

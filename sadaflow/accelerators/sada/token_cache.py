@@ -220,7 +220,9 @@ def _resized(scores: Tensor, size: Size) -> Tensor:
     return scores if scores.shape[1:] == size else F.adaptive_avg_pool2d(scores, size)
 
 
-def _completed(group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _completed(
+    group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]
+) -> list[Tensor | None]:
     """Keys and values of all tokens at `site`: new for the computed tokens, cached for the others; and other args."""
     complete: list[Tensor | None] = []
     for part, heads in _keys_and_values(site, args).items():

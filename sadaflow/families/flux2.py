@@ -1,0 +1,158 @@
+"""FLUX.2 klein (Black Forest Labs 2025): a Qwen3 text encoder, a flow transformer, an autoencoder of 32 channels."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
+
+import torch
+from torch import Tensor, nn
+
+from sadaflow.models import Autoencoder
+from sadaflow.models.flux2 import Flux2Autoencoder, Flux2AutoencoderConfig, Flux2Config, Flux2Transformer
+
+from ..loading.checkpoint import Checkpoint
+from ..loading.json_file import naming
+from ..loading.sampling_defaults import Recommended
+from .base import Conditioning, Prompted, decode_images, trained_size
+from .chat_text import ChatText, chat_message
+from .request import Request
+
+_LAYERS: Final = (9, 18, 27)
+"""Layers of the text encoder whose outputs condition the network, side by side."""
+_FEW, _MANY, _LONG = (8.73809524e-5, 1.89833333), (1.6927e-4, 0.45666666), 4300
+
+
+class Flux2Klein:
+    """The components of a Flux2KleinPipeline checkpoint.
+
+    Distilled checkpoints (`is_distilled` in model_index.json) are sampled without guidance; the others are guided by a
+    negative prompt.
+
+    Raises:
+        ValueError: If the components do not fit each other.
+    """
+
+    components: ClassVar[dict[str, str]] = {
+        "transformer": "Flux2Transformer2DModel",
+        "vae": "AutoencoderKLFlux2",
+        "text_encoder": "Qwen3ForCausalLM",
+    }
+    autoencoder: ClassVar[type[Autoencoder]] = Flux2Autoencoder
+    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
+    default_guidance: ClassVar[float] = 4.0
+    patch: ClassVar[int] = 1
+
+    def __init__(
+        self, backbone: Flux2Transformer, vae: Flux2Autoencoder, text: ChatText, dtype: torch.dtype, *, distilled: bool
+    ) -> None:
+        _check_widths(backbone.config, vae.config, text.encoder.config)
+        self.default_size = trained_size(vae.config, self.patch)
+        self.backbone = backbone
+        self.vae = vae
+        self.text = text
+        self.dtype = dtype
+        self.distilled = distilled
+
+    @classmethod
+    def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
+        transformer = checkpoint.read(Flux2Config.from_dict, "transformer", "config.json")
+        vae = checkpoint.read(Flux2AutoencoderConfig.from_dict, "vae", "config.json")
+        text = ChatText.prepare(checkpoint, "Qwen3Model", "Qwen2TokenizerFast", deepest=_LAYERS[-1])
+        distilled = _is_distilled(checkpoint.json("model_index.json"))
+        with naming(checkpoint.root):
+            _check_widths(transformer, vae, text.config)
+            trained_size(vae, cls.patch)
+        return lambda: cls(
+            checkpoint.network("transformer", lambda: Flux2Transformer(transformer)),
+            checkpoint.network("vae", lambda: Flux2Autoencoder(vae)),
+            ChatText.build(text),
+            checkpoint.dtype,
+            distilled=distilled,
+        )
+
+    @classmethod
+    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The scheduler config unchanged; `sized_scheduler` replaces its shift."""
+        return dict(config)
+
+    @classmethod
+    def recommended(cls, index: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Recommended:
+        """What the authors recommend: 4 steps without guidance if distilled, else 50 steps with guidance 4."""
+        distilled = _is_distilled(index)
+        return Recommended(1.0, 4, "euler") if distilled else Recommended(cls.default_guidance, 50, "euler")
+
+    def sized_scheduler(self, config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
+        """The scheduler config with the shift exp(mu) of a call, in place of its own rule."""
+        if not config.get("use_dynamic_shifting"):
+            return config
+        return {**config, "use_dynamic_shifting": False, "shift": math.exp(shift_mu(tokens, steps))}
+
+    @property
+    def latent_channels(self) -> int:
+        return self.vae.config.network_channels
+
+    @property
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        return {"transformer": self.backbone, "text_encoder": self.text.encoder}
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {**self.adaptable, "vae": self.vae}
+
+    def condition(self, request: Request) -> Prompted:
+        length, guided = request.max_sequence_length, request.guided and not self.distilled
+        if not 1 <= length <= self.text.longest:
+            raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {self.text.longest}")
+        prompts, negatives = list(request.prompts), [negative or "" for negative in request.negatives]
+        if self.distilled and (request.guided or any(negatives)):
+            warnings.warn(
+                "guidance and negative_prompt have no effect on this checkpoint: it was distilled to need none",
+                stacklevel=4,
+            )
+        unique = list(dict.fromkeys([*prompts, *negatives] if guided else prompts))
+        texts = [chat_message(prompt, thinking=False) for prompt in unique]
+        states = self.text.encode(texts, length, _LAYERS)[0].to(self.dtype)
+
+        def branch(chosen: Sequence[str]) -> Conditioning:
+            return {"context": states[[unique.index(prompt) for prompt in chosen]]}
+
+        return Prompted(branch(prompts), branch(negatives) if guided else None)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return decode_images(self.vae, latents)
+
+
+def shift_mu(tokens: int, steps: int) -> float:
+    """mu of the shift of flow time for an image of `tokens` tokens in `steps` steps.
+
+    It is linear in the tokens at 10 steps and at 200, and between and beyond them linear in the steps; for more than
+    4300 tokens it is that at 200 steps.
+    """
+    few, many = (slope * tokens + start for slope, start in (_FEW, _MANY))
+    return many if tokens > _LONG else many + (many - few) / 190 * (steps - 200)
+
+
+def _is_distilled(index: Mapping[str, Any]) -> bool:
+    """Whether a model_index.json says so; raises ValueError if its field is not a switch."""
+    value = index.get("is_distilled", False)
+    if not isinstance(value, bool):
+        raise ValueError(f"model_index.json: is_distilled={value!r} is not true or false")
+    return value
+
+
+def _check_widths(transformer: Flux2Config, vae: Flux2AutoencoderConfig, text: Any) -> None:
+    """Raise ValueError if components of these configs do not fit each other, or if the network embeds guidance."""
+    if transformer.guidance_embeds:
+        raise ValueError("guidance_embeds=true in transformer/config.json: FLUX.2 klein does not embed guidance")
+    for label, found, field, expected in (
+        (f"states of {len(_LAYERS)} layers of text_encoder are", len(_LAYERS) * text.hidden_size,
+         "joint_attention_dim", transformer.joint_attention_dim),
+        ("vae's latents are", vae.network_channels, "in_channels", transformer.in_channels),
+        ("prediction is", transformer.out_channels or transformer.in_channels, "in_channels", transformer.in_channels),
+    ):  # fmt: skip
+        if found != expected:
+            raise ValueError(
+                f"the {label} {found} wide, the transformer's {field} is {expected} (transformer/config.json, and "
+                "config.json in text_encoder/ and vae/)"
+            )
