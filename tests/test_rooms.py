@@ -74,6 +74,7 @@ MODELS = {
     "streams": "attention norm rope seam",
     "flux": "config embeddings rope seam streams",
     "flux2": "autoencoder config embeddings norm rope seam streams",
+    "sd3": "config embeddings seam streams",
     "z_image": "config embeddings norm rope seam streams",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",

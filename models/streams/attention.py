@@ -58,8 +58,8 @@ class SingleAttention(_Attention):
         return rotate(query, rope), rotate(key, rope), value
 
 
-class DoubleAttention(_Attention):
-    """Attention over text and image tokens together, with separate projections for each.
+class ImageAttention(_Attention):
+    """Attention of the image tokens to each other, without positions.
 
     Args:
         dim: width of the tokens.
@@ -70,9 +70,29 @@ class DoubleAttention(_Attention):
     def __init__(self, dim: int, heads: int, style: Style) -> None:
         super().__init__(dim, heads, style)
         self.to_out = nn.ModuleList([nn.Linear(dim, dim, bias=style.bias)])
+
+    def project(self, image: Tensor) -> Heads:
+        """Computes query, key and value (B, N, heads, head_dim) of image tokens (B, N, dim)."""
+        return self._heads_of(image)
+
+
+class DoubleAttention(_Attention):
+    """Attention over text and image tokens together, with separate projections for each.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+        style: see `Style`.
+        reads_only: whether text tokens are attended to and get no output.
+    """
+
+    def __init__(self, dim: int, heads: int, style: Style, reads_only: bool = False) -> None:
+        super().__init__(dim, heads, style)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim, bias=style.bias)])
         self.norm_added_q, self.norm_added_k = _head_norms(dim // heads, style)
         self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(dim, dim, bias=style.bias) for _ in range(3))
-        self.to_add_out = nn.Linear(dim, dim, bias=style.bias)
+        if not reads_only:
+            self.to_add_out = nn.Linear(dim, dim, bias=style.bias)
 
     def _heads_of_text(self, hidden: Tensor) -> Heads:
         """Computes query, key and value (B, L, heads, head_dim) of the text tokens."""
@@ -80,17 +100,19 @@ class DoubleAttention(_Attention):
         query, key, value = (self._split(layer(hidden)) for layer in layers)
         return self.norm_added_q(query), self.norm_added_k(key), value
 
-    def project(self, text: Tensor, image: Tensor, rope: Tensor) -> Heads:
+    def project(self, text: Tensor, image: Tensor, rope: Tensor | None) -> Heads:
         """Computes rotated query, rotated key and value of the joint sequence, text first.
 
         Args:
             text: (B, L, dim).
             image: (B, N, dim).
-            rope: (B, L + N, head_dim/2, 2), rotary table.
+            rope: (B, L + N, head_dim/2, 2), rotary table; None without rotary positions.
 
         Returns:
             Three tensors (B, L + N, heads, head_dim).
         """
         pairs = zip(self._heads_of_text(text), self._heads_of(image), strict=True)
         query, key, value = (torch.cat(pair, dim=1) for pair in pairs)
+        if rope is None:
+            return query, key, value
         return rotate(query, rope), rotate(key, rope), value

@@ -88,8 +88,8 @@ class DoubleBlock(nn.Module):
         """Computes everything after the attention."""
         image_parts, text_parts = self._parts(modulations)
         text, image, attended = joint[:, :length], joint[:, length:], attended.flatten(2)
-        image = _finished(image, self.attn.to_out[0](attended[:, length:]), image_parts[2:], self.ff)
-        text = _finished(text, self.attn.to_add_out(attended[:, :length]), text_parts[2:], self.ff_context)
+        image = finished(image, self.attn.to_out[0](attended[:, length:]), image_parts[2:], self.ff)
+        text = finished(text, self.attn.to_add_out(attended[:, :length]), text_parts[2:], self.ff_context)
         return torch.cat((clamp_half(text), image), dim=1)
 
     def _parts(self, modulations: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -98,7 +98,7 @@ class DoubleBlock(nn.Module):
         return parts[:6], parts[6:]
 
 
-def _finished(hidden: Tensor, change: Tensor, parts: tuple[Tensor, ...], feed_forward: nn.Module) -> Tensor:
+def finished(hidden: Tensor, change: Tensor, parts: tuple[Tensor, ...], feed_forward: nn.Module) -> Tensor:
     """Applies a stream's gated attention residual, then its modulated and gated feed-forward."""
     attention_gate, shift, scale, gate = parts
     hidden = torch.addcmul(hidden, attention_gate, change)

@@ -30,7 +30,7 @@ def run_blocks(
     """
     joint, length = torch.cat(tokens, dim=1), tokens[0].shape[1]
     for (name, block), own in zip(blocks.items(), modulations, strict=True):
-        site = Site("block", name, 0, size, prefix=length, per_token=(1,))
+        site = Site("block", name, 0, size, prefix=length, per_token=(1,) if shared else ())
         joint = seam(site, partial(block, seam=seam, site=site), joint, own, *shared)
     return joint[:, length:]
 

@@ -150,7 +150,8 @@ class ContextSeam:
         shares, (key, value), others = self._shares, args[:2], args[2:]
         assert shares is not None and key is not None and value is not None
         key, value = shares.whole(torch.cat((key, value))).chunk(2)  # one exchange for both
-        return self.inner(site._replace(prefix=shares.text), fn, query, key, value, *others)
+        prefix = shares.text if site.prefix else 0  # some attentions are of the image alone
+        return self.inner(site._replace(prefix=prefix), fn, query, key, value, *others)
 
     @contextmanager
     def _inside(self, shares: Shares) -> Iterator[None]:
