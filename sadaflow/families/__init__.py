@@ -9,6 +9,7 @@ from .flux2 import Flux2Klein
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
+from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 from .z_image import ZImage
@@ -19,6 +20,7 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
+        "StableDiffusion3Pipeline": StableDiffusion3,
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,

@@ -28,16 +28,19 @@ def autoencoder_class(family: type["Family"]) -> type[Autoencoder]:
     return found
 
 
-def recommended_by(family: type["Family"], index: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Recommended:
+ReadJson = Callable[[str], Mapping[str, Any]]
+"""Reads a JSON file of a checkpoint by its path in it ("transformer/config.json")."""
+
+
+def recommended_by(family: type["Family"], read: ReadJson) -> Recommended:
     """What the authors of a family's architecture recommend; nothing if the family does not say.
 
     Args:
-        family: The family; its class method `recommended(index, scheduler)` says it.
-        index: The checkpoint's model_index.json.
-        scheduler: The checkpoint's scheduler config.
+        family: The family; its class method `recommended(read)` says it.
+        read: Reads the checkpoint's files.
     """
     recommend = getattr(family, "recommended", None)
-    return Recommended() if recommend is None else recommend(index, scheduler)
+    return Recommended() if recommend is None else recommend(read)
 
 
 def scheduler_of_call(family: "Family", config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:

@@ -93,9 +93,7 @@ class Flux:
         return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
-        length = request.max_sequence_length
-        if not 1 <= length <= self.t5.longest:
-            raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {self.t5.longest}")
+        length = request.text_tokens(self.t5.longest)
         guided = request.true_guidance > 1
         negatives = [negative or "" for negative in request.negatives]
         if any(negatives) and not guided:

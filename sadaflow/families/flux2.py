@@ -14,7 +14,7 @@ from sadaflow.models.flux2 import Flux2Autoencoder, Flux2AutoencoderConfig, Flux
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, decode_images, trained_size
+from .base import Conditioning, Prompted, ReadJson, decode_images, trained_size
 from .chat_text import ChatText, chat_message
 from .request import Request
 
@@ -77,9 +77,9 @@ class Flux2Klein:
         return dict(config)
 
     @classmethod
-    def recommended(cls, index: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Recommended:
+    def recommended(cls, read: ReadJson) -> Recommended:
         """What the authors recommend: 4 steps without guidance if distilled, else 50 steps with guidance 4."""
-        distilled = _is_distilled(index)
+        distilled = _is_distilled(read("model_index.json"))
         return Recommended(1.0, 4, "euler") if distilled else Recommended(cls.default_guidance, 50, "euler")
 
     def sized_scheduler(self, config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
@@ -101,9 +101,7 @@ class Flux2Klein:
         return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
-        length, guided = request.max_sequence_length, request.guided and not self.distilled
-        if not 1 <= length <= self.text.longest:
-            raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {self.text.longest}")
+        length, guided = request.text_tokens(self.text.longest), request.guided and not self.distilled
         prompts, negatives = list(request.prompts), [negative or "" for negative in request.negatives]
         if self.distilled and (request.guided or any(negatives)):
             warnings.warn(

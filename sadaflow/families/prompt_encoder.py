@@ -118,10 +118,10 @@ class T5Text:
         self.added = AddedTokens(tokenizer)
 
     @staticmethod
-    def prepare(checkpoint: Checkpoint) -> PreparedEncoder:
-        """Read and check `tokenizer_2/` and the config in `text_encoder_2/`; see `ClipText.prepare`."""
-        tokenizer = load_tokenizer(checkpoint, "tokenizer_2", "T5TokenizerFast")
-        return prepare_encoder(checkpoint, "text_encoder_2", "T5EncoderModel", tokenizer)
+    def prepare(checkpoint: Checkpoint, suffix: str = "_2") -> PreparedEncoder:
+        """Read and check the tokenizer and the config of the encoder; see `ClipText.prepare`."""
+        tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "T5TokenizerFast")
+        return prepare_encoder(checkpoint, f"text_encoder{suffix}", "T5EncoderModel", tokenizer)
 
     @classmethod
     def build(cls, encoder: PreparedEncoder) -> Self:

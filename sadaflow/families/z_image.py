@@ -14,7 +14,15 @@ from sadaflow.models.z_image.config import UNIT
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images, trained_size
+from .base import (
+    Conditioning,
+    Prompted,
+    ReadJson,
+    autoencoder_config,
+    build_autoencoder,
+    decode_images,
+    trained_size,
+)
 from .chat_text import ChatText, chat_message
 from .request import Request
 
@@ -70,9 +78,9 @@ class ZImage:
         return dict(config)
 
     @classmethod
-    def recommended(cls, index: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Recommended:
+    def recommended(cls, read: ReadJson) -> Recommended:
         """What the authors recommend: 8 steps without guidance for Turbo, 50 steps with guidance 4 for the base."""
-        turbo = scheduler.get("shift") == _TURBO_SHIFT
+        turbo = read("scheduler/scheduler_config.json").get("shift") == _TURBO_SHIFT
         return Recommended(0.0, 8, "euler") if turbo else Recommended(cls.default_guidance, 50, "euler")
 
     @property
@@ -88,9 +96,7 @@ class ZImage:
         return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
-        length, guided = request.max_sequence_length, request.guidance_scale > 0
-        if not 1 <= length <= self.text.longest:
-            raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {self.text.longest}")
+        length, guided = request.text_tokens(self.text.longest), request.guidance_scale > 0
         prompts, negatives = list(request.prompts), [negative or "" for negative in request.negatives]
         unique = list(dict.fromkeys([*prompts, *negatives] if guided else prompts))
         texts = [chat_message(prompt, thinking=True) for prompt in unique]

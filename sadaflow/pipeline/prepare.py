@@ -74,12 +74,11 @@ def prepare_pipeline(
     family_class = FAMILIES[class_name]
     checkpoint.expect(family_class.components)
     source = "scheduler= (the scheduler config)" if scheduler else f"{checkpoint.root}/scheduler/{_SCHEDULER}"
-    own = checkpoint.json("scheduler", _SCHEDULER) if scheduler is None else scheduler
-    config = family_class.scheduler_config(own)
+    config = family_class.scheduler_config(scheduler or checkpoint.json("scheduler", _SCHEDULER))
     _check_scheduler(config, source)
     autoencoder = autoencoder_class(family_class)
     checkpoint.read(autoencoder.config_class.from_dict, "vae", "config.json").check_tile(tile)
-    recommended = recommended.or_else(recommended_by(family_class, index, own))
+    recommended = recommended.or_else(recommended_by(family_class, lambda name: checkpoint.json(*name.split("/"))))
     if scheduler is not None:  # what was recommended belongs to the checkpoint's own
         recommended = replace(recommended, steps=None, solver=None)
     return Prepared(family_class.prepare(checkpoint), config, recommended.or_distilled(config), tile)
