@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .base import AudioFamily, Family, Prompted
+from .chroma import Chroma
 from .flux import Flux
 from .flux2 import Flux2Klein
 from .musicldm import MusicLDM
@@ -16,6 +17,7 @@ from .z_image import ZImage
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
+        "ChromaPipeline": Chroma,
         "Flux2KleinPipeline": Flux2Klein,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,

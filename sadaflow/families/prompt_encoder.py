@@ -128,19 +128,31 @@ class T5Text:
         """Build a prepared encoder; raises ValueError if the stored tensors do not fit the config."""
         return cls(encoder.tokenizer, encoder.build())
 
-    @torch.no_grad()
     def encode(self, prompts: Sequence[str], length: int) -> Tensor:
         """Hidden states (B, length, width) of prompts.
 
         Prompts are padded and cut to `length` tokens, or to the tokenizer's `model_max_length` if that is less. Padding
-        is not masked: the checkpoints were trained so.
+        is not masked: most checkpoints were trained so.
         """
+        return self._run(prompts, length, masked=False)[0]
+
+    def encode_masked(self, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, length, width) of prompts whose padding is masked, and which tokens are no padding.
+
+        The latter is (B, length), bool. Prompts are padded and cut as by `encode`.
+        """
+        states, mask = self._run(prompts, length, masked=True)
+        return states, mask.bool()
+
+    @torch.no_grad()
+    def _run(self, prompts: Sequence[str], length: int, masked: bool) -> tuple[Tensor, Tensor]:
         batch = tokenize(self.tokenizer, prompts, min(length, self.tokenizer.model_max_length), self.added)
-        ids = batch["input_ids"].to(input_device(self.encoder))
+        device = input_device(self.encoder)
+        ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         if not self.added:
-            return self.encoder(ids)[0]
+            return self.encoder(ids, attention_mask=mask if masked else None)[0], mask
         with self.added.embedded(self.encoder, ids) as known:
-            return self.encoder(known)[0]
+            return self.encoder(known, attention_mask=mask if masked else None)[0], mask
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None) -> Any:

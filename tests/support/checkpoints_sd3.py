@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from support.checkpoints import clip_tokenizer, small_vae
+from support.small_t5 import small_t5
 
 _COMMON = {
     "_class_name": "SD3Transformer2DModel",
@@ -72,23 +73,6 @@ def _transformer(style: str) -> SD3Transformer2DModel:
     return network
 
 
-def _t5() -> tuple[T5EncoderModel, T5TokenizerFast]:
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    pieces += [(chr(code), -3.0) for code in range(33, 127)]
-    config = T5Config(
-        vocab_size=len(pieces),
-        d_model=48,
-        d_kv=8,
-        d_ff=48,
-        num_layers=2,
-        num_heads=4,
-        feed_forward_proj="gated-gelu",
-        is_encoder_decoder=False,
-        use_cache=False,
-    )
-    return T5EncoderModel(config), T5TokenizerFast(vocab=pieces, extra_ids=0)
-
-
 def sd3(folder: Path, style: str, *, t5: bool = True) -> Path:
     """Write a checkpoint in the style of one of `PUBLISHED`, with or without T5; returns it."""
     torch.manual_seed(8)
@@ -109,7 +93,7 @@ def sd3(folder: Path, style: str, *, t5: bool = True) -> Path:
             pad_token_id=1,
         )
         clips.append((CLIPTextModelWithProjection(config), tokenizer))
-    third, tokenizer_3 = _t5() if t5 else (None, None)
+    third, tokenizer_3 = small_t5() if t5 else (None, None)
     StableDiffusion3Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=small_vae(
