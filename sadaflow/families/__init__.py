@@ -6,7 +6,7 @@ from types import MappingProxyType
 from .base import AudioFamily, Family, Prompted
 from .chroma import Chroma
 from .flux import Flux
-from .flux2 import Flux2Klein
+from .flux2 import Flux2Dev, Flux2Klein
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
@@ -19,6 +19,7 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
         "ChromaPipeline": Chroma,
         "Flux2KleinPipeline": Flux2Klein,
+        "Flux2Pipeline": Flux2Dev,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,

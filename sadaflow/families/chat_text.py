@@ -14,6 +14,15 @@ from .prompt_encoder import input_device, tokenize
 
 _MESSAGE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 _NO_THOUGHT = "<think>\n\n</think>\n\n"
+_SYSTEM = (
+    "You are an AI that reasons about image descriptions. You give structured responses focusing on object "
+    "relationships, object\nattribution and actions without speculation."
+)
+
+
+def mistral_message(prompt: str) -> str:
+    """The text that the chat template of Mistral Small makes of a prompt under the system message of FLUX.2."""
+    return f"<s>[SYSTEM_PROMPT]{_SYSTEM}[/SYSTEM_PROMPT][INST]{prompt.replace('[IMG]', '')}[/INST]"
 
 
 def chat_message(prompt: str, *, thinking: bool) -> str:
@@ -42,7 +51,9 @@ class ChatText:
         self.encoder = encoder
 
     @staticmethod
-    def prepare(checkpoint: Checkpoint, class_name: str, tokenizer_class: str, deepest: int = 0) -> PreparedEncoder:
+    def prepare(
+        checkpoint: Checkpoint, class_name: str, tokenizer_class: str, deepest: int = 0, **settings: Any
+    ) -> PreparedEncoder:
         """Read and check the tokenizer and the config of the model, without the weights.
 
         Args:
@@ -50,12 +61,13 @@ class ChatText:
             class_name: `transformers` class of the model without output embeddings.
             tokenizer_class: `transformers` class of the tokenizer.
             deepest: The highest layer whose output is used.
+            settings: Settings that replace those of the tokenizer's folder.
 
         Raises:
             FileNotFoundError: If a file is missing.
             ValueError: If a setting has a wrong value, if the two do not fit each other, or if layers are missing.
         """
-        tokenizer = load_tokenizer(checkpoint, "tokenizer", tokenizer_class)
+        tokenizer = load_tokenizer(checkpoint, "tokenizer", tokenizer_class, **settings)
         encoder = prepare_encoder(checkpoint, "text_encoder", class_name, tokenizer)
         layers = encoder.config.num_hidden_layers
         if layers <= deepest:
@@ -87,7 +99,7 @@ class ChatText:
             The states of these layers side by side (B, length, len(layers) * width), and which tokens are not padding
             (B, length), bool on the CPU.
         """
-        batch = tokenize(self.tokenizer, texts, length)
+        batch = tokenize(self.tokenizer, texts, length, special=False)
         device = input_device(self.encoder)
         output = self.encoder(
             input_ids=batch["input_ids"].to(device),

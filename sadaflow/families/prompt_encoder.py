@@ -155,16 +155,31 @@ class T5Text:
             return self.encoder(known, attention_mask=mask if masked else None)[0], mask
 
 
-def tokenize(tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None) -> Any:
-    """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning."""
+def tokenize(
+    tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None, *, special: bool = True
+) -> Any:
+    """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning.
+
+    Args:
+        tokenizer: The `transformers` tokenizer.
+        prompts: The prompts.
+        length: Number of tokens.
+        added: Words that the tokenizer lacks.
+        special: Whether the tokenizer adds the tokens that begin and end a prompt.
+    """
     with _TOKENIZING:
-        full = added.ids(prompts) if added else tokenizer(list(prompts))["input_ids"]
+        full = added.ids(prompts) if added else tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
         if added:
             batch = _padded(tokenizer, full, length)
         else:
             batch = tokenizer(
-                list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-            )  # fmt: skip
+                list(prompts),
+                padding="max_length",
+                max_length=length,
+                truncation=True,
+                return_tensors="pt",
+                add_special_tokens=special,
+            )
     for prompt, ids in zip(prompts, full, strict=True):
         if len(ids) > length:
             warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {length}", stacklevel=4)

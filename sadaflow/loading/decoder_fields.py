@@ -1,6 +1,7 @@
 """The fields of the config.json of language models whose hidden states encode prompts, one table per class."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sadaflow.models.config import COUNT, FLAG, NONE, NUMBER, POSITIVE, QUANTIZED, WIDTH, Kind, Table, one_of, whole
@@ -53,5 +54,54 @@ QWEN3: Final = Table(
         "rope_scaling": "scaled rotary positions are not supported",
     },
 )
-DECODERS: Final[Mapping[str, Table]] = {"Qwen3Model": QWEN3}
-"""Tables by the class that is built."""
+MISTRAL: Final = replace(
+    QWEN3,
+    owner="Mistral3ForConditionalGeneration text_config",
+    kinds={name: kind for name, kind in QWEN3.kinds.items() if name != "attention_bias"},
+    only={
+        "model_type": ("mistral",),
+        "layer_types": ("full_attention", None),
+        "rope_scaling": (None,),
+        "sliding_window": (None,),
+    },
+    ignored={**COMMON, "tie_word_embeddings": "the encoder has no output embeddings"},
+    needs={**QWEN3.needs, "sliding_window": _SLIDING},
+)
+_MISTRAL3: Final = Table(
+    "Mistral3ForConditionalGeneration",
+    kinds={},
+    only={"model_type": ("mistral3",)},
+    ignored={
+        **COMMON,
+        "text_config": "read by itself",
+        **dict.fromkeys(
+            ("vision_config", "vision_feature_layer", "multimodal_projector_bias", "projector_hidden_act"),
+            "the half that reads pictures is not built",
+        ),
+        **dict.fromkeys(("image_token_index", "image_token_id", "spatial_merge_size"), "no pictures are read"),
+        "tie_word_embeddings": "the encoder has no output embeddings",
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "the tokenizer has them"),
+    },
+    needs={"quantization_config": QUANTIZED},
+)
+DECODERS: Final = ("Qwen3Model", "MistralModel")
+"""Classes of language models that are built."""
+
+
+def decoder_fields(raw: Mapping[str, Any], class_name: str) -> dict[str, Any]:
+    """Read the config.json of a language model.
+
+    Args:
+        raw: The JSON object; for a MistralModel that of a Mistral3ForConditionalGeneration.
+        class_name: One of `DECODERS`.
+
+    Raises:
+        ValueError: If a field has a wrong value or is not supported.
+    """
+    if class_name == "Qwen3Model":
+        return QWEN3.read(raw)
+    _MISTRAL3.read(raw)
+    text = raw.get("text_config")
+    if not isinstance(text, Mapping):
+        raise ValueError(f"text_config holds a {type(text).__name__}, expected a JSON object")
+    return MISTRAL.read(text)

@@ -24,8 +24,13 @@ _ROTARY = ("inv_freq", "original_inv_freq")
 # Tensors beside the text encoder in a file of CLIP with both halves.
 _OTHER_HALF = ("vision_model.", "visual_projection.", "logit_scale")
 _PROJECTION = "text_projection."
-# Output embeddings of a language model, whose hidden states alone are used.
-_OUTPUTS = "lm_head."
+# Prefixes of a language model's tensors, and those beside it: output embeddings, and the half that reads pictures.
+_DECODER = ("model.language_model.", "language_model.model.", "model.")
+_BESIDE = tuple(
+    f"{prefix}{name}."
+    for prefix in ("", "model.", "language_model.")
+    for name in ("lm_head", "vision_tower", "multi_modal_projector")
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def prepare_encoder(checkpoint: Checkpoint, component: str, class_name: str, tok
     if class_name.startswith("CLIP") and is_whole_clip(raw):
         ignored = _OTHER_HALF if class_name == "CLIPTextModelWithProjection" else (*_OTHER_HALF, _PROJECTION)
     if class_name in DECODERS:
-        ignored = (_OUTPUTS,)
+        ignored = _BESIDE
     if tokenizer is not None:
         vocabulary = getattr(config, "text_config", config).vocab_size
         check_ids(tokenizer, vocabulary, str(folder / "config.json"))
@@ -162,7 +167,8 @@ def hub_names(encoder: nn.Module, ignored: tuple[str, ...] = ()) -> Convert:
     known = set(encoder.state_dict())
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
-        spellings = (name, name.removeprefix("text_model."), f"text_model.{name}", name.removeprefix("model."))
+        bare = (name.removeprefix(prefix) for prefix in ("text_model.", *_DECODER))
+        spellings = (name, *bare, f"text_model.{name}")
         found = next((name for name in spellings if name in known), None)
         if found is not None:
             return {found: tensor}

@@ -38,6 +38,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 _CLASSES = {
     "CLIPTokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
     "T5TokenizerFast": ("T5Tokenizer", "T5TokenizerFast"),
+    "PreTrainedTokenizerFast": ("LlamaTokenizer", "LlamaTokenizerFast"),
     "Qwen2TokenizerFast": ("Qwen2Tokenizer", "Qwen2TokenizerFast"),
     "RobertaTokenizerFast": ("RobertaTokenizer", "RobertaTokenizerFast"),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel
+from diffusers import AutoencoderKLFlux2, DiffusionPipeline, Flux2KleinPipeline, Flux2Transformer2DModel
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from sadaflow.pipeline.inputs import initial_noise
 from sadaflow.pipeline.inspection import inspect
 from sadaflow.pipeline.output import Output
 from support.accelerated import ACCELERATORS, STEPS, check_acceleration
-from support.checkpoints_flux2 import PUBLISHED, PUBLISHED_VAE, flux2_klein, plain
+from support.checkpoints_flux2 import PUBLISHED, PUBLISHED_VAE, flux2_dev, flux2_klein, plain
 from support.flux import relative
 
 PROMPTS = ["a red apple", "a grinning face on a very long wooden table"]
@@ -35,15 +35,14 @@ def pipe(folder: Path) -> Pipeline:
     return Pipeline.from_pretrained(folder)
 
 
-def theirs(folder: Path, guidance: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+def run(pipeline: DiffusionPipeline, guidance: float, noise: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """The loop's latents (B, C, h, w) and the images of Diffusers, whose negative prompt is always empty."""
     seen = []
 
-    def watch(pipeline: object, step: int, timestep: object, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def watch(_: object, step: int, timestep: object, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         seen.append(inputs["latents"])
         return inputs
 
-    pipeline = Flux2KleinPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     images = pipeline(
         prompt=PROMPTS,
@@ -52,7 +51,7 @@ def theirs(folder: Path, guidance: float, noise: Tensor) -> tuple[Tensor, Tensor
         width=SIZE[1],
         num_inference_steps=4,
         latents=noise,
-        max_sequence_length=128,
+        max_sequence_length=length,
         output_type="pt",
         callback_on_step_end=watch,
     ).images
@@ -73,10 +72,31 @@ def test_latents_and_images_match(folder: Path, tmp_path: Path, distilled: bool,
         max_sequence_length=128,
         output="tensor",
     )
-    latents, images = theirs(root, guidance, noise)
+    latents, images = run(Flux2KleinPipeline.from_pretrained(root), guidance, noise, 128)
     assert relative(out.latents, latents) < 1e-4
     assert relative(out.images, images) < 1e-4
     assert out.stats.nfe == [4.0, 4.0]
+
+
+def test_latents_and_images_of_dev_match(tmp_path: Path) -> None:
+    reference = flux2_dev(tmp_path / "dev")
+    noise = initial_noise((32, SIZE[0] // 4, SIZE[1] // 4), [3, 4])
+    out = Pipeline.from_pretrained(tmp_path / "dev")(
+        PROMPTS,
+        guidance=2.5,
+        height=SIZE[0],
+        width=SIZE[1],
+        steps=4,
+        seed=[3, 4],
+        max_sequence_length=256,
+        output="tensor",
+    )
+    latents, images = run(reference, 2.5, noise, 256)
+    assert relative(out.latents, latents) < 1e-4
+    assert relative(out.images, images) < 1e-4
+    assert out.stats.nfe == [4.0, 4.0]
+    found = inspect(tmp_path / "dev")
+    assert (found.refused, found.notes, found.steps, found.guidance) == (None, (), 50, 4.0)
 
 
 def test_full_size_parameters_have_the_reference_names_and_shapes() -> None:

@@ -1,9 +1,10 @@
-"""A small tokenizer of Qwen's kind, and the part of its chat template that one message needs."""
+"""Small tokenizers of Qwen's and Mistral's kinds, and the part of their chat templates that a prompt needs."""
 
-from pathlib import Path
-
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import Qwen2TokenizerFast
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast, Qwen2TokenizerFast
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 TEMPLATE = (
@@ -32,7 +33,28 @@ def chat_tokenizer() -> Qwen2TokenizerFast:
     )
 
 
-def save_chat_tokenizer(folder: Path) -> Path:
-    """Writes the tokenizer's files."""
-    chat_tokenizer().save_pretrained(folder)
-    return folder
+MISTRAL_SPECIAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<pad>", "[IMG]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
+MISTRAL_TEMPLATE = (
+    "{{- bos_token }}{%- for message in messages %}{%- set text = message.content[0].text %}"
+    "{%- if message.role == 'system' %}{{- '[SYSTEM_PROMPT]' + text + '[/SYSTEM_PROMPT]' }}"
+    "{%- else %}{{- '[INST]' + text + '[/INST]' }}{%- endif %}{%- endfor %}"
+)
+
+
+def mistral_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer without merges, which pads on the left and begins a text with <s> if it is asked to."""
+    letters = sorted(ByteLevel.alphabet())
+    vocabulary = {word: index for index, word in enumerate([*MISTRAL_SPECIAL, *letters])}
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        additional_special_tokens=list(MISTRAL_SPECIAL[3:]),
+        padding_side="left",
+        chat_template=MISTRAL_TEMPLATE,
+    )

@@ -3,10 +3,23 @@
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from diffusers import (
+    AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
+)
+from transformers import (
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    MistralConfig,
+    PixtralVisionConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
-from support.chat_tokenizer import chat_tokenizer
+from support.chat_tokenizer import chat_tokenizer, mistral_tokenizer
 
 PUBLISHED = {  # the fields of the published config.json of klein 4B
     "_class_name": "Flux2Transformer2DModel",
@@ -102,3 +115,33 @@ def flux2_klein(folder: Path, *, distilled: bool = False, layers: int = 28) -> P
         is_distilled=distilled,
     ).save_pretrained(folder)
     return folder
+
+
+def flux2_dev(folder: Path) -> Flux2Pipeline:
+    """Write a checkpoint in the style of dev; returns Diffusers' pipeline."""
+    torch.manual_seed(7)
+    tokenizer = mistral_tokenizer()
+    text = MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=31,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        rope_theta=1000000000.0,
+        sliding_window=None,
+        max_position_embeddings=131072,
+    )
+    vision = PixtralVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    pipeline = Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        vae=flux2_vae(),
+        text_encoder=Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision)).eval(),
+        tokenizer=tokenizer,
+        transformer=Flux2Transformer2DModel(**plain({**PUBLISHED, **SMALL, "guidance_embeds": True})).eval(),
+    )
+    pipeline.save_pretrained(folder)
+    return pipeline
