@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import ZImagePipeline, ZImageTransformer2DModel
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sadaflow import Pipeline
@@ -110,24 +109,10 @@ def test_inspect_recommends_what_the_authors_do(tmp_path: Path, shift: float, st
     assert (found.refused, found.steps, found.guidance, found.solver) == (None, steps, guidance, "euler")
 
 
-def test_lora_of_diffusers_changes_the_transformer(folder: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    name, width = "transformer.layers.0.attention.to_q", 48
-    factors = {f"{name}.lora_A.weight": torch.randn(2, width), f"{name}.lora_B.weight": torch.randn(width, 2)}
-    save_file(factors, tmp_path / "lora.safetensors")
-    pipe = Pipeline.from_pretrained(folder)
-    weight = pipe.family.backbone.layers[0].attention.to_q.weight
-    before = weight.clone()
-    lora = pipe.load_lora(tmp_path / "lora.safetensors", 0.5)
-    assert torch.allclose(weight, before + 0.5 * factors[f"{name}.lora_B.weight"] @ factors[f"{name}.lora_A.weight"])
-    pipe.unload_lora(lora)
-    assert torch.equal(weight, before)
-
-
-def test_streamed_and_compiled_networks_draw_the_same(folder: Path, pipe: Pipeline) -> None:
+@pytest.mark.slow
+def test_a_compiled_network_draws_the_same(folder: Path, pipe: Pipeline) -> None:
     call = {**CALL, "steps": 2}
     plain = pipe(PROMPTS, **call).latents
-    assert torch.equal(Pipeline.from_pretrained(folder, offload="stream")(PROMPTS, **call).latents, plain)
     compiled = Pipeline.from_pretrained(folder).compile(backend="eager")
     assert relative(compiled(PROMPTS, **call).latents, plain) < 1e-5
 
