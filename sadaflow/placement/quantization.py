@@ -64,8 +64,9 @@ class Quantize:
 
 def _is_large(network: nn.Module) -> bool:
     """Whether a network is a backbone, which has sites, a ControlNet, or a large text encoder."""
-    found = isinstance(network, ControlNet) or hasattr(network, "sites")
-    return found or type(network).__name__ in ("T5EncoderModel", *DECODERS)
+    if isinstance(network, ControlNet) or type(network).__name__ in ("T5EncoderModel", *DECODERS):
+        return True
+    return hasattr(network, "sites") and not any(hasattr(part, "sites") for part in network.children())
 
 
 def _in_a_block(module: nn.Module, name: str) -> bool:
