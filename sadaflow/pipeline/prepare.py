@@ -11,6 +11,7 @@ from sadaflow.solvers import check_scheduler_config
 
 from ..families import FAMILIES, Family, unsupported
 from ..families.base import autoencoder_class, recommended_by
+from ..families.members import prepare_family
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import embedded
 from ..loading.hub.locate import locate_config
@@ -81,7 +82,8 @@ def prepare_pipeline(
     recommended = recommended.or_else(recommended_by(family_class, lambda name: checkpoint.json(*name.split("/"))))
     if scheduler is not None:  # what was recommended belongs to the checkpoint's own
         recommended = replace(recommended, steps=None, solver=None)
-    return Prepared(family_class.prepare(checkpoint), config, recommended.or_distilled(config), tile)
+    build = prepare_family(class_name, family_class, checkpoint)
+    return Prepared(build, config, recommended.or_distilled(config), tile)
 
 
 def _check_scheduler(config: Mapping[str, Any], label: str) -> None:

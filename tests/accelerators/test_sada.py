@@ -66,6 +66,14 @@ def test_the_schedule_of_modes_is_the_papers() -> None:
         assert "sssss" not in skipped
 
 
+@pytest.mark.parametrize("cap", [1, 2, 4])
+def test_only_the_cap_ends_the_skips_of_two_step_solvers(cap: int) -> None:
+    """On even steps the criterion of DPM-Solver++ 2M is 2/3 dt |D^2 y|^2 <= 0: every step is stable (docs/sada.md)."""
+    solver, denoise, noise = problem(50, name="dpmpp2m")
+    for modes in sample(solver, denoise, noise, SADA(tokens=False, max_skips=cap)).stats.modes:
+        assert list(modes[10:24]) == [("full" if (step - 9) % (cap + 1) == 0 else "stepwise") for step in range(10, 24)]
+
+
 @pytest.mark.parametrize("name", ["euler", "dpmpp2m"])
 def test_the_released_code_computes_and_skips_its_fixed_steps(name: str) -> None:
     """Of 50 steps the published settings compute 19 and skip 17 whatever the sample; 11 to 24 are decided."""
