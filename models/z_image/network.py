@@ -29,7 +29,7 @@ class _TimeEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(_FEATURES, _MIDDLE), nn.SiLU(), nn.Linear(_MIDDLE, dim))
 
     def forward(self, times: Tensor) -> Tensor:
-        features = sinusoids(times.flatten(), _FEATURES).to(self.mlp[0].weight.dtype)
+        features = sinusoids(times.flatten(), _FEATURES).to(next(self.parameters()).dtype)
         return self.mlp(features).unflatten(0, times.shape)
 
 
@@ -143,7 +143,9 @@ class ZImageTransformer(nn.Module):
             (S, 1 or B, width).
         """
         embedding = self.t_embedder((1000 - timesteps) / 1000 * self.config.t_scale)
-        factor = 1 + self.all_final_layer[_SIZE].adaLN_modulation(embedding)
+        last = self.all_final_layer[_SIZE]
+        assert isinstance(last, _FinalLayer)
+        factor = 1 + last.adaLN_modulation(embedding)
         return torch.cat([*(block.modulations(embedding) for block in self._modulated), factor], dim=-1)
 
     def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], seam: Seam = call_through) -> Tensor:
@@ -182,7 +184,7 @@ class ZImageTransformer(nn.Module):
     @property
     def _modulated(self) -> list[Block]:
         """The blocks that time modulates, in order."""
-        return [*self.noise_refiner, *self.layers]  # type: ignore[list-item]
+        return [*self.noise_refiner, *self.layers]
 
     @property
     def _widths(self) -> list[int]:

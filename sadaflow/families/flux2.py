@@ -16,7 +16,7 @@ from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, ReadJson, decode_images, trained_size
 from .chat_text import ChatText, chat_message, mistral_message
-from .prompt_encoder import PreparedEncoder
+from .prompt_encoder import ClipText, PreparedEncoder, T5Text
 from .request import Request
 
 _FEW, _MANY, _LONG = (8.73809524e-5, 1.89833333), (1.6927e-4, 0.45666666), 4300
@@ -89,6 +89,10 @@ class _Flux2:
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
+
+    @property
+    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
+        return {}
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

@@ -24,6 +24,7 @@ from .base import (
     trained_size,
 )
 from .chat_text import ChatText, chat_message
+from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
 _TURBO_SHIFT = 3.0
@@ -90,6 +91,10 @@ class ZImage:
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
+
+    @property
+    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
+        return {}
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

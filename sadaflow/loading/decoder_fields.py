@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from sadaflow.models.config import COUNT, FLAG, NONE, NUMBER, POSITIVE, QUANTIZED, WIDTH, Kind, Table, one_of, whole
+from sadaflow.models.config import COUNT, FLAG, NONE, POSITIVE, QUANTIZED, WIDTH, Kind, Table, one_of, whole
 
 from .common_fields import COMMON
 
@@ -15,8 +15,7 @@ def _is_rope(value: Any) -> bool:
     """Whether a value is rope_parameters without scaling."""
     if not isinstance(value, dict) or not value.keys() <= {"rope_theta", "rope_type"}:
         return False
-    theta = value.get("rope_theta")
-    return value.get("rope_type", "default") == "default" and NUMBER.holds(theta) and theta > 0
+    return value.get("rope_type", "default") == "default" and POSITIVE.holds(value.get("rope_theta"))
 
 
 _ROPE = Kind("an object with rope_theta, and rope_type default", _is_rope)
