@@ -11,6 +11,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.sampling_defaults import Recommended
+from ..loading.single_file.layout import Original
 from ..loading.strict import Loader
 from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
@@ -41,6 +42,12 @@ def recommended_by(family: type["Family"], read: ReadJson) -> Recommended:
     """
     recommend = getattr(family, "recommended", None)
     return Recommended() if recommend is None else recommend(read)
+
+
+def original_of(family: type["Family"]) -> Original:
+    """From the authors' names of the tensors of a family's network to the Hub's: its `original`, or else no change."""
+    found: Original = getattr(family, "original", lambda name, tensor, config: {name: tensor})
+    return found
 
 
 def scheduler_of_call(family: "Family", config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:

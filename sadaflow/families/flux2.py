@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder
 from sadaflow.models.flux2 import Flux2Autoencoder, Flux2AutoencoderConfig, Flux2Config, Flux2Transformer
+from sadaflow.models.flux2.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
@@ -33,6 +34,7 @@ class _Flux2:
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
     default_guidance: ClassVar[float] = 4.0
     patch: ClassVar[int] = 1
+    original = staticmethod(from_original)
     layers: ClassVar[tuple[int, ...]]
     """Layers of the text encoder whose outputs condition the network, side by side."""
     embeds: ClassVar[bool]

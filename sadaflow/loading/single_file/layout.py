@@ -137,6 +137,36 @@ class SingleFile:
         check_names(str(self.path), set(), {name for name in self.shapes if not name.startswith(known)})
 
 
+Original = Callable[[str, Tensor, Any], dict[str, Tensor]]
+"""From a tensor of the authors' layout, its name and the network's config to tensors by the Hub's names."""
+
+
+@dataclass(frozen=True)
+class FromSection:
+    """A network whose tensors are those of a section, in the authors' names or the Hub's.
+
+    Attributes:
+        section: The tensors.
+        original: Converts them.
+    """
+
+    section: Section
+    original: Original
+
+    def load(self, build: Callable[[], Module], loader: Loader) -> Module:
+        """Build the network on the meta device and match it with the section; the loader reads the weights later.
+
+        Raises:
+            ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
+        """
+        network = self.section.build(build)
+
+        def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
+            return self.original(name, tensor, network.config)
+
+        return add_section(network, self.section, convert, loader)
+
+
 def split_fused(fused: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:
     """Split a weight or bias into the projections that are fused along its rows.
 
