@@ -10,7 +10,7 @@ from sadaflow.models import UNetConfig
 from ..loading.layouts.row import Layout
 from ..loading.layouts.single_files import VAES
 from ..loading.layouts.table import require_layout
-from ..loading.single_file import flux, schedulers, unet
+from ..loading.single_file import autoencoder, flux, schedulers, unet
 from ..loading.single_file.layout import FromSection, SingleFile
 from . import FAMILIES
 from .base import Family, original_of, replace_vae
@@ -72,9 +72,10 @@ def _of_base(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[s
             f"{' or '.join(layout.pipelines)}"
         )
     family_class = FAMILIES[name]
-    network = FromSection(file.section(layout.prefix), original_of(family_class))
-    build = family_class.prepare(replace(base, replaced={"transformer": network}))
-    family = build()
+    replaced = {"transformer": FromSection.of(file.section(layout.prefix), original_of(family_class))}
+    for prefix in filter(file.has, VAES):
+        replaced["vae"] = autoencoder.from_section(file.section(prefix))
+    family = family_class.prepare(replace(base, replaced=replaced))()
     if aid.vae is not None:
         replace_vae(family, aid.vae, aid.loader)
     return family, family_class.scheduler_config(base.json("scheduler", "scheduler_config.json"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import (
     convert_flux2_transformer_checkpoint_to_diffusers,
+    convert_sd3_transformer_checkpoint_to_diffusers,
     convert_z_image_transformer_checkpoint_to_diffusers,
 )
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from sadaflow import Pipeline
 from sadaflow.pipeline.inspection import inspect
+from support.checkpoints_chroma import chroma
 from support.checkpoints_flux2 import flux2_klein
 from support.checkpoints_sd3 import sd3
 from support.checkpoints_z_image import z_image
@@ -21,6 +23,7 @@ from support.checkpoints_z_image import z_image
 CALL = {"prompt": "a red apple", "height": 24, "width": 16, "steps": 2, "seed": 1, "output": "latent"}
 CONVERTERS = {
     "flux2": convert_flux2_transformer_checkpoint_to_diffusers,
+    "sd3": convert_sd3_transformer_checkpoint_to_diffusers,
     "z_image": convert_z_image_transformer_checkpoint_to_diffusers,
 }
 FLUX2 = {  # the Hub's name of a module -> the authors'
@@ -71,6 +74,45 @@ def flux2_authors(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return made
 
 
+SD3 = {
+    "pos_embed.pos_embed": "pos_embed",
+    r"pos_embed\.proj\.(\w+)": r"x_embedder.proj.\1",
+    r"time_text_embed\.timestep_embedder\.linear_1\.(\w+)": r"t_embedder.mlp.0.\1",
+    r"time_text_embed\.timestep_embedder\.linear_2\.(\w+)": r"t_embedder.mlp.2.\1",
+    r"time_text_embed\.text_embedder\.linear_1\.(\w+)": r"y_embedder.mlp.0.\1",
+    r"time_text_embed\.text_embedder\.linear_2\.(\w+)": r"y_embedder.mlp.2.\1",
+    r"(context_embedder\..*)": r"\1",
+    r"proj_out\.(\w+)": r"final_layer.linear.\1",
+    r"norm_out\.linear\.(\w+)": r"final_layer.adaLN_modulation.1.\1",
+    r"transformer_blocks\.(\d+)\.(attn2?)\.norm_([qk])\.weight": r"joint_blocks.\1.x_block.\2.ln_\3.weight",
+    r"transformer_blocks\.(\d+)\.attn\.norm_added_([qk])\.weight": r"joint_blocks.\1.context_block.attn.ln_\2.weight",
+    r"transformer_blocks\.(\d+)\.(attn2?)\.to_out\.0\.(\w+)": r"joint_blocks.\1.x_block.\2.proj.\3",
+    r"transformer_blocks\.(\d+)\.attn\.to_add_out\.(\w+)": r"joint_blocks.\1.context_block.attn.proj.\2",
+    r"transformer_blocks\.(\d+)\.ff\.net\.0\.proj\.(\w+)": r"joint_blocks.\1.x_block.mlp.fc1.\2",
+    r"transformer_blocks\.(\d+)\.ff\.net\.2\.(\w+)": r"joint_blocks.\1.x_block.mlp.fc2.\2",
+    r"transformer_blocks\.(\d+)\.ff_context\.net\.0\.proj\.(\w+)": r"joint_blocks.\1.context_block.mlp.fc1.\2",
+    r"transformer_blocks\.(\d+)\.ff_context\.net\.2\.(\w+)": r"joint_blocks.\1.context_block.mlp.fc2.\2",
+    r"transformer_blocks\.(\d+)\.norm1\.linear\.(\w+)": r"joint_blocks.\1.x_block.adaLN_modulation.1.\2",
+    r"transformer_blocks\.(\d+)\.norm1_context\.linear\.(\w+)": r"joint_blocks.\1.context_block.adaLN_modulation.1.\2",
+    r"transformer_blocks\.(\d+)\.(attn2?)\.to_q\.(\w+)": r"joint_blocks.\1.x_block.\2.qkv.\3",
+    r"transformer_blocks\.(\d+)\.attn\.add_q_proj\.(\w+)": r"joint_blocks.\1.context_block.attn.qkv.\2",
+}
+
+
+def sd3_authors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    made = {}
+    for name, tensor in state.items():
+        new = _renamed(name, SD3)
+        if new is None:
+            continue
+        if ".qkv." in new:
+            spellings = ("to_q", "to_k", "to_v") if "x_block" in new else ("add_q_proj", "add_k_proj", "add_v_proj")
+            tensor = torch.cat([state[re.sub("to_q|add_q_proj", part, name)] for part in spellings])
+        last = "adaLN" in new and (new.startswith("final") or "joint_blocks.2.context" in new)
+        made[new] = torch.cat(tensor.chunk(2)[::-1]) if last else tensor
+    return made
+
+
 def z_image_authors(state: dict[str, Tensor]) -> dict[str, Tensor]:
     made = {"norm_final.weight": torch.ones(4)}
     for name, tensor in state.items():
@@ -90,10 +132,13 @@ def z_image_authors(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return made
 
 
+MAKERS = {"flux2": flux2_klein, "sd3": lambda folder: sd3(folder, "3.5 medium"), "z_image": z_image}
+
+
 @pytest.fixture(scope="module", params=CONVERTERS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp(request.param) / "base"
-    return request.param, {"flux2": flux2_klein, "z_image": z_image}[request.param](folder)
+    return request.param, MAKERS[request.param](folder)
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
@@ -101,7 +146,7 @@ def test_files_in_the_authors_names_load_beside_a_base(made: tuple[str, Path], t
     name, base = made
     state = load_file(base / "transformer" / "diffusion_pytorch_model.safetensors")
     changed = {key: tensor + 0.01 * torch.randn_like(tensor) for key, tensor in state.items()}
-    authors = {"flux2": flux2_authors, "z_image": z_image_authors}[name](changed)
+    authors = {"flux2": flux2_authors, "sd3": sd3_authors, "z_image": z_image_authors}[name](changed)
     theirs = CONVERTERS[name](dict(authors))  # the file is one that Diffusers reads as these tensors
     assert theirs.keys() == changed.keys() and all(torch.equal(theirs[key], changed[key]) for key in changed)
     file = tmp_path / "file.safetensors"
@@ -120,11 +165,24 @@ def test_files_in_the_hubs_names_draw_what_the_base_draws(made: tuple[str, Path]
     assert torch.equal(pipe(**CALL).latents, Pipeline.from_pretrained(base)(**CALL).latents)
 
 
+def test_the_autoencoder_of_a_file_is_used(tmp_path: Path) -> None:
+    base = sd3(tmp_path / "base", "3 medium")
+    state = load_file(base / "transformer" / "diffusion_pytorch_model.safetensors")
+    vae = load_file(base / "vae" / "diffusion_pytorch_model.safetensors")
+    vae["decoder.conv_out.bias"] += 1
+    file = tmp_path / "file.safetensors"
+    names = {f"model.diffusion_model.{name}": tensor.contiguous() for name, tensor in sd3_authors(state).items()}
+    save_file({**names, **{f"first_stage_model.{name}": tensor for name, tensor in vae.items()}}, file)
+    pipe = Pipeline.from_single_file(file, base=base)
+    assert torch.equal(pipe.vae.decoder.conv_out.bias, vae["decoder.conv_out.bias"])
+    assert pipe.vae.config.scaling_factor == 1.5305
+
+
 def test_files_that_do_not_fit_their_base_are_refused(made: tuple[str, Path], tmp_path: Path) -> None:
     _, base = made
     file = base / "transformer" / "diffusion_pytorch_model.safetensors"
-    with pytest.raises(ValueError, match="StableDiffusion3Pipeline.*needs a base of the class"):
-        Pipeline.from_single_file(file, base=sd3(tmp_path / "other", "3 medium"))
+    with pytest.raises(ValueError, match="ChromaPipeline.*needs a base of the class"):
+        Pipeline.from_single_file(file, base=chroma(tmp_path / "other"))
     with pytest.raises(ValueError, match="base=ID_OR_FOLDER"):
         Pipeline.from_single_file(file, tokenizer=base)
     state = load_file(file)

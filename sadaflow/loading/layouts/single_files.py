@@ -89,6 +89,19 @@ NETWORKS = (
     ),
     *(
         Layout(
+            f"transformer of Stable Diffusion 3, {names} names", "network", signs, source, use=_BASE, prefix=prefix,
+            pipelines=("StableDiffusion3Pipeline",),
+        )
+        for names, prefix, signs, source in (
+            ("authors'", NETWORK, (f"{NETWORK}joint_blocks.0.context_block.*",),
+             "stabilityai/stable-diffusion-3-medium, 3.5-medium, 3.5-large, 3.5-large-turbo"),
+            ("authors'", "", ("joint_blocks.0.context_block.*",), "files of merging tools"),
+            ("the Hub's", "", ("pos_embed.pos_embed", "transformer_blocks.*.norm1_context.linear.weight"),
+             "diffusion_pytorch_model.safetensors"),
+        )
+    ),
+    *(
+        Layout(
             f"transformer of Z-Image, {names} names", "network", (f"{prefix}noise_refiner.*", f"{prefix}cap_pad_token",
             f"{prefix}layers.*.attention.{sign}.weight"), source, use=_BASE, prefix=prefix, pipelines=_ZIMAGE,
         )

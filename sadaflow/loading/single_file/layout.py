@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -143,15 +143,20 @@ Original = Callable[[str, Tensor, Any], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class FromSection:
-    """A network whose tensors are those of a section, in the authors' names or the Hub's.
+    """A network whose tensors are those of a section.
 
     Attributes:
         section: The tensors.
-        original: Converts them.
+        conversion: From the network to the conversion of the section's names and tensors to its own.
     """
 
     section: Section
-    original: Original
+    conversion: Callable[[Any], Convert]
+
+    @classmethod
+    def of(cls, section: Section, original: Original) -> Self:
+        """A network in the authors' names, which `original` converts, or the Hub's."""
+        return cls(section, lambda network: lambda name, tensor: original(name, tensor, network.config))
 
     def load(self, build: Callable[[], Module], loader: Loader) -> Module:
         """Build the network on the meta device and match it with the section; the loader reads the weights later.
@@ -160,11 +165,7 @@ class FromSection:
             ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
         """
         network = self.section.build(build)
-
-        def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
-            return self.original(name, tensor, network.config)
-
-        return add_section(network, self.section, convert, loader)
+        return add_section(network, self.section, self.conversion(network), loader)
 
 
 def split_fused(fused: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:
