@@ -11,6 +11,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from sadaflow.solvers import Grid, Solver
+from sadaflow.solvers.levels import LEVEL_RULES
 from sadaflow.solvers.registry import SOLVERS, known_solver
 from sadaflow.solvers.spacing import RAMPS, SPACINGS
 
@@ -38,7 +39,7 @@ Pair = Sequence[int]
 Negative = str | None | Sequence[str | None]
 """A negative prompt for all samples, or one for each; None stands for no negative prompt."""
 
-GRIDS: Final = (*SPACINGS, *RAMPS)
+GRIDS: Final = (*SPACINGS, *RAMPS, *LEVEL_RULES)
 STEPS: Final = 50
 """Steps of a request without any, if the checkpoint recommends none."""
 

@@ -17,6 +17,7 @@ from ..families.request import select_arguments
 from ..loading.hub.locate import Name
 from ..loading.hub.options import HubOptions
 from ..parallel import Parallel
+from ..sampling.observing import Observer
 from .adapters import Adaptable
 from .calibrate import PROMPTS, calibrate_pipeline
 from .diffusers_names import refuses_unknown
@@ -168,6 +169,7 @@ class Pipeline(Adaptable):
         progress: bool | None = None,
         trace: bool = False,
         parallel: Parallel | None = None,
+        observer: Observer | None = None,
     ) -> Output:
         """Sample one image, or sound, for each prompt. The same prompt and seed give the same picture in any batch.
 
@@ -205,9 +207,12 @@ class Pipeline(Adaptable):
             progress: Whether to show a progress bar; None shows it on a terminal.
             trace: Whether to keep the trajectory in the output (see `Trace` for its memory).
             parallel: Processes that share the work; all of them make this call and get the same output.
+            observer: Called with a `Step` after every step. It may return an `Edit` of the step, or `STOP`.
 
         Raises:
             ValueError: If an argument is invalid, before any work.
         """
         request = Request(**select_arguments(locals()))
-        return self.sample(request, output=output, progress=progress, trace=trace, parallel=parallel)
+        return self.sample(
+            request, output=output, progress=progress, trace=trace, parallel=parallel, observer=observer
+        )

@@ -22,11 +22,12 @@ from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
+from ..sampling.observing import Observer
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
-from .inputs import check_parallel, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
+from .inputs import check_how, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
 from .output import Output, decode_output
 from .progress import progress_observer
 from .turns import Turns
@@ -166,6 +167,7 @@ class Sampler:
         progress: bool | None = None,
         trace: bool = False,
         parallel: Parallel | None = None,
+        observer: Observer | None = None,
     ) -> Output:
         """Sample a request. `Pipeline.__call__` documents the arguments that decide how it runs.
 
@@ -175,13 +177,14 @@ class Sampler:
             progress: Whether to show a progress bar.
             trace: Whether to keep the trajectory.
             parallel: Processes that share the work.
+            observer: Called after every step.
 
         Raises:
             ValueError: If the request does not fit the checkpoint, before any work.
             FloatingPointError: If the output is not finite; damaged weights are named.
         """
         output = read_output(output, self.family)
-        check_parallel(parallel)
+        check_how(parallel, observer)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
         noise, solver = start_noise(request, self.family), self.solver_for(request)
         require_schedule(self.schedule, solver.nodes)
@@ -200,8 +203,8 @@ class Sampler:
             denoise = denoise if parallel is None else parallel.denoiser(denoise)
             noise = noise.to(self.device, torch.float32)
             total = None if isinstance(solver, Adaptive) else solver.n_evals
-            with progress_observer(progress, total) as observer, kept_layouts(self.backbone):
-                sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
+            with progress_observer(progress, total, observer) as watching, kept_layouts(self.backbone):
+                sampled = sample(solver, denoise, noise, accelerator, observer=watching, trace=trace)
             del denoise, noise  # frees the conditioning before the decoder needs memory
             return decode_output(self.family, sampled, output, request.seconds)
 
