@@ -9,6 +9,7 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
+from ..families.base import scheduler_of_call
 from ..families.options import STEPS
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
@@ -150,7 +151,8 @@ class Sampler:
         """
         steps, sized = read_steps(steps), Request(height=height, width=width)
         _, rows, columns = latent_shape(self.family, sized.height, sized.width)
-        config, tokens = self.scheduler_config, rows * columns // self.family.patch**2
+        tokens = rows * columns // self.family.patch**2
+        config = scheduler_of_call(self.family, self.scheduler_config, tokens, steps)
         if isinstance(grid, Grid):
             steps = grid.n_steps
         return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise, image_tokens=tokens).solver
