@@ -15,6 +15,8 @@ from .dit.dit import DiT
 from .flux.config import FluxConfig
 from .flux.flux import FluxTransformer
 from .seam import Seam, Site, call_through
+from .tiny_autoencoder.config import TinyAutoencoderConfig
+from .tiny_autoencoder.tiny_autoencoder import TinyAutoencoder
 from .unet.config import UNetConfig
 from .unet.config_2d import unet_2d_config
 from .unet.unet import UNet
@@ -35,6 +37,8 @@ __all__ = [
     "SeamedNetwork",
     "Seams",
     "Site",
+    "TinyAutoencoder",
+    "TinyAutoencoderConfig",
     "UNet",
     "UNetConfig",
     "call_through",

@@ -10,6 +10,7 @@ from .sampling.denoiser import Denoise, GuidedDenoiser
 from .sampling.guided import Guided
 from .sampling.loop import sample
 from .sampling.network import NetworkCall
+from .sampling.observing import STOP, Edit, Observer
 from .sampling.results import Sampled, Stats, Step
 from .sampling.trace import Trace
 from .sampling.wrapped import Denoiser
@@ -18,14 +19,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SADA",
+    "STOP",
     "Accelerator",
     "Auto",
     "Denoise",
     "Denoiser",
+    "Edit",
     "Guided",
     "GuidedDenoiser",
     "Mode",
     "NetworkCall",
+    "Observer",
     "Output",
     "Parallel",
     "Pipeline",

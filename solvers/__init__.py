@@ -11,10 +11,14 @@ from .ddim import DDIM
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
+from .er_sde import ERSDE
 from .euler import Euler, EulerAncestral
 from .exact import Gaussian, GaussianMixture
 from .exponential import DEIS, DPMSolver, ExponentialAdams
+from .exponential_rk import ExponentialRungeKutta
+from .gradient_estimation import GradientEstimation
 from .grid import Grid, Node, Point
+from .heunpp import HeunPP2
 from .ipndm import IPNDM
 from .kdpm2 import KDPM2
 from .lcm import LCM
@@ -42,6 +46,7 @@ __all__ = [
     "DDPM",
     "DEIS",
     "EDM",
+    "ERSDE",
     "IPNDM",
     "KDPM2",
     "LCM",
@@ -62,10 +67,13 @@ __all__ = [
     "Euler",
     "EulerAncestral",
     "ExponentialAdams",
+    "ExponentialRungeKutta",
     "Gaussian",
     "GaussianMixture",
+    "GradientEstimation",
     "Grid",
     "GridSolver",
+    "HeunPP2",
     "LinearSolver",
     "Node",
     "NoiseSource",

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from ..attention import Attention, attend
 from ..embeddings import TimestepEmbedding, sinusoids
-from ..flux.blocks import FeedForward
-from ..flux.modulation import modulated, parts_of
 from ..seam import Seam, Site
+from ..streams.feed_forward import FeedForward
+from ..streams.modulation import modulated, parts_of
 
 _FEATURES = 256
 

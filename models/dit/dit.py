@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..embeddings import single_time
-from ..flux.modulation import modulated
 from ..seam import Seam, Site, call_through
+from ..streams.modulation import modulated
 from .blocks import DiTBlock
 from .config import OWNER, DiTConfig
 
