@@ -17,7 +17,8 @@ class Site(NamedTuple):
     - "block": one transformer block; hidden is (B, prefix + h*w, C).
     - "trunk": all blocks of a transformer; hidden is (B, h*w, C).
     - "attention": the attention of the tokens to each other inside a block; hidden is the queries
-      (B, prefix + h*w, heads, head_dim), args are the keys and the values, shaped alike.
+      (B, prefix + h*w, heads, head_dim), args are the keys and the values, shaped alike, and, if some tokens are
+      padding, which of the prefix are attended to, bool (B, prefix).
 
     Attributes:
         kind: one of the above.
@@ -31,6 +32,7 @@ class Site(NamedTuple):
             it.
         probe: for a trunk, a cheap preview with the signature of `fn`; it returns the normed and modulated image tokens
             (B, h*w, C) that the first block's attention reads.
+        tokens: whether `fn` may be called on some of the tokens.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Site(NamedTuple):
     per_token: tuple[int, ...] = ()
     per_prefix: tuple[int, ...] = ()
     probe: Callable[..., Tensor] | None = None
+    tokens: bool = True
 
     def attention(self, name: str) -> "Site":
         """Returns the site of the attention `name` inside this block."""

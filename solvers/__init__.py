@@ -7,13 +7,18 @@ from .adams import AdamsBashforth
 from .adaptive import Adaptive, AdaptiveRun
 from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
+from .ddim import DDIM
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
+from .er_sde import ERSDE
 from .euler import Euler, EulerAncestral
 from .exact import Gaussian, GaussianMixture
 from .exponential import DEIS, DPMSolver, ExponentialAdams
+from .exponential_rk import ExponentialRungeKutta
+from .gradient_estimation import GradientEstimation
 from .grid import Grid, Node, Point
+from .heunpp import HeunPP2
 from .ipndm import IPNDM
 from .kdpm2 import KDPM2
 from .lcm import LCM
@@ -37,9 +42,11 @@ from .vp_discrete import VPDiscrete
 
 __all__ = [
     "BETA_SCHEDULES",
+    "DDIM",
     "DDPM",
     "DEIS",
     "EDM",
+    "ERSDE",
     "IPNDM",
     "KDPM2",
     "LCM",
@@ -60,10 +67,13 @@ __all__ = [
     "Euler",
     "EulerAncestral",
     "ExponentialAdams",
+    "ExponentialRungeKutta",
     "Gaussian",
     "GaussianMixture",
+    "GradientEstimation",
     "Grid",
     "GridSolver",
+    "HeunPP2",
     "LinearSolver",
     "Node",
     "NoiseSource",

@@ -10,14 +10,58 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..loading.checkpoint import Checkpoint
+from ..loading.sampling_defaults import Recommended
+from ..loading.single_file.layout import Original
 from ..loading.strict import Loader
 from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
+from .pixels import Pixels
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
 Conditioning = Mapping[str, Tensor]
+_DEFAULT_SIDE = 128  # latent positions, if the autoencoder's config has no sample_size
+
+
+def autoencoder_class(family: type["Family"]) -> type[Autoencoder]:
+    """The class of a family's autoencoder: its `autoencoder`, or else the KL autoencoder of latent diffusion."""
+    found: type[Autoencoder] = getattr(family, "autoencoder", Autoencoder)
+    return found
+
+
+ReadJson = Callable[[str], Mapping[str, Any]]
+"""Reads a JSON file of a checkpoint by its path in it ("transformer/config.json")."""
+
+
+def recommended_by(family: type["Family"], read: ReadJson) -> Recommended:
+    """What the authors of a family's architecture recommend; nothing if the family does not say.
+
+    Args:
+        family: The family; its class method `recommended(read)` says it.
+        read: Reads the checkpoint's files.
+    """
+    recommend = getattr(family, "recommended", None)
+    return Recommended() if recommend is None else recommend(read)
+
+
+def original_of(family: type["Family"]) -> Original:
+    """From the authors' names of the tensors of a family's network to the Hub's: its `original`, or else no change."""
+    found: Original = getattr(family, "original", lambda name, tensor, config: {name: tensor})
+    return found
+
+
+def scheduler_of_call(family: "Family", config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
+    """The scheduler config of one call.
+
+    Args:
+        family: The family; if its shift of flow time has a rule of its own, its method `sized_scheduler` knows it.
+        config: The checkpoint's scheduler config.
+        tokens: Number of image tokens.
+        steps: Number of steps.
+    """
+    sized = getattr(family, "sized_scheduler", None)
+    return config if sized is None else sized(config, tokens, steps)
 
 
 @dataclass(frozen=True)
@@ -58,14 +102,12 @@ class Family(Protocol):
     """The networks of a checkpoint of one architecture, and how prompts and latents are converted for them.
 
     Attributes:
-        components: Classes that model_index.json must name, by component.
+        components: The class that model_index.json must name, or one of several, by component.
         default_guidance: Guidance strength that the architecture was published with.
-        patch: Latent positions along one side of a token of the backbone.
     """
 
-    components: ClassVar[dict[str, str]]
+    components: ClassVar[dict[str, str | tuple[str, ...]]]
     default_guidance: ClassVar[float]
-    patch: ClassVar[int]
 
     @classmethod
     def prepare(cls, checkpoint: Checkpoint) -> "Callable[[], Family]":
@@ -86,6 +128,11 @@ class Family(Protocol):
         ...
 
     @property
+    def patch(self) -> int:
+        """Latent positions along one side of a token of the backbone."""
+        ...
+
+    @property
     def options(self) -> frozenset[str]:
         """Names of the fields of `Options` that the checkpoint uses."""
         ...
@@ -96,8 +143,8 @@ class Family(Protocol):
         ...
 
     @property
-    def vae(self) -> Autoencoder:
-        """The autoencoder."""
+    def vae(self) -> Autoencoder | Pixels:
+        """The autoencoder, or what stands in its place for networks that sample pixels."""
         ...
 
     @property
@@ -159,6 +206,11 @@ class AudioFamily(Protocol):
         ...
 
 
+def reads_prompts(family: object) -> bool:
+    """Whether a family, or its class, reads prompts; others are sampled by class label, or from noise alone."""
+    return bool(getattr(family, "prompted", True))
+
+
 def autoencoder_config(checkpoint: Checkpoint, *, statistics: bool = False) -> AutoencoderConfig:
     """Read the config of a checkpoint's KL autoencoder.
 
@@ -185,6 +237,15 @@ def build_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig) -> Auto
     return held.network("vae", lambda: Autoencoder(config), Autoencoder.rename)
 
 
+def trained_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:
+    """Height and width in pixels from an autoencoder's config; ValueError if they are not whole tokens."""
+    size, token = config.sample_size or _DEFAULT_SIDE * config.downscale, config.downscale * patch
+    height, width = (size[0], size[-1]) if isinstance(size, tuple) else (size, size)
+    if height % token or width % token:
+        raise ValueError(f"the vae's sample_size is {config.sample_size}, not a multiple of {token}, a token's pixels")
+    return height, width
+
+
 def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:
     """Use another autoencoder in a family whose weights have not been read; those of the first never are.
 
@@ -197,6 +258,8 @@ def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:
         ValueError: If its latents have another shape than those of the family's.
     """
     old = family.vae
+    if isinstance(old, Pixels):
+        raise ValueError(f"vae={source.path}: this checkpoint samples pixels, and has no autoencoder")
     fields = ("scaling_factor", "shift_factor", "force_upcast", "sample_size", "latents_mean", "latents_std")
     new = source.build({field: getattr(old.config, field) for field in fields}, loader)
     for name, found, expected in (

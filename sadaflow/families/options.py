@@ -11,6 +11,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from sadaflow.solvers import Grid, Solver
+from sadaflow.solvers.levels import LEVEL_RULES
 from sadaflow.solvers.registry import SOLVERS, known_solver
 from sadaflow.solvers.spacing import RAMPS, SPACINGS
 
@@ -31,6 +32,7 @@ from .argument import (
     texts,
     whole_numbers,
 )
+from .values import listed, whole_number
 
 Pair = Sequence[int]
 """Two whole numbers of pixels."""
@@ -38,7 +40,7 @@ Pair = Sequence[int]
 Negative = str | None | Sequence[str | None]
 """A negative prompt for all samples, or one for each; None stands for no negative prompt."""
 
-GRIDS: Final = (*SPACINGS, *RAMPS)
+GRIDS: Final = (*SPACINGS, *RAMPS, *LEVEL_RULES)
 STEPS: Final = 50
 """Steps of a request without any, if the checkpoint recommends none."""
 
@@ -131,7 +133,7 @@ class SamplingOptions:
     )  # fmt: skip
     guidance: float | None = argument(
         None, optional(number), "Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",
-        flag_type=float, shown_default="the checkpoint's, or 7.5; 5 for SDXL, 3.5 for Flux.1, 2 for MusicLDM",
+        flag_type=float, shown_default="the checkpoint's, or 7.5; SDXL 5, DiT 4, Flux.1 3.5, MusicLDM 2",
     )  # fmt: skip
     seed: Any = argument(
         0, whole_numbers(*_SEEDS), "Seed of the start noise, the same for every prompt.", flag_type=int, metavar="N",
@@ -186,19 +188,55 @@ class ControlOptions:
     )
 
 
+Label = int | str
+"""The number or the name of a class."""
+
+
+def _read_labels(name: str, value: Any) -> Label | None | tuple[Label, ...]:
+    several = listed(value)
+    if several is not None:
+        return tuple(_read_label(f"{name}[{index}]", entry) for index, entry in enumerate(several))
+    return None if value is None else _read_label(name, value)
+
+
+def _read_label(name: str, value: Any) -> Label:
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else value
+    return whole_number(name, value, 0)
+
+
 @dataclass(frozen=True)
-class FluxOptions:
-    """Arguments of Flux.1 checkpoints.
+class LabelOptions:
+    """Arguments of checkpoints that are sampled by class, without a prompt.
 
     Attributes:
-        true_guidance: Scale of guidance by the negative prompt, at twice the cost; up to 1 there is none.
-        max_sequence_length: Length of the T5 prompt in tokens, at most what the checkpoint's tokenizer allows.
+        class_labels: Number or name of a class, or a sequence with one for each sample. Names are those that the
+            checkpoint publishes.
+    """
+
+    class_labels: Label | Sequence[Label] | None = argument(
+        None, _read_labels, "On DiT: class to sample, a number or a name; repeated, one picture for each.",
+        flag_type=list[str], flag="class_label", metavar="LABEL",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FluxOptions:
+    """Arguments of checkpoints with a transformer.
+
+    Attributes:
+        true_guidance: On Flux.1, scale of guidance by the negative prompt, at twice the cost; up to 1 there is none.
+        max_sequence_length: Length in tokens of the prompt of T5 or of the language model; None is 512, or 256 for
+            Stable Diffusion 3.
     """
 
     true_guidance: float = argument(
         1.0, number, "On Flux.1: guidance by the negative prompt, at twice the cost.", flag_type=float
     )
-    max_sequence_length: int = argument(512, count(), "On Flux.1: tokens of the T5 prompt.", flag_type=int)
+    max_sequence_length: int | None = argument(
+        None, optional(count()), "Tokens of the prompt of T5, or of the language model.", flag_type=int,
+        shown_default="512; 256 for Stable Diffusion 3",
+    )  # fmt: skip
 
 
 def _sizes(help: str, shown_default: str = "as for the other branch") -> Any:

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
 
+from torch import Tensor
+
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
-from .options import ControlOptions, FluxOptions, SamplingOptions, SoundOptions, XLOptions
+from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
 
-FAMILY_OPTIONS: Final = (FluxOptions, XLOptions)
+FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOptions):
+class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, SamplingOptions):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
@@ -41,6 +43,20 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
             )
         if samples and len(self.seeds) != samples:
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
+        if samples and len(self.labels) != samples:
+            raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
+
+    @property
+    def samples(self) -> int:
+        """Number of samples: of prompts, or without any of class labels, of seeds, or of rows of the noise."""
+        counts = (self.prompt, self.class_labels, self.seed, self.noise)
+        several = [len(given) for given in counts if isinstance(given, (tuple, Tensor)) and len(given)]
+        return several[0] if several else 1
+
+    @property
+    def labels(self) -> list[Any]:
+        """The class label of each sample, None where it has none."""
+        return spread(self.class_labels, self.samples)
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -76,10 +92,41 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
         """Whether classifier-free guidance needs the negative branch."""
         return self.guidance_scale > 1
 
+    def text_tokens(self, longest: int, default: int | None = None) -> int:
+        """Length of the prompt in tokens.
+
+        Args:
+            longest: Largest number of tokens of a prompt in training.
+            default: Length if the request gives none; None is `longest`.
+
+        Raises:
+            ValueError: If the request gives more than `longest`, or less than one.
+        """
+        length = self.max_sequence_length
+        if length is None:
+            return default or longest
+        if not 1 <= length <= longest:
+            raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {longest}")
+        return length
+
     def sample(self, index: int) -> Self:
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
-        return replace(self, prompt=prompt, negative_prompt=negative, seed=seed)
+        return replace(self, prompt=prompt, negative_prompt=negative, seed=seed, class_labels=self.labels[index])
+
+    def without_prompts(self) -> Self:
+        """The request with an empty prompt for each sample, for checkpoints that read none.
+
+        Raises:
+            ValueError: If it has a prompt or a negative prompt.
+        """
+        for name, given in (("prompt", self.prompts), ("negative_prompt", spread(self.negative_prompt, 1))):
+            if any(given):
+                raise ValueError(
+                    f"{name}={next(filter(None, given))[:80]!r}: this checkpoint reads no prompt; it is sampled from "
+                    "noise, by class if it has class labels (class_labels=, --class-label)"
+                )
+        return replace(self, prompt=("",) * self.samples)
 
     def filled(self, **defaults: Any) -> Self:
         """The request with `defaults`, by name, for arguments that are None."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..accelerators import Accelerator, Auto, make_accelerator
 from ..families import AudioFamily, Family, Request
 from ..families.argument import cannot_be_used, count
+from ..families.base import reads_prompts
 from ..families.options import PLAIN
 from ..parallel import Parallel
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
@@ -91,6 +92,7 @@ def complete(
         ValueError: If an argument has no effect on the checkpoint or does not fit it. It is named.
         NotEnoughMemory: If memory does not hold the call.
     """
+    request = with_samples(request, family)
     if not request.prompts:
         raise ValueError("no prompt: give a string, or a list with at least one")
     if (needs := getattr(family, "needs", None)) is not None:
@@ -106,6 +108,11 @@ def complete(
     request = replace(request, height=height, width=width).filled(**defaults)
     read_steps(request.steps)
     return request
+
+
+def with_samples(request: Request, family: Family) -> Request:
+    """The request, with an empty prompt for each sample if the family reads none."""
+    return request if reads_prompts(family) else request.without_prompts()
 
 
 def _frames(request: Request, family: Family) -> int | None:
@@ -164,12 +171,14 @@ def read_accelerator(request: Request) -> Accelerator | None:
     return accelerator
 
 
-def check_parallel(parallel: Any) -> None:
-    """Check the argument of that name.
+def check_how(parallel: Any, observer: Any) -> None:
+    """Check the arguments of these names.
 
     Raises:
-        ValueError: If it is neither None nor a `Parallel`.
+        ValueError: If one is neither None nor of its type: a `Parallel`, or a function.
     """
+    if observer is not None and (isinstance(observer, type) or not callable(observer)):
+        raise ValueError(cannot_be_used("observer", observer, "a function of a Step"))
     if parallel is not None and not isinstance(parallel, Parallel):
         raise ValueError(cannot_be_used("parallel", parallel, "a Parallel"))
 

@@ -13,11 +13,12 @@ class Modulation(nn.Module):
     Args:
         dim: width of the embedding and of each vector.
         parts: number of vectors.
+        bias: whether the layer has a bias.
     """
 
-    def __init__(self, dim: int, parts: int) -> None:
+    def __init__(self, dim: int, parts: int, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(dim, parts * dim)
+        self.linear = nn.Linear(dim, parts * dim, bias=bias)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Maps an embedding (..., dim) to vectors (..., parts * dim)."""
@@ -29,6 +30,6 @@ def parts_of(modulations: Tensor, parts: int) -> tuple[Tensor, ...]:
     return modulations[:, None].chunk(parts, dim=-1)
 
 
-def modulated(hidden: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulated(hidden: Tensor, shift: Tensor, scale: Tensor, *, eps: float = EPS) -> Tensor:
     """Computes layer_norm(hidden) * (1 + scale) + shift for tokens (B, L, dim), with a norm without weights."""
-    return torch.addcmul(shift, F.layer_norm(hidden, hidden.shape[-1:], eps=EPS), 1 + scale)
+    return torch.addcmul(shift, F.layer_norm(hidden, hidden.shape[-1:], eps=eps), 1 + scale)
