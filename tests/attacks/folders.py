@@ -135,12 +135,15 @@ def _kills(shared: Path) -> Attempt:
         draw, folder, outside = random.Random(seed), place / "folder", place / "outside"
         outside.write_text("outside")
         for _ in range(4):
+            usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the child can end itself
             child = os.fork()
             if child == 0:
                 try:
+                    signal.signal(signal.SIGINT, usual)
                     fill(folder, COUNT, BATCH, _Slow(), resume=True).merge()
                 finally:
                     os._exit(0)
+            signal.signal(signal.SIGINT, usual)
             time.sleep(draw.uniform(0, 0.06))
             os.kill(child, draw.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
             os.waitpid(child, 0)
