@@ -90,6 +90,36 @@ def number_from(least: float) -> Read:
     return read
 
 
+def number_between(low: float, high: float) -> Read:
+    """Reads a number from `low` to `high`."""
+
+    def read(name: str, value: Any) -> float:
+        given = number(name, value)
+        if not low <= given <= high:
+            raise ValueError(f"{name} must lie between {low:g} and {high:g}, got {given:g}")
+        return given
+
+    return read
+
+
+def choice(known: Sequence[str]) -> Read:
+    """Reads one of the strings `known`."""
+
+    def read(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+        return value
+
+    return read
+
+
+def flag(name: str, value: Any) -> bool:
+    """Reads True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}={reprlib.repr(value)} is neither True nor False")
+    return bool(value)
+
+
 def any_number(name: str, value: Any) -> float:
     """Reads a number that may be infinite or NaN."""
     return real_number(name, value, finite=False)

@@ -7,13 +7,14 @@ from typing import Any, Final, Self
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
 from .options import ControlOptions, FluxOptions, SamplingOptions, SoundOptions, XLOptions
+from .picture_options import PictureOptions, check_pictures, picture_of
 
 FAMILY_OPTIONS: Final = (FluxOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOptions):
+class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
@@ -30,6 +31,7 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
             raise ValueError(
                 f"grid={self.grid!r} with a solver, which has its own grid: give the solver's name, or no grid"
             )
+        check_pictures(self)
         if self.speedup is not None and self.accelerator not in (None, AUTO):
             raise ValueError(
                 f"speedup={self.speedup:g} is an argument of the accelerator {AUTO!r}, not of {self.accelerator!r}"
@@ -79,7 +81,8 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
     def sample(self, index: int) -> Self:
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
-        return replace(self, prompt=prompt, negative_prompt=negative, seed=seed)
+        image, mask = picture_of(self.image, index), picture_of(self.mask, index)
+        return replace(self, prompt=prompt, negative_prompt=negative, seed=seed, image=image, mask=mask)
 
     def filled(self, **defaults: Any) -> Self:
         """The request with `defaults`, by name, for arguments that are None."""
