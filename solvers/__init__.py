@@ -23,6 +23,7 @@ from .kdpm2 import KDPM2
 from .lcm import LCM
 from .linear import LinearSolver, NoisySolver, Update
 from .noise import BrownianNoise, NoiseSource, SeededNoise
+from .part import Ended, from_point, up_to_point
 from .plms import PLMS
 from .polynomials import adams_weights, exponential_weights, lagrange_weights
 from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_scale, to_x0
@@ -43,6 +44,7 @@ __all__ = [
     "DDPM",
     "DEIS",
     "EDM",
+    "Ended",
     "ERSDE",
     "IPNDM",
     "KDPM2",
@@ -93,6 +95,7 @@ __all__ = [
     "check_scheduler_config",
     "draws_noise",
     "exponential_weights",
+    "from_point",
     "from_scheduler_config",
     "from_x0",
     "input_scale",
@@ -102,5 +105,6 @@ __all__ = [
     "read_schedule",
     "reference_solution",
     "to_x0",
+    "up_to_point",
     "zero_terminal_snr",
 ]

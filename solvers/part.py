@@ -24,7 +24,7 @@ def from_point(solver: Solver, first: int) -> Solver:
     Raises:
         ValueError: if `first` is out of range, or the solver cannot be built anew on another grid.
     """
-    return _on(solver, _between(solver.grid, first, solver.grid.n_steps))
+    return _on(solver, solver.grid.part(first, start_scale=1.0))
 
 
 def up_to_point(solver: Solver, last: int) -> Solver:
@@ -40,7 +40,7 @@ def up_to_point(solver: Solver, last: int) -> Solver:
     grid = solver.grid
     if last == grid.n_steps:
         return solver
-    front = replace(_between(grid, 0, last), start_scale=grid.start_scale)
+    front = grid.part(0, last)
     return Ended(solver, front, _on(solver, front).n_evals)
 
 
@@ -79,17 +79,6 @@ class Ended:
     def velocity(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
         """Returns dx/dt of the probability-flow ODE at evaluation `step`, shaped as x."""
         return self.solver.velocity(x, x0, step)
-
-
-def _between(grid: Grid, first: int, last: int) -> Grid:
-    """Returns the grid from point `first` to point `last`, which begins at x itself."""
-    if not 0 <= first < last <= grid.n_steps:
-        raise ValueError(f"a grid of {grid.n_steps} steps has no part from point {first} to {last}")
-    points, steps = slice(first, last + 1), slice(first, last)
-    return replace(
-        grid, t=grid.t[points], alpha=grid.alpha[points], sigma=grid.sigma[points], timestep=grid.timestep[steps],
-        start_scale=1.0,
-    )  # fmt: skip
 
 
 def _on(solver: Solver, grid: Grid) -> Solver:

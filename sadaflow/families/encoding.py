@@ -17,16 +17,16 @@ def encode_images(vae: Autoencoder, images: Tensor, noise: Tensor | None = None)
         noise: Unit-normal noise (B, C, h, w) with which the posterior is sampled; None takes its mode.
 
     Returns:
-        Latents (B, C, h, w) in the backbone's scaling, float32, on the autoencoder's device.
+        Latents (B, C, h, w) in the backbone's scaling, float32.
 
     Raises:
         FloatingPointError: If they hold NaN or infinity; the message names the dtype and the samples.
     """
-    weight = next(vae.parameters())
-    moments = [vae.encode(image.to(weight.device, weight.dtype)) for image in images.split(1)]
+    dtype = next(vae.parameters()).dtype
+    moments = [vae.encode(image.to(dtype)) for image in images.split(1)]
     mean, logvar = (torch.cat(part).float() for part in zip(*moments, strict=True))
     latents = mean if noise is None else mean + (0.5 * logvar).exp() * noise.to(mean)
-    require_finite_output("vae", weight.dtype, latents)
+    require_finite_output("vae", dtype, latents)
     config = vae.config
     if config.latents_mean is None or config.latents_std is None:
         return (latents - (config.shift_factor or 0.0)) * config.scaling_factor

@@ -39,6 +39,8 @@ class Flux:
     options: ClassVar[frozenset[str]] = frozenset(arguments(FluxOptions))
     default_guidance: ClassVar[float] = 3.5
     patch: ClassVar[int] = 2
+    rounds_up: ClassVar[bool] = True
+    """Whether steps * strength of a call with a picture is rounded up, as published for Flux.1, or down."""
 
     def __init__(
         self, backbone: FluxTransformer, vae: Autoencoder, clip: ClipText, t5: T5Text, dtype: torch.dtype

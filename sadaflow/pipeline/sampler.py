@@ -1,9 +1,11 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from sadaflow.models import Autoencoder, kept_layouts
 from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
@@ -22,12 +24,14 @@ from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
+from .begin import Beginning, begin, on_its_part, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .inputs import check_parallel, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
 from .output import Output, decode_output
+from .pictures import Pictures, read_pictures
 from .progress import progress_observer
 from .turns import Turns
 
@@ -182,7 +186,12 @@ class Sampler:
         """
         output = read_output(output, self.family)
         check_parallel(parallel)
+        pictures = read_pictures(request, self.family)
+        if pictures is not None:
+            request = pictures.sized(request)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
+        if pictures is not None and request.strength == 0:
+            return unchanged(pictures, request, self.family, output, self.device)
         noise, solver = start_noise(request, self.family), self.solver_for(request)
         require_schedule(self.schedule, solver.nodes)
         accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
@@ -193,17 +202,25 @@ class Sampler:
             check_fit(accelerator, solver, noise.shape, self.backbone)
         if parallel is not None:
             made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
+            if pictures is not None:
+                seen = pictures.latents if pictures.images is None else pictures.images
+                made |= {"image": seen, "mask": pictures.mask}
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
             parallel.require_same({**request.arguments(), **made, **own}, self.device)
         with self._turns.taken(self._residence.offload is not None or self._compiled):
-            denoise = self.denoiser(solver, request, control)
+            begun = None if pictures is None else self._begin(pictures, request, solver)
+            denoise: Any = self.denoiser(solver, request, control, None if begun is None else begun.beside)
             denoise = denoise if parallel is None else parallel.denoiser(denoise)
-            noise = noise.to(self.device, torch.float32)
+            denoise = denoise if begun is None else begun.blended(denoise)
+            noise = noise.to(self.device, torch.float32) if begun is None else begun.x
             total = None if isinstance(solver, Adaptive) else solver.n_evals
             with progress_observer(progress, total) as observer, kept_layouts(self.backbone):
                 sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
             del denoise, noise  # frees the conditioning before the decoder needs memory
-            return decode_output(self.family, sampled, output, request.seconds)
+            if begun is not None:
+                sampled = replace(sampled, x=begun.ended(sampled.x, solver.grid))
+            finish = None if pictures is None else partial(pictures.finished, paste=request.paste)
+            return decode_output(self.family, sampled, output, request.seconds, finish)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -211,25 +228,44 @@ class Sampler:
         return {"steps": self.recommended.steps or STEPS, "guidance": self.default_guidance}
 
     def solver_for(self, request: Request) -> Solver | Adaptive:
-        """The solver of a complete request; its noise is drawn from the request's seeds."""
+        """The solver of a complete request, on the part of its grid that a request with a picture takes.
+
+        Its noise is drawn from the request's seeds.
+        """
+        return on_its_part(self._whole_solver(request), request, self.family)
+
+    def _begin(self, pictures: Pictures, request: Request, solver: Solver) -> Beginning:
+        scale = self._whole_solver(request).grid.start_scale
+        return begin(pictures, request, self.family, solver.grid, scale, self.device)
+
+    def _whole_solver(self, request: Request) -> Solver | Adaptive:
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
         return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
 
-    def denoiser(self, solver: Solver | Adaptive, request: Request, control: Control | None = None) -> GuidedDenoiser:
+    def denoiser(
+        self,
+        solver: Solver | Adaptive,
+        request: Request,
+        control: Control | None = None,
+        beside: Tensor | None = None,
+    ) -> GuidedDenoiser:
         """Encode a request as a denoiser, which predicts x0 at the evaluation points of a solver.
 
         Args:
             solver: The solver.
             request: Prompts and their conditioning; guidance and size that are None are the checkpoint's own.
             control: Images and weights of the ControlNets; None is none.
+            beside: What the network reads beside the latents, (1 or B, channels, h, w); None if nothing.
         """
         height, width = self.family.default_size
         request = request.filled(**self.defaults, height=height, width=width)
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
+        if beside is not None:
+            prompted = prompted.both(beside=beside.to(self.dtype).expand(len(request.prompts), -1, -1, -1))
         both = prompted.conditional, prompted.negative
         guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance
         return GuidedDenoiser(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sadaflow.models import Seam
@@ -15,14 +16,14 @@ from .denoiser import BranchDenoise, Rows
 
 @dataclass(frozen=True)
 class BlendedDenoiser:
-    """A denoiser whose x0 is `mask * x0 + (1 - mask) * kept`.
+    """A denoiser whose x0 is that of another inside a mask, and that of a picture outside it.
 
     A state that starts outside the mask at alpha kept + sigma noise stays on that path under every solver that is exact
     for constant x0, as all of this package are: the picture needs no blending after the steps.
 
     Attributes:
         inner: The denoiser of the whole picture.
-        mask: 1 where the picture is repainted, 0 where it is kept, (1 or B, 1, h, w).
+        mask: Where the picture is repainted, bool (1 or B, 1, h, w).
         kept: Latents of the picture, (1 or B, C, h, w).
     """
 
@@ -71,14 +72,8 @@ class BlendedDenoiser:
 
 
 def blend(x: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
-    """`x` inside the mask, and exactly `kept` where the mask is 0.
-
-    Args:
-        x: (B, C, h, w).
-        mask: (1 or B, 1, h, w), from 0 to 1.
-        kept: (1 or B, C, h, w).
-    """
-    return kept + mask * (x - kept)
+    """`x` (B, C, h, w) inside the mask, bool (1 or B, 1, h, w), and `kept` (1 or B, C, h, w) outside it."""
+    return torch.where(mask, x, kept)
 
 
 def _rows(batch: Tensor, rows: Rows) -> Tensor:

@@ -1,0 +1,220 @@
+"""Where a call with a picture begins on its grid, and the state that it begins from."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import Autoencoder
+from sadaflow.solvers import Adaptive, Grid, Solver, VPDiscrete, from_point, up_to_point
+
+from ..families import Family, Request
+from ..families.encoding import encode_images
+from ..files.images import to_pil
+from ..sampling.blending import BlendedDenoiser, blend
+from ..sampling.denoiser import BranchDenoise
+from ..sampling.results import Sampled, Stats
+from .inputs import latent_shape
+from .output import Output, decode_output
+from .pictures import Pictures
+
+MASK, PICTURE = "mask", "picture"
+"""What a network reads beside the latents: a mask and the masked picture, or a picture to edit."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a call with a picture starts from.
+
+    Attributes:
+        x: States (B, C, h, w) at the first point of the grid.
+        kept: Latents of the picture (1 or B, C, h, w); None if the call has no use for them.
+        mask: Which latent positions are repainted, bool (1 or B, 1, h, w), if the others are kept by blending x0.
+        beside: What the network reads beside the latents, (1 or B, further channels, h, w); None if nothing.
+    """
+
+    x: Tensor
+    kept: Tensor | None = None
+    mask: Tensor | None = None
+    beside: Tensor | None = None
+
+    def blended(self, denoise: BranchDenoise) -> BranchDenoise:
+        """The denoiser that keeps the picture outside the mask."""
+        if self.mask is None or self.kept is None:
+            return denoise
+        return BlendedDenoiser(denoise, self.mask, self.kept)
+
+    def ended(self, x: Tensor, grid: Grid) -> Tensor:
+        """The final states, which at clean data are the picture's outside the mask, whatever was estimated."""
+        if self.mask is None or self.kept is None or grid.points[-1].sigma > 0:
+            return x
+        return blend(x, self.mask, float(grid.points[-1].alpha) * self.kept)
+
+
+def first_step(request: Request, grid: Grid, up: bool) -> int:
+    """Index of the grid point at which a request begins; the number of steps if it takes none.
+
+    Args:
+        request: A request with a picture.
+        grid: The whole grid.
+        up: Whether the number of steps taken, steps * strength, is rounded up, as published for Flux.1, or down.
+
+    Raises:
+        ValueError: If so low a strength, or so late a start, leaves no step.
+    """
+    steps = grid.n_steps
+    if request.start_step is not None:
+        if request.start_step >= steps:
+            raise ValueError(f"start_step={request.start_step} of {steps} steps: the last one is {steps - 1}")
+        return request.start_step
+    if request.denoising_start is not None:
+        first = int((grid.timestep >= _cutoff(grid, "denoising_start", request.denoising_start)).sum())
+        if first == steps:
+            raise ValueError(f"denoising_start={request.denoising_start:g} of {steps} steps leaves no step to take")
+        return first
+    strength = request.effective_strength
+    first = int(max(steps - min(steps * strength, steps), 0)) if up else steps - min(int(steps * strength), steps)
+    if first == steps and strength > 0:
+        raise ValueError(
+            f"strength={strength:g} of {steps} steps is less than one step: give at least "
+            f"{math.ceil(1000 / steps) / 1000:g}, more steps, or strength=0 for the picture itself"
+        )
+    return first
+
+
+def on_its_part(solver: Solver | Adaptive, request: Request, family: Family) -> Solver | Adaptive:
+    """The solver on the part of its grid that a request takes.
+
+    Raises:
+        ValueError: If the solver has no grid to take a part of.
+    """
+    ends = request.denoising_end is not None
+    if request.image is None and not ends:
+        return solver
+    if isinstance(solver, Adaptive):
+        raise ValueError("image= begins on a point of a grid, and an adaptive solver has none: use another solver")
+    last = last_step(request, solver.grid)
+    first = 0 if request.image is None else first_step(request, solver.grid, getattr(family, "rounds_up", False))
+    if first >= last:
+        raise ValueError(f"the call begins at step {first} and ends before step {last}: it takes no step")
+    begun = solver if request.image is None else from_point(solver, first)
+    return up_to_point(begun, last - first)
+
+
+def last_step(request: Request, grid: Grid) -> int:
+    """Index of the grid point at which a request ends."""
+    if request.denoising_end is None:
+        return grid.n_steps
+    last = int((grid.timestep >= _cutoff(grid, "denoising_end", request.denoising_end)).sum())
+    if last == 0:
+        raise ValueError(f"denoising_end={request.denoising_end:g} of {grid.n_steps} steps takes no step")
+    return last
+
+
+def _cutoff(grid: Grid, name: str, fraction: float) -> int:
+    """The timestep of a fraction of the schedule, as published for SDXL: steps at it or above come before it."""
+    if not isinstance(grid.schedule, VPDiscrete):
+        raise ValueError(f"{name}= is a fraction of a table of timesteps, and this checkpoint's schedule has none")
+    train = grid.schedule.alphas_cumprod.numel()
+    return round(train - fraction * train)
+
+
+def begin(
+    pictures: Pictures, request: Request, family: Family, grid: Grid, start_scale: float, device: torch.device
+) -> Beginning:
+    """The state that a request with a picture begins from, and what its network reads beside it.
+
+    x is alpha x0 + sigma z at the first point of the grid. At strength 1 with a mask nothing of the picture is left in
+    what is repainted: there x is the start noise of a call without a picture.
+
+    Args:
+        pictures: Its pictures.
+        request: The complete request.
+        family: The networks.
+        grid: The part of the grid that is taken.
+        start_scale: Scale of the start noise of the whole grid.
+        device: Where the networks run.
+    """
+    pictures, vae = pictures.to(device), family.vae
+    draws = _Draws(request, latent_shape(family, *request.size))
+    reads = getattr(family, "reads", None)
+    mask = pictures.repainted_latents(vae.config.downscale)
+    anew = mask is not None and request.effective_strength == 1 and starts_by_strength(request)
+    kept = None if anew and reads == MASK else _encoded(pictures, vae, draws)
+    z = (draws.normal() if request.noise is None else request.noise).to(device, torch.float32)
+    if kept is None:
+        x = start_scale * z
+    elif request.denoising_start is not None:
+        x = kept.expand_as(z)
+    else:
+        x = grid.points[0].alpha * kept + grid.points[0].sigma * z
+        x = blend(start_scale * z, mask, x) if anew and mask is not None else x
+    if reads == MASK:
+        return Beginning(x, beside=_beside(pictures, vae, draws))
+    return Beginning(x, kept, mask)
+
+
+def starts_by_strength(request: Request) -> bool:
+    """Whether the strength says where the request begins."""
+    return request.start_step is None and request.denoising_start is None
+
+
+def _encoded(pictures: Pictures, vae: Autoencoder, draws: "_Draws") -> Tensor:
+    """Latents of the pictures, (1 or B, C, h, w)."""
+    if pictures.latents is not None:
+        return pictures.latents
+    assert pictures.images is not None
+    return encode_images(vae, pictures.images, draws.posterior())
+
+
+def _beside(pictures: Pictures, vae: Autoencoder, draws: "_Draws") -> Tensor:
+    """The mask and the latents of the picture without what it covers, (1 or B, 1 + C, h, w).
+
+    What is covered is mid-grey, 0 in [-1, 1], at the pictures' resolution, as published.
+    """
+    if pictures.images is None:
+        raise ValueError("this checkpoint reads the masked picture: image= must be the picture, not its latents")
+    mask, small = pictures.repainted, pictures.repainted_latents(vae.config.downscale)
+    assert mask is not None and small is not None
+    latents = encode_images(vae, pictures.images * (~mask), draws.posterior())
+    small = small.to(latents)
+    rows = max(len(small), len(latents))
+    return torch.cat([small.expand(rows, -1, -1, -1), latents.expand(rows, -1, -1, -1)], dim=1)
+
+
+class _Draws:
+    """Draws the noise of each sample from a generator of its own, one tensor after the other.
+
+    With the mode of the posterior, the start noise is the first draw, and so that of a call without a picture.
+
+    Args:
+        request: The request, with its seeds.
+        shape: Shape (C, h, w) of the latents.
+    """
+
+    def __init__(self, request: Request, shape: tuple[int, int, int]) -> None:
+        self._shape, self._sampled = shape, request.posterior == "sample"
+        self._generators: Sequence[torch.Generator] = [torch.Generator().manual_seed(seed) for seed in request.seeds]
+
+    def normal(self) -> Tensor:
+        """Unit-normal noise (B, C, h, w)."""
+        return torch.cat([torch.randn((1, *self._shape), generator=generator) for generator in self._generators])
+
+    def posterior(self) -> Tensor | None:
+        """Noise for the posterior; None if its mode is taken."""
+        return self.normal() if self._sampled else None
+
+
+def unchanged(pictures: Pictures, request: Request, family: Family, output: str, device: torch.device) -> Output:
+    """What a call of strength 0 returns: the picture itself, and its latents."""
+    pictures, samples = pictures.to(device), len(request.prompts)
+    kept = _encoded(pictures, family.vae, _Draws(request, latent_shape(family, *request.size)))
+    stats = Stats([0.0] * samples, [[]] * samples, 0.0, 0.0, 0.0)
+    sampled = Sampled(kept.expand(samples, -1, -1, -1), stats)
+    if pictures.images is None or output == "latent":
+        return decode_output(family, sampled, output, None)
+    whole = torch.stack([crop.picture for crop in pictures.crops]) if pictures.crops else pictures.images / 2 + 0.5
+    images = whole.expand(samples, -1, -1, -1)
+    return Output(to_pil(images) if output == "pil" else images, sampled.x, stats)
