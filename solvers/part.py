@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -89,4 +89,5 @@ def _on(solver: Solver, grid: Grid) -> Solver:
             f"{type(solver).__name__} cannot begin or end within its grid: it is not a dataclass with a field grid; "
             "construct it over a grid of the points wanted"
         )
-    return cast(Solver, replace(solver, grid=grid))  # type: ignore[type-var]
+    on_grid: Solver = replace(cast(Any, solver), grid=grid)
+    return on_grid

@@ -59,6 +59,7 @@ class UNet(UNetEncoder):
         time_ids: Tensor | None = None,
         class_vector: Tensor | None = None,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Computes the prediction.
@@ -72,6 +73,8 @@ class UNet(UNetEncoder):
             time_ids: (B, ids); required with text_time conditioning.
             class_vector: (B, width); required with simple_projection.
             guidance: (B,), guidance strengths; required by networks distilled on them (time_cond_proj_dim).
+            beside: (B, channels, h, w), what is read beside x: a mask and the latents of the masked picture
+                (inpainting), or the latents of a picture to edit (InstructPix2Pix); x has the other channels.
             residuals: outputs of a `ControlNet`, added to the skip connections, outermost first, and the last to the
                 output of the middle.
 
@@ -82,7 +85,7 @@ class UNet(UNetEncoder):
             ValueError: if a condition is missing, or given to a network without it.
         """
         given = self.prepare(
-            context, pooled=pooled, time_ids=time_ids, class_vector=class_vector, guidance=guidance
+            context, pooled=pooled, time_ids=time_ids, class_vector=class_vector, guidance=guidance, beside=beside
         )
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, residuals=residuals)
@@ -113,6 +116,12 @@ class UNet(UNetEncoder):
         """
         if residuals is not None and len(residuals) != len(self.shells) + 1:
             raise ValueError(f"got {len(residuals)} residuals, expected {len(self.shells)} and one for the middle")
+        if "beside" in given:
+            x = torch.cat((x, given["beside"]), dim=1)
+        if x.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"the network reads {self.config.in_channels} channels, got {x.shape[1]}: beside= has the rest"
+            )
         hidden = self._shell(self.conv_in(x), self.inputs(time, given, seam, residuals), 0)
         return self.conv_out(F.silu(self.conv_norm_out(hidden)))
 

@@ -13,11 +13,18 @@ from .stable_diffusion import LatentConsistency, StableDiffusion
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
+        "FluxImg2ImgPipeline": Flux,
+        "FluxInpaintPipeline": Flux,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
+        "StableDiffusionImg2ImgPipeline": StableDiffusion,
+        "StableDiffusionInpaintPipeline": StableDiffusion,
+        "StableDiffusionInstructPix2PixPipeline": StableDiffusion,
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
+        "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
+        "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
     }
 )
@@ -32,12 +39,8 @@ _NEEDS: Mapping[str, str] = MappingProxyType(
         "FluxKontextPipeline": _EDITING,
         "StableDiffusionControlNetPipeline": _CONTROLLED,
         "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
-        "StableDiffusionInpaintPipeline": _INPAINTING,
-        "StableDiffusionInstructPix2PixPipeline": _EDITING,
         "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
         "StableDiffusionXLControlNetPipeline": _CONTROLLED,
-        "StableDiffusionXLInpaintPipeline": _INPAINTING,
-        "StableDiffusionXLInstructPix2PixPipeline": _EDITING,
     }
 )
 

@@ -47,6 +47,7 @@ class Flux:
     ) -> None:
         _check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
         self.needs = further_channels(backbone.config, vae.config)
+        self.reads: str | None = None
         self.default_size = _default_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae

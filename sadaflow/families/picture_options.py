@@ -11,6 +11,9 @@ POSTERIORS: Final = ("mode", "sample")
 STRENGTH: Final = 0.8
 """Strength of a call with a picture and no mask; with a mask it is 1. Both as published."""
 
+IMAGE_GUIDANCE: Final = 1.5
+"""Guidance by the picture that InstructPix2Pix was published with."""
+
 
 @dataclass(frozen=True)
 class PictureOptions:
@@ -60,7 +63,7 @@ class PictureOptions:
     )  # fmt: skip
     image_guidance: float | None = argument(
         None, optional(number_between(0, 1000)), "On InstructPix2Pix: guidance by the picture.", flag_type=float,
-        shown_default="1.5",
+        shown_default=f"{IMAGE_GUIDANCE:g}",
     )  # fmt: skip
     denoising_start: float | None = argument(
         None, optional(number_between(0, 1)), "Fraction of the schedule at which the latents image= arrive."

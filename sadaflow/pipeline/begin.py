@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from sadaflow.solvers import Adaptive, Grid, Solver, VPDiscrete, from_point, up_
 
 from ..families import Family, Request
 from ..families.encoding import encode_images
+from ..families.unet import MASK, PICTURE
 from ..files.images import to_pil
 from ..sampling.blending import BlendedDenoiser, blend
 from ..sampling.denoiser import BranchDenoise
@@ -19,9 +21,6 @@ from ..sampling.results import Sampled, Stats
 from .inputs import latent_shape
 from .output import Output, decode_output
 from .pictures import Pictures
-
-MASK, PICTURE = "mask", "picture"
-"""What a network reads beside the latents: a mask and the masked picture, or a picture to edit."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,14 @@ class Beginning:
         kept: Latents of the picture (1 or B, C, h, w); None if the call has no use for them.
         mask: Which latent positions are repainted, bool (1 or B, 1, h, w), if the others are kept by blending x0.
         beside: What the network reads beside the latents, (1 or B, further channels, h, w); None if nothing.
+        clean: Whether the grid ends at clean data.
     """
 
     x: Tensor
     kept: Tensor | None = None
     mask: Tensor | None = None
     beside: Tensor | None = None
+    clean: bool = True
 
     def blended(self, denoise: BranchDenoise) -> BranchDenoise:
         """The denoiser that keeps the picture outside the mask."""
@@ -46,11 +47,11 @@ class Beginning:
             return denoise
         return BlendedDenoiser(denoise, self.mask, self.kept)
 
-    def ended(self, x: Tensor, grid: Grid) -> Tensor:
+    def ended(self, x: Tensor) -> Tensor:
         """The final states, which at clean data are the picture's outside the mask, whatever was estimated."""
-        if self.mask is None or self.kept is None or grid.points[-1].sigma > 0:
+        if self.mask is None or self.kept is None or not self.clean:
             return x
-        return blend(x, self.mask, float(grid.points[-1].alpha) * self.kept)
+        return blend(x, self.mask, self.kept)
 
 
 def first_step(request: Request, grid: Grid, up: bool) -> int:
@@ -84,22 +85,22 @@ def first_step(request: Request, grid: Grid, up: bool) -> int:
     return first
 
 
-def on_its_part(solver: Solver | Adaptive, request: Request, family: Family) -> Solver | Adaptive:
+def on_its_part(solver: Any, request: Request, family: Family) -> Any:
     """The solver on the part of its grid that a request takes.
 
     Raises:
         ValueError: If the solver has no grid to take a part of.
     """
-    ends = request.denoising_end is not None
-    if request.image is None and not ends:
+    begins = request.image is not None and getattr(family, "reads", None) != PICTURE
+    if not begins and request.denoising_end is None:
         return solver
     if isinstance(solver, Adaptive):
-        raise ValueError("image= begins on a point of a grid, and an adaptive solver has none: use another solver")
+        raise ValueError("a call with image= begins on a point of a grid, and an adaptive solver has none: use another")
     last = last_step(request, solver.grid)
-    first = 0 if request.image is None else first_step(request, solver.grid, getattr(family, "rounds_up", False))
+    first = first_step(request, solver.grid, getattr(family, "rounds_up", False)) if begins else 0
     if first >= last:
         raise ValueError(f"the call begins at step {first} and ends before step {last}: it takes no step")
-    begun = solver if request.image is None else from_point(solver, first)
+    begun = from_point(solver, first) if begins else solver
     return up_to_point(begun, last - first)
 
 
@@ -122,7 +123,7 @@ def _cutoff(grid: Grid, name: str, fraction: float) -> int:
 
 
 def begin(
-    pictures: Pictures, request: Request, family: Family, grid: Grid, start_scale: float, device: torch.device
+    pictures: Pictures, request: Request, family: Family, whole: Solver | Adaptive, device: torch.device
 ) -> Beginning:
     """The state that a request with a picture begins from, and what its network reads beside it.
 
@@ -133,13 +134,16 @@ def begin(
         pictures: Its pictures.
         request: The complete request.
         family: The networks.
-        grid: The part of the grid that is taken.
-        start_scale: Scale of the start noise of the whole grid.
+        whole: The solver on its whole grid, of which `on_its_part` takes a part.
         device: Where the networks run.
     """
+    assert not isinstance(whole, Adaptive)
+    grid, start_scale = on_its_part(whole, request, family).grid, whole.grid.start_scale
     pictures, vae = pictures.to(device), family.vae
     draws = _Draws(request, latent_shape(family, *request.size))
     reads = getattr(family, "reads", None)
+    if reads == PICTURE:
+        return _edited(pictures, request, vae, draws, start_scale, device)
     mask = pictures.repainted_latents(vae.config.downscale)
     anew = mask is not None and request.effective_strength == 1 and starts_by_strength(request)
     kept = None if anew and reads == MASK else _encoded(pictures, vae, draws)
@@ -153,7 +157,18 @@ def begin(
         x = blend(start_scale * z, mask, x) if anew and mask is not None else x
     if reads == MASK:
         return Beginning(x, beside=_beside(pictures, vae, draws))
-    return Beginning(x, kept, mask)
+    return Beginning(x, kept, mask, clean=grid.points[-1].sigma == 0)
+
+
+def _edited(
+    pictures: Pictures, request: Request, vae: Autoencoder, draws: "_Draws", start_scale: float, device: torch.device
+) -> Beginning:
+    """The start noise, and beside it the picture to edit: its unscaled latents, as published for InstructPix2Pix."""
+    if pictures.images is None:
+        raise ValueError("this checkpoint reads a picture: image= must be the picture, not its latents")
+    beside = torch.cat([vae.encode(image.to(next(vae.parameters()).dtype))[0] for image in pictures.images.split(1)])
+    z = draws.normal() if request.noise is None else request.noise
+    return Beginning(start_scale * z.to(device, torch.float32), beside=beside.float())
 
 
 def starts_by_strength(request: Request) -> bool:

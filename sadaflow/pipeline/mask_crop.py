@@ -80,16 +80,6 @@ def pasted(made: Tensor, picture: Tensor, mask: Tensor) -> Tensor:
     return mask * made + (1 - mask) * picture
 
 
-def blurred(plane: Tensor, radius: float) -> Tensor:
-    """A mask (1, H, W) after Pillow's Gaussian blur, in steps of 1/255; unchanged for radius 0."""
-    if not radius:
-        return plane
-    from PIL import Image, ImageFilter
-
-    grey = Image.fromarray((plane[0] * 255).round().byte().numpy()).filter(ImageFilter.GaussianBlur(radius))
-    return torch.from_numpy(np.array(grey)).float()[None] / 255
-
-
 def resized(planes: Tensor, size: Size) -> Tensor:
     """Planes (C, h, w) in [0, 1], resized to (C, H, W) by the Lanczos filter; those of 8 bits stay so."""
     if tuple(planes.shape[1:]) == size:

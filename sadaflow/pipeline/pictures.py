@@ -1,6 +1,6 @@
 """Reads the pictures and masks of a call: their size, their range, and one for all samples or one for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..families import AudioFamily, Family, Request
-from ..files.pictures import grey, open_picture, rgb, size_of
-from .mask_crop import Crop, blurred, crop_of, pasted
+from ..files.pictures import open_picture, rgb, size_of
+from .mask_crop import Crop, crop_of, pasted
+from .masks import WHITE, about, check_size, read_mask
 
 Size = tuple[int, int]
 
@@ -54,7 +55,7 @@ class Pictures:
     @property
     def repainted(self) -> Tensor | None:
         """Where the mask is at least one half, bool (1 or B, 1, H, W)."""
-        return None if self.mask is None else self.mask >= 0.5
+        return None if self.mask is None else self.mask >= WHITE
 
     def repainted_latents(self, factor: int) -> Tensor | None:
         """Which latent positions are repainted, bool (1 or B, 1, h, w): those whose first pixel is, as published."""
@@ -89,8 +90,8 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
     if request.padding_mask_crop is not None:
         return _cropped(request, images, masks, _asked_size(request, family, family.default_size))
     size = _asked_size(request, family, _common_size(images, family))
-    pixels = torch.stack([_named("image", index, lambda p=p: _pixels(p, size)) for index, p in enumerate(images)])
-    return Pictures(size, _signed(pixels, images), None, _mask_rows(masks, size, request.mask_blur))
+    pixels = torch.stack([_pixels(image, size, index) for index, image in enumerate(images)])
+    return Pictures(size, _signed(pixels, images), None, _mask_rows(request, masks, size))
 
 
 def latents_of(image: Any, channels: int) -> Tensor | None:
@@ -118,7 +119,7 @@ def _from_latents(request: Request, latents: Tensor, family: Family, samples: in
         if given not in (None, own):
             raise ValueError(f"{name}={given}, but the latents image= are those of {size[0]}x{size[1]} pixels")
     masks = [] if request.mask is None else _entries("mask", request.mask, samples)
-    return Pictures(size, None, latents, _mask_rows(masks, size, request.mask_blur))
+    return Pictures(size, None, latents, _mask_rows(request, masks, size))
 
 
 def _entries(name: str, value: Any, samples: int) -> list[Any]:
@@ -130,21 +131,17 @@ def _entries(name: str, value: Any, samples: int) -> list[Any]:
     else:
         given = [value]
     _check_number(name, len(given), samples)
-    return [_named(name, index, lambda p=picture: p if isinstance(p, Tensor) else open_picture(p))
-            for index, picture in enumerate(given)]  # fmt: skip
+    return [_opened(picture, name, index) for index, picture in enumerate(given)]
+
+
+def _opened(picture: Any, name: str, index: int) -> Any:
+    with about(name, index):
+        return picture if isinstance(picture, Tensor) else open_picture(picture)
 
 
 def _check_number(name: str, given: int, samples: int) -> None:
     if given not in (1, samples):
         raise ValueError(f"{name} has {given} pictures for {samples} prompt(s): give one for all, or one for each")
-
-
-def _named(name: str, index: int, read: Callable[[], Any]) -> Any:
-    """The result of `read`, whose errors begin with the argument's name."""
-    try:
-        return read()
-    except ValueError as error:
-        raise ValueError(f"{name}{f'[{index}]' if index else ''}: {error}") from error
 
 
 def _asked_size(request: Request, family: Family, own: Size) -> Size:
@@ -169,16 +166,17 @@ def _common_size(images: Sequence[Any], family: Family) -> Size:
     return size
 
 
-def _pixels(picture: Any, size: Size) -> Tensor:
+def _pixels(picture: Any, size: Size, index: int) -> Tensor:
     """RGB (3, H, W), in [0, 1] or as the tensor is."""
-    if not isinstance(picture, Tensor):
-        return rgb(picture, size)
-    if picture.dim() != 3 or picture.shape[0] != 3:
-        raise ValueError(f"a tensor of shape {tuple(picture.shape)} is not a picture: expected (3, H, W)")
-    _check_size(picture, size)
-    if not picture.is_floating_point() or not bool(torch.isfinite(picture).all()):
-        raise ValueError(f"a tensor of {picture.dtype} must hold finite floats, RGB in [0, 1]")
-    return picture.detach().float().cpu()
+    with about("image", index):
+        if not isinstance(picture, Tensor):
+            return rgb(picture, size)
+        if picture.dim() != 3 or picture.shape[0] != 3:
+            raise ValueError(f"a tensor of shape {tuple(picture.shape)} is not a picture: expected (3, H, W)")
+        check_size(picture, size)
+        if not picture.is_floating_point() or not bool(torch.isfinite(picture).all()):
+            raise ValueError(f"a tensor of {picture.dtype} must hold finite floats, RGB in [0, 1]")
+        return picture.detach().float().cpu()
 
 
 def _signed(pixels: Tensor, pictures: Sequence[Any]) -> Tensor:
@@ -190,64 +188,23 @@ def _signed(pixels: Tensor, pictures: Sequence[Any]) -> Tensor:
     return pixels if signed else 2 * pixels - 1
 
 
-def _check_size(picture: Tensor, size: Size) -> None:
-    if tuple(picture.shape[-2:]) != size:
-        raise ValueError(
-            f"a tensor of {picture.shape[-2]}x{picture.shape[-1]} pixels for a picture of {size[0]}x{size[1]}: tensors "
-            "are not resized"
-        )
-
-
-def _grey(picture: Any, size: Size | None, blur: float) -> Tensor:
-    """A mask (1, H, W) in [0, 1], blurred at its own size and then stretched to `size`; None leaves it as it is."""
-    if isinstance(picture, Tensor):
-        plane = picture[None] if picture.dim() == 2 else picture
-        if plane.dim() != 3 or plane.shape[0] != 1:
-            raise ValueError(f"a tensor of shape {tuple(picture.shape)} is not a mask: expected (1, H, W)")
-        if size is not None:
-            _check_size(plane, size)
-        plane = plane.detach().float().cpu()
-        low, high = (float(value) for value in plane.aminmax())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"masks lie in [0, 1], and 1 is repainted; got {low:.4g} to {high:.4g}")
-        return blurred(plane, blur)
-    if not blur:
-        return grey(picture, size or size_of(picture))
-    own = blurred(grey(picture, size_of(picture)), blur)
-    from PIL import Image
-
-    return grey(Image.fromarray((own[0] * 255).round().byte().numpy()), size or size_of(picture))
-
-
-def _mask_rows(masks: Sequence[Any], size: Size, blur: float) -> Tensor | None:
+def _mask_rows(request: Request, masks: Sequence[Any], size: Size) -> Tensor | None:
     """All masks, (1 or B, 1, H, W); None without any."""
-    if not masks:
-        return None
-    rows = [_named("mask", index, lambda p=mask: _white(_grey(p, size, blur))) for index, mask in enumerate(masks)]
-    return torch.stack(rows)
-
-
-def _white(mask: Tensor) -> Tensor:
-    if not float(mask.max()) >= 0.5:
-        raise ValueError(
-            f"nothing is white: its largest value is {float(mask.max()):.4g}, and from 0.5 of 1 (128 of 255) on is repainted"
-        )
-    return mask
+    rows = [read_mask(mask, size, request.mask_blur, index) for index, mask in enumerate(masks)]
+    return torch.stack(rows) if rows else None
 
 
 def _cropped(request: Request, images: list[Any], masks: list[Any], size: Size) -> Pictures:
     """The parts of the pictures around their masks, enlarged to `size`."""
-    margin = request.padding_mask_crop
-    assert margin is not None
     crops = []
     for index in range(max(len(images), len(masks))):
-        image, mask = images[index % len(images)], masks[index % len(masks)]
-        own = tuple(image.shape[-2:]) if isinstance(image, Tensor) else size_of(image)
-        plane = _named("mask", index, lambda m=mask, own=own: _white(_grey(m, own, request.mask_blur)))
-        pixels = _named("image", index, lambda p=image, own=own: _pixels(p, own))
-        crops.append(crop_of(_signed(pixels, [image]) / 2 + 0.5, plane, size, margin))
+        image = images[index % len(images)]
+        own = (int(image.shape[-2]), int(image.shape[-1])) if isinstance(image, Tensor) else size_of(image)
+        mask = read_mask(masks[index % len(masks)], own, request.mask_blur, index)
+        pixels = _signed(_pixels(image, own, index), [image]) / 2 + 0.5
+        crops.append(crop_of(pixels, mask, size, request.padding_mask_crop or 0))
     if len({crop.mask.shape for crop in crops}) > 1:
         raise ValueError("image: pictures of several sizes in one call with padding_mask_crop=: call once for each")
     pixels = torch.stack([crop.enlarged(crop.picture, size) for crop in crops])
-    plane = torch.stack([crop.enlarged(crop.mask, size) for crop in crops])
-    return Pictures(size, 2 * pixels - 1, None, plane, tuple(crops))
+    mask = torch.stack([crop.enlarged(crop.mask, size) for crop in crops])
+    return Pictures(size, 2 * pixels - 1, None, mask, tuple(crops))

@@ -13,6 +13,8 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
 from ..families.options import STEPS
+from ..families.picture_options import IMAGE_GUIDANCE
+from ..families.unet import PICTURE
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
 from ..loading.mapped_weights import lay_out, reads_mapped_weights
@@ -24,14 +26,14 @@ from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
-from .begin import Beginning, begin, on_its_part, unchanged
+from .begin import begin, on_its_part, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .inputs import check_parallel, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
 from .output import Output, decode_output
-from .pictures import Pictures, read_pictures
+from .pictures import read_pictures
 from .progress import progress_observer
 from .turns import Turns
 
@@ -192,7 +194,8 @@ class Sampler:
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
         if pictures is not None and request.strength == 0:
             return unchanged(pictures, request, self.family, output, self.device)
-        noise, solver = start_noise(request, self.family), self.solver_for(request)
+        noise, whole = start_noise(request, self.family), self._whole_solver(request)
+        solver = on_its_part(whole, request, self.family)
         require_schedule(self.schedule, solver.nodes)
         accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
         self.calibrations.check(accelerator, self.adapted, self.name)
@@ -208,7 +211,7 @@ class Sampler:
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
             parallel.require_same({**request.arguments(), **made, **own}, self.device)
         with self._turns.taken(self._residence.offload is not None or self._compiled):
-            begun = None if pictures is None else self._begin(pictures, request, solver)
+            begun = None if pictures is None else begin(pictures, request, self.family, whole, self.device)
             denoise: Any = self.denoiser(solver, request, control, None if begun is None else begun.beside)
             denoise = denoise if parallel is None else parallel.denoiser(denoise)
             denoise = denoise if begun is None else begun.blended(denoise)
@@ -218,7 +221,7 @@ class Sampler:
                 sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
             del denoise, noise  # frees the conditioning before the decoder needs memory
             if begun is not None:
-                sampled = replace(sampled, x=begun.ended(sampled.x, solver.grid))
+                sampled = replace(sampled, x=begun.ended(sampled.x))
             finish = None if pictures is None else partial(pictures.finished, paste=request.paste)
             return decode_output(self.family, sampled, output, request.seconds, finish)
 
@@ -233,10 +236,6 @@ class Sampler:
         Its noise is drawn from the request's seeds.
         """
         return on_its_part(self._whole_solver(request), request, self.family)
-
-    def _begin(self, pictures: Pictures, request: Request, solver: Solver) -> Beginning:
-        scale = self._whole_solver(request).grid.start_scale
-        return begin(pictures, request, self.family, solver.grid, scale, self.device)
 
     def _whole_solver(self, request: Request) -> Solver | Adaptive:
         if request.solver is not None and not isinstance(request.solver, str):
@@ -265,7 +264,8 @@ class Sampler:
         if control is not None:
             prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
         if beside is not None:
-            prompted = prompted.both(beside=beside.to(self.dtype).expand(len(request.prompts), -1, -1, -1))
+            rows = beside.to(self.dtype).expand(len(request.prompts), -1, -1, -1)
+            prompted = prompted.beside(rows, edited=getattr(self.family, "reads", None) == PICTURE)
         both = prompted.conditional, prompted.negative
         guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance
         return GuidedDenoiser(
@@ -278,6 +278,8 @@ class Sampler:
             None if control is None else control.settings(len(solver.nodes)),
             self.split_guidance,
             self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
+            prompted.picture,
+            IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
         )
 
     def __getstate__(self) -> dict[str, Any]:
