@@ -16,6 +16,7 @@ from ..files.images import read_image
 from ..generation.outputs import Generator, recorded_model
 from ..generation.workers import Shard
 from ..loading.hub.locate import locate_embedding, locate_lora
+from ..pipeline.begin import on_its_part
 from ..pipeline.inputs import read_dtype
 from ..pipeline.pipeline import Pipeline
 from .options import Options, chosen_device
@@ -79,8 +80,10 @@ def _filled(options: Options, pipe: Pipeline) -> Request:
 def _default_accelerator(pipe: Pipeline, request: Request) -> str | None:
     """The default accelerator; None, with a note, if it does not fit solver and steps."""
     name = request.solver if isinstance(request.solver, str) else None
+    if request.strength == 0:
+        return None
     solver = pipe.solver(name, request.steps or STEPS, request.grid, height=request.height, width=request.width)
-    reason = refusal(DEFAULT, solver)
+    reason = refusal(DEFAULT, on_its_part(solver, request, pipe.family))
     if reason is None:
         return DEFAULT
     if Shard.current().leads:

@@ -33,6 +33,8 @@ def _hint(name: str, declared: Argument) -> Any:
     kind = declared.flag_type
     if name == POSITIONAL:
         return Annotated[kind | None, typer.Argument(metavar=declared.metavar, help=declared.help)]
+    if kind is bool:
+        return Annotated[bool | None, typer.Option(f"--{flag_of(name).replace('_', '-')}", help=declared.help)]
     how: dict[str, Any] = {"help": declared.help, "metavar": _METAVARS.get(kind, declared.metavar)}
     if kind in _PARSERS:
         how["parser"] = seed if name == "seed" else _PARSERS[kind]

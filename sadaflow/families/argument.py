@@ -30,6 +30,7 @@ class Argument:
         metavar: Stands for the value in --help.
         shown_default: What --help shows as the default.
         per_sample: Whether each sample may have its own value, and so each line of a prompt file.
+        per_line: Whether only a line of a prompt file may have its own value, and all samples of a call share one.
     """
 
     read: Read
@@ -39,6 +40,7 @@ class Argument:
     metavar: str = "NAME"
     shown_default: str | None = None
     per_sample: bool = False
+    per_line: bool = False
 
 
 def argument(default: Any, read: Read, help: str, **how: Any) -> Any:

@@ -41,7 +41,7 @@ class PictureOptions:
     )  # fmt: skip
     strength: float | None = argument(
         None, optional(number_between(0, 1)), "With --image: fraction of the steps that change the picture, 0 to 1.",
-        flag_type=float, shown_default=f"{STRENGTH:g}, and 1 with --mask",
+        flag_type=float, shown_default=f"{STRENGTH:g}, and 1 with --mask", per_line=True,
     )  # fmt: skip
     start_step: int | None = argument(
         None, optional(count(0)), "With --image: index of the first step, in place of --strength.", flag_type=int

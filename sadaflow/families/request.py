@@ -119,6 +119,9 @@ ARGUMENTS: Final = arguments(Request)
 PER_SAMPLE: Final = tuple(name for name, declared in ARGUMENTS.items() if declared.per_sample)
 """Names of the arguments of which each sample may have its own."""
 
+PER_LINE: Final = tuple(name for name, declared in ARGUMENTS.items() if declared.per_line)
+"""Names of the arguments of which each line of a prompt file may have its own, and which samples of a call share."""
+
 
 def select_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of `values` that are arguments of a request, by name."""

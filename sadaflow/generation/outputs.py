@@ -11,6 +11,7 @@ from ..files.metadata import Recipe
 from ..files.png import encode_png
 from ..files.wav import encode_wav
 from ..pipeline.output import Output
+from ..pipeline.picture_files import digests_of
 from ..pipeline.pipeline import Pipeline
 
 
@@ -60,7 +61,7 @@ class Generator:
         own: dict[str, Any] = {"steps": request.steps, "seed": request.seed, "model": self.model}
         own |= {"prompt": "\n".join(request.prompts), "negative_prompt": _lines(request.negative_prompt)}
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}
-        return Recipe.of(request.given(), self.options, **{**own, **known})
+        return Recipe.of(request.given(), {**self.options, **digests_of(request)}, **{**own, **known})
 
     def sample(self, request: Request, progress: bool | None = None) -> Output:
         """Sample a request in the form that `file` encodes."""

@@ -44,7 +44,7 @@ class Crop:
         own_height, own_width = made.shape[1:]
         wide = width / height > own_width / own_height
         covering = (own_height * width // own_width, width) if wide else (height, own_width * height // own_height)
-        part = resized(made, covering)
+        part = resized((made * 255).round() / 255, covering)  # as a picture of 8 bits, so that files agree with it
         down, across = covering[0] // 2 - height // 2, covering[1] // 2 - width // 2
         canvas = torch.zeros_like(self.picture)
         canvas[:, top:bottom, left:right] = part[:, down : down + height, across : across + width]
