@@ -16,7 +16,6 @@ from ..files.images import read_image
 from ..generation.outputs import Generator, recorded_model
 from ..generation.workers import Shard
 from ..loading.hub.locate import locate_embedding, locate_lora
-from ..pipeline.begin import on_its_part
 from ..pipeline.inputs import read_dtype
 from ..pipeline.pipeline import Pipeline
 from .options import Options, chosen_device
@@ -83,7 +82,7 @@ def _default_accelerator(pipe: Pipeline, request: Request) -> str | None:
     if request.strength == 0:
         return None
     solver = pipe.solver(name, request.steps or STEPS, request.grid, height=request.height, width=request.width)
-    reason = refusal(DEFAULT, on_its_part(solver, request, pipe.family))
+    reason = refusal(DEFAULT, solver if request.image is None else pipe.part(solver, request))
     if reason is None:
         return DEFAULT
     if Shard.current().leads:

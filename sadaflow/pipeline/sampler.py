@@ -195,7 +195,7 @@ class Sampler:
         if pictures is not None and request.strength == 0:
             return unchanged(pictures, request, self.family, output, self.device)
         noise, whole = start_noise(request, self.family), self._whole_solver(request)
-        solver = on_its_part(whole, request, self.family)
+        solver = self.part(whole, request)
         require_schedule(self.schedule, solver.nodes)
         accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
         self.calibrations.check(accelerator, self.adapted, self.name)
@@ -235,7 +235,15 @@ class Sampler:
 
         Its noise is drawn from the request's seeds.
         """
-        return on_its_part(self._whole_solver(request), request, self.family)
+        return self.part(self._whole_solver(request), request)
+
+    def part(self, solver: Any, request: Request) -> Any:
+        """A solver on the part of its grid that a request takes: all of it, unless the request starts from a picture.
+
+        Raises:
+            ValueError: If the request leaves no step, or the solver has no grid to take a part of.
+        """
+        return on_its_part(solver, request, self.family)
 
     def _whole_solver(self, request: Request) -> Solver | Adaptive:
         if request.solver is not None and not isinstance(request.solver, str):
