@@ -72,6 +72,7 @@ class FluxTransformer(nn.Module):
         context: Tensor,
         pooled: Tensor,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
         seam: Seam = call_through,
     ) -> Tensor:
         """Computes the prediction.
@@ -82,6 +83,7 @@ class FluxTransformer(nn.Module):
             context: (B, L, joint_attention_dim), T5 states.
             pooled: (B, pooled_projection_dim), pooled CLIP text.
             guidance: (B,), guidance strengths; required if and only if the config has guidance_embeds.
+            beside: (B, channels, h, w), what is read beside x: the latents of the masked picture and the mask (Fill).
             seam: called at each site.
 
         Returns:
@@ -90,15 +92,17 @@ class FluxTransformer(nn.Module):
         Raises:
             ValueError: if `guidance` does not match the config, or if h or w is odd.
         """
-        given = self.prepare(context=context, pooled=pooled, guidance=guidance)
+        given = self.prepare(context=context, pooled=pooled, guidance=guidance, beside=beside)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam)
 
-    def prepare(self, *, context: Tensor, pooled: Tensor, guidance: Tensor | None = None) -> dict[str, Tensor]:
+    def prepare(
+        self, *, context: Tensor, pooled: Tensor, guidance: Tensor | None = None, beside: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Computes what all evaluations of a prompt share; arguments and errors as in `forward`.
 
         Returns:
-            "text": tokens (B, L, dim); "pooled" and "guidance": embeddings (B, dim).
+            "text": tokens (B, L, dim); "pooled" and "guidance": embeddings (B, dim); "beside": as given.
         """
         if (guidance is None) == self.config.guidance_embeds:
             remedy = "give guidance (B,)" if guidance is None else "leave guidance out"
@@ -108,7 +112,7 @@ class FluxTransformer(nn.Module):
         if guidance is not None:
             strength = guidance.to(pooled.dtype) * 1000
             given["guidance"] = embed.guidance_embedder(sinusoids(strength, _FEATURES).to(pooled.dtype))
-        return given
+        return given if beside is None else {**given, "beside": beside.to(pooled.dtype)}
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         """Computes the modulations of all blocks.
@@ -149,6 +153,8 @@ class FluxTransformer(nn.Module):
         height, width = x.shape[-2:]
         if height % PATCH or width % PATCH:
             raise ValueError(f"x has {height}x{width} positions; {OWNER} needs multiples of {PATCH}")
+        if "beside" in given:
+            x = torch.cat((x, given["beside"]), dim=1)
         size, dim = (height // PATCH, width // PATCH), self.config.dim
         image = self.x_embedder(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH))
         table = rotary_table if torch.compiler.is_compiling() else _known_rotary_table

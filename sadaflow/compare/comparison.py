@@ -142,7 +142,9 @@ def compare(
         if accelerator is None:
             continue
         count = _fewer_steps(steps, plain[-1], accelerated[-1])
-        later: dict[str, Any] = {} if request.start_step is None else {"start_step": request.start_step * count // steps}
+        later: dict[str, Any] = (
+            {} if request.start_step is None else {"start_step": request.start_step * count // steps}
+        )
         fewer.append(sampler.run(f"{count} steps", index, steps=count, accelerator=None, **later))
         on_grid: dict[str, Any] = {"solver": coarser(whole, count), "grid": None, "accelerator": None, **later}
         coarse.append(sampler.run(f"{count} of {steps} steps", index, steps=count, **on_grid))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .base import AudioFamily, Family, Prompted
-from .flux import Flux
+from .flux import Flux, FluxFill
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
@@ -13,6 +13,7 @@ from .stable_diffusion import LatentConsistency, StableDiffusion
 
 FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
+        "FluxFillPipeline": FluxFill,
         "FluxImg2ImgPipeline": Flux,
         "FluxInpaintPipeline": Flux,
         "FluxPipeline": Flux,
@@ -29,13 +30,11 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     }
 )
 
-_INPAINTING = "an inpainting checkpoint needs a picture and a mask beside the prompt"
 _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
 _EDITING = "it needs a picture beside the prompt"
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "FluxControlPipeline": _EDITING,
-        "FluxFillPipeline": _INPAINTING,
         "FluxKontextPipeline": _EDITING,
         "StableDiffusionControlNetPipeline": _CONTROLLED,
         "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
@@ -55,6 +54,7 @@ __all__ = [
     "AudioFamily",
     "Family",
     "Flux",
+    "FluxFill",
     "LatentConsistency",
     "MusicLDM",
     "Negative",

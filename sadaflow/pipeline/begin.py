@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 
 from sadaflow.models import Autoencoder
 from sadaflow.solvers import Adaptive, Grid, Solver, VPDiscrete, from_point, up_to_point
 
-from ..families import Family, Request
+from ..families import Family, Flux, Request
 from ..families.encoding import encode_images
 from ..families.unet import MASK, PICTURE
 from ..files.images import to_pil
@@ -145,7 +146,9 @@ def begin(
     if reads == PICTURE:
         return _edited(pictures, request, vae, draws, start_scale, device)
     mask = pictures.repainted_latents(vae.config.downscale)
-    anew = mask is not None and request.effective_strength == 1 and starts_by_strength(request)
+    # At pure noise nothing of the picture is in x anyway.
+    whole_strength = request.effective_strength == 1 and starts_by_strength(request)
+    anew = mask is not None and whole_strength and not grid.points[0].pure_noise
     kept = None if anew and reads == MASK else _encoded(pictures, vae, draws)
     z = (draws.normal() if request.noise is None else request.noise).to(device, torch.float32)
     if kept is None:
@@ -156,7 +159,7 @@ def begin(
         x = grid.points[0].alpha * kept + grid.points[0].sigma * z
         x = blend(start_scale * z, mask, x) if anew and mask is not None else x
     if reads == MASK:
-        return Beginning(x, beside=_beside(pictures, vae, draws))
+        return Beginning(x, beside=_beside(pictures, vae, draws, isinstance(family, Flux)))
     return Beginning(x, kept, mask, clean=grid.points[-1].sigma == 0)
 
 
@@ -184,19 +187,23 @@ def _encoded(pictures: Pictures, vae: Autoencoder, draws: "_Draws") -> Tensor:
     return encode_images(vae, pictures.images, draws.posterior())
 
 
-def _beside(pictures: Pictures, vae: Autoencoder, draws: "_Draws") -> Tensor:
-    """The mask and the latents of the picture without what it covers, (1 or B, 1 + C, h, w).
+def _beside(pictures: Pictures, vae: Autoencoder, draws: "_Draws", every_pixel: bool) -> Tensor:
+    """The mask and the latents of the picture without what it covers, (1 or B, channels, h, w).
 
-    What is covered is mid-grey, 0 in [-1, 1], at the pictures' resolution, as published.
+    What is covered is mid-grey, 0 in [-1, 1], at the pictures' resolution. Networks of Stable Diffusion read the mask
+    at the resolution of the latents, before them; those of Flux.1 Fill, with `every_pixel`, read all pixels of a
+    position as channels, after them. Both as published.
     """
     if pictures.images is None:
         raise ValueError("this checkpoint reads the masked picture: image= must be the picture, not its latents")
     mask, small = pictures.repainted, pictures.repainted_latents(vae.config.downscale)
     assert mask is not None and small is not None
     latents = encode_images(vae, pictures.images * (~mask), draws.posterior())
-    small = small.to(latents)
-    rows = max(len(small), len(latents))
-    return torch.cat([small.expand(rows, -1, -1, -1), latents.expand(rows, -1, -1, -1)], dim=1)
+    if every_pixel:
+        small = pixel_unshuffle(mask.to(latents), vae.config.downscale)
+    parts = [latents, small] if every_pixel else [small.to(latents), latents]
+    rows = max(map(len, parts))
+    return torch.cat([part.expand(rows, -1, -1, -1) for part in parts], dim=1)
 
 
 class _Draws:

@@ -19,7 +19,8 @@ class BlendedDenoiser:
     """A denoiser whose x0 is that of another inside a mask, and that of a picture outside it.
 
     A state that starts outside the mask at alpha kept + sigma noise stays on that path under every solver that is exact
-    for constant x0, as all of this package are: the picture needs no blending after the steps.
+    for constant x0: the picture needs no blending after the steps. Solvers that combine v (PLMS on a network that
+    predicts v) stray a little on the way.
 
     Attributes:
         inner: The denoiser of the whole picture.

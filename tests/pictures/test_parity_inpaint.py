@@ -1,5 +1,6 @@
 """Calls with a mask, and networks that read a picture, against Diffusers' pipelines: latents and images."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,21 @@ def test_flux(style: str, tmp_path: Path) -> None:
     made = theirs(**call, **THEIRS, **WHOLE, mask_image=mask(), generator=generators(3)).images
     ours = Pipeline.from_pretrained(folder)(**call, **OURS, mask=mask(), seed=3)
     assert relative(ours.latents, diffusers.FluxPipeline._unpack_latents(made, *SIZE, 2)) < 1e-5
+
+
+def test_flux_fill(tmp_path: Path) -> None:
+    """Its transformer reads 16 + 16 channels of latents, and the 4 pixels of each position of this small autoencoder."""
+    folder = flux(tmp_path / "fill", "dev", in_channels=4 * 36, out_channels=64)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "FluxFillPipeline"}))
+    theirs = quiet(diffusers.FluxFillPipeline.from_pretrained(folder))
+    pipe = Pipeline.from_pretrained(folder)
+    how = {"num_inference_steps": 8, "output_type": "latent", "max_sequence_length": 16, "prompt": PROMPT}
+    for strength in (0.6, 1.0):
+        call = {"image": picture(), "strength": strength, **WHOLE}
+        made = theirs(**call, **how, mask_image=mask(), generator=generators(3)).images
+        ours = pipe(PROMPT, **call, **{**OURS, "guidance": None}, mask=mask(), seed=3, max_sequence_length=16)
+        assert relative(ours.latents, diffusers.FluxPipeline._unpack_latents(made, *SIZE, 2)) < 1e-5
 
 
 def test_a_controlnet_beside_an_inpainting_network(folders: dict[str, Path], tmp_path: Path) -> None:
