@@ -16,7 +16,7 @@ from ..loading.hub.locate import is_file_name
 from ..loading.single_file.layout import SingleFile
 from ..pipeline.control import as_list, per_net
 from ..pipeline.inputs import DTYPES, read_device, read_dtype
-from ..pipeline.picture_files import check_files
+from ..pipeline.picture_files import check_files, files_of
 from ..placement.offload import OFFLOADS
 from ..placement.quantization import QUANTIZATIONS
 from .parsers import count, real, text
@@ -139,6 +139,8 @@ class Options:
         """
         if not self.request.prompts:
             raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
+        for name, files in files_of(self.request).items():
+            _check_number(f"--{name}", len(files), "prompts", len(self.request.prompts))
         self.check_flags()
 
     def check_flags(self) -> None:
