@@ -1,16 +1,14 @@
-"""Where a call with a picture begins on its grid, and the state that it begins from."""
+"""The state that a call with a picture begins from, and what its network reads beside it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
 from sadaflow.models import Autoencoder
-from sadaflow.solvers import Adaptive, Grid, Solver, VPDiscrete, from_point, up_to_point
+from sadaflow.solvers import Adaptive, Solver
 
 from ..families import Family, Flux, Request
 from ..families.encoding import encode_images
@@ -19,6 +17,7 @@ from ..files.images import to_pil
 from ..sampling.blending import BlendedDenoiser, blend
 from ..sampling.denoiser import BranchDenoise
 from ..sampling.results import Sampled, Stats
+from .grid_part import on_its_part, starts_by_strength
 from .inputs import latent_shape
 from .output import Output, decode_output
 from .pictures import Pictures
@@ -55,77 +54,7 @@ class Beginning:
         return blend(x, self.mask, self.kept)
 
 
-def first_step(request: Request, grid: Grid, up: bool) -> int:
-    """Index of the grid point at which a request begins; the number of steps if it takes none.
-
-    Args:
-        request: A request with a picture.
-        grid: The whole grid.
-        up: Whether the number of steps taken, steps * strength, is rounded up, as published for Flux.1, or down.
-
-    Raises:
-        ValueError: If so low a strength, or so late a start, leaves no step.
-    """
-    steps = grid.n_steps
-    if request.start_step is not None:
-        if request.start_step >= steps:
-            raise ValueError(f"start_step={request.start_step} of {steps} steps: the last one is {steps - 1}")
-        return request.start_step
-    if request.denoising_start is not None:
-        first = int((grid.timestep >= _cutoff(grid, "denoising_start", request.denoising_start)).sum())
-        if first == steps:
-            raise ValueError(f"denoising_start={request.denoising_start:g} of {steps} steps leaves no step to take")
-        return first
-    strength = request.effective_strength
-    first = int(max(steps - min(steps * strength, steps), 0)) if up else steps - min(int(steps * strength), steps)
-    if first == steps and strength > 0:
-        raise ValueError(
-            f"strength={strength:g} of {steps} steps is less than one step: give at least "
-            f"{math.ceil(1000 / steps) / 1000:g}, more steps, or strength=0 for the picture itself"
-        )
-    return first
-
-
-def on_its_part(solver: Any, request: Request, family: Family) -> Any:
-    """The solver on the part of its grid that a request takes.
-
-    Raises:
-        ValueError: If the solver has no grid to take a part of.
-    """
-    begins = request.image is not None and getattr(family, "reads", None) != PICTURE
-    if not begins and request.denoising_end is None:
-        return solver
-    if isinstance(solver, Adaptive):
-        raise ValueError("a call with image= begins on a point of a grid, and an adaptive solver has none: use another")
-    last = last_step(request, solver.grid)
-    first = first_step(request, solver.grid, getattr(family, "rounds_up", False)) if begins else 0
-    if first >= last:
-        raise ValueError(f"the call begins at step {first} and ends before step {last}: it takes no step")
-    begun = from_point(solver, first) if begins else solver
-    return up_to_point(begun, last - first)
-
-
-def last_step(request: Request, grid: Grid) -> int:
-    """Index of the grid point at which a request ends."""
-    if request.denoising_end is None:
-        return grid.n_steps
-    last = int((grid.timestep >= _cutoff(grid, "denoising_end", request.denoising_end)).sum())
-    if last == 0:
-        raise ValueError(f"denoising_end={request.denoising_end:g} of {grid.n_steps} steps takes no step")
-    return last
-
-
-def _cutoff(grid: Grid, name: str, fraction: float) -> int:
-    """The timestep of a fraction of the schedule, as published for SDXL: steps at it or above come before it."""
-    if not isinstance(grid.schedule, VPDiscrete):
-        raise ValueError(f"{name}= is a fraction of a table of timesteps, and this checkpoint's schedule has none")
-    train = grid.schedule.alphas_cumprod.numel()
-    return round(train - fraction * train)
-
-
-def begin(
-    pictures: Pictures, request: Request, family: Family, whole: Solver | Adaptive, device: torch.device
-) -> Beginning:
+def begin(pictures: Pictures, request: Request, family: Family, whole: Solver | Adaptive, noise: Tensor) -> Beginning:
     """The state that a request with a picture begins from, and what its network reads beside it.
 
     x is alpha x0 + sigma z at the first point of the grid. At strength 1 with a mask nothing of the picture is left in
@@ -136,21 +65,21 @@ def begin(
         request: The complete request.
         family: The networks.
         whole: The solver on its whole grid, of which `on_its_part` takes a part.
-        device: Where the networks run.
+        noise: The start noise (B, C, h, w), on the device of the networks.
     """
     assert not isinstance(whole, Adaptive)
     grid, start_scale = on_its_part(whole, request, family).grid, whole.grid.start_scale
-    pictures, vae = pictures.to(device), family.vae
+    pictures, vae = pictures.to(noise.device), family.vae
     draws = _Draws(request, latent_shape(family, *request.size))
     reads = getattr(family, "reads", None)
     if reads == PICTURE:
-        return _edited(pictures, request, vae, draws, start_scale, device)
+        return Beginning(start_scale * noise, beside=_edited(pictures, vae))
     mask = pictures.repainted_latents(vae.config.downscale)
     # At pure noise nothing of the picture is in x anyway.
     whole_strength = request.effective_strength == 1 and starts_by_strength(request)
     anew = mask is not None and whole_strength and not grid.points[0].pure_noise
     kept = None if anew and reads == MASK else _encoded(pictures, vae, draws)
-    z = (draws.normal() if request.noise is None else request.noise).to(device, torch.float32)
+    z = draws.after_posterior(noise, own=request.noise is not None)
     if kept is None:
         x = start_scale * z
     elif request.denoising_start is not None:
@@ -163,20 +92,12 @@ def begin(
     return Beginning(x, kept, mask, clean=grid.points[-1].sigma == 0)
 
 
-def _edited(
-    pictures: Pictures, request: Request, vae: Autoencoder, draws: "_Draws", start_scale: float, device: torch.device
-) -> Beginning:
-    """The start noise, and beside it the picture to edit: its unscaled latents, as published for InstructPix2Pix."""
+def _edited(pictures: Pictures, vae: Autoencoder) -> Tensor:
+    """The unscaled latents of the pictures to edit, (1 or B, C, h, w), as published for InstructPix2Pix."""
     if pictures.images is None:
         raise ValueError("this checkpoint reads a picture: image= must be the picture, not its latents")
-    beside = torch.cat([vae.encode(image.to(next(vae.parameters()).dtype))[0] for image in pictures.images.split(1)])
-    z = draws.normal() if request.noise is None else request.noise
-    return Beginning(start_scale * z.to(device, torch.float32), beside=beside.float())
-
-
-def starts_by_strength(request: Request) -> bool:
-    """Whether the strength says where the request begins."""
-    return request.start_step is None and request.denoising_start is None
+    dtype = next(vae.parameters()).dtype
+    return torch.cat([vae.encode(image.to(dtype))[0] for image in pictures.images.split(1)]).float()
 
 
 def _encoded(pictures: Pictures, vae: Autoencoder, draws: "_Draws") -> Tensor:
@@ -223,6 +144,10 @@ class _Draws:
     def normal(self) -> Tensor:
         """Unit-normal noise (B, C, h, w)."""
         return torch.cat([torch.randn((1, *self._shape), generator=generator) for generator in self._generators])
+
+    def after_posterior(self, noise: Tensor, *, own: bool) -> Tensor:
+        """The start noise, drawn after the posterior's; `noise` if nothing was drawn, or if it is the call's own."""
+        return noise if own or not self._sampled else self.normal().to(noise)
 
     def posterior(self) -> Tensor | None:
         """Noise for the posterior; None if its mode is taken."""

@@ -34,6 +34,11 @@ class Pictures:
     mask: Tensor | None = None
     crops: tuple[Crop, ...] = ()
 
+    @property
+    def seen(self) -> dict[str, Tensor | None]:
+        """What processes that sample together must agree on, by argument."""
+        return {"image": self.latents if self.images is None else self.images, "mask": self.mask}
+
     def to(self, device: torch.device) -> "Pictures":
         """A copy with all tensors but those of the crops on `device`."""
         images, latents, mask = (None if t is None else t.to(device) for t in (self.images, self.latents, self.mask))
@@ -82,6 +87,8 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
         return None
     if isinstance(family, AudioFamily):
         raise ValueError("image= starts from a picture, and this checkpoint makes sound: leave it out")
+    if getattr(family, "vae", None) is None:
+        raise ValueError(f"image= needs an autoencoder, and {type(family).__name__} checkpoints have none")
     samples, latents = len(request.prompts), latents_of(request.image, family.latent_channels)
     if latents is not None:
         return _from_latents(request, latents, family, samples)

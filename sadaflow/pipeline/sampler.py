@@ -26,11 +26,12 @@ from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
-from .begin import begin, on_its_part, unchanged
+from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
+from .grid_part import on_its_part
 from .inputs import check_parallel, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
 from .output import Output, decode_output
 from .pictures import read_pictures
@@ -192,8 +193,10 @@ class Sampler:
         if pictures is not None:
             request = pictures.sized(request)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
+        turn = self._turns.taken(self._residence.offload is not None or self._compiled)
         if pictures is not None and request.strength == 0:
-            return unchanged(pictures, request, self.family, output, self.device)
+            with turn:
+                return unchanged(pictures, request, self.family, output, self.device)
         noise, whole = start_noise(request, self.family), self._whole_solver(request)
         solver = self.part(whole, request)
         require_schedule(self.schedule, solver.nodes)
@@ -205,23 +208,19 @@ class Sampler:
             check_fit(accelerator, solver, noise.shape, self.backbone)
         if parallel is not None:
             made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
-            if pictures is not None:
-                seen = pictures.latents if pictures.images is None else pictures.images
-                made |= {"image": seen, "mask": pictures.mask}
+            made |= {} if pictures is None else pictures.seen
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
             parallel.require_same({**request.arguments(), **made, **own}, self.device)
-        with self._turns.taken(self._residence.offload is not None or self._compiled):
-            begun = None if pictures is None else begin(pictures, request, self.family, whole, self.device)
-            denoise: Any = self.denoiser(solver, request, control, None if begun is None else begun.beside)
-            denoise = denoise if parallel is None else parallel.denoiser(denoise)
-            denoise = denoise if begun is None else begun.blended(denoise)
-            noise = noise.to(self.device, torch.float32) if begun is None else begun.x
+        with turn:
+            noise = noise.to(self.device, torch.float32)
+            begun = Beginning(noise) if pictures is None else begin(pictures, request, self.family, whole, noise)
+            denoise: Any = self.denoiser(solver, request, control, begun.beside)
+            denoise = begun.blended(denoise if parallel is None else parallel.denoiser(denoise))
             total = None if isinstance(solver, Adaptive) else solver.n_evals
             with progress_observer(progress, total) as observer, kept_layouts(self.backbone):
-                sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
-            del denoise, noise  # frees the conditioning before the decoder needs memory
-            if begun is not None:
-                sampled = replace(sampled, x=begun.ended(sampled.x))
+                sampled = sample(solver, denoise, begun.x, accelerator, observer=observer, trace=trace)
+            sampled = replace(sampled, x=begun.ended(sampled.x))
+            del denoise, noise, begun  # frees the conditioning before the decoder needs memory
             finish = None if pictures is None else partial(pictures.finished, paste=request.paste)
             return decode_output(self.family, sampled, output, request.seconds, finish)
 
