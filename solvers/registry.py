@@ -100,7 +100,6 @@ SOLVERS: Final[Mapping[str, Entry]] = {
     "seeds_3": Entry(ExponentialRungeKutta, {"method": "seeds_3", "eta": 1.0}),
 }
 
-
 def known_solver(name: str) -> str:
     """Returns `name`; raises ValueError, listing the known names, if there is no such solver."""
     if name not in SOLVERS:

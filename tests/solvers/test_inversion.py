@@ -58,9 +58,7 @@ def test_inversion_has_the_order_of_the_solver(name: str, family: str) -> None:
     assert slope > min(make_solver(name, make(4)).order, 2) - 0.2 or max(errors) < 1e-8, f"errors {errors}"
 
 
-@pytest.mark.parametrize(
-    ("name", "order"), [("euler", 1), ("dpmpp2m", 2), ("heun", 2), ("ab3", 3), ("res_3s", 3), ("rk4", 4)]
-)
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("dpmpp2m", 2), ("heun", 2), ("ab3", 3), ("res_3s", 3), ("rk4", 4)])
 @pytest.mark.parametrize("family", ["vp-karras", "flow-uniform"])
 def test_the_way_there_and_back_closes_in_the_order_of_the_solver(name: str, order: int, family: str) -> None:
     gaps = []
