@@ -75,7 +75,7 @@ def frame_of(grid: Grid, name: str | None) -> Frame:
 
 
 def starts_near_noise(grid: Grid) -> bool:
-    """Whether sigma/alpha at the noisy end of a grid is so large that steps in sigma/alpha, or in eps, are inaccurate."""
+    """Whether sigma/alpha at the noisy end is so large that steps in sigma/alpha, or in eps, are inaccurate."""
     noisiest = grid.noisiest
     return noisiest.sigma > EDM_LIMIT * noisiest.alpha
 

@@ -53,4 +53,6 @@ class GradientEstimation(InFrame, LinearSolver):
         frame = self._frame
         reach = frame.scale(end) * (frame.u(end) - frame.u(start))
         keep = frame.scale(end) / frame.scale(start)
-        return output_update(self.output_type, self.grid.nodes[index], keep, (reach * self.gamma, reach * (1 - self.gamma)))
+        return output_update(
+            self.output_type, self.grid.nodes[index], keep, (reach * self.gamma, reach * (1 - self.gamma))
+        )

@@ -2,23 +2,35 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
+
+from sadaflow.solvers.names.registry import Kind, Registry
 
 from .base import AudioFamily, Family, Prompted
+from .chroma import Chroma
 from .flux import Flux, FluxFill
+from .flux2 import Flux2Dev, Flux2Klein
+from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
+from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
+from .z_image import ZImage
 
-FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
+_BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
     {
+        "ChromaPipeline": Chroma,
+        "Flux2KleinPipeline": Flux2Klein,
+        "Flux2Pipeline": Flux2Dev,
         "FluxFillPipeline": FluxFill,
         "FluxImg2ImgPipeline": Flux,
         "FluxInpaintPipeline": Flux,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
+        "StableDiffusion3Pipeline": StableDiffusion3,
         "StableDiffusionImg2ImgPipeline": StableDiffusion,
         "StableDiffusionInpaintPipeline": StableDiffusion,
         "StableDiffusionInstructPix2PixPipeline": StableDiffusion,
@@ -27,8 +39,30 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
         "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
         "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
+        "ZImagePipeline": ZImage,
     }
 )
+
+REGISTRY: Final = Registry(Kind("family", "sadaflow.families", family_of), _BUILT_IN)
+"""All families by class name; changed by `register_family` alone."""
+
+FAMILIES: Mapping[str, type[Family]] = MappingProxyType(REGISTRY)
+"""Read-only view of all families by class name: built in, registered, and those of installed packages."""
+
+
+def register_family(class_name: str, family: type[Family], *, replace: bool = False) -> None:
+    """Makes checkpoints of a pipeline class loadable.
+
+    Args:
+        class_name: The `_class_name` of their model_index.json.
+        family: A class with the members of `Family`.
+        replace: Whether another family that was registered under the name is replaced.
+
+    Raises:
+        ValueError: If the name is taken or malformed, or if the class lacks a member.
+    """
+    REGISTRY.register(class_name, family, replace=replace)
+
 
 _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
 _EDITING = "it needs a picture beside the prompt"
@@ -63,5 +97,6 @@ __all__ = [
     "Request",
     "StableDiffusion",
     "StableDiffusionXL",
+    "register_family",
     "unsupported",
 ]

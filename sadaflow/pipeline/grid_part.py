@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from sadaflow.solvers import Adaptive, Grid, VPDiscrete, from_point, up_to_point
+from sadaflow.solvers import Adaptive, Grid, RectifiedFlow, VPDiscrete, from_point, up_to_point
 
 from ..families import Family, Request
 from ..families.unet import PICTURE
@@ -20,7 +20,7 @@ def first_step(request: Request, grid: Grid, up: bool) -> int:
     Args:
         request: A request with a picture.
         grid: The whole grid.
-        up: Whether the number of steps taken, steps * strength, is rounded up, as published for Flux.1, or down.
+        up: Whether the number of steps taken, steps * strength, is rounded up, as published for flow models, or down.
 
     Raises:
         ValueError: If so low a strength, or so late a start, leaves no step.
@@ -57,7 +57,7 @@ def on_its_part(solver: Any, request: Request, family: Family) -> Any:
     if isinstance(solver, Adaptive):
         raise ValueError("a call with image= begins on a point of a grid, and an adaptive solver has none: use another")
     last = last_step(request, solver.grid)
-    first = first_step(request, solver.grid, getattr(family, "rounds_up", False)) if begins else 0
+    first = first_step(request, solver.grid, isinstance(solver.grid.schedule, RectifiedFlow)) if begins else 0
     if first >= last:
         raise ValueError(f"the call begins at step {first} and ends before step {last}: it takes no step")
     begun = from_point(solver, first) if begins else solver

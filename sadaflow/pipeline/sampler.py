@@ -12,6 +12,7 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
+from ..families.base import scheduler_of_call
 from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.unet import PICTURE
@@ -26,13 +27,14 @@ from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
+from ..sampling.observing import Observer
 from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .grid_part import on_its_part
-from .inputs import check_parallel, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
+from .inputs import check_how, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
 from .output import Output, decode_output
 from .pictures import read_pictures
 from .progress import progress_observer
@@ -145,7 +147,7 @@ class Sampler:
         """A solver on this checkpoint's schedule.
 
         Args:
-            name: Name of the solver; None takes what the scheduler config names.
+            name: Name of the solver, with settings if wanted; None takes what the scheduler config names.
             steps: Number of steps.
             grid: Name of a time grid, or a `Grid`, which then decides the number of steps; None is the config's.
             noise: What a stochastic solver draws from.
@@ -157,10 +159,10 @@ class Sampler:
         """
         steps, sized = read_steps(steps), Request(height=height, width=width)
         _, rows, columns = latent_shape(self.family, sized.height, sized.width)
-        config, tokens = self.scheduler_config, rows * columns // self.family.patch**2
+        tokens = rows * columns // self.family.patch**2
+        config = scheduler_of_call(self.family, self.scheduler_config, tokens, steps)
         if isinstance(grid, Grid):
-            named: Any = from_scheduler_config(config, grid.n_steps, solver=name, noise=noise, image_tokens=tokens)
-            return replace(named.solver, grid=grid)
+            steps = grid.n_steps
         return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise, image_tokens=tokens).solver
 
     @reads_mapped_weights
@@ -173,6 +175,7 @@ class Sampler:
         progress: bool | None = None,
         trace: bool = False,
         parallel: Parallel | None = None,
+        observer: Observer | None = None,
     ) -> Output:
         """Sample a request. `Pipeline.__call__` documents the arguments that decide how it runs.
 
@@ -182,13 +185,14 @@ class Sampler:
             progress: Whether to show a progress bar.
             trace: Whether to keep the trajectory.
             parallel: Processes that share the work.
+            observer: Called after every step.
 
         Raises:
             ValueError: If the request does not fit the checkpoint, before any work.
             FloatingPointError: If the output is not finite; damaged weights are named.
         """
         output = read_output(output, self.family)
-        check_parallel(parallel)
+        check_how(parallel, observer)
         pictures = read_pictures(request, self.family)
         if pictures is not None:
             request = pictures.sized(request)
@@ -217,8 +221,8 @@ class Sampler:
             denoise: Any = self.denoiser(solver, request, control, begun.beside)
             denoise = begun.blended(denoise if parallel is None else parallel.denoiser(denoise))
             total = None if isinstance(solver, Adaptive) else solver.n_evals
-            with progress_observer(progress, total) as observer, kept_layouts(self.backbone):
-                sampled = sample(solver, denoise, begun.x, accelerator, observer=observer, trace=trace)
+            with progress_observer(progress, total, observer) as watching, kept_layouts(self.backbone):
+                sampled = sample(solver, denoise, begun.x, accelerator, observer=watching, trace=trace)
             sampled = replace(sampled, x=begun.ended(sampled.x))
             del denoise, noise, begun  # frees the conditioning before the decoder needs memory
             finish = None if pictures is None else partial(pictures.finished, paste=request.paste)

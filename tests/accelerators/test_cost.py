@@ -111,6 +111,13 @@ def test_the_tolerance_found_costs_what_is_left_and_hardly_a_lower_one_does(
         assert forecast.evaluations(*motion, 0.999 * found)[0] > left[0]
 
 
+@pytest.mark.parametrize("steps", range(6, 11))
+def test_a_budget_is_kept_in_runs_shorter_than_the_longest_gap(steps: int) -> None:
+    solver, denoise, noise = problem(steps)
+    nfe = sample(solver, denoise, noise, Auto(budget=steps - 1)).stats.nfe
+    assert sum(nfe) / len(nfe) <= steps and all(steps - 2 <= count <= steps for count in nfe)
+
+
 @pytest.mark.parametrize("most", [10, 12, 16])
 def test_no_sample_makes_more_than_max_nfe(most: int) -> None:
     solver, denoise, noise = problem(50)

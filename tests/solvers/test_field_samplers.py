@@ -167,7 +167,9 @@ def test_er_sde_without_noise_has_its_order(curvature: str, order: int) -> None:
     grids = {name: GRIDS[name] for name in ("vp-uniform", "edm-karras", "flow-shifted")}
     factory = lambda grid: ERSDE(grid, scale="ode", curvature=curvature)  # noqa: E731
     steps = (192, 384, 768) if order == 3 else None
-    check_solver(factory, grids=grids, warm_up=2, order=order, steps=steps, laws=["order", "jagged order", "trajectory"])
+    check_solver(
+        factory, grids=grids, warm_up=2, order=order, steps=steps, laws=["order", "jagged order", "trajectory"]
+    )
 
 
 def test_gradient_estimation_is_the_published_formula() -> None:

@@ -17,6 +17,7 @@ from sadaflow.solvers import (
     SeededNoise,
     State,
     draws_noise,
+    from_scheduler_config,
     make_solver,
     reference_solution,
 )
@@ -58,7 +59,9 @@ def test_inversion_has_the_order_of_the_solver(name: str, family: str) -> None:
     assert slope > min(make_solver(name, make(4)).order, 2) - 0.2 or max(errors) < 1e-8, f"errors {errors}"
 
 
-@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("dpmpp2m", 2), ("heun", 2), ("ab3", 3), ("res_3s", 3), ("rk4", 4)])
+@pytest.mark.parametrize(
+    ("name", "order"), [("euler", 1), ("dpmpp2m", 2), ("heun", 2), ("ab3", 3), ("res_3s", 3), ("rk4", 4)]
+)
 @pytest.mark.parametrize("family", ["vp-karras", "flow-uniform"])
 def test_the_way_there_and_back_closes_in_the_order_of_the_solver(name: str, order: int, family: str) -> None:
     gaps = []
@@ -157,3 +160,10 @@ def test_rules_for_few_steps_go_by_the_whole_run() -> None:
     cut, short = make_solver("dpmpp3m", whole.part(10)), make_solver("dpmpp3m", clean(GRIDS["vp-karras"](10)))
     assert [len(update.weights) for update in cut.updates] == [1, 2, *[3] * 7, 1]  # type: ignore[attr-defined]
     assert [len(update.weights) for update in short.updates] == [1, 2, *[3] * 6, 2, 1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("given", [{"sigmas": [0.1, 1.0, 5.0]}, {"timesteps": [100.0, 500.0]}])
+def test_a_users_own_points_in_the_wrong_order_are_not_taken_for_an_inversion(given: dict[str, list[float]]) -> None:
+    config = {"_class_name": "EulerDiscreteScheduler"}
+    with pytest.raises(ValueError, match="must fall from noise to data, got"):
+        from_scheduler_config(config, 2, **given)  # type: ignore[arg-type]
