@@ -1,5 +1,6 @@
 """Files of pictures to start from: checked before a checkpoint is loaded, and recorded by their digests."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..families import Request
@@ -41,3 +42,21 @@ def digests_of(request: Request) -> dict[str, Any]:
         digests = [picture_digest(file) for file in files]
         found[f"{name}_sha256"] = digests[0] if len(digests) == 1 else digests
     return found
+
+
+def check_digests(request: Request, recorded: Mapping[str, Any]) -> None:
+    """Check that the pictures of a request are those of a record.
+
+    Args:
+        request: The request.
+        recorded: Entries of the record, with what `digests_of` returned.
+
+    Raises:
+        ValueError: If a picture cannot be read, or if it is another now.
+    """
+    for name, found in digests_of(request).items():
+        if recorded.get(name) not in (None, found):
+            argument = name.removesuffix("_sha256")
+            raise ValueError(
+                f"the {argument} {getattr(request, argument)!r} is not the one that the record was made with"
+            )

@@ -238,6 +238,4 @@ class Pipeline(Adaptable):
             ValueError: If an argument is invalid, before any work.
         """
         request = Request(**select_arguments(locals()))
-        return self.sample(
-            request, output=output, progress=progress, trace=trace, parallel=parallel, observer=observer
-        )
+        return self.sample(request, output=output, progress=progress, trace=trace, parallel=parallel, observer=observer)

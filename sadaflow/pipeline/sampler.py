@@ -201,7 +201,7 @@ class Sampler:
         if pictures is not None and request.strength == 0:
             with turn:
                 return unchanged(pictures, request, self.family, output, self.device)
-        noise, whole = start_noise(request, self.family), self._whole_solver(request)
+        noise, whole = start_noise(request, self.family), self.whole_solver_for(request)
         solver = self.part(whole, request)
         require_schedule(self.schedule, solver.nodes)
         accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
@@ -238,7 +238,7 @@ class Sampler:
 
         Its noise is drawn from the request's seeds.
         """
-        return self.part(self._whole_solver(request), request)
+        return self.part(self.whole_solver_for(request), request)
 
     def part(self, solver: Any, request: Request) -> Any:
         """A solver on the part of its grid that a request takes: all of it, unless the request starts from a picture.
@@ -248,7 +248,8 @@ class Sampler:
         """
         return on_its_part(solver, request, self.family)
 
-    def _whole_solver(self, request: Request) -> Solver | Adaptive:
+    def whole_solver_for(self, request: Request) -> Solver | Adaptive:
+        """The solver of a complete request on its whole grid; its noise is drawn from the request's seeds."""
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))

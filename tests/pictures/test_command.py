@@ -33,6 +33,16 @@ def test_generate_starts_from_a_picture_and_records_it() -> None:
         assert recorded[name] == hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
+def test_a_file_is_repeated_from_its_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--image", "in.png", "--mask", "mask.png", "--strength", "0.6", "--steps", "8", "--accelerate", "none"]
+    assert main(["generate", "red apple", *flags, "--out", "first.png"]) == 0
+    assert main(["repeat", "first.png", "--out", "again.png"]) == 0
+    assert Path("first.png").read_bytes() == Path("again.png").read_bytes()
+    picture(5).save("in.png")
+    capsys.readouterr()
+    assert "the image 'in.png' is not the one that the record was made with" in error_of(capsys, "repeat", "first.png")
+
+
 def test_a_picture_for_each_prompt_and_strength_0() -> None:
     both = ["--image", "in.png", "--image", "other.png", "--strength", "0", "--out", "out.png"]
     assert main(["generate", "a", "b", *both]) == 0
