@@ -72,11 +72,13 @@ class Prompted:
         conditional: Arguments of the conditional branch.
         negative: Arguments of the negative branch; None if there is none.
         guidance: Guidance strength between the branches; None is that of the request.
+        picture: Arguments of the branch that has a picture to edit, and the negative prompt; None if there is none.
     """
 
     conditional: Conditioning
     negative: Conditioning | None
     guidance: float | None = None
+    picture: Conditioning | None = None
 
     def to(self, device: torch.device) -> "Prompted":
         """A copy with all tensors on `device`."""
@@ -86,6 +88,19 @@ class Prompted:
         )
         assert conditional is not None
         return replace(self, conditional=conditional, negative=negative)
+
+    def beside(self, rows: Tensor, *, edited: bool) -> "Prompted":
+        """A copy whose network reads `rows` (B, channels, h, w) beside the latents, in both branches.
+
+        Args:
+            rows: What is read.
+            edited: Whether it is a picture to edit. The negative branch is then without it, and a third branch has it
+                without the prompt (Brooks et al. 2023, arXiv 2211.09800).
+        """
+        seen = self.both(beside=rows)
+        if not edited or seen.negative is None:
+            return seen
+        return replace(seen.with_negative(beside=torch.zeros_like(rows)), picture=seen.negative)
 
     def both(self, **rows: Tensor) -> "Prompted":
         """A copy with further arguments in both branches."""
