@@ -17,6 +17,7 @@ from .sada.token_cache import TokenCache
 from .skipping.adaptive_diffusion import AdaptiveDiffusion
 from .skipping.easycache import EasyCache
 from .skipping.guidance import Guidance
+from .skipping.schedule import Schedule
 from .skipping.seacache import SeaCache
 from .skipping.uniform import Uniform
 
@@ -40,6 +41,7 @@ __all__ = [
     "PlainRun",
     "ReleasedSADA",
     "Run",
+    "Schedule",
     "SeaCache",
     "TaylorSeer",
     "TeaCache",

@@ -16,6 +16,7 @@ from .sada.sada import SADA
 from .skipping.adaptive_diffusion import AdaptiveDiffusion
 from .skipping.easycache import EasyCache
 from .skipping.guidance import Guidance
+from .skipping.schedule import Schedule
 from .skipping.seacache import SeaCache
 from .skipping.uniform import Uniform
 
@@ -30,6 +31,7 @@ ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
         "magcache": MagCache,
         "sada": SADA,
         "sada-released": ReleasedSADA,
+        "schedule": Schedule,
         "seacache": SeaCache,
         "taylorseer": TaylorSeer,
         "teacache": TeaCache,

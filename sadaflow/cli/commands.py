@@ -31,6 +31,8 @@ from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
+from .schedule import ScheduleOptions
+from .schedule import run as run_schedule
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
 
@@ -173,6 +175,16 @@ def calibrate(options: CalibrateOptions) -> None:
     It takes minutes on one device. Later runs with the same weights, solver and steps use it by themselves.
     """
     run_calibrate(options)
+
+
+@app.command()
+@with_options
+def schedule(options: ScheduleOptions) -> None:
+    """Search the set of evaluated steps that keeps most of plain samples, for the accelerator `schedule`.
+
+    It takes minutes on one device, writes FILE after every try, and goes on from it if it is started again.
+    """
+    run_schedule(options)
 
 
 @app.command("inspect")
