@@ -10,7 +10,7 @@ from ..accelerators.auto.calibration import describe_solver
 from ..accelerators.skipping.schedule import Schedule
 from ..accelerators.steps.searched import Searched, read_searched
 from ..files.atomic import check_target, write_file
-from ..sampling.schedule_search import SearchEffort, sample_plainly, search_schedule
+from ..sampling.schedule_search import SearchEffort, check_search, sample_plainly, search_schedule
 from .progress import counting
 from .tuning import PROMPTS, Tuning, tuning_samples
 
@@ -69,6 +69,7 @@ def search_pipeline(
     with counting(progress) as (notify, advance):
         tuning = tuning_samples(pipe, prompts, settings.effort.batch, arguments, advance, "schedule")
         own: dict[str, Any] = {"weights": pipe.calibrations.weights, "guidance": tuning.guidance}
+        check_search(tuning.solver, settings.evaluations, wanted, settings.effort)
         tried = _tried(path, settings, tuning, own) if path.is_file() else {}
         notify("plain runs")
         plain = sample_plainly(tuning.solver, tuning.batches, settings.effort.samples)

@@ -20,7 +20,8 @@ def triple_costs(costs: GapCosts, max_skips: int) -> Array:
     nodes = last[:, None] - spacing[:, None] * np.arange(costs.nodes + 1)
     absent = (nodes < 0) | ((spacing[:, None] == 0) & (np.arange(costs.nodes + 1) > 0))
     made = np.full((steps + 1, steps, steps), np.inf)
-    made[before, last, following] = costs.gaps(np.where(absent, NO_STEP, nodes), following)
+    found = costs.gaps(np.where(absent, NO_STEP, nodes), following)
+    made[before, last, following] = np.where(np.isnan(found), np.inf, found)  # nan: nothing but pure noise is known
     return made
 
 

@@ -17,6 +17,7 @@ from sadaflow.solvers import Prediction, Solver
 
 from ..accelerators.auto.calibration import Calibration, describe_solver
 from ..accelerators.history import Array
+from ..accelerators.predictors import PREDICTORS, positions
 from ..accelerators.skipping.schedule import Schedule
 from ..accelerators.steps.searched import Searched
 from .auto_calibration import Batches
@@ -132,9 +133,10 @@ def search_schedule(
         squared error of the final states against the plain run.
 
     Raises:
-        ValueError: if there is no set with that number of evaluations.
+        ValueError: as `check_search`.
     """
     solver, steps = plain.solver, plain.solver.n_evals
+    first = check_search(solver, evaluations, wanted, effort)
     costs = GapCosts.of(
         solver,
         plain.products,
@@ -143,7 +145,6 @@ def search_schedule(
         variable=plain.variable,
         gains=plain.gains,
     )
-    first = 1 + sum(not math.isfinite(at) for at in costs.at)
     triples = triple_costs(costs, effort.max_skips)
     tries = _Tries(plain, wanted, effort.tries, dict(tried or {}), notify, keep)
     for power in _POWERS:
@@ -154,6 +155,34 @@ def search_schedule(
         if not any(tries.sample(mask) for _, mask in ranked):
             break
     return tries.best
+
+
+def check_search(solver: Solver, evaluations: int, wanted: Schedule, effort: SearchEffort) -> int:
+    """Checks, before anything is sampled, that a set can be searched.
+
+    Args:
+        solver: The solver, with its grid.
+        evaluations: Number of evaluated steps.
+        wanted: Predictor, variable and replay of the skipped steps.
+        effort: How much is measured.
+
+    Returns:
+        Number of steps that have to be evaluated at the start.
+
+    Raises:
+        ValueError: if the solver does not fit, or there is no set with that number of evaluations.
+    """
+    steps = solver.n_evals
+    replace(wanted, evaluated="1" * steps).begin(solver, torch.Size((1, 1, 8, 8)), seams=True)
+    axis = PREDICTORS[str(wanted.predictor)].axis
+    first = 1 + sum(not math.isfinite(at) for at in positions(solver, axis))
+    least = first + math.ceil((steps - first) / (effort.max_skips + 1))
+    if not least <= evaluations <= steps:
+        raise ValueError(
+            f"a set of {evaluations} of {steps} steps is not possible: it takes {least} to {steps} if at most "
+            f"{effort.max_skips} are skipped in a row"
+        )
+    return first
 
 
 class _Tries:

@@ -1,4 +1,4 @@
-"""Linear predictors against numbers that follow from their formulas by hand, and against polynomials and regressions."""
+"""Linear predictors against numbers worked out by hand, and against polynomials and regressions."""
 
 import math
 
