@@ -17,9 +17,12 @@ from .sada.token_cache import TokenCache
 from .skipping.adaptive_diffusion import AdaptiveDiffusion
 from .skipping.easycache import EasyCache
 from .skipping.guidance import Guidance
+from .skipping.meancache import MeanCache
 from .skipping.schedule import Schedule
 from .skipping.seacache import SeaCache
+from .skipping.spectrum import Spectrum
 from .skipping.uniform import Uniform
+from .skipping.zeus import Zeus
 
 __all__ = [
     "ACCELERATORS",
@@ -37,15 +40,18 @@ __all__ = [
     "ForwardingRun",
     "Guidance",
     "MagCache",
+    "MeanCache",
     "Mode",
     "PlainRun",
     "ReleasedSADA",
     "Run",
     "Schedule",
     "SeaCache",
+    "Spectrum",
     "TaylorSeer",
     "TeaCache",
     "TokenCache",
     "Uniform",
+    "Zeus",
     "make_accelerator",
 ]

@@ -16,9 +16,12 @@ from .sada.sada import SADA
 from .skipping.adaptive_diffusion import AdaptiveDiffusion
 from .skipping.easycache import EasyCache
 from .skipping.guidance import Guidance
+from .skipping.meancache import MeanCache
 from .skipping.schedule import Schedule
 from .skipping.seacache import SeaCache
+from .skipping.spectrum import Spectrum
 from .skipping.uniform import Uniform
+from .skipping.zeus import Zeus
 
 ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
     {
@@ -29,13 +32,16 @@ ACCELERATORS: Mapping[str, Callable[[], Accelerator]] = MappingProxyType(
         "first-block": FirstBlock,
         "guidance": Guidance,
         "magcache": MagCache,
+        "meancache": MeanCache,
         "sada": SADA,
         "sada-released": ReleasedSADA,
         "schedule": Schedule,
         "seacache": SeaCache,
+        "spectrum": Spectrum,
         "taylorseer": TaylorSeer,
         "teacache": TeaCache,
         "uniform": Uniform,
+        "zeus": Zeus,
     }
 )
 

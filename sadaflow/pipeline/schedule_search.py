@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,12 @@ def search_pipeline(
     wanted = Schedule(evaluated="1", predictor=settings.predictor, correct=settings.correct)
     with counting(progress) as (notify, advance):
         tuning = tuning_samples(pipe, prompts, settings.effort.batch, arguments, advance, "schedule")
-        own: dict[str, Any] = {"weights": pipe.calibrations.weights, "guidance": tuning.guidance}
+        own: dict[str, Any] = {
+            "weights": pipe.calibrations.weights,
+            "guidance": tuning.guidance,
+            "samples": settings.effort.samples,
+            "prompts": sha256("\n".join(prompts).encode()).hexdigest()[:16],
+        }
         check_search(tuning.solver, settings.evaluations, wanted, settings.effort)
         tried = _tried(path, settings, tuning, own) if path.is_file() else {}
         notify("plain runs")

@@ -204,7 +204,8 @@ class _Tries:
         self._plain, self._wanted, self._most, self._known = plain, wanted, most, known
         self._notify, self._keep = notify, keep
         solver = describe_solver(plain.solver)
-        self.best = Searched("", str(wanted.predictor), bool(wanted.correct), solver, "", 1.0, math.inf, {})
+        self.best = Searched("", str(wanted.predictor), bool(wanted.correct), solver, "", 1.0, 0, "", math.inf, {})
+        self.best = replace(self.best, samples=sum(len(noise) for _, noise, _ in plain.parts))
 
     @property
     def left(self) -> int:

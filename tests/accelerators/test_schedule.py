@@ -220,7 +220,7 @@ def test_replayed_steps_are_the_solvers_with_interpolated_x0(variable: str) -> N
 
 
 def test_a_searched_file_sets_what_is_not_given(tmp_path: Path) -> None:
-    found = Searched("110101", "kriging", True, "Euler()", "abc", 5.0, -3.0, {"110101": -3.0})
+    found = Searched("110101", "kriging", True, "Euler()", "abc", 5.0, 8, "def", -3.0, {"110101": -3.0})
     path = tmp_path / "found.json"
     path.write_text(json.dumps(found.to_json()))
     assert read_searched(path) == found

@@ -78,12 +78,14 @@ class Zeus(Reuse):
         require_steps(solver, "'zeus'", _LEAST + 2)
         return _Run(self, solver, shape[0])
 
+    def interval_of(self, steps: int) -> int:
+        """`interval` in proportion to the number of steps."""
+        return self.interval if steps == _PUBLISHED else max(2, round(self.interval * steps / _PUBLISHED))
+
     def skipped_steps(self, steps: int) -> dict[int, bool]:
         """The skipped ones of `steps` steps, and whether their x0 is a polynomial."""
-        first, middle, last = (
-            round(fraction * steps) for fraction in (self.start, self.polynomial_start, self.end)
-        )
-        interval = self.interval if steps == _PUBLISHED else max(2, round(self.interval * steps / _PUBLISHED))
+        first, middle, last = (round(fraction * steps) for fraction in (self.start, self.polynomial_start, self.end))
+        interval = self.interval_of(steps)
         found: dict[int, bool] = {}
         in_a_row = 0
         for step in range(1, steps - 1):
@@ -101,6 +103,7 @@ class Zeus(Reuse):
 class _Run(OutputRun):
     def __init__(self, settings: Zeus, solver: Solver, samples: int) -> None:
         super().__init__(solver, samples, settings.reuse)
+        self.interval = settings.interval_of(solver.n_evals)
         self.settings, self.skips = settings, settings.skipped_steps(solver.n_evals)
         released = settings.released
         self.at = [float(step) if released else node.log_snr for step, node in enumerate(solver.nodes)]
@@ -147,5 +150,5 @@ class _Run(OutputRun):
 
     def _keep_clean(self, step: int, x0: Tensor) -> None:
         """Keeps a node of the polynomial: every evaluation, or as the published code every `interval`-th step."""
-        if not self.settings.released or step % self.settings.interval == 1 % self.settings.interval:
+        if not self.settings.released or step % self.interval == 1 % self.interval:
             self.clean.push(range(self.samples), self.at[step], x0)

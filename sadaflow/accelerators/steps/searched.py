@@ -21,6 +21,8 @@ class Searched:
         solver: The solver without its grid, from `describe_solver`.
         weights: Digest of the network's weights; empty if it is not known.
         guidance: Scale of classifier-free guidance.
+        samples: Number of samples that the losses are means of.
+        prompts: Digest of the prompts of the samples.
         loss: Mean over samples of log10 of the mean squared error of the final latents against the plain run.
         tried: Losses of all masks that were sampled, by mask; a search goes on from them.
     """
@@ -31,6 +33,8 @@ class Searched:
     solver: str
     weights: str
     guidance: float
+    samples: int
+    prompts: str
     loss: float
     tried: Mapping[str, float]
 
