@@ -46,7 +46,7 @@ ACCELERATORS = {
     "steps": "",
     "auto": "base history replay settings",
     "predictors": "auto history",
-    "caching": "base forwarding history settings",
+    "caching": "base forwarding history predictors settings steps",
     "combined": "base forwarding",
     "skipping": "base history predictors replay settings steps",
     "sada": "base caching history settings",

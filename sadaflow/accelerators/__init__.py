@@ -2,8 +2,14 @@
 
 from .auto.auto import Auto
 from .base import Accelerator, Capabilities, Explanation, Mode, PlainRun, Run
+from .caching.dbcache import DBCache
 from .caching.deepcache import DeepCache
+from .caching.dicache import DiCache
 from .caching.first_block import FirstBlock
+from .caching.foca import FoCa
+from .caching.fora import Fora
+from .caching.freqca import FreqCa
+from .caching.hicache import HiCache
 from .caching.magcache import MagCache
 from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
@@ -16,6 +22,7 @@ from .sada.sada import SADA
 from .sada.token_cache import TokenCache
 from .skipping.adaptive_diffusion import AdaptiveDiffusion
 from .skipping.easycache import EasyCache
+from .skipping.faster_guidance import FasterGuidance
 from .skipping.guidance import Guidance
 from .skipping.meancache import MeanCache
 from .skipping.schedule import Schedule
@@ -33,12 +40,19 @@ __all__ = [
     "Auto",
     "Capabilities",
     "Combined",
+    "DBCache",
     "DeepCache",
+    "DiCache",
     "EasyCache",
     "Explanation",
+    "FasterGuidance",
     "FirstBlock",
+    "FoCa",
+    "Fora",
     "ForwardingRun",
+    "FreqCa",
     "Guidance",
+    "HiCache",
     "MagCache",
     "MeanCache",
     "Mode",
