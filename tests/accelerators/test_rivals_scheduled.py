@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.interpolate import lagrange
 
 from sadaflow import Pipeline
 from sadaflow.accelerators import Accelerator, MeanCache, Spectrum, Zeus, make_accelerator
@@ -21,8 +20,13 @@ STEPS = 24
 
 
 def polynomial(at: list[float], values: list[Array], where: float) -> Array:
-    columns = np.stack(values).reshape(len(values), -1).T
-    return np.reshape([lagrange(at, column)(where) for column in columns], values[0].shape)
+    """By Neville's scheme."""
+    values = list(values)
+    for width in range(1, len(at)):
+        for i in range(len(at) - width):
+            left, right = at[i], at[i + width]
+            values[i] = ((where - right) * values[i] + (left - where) * values[i + 1]) / (left - right)
+    return values[0]
 
 
 def log_snr(record: Record) -> list[float]:
