@@ -18,12 +18,13 @@ from .ipndm import IPNDM
 from .kdpm2 import KDPM2
 from .lcm import LCM
 from .linear import LinearSolver, NoisySolver, Update
+from .names.config import from_config, to_config
 from .noise import BrownianNoise, NoiseSource, SeededNoise
 from .plms import PLMS
 from .polynomials import adams_weights, exponential_weights, lagrange_weights
 from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_scale, to_x0
 from .reference import reference_solution
-from .registry import SOLVERS, draws_noise, make_solver
+from .registry import SOLVERS, draws_noise, make_solver, register_solver
 from .runge_kutta import Churn, RungeKutta
 from .sa_solver import SASolver
 from .schedule import EDM, CosineVP, RectifiedFlow, Schedule
@@ -85,6 +86,7 @@ __all__ = [
     "check_scheduler_config",
     "draws_noise",
     "exponential_weights",
+    "from_config",
     "from_scheduler_config",
     "from_x0",
     "input_scale",
@@ -93,6 +95,8 @@ __all__ = [
     "make_solver",
     "read_schedule",
     "reference_solution",
+    "register_solver",
+    "to_config",
     "to_x0",
     "zero_terminal_snr",
 ]

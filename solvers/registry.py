@@ -1,11 +1,13 @@
 """Registry of solvers by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from .adams import AdamsBashforth
-from .base import GridSolver
+from .base import Solver
+from .chosen import Choice, require_maker
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
@@ -15,6 +17,8 @@ from .grid import Grid
 from .ipndm import IPNDM
 from .kdpm2 import KDPM2
 from .lcm import LCM
+from .names.registry import Kind, Registry
+from .names.settings import known_settings
 from .plms import PLMS
 from .runge_kutta import RungeKutta
 from .sa_solver import SASolver
@@ -30,22 +34,27 @@ class Entry:
     """A solver class with the options that a name stands for.
 
     Attributes:
-        solver: the class.
+        solver: the class, or a function that makes a solver over a grid.
         options: fields of the class that the name sets.
     """
 
-    solver: type[GridSolver]
+    solver: Callable[..., Solver]
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stochastic(self) -> bool:
         """Whether the solver draws noise with these options."""
-        if issubclass(self.solver, _ALWAYS_DRAW):
+        if isinstance(self.solver, type) and issubclass(self.solver, _ALWAYS_DRAW):
             return True
-        return any(self.options.get(share, getattr(self.solver, share, 0)) > 0 for share in ("eta", "tau"))
+        shares = [self.options.get(share, getattr(self.solver, share, None)) for share in ("eta", "tau")]
+        numbers = [share for share in shares if isinstance(share, (int, float))]
+        if numbers or self.solver.__module__.startswith("sadaflow."):
+            return any(share > 0 for share in numbers)
+        declared = getattr(self.solver, "stochastic", None)
+        return declared if isinstance(declared, bool) else "noise" in known_settings(self.solver, after=1).kinds
 
 
-SOLVERS: Final[Mapping[str, Entry]] = {
+_BUILT_IN: Final[Mapping[str, Entry]] = {
     "euler": Entry(Euler),
     "ddim": Entry(Euler),
     "dpmpp1": Entry(DPMpp, {"solver_order": 1}),
@@ -87,28 +96,66 @@ SOLVERS: Final[Mapping[str, Entry]] = {
     "dpmpp3m-sde": Entry(DPMpp, {"solver_order": 3, "eta": 1.0}),
 }
 
+
+def _entry_of(label: str, made: Any) -> Entry:
+    """The entry of a class or function that makes solvers; raises ValueError, beginning with `label`, if it cannot."""
+    if isinstance(made, Entry):
+        return made
+    require_maker(label, made)
+    return Entry(made)
+
+
+REGISTRY: Final = Registry(Kind("solver", "sadaflow.solvers", _entry_of), _BUILT_IN)
+"""All solvers by name; changed by `register_solver` alone."""
+
+SOLVERS: Final[Mapping[str, Entry]] = MappingProxyType(REGISTRY)
+"""Read-only view of all solvers by name: built in, registered, and those of installed packages."""
+
+
+def register_solver(name: str, make: Any, *, replace: bool = False) -> None:
+    """Makes a solver known by name, wherever the name of a solver is taken.
+
+    Args:
+        name: Letters, digits, ".", "-" and "_", beginning with a letter.
+        make: A class, or a function, that makes a `Solver`: `make(grid, **settings)`. It is given a `NoiseSource` as
+            `noise` if it has a parameter of that name, unless its attribute `stochastic` is False.
+        replace: Whether another solver that was registered under the name is replaced.
+
+    Raises:
+        ValueError: if the name is taken or malformed, or if `make` cannot make a solver.
+    """
+    REGISTRY.register(name, make, replace=replace)
+
+
+def choose_solver(text: str) -> Choice:
+    """Reads a solver's name with settings: "dpmpp2m", "dpmpp2m-sde eta=0.5", "my.module:MySolver".
+
+    Raises:
+        ValueError: if the name is unknown, or a setting is unknown or does not fit.
+    """
+    return Choice.read(text, REGISTRY)
+
+
 def known_solver(name: str) -> str:
     """Returns `name`; raises ValueError, listing the known names, if there is no such solver."""
-    if name not in SOLVERS:
-        raise ValueError(f"unknown solver {name!r}; known are {', '.join(SOLVERS)}")
+    choose_solver(name)
     return name
 
 
 def draws_noise(name: str) -> bool:
-    """Returns whether the solver called `name` draws noise with its registered options, and so needs a noise source."""
-    return SOLVERS[known_solver(name)].stochastic
+    """Returns whether the solver called `name` draws noise with its settings, and so needs a noise source."""
+    return choose_solver(name).entry.stochastic
 
 
-def make_solver(name: str, grid: Grid, **options: Any) -> GridSolver:
+def make_solver(name: str, grid: Grid, **options: Any) -> Solver:
     """Constructs the solver called `name` over `grid`.
 
     Args:
-        name: one of `SOLVERS`.
+        name: one of `SOLVERS`, or `module:Class`, with settings if wanted: "dpmpp2m-sde eta=0.5".
         grid: the points that the trajectory visits.
-        **options: fields of the solver's class; they override those of the name.
+        **options: fields of the solver's class; they override those that the name stands for.
 
     Raises:
-        ValueError: if the name or the value of an option is unknown.
+        ValueError: if the name, an option or its value is unknown, or the class cannot make a solver.
     """
-    entry = SOLVERS[known_solver(name)]
-    return entry.solver(grid, **{**entry.options, **options})
+    return choose_solver(name).make(grid, options)

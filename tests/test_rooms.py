@@ -30,12 +30,14 @@ HOUSE = {
     "compare": "accelerators families files metrics sampling solvers",
     "pipeline": "accelerators families files loading models parallel placement sampling solvers",
     "training": "families files loading models",
-    "generation": "families files pipeline",
+    "generation": "families files pipeline solvers",
     "bench": (
         "accelerators compare device families files generation loading metrics models "
         "pipeline placement sampling solvers"
     ),
-    "cli": "accelerators bench compare families files generation loading pipeline placement sampling",
+    "cli": (
+        "accelerators bench checks compare families files generation loading pipeline placement sampling solvers"
+    ),
 }
 ACCELERATORS = {
     "base": "",

@@ -1,5 +1,7 @@
 """Training-free accelerators: they decide, per step and sample, whether the network runs."""
 
+from sadaflow.solvers import from_config, to_config
+
 from .auto.auto import Auto
 from .base import Accelerator, Capabilities, Explanation, Mode, PlainRun, Run
 from .caching.dbcache import DBCache
@@ -15,7 +17,7 @@ from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
 from .combined import Combined
 from .forwarding import ForwardingRun
-from .registry import ACCELERATORS, make_accelerator
+from .registry import ACCELERATORS, make_accelerator, register_accelerator
 from .sada.estimators import ESTIMATORS
 from .sada.released import ReleasedSADA
 from .sada.sada import SADA
@@ -67,5 +69,8 @@ __all__ = [
     "TokenCache",
     "Uniform",
     "Zeus",
+    "from_config",
     "make_accelerator",
+    "register_accelerator",
+    "to_config",
 ]

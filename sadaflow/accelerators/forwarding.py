@@ -1,7 +1,7 @@
 """Runs that wrap another run."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from sadaflow.models import Seam
 from sadaflow.solvers import Solver, State
 
 from .base import Accelerator, Capabilities, Explanation, Mode, Run
+
+_REQUIRED: Final = ("plan", "estimate", "seam", "revise", "observe")
 
 
 class ForwardingRun(Run):
@@ -58,9 +60,21 @@ class ForwardingRun(Run):
 
 
 def begin_run(accelerator: Accelerator, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
-    """Starts a run as `Accelerator.begin` does, and wraps what it returns if that is not a `Run`."""
+    """Starts a run as `Accelerator.begin` does, and wraps what it returns if that is not a `Run`.
+
+    Raises:
+        ValueError: if the accelerator refuses the solver, or if what it returns lacks a method of a run.
+    """
     run: object = accelerator.begin(solver, shape, seams=seams)
-    return run if isinstance(run, Run) else ForwardingRun(run, shape[0])
+    if isinstance(run, Run):
+        return run
+    missing = [name for name in _REQUIRED if not callable(getattr(run, name, None))]
+    if missing:
+        raise ValueError(
+            f"{type(accelerator).__name__}.begin returned a {type(run).__name__}, which lacks {', '.join(missing)} of "
+            "a run; derive it from sadaflow.accelerators.Run"
+        )
+    return ForwardingRun(run, shape[0])
 
 
 def innermost(run: Run) -> Run:

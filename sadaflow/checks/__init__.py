@@ -4,8 +4,8 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 
-from sadaflow.solvers import SOLVERS
 from sadaflow.solvers.checks.report import Law, Report
+from sadaflow.solvers.registry import REGISTRY
 
 from .examination import Examination
 from .finding import Finding, Measure, vacuous
@@ -17,7 +17,7 @@ __all__ = ["check_accelerator", "examine_accelerator"]
 
 # The fourth-order last step of `lms` amplifies errors of past predictions many times: plain sampling with it is less
 # accurate than Euler on a third of the steps (docs/solvers.md), and no estimate is exact enough for it.
-SOLVERS_EXAMINED = tuple(name for name in SOLVERS if name != "lms")
+SOLVERS_EXAMINED = tuple(name for name in REGISTRY.built_in if name != "lms")
 
 PAGE = "docs/checks-accelerators.md"
 

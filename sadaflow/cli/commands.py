@@ -25,12 +25,17 @@ from ..pipeline.inputs import read_accelerator, read_dtype
 from ..pipeline.inspection import describe, inspect
 from .calibrate import CalibrateOptions
 from .calibrate import run as run_calibrate
+from .check import CheckAcceleratorOptions, CheckSolverOptions
+from .check import check_accelerator as run_check_accelerator
+from .check import check_solver as run_check_solver
 from .export import ExportOptions
 from .export import run as run_export
 from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
+from .repeat import RepeatOptions, generate_options, read_recipe
+from .repeat import repeat as run_repeat
 from .schedule import ScheduleOptions
 from .schedule import run as run_schedule
 from .speed_options import SpeedOptions
@@ -85,6 +90,22 @@ def generate(options: GenerateOptions) -> None:
         write_file(path, file.content, options.overwrite)
         typer.echo(f"{path}: {request.steps} steps, {file.recipe.nfe:g} of {len(file.recipe.modes)} evaluations")
     typer.echo(f"{made.stats.seconds:.2f} s of sampling")
+
+
+@app.command()
+@with_options
+def repeat(options: RepeatOptions) -> None:
+    """Make a picture or a sound again from the record in its file, to the bit on the same machine and versions.
+
+    Solver and accelerator have all the settings that they had, whatever their names stand for now.
+    """
+    recipe = read_recipe(options.file)
+    flags = generate_options(recipe, options)
+    flags.check()
+    outs = targets(flags, options.file.suffix.lower())
+    made = run_repeat(recipe, flags)
+    write_file(outs[0], made.content, options.overwrite)
+    typer.echo(f"{outs[0]}: {recipe.steps} steps, {made.recipe.nfe:g} of {len(made.recipe.modes)} evaluations")
 
 
 @app.command("compare")
@@ -175,6 +196,26 @@ def calibrate(options: CalibrateOptions) -> None:
     It takes minutes on one device. Later runs with the same weights, solver and steps use it by themselves.
     """
     run_calibrate(options)
+
+
+@app.command("check solver")
+@with_options
+def check_solver(options: CheckSolverOptions) -> None:
+    """Measure a solver against the properties that solvers must have, and against exact references.
+
+    The status is 1 if a property does not hold. docs/checks.md explains each of them.
+    """
+    run_check_solver(options)
+
+
+@app.command("check accelerator")
+@with_options
+def check_accelerator(options: CheckAcceleratorOptions) -> None:
+    """Measure an accelerator against the laws of the interface, on data whose denoiser is known exactly.
+
+    The status is 1 if a law does not hold. docs/checks-accelerators.md explains each of them.
+    """
+    run_check_accelerator(options)
 
 
 @app.command()

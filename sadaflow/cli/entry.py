@@ -26,9 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"{error}: pip install 'sadaflow[cli]'")
     from .commands import app
+    from .foreign import importable_here, owner
 
     try:
-        code = app(arguments, prog_name="sadaflow", standalone_mode=False)
+        with importable_here():
+            code = app(arguments, prog_name="sadaflow", standalone_mode=False)
     except typer.TyperException as error:
         return _fail(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
@@ -45,10 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         return _fail(NO_MEMORY)
-    except RuntimeError as error:  # torch has a class for a lack of memory on a GPU only
-        if "--debug" in arguments or not any(word in str(error) for word in ("memory", "overflowed")):
+    except Exception as error:
+        # torch has a class for a lack of memory on a GPU only
+        memory = isinstance(error, RuntimeError) and any(word in str(error) for word in ("memory", "overflowed"))
+        message = NO_MEMORY if memory else owner(error)
+        if "--debug" in arguments or message is None:
             raise
-        return _fail(NO_MEMORY)
+        return _fail(message)
     if code == INTERRUPTED:  # typer returns this code for Ctrl-C as well
         return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0

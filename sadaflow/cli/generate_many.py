@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import typer
 
@@ -54,7 +54,7 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
     with threads(count):
         generator = load(options)
         check_seconds(options, generator.ending)
-        shared = asdict(generator.recipe(generator.request))
+        shared = generator.recipe(generator.request).known()
         shared = {name: value for name, value in shared.items() if name not in ("prompt", "nfe", "modes")}
         folder = replace(folder, identity={"settings": shared, **known, "weights": weights_digest(generator.pipe)})
         shard.lead(lambda: folder.begin(resume))

@@ -21,7 +21,7 @@ from ..pipeline.pipeline import Pipeline
 from .options import Options, chosen_device
 
 SOLVER = "dpmpp2m"  # if neither flag nor checkpoint names a solver
-_RECORDED = (
+RECORDED = (
     *("controlnet", "lora", "lora_scale", "embedding", "embedding_token", "scheduler", "variant"),
     *("tokenizer", "base", "prediction", "tile", "quantize", "vae"),
 )
@@ -40,7 +40,7 @@ def load_generator(options: Options) -> Generator:
         pipe,
         request,
         recorded_model(options.model, pipe.name),
-        {**names, **options.given(*_RECORDED), **dtype},
+        {**names, **options.given(*RECORDED), **dtype},
         {"sadaflow": __version__, "torch": torch.__version__},
     )
 

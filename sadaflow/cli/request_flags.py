@@ -30,10 +30,10 @@ def _flagged() -> dict[str, Argument]:
 
 def _hint(name: str, declared: Argument) -> Any:
     """The flag's type, annotated for typer."""
-    kind = declared.flag_type
+    kind, shown = declared.flag_type, declared.help if isinstance(declared.help, str) else declared.help()
     if name == POSITIONAL:
-        return Annotated[kind | None, typer.Argument(metavar=declared.metavar, help=declared.help)]
-    how: dict[str, Any] = {"help": declared.help, "metavar": _METAVARS.get(kind, declared.metavar)}
+        return Annotated[kind | None, typer.Argument(metavar=declared.metavar, help=shown)]
+    how: dict[str, Any] = {"help": shown, "metavar": _METAVARS.get(kind, declared.metavar)}
     if kind in _PARSERS:
         how["parser"] = seed if name == "seed" else _PARSERS[kind]
     if declared.shown_default is not None:

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import GridSolver, Solver
+from sadaflow.solvers import Grid, GridSolver, Solver
 
 from ..accelerators import Accelerator
 from ..accelerators.default import refusal
@@ -125,7 +125,8 @@ def compare(
     steps = request.steps or STEPS
     name = _label(accelerator)
     sampler = _Sampler(pipe, request, notify)
-    whole = pipe.solver(request.solver, steps, request.grid, height=request.height, width=request.width)
+    size: dict[str, Any] = {"height": request.height, "width": request.width}
+    whole = pipe.solver(request.solver, steps, request.grid, **size)
     skips = refusal("uniform", whole) is None
     others: dict[str, list[_Run]] = {other: [] for other in beside if refusal(other, whole) is None}
     sampler.run("warming up", 0, steps=min(WARM_UP_STEPS, steps), accelerator=None)
@@ -142,8 +143,9 @@ def compare(
             continue
         count = _fewer_steps(steps, plain[-1], accelerated[-1])
         fewer.append(sampler.run(f"{count} steps", index, steps=count, accelerator=None))
-        on_grid: dict[str, Any] = {"solver": coarser(whole, count), "grid": None, "accelerator": None}
-        coarse.append(sampler.run(f"{count} of {steps} steps", index, steps=count, **on_grid))
+        on_grid = pipe.solver(request.solver, count, coarser_grid(whole.grid, count), **size)
+        fewer_points: dict[str, Any] = {"solver": on_grid, "grid": None, "accelerator": None}
+        coarse.append(sampler.run(f"{count} of {steps} steps", index, steps=count, **fewer_points))
         counts.add(count)
     named = {
         f"plain, {steps} steps": plain,
@@ -194,14 +196,23 @@ def evaluations(row: Row, index: int) -> str:
     return f"{row.nfe[index]:g} evaluations, {row.seconds[index]:.2f} s"
 
 
-def coarser(solver: Solver, steps: int) -> Solver:
-    """Returns `solver` on a subset of its grid: `steps` + 1 points at equal distances by index, with both ends."""
-    grid = solver.grid
+def coarser_grid(grid: Grid, steps: int) -> Grid:
+    """Returns a subset of a grid: `steps` + 1 points at equal distances by index, with both ends."""
     points = torch.linspace(0, grid.n_steps, steps + 1, dtype=torch.float64).round().long()
-    chosen = replace(
+    return replace(
         grid, t=grid.t[points], alpha=grid.alpha[points], sigma=grid.sigma[points], timestep=grid.timestep[points[:-1]]
     )
-    return replace(cast(GridSolver, solver), grid=chosen)
+
+
+def coarser(solver: Solver, steps: int) -> Solver:
+    """Returns `solver` on the subset of its grid that `coarser_grid` chooses.
+
+    Raises:
+        ValueError: If it is not a dataclass, whose grid could be replaced.
+    """
+    if not is_dataclass(solver):
+        raise ValueError(f"a {type(solver).__name__} cannot be put on another grid: make it a dataclass with grid")
+    return replace(cast(GridSolver, solver), grid=coarser_grid(solver.grid, steps))
 
 
 def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
+
+from sadaflow.solvers.names.registry import Kind, Registry
 
 from .base import AudioFamily, Family, Prompted
 from .flux import Flux
+from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 
-FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
+_BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
     {
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
@@ -21,6 +25,27 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
         "StableDiffusionXLPipeline": StableDiffusionXL,
     }
 )
+
+REGISTRY: Final = Registry(Kind("family", "sadaflow.families", family_of), _BUILT_IN)
+"""All families by class name; changed by `register_family` alone."""
+
+FAMILIES: Mapping[str, type[Family]] = MappingProxyType(REGISTRY)
+"""Read-only view of all families by class name: built in, registered, and those of installed packages."""
+
+
+def register_family(class_name: str, family: type[Family], *, replace: bool = False) -> None:
+    """Makes checkpoints of a pipeline class loadable.
+
+    Args:
+        class_name: The `_class_name` of their model_index.json.
+        family: A class with the members of `Family`.
+        replace: Whether another family that was registered under the name is replaced.
+
+    Raises:
+        ValueError: If the name is taken or malformed, or if the class lacks a member.
+    """
+    REGISTRY.register(class_name, family, replace=replace)
+
 
 _INPAINTING = "an inpainting checkpoint needs a picture and a mask beside the prompt"
 _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
@@ -60,5 +85,6 @@ __all__ = [
     "Request",
     "StableDiffusion",
     "StableDiffusionXL",
+    "register_family",
     "unsupported",
 ]

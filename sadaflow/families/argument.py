@@ -23,7 +23,7 @@ class Argument:
 
     Attributes:
         read: Checks and converts a value.
-        help: One sentence for --help.
+        help: One sentence for --help, or a function that makes it, for names that are not known until it is shown.
         flag_type: Type of the command-line flag: int, float, str, list[str], list[float] or tuple[int, int]; None for
             an argument of the Python API only.
         flag: Name on the command line, if it is not the argument's.
@@ -33,7 +33,7 @@ class Argument:
     """
 
     read: Read
-    help: str
+    help: str | Callable[[], str]
     flag_type: Any = None
     flag: str | None = None
     metavar: str = "NAME"
@@ -41,7 +41,7 @@ class Argument:
     per_sample: bool = False
 
 
-def argument(default: Any, read: Read, help: str, **how: Any) -> Any:
+def argument(default: Any, read: Read, help: str | Callable[[], str], **how: Any) -> Any:
     """A dataclass field that holds an `Argument`; `how` are the further fields of that."""
     return field(default=default, metadata={"argument": Argument(read, help, **how)})
 

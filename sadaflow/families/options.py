@@ -73,6 +73,14 @@ def _read_accelerator(name: str, value: Any) -> Any:
     return value
 
 
+def _solver_help() -> str:
+    return f'Solver, with settings as in "dpmpp2m-sde eta=0.5": {", ".join(SOLVERS)}; or module:Class.'
+
+
+def _accelerator_help() -> str:
+    return f'Accelerator, with settings as in "auto budget=25": {", ".join(ACCELERATORS)}; {PLAIN}; or module:Class.'
+
+
 @dataclass(frozen=True)
 class SamplingOptions:
     """Arguments that every checkpoint has.
@@ -81,9 +89,11 @@ class SamplingOptions:
         prompt: A prompt, or a sequence of one for each sample; held as a tuple. Empty until it is known.
         negative_prompt: A negative prompt for all samples, or a sequence with one (or None) for each.
         steps: Steps of the solver; None is what the checkpoint recommends, or 50.
-        solver: Name of a solver, or a solver; None is the one that the scheduler config names.
+        solver: Name of a solver, with settings if wanted ("dpmpp2m-sde eta=0.5"), `module:Class`, or a solver; None is
+            the one that the scheduler config names.
         grid: Name of a time grid, or a grid; None is the scheduler config's.
-        accelerator: Name of an accelerator, or an accelerator; None and "none" evaluate the network at every step.
+        accelerator: Name of an accelerator, with settings if wanted ("auto budget=25"), `module:Class`, or an
+            accelerator; None and "none" evaluate the network at every step.
         speedup: Network evaluations without an accelerator divided by those to be made, in the mean over samples; the
             accelerator is then "auto", which is `Auto(speedup=...)`.
         guidance: Scale of classifier-free guidance; up to 1 the negative branch is left out. On Flux.1 dev the number
@@ -105,14 +115,14 @@ class SamplingOptions:
         None, optional(count(1)), "Steps of the solver.", flag_type=int, shown_default="the checkpoint's, or 50"
     )
     solver: str | Solver | None = argument(
-        None, optional(_read_solver), f"Solver: {', '.join(SOLVERS)}.", flag_type=str,
+        None, optional(_read_solver), _solver_help, flag_type=str,
         shown_default="the checkpoint's, or dpmpp2m",
     )  # fmt: skip
     grid: str | Grid | None = argument(
         None, optional(_read_grid), f"Time grid: {', '.join(GRIDS)}.", flag_type=str, shown_default="the checkpoint's"
     )
     accelerator: str | Accelerator | None = argument(
-        None, optional(_read_accelerator), f"Accelerator: {', '.join(ACCELERATORS)}; or {PLAIN}.", flag_type=str,
+        None, optional(_read_accelerator), _accelerator_help, flag_type=str,
         flag="accelerate", shown_default=f"{DEFAULT}, or none where the steps are too few for it",
     )  # fmt: skip
     speedup: float | None = argument(

@@ -27,6 +27,8 @@ class Recipe:
         modes: Name of the mode of each step.
         options: Further options of the command line, by their names.
         versions: Versions of libraries, by their names.
+        solver_config: The solver with its grid, schedule and noise, from which it can be made again to the last bit.
+        accelerator_config: The accelerator with its settings, likewise.
     """
 
     prompt: str
@@ -44,6 +46,8 @@ class Recipe:
     modes: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    solver_config: Mapping[str, Any] | None = None
+    accelerator_config: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], options: Mapping[str, Any], **known: Any) -> Self:
@@ -69,8 +73,11 @@ class Recipe:
         """
         try:
             found = json.loads(text)
-            return cls(**{**found, "modes": tuple(found.get("modes", ()))})
-        except (ValueError, TypeError, AttributeError) as error:
+            made = cls(**{**found, "modes": tuple(found.get("modes", ()))})
+            if not (isinstance(made.model, str) and isinstance(made.options, dict)):
+                raise ValueError(f"model is {made.model!r} and options {made.options!r}")
+            return made
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{reprlib.repr(text)} is not the record of a run: {error}") from error
 
     def arguments(self) -> dict[str, Any]:
@@ -100,7 +107,13 @@ class Recipe:
 
     def to_json(self) -> str:
         """All fields as a JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps(self.known(), ensure_ascii=False)
+
+    def known(self, *without: str) -> dict[str, Any]:
+        """The fields by name, less those of `without`, and without configs that are not known."""
+        configs = ("solver_config", "accelerator_config")
+        left_out = {*without, *(name for name in configs if getattr(self, name) is None)}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def chunks(self) -> dict[str, str]:
         """Text chunks of a PNG file: `parameters` for viewers, and `sadaflow` (JSON), which reproduces the run."""

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -144,10 +144,10 @@ def _line(prompt: Prompt, made: Made | str, together: int, maker: Maker) -> Line
     known = {"index": prompt.index, "name": prompt.name}
     if isinstance(made, str):
         failed = {"file": None, "sha256": None, "error": made, "together": together}
-        return known | failed | asdict(maker.recipe(prompt))
+        return known | failed | maker.recipe(prompt).known("solver_config")
     digest = hashlib.sha256(made.content).hexdigest()
     done = {"file": prompt.name + maker.ending, "sha256": digest, "error": None, "together": together}
-    return known | done | asdict(made.recipe)
+    return known | done | made.recipe.known("solver_config")  # which the file itself holds
 
 
 @contextmanager

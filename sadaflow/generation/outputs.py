@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
+
+from sadaflow.solvers.names.config import config_or_reason, from_config
 
 from ..families import AudioFamily
 from ..families.request import Request, select_arguments
@@ -10,8 +12,11 @@ from ..files.images import to_image
 from ..files.metadata import Recipe
 from ..files.png import encode_png
 from ..files.wav import encode_wav
+from ..pipeline.inputs import read_accelerator
 from ..pipeline.output import Output
 from ..pipeline.pipeline import Pipeline
+
+_NAMED: Final = ("solver", "accelerator")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Generator:
         model: The checkpoint's name in the files' metadata.
         options: How the checkpoint was loaded, and the names of the images in `control`, for the metadata.
         versions: Versions of the libraries, for the metadata.
+        recorded: Fields of the metadata that take the place of those of the request.
     """
 
     pipe: Pipeline
@@ -44,6 +50,7 @@ class Generator:
     model: str
     options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ending(self) -> str:
@@ -57,10 +64,16 @@ class Generator:
             request: The request.
             known: Fields of the record that the request leaves open.
         """
+        given = request.given()
+        given |= {name: type(value).__name__ for name in _NAMED if not isinstance(value := given.get(name, ""), str)}
         own: dict[str, Any] = {"steps": request.steps, "seed": request.seed, "model": self.model}
+        own |= {"accelerator_config": _config(read_accelerator(request))}
+        if "nfe" in known and len(request.prompts) == 1:  # a sample that was made
+            sized = replace(request, height=known["height"], width=known["width"])
+            own |= {"solver_config": _config(self.pipe.solver_for(sized))}
         own |= {"prompt": "\n".join(request.prompts), "negative_prompt": _lines(request.negative_prompt)}
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}
-        return Recipe.of(request.given(), self.options, **{**own, **known})
+        return replace(Recipe.of(given, self.options, **{**own, **known}), **self.recorded)
 
     def sample(self, request: Request, progress: bool | None = None) -> Output:
         """Sample a request in the form that `file` encodes."""
@@ -88,9 +101,38 @@ def recorded_model(model: str | None, name: str) -> str:
     return f"{model}@{name}" if commit else name
 
 
-def recorded_request(recipe: Recipe) -> Request:
-    """The request that a file records, without the images of `control`, of which only the names are recorded."""
-    return replace(Request(**select_arguments(recipe.arguments())), control=None)
+def recorded_request(recipe: Recipe, *, exact: bool = False, trusted: bool = False) -> Request:
+    """The request that a file records, without the images of `control`, of which only the names are recorded.
+
+    Args:
+        recipe: The record.
+        exact: Whether solver and accelerator are those of the record with all their settings, rather than what their
+            names stand for now.
+        trusted: Whether code outside of this library, which the record names, may be imported; see `from_config`.
+
+    Raises:
+        ValueError: If a name or a value is unknown; if the record names code that is not trusted; or if `exact` is
+            asked for and the record has no configs.
+    """
+    arguments = select_arguments(recipe.arguments())
+    if exact:
+        if recipe.solver_config is None:
+            raise ValueError("the record has no solver_config, so it is of an earlier version: leave out exact=True")
+        arguments |= {"solver": from_config(recipe.solver_config, trusted=trusted), "grid": None, "speedup": None}
+        held = recipe.accelerator_config
+        arguments["accelerator"] = None if held is None else from_config(held, trusted=trusted)
+    for name in _NAMED:
+        text = arguments.get(name)
+        if isinstance(text, str) and ":" in text and not trusted:
+            raise ValueError(
+                f"the record names the {name} {text!r}, code outside of this library: pass trusted=True (--trusted) if "
+                "you trust where the file is from"
+            )
+    return replace(Request(**arguments), control=None)
+
+
+def _config(made: object) -> dict[str, Any] | None:
+    return None if made is None else config_or_reason(made)
 
 
 def _lines(negative: Any) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..families import Family, Flux, LatentConsistency, StableDiffusion, StableDiffusionXL
+from ..families import REGISTRY, Family, Flux, LatentConsistency, StableDiffusion, StableDiffusionXL
 from ..loading.export import new_folder
 from ..loading.hub.write import published_keys, write_json
 from .sampler import Sampler
@@ -45,7 +45,8 @@ def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
         FileExistsError: If `folder` exists.
     """
     family = pipe.family
-    if not isinstance(family, (StableDiffusion, StableDiffusionXL, Flux)):
+    own = type(family) in REGISTRY.built_in.values()  # Diffusers knows no class that is registered
+    if not (own and isinstance(family, (StableDiffusion, StableDiffusionXL, Flux))):
         raise ValueError(f"{type(family).__name__} pipelines are not exported; supported: Stable Diffusion, XL, Flux.1")
     if family.needs is not None and (_family(family), _further(family)) not in _CLASSES:
         raise ValueError(f"{pipe.name} is not exported: {family.needs}, and a folder would need more than the networks")

@@ -178,7 +178,8 @@ class Pipeline(Adaptable):
             prompt: A prompt, or a sequence with one for each sample.
             negative_prompt: A negative prompt for all samples, or a sequence with one (or None) for each.
             steps: Number of steps.
-            solver: Name of a solver, or a solver; None takes what the scheduler config names.
+            solver: Name of a solver, with settings if wanted ("dpmpp2m-sde eta=0.5"), `module:Class`, or a solver; None
+                takes what the scheduler config names.
             grid: Name of a time grid, or a `Grid`; None is the scheduler config's.
             guidance: Scale of classifier-free guidance; up to 1 there is no negative branch. On Flux.1 dev the number
                 that the network embeds.
@@ -186,7 +187,8 @@ class Pipeline(Adaptable):
             height, width: Size in pixels.
             seed: Seed of the start noise for all samples, or a sequence with one for each.
             noise: Start noise (B, C, h, w), unit normal, in place of the seeds'; it decides the size.
-            accelerator: Name of an accelerator, or an accelerator; None evaluates the network at every step.
+            accelerator: Name of an accelerator, with settings if wanted ("auto budget=25"), `module:Class`, or an
+                accelerator; None evaluates the network at every step.
             speedup: Evaluations without an accelerator divided by those to be made in the mean; see `Auto`.
             control: An image for the ControlNet, or a list with one for each: PIL, array, or tensor (3, H, W) or
                 (B, 3, H, W), RGB in [0, 1]. PIL images and arrays are stretched to the size made.

@@ -11,6 +11,7 @@ from sadaflow.models import AutoencoderConfig
 from sadaflow.solvers import check_scheduler_config
 
 from ..families import FAMILIES, Family, unsupported
+from ..families.members import prepare_family
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import embedded
 from ..loading.hub.locate import locate_config
@@ -79,7 +80,8 @@ def prepare_pipeline(
     checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json").check_tile(tile)
     if scheduler is not None:  # what was recommended belongs to the checkpoint's own
         recommended = replace(recommended, steps=None, solver=None)
-    return Prepared(family_class.prepare(checkpoint), config, recommended.or_distilled(config), tile)
+    build = prepare_family(class_name, family_class, checkpoint)
+    return Prepared(build, config, recommended.or_distilled(config), tile)
 
 
 def _check_scheduler(config: Mapping[str, Any], label: str) -> None:

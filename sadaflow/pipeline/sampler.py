@@ -1,6 +1,5 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
-from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -138,7 +137,7 @@ class Sampler:
         """A solver on this checkpoint's schedule.
 
         Args:
-            name: Name of the solver; None takes what the scheduler config names.
+            name: Name of the solver, with settings if wanted; None takes what the scheduler config names.
             steps: Number of steps.
             grid: Name of a time grid, or a `Grid`, which then decides the number of steps; None is the config's.
             noise: What a stochastic solver draws from.
@@ -152,8 +151,7 @@ class Sampler:
         _, rows, columns = latent_shape(self.family, sized.height, sized.width)
         config, tokens = self.scheduler_config, rows * columns // self.family.patch**2
         if isinstance(grid, Grid):
-            named: Any = from_scheduler_config(config, grid.n_steps, solver=name, noise=noise, image_tokens=tokens)
-            return replace(named.solver, grid=grid)
+            steps = grid.n_steps
         return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise, image_tokens=tokens).solver
 
     @reads_mapped_weights

@@ -4,7 +4,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..registry import known_solver
+from ..registry import choose_solver
 from .classes import (
     DDIM,
     DEIS_MULTISTEP,
@@ -64,8 +64,12 @@ _CLASS_OF_SOLVER: Final = {
 
 
 def class_of_solver(solver: str) -> SchedulerClass:
-    """Returns the scheduler class that a solver is published in; raises ValueError if the solver is unknown."""
-    return _CLASS_OF_SOLVER.get(known_solver(solver), EULER)
+    """Returns the scheduler class that a solver is published in; raises ValueError if the solver is unknown.
+
+    Args:
+        solver: its name, with settings if there are any.
+    """
+    return _CLASS_OF_SOLVER.get(choose_solver(solver).name, EULER)
 
 
 def class_of_config(config: Mapping[str, Any]) -> SchedulerClass:

@@ -8,7 +8,7 @@ from ..base import Solver
 from ..grid import Grid
 from ..noise import NoiseSource
 from ..prediction import PREDICTIONS, Prediction
-from ..registry import draws_noise, make_solver
+from ..registry import choose_solver, draws_noise, make_solver
 from ..schedule import Schedule
 from ..spacing import SPACINGS, dynamic_mu
 from .catalogue import REMEDY, class_of_solver, read_class
@@ -89,7 +89,8 @@ def from_scheduler_config(
     else:
         # A class with a schedule of its own has no options for solvers of other classes.
         name, options = solver, {} if bound else named.options(fields)
-        options.pop("solver_order", None)
+        written = choose_solver(solver).settings
+        options = {key: value for key, value in options.items() if key != "solver_order" and key not in written}
     if draws_noise(name):
         options = {**options, "noise": noise}
     return SolverSetup(make_solver(name, points, **options), prediction, points.schedule, points)

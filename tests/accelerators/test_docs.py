@@ -1,18 +1,31 @@
-"""The worked example of docs/accelerators.md passes `check_accelerator`, and the page names every law."""
+"""The program of docs/accelerators.md runs and passes `check_accelerator`, and the page names every law."""
 
 import re
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "accelerators.md").read_text("utf-8")
+from support.pages import lines, program, read_page, run_program, stated_lines
+from support.stranger import registries_restored
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with registries_restored(monkeypatch):
+        yield
 
 
 @pytest.mark.slow
-def test_the_worked_example_passes_its_own_examination(capsys) -> None:  # type: ignore[no-untyped-def]
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    exec(compile(example, "docs/accelerators.md", "exec"), {"__name__": "example"})  # noqa: S102
+def test_the_program_passes_its_own_examination(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_program("accelerators.md", monkeypatch)
     report = capsys.readouterr().out
     assert report.startswith("Calm: ")
     laws = set(re.findall(r"^pass  ([a-z ]+?) +\[", report, re.M))
-    assert laws == set(re.findall(r"^\| ([a-z ]+) \| ", PAGE.split("## The examination")[1], re.M)) - {"law"}
+    page = read_page("accelerators.md")
+    assert laws == set(re.findall(r"^\| ([a-z ]+) \| ", page.split("## The examination")[1], re.M)) - {"law"}
+
+
+def test_the_page_says_how_long_its_program_is() -> None:
+    assert stated_lines("accelerators.md") == lines(program("accelerators.md"))

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from sadaflow import Pipeline, sample
-from sadaflow.accelerators import Accelerator, DeepCache, FirstBlock, TeaCache
+from sadaflow.accelerators import Accelerator, DeepCache, FirstBlock, SeaCache, TeaCache
 from sadaflow.models import FluxTransformer, Site, UNet
 from sadaflow.sampling import GuidedDenoiser
 from sadaflow.sampling.calibration import magcache_ratios, teacache_coefficients, teacache_pairs
+from support import gaussians
 from support.networks import small_flux, small_unet
 from support.rivals import GUIDANCE, SIZE, STEPS, Branch, conditioning, l1, recorded, solver_of, states
 
@@ -126,3 +127,17 @@ def test_nothing_to_calibrate(unet: UNet) -> None:
     assert len(magcache_ratios(solver_of(), denoise, noise)) == STEPS
     with pytest.raises(ValueError, match="nothing to record"):
         teacache_pairs(solver_of(), denoise, noise)
+
+
+def test_a_change_that_reaches_the_threshold_is_computed(flux: FluxTransformer) -> None:
+    """Half of the threshold is added at every step, whatever the network does, so that every second one is computed."""
+    trace = recorded(flux, TeaCache(coefficients=(0.5,), threshold=1.0))
+    expected = ["full" if step % 2 == 0 else "cached" for step in range(STEPS - 1)]
+    assert [modes[: STEPS - 1] for modes in map(list, trace.modes)] == [expected] * 2
+
+
+def test_seacache_needs_a_step_that_it_may_skip() -> None:
+    kept = SeaCache(first=2, last=2)
+    kept.begin(gaussians.solver_of(5), torch.Size((1, 2, 4, 4)), seams=False)
+    with pytest.raises(ValueError, match="'seacache' with first=2, last=2.* at least 5 steps, got 4"):
+        kept.begin(gaussians.solver_of(4), torch.Size((1, 2, 4, 4)), seams=False)

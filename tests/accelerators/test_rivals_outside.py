@@ -15,9 +15,10 @@ from diffusers.hooks.sea_cache import _apply_sea_filter
 
 from sadaflow import Pipeline
 from sadaflow.accelerators import Accelerator, AdaptiveDiffusion, EasyCache, SeaCache, make_accelerator
+from sadaflow.accelerators.skipping.base import OutputRun
 from sadaflow.accelerators.skipping.seacache import filtered
 from sadaflow.checks import check_accelerator
-from sadaflow.solvers import EDM, Grid, Point, RectifiedFlow, VPDiscrete, make_betas, make_solver
+from sadaflow.solvers import EDM, Grid, Point, Preconditioned, RectifiedFlow, VPDiscrete, make_betas, make_solver
 from support.records import Record, size
 
 Array = np.ndarray[Any, Any]
@@ -39,6 +40,17 @@ def test_they_pass_the_examination(factory: Callable[[], Accelerator], never: Ca
     schedules = ("flow", "vp", "edm") if factory is AdaptiveDiffusion else ("flow", "vp")
     solvers = ("dpmpp2m", "heun", "midpoint", "dpmpp2m-sde")
     check_accelerator(factory, never=never, steps=50, solvers=solvers, schedules=schedules)
+
+
+def test_a_preconditioned_network_is_given_scaled_states() -> None:
+    """c_in = 1 / sqrt(sigma^2 + sigma_data^2), Karras et al. 2022, Table 1."""
+    sigmas = [80.0, 5.0, 0.5, 0.0]
+    solver = make_solver("euler", Grid.from_t(EDM(), sigmas))
+    run = OutputRun(solver, 1, Preconditioned(sigma_data=0.5))
+    x = torch.randn(1, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for step, sigma in enumerate(sigmas[:-1]):
+        torch.testing.assert_close(run.network_input(x, step), x / math.sqrt(sigma**2 + 0.25), rtol=1e-12, atol=0)
+    assert torch.equal(OutputRun(solver, 1, "epsilon").network_input(x, 1), x)
 
 
 def adaptive_diffusion(record: Record, threshold: float = 0.01, cap: int = 4) -> Iterator[tuple[str, Array | None]]:
@@ -155,9 +167,7 @@ def pipe(request: pytest.FixtureRequest) -> Pipeline:
     ],
     ids=["adaptive-diffusion", "adaptive-diffusion-2", "easycache", "easycache-comfy", "seacache", "seacache-held"],
 )
-def test_decisions_and_answers_are_those_of_the_formulas(
-    pipe: Pipeline, accelerator: Accelerator, rule: Rule
-) -> None:
+def test_decisions_and_answers_are_those_of_the_formulas(pipe: Pipeline, accelerator: Accelerator, rule: Rule) -> None:
     assert pipe.prediction in ("v_prediction", "flow_prediction")
     flow = pipe.prediction == "flow_prediction"
     out = pipe(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy import interpolate
 from torch import Tensor
 
 from sadaflow import SADA, Auto, Mode, Uniform, sample
@@ -65,6 +66,14 @@ def test_the_schedule_of_modes_is_the_papers() -> None:
         assert "sssss" not in skipped
 
 
+@pytest.mark.parametrize("cap", [1, 2, 4])
+def test_only_the_cap_ends_the_skips_of_two_step_solvers(cap: int) -> None:
+    """On even steps the criterion of DPM-Solver++ 2M is 2/3 dt |D^2 y|^2 <= 0: every step is stable (docs/sada.md)."""
+    solver, denoise, noise = problem(50, name="dpmpp2m")
+    for modes in sample(solver, denoise, noise, SADA(tokens=False, max_skips=cap)).stats.modes:
+        assert list(modes[10:24]) == [("full" if (step - 9) % (cap + 1) == 0 else "stepwise") for step in range(10, 24)]
+
+
 @pytest.mark.parametrize("name", ["euler", "dpmpp2m"])
 def test_the_released_code_computes_and_skips_its_fixed_steps(name: str) -> None:
     """Of 50 steps the published settings compute 19 and skip 17 whatever the sample; 11 to 24 are decided."""
@@ -74,6 +83,20 @@ def test_the_released_code_computes_and_skips_its_fixed_steps(name: str) -> None
         always = {*range(11), 25, 29, 33, 37, 41, 45, 48, 49}
         assert always <= computed <= always | set(range(11, 25))
         assert {modes[step] for step in range(11, 25)} <= {"full", "stepwise"}
+
+
+def test_multistep_x0_of_the_released_code_is_a_polynomial_through_every_fourth_step() -> None:
+    solver, denoise, noise = problem(50, name="dpmpp2m")
+    trace = sample(solver, denoise, noise, "sada-released", trace=True).trace
+    assert trace is not None
+    for row, modes in enumerate(trace.modes):
+        skipped = [step for step, mode in enumerate(modes) if mode == "multistep"]
+        assert len(skipped) == 17
+        for step in skipped:
+            nodes = [at for at in range(1, step) if at % 4 == 1][-4:]
+            values = trace.x0[row, nodes].flatten(1).numpy()
+            expected = interpolate.BarycentricInterpolator(nodes, values)(step)
+            assert trace.x0[row, step].flatten().numpy() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_plain_callables_are_answered_for_the_whole_batch_and_counted_so() -> None:

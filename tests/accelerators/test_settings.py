@@ -146,6 +146,8 @@ NUMBERS: list[tuple[Any, str, float, float]] = [
     (EasyCache, "threshold", 0.0, -1e-12),
     (FirstBlock, "threshold", 0.0, -1e-12),
     (FirstBlock, "threshold", math.inf, math.nan),
+    (MagCache, "threshold", math.inf, math.nan),
+    (TeaCache, "threshold", math.inf, math.nan),
     (DeepCache, "power", 1 + 1e-12, 1.0),
     (DeepCache, "centre", 1e-12, 0.0),
     (MagCache, "threshold", 0.0, -1e-12),

@@ -208,3 +208,13 @@ def test_text_tokens_are_never_pruned() -> None:
     network(x, watch, [0, 1])
     (kept,) = keep_tokens(-torch.ones(1, 4, 6), 3, 1000)
     assert seen == [(7 + len(kept), 7 + 24)] * 4 and len(kept) < 24
+
+
+def test_the_number_of_tokens_is_a_multiple_of_a_sixteenth_of_a_map_that_is_not_square() -> None:
+    scores = torch.full((1, 4, 24), -1.0)
+    scores[0, 0, :9] = 1.0  # with the centres (1, 1), ..., (1, 22) and (3, 1), ..., (3, 22): 9 + 16 of 96
+    kept = keep_tokens(scores, 3, 1000)[0].tolist()
+    centres = {row * 24 + column for row in (1, 3) for column in range(1, 24, 3)}
+    assert len(kept) == 30 and set(range(9)) | centres <= set(kept)  # 25 rounded up to a multiple of 6
+    wide = keep_tokens(torch.full((1, 4, 24), 1.0), 3, 1000)[0]
+    assert wide.tolist() == list(range(96))

@@ -12,7 +12,6 @@ from sadaflow.accelerators.auto import Auto
 from sadaflow.accelerators.registry import ACCELERATORS, make_accelerator
 from sadaflow.accelerators.sada import SADA
 from sadaflow.bench.speed import Speed, run_speed
-from sadaflow.bench.speed.accelerate import read_accelerator
 from sadaflow.bench.speed.controller import settings as controlled
 from sadaflow.bench.speed.controller import unfit
 from sadaflow.bench.speed.forced import Forced, read_modes, replayed
@@ -69,17 +68,17 @@ def test_recorded_modes_are_read_from_files(tmp_path: Path) -> None:
 
 
 def test_accelerators_are_named_with_their_arguments() -> None:
-    assert read_accelerator("auto") == Auto()
-    assert read_accelerator("sada tokens=false estimator=ab3") == SADA(tokens=False, estimator="ab3")
+    assert make_accelerator("auto") == Auto()
+    assert make_accelerator("sada tokens=false estimator=ab3") == SADA(tokens=False, estimator="ab3")
     for wrong, said in (
         ("sadda x=1", "sadda"),
         ("auto tolerence=1", "tolerence"),
-        ("auto tolerance", "argument=value"),
+        ("auto tolerance", "setting=value"),
         ("auto tolerance=-1", "tolerance"),
         ('auto tolerance="a"', "Auto.tolerance must be a number"),
     ):
         with pytest.raises(ValueError, match=said):
-            read_accelerator(wrong)
+            make_accelerator(wrong)
 
 
 def test_what_works_inside_the_network_has_no_controller_to_measure() -> None:

@@ -59,6 +59,7 @@ def test_a_file_of_prompts_becomes_pictures_and_a_manifest(
         with Image.open(file) as image:
             assert image.tobytes() == picture.tobytes()
         recipe = json.loads(read_text(file)["sadaflow"])
+        assert recipe.pop("solver_config")["class"] == "sadaflow.solvers:DPMpp" and "solver_config" not in line
         assert recipe.items() <= line.items() and recipe["nfe"] == 2 and recipe["modes"] == ["full"] * 2
     others = {"run.json", "manifest.jsonl", "batches/000000.jsonl"}
     assert contents(here / "out").keys() == others | set(names)

@@ -1,37 +1,39 @@
-"""The worked example of docs/solvers.md runs, and its table names every solver."""
+"""The program of docs/write-a-solver.md runs, and the table of docs/solvers.md names every solver."""
 
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from sadaflow.solvers import SOLVERS, make_solver
 from sadaflow.solvers.checks.problems import GRIDS, clean, final_x, mixture, unit_noise
+from support.pages import lines, program, read_page, run_program, stated_lines
+from support.stranger import registries_restored
 
-PAGE = (Path(__file__).parents[2] / "docs" / "solvers.md").read_text("utf-8")
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with registries_restored(monkeypatch):
+        yield
 
 
-def test_the_worked_example_passes_its_own_examination(
+def test_the_program_passes_its_own_examination(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "class Extrapolated" in block)
-    assert len(example.strip().splitlines()) <= 32
-    module = ModuleType("example")
-    monkeypatch.setitem(sys.modules, "example", module)  # where torch.compile looks names up
-    exec(compile(example, "docs/solvers.md", "exec"), module.__dict__)  # noqa: S102
+    example = re.findall(r"```python\n(.*?)```", read_page("write-a-solver.md"), re.S)[0]
+    assert len(example.strip().splitlines()) <= 35
+    assert stated_lines("write-a-solver.md") == lines(program("write-a-solver.md"))
+    module = run_program("write-a-solver.md", monkeypatch)
     assert capsys.readouterr().out.startswith("Extrapolated: ")
-    solver_class = module.Extrapolated
     for grid in (GRIDS["vp-karras"](9), clean(GRIDS["flow-shifted"](20))):
-        own, known = solver_class(grid), make_solver("dpmpp2m", grid, lower_order_final=False)  # type: ignore[operator]
+        own, known = module.Extrapolated(grid), make_solver("dpmpp2m", grid, lower_order_final=False)
         denoise = mixture().denoiser(known)
         torch.testing.assert_close(final_x(own, denoise, unit_noise(3)), final_x(known, denoise, unit_noise(3)))
 
 
 def test_the_table_names_every_solver_with_its_class_and_evaluations() -> None:
-    rows = re.findall(r"^\| (`.*?`) \| `(\w+)` \| [^|]* \| ([^|]*) \|", PAGE, re.M)
+    rows = re.findall(r"^\| (`.*?`) \| `(\w+)` \| [^|]* \| ([^|]*) \|", read_page("solvers.md"), re.M)
     listed = {name: cls for names, cls, _ in rows for name in re.findall(r"`([^`]+)`", names)}
     assert set(listed) == set(SOLVERS)
     aliases = {"dpmpp1"}  # a DPMpp that is Euler

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sadaflow.families import Request
 from sadaflow.loading.sampling_defaults import Recommended
 from sadaflow.sampling import Stats, Trace
 from sadaflow.solvers import Grid, RectifiedFlow, Solver, make_solver
@@ -34,7 +35,7 @@ class StandIn:
     recommended: Recommended = Recommended()
     family: None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
-    grids: list[str | None] = field(default_factory=list)
+    grids: list[str | Grid | None] = field(default_factory=list)
 
     def __call__(self, prompt: str | Sequence[str], **arguments: Any) -> Made:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -50,9 +51,13 @@ class StandIn:
         stats = Stats([nfe] * count, [modes] * count, nfe * count * self.seconds_per_evaluation, 0.0, 0.0)
         return Made(images, stats, self.trace(modes) if arguments.get("trace") else None)
 
-    def solver(self, name: str | None, steps: int, grid: str | None, **size: int | None) -> Solver:
+    def solver(self, name: str | None, steps: int, grid: str | Grid | None, **size: int | None) -> Solver:
         self.grids.append(grid)
-        return make_solver(name or "dpmpp2m", Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, steps + 1)))
+        points = grid if isinstance(grid, Grid) else Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, steps + 1))
+        return make_solver(name or "dpmpp2m", points)
+
+    def solver_for(self, request: Request) -> Solver:
+        return StandIn().solver(request.solver, request.steps or 20, request.grid)
 
     @staticmethod
     def modes(steps: int, accelerator: str | None) -> list[str]:

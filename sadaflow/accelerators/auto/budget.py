@@ -47,7 +47,8 @@ class Forecast:
                 errors[index, able, length - 1] = np.where(np.isnan(found), np.inf, found)
             # Towards the end, where the gap does not fit any more, a shorter one takes its place in the density.
             last = gaps.steps - 3 - length
-            errors[:, last + 1 : gaps.steps - 2, length - 1] = errors[:, last : last + 1, length - 1]
+            if last >= 0:
+                errors[:, last + 1 : gaps.steps - 2, length - 1] = errors[:, last : last + 1, length - 1]
         return cls(each, np.maximum.accumulate(errors, axis=2))
 
     def evaluations(self, steps: Whole, memory: Array, ratio: Array, tolerance: Array) -> Array:

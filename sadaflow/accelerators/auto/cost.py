@@ -14,6 +14,8 @@ from .error_model import Gaps, Situation, Whole
 TYPICAL_MEMORY: Final = 0.3
 _TYPICAL_SPEED: Final = 0.7  # over `Gaps.pace`; that of tiny-flux is 0.6, that of tiny-sd 0.5 to 5 (docs/sada.md)
 
+_CORRECTED: Final = 0.25  # part of a sample's excess; a half costs 0.5 dB at 2.5 and 3 times the speed (docs/sada.md)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -72,11 +74,11 @@ class Cost:
 
 
 def keeping_to(mean: float, found: Calibration, steps: Whole, used: Whole) -> Array:
-    """Tolerances that bring samples half of the way to a mean cost, read off a measured cost curve: (R,).
+    """Tolerances that bring samples a part of the way to a mean cost, read off a measured cost curve: (R,).
 
     A sample that has made more evaluations than the measured ones had at its step is taken to stay as much more costly.
-    It gets the tolerance under which they make fewer, by half of its excess on a logarithmic scale; so hard samples
-    keep to more evaluations than easy ones.
+    It gets the tolerance under which they make fewer, by a quarter of its excess on a logarithmic scale; so hard
+    samples keep to more evaluations than easy ones.
 
     Args:
         mean: Evaluations asked for.
@@ -85,7 +87,7 @@ def keeping_to(mean: float, found: Calibration, steps: Whole, used: Whole) -> Ar
         used: Number of evaluations that it has made, (R,).
     """
     usual = mean * np.array(found.course)[steps]
-    return found.tolerances_for(mean * (usual / used) ** 0.5)
+    return found.tolerances_for(mean * (usual / used) ** _CORRECTED)
 
 
 def fewest_evaluations(gaps: Gaps, warm_up: int) -> int:

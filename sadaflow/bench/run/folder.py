@@ -107,27 +107,30 @@ class Folder:
         return cls(path, _read_header(path / "header.json"))
 
     def know(self, model: str, fingerprint: str) -> None:
-        """Records the weights of a model.
-
-        Raises:
-            ValueError: If they are not those that the folder was begun with.
-        """
-        known = self.header["models"].setdefault(model, fingerprint)
-        if known != fingerprint:
-            raise ValueError(f"the weights of {model} are not those {self.path} was begun with; name another folder")
-        self._write_header()
+        """Records the weights of a model; raises ValueError if they are not those that the folder was begun with."""
+        self._know("models", model, fingerprint, f"the weights of {model} are not those {self.path} was begun with")
 
     def know_metric(self, name: str, description: Record) -> None:
-        """Records the description of a metric.
+        """Records the description of a metric; raises ValueError if the folder was begun with another one."""
+        known = self.header.get("metrics", {}).get(name)
+        changed = f"metric {name!r} is {description}, but {self.path} was begun with {known}"
+        self._know("metrics", name, description, changed)
 
-        Raises:
-            ValueError: If it is not the one that the folder was begun with.
+    def know_config(self, kind: str, name: str, config: Record) -> None:
+        """Records the settings of a solver or an accelerator; raises ValueError if the folder was begun with others.
+
+        Args:
+            kind: "solvers" or "accelerators".
+            name: The case or the setting.
+            config: What `to_config` makes of it.
         """
-        known = self.header.setdefault("metrics", {}).setdefault(name, description)
-        if known != description:
-            raise ValueError(
-                f"metric {name!r} is {description}, but {self.path} was begun with {known}: name another folder"
-            )
+        changed = f"the settings of {name!r} are not those {self.path} was begun with: {kind!r} in its header.json"
+        self._know(kind, name, json.loads(json.dumps(config)), changed)
+
+    def _know(self, kind: str, name: str, value: object, changed: str) -> None:
+        """Records an entry of the header; raises ValueError with the message `changed` if there is another one."""
+        if self.header.setdefault(kind, {}).setdefault(name, value) != value:
+            raise ValueError(f"{changed}; name another folder")
         self._write_header()
 
     def keep_features(self, metric: str, case: Case, label: str, samples: Sequence[Sample], features: Tensor) -> None:

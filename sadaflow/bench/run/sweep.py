@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from sadaflow.solvers.names.config import config_or_reason
+
 from ...accelerators import Mode
 from ...generation.workers import Shard
 from ...metrics.fidelity import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim
@@ -40,7 +42,11 @@ def check(suite: Suite, folder: Folder, subjects: Subjects) -> None:
         subject = subjects(case.model)
         folder.know(case.model, subject.fingerprint)
         for setting in suite.settings(case):
-            setting.arrange(case, subject)
+            solver, accelerator = setting.arrange(case, subject)
+            if setting is PLAIN:
+                folder.know_config("solvers", case.title, config_or_reason(solver))
+            if accelerator is not None:
+                folder.know_config("accelerators", setting.label, config_or_reason(accelerator))
 
 
 def sweep(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from ...accelerators import Accelerator
+from ...accelerators import Accelerator, make_accelerator
 from ...accelerators.caching.base import check_fit
 from ...files.atomic import write_atomically
 from ...loading.embedded import embedded, embedded_names
@@ -19,7 +19,6 @@ from ...loading.hub.locate import locate_checkpoint
 from ...pipeline.progress import counting_bar
 from ..run import environment
 from . import controller, loading, starts
-from .accelerate import read_accelerator
 from .architectures import is_random
 from .forced import replayed
 from .random_checkpoint import random_checkpoint
@@ -55,7 +54,7 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
         FileExistsError: If the folder holds results.
     """
     speed.check()
-    accelerators = {name: read_accelerator(name) for name in speed.accelerators}
+    accelerators = {name: make_accelerator(name) for name in speed.accelerators}
     if speed.replay is not None:
         accelerators |= {f"replayed {name}": forced for name, forced in replayed(speed.replay, speed.steps).items()}
     _check_folder(out)
@@ -75,7 +74,7 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
             if "loading" in speed.measures:
                 _measure_loading(speed, model, folder, device, dtype, keep)
     if "controller" in speed.measures:
-        chosen = {name: accelerators.get(name) or read_accelerator(name) for name in speed.accelerators or _CONTROLLED}
+        chosen = {name: accelerators.get(name) or make_accelerator(name) for name in speed.accelerators or _CONTROLLED}
         unfit = controller.unfit(chosen, speed.steps, speed.solver)
         fit = {name: accelerator for name, accelerator in chosen.items() if name not in unfit}
         acts = controller.settings(fit, speed.steps, device, speed.solver)

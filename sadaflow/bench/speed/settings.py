@@ -28,7 +28,7 @@ class Speed:
         size: Height and width in pixels. None: each checkpoint's own.
         rounds: Measured rounds.
         processes: Processes per side, for "starts".
-        accelerators: Accelerators as `read_accelerator` reads them.
+        accelerators: Accelerators as `make_accelerator` reads them.
         replay: File of recorded modes; each is replayed as an accelerator (see `Forced`).
         latent: Leave out the decoder.
         compiled: Compile the backbones of both sides, for "sampling" only.

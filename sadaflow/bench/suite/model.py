@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from sadaflow.solvers import Solver
 
-from ...accelerators import ACCELERATORS, Accelerator
+from ...accelerators import Accelerator, make_accelerator
 from ...accelerators.caching.base import check_fit
-from ...compare.comparison import coarser
+from ...compare.comparison import coarser_grid
 from .subjects import Subject
 
 # Naive baselines: the plain solver with fewer steps.
@@ -31,7 +31,7 @@ class Case:
 
     Attributes:
         model: Hub id, folder, embedded checkpoint, "BASE + NET" with a ControlNet, or an analytic problem.
-        solver: Name of the solver.
+        solver: Name of the solver, with settings if there are any.
         steps: Number of steps.
         guidance: Guidance scale. None: what the checkpoint recommends.
     """
@@ -53,8 +53,8 @@ class Setting:
 
     Attributes:
         method: Name of the front that the setting belongs to.
-        accelerator: Name of the accelerator or rival. None: the plain run.
-        arguments: Keyword arguments.
+        accelerator: Name of the accelerator or rival, with settings if there are any. None: the plain run.
+        arguments: Further settings.
     """
 
     method: str
@@ -80,8 +80,8 @@ class Setting:
         if self.accelerator == FEWER_STEPS:
             return subject.solver(case.solver, arguments["steps"]), None
         if self.accelerator == SUB_GRID:
-            return coarser(solver, arguments["steps"]), None
-        accelerator = ACCELERATORS[self.accelerator](**arguments)
+            return subject.solver(case.solver, case.steps, coarser_grid(solver.grid, arguments["steps"])), None
+        accelerator = make_accelerator(self.accelerator, **arguments)
         try:
             check_fit(accelerator, solver, subject.shape, subject.network)
         except ValueError as error:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Seam
-from sadaflow.solvers import Solver, from_scheduler_config
+from sadaflow.solvers import Grid, Solver, from_scheduler_config
 from sadaflow.solvers.exact import GaussianMixture
 
 from ...accelerators import Accelerator
@@ -56,8 +56,8 @@ class Subject(Protocol):
         """The network, for accelerators that act inside it; None if there is none."""
         ...
 
-    def solver(self, name: str, steps: int) -> Solver:
-        """Builds a solver on the model's schedule."""
+    def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
+        """Builds a solver on the model's schedule; on `grid` if it is given."""
         ...
 
     def run(
@@ -100,8 +100,8 @@ class PipelineSubject:
     def network(self) -> object:
         return self.pipe.backbone
 
-    def solver(self, name: str, steps: int) -> Solver:
-        return self.pipe.solver(name, steps)
+    def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
+        return self.pipe.solver(name, steps, grid)
 
     def run(
         self,
@@ -200,8 +200,9 @@ class MixtureSubject:
     shape: torch.Size = torch.Size((1, *_SHAPE))
     network: object = None
 
-    def solver(self, name: str, steps: int) -> Solver:
-        return from_scheduler_config(self.config, steps, solver=name).solver
+    def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
+        steps = steps if grid is None else grid.n_steps
+        return from_scheduler_config(self.config, steps, solver=name, grid=grid).solver
 
     def run(
         self,

@@ -1,0 +1,99 @@
+"""The command `repeat`: makes a picture or a sound again from the record in its file."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ..families.options import PLAIN
+from ..files.metadata import Recipe
+from ..files.png import read_text
+from ..files.wav import read_comment
+from ..generation.outputs import Made, recorded_request
+from .load import RECORDED, load_generator
+from .options import Debug, Device, GenerateOptions
+from .parsers import text
+
+_REPEATED: Final = ("controlnet", "lora", "lora_scale", "embedding", "embedding_token")
+_MEASURED: Final = ("nfe", "modes", "versions")
+
+
+@dataclass(frozen=True)
+class RepeatOptions:
+    """The flags in the order in which --help shows them."""
+
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="PNG or WAV file that sadaflow generate wrote.")]
+    out: Annotated[Path | None, text("FILE", "File to write.", show_default="sadaflow.png, sadaflow.wav")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False
+    model: Annotated[
+        str | None, text("NAME", "Model, where the record holds only its folder's name.", show_default="the record's")
+    ] = None
+    trusted: Annotated[
+        bool, typer.Option("--trusted", help="Import code outside of sadaflow that the record names.")
+    ] = False
+    device: Device = None
+    debug: Debug = False
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The record in a PNG or WAV file.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        ValueError: If it is neither, or holds no record.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file '{path}'")
+    ending = path.suffix.lower()
+    if ending not in (".png", ".wav"):
+        raise ValueError(f"'{path}' is neither .png nor .wav")
+    try:
+        record = read_text(path).get("sadaflow", "") if ending == ".png" else read_comment(path)
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:  # Pillow raises SyntaxError for a damaged PNG
+        raise ValueError(f"'{path}' cannot be read: {error}") from error
+    if not record:
+        raise ValueError(f"'{path}' holds no record of sadaflow generate")
+    return Recipe.from_json(record)
+
+
+def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
+    """The flags with which `generate` makes the sample of a record.
+
+    Solver and accelerator are those of the record with all their settings; a record without them, of an earlier
+    version, gives their names.
+
+    Raises:
+        ValueError: If the record cannot be followed: see `recorded_request`; or if its run was stopped on the way.
+    """
+    if (stopped := recipe.options.get("stopped_after")) is not None:
+        raise ValueError(f"the run was stopped after {stopped} steps by a program, which the record does not hold")
+    request = recorded_request(recipe, exact=recipe.solver_config is not None, trusted=options.trusted)
+    height = request.height if request.seconds is None else None  # the seconds give that of the spectrogram
+    control = recipe.options.get("control")
+    request = replace(request, accelerator=request.accelerator or PLAIN, control=control, height=height)
+    name, _, commit = recipe.model.partition("@")
+    how = {key: _flag(key, recipe.options[key]) for key in (*RECORDED, "dtype") if key in recipe.options}
+    if options.model is None:
+        how |= {"model": name, "revision": commit or None}
+    else:
+        how["model"] = options.model
+    return GenerateOptions(
+        **how, out=options.out, overwrite=options.overwrite, request=request, device=options.device,
+        debug=options.debug,
+    )  # fmt: skip
+
+
+def _flag(name: str, value: Any) -> Any:
+    """The value of a flag in a record, which may be a stranger's; raises ValueError if it has the wrong form."""
+    entries = value if name in _REPEATED else [value]
+    if not isinstance(entries, list) or not all(isinstance(entry, (str, int, float)) for entry in entries):
+        raise ValueError(f"the record has {name}={value!r}, which is not a value of the flag --{name}")
+    return value
+
+
+def repeat(recipe: Recipe, options: GenerateOptions) -> Made:
+    """Makes the sample of a record; the new file's record is the same but for versions and what was measured."""
+    kept = {item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name not in _MEASURED}
+    generator = replace(load_generator(options), recorded=kept)
+    return generator.file(generator.sample(generator.request), generator.request, 0)
