@@ -81,4 +81,7 @@ def test_the_square_and_the_settings() -> None:
 
 @pytest.mark.slow
 def test_it_passes_the_examination() -> None:
-    check_accelerator(FasterGuidance, never=lambda: FasterGuidance(every=1), solvers=("euler", "heun"))
+    """Without the enhancement, which is meant to leave the plain samples."""
+    plain = {"low": 1.0, "high": 1.0}
+    never = lambda: FasterGuidance(every=1, **plain)  # noqa: E731
+    check_accelerator(lambda: FasterGuidance(**plain), never=never, solvers=("euler", "heun"))

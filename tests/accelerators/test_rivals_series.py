@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sadaflow.accelerators import DBCache, DiCache, FoCa, Fora, FreqCa, HiCache, make_accelerator
 from sadaflow.accelerators.caching.freqca import low_frequencies
+from sadaflow.checks import check_accelerator
 from sadaflow.models import FluxTransformer
 from sadaflow.sampling import Trace
 from support.networks import small_flux, small_unet
@@ -214,3 +215,13 @@ def test_a_unet_runs_with_forecasts(name: str) -> None:
     trace = recorded(small_unet(), make_accelerator(name))
     assert {mode for line in trace.modes for mode in line} == {"full", "cached"}
     assert torch.isfinite(trace.x0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "factory",
+    [lambda: DBCache(threshold=0.2, warmup=2), DiCache, HiCache, FoCa, Fora, FreqCa],
+    ids=["dbcache", "dicache", "hicache", "foca", "fora", "freqca"],
+)
+def test_they_pass_the_examination(factory: Any) -> None:
+    check_accelerator(factory, solvers=("dpmpp2m", "heun", "midpoint", "dpmpp2m-sde"))

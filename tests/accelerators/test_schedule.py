@@ -104,7 +104,7 @@ def test_every_published_set_has_a_mask_for_many_numbers_of_steps(name: str) -> 
 
 def test_the_ways_to_give_a_set() -> None:
     expected = (True, False, False, True, False, True)
-    for choice in ("100101", expected, (0, 3, 5), (0.0, 0.6, 1.0)):
+    for choice in ("100101", expected, (0, 3, 5), (0.0, 0.6, 1.0), "[0, 3,5]", "(0.0,0.6,1.0)"):
         assert mask_of_choice(choice, 6) == expected
         assert Schedule(evaluated=choice).evaluated == choice
     assert mask_of_choice((0.0, 0.6, 1.0), 11) == tuple(step in (0, 6, 10) for step in range(11))
@@ -116,6 +116,7 @@ def test_the_ways_to_give_a_set() -> None:
     [
         ("fastest", "unknown set of steps 'fastest': give a mask"),
         ("", "unknown set of steps ''"),
+        ("[0,x]", r"unknown set of steps '\[0,x\]'"),
         ((), "a set of steps is a name"),
         (5, "a set of steps is a name"),
         ((0, 0.5), "only bools"),

@@ -1,7 +1,9 @@
 """The ways in which a set of evaluated steps is given, and the mask that it means for a number of steps."""
 
+import json
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
 from .published import PUBLISHED, published_mask
 
@@ -15,6 +17,7 @@ def mask_of_choice(choice: Choice, steps: int) -> tuple[bool, ...]:
     Raises:
         ValueError: if the choice has the wrong length, an index beyond the run, or a name that is unknown.
     """
+    choice = _parsed(choice)
     if isinstance(choice, str):
         if choice in PUBLISHED:
             return published_mask(choice, steps)
@@ -34,11 +37,12 @@ def mask_of_choice(choice: Choice, steps: int) -> tuple[bool, ...]:
 
 def check_choice_of_steps(choice: object) -> None:
     """Raises ValueError if `choice` is none of the ways in which a set of steps is given."""
+    choice = _parsed(choice)
     if isinstance(choice, str):
         if choice not in PUBLISHED and (not choice or set(choice) - set("01")):
             raise ValueError(
-                f"unknown set of steps {choice!r}: give a mask as '11010001', a file of `sadaflow schedule` that ends "
-                f"in .json, or one of {', '.join(PUBLISHED)}"
+                f"unknown set of steps {choice!r}: give a mask as '11010001', indices or fractions as '[0,3,7]', or one "
+                f"of {', '.join(PUBLISHED)}"
             )
         return
     if not isinstance(choice, Sequence) or not choice:
@@ -50,3 +54,13 @@ def check_choice_of_steps(choice: object) -> None:
         )
     if not all(0 <= step and (isinstance(step, int) or step <= 1) for step in choice):
         raise ValueError(f"a set of steps holds indices from 0 on, or fractions from 0 to 1, got {choice!r}")
+
+
+def _parsed(choice: Any) -> Any:
+    """The sequence that a text as "[0,3,7]" stands for, as it comes from a command line; others are unchanged."""
+    if isinstance(choice, str) and choice[:1] in ("[", "("):
+        try:
+            return json.loads(f"[{choice[1:-1]}]")
+        except ValueError:
+            return choice
+    return choice
