@@ -41,8 +41,8 @@ def check_choice_of_steps(choice: object) -> None:
     if isinstance(choice, str):
         if choice not in PUBLISHED and (not choice or set(choice) - set("01")):
             raise ValueError(
-                f"unknown set of steps {choice!r}: give a mask as '11010001', indices or fractions as '[0,3,7]', or one "
-                f"of {', '.join(PUBLISHED)}"
+                f"unknown set of steps {choice!r}: give a mask as '11010001', indices or fractions as '[0,3,7]', or "
+                f"one of {', '.join(PUBLISHED)}"
             )
         return
     if not isinstance(choice, Sequence) or not choice:
