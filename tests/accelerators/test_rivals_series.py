@@ -220,7 +220,7 @@ def test_a_unet_runs_with_forecasts(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "factory",
-    [lambda: DBCache(threshold=0.2, warmup=2), DiCache, HiCache, FoCa, Fora, FreqCa],
+    [lambda: DBCache(threshold=0.2, warmup=2), DiCache, HiCache, FoCa, Fora, lambda: FreqCa(interval=3)],
     ids=["dbcache", "dicache", "hicache", "foca", "fora", "freqca"],
 )
 def test_they_pass_the_examination(factory: Any) -> None:

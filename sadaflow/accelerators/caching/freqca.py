@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from ..history import Array, lagrange
 from ..predictors import Weights, hermite
 from ..settings import check_fractions, check_numbers, check_whole
 from .series import SeriesRun, regular_steps
+
+_ROUNDING: Final = 1e-4  # of radii in float32, whose squares are whole numbers
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,15 @@ def held(times: Array, at: float | Array) -> Array:
 
 
 def low_frequencies(x: Tensor, cut: float) -> Tensor:
-    """The part of x (..., h, w) whose frequencies have a radius of at most `cut` of the largest, by the DCT-II."""
+    """The part of x (..., h, w) whose frequencies have a radius of at most `cut` of the largest, by the DCT-II.
+
+    The DCT-II is the Fourier transform of the values continued by their mirror image. So computed, it holds no product
+    of matrices, which would be counted as one of the network's.
+    """
     height, width = x.shape[-2:]
-    rows, columns = dct_matrix(height, x), dct_matrix(width, x)
-    along, across = (torch.arange(count, device=x.device, dtype=x.dtype) for count in (height, width))
-    low = torch.hypot(along[:, None], across) <= cut * math.hypot(height - 1, width - 1)
-    return rows.T @ ((rows @ x @ columns.T) * low) @ columns
-
-
-def dct_matrix(count: int, like: Tensor) -> Tensor:
-    """The orthonormal DCT-II of `count` values as a matrix, with the device and dtype of a tensor."""
-    index = torch.arange(count, device=like.device, dtype=like.dtype)
-    matrix = torch.cos(math.pi / count * (index + 0.5) * index[:, None]) * math.sqrt(2 / count)
-    matrix[0] *= math.sqrt(0.5)
-    return matrix
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    mirrored = torch.cat((exact, exact.flip(-1)), dim=-1)
+    mirrored = torch.cat((mirrored, mirrored.flip(-2)), dim=-2)
+    along, across = (torch.fft.fftfreq(2 * count, 0.5 / count, device=x.device) for count in (height, width))
+    low = torch.hypot(along[:, None], across) <= cut * math.hypot(height - 1, width - 1) + _ROUNDING
+    return torch.fft.ifft2(torch.fft.fft2(mirrored) * low).real[..., :height, :width].to(x.dtype)
