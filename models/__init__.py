@@ -13,6 +13,8 @@ from .conv import kept_layouts, lay_out_channels_last
 from .flux.config import FluxConfig
 from .flux.flux import FluxTransformer
 from .seam import Seam, Site, call_through
+from .tiny_autoencoder.config import TinyAutoencoderConfig
+from .tiny_autoencoder.tiny_autoencoder import TinyAutoencoder
 from .unet.config import UNetConfig
 from .unet.unet import UNet
 
@@ -26,6 +28,8 @@ __all__ = [
     "FluxTransformer",
     "Seam",
     "Site",
+    "TinyAutoencoder",
+    "TinyAutoencoderConfig",
     "UNet",
     "UNetConfig",
     "call_through",

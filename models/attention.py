@@ -27,6 +27,23 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
+def attend_some(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Computes attention to some of the first keys and to all others.
+
+    Args:
+        query: (B, L, heads, head_dim).
+        key: (B, M, heads, head_dim).
+        value: (B, M, heads, head_dim).
+        mask: (B, P), bool: which of the first P keys are attended to.
+
+    Returns:
+        (B, L, heads, head_dim).
+    """
+    every = F.pad(mask, (0, key.shape[1] - mask.shape[1]), value=True)[:, None, None]
+    query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=every).transpose(1, 2)
+
+
 class Attention(nn.Module):
     """Multi-head attention with queries from tokens and keys and values from a context, or from the same tokens.
 

@@ -43,14 +43,15 @@ class TimestepEmbedding(nn.Module):
         in_dim: width of the features.
         dim: width of the embedding.
         condition_dim: width of features that `cond_proj` projects to in_dim, to be added to the input; None for none.
+        bias: whether the layers have a bias.
     """
 
-    def __init__(self, in_dim: int, dim: int, condition_dim: int | None = None) -> None:
+    def __init__(self, in_dim: int, dim: int, condition_dim: int | None = None, bias: bool = True) -> None:
         super().__init__()
         if condition_dim is not None:
             self.cond_proj = nn.Linear(condition_dim, in_dim, bias=False)
-        self.linear_1 = nn.Linear(in_dim, dim)
-        self.linear_2 = nn.Linear(dim, dim)
+        self.linear_1 = nn.Linear(in_dim, dim, bias=bias)
+        self.linear_2 = nn.Linear(dim, dim, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps features (..., in_dim) to embeddings (..., dim)."""

@@ -1,5 +1,7 @@
 """Rotary position embedding of image tokens (Su et al. 2021, arXiv 2104.09864), one group of channels per axis."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,16 +18,36 @@ def rotary_table(size: tuple[int, int], dims: tuple[int, int, int], device: torc
     Returns:
         (h*w, sum(dims)/2, 2) in float32.
     """
-    height, width = size
-    text, rows, columns = (_axis(n, dim).to(device) for n, dim in zip((1, height, width), dims, strict=True))
-    grid = (text[None], rows[:, None], columns[None])
-    return torch.cat([part.expand(height, width, -1, -1) for part in grid], dim=2).flatten(0, 1)
+    return rotary_grid((range(1), range(size[0]), range(size[1])), dims, device)
 
 
-def _axis(count: int, dim: int, theta: float = 10_000.0) -> Tensor:
-    """Cosines and sines (count, dim/2, 2) of the positions 0 .. count-1 along one axis."""
-    frequencies = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64, device="cpu") / dim)
-    angles = torch.arange(count, dtype=torch.float64, device="cpu")[:, None] * frequencies
+def rotary_grid(axes: Sequence[range], dims: Sequence[int], device: torch.device, theta: float = 10_000.0) -> Tensor:
+    """Computes cosines and sines for all positions of a grid, the last axis running fastest, with angles in float64.
+
+    Args:
+        axes: coordinates along each axis.
+        dims: number of channels that each axis rotates.
+        device: device of the result.
+        theta: base of the frequencies.
+
+    Returns:
+        (product of the axes' lengths, sum(dims)/2, 2) in float32.
+    """
+    lengths = [len(axis) for axis in axes]
+    parts = []
+    for index, (axis, dim) in enumerate(zip(axes, dims, strict=True)):
+        table = rotary_axis(torch.tensor(axis, dtype=torch.float64), dim, theta).to(device)
+        shape = [1] * len(axes)
+        shape[index] = lengths[index]
+        parts.append(table.view(*shape, dim // 2, 2).expand(*lengths, -1, -1))
+    return torch.cat(parts, dim=-2).flatten(0, -3)
+
+
+def rotary_axis(positions: Tensor, dim: int, theta: float = 10_000.0) -> Tensor:
+    """Computes cosines and sines (..., dim/2, 2) in float32 of positions (...) along an axis of `dim` channels."""
+    device = positions.device
+    frequencies = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+    angles = positions.to(torch.float64)[..., None] * frequencies
     return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
 
 

@@ -17,7 +17,8 @@ class Site(NamedTuple):
     - "block": one transformer block; hidden is (B, prefix + h*w, C).
     - "trunk": all blocks of a transformer; hidden is (B, h*w, C).
     - "attention": the attention of the tokens to each other inside a block; hidden is the queries
-      (B, prefix + h*w, heads, head_dim), args are the keys and the values, shaped alike.
+      (B, prefix + h*w, heads, head_dim), args are the keys and the values, shaped alike, and, if some tokens are
+      padding, which of the prefix are attended to, bool (B, prefix).
 
     Attributes:
         kind: one of the above.

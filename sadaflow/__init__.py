@@ -7,6 +7,7 @@ from .pipeline.output import Output
 from .pipeline.pipeline import Pipeline
 from .sampling.denoiser import Denoise, GuidedDenoiser
 from .sampling.loop import sample
+from .sampling.observing import STOP, Edit, Observer
 from .sampling.results import Sampled, Stats, Step
 from .sampling.trace import Trace
 
@@ -14,11 +15,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SADA",
+    "STOP",
     "Accelerator",
     "Auto",
     "Denoise",
+    "Edit",
     "GuidedDenoiser",
     "Mode",
+    "Observer",
     "Output",
     "Parallel",
     "Pipeline",

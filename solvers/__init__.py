@@ -10,10 +10,14 @@ from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
+from .er_sde import ERSDE
 from .euler import Euler, EulerAncestral
 from .exact import Gaussian, GaussianMixture
 from .exponential import DEIS, DPMSolver, ExponentialAdams
+from .exponential_rk import ExponentialRungeKutta
+from .gradient_estimation import GradientEstimation
 from .grid import Grid, Node, Point
+from .heunpp import HeunPP2
 from .ipndm import IPNDM
 from .kdpm2 import KDPM2
 from .lcm import LCM
@@ -40,6 +44,7 @@ __all__ = [
     "DDPM",
     "DEIS",
     "EDM",
+    "ERSDE",
     "IPNDM",
     "KDPM2",
     "LCM",
@@ -60,10 +65,13 @@ __all__ = [
     "Euler",
     "EulerAncestral",
     "ExponentialAdams",
+    "ExponentialRungeKutta",
     "Gaussian",
     "GaussianMixture",
+    "GradientEstimation",
     "Grid",
     "GridSolver",
+    "HeunPP2",
     "LinearSolver",
     "Node",
     "NoiseSource",

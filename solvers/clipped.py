@@ -25,6 +25,7 @@ class ClippedSolver(NoisySolver):
     def __post_init__(self) -> None:
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"{type(self).__name__}.clip must be above 0, or None for no clipping; got {self.clip}")
+        self._require_falling(True)
 
     def step(self, state: State, x0: Tensor) -> State:
         """Clamps x0, then applies the update; see `LinearSolver.step`."""

@@ -66,17 +66,18 @@ def frame_of(grid: Grid, name: str | None) -> Frame:
         return FLOW_FRAME if starts_near_noise(grid) or isinstance(grid.schedule, RectifiedFlow) else EDM_FRAME
     if name not in FRAMES:
         raise ValueError(f"unknown frame {name!r}; known are {', '.join(FRAMES)}")
-    if name == "edm" and grid.points[0].pure_noise:
+    if name == "edm" and grid.noisiest.pure_noise:
+        where = "ends" if grid.rises else "starts"
         raise ValueError(
-            f"frame 'edm' divides by alpha, and the grid starts at alpha = {grid.points[0].alpha:.3g}; use frame 'flow'"
+            f"frame 'edm' divides by alpha, and the grid {where} at alpha = {grid.noisiest.alpha:.3g}; use frame 'flow'"
         )
     return FRAMES[name]
 
 
 def starts_near_noise(grid: Grid) -> bool:
-    """Whether sigma/alpha at the start of a grid is so large that steps in sigma/alpha, or in eps, are inaccurate."""
-    first = grid.points[0]
-    return first.sigma > EDM_LIMIT * first.alpha
+    """Whether sigma/alpha at the noisy end is so large that steps in sigma/alpha, or in eps, are inaccurate."""
+    noisiest = grid.noisiest
+    return noisiest.sigma > EDM_LIMIT * noisiest.alpha
 
 
 class InFrame:

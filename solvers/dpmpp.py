@@ -13,8 +13,8 @@ DIFFERENCES = ("midpoint", "heun")
 def multistep_terms(grid: Grid, step: int, solver_order: int, lower_order_final: bool, euler_at_final: bool) -> int:
     """Returns how many outputs a multistep method combines at a step, as published.
 
-    There are fewer terms at the start, where outputs are missing. There is one term where a step ends at sigma = 0.
-    Points of pure noise (alpha near 0) do not count, because they are infinitely far back in log-SNR.
+    There are fewer terms at the start, where outputs are missing. There is one term where a step ends at sigma = 0, or
+    at pure noise. Points of pure noise (alpha near 0) do not count, because they are infinitely far back in log-SNR.
 
     Args:
         grid: the grid.
@@ -24,8 +24,9 @@ def multistep_terms(grid: Grid, step: int, solver_order: int, lower_order_final:
         euler_at_final: use one term in the last step.
     """
     left = grid.n_steps - step
-    few = lower_order_final and grid.n_steps < 15
-    if grid.points[step + 1].sigma == 0 or (left == 1 and (few or euler_at_final)):
+    few = lower_order_final and grid.run_steps < 15
+    end = grid.points[step + 1]
+    if end.sigma == 0 or end.pure_noise or (left == 1 and (few or euler_at_final)):
         return 1
     usable = step + 1 - min(grid.noise_points, step)
     return min(solver_order, usable, left if few else solver_order)
@@ -64,6 +65,9 @@ class Integrals:
             end: end of the step.
             eta: fraction of noise replaced: 0 is the ODE, 1 the reverse SDE.
         """
+        if end.alpha == 0:  # the end of a rising grid, infinitely far in log-SNR
+            keep = end.sigma / start.sigma
+            return cls(keep, -keep * start.alpha, 0.0, 0.0, 0.0)
         h = end.log_snr - start.log_snr
         full = (1 + eta) * h
         rest = -math.expm1(-full)
@@ -122,6 +126,7 @@ class DPMpp(NoisySolver):
             raise ValueError(f"unknown second_order {self.second_order!r}; known are {', '.join(DIFFERENCES)}")
         if not 0 <= self.eta < math.inf:
             raise ValueError(f"DPMpp.eta must be 0 or more and finite, got {self.eta}")
+        self._require_falling(self.eta > 0)
 
     @property
     def order(self) -> int:

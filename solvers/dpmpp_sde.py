@@ -38,6 +38,7 @@ class DPMppSDE(NoisySolver):
     def __post_init__(self) -> None:
         if not 0 <= self.eta < math.inf:
             raise ValueError(f"DPMppSDE.eta must be 0 or more and finite, got {self.eta}")
+        self._require_falling(self.eta > 0)
 
     @property
     def order(self) -> int:
@@ -51,7 +52,7 @@ class DPMppSDE(NoisySolver):
 
     def _middle(self, index: int) -> Node | None:
         start, end = self.grid.points[index : index + 2]
-        if start.pure_noise or end.sigma == 0:
+        if start.pure_noise or end.pure_noise or end.sigma == 0:
             return None
         ratio = math.exp(-(start.log_snr + end.log_snr) / 2)
         return self.grid.node(point_at(self.grid.schedule, time_at_ratio(self.grid.schedule, ratio)))

@@ -38,6 +38,8 @@ def ancestral_split(start: Point, end: Point, eta: float) -> tuple[float, float]
     Returns:
         (up, down): standard deviations of the fresh noise and of what remains of the noise at `start`.
     """
+    if eta == 0:
+        return 0.0, end.sigma
     left = math.sqrt(-math.expm1(2 * (start.log_snr - end.log_snr)))
     up = end.sigma * min(1.0, eta * left) if left else 0.0
     return up, math.sqrt(end.sigma**2 - up**2)
@@ -70,6 +72,7 @@ class EulerAncestral(NoisySolver):
     def __post_init__(self) -> None:
         if not self.eta >= 0:
             raise ValueError(f"EulerAncestral.eta must be 0 or more, got {self.eta}")
+        self._require_falling(self.eta > 0)
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:

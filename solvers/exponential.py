@@ -203,7 +203,7 @@ class ExponentialAdams(LinearSolver):
     def _middle(self) -> Node | None:
         """The extra evaluation of the first step, at its midpoint in log-SNR; None if there is none."""
         start, end = self.grid.points[:2]
-        if self.solver_order < 3 or start.pure_noise or end.sigma == 0:
+        if self.solver_order < 3 or start.pure_noise or end.pure_noise or end.sigma == 0:
             return None
         schedule = self.grid.schedule
         t = float(schedule.t_from_log_snr((start.log_snr + end.log_snr) / 2))

@@ -1,94 +1,47 @@
 """Grids: the points of a schedule that a solver visits."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .points import PURE_NOISE, Node, Point, point_at
 from .schedule import Schedule
 
-Numbers = Sequence[float] | np.ndarray | Tensor
-PURE_NOISE: Final = 1e-6
-"""alpha / sigma below which a point counts as pure noise: x contains no signal that float32 could hold."""
+__all__ = ["PURE_NOISE", "Grid", "Node", "Point", "point_at"]
 
+Numbers = Sequence[float] | np.ndarray | Tensor
 
 def _float64(values: Numbers) -> Tensor:
     """Copies numbers into a float64 tensor."""
     return torch.as_tensor(np.asarray(values, dtype=np.float64).copy())
 
 
-@dataclass(frozen=True)
-class Point:
-    """A point of a schedule as Python numbers.
-
-    Attributes:
-        t: time.
-        alpha: signal coefficient at t.
-        sigma: noise coefficient at t.
-    """
-
-    t: float
-    alpha: float
-    sigma: float
-
-    @property
-    def log_snr(self) -> float:
-        """log(alpha / sigma); -inf where alpha = 0, +inf where sigma = 0."""
-        if self.alpha == 0 or self.sigma == 0:
-            return math.inf if self.sigma == 0 else -math.inf
-        return math.log(self.alpha / self.sigma)
-
-    @property
-    def pure_noise(self) -> bool:
-        """Whether alpha is 0, or so small that formulas in log-SNR and sigma/alpha lose all digits."""
-        return self.alpha <= PURE_NOISE * self.sigma
-
-    @property
-    def noise_fraction(self) -> float:
-        """Flow time sigma / (alpha + sigma), from 1 (noise) to 0 (data)."""
-        return self.sigma / (self.alpha + self.sigma)
-
-
-def point_at(schedule: Schedule, t: float) -> Point:
-    """Returns the point of a schedule at time t."""
-    return Point(t, float(schedule.alpha(t)), float(schedule.sigma(t)))
-
-
-@dataclass(frozen=True)
-class Node(Point):
-    """A point at which the network is evaluated.
-
-    Attributes:
-        timestep: conditions the network.
-    """
-
-    timestep: float
-
-
 @dataclass(frozen=True, eq=False)
 class Grid:
     """N+1 points of a schedule, noisiest first, with N steps between them.
 
-    Construct with `Grid.from_t` or `Grid.from_sigma_ve`. All tensors are float64.
+    Construct with `Grid.from_t` or `Grid.from_sigma_ve`. All tensors are float64. The times of a rising grid lead from
+    data to noise (inversion); solvers that draw noise refuse it.
 
     Attributes:
         schedule: the noise schedule.
-        t: (N+1,), times, strictly falling.
+        t: (N+1,), times, strictly falling or strictly rising.
         alpha: (N+1,), signal coefficients.
-        sigma: (N+1,), noise coefficients, above 0 except possibly the last.
+        sigma: (N+1,), noise coefficients, above 0 except possibly the last of falling times.
         timestep: (N,), the network's timestep at the first N points.
         start_scale: a trajectory starts at `start_scale` times unit-normal noise.
         between: maps a time between grid points to the network's timestep; None uses the schedule's own, which is
             allowed if the timesteps at the grid points are the schedule's own up to its `timestep_unit` (rounding).
+        planned_steps: number of steps of the grid that this is a part of; None if it is not a part. Rules for runs of
+            few steps (`lower_order_final`) go by it, as published for runs that begin in the middle.
 
     Raises:
-        ValueError: if there are fewer than two points, if times do not fall strictly, if shapes do not match, or if a
-            timestep is not finite.
+        ValueError: if there are fewer than two points, if times neither fall nor rise strictly, if a point but the last
+            has sigma 0, if shapes do not match, or if a timestep is not finite.
     """
 
     schedule: Schedule
@@ -98,16 +51,26 @@ class Grid:
     timestep: Tensor
     start_scale: float
     between: Callable[[float], float] | None = None
+    planned_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.t.ndim != 1 or self.t.numel() < 2:
             raise ValueError(f"a grid needs at least two points (one step), got t of shape {tuple(self.t.shape)}")
-        if not bool(torch.isfinite(self.t).all()) or not bool((self.t.diff() < 0).all()):
-            raise ValueError(f"the times of a grid must be finite and fall strictly, got t = {self.t.tolist()}")
+        gaps = self.t.diff()
+        if not bool(torch.isfinite(self.t).all()) or not (bool((gaps < 0).all()) or bool((gaps > 0).all())):
+            raise ValueError(
+                "the times of a grid must be finite and fall strictly (or rise strictly, for inversion), got "
+                f"t = {self.t.tolist()}"
+            )
         if self.timestep.shape != self.t[:-1].shape:
             raise ValueError(f"a grid needs one timestep per step ({self.n_steps}), got {self.timestep.numel()}")
         if not bool(torch.isfinite(self.timestep).all()):
             raise ValueError(f"the timesteps of a grid must be finite, got {self.timestep.tolist()}")
+        if self.rises and not float(self.sigma[0]) > 0:
+            raise ValueError(
+                f"a rising grid must begin above clean data, where eps is defined, got t = {float(self.t[0]):g} with "
+                "sigma = 0; begin at the last time of a falling grid before its end"
+            )
         if not bool((self.sigma[:-1] > 0).all()):
             raise ValueError("sigma must be above 0 at every point of a grid but the last")
 
@@ -124,18 +87,19 @@ class Grid:
 
         Args:
             schedule: the noise schedule.
-            t: (N+1,), times, strictly falling.
+            t: (N+1,), times, strictly falling; strictly rising for inversion.
             timestep: (N,), the network's timesteps; defaults to the schedule's own.
-            start_scale: defaults to sigma at the first point, which omits the term alpha x0 of the marginal there.
+            start_scale: defaults to sigma at the first point, which omits the term alpha x0 of the marginal there; on a
+                rising grid to 1, so that a run starts from the state itself.
             between: see `Grid`; needed by solvers that evaluate between points if `timestep` is not the schedule's own.
 
         Raises:
-            ValueError: if t does not fall strictly.
+            ValueError: if t neither falls nor rises strictly.
         """
         times = _float64(t)
         sigma = schedule.sigma(times)
         timesteps = schedule.timestep(times[:-1]) if timestep is None else _float64(timestep)
-        scale = float(sigma[0]) if start_scale is None else start_scale
+        scale = (float(sigma[0]) if times[-1] < times[0] else 1.0) if start_scale is None else start_scale
         return cls(schedule, times, schedule.alpha(times), sigma, timesteps, scale, between)
 
     @classmethod
@@ -151,12 +115,47 @@ class Grid:
 
         Args:
             schedule: the noise schedule.
-            ratios: (N+1,), sigma/alpha, strictly falling; the last may be 0 (clean data).
+            ratios: (N+1,), sigma/alpha, strictly falling; the last may be 0 (clean data). Or strictly rising.
             timestep: as in `from_t`.
             start_scale: as in `from_t`.
             between: as in `from_t`.
         """
         return cls.from_t(schedule, schedule.t_from_log_snr(-_float64(ratios).log()), timestep, start_scale, between)
+
+    def part(self, first: int, last: int | None = None, start_scale: float | None = None) -> "Grid":
+        """Returns the grid from one of its points to another, for runs that begin or end in the middle.
+
+        Args:
+            first: index of the first point, 0 to N-1.
+            last: index of the last point, above `first`; None is the end.
+            start_scale: None starts a run from the state itself (1), or, if `first` is 0, as this grid does.
+
+        Raises:
+            ValueError: if the indices leave no step.
+        """
+        end = self.n_steps if last is None else last
+        if not 0 <= first < end <= self.n_steps:
+            raise ValueError(
+                f"part({first}, {last}) of a grid of {self.n_steps} steps: first and last must satisfy "
+                f"0 <= first < last <= {self.n_steps}"
+            )
+        scale = (1.0 if first else self.start_scale) if start_scale is None else start_scale
+        points, steps = slice(first, end + 1), slice(first, end)
+        cut = (self.t[points], self.alpha[points], self.sigma[points], self.timestep[steps])
+        return Grid(self.schedule, *cut, scale, self.between, self.run_steps)
+
+    def require_falling(self, solver: str, reason: str) -> None:
+        """Raises ValueError if times rise.
+
+        Args:
+            solver: name of the solver that needs falling times.
+            reason: why it does.
+        """
+        if self.rises:
+            raise ValueError(
+                f"{solver} cannot follow a rising grid, from data to noise: {reason}; use a deterministic solver such "
+                "as 'euler', 'heun' or 'dpmpp2m'"
+            )
 
     def node(self, point: Point) -> Node:
         """Returns the node at a point between grid points, with its timestep from `between`.
@@ -187,9 +186,24 @@ class Grid:
         """Number of steps N."""
         return self.t.numel() - 1
 
+    @property
+    def run_steps(self) -> int:
+        """Number of steps of the whole run: of the grid that this is a part of, if it is one."""
+        return self.n_steps if self.planned_steps is None else self.planned_steps
+
+    @property
+    def rises(self) -> bool:
+        """Whether times rise, from data to noise."""
+        return bool(self.t[0] < self.t[-1])
+
+    @property
+    def noisiest(self) -> Point:
+        """The point of the most noise: the first, or on a rising grid the last."""
+        return self.points[-1 if self.rises else 0]
+
     @cached_property
     def log_snr(self) -> Tensor:
-        """log(alpha / sigma), (N+1,), rising; +inf at the end of a grid that ends on clean data."""
+        """log(alpha / sigma), (N+1,); it rises as times fall, to +inf at the end of a grid that ends on clean data."""
         return self.alpha.log() - self.sigma.log()
 
     @cached_property
@@ -200,8 +214,8 @@ class Grid:
 
     @cached_property
     def noise_points(self) -> int:
-        """Number of points of pure noise, which come first."""
-        return sum(point.pure_noise for point in self.points)
+        """Number of points of pure noise at the start."""
+        return next((index for index, point in enumerate(self.points) if not point.pure_noise), len(self.points))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

@@ -41,6 +41,7 @@ class KDPM2(InFrame, NoisySolver):
     def __post_init__(self) -> None:
         if not 0 <= self.eta < math.inf:
             raise ValueError(f"KDPM2.eta must be 0 or more and finite, got {self.eta}")
+        self._require_falling(self.eta > 0)
 
     @property
     def order(self) -> int:

@@ -58,9 +58,12 @@ def first_order(start: Point, end: Point) -> Update:
 
         x' = sigma'/sigma x + alpha' (1 - e^-h) x0,    h = log_snr' - log_snr
 
-    If the step ends at sigma = 0 the result is alpha' x0 to the last bit. It also holds at alpha = 0.
+    If the step ends at sigma = 0 the result is alpha' x0 to the last bit. It also holds at alpha = 0, at either end.
     """
-    return Update(end.sigma / start.sigma, (end.alpha * -math.expm1(start.log_snr - end.log_snr),))
+    keep = end.sigma / start.sigma
+    if end.alpha == 0:
+        return Update(keep, (-keep * start.alpha,))
+    return Update(keep, (end.alpha * -math.expm1(start.log_snr - end.log_snr),))
 
 
 def output_update(prediction: str, node: Point, keep: float, weights: tuple[float, ...]) -> Update:
@@ -165,6 +168,11 @@ class NoisySolver(LinearSolver):
     """
 
     noise: NoiseSource | None = None
+
+    def _require_falling(self, draws: bool) -> None:
+        """Raises ValueError if the solver `draws` noise on a rising grid: only the ODE runs in both directions."""
+        if draws:
+            self.grid.require_falling(type(self).__name__, "it draws noise")
 
     def draw(self, index: int, span: tuple[float, float], like: Tensor) -> Tensor:
         """Returns unit-normal noise shaped as `like`; raises ValueError if the solver has no noise source."""

@@ -39,8 +39,9 @@ class PLMS(LinearSolver):
     def __post_init__(self) -> None:
         if self.prediction not in (None, "epsilon", "v_prediction", "flow_prediction"):
             raise ValueError(f"PLMS mixes epsilon, v_prediction or flow_prediction, got prediction={self.prediction!r}")
-        if self.prediction == "epsilon" and self.grid.points[0].pure_noise:
-            raise ValueError("PLMS cannot mix epsilon on a grid that starts near alpha = 0; use flow_prediction")
+        if self.prediction == "epsilon" and self.grid.noisiest.pure_noise:
+            where = "ends" if self.grid.rises else "starts"
+            raise ValueError(f"PLMS cannot mix epsilon on a grid that {where} near alpha = 0; use flow_prediction")
 
     @property
     def output_type(self) -> str:

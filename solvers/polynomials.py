@@ -86,6 +86,22 @@ def exponential_weights(nodes: Nodes, h: float, rate: float = 1.0) -> Weights:
     return integrate(basis, 0.0, h)
 
 
+def phi(order: int, h: float) -> float:
+    """Computes phi_k(-h) = h^-k int_0^h e^(s-h) s^(k-1) / (k-1)! ds of exponential integrators, for k = `order`.
+
+    phi_1(-h) = (1 - e^-h) / h and phi_{k+1}(-h) = (1/k! - phi_k(-h)) / h.
+
+    Source: Hochbruck & Ostermann 2010, Exponential integrators, section 2.
+    """
+    scale = math.factorial(order - 1)
+
+    def integrand(s: Weights) -> Weights:
+        values: Weights = (np.exp(s - h) * (s / h) ** (order - 1) / scale)[:, None]
+        return values
+
+    return float(integrate(integrand, 0.0, h)[0]) / h
+
+
 def integrate(function: Callable[[Weights], Weights], start: float, end: float) -> Weights:
     """Integrates a smooth vector function over [start, end] by Gauss-Legendre on pieces no longer than 1.
 

@@ -11,9 +11,13 @@ from .chosen import Choice, require_maker
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
+from .er_sde import ERSDE
 from .euler import Euler, EulerAncestral
 from .exponential import DEIS, DPMSolver, ExponentialAdams
+from .exponential_rk import ExponentialRungeKutta
+from .gradient_estimation import GradientEstimation
 from .grid import Grid
+from .heunpp import HeunPP2
 from .ipndm import IPNDM
 from .kdpm2 import KDPM2
 from .lcm import LCM
@@ -26,7 +30,7 @@ from .singlestep import DPMppSinglestep
 from .tcd import TCD
 from .unipc import UniPC
 
-_ALWAYS_DRAW: Final = (EulerAncestral, DDPM, LCM, TCD)
+_ALWAYS_DRAW: Final = (EulerAncestral, DDPM, LCM, TCD, ERSDE)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,12 @@ _BUILT_IN: Final[Mapping[str, Entry]] = {
     "deis3": Entry(DEIS, {"solver_order": 3}),
     "exp-ab2": Entry(ExponentialAdams, {"solver_order": 2}),
     "exp-ab3": Entry(ExponentialAdams, {"solver_order": 3}),
+    "res_2m": Entry(ExponentialAdams, {"solver_order": 2}),
+    "res_3m": Entry(ExponentialAdams, {"solver_order": 3}),
+    "res_2s": Entry(ExponentialRungeKutta, {"method": "res_2s"}),
+    "res_3s": Entry(ExponentialRungeKutta, {"method": "res_3s"}),
+    "gradient_estimation": Entry(GradientEstimation),
+    "heunpp2": Entry(HeunPP2),
     "euler-ancestral": Entry(EulerAncestral),
     "ddpm": Entry(DDPM),
     "lcm": Entry(LCM),
@@ -94,6 +104,9 @@ _BUILT_IN: Final[Mapping[str, Entry]] = {
     "dpmpp1-sde": Entry(DPMpp, {"solver_order": 1, "eta": 1.0}),
     "dpmpp2m-sde": Entry(DPMpp, {"solver_order": 2, "eta": 1.0}),
     "dpmpp3m-sde": Entry(DPMpp, {"solver_order": 3, "eta": 1.0}),
+    "er_sde": Entry(ERSDE),
+    "seeds_2": Entry(ExponentialRungeKutta, {"method": "seeds_2", "eta": 1.0}),
+    "seeds_3": Entry(ExponentialRungeKutta, {"method": "seeds_3", "eta": 1.0}),
 }
 
 

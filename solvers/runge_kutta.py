@@ -136,6 +136,7 @@ class RungeKutta(InFrame, NoisySolver):
     def __post_init__(self) -> None:
         if self.method not in TABLEAUS:
             raise ValueError(f"unknown Runge-Kutta method {self.method!r}; known are {', '.join(TABLEAUS)}")
+        self._require_falling(self.churn is not None)
         if self.churn is not None and self.grid.points[0].pure_noise:
             raise ValueError(
                 "churn multiplies sigma/alpha, which has no finite size where this grid starts "

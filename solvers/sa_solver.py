@@ -59,6 +59,7 @@ class SASolver(NoisySolver):
                 raise ValueError(f"SASolver.{name} must be 1 to {most}, got {getattr(self, name)}")
         if not 0 <= self.tau < math.inf:
             raise ValueError(f"SASolver.tau must be 0 or more and finite, got {self.tau}")
+        self._require_falling(self.tau > 0)
 
     @property
     def order(self) -> int:
@@ -102,7 +103,7 @@ class SASolver(NoisySolver):
     def _terms(self, step: int) -> tuple[int, int]:
         """Number of x0 that the predictor and the corrector of a step combine."""
         points = self.grid.points
-        if points[step].pure_noise or points[step + 1].sigma == 0:
+        if points[step].pure_noise or points[step + 1].pure_noise or points[step + 1].sigma == 0:
             return 1, 1
         usable = step + 1 - min(self.grid.noise_points, step)
         left = self.n_evals - step if self.lower_order_final else usable

@@ -43,6 +43,7 @@ class DPMppSinglestep(NoisySolver):
             raise ValueError(f"unknown second_order {self.second_order!r}; known are {', '.join(DIFFERENCES)}")
         if not 0 <= self.eta < math.inf:
             raise ValueError(f"DPMppSinglestep.eta must be 0 or more and finite, got {self.eta}")
+        self._require_falling(self.eta > 0)
 
     @property
     def order(self) -> int:
@@ -54,11 +55,11 @@ class DPMppSinglestep(NoisySolver):
     def _positions(self) -> tuple[int, ...]:
         """Position of every step in its group, 1 to `solver_order`."""
         steps, order = self.grid.n_steps, self.solver_order
-        clean = self.grid.points[-1].sigma == 0
+        alone_last = self.grid.points[-1].sigma == 0 or self.grid.points[-1].pure_noise
         positions = [step % order + 1 for step in range(steps)]
-        if (self.lower_order_final or clean) and steps % order == 0:
+        if (self.lower_order_final or alone_last) and steps % order == 0:
             positions[-order:] = [1, 2, 1] if order == 3 else [1] * order
-        if clean:
+        if alone_last:
             positions[-1] = 1
         alone = min(self.grid.noise_points, steps - 1)
         if alone:  # from pure noise a group would be infinitely long in log-SNR

@@ -39,6 +39,7 @@ class TCD(NoisySolver):
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"TCD.gamma must lie between 0 and 1, got {self.gamma}")
+        self._require_falling(self.gamma > 0)
 
     @property
     def order(self) -> int:

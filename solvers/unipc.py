@@ -54,7 +54,7 @@ class UniPC(LinearSolver):
     def _terms(self, step: int) -> int:
         """Number of x0 that the predictor of a step combines."""
         points = self.grid.points
-        if points[step + 1].sigma == 0:
+        if points[step + 1].sigma == 0 or points[step + 1].pure_noise:
             return 1
         usable = step + 1 - min(self.grid.noise_points, step)
         return min(self.solver_order, usable, self.grid.n_steps - step if self.lower_order_final else 3)

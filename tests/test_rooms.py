@@ -30,7 +30,7 @@ HOUSE = {
     "compare": "accelerators families files metrics sampling solvers",
     "pipeline": "accelerators families files loading models parallel placement sampling solvers",
     "training": "families files loading models",
-    "generation": "families files pipeline solvers",
+    "generation": "families files pipeline sampling solvers",
     "bench": (
         "accelerators compare device families files generation loading metrics models "
         "pipeline placement sampling solvers"
@@ -67,6 +67,7 @@ MODELS = {
     "config": "",
     "conv": "",
     "embeddings": "",
+    "norm": "",
     "rope": "",
     "seam": "",
     "tiling": "",
@@ -74,7 +75,13 @@ MODELS = {
     "compiled": "seam",
     "resnet": "conv",
     "autoencoder": "attention config resnet tiling",
-    "flux": "attention config embeddings rope seam",
+    "streams": "attention norm rope seam",
+    "flux": "config embeddings seam streams",
+    "chroma": "config embeddings seam streams",
+    "flux2": "autoencoder config embeddings norm rope seam streams",
+    "sd3": "config embeddings seam streams",
+    "z_image": "config embeddings norm rope seam streams",
+    "tiny_autoencoder": "config",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",
 }

@@ -27,6 +27,8 @@ PARITY, SIGMA, LAWS = "tests/solvers/test_parity.py", "tests/solvers/test_sigma.
 PROPERTIES, CHECKS = "tests/solvers/test_properties.py", "tests/solvers/test_checks.py"
 NOISE, ORDER = "tests/solvers/test_noise_start.py", "tests/solvers/test_order.py"
 SCHEDULE, CONSISTENCY = "tests/solvers/test_schedule.py", "tests/solvers/test_consistency.py"
+FIELD, LEVELS = "tests/solvers/test_field_samplers.py", "tests/solvers/test_levels.py"
+INVERSION = "tests/solvers/test_inversion.py"
 COMMON = ("tests/solvers/test_weights.py", SCHEDULE, PROPERTIES)
 
 Runs = dict[str, tuple[tuple[str, str], ...]]
@@ -39,15 +41,21 @@ SOLVERS: Runs = {
     "ddpm": ((PROPERTIES, ""), (CONSISTENCY, "ddpm"), (CHECKS, "ddpm"), ("tests/solvers/test_distilled.py", "ddpm")),
     "dpmpp": ((PROPERTIES, ""), (NOISE, "dpmpp"), (PARITY, "dpm"), (CHECKS, "dpmpp2m")),
     "dpmpp_sde": ((PROPERTIES, ""), (LAWS, ""), (SIGMA, "sde"), (CHECKS, "dpmpp-sde")),
+    "er_sde": ((FIELD, ""), (PROPERTIES, ""), (NOISE, ""), (CHECKS, "er_sde")),
     "euler": ((PROPERTIES, ""), (NOISE, "euler"), (PARITY, "euler"), (CHECKS, "euler")),
     "exponential": ((PROPERTIES, ""), (NOISE, "deis or dpm or exp"), (PARITY, "deis or dpm_solver"),
                     (CHECKS, "deis or dpm2m or dpm3m or exp")),
-    "grid": ((SCHEDULE, ""), (PROPERTIES, ""), (NOISE, ""), (LAWS, ""), (CHECKS, "heun or dpmpp2m")),
+    "exponential_rk": ((FIELD, ""), (PROPERTIES, ""), (NOISE, ""), (CHECKS, "res or seeds")),
+    "gradient_estimation": ((FIELD, ""), (PROPERTIES, ""), (CHECKS, "gradient")),
+    "grid": ((SCHEDULE, ""), (PROPERTIES, ""), (NOISE, ""), (LAWS, ""), (INVERSION, ""), (CHECKS, "heun or dpmpp2m")),
+    "heunpp": ((FIELD, ""), (PROPERTIES, ""), (INVERSION, "one_way"), (CHECKS, "heunpp2")),
     "ipndm": ((PROPERTIES, ""), (NOISE, "ipndm"), (LAWS, ""), (SIGMA, "ipndm"), (CHECKS, "ipndm")),
+    "levels": ((LEVELS, ""),),
     "kdpm2": ((PROPERTIES, ""), (NOISE, "kdpm2"), (LAWS, ""), (SIGMA, "kdpm2 and not linspace"), (CHECKS, "kdpm2")),
     "linear": ((PROPERTIES, ""), (NOISE, ""), (PARITY, "euler or unipc"), (CHECKS, "dpmpp2m or heun or plms")),
     "noise": (("tests/solvers/test_noise.py", ""), (PROPERTIES, ""), (LAWS, "")),
     "plms": ((PROPERTIES, ""), (NOISE, "plms"), (PARITY, "pndm"), (CHECKS, "plms")),
+    "points": ((SCHEDULE, ""), (PROPERTIES, ""), (NOISE, ""), (LAWS, ""), (INVERSION, "")),
     "polynomials": (("tests/solvers/test_weights.py", ""), (PROPERTIES, ""), (PARITY, "deis"), (CHECKS, "ab3")),
     "prediction": ((SCHEDULE, ""), (PROPERTIES, ""), (PARITY, "euler"), (NOISE, "refused or heun"),
                    ("tests/solvers/test_sigma_edm.py", "")),

@@ -1,5 +1,7 @@
 """The KL autoencoder of latent diffusion (Rombach et al. 2022), with the parameter names of the Hub's AutoencoderKL."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -123,13 +125,16 @@ class Autoencoder(nn.Module):
         config: the architecture.
     """
 
+    config_class: ClassVar[type[AutoencoderConfig]] = AutoencoderConfig
+    """Class of its config."""
+
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
         self._tile: int | None = None
         latent = config.latent_channels
         self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(config.for_decoder)
         self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1) if config.use_quant_conv else nn.Identity()
         self.post_quant_conv = nn.Conv2d(latent, latent, 1) if config.use_post_quant_conv else nn.Identity()
 

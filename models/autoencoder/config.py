@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
+from ..config import Table
 from ..tiling import SHARED
 from .fields import TABLE
 
@@ -32,6 +33,9 @@ class AutoencoderConfig:
         latents_std: standard deviation of each latent channel, likewise.
     """
 
+    table: ClassVar[Table] = TABLE
+    """Fields of its config.json."""
+
     in_channels: int = 3
     out_channels: int = 3
     latent_channels: int = 4
@@ -52,6 +56,16 @@ class AutoencoderConfig:
     def downscale(self) -> int:
         """Pixels per latent position along one side."""
         return 2 ** (len(self.block_out_channels) - 1)
+
+    @property
+    def network_channels(self) -> int:
+        """Channels of the latents that the diffusion network reads."""
+        return self.latent_channels
+
+    @property
+    def for_decoder(self) -> Self:
+        """The config whose block_out_channels are those of the decoder."""
+        return self
 
     def safe_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Returns `dtype`, or float32 instead of a float16 that would overflow."""
@@ -77,18 +91,18 @@ class AutoencoderConfig:
         Raises:
             ValueError: if a field has a wrong value or requires an unsupported feature.
         """
-        config = cls(**TABLE.read(raw))
+        config, owner = cls(**cls.table.read(raw)), cls.table.owner
         for field in ("latents_mean", "latents_std"):
             values = getattr(config, field)
             if (values is None) != (config.latents_mean is None):
-                raise ValueError(f"{TABLE.owner} config: latents_mean and latents_std go together; {field} is missing")
+                raise ValueError(f"{owner} config: latents_mean and latents_std go together; {field} is missing")
             if values is not None and len(values) != config.latent_channels:
                 raise ValueError(
-                    f"{TABLE.owner} config: {field} has {len(values)} entries for {config.latent_channels} channels "
+                    f"{owner} config: {field} has {len(values)} entries for {config.latent_channels} channels "
                     "(latent_channels)"
                 )
         if config.latents_std is not None and min(config.latents_std) <= 0:
-            raise ValueError(f"{TABLE.owner} config: latents_std has {min(config.latents_std)}, but must be positive")
+            raise ValueError(f"{owner} config: latents_std has {min(config.latents_std)}, but must be positive")
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +110,7 @@ class AutoencoderConfig:
         levels = len(self.block_out_channels)
         return {
             **_plain(self),
-            "_class_name": TABLE.owner,
+            "_class_name": self.table.owner,
             "down_block_types": ["DownEncoderBlock2D"] * levels,
             "up_block_types": ["UpDecoderBlock2D"] * levels,
         }

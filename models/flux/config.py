@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from ..config import COUNT, EMA_LEFTOVERS, NONE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
+from ..streams.packed import PATCH
 
-PATCH = 2
-"""Latent positions along each side of an image token."""
 OWNER = "FluxTransformer2DModel"
 TABLE = Table(
     OWNER,

@@ -81,9 +81,7 @@ class UNet(UNetEncoder):
         Raises:
             ValueError: if a condition is missing, or given to a network without it.
         """
-        given = self.prepare(
-            context, pooled=pooled, time_ids=time_ids, class_vector=class_vector, guidance=guidance
-        )
+        given = self.prepare(context, pooled=pooled, time_ids=time_ids, class_vector=class_vector, guidance=guidance)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, residuals=residuals)
 

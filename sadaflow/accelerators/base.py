@@ -155,6 +155,17 @@ class Run:
             x_next: States after the step, (B, ...).
         """
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        """Forgets what is remembered of samples that an observer has edited; called after `observe` of that step.
+
+        The sampling loop evaluates these samples in full at the next step, whatever `plan` returns for them. A run that
+        estimates x0 from earlier evaluations, or returns to earlier states, overrides this to do so no more.
+
+        Args:
+            step: Index of the evaluation whose x0, or whose states afterwards, were changed.
+            rows: Indices of the samples, in order.
+        """
+
     def explain(self, step: int) -> Explanation:
         """The numbers behind the plan for `step`; called once between `revise` and `observe` of that step."""
         return self._missing("explain")
@@ -239,6 +250,11 @@ def fitted(accelerator: Accelerator, prediction: Prediction) -> Accelerator:
 def require_falling_times(solver: Solver, name: str) -> None:
     """Raises ValueError if `solver` evaluates more than once at a time, or returns to an earlier time."""
     times = [node.t for node in solver.nodes]
+    if all(later > earlier for earlier, later in pairwise(times)) and len(times) > 1:
+        raise ValueError(
+            f"accelerator {name!r} follows falling times, and this grid rises from data to noise (inversion): use "
+            "accelerator=None, or 'uniform'"
+        )
     if any(later >= earlier for earlier, later in pairwise(times)):
         raise ValueError(
             f"accelerator {name!r} needs a solver with one evaluation per step, {type(solver).__name__} returns to "

@@ -91,6 +91,10 @@ class _Run(ForwardingRun):
         self.steps.observe(step, x, x0, y, x_next)
         self.inner.observe(step, x, x0, y, x_next)
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.steps.edited(step, rows)
+        super().edited(step, rows)
+
     def explain(self, step: int) -> Explanation:
         if self.steps.capabilities.explains:
             return self.steps.explain(step)

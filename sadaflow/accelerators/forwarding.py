@@ -46,6 +46,10 @@ class ForwardingRun(Run):
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
         self.inner.observe(step, x, x0, y, x_next)
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        if hasattr(self.inner, "edited"):  # an object that is not a `Run` may lack it
+            self.inner.edited(step, rows)
+
     def explain(self, step: int) -> Explanation:
         return self.inner.explain(step)
 

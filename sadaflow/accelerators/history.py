@@ -59,6 +59,10 @@ class NodeBuffer:
             self._values = values.new_zeros((self.size, len(self.times), *values.shape[1:]))
         put(self._values.flatten(0, 1), (slots[:, 0] * len(self.times) + index).tolist(), values)
 
+    def forget(self, rows: Sequence[int]) -> None:
+        """Removes all nodes of the samples `rows`."""
+        self.times[np.asarray(rows, dtype=np.int64)] = np.nan
+
     @property
     def counts(self) -> NDArray[np.int64]:
         """Number of nodes of each sample, (B,)."""

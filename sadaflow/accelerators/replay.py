@@ -60,6 +60,10 @@ class Replay:
         self._keep(state, rows)
         return state
 
+    def forget(self, rows: Sequence[int]) -> None:
+        """Forgets the states of the samples `rows`, which are not taken again from them."""
+        self._steps[np.asarray(rows, dtype=np.int64)] = -1
+
     def _replayed(self, rows: Sequence[int], end: int, interpolated: Interpolated) -> State:
         """The states of the samples `rows` at the step `end`, as a batch of these samples."""
         kept, starts = [taken(tensor, rows) for tensor in self._kept], self._steps[rows]

@@ -25,9 +25,7 @@ class CheckSolverOptions:
     """The flags in the order in which --help shows them."""
 
     name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME.format("my.module:Mine eta=0.5"))]
-    law: Annotated[Names, text("NAME", "Law of docs/checks.md to measure; may be repeated.", show_default="all")] = (
-        None
-    )
+    law: Annotated[Names, text("NAME", "Law of docs/checks.md to measure; may be repeated.", show_default="all")] = None
     without: Annotated[Names, text("NAME", "Law to leave out; may be repeated.")] = None
     schedule: Annotated[
         Names, text("NAME", f"Schedule: {', '.join(_SCHEDULES)}; may be repeated.", show_default="all")

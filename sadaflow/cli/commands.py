@@ -34,6 +34,7 @@ from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
+from .previews import check_preview_flags, check_previews, preview_files
 from .repeat import RepeatOptions, generate_options, read_recipe
 from .repeat import repeat as run_repeat
 from .schedule import ScheduleOptions
@@ -74,17 +75,20 @@ def generate(options: GenerateOptions) -> None:
     to fill, with any number of processes under torchrun: --prompts FILE --out FOLDER.
     """
     options.check()
+    check_preview_flags(options)
     ending = ending_of(options)
     if options.prompts is not None:
         check_seconds(options, ending)
         generate_many(options, load_generator)
         return
     outs = targets(options, ending)
+    check_previews(options, outs)
     generator = load_generator(options)
     if ending is None:
         outs = targets(options, generator.ending)
+        check_previews(options, outs)
     request = generator.request
-    made = generator.sample(request)
+    made = generator.sample(request, observer=preview_files(options, generator.pipe, outs))
     for index, path in enumerate(outs):
         file = generator.file(made, request, index)
         write_file(path, file.content, options.overwrite)

@@ -208,6 +208,15 @@ class GenerateOptions(Options):
     resume: Annotated[bool, typer.Option("--resume", help="With --prompts: continue the folder where it stopped.")] = (
         False
     )
+    previews: Annotated[
+        Path | None, text("FOLDER", "Folder to fill with what the picture looks like after each step, cheaply decoded.")
+    ] = None
+    preview_every: Annotated[
+        int | None, count("With --previews: steps from one file to the next.", show_default="1")
+    ] = None
+    preview_decoder: Annotated[
+        str | None, text("NAME", "With --previews: AutoencoderTiny to decode with: Hub id or folder.")
+    ] = None
 
     def check(self) -> None:
         """Check what needs no checkpoint; see `Options.check`."""

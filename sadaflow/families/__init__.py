@@ -7,22 +7,31 @@ from typing import Final
 from sadaflow.solvers.names.registry import Kind, Registry
 
 from .base import AudioFamily, Family, Prompted
+from .chroma import Chroma
 from .flux import Flux
+from .flux2 import Flux2Dev, Flux2Klein
 from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
 from .request import Request
+from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
+from .z_image import ZImage
 
 _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
     {
+        "ChromaPipeline": Chroma,
+        "Flux2KleinPipeline": Flux2Klein,
+        "Flux2Pipeline": Flux2Dev,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
+        "StableDiffusion3Pipeline": StableDiffusion3,
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
+        "ZImagePipeline": ZImage,
     }
 )
 

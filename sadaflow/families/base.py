@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..loading.checkpoint import Checkpoint
+from ..loading.sampling_defaults import Recommended
+from ..loading.single_file.layout import Original
 from ..loading.strict import Loader
 from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
@@ -18,6 +20,47 @@ from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
 Conditioning = Mapping[str, Tensor]
+_DEFAULT_SIDE = 128  # latent positions, if the autoencoder's config has no sample_size
+
+
+def autoencoder_class(family: type["Family"]) -> type[Autoencoder]:
+    """The class of a family's autoencoder: its `autoencoder`, or else the KL autoencoder of latent diffusion."""
+    found: type[Autoencoder] = getattr(family, "autoencoder", Autoencoder)
+    return found
+
+
+ReadJson = Callable[[str], Mapping[str, Any]]
+"""Reads a JSON file of a checkpoint by its path in it ("transformer/config.json")."""
+
+
+def recommended_by(family: type["Family"], read: ReadJson) -> Recommended:
+    """What the authors of a family's architecture recommend; nothing if the family does not say.
+
+    Args:
+        family: The family; its class method `recommended(read)` says it.
+        read: Reads the checkpoint's files.
+    """
+    recommend = getattr(family, "recommended", None)
+    return Recommended() if recommend is None else recommend(read)
+
+
+def original_of(family: type["Family"]) -> Original:
+    """From the authors' names of the tensors of a family's network to the Hub's: its `original`, or else no change."""
+    found: Original = getattr(family, "original", lambda name, tensor, config: {name: tensor})
+    return found
+
+
+def scheduler_of_call(family: "Family", config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
+    """The scheduler config of one call.
+
+    Args:
+        family: The family; if its shift of flow time has a rule of its own, its method `sized_scheduler` knows it.
+        config: The checkpoint's scheduler config.
+        tokens: Number of image tokens.
+        steps: Number of steps.
+    """
+    sized = getattr(family, "sized_scheduler", None)
+    return config if sized is None else sized(config, tokens, steps)
 
 
 @dataclass(frozen=True)
@@ -183,6 +226,15 @@ def build_autoencoder(checkpoint: Checkpoint, config: AutoencoderConfig) -> Auto
     """Build the KL autoencoder of a checkpoint; it is held in float32 if it would overflow in float16."""
     held = replace(checkpoint, dtype=config.safe_dtype(checkpoint.dtype))
     return held.network("vae", lambda: Autoencoder(config), Autoencoder.rename)
+
+
+def trained_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:
+    """Height and width in pixels from an autoencoder's config; ValueError if they are not whole tokens."""
+    size, token = config.sample_size or _DEFAULT_SIDE * config.downscale, config.downscale * patch
+    height, width = (size[0], size[-1]) if isinstance(size, tuple) else (size, size)
+    if height % token or width % token:
+        raise ValueError(f"the vae's sample_size is {config.sample_size}, not a multiple of {token}, a token's pixels")
+    return height, width
 
 
 def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:

@@ -12,12 +12,10 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTran
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .argument import arguments
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images, trained_size
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
-
-_DEFAULT_SIDE = 128  # latent positions, if the autoencoder's config has no sample_size
 
 
 class Flux:
@@ -45,7 +43,7 @@ class Flux:
     ) -> None:
         _check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
         self.needs = further_channels(backbone.config, vae.config)
-        self.default_size = _default_size(vae.config, self.patch)
+        self.default_size = trained_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae
         self.clip = clip
@@ -60,7 +58,7 @@ class Flux:
         with naming(checkpoint.root):
             _refuse_further(transformer, vae)
             _check_widths(transformer, vae, clip.config, t5.config)
-            _default_size(vae, cls.patch)
+            trained_size(vae, cls.patch)
         return lambda: cls(
             checkpoint.network("transformer", lambda: FluxTransformer(transformer)),
             build_autoencoder(checkpoint, vae),
@@ -95,9 +93,7 @@ class Flux:
         return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
-        length = request.max_sequence_length
-        if not 1 <= length <= self.t5.longest:
-            raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {self.t5.longest}")
+        length = request.text_tokens(self.t5.longest)
         guided = request.true_guidance > 1
         negatives = [negative or "" for negative in request.negatives]
         if any(negatives) and not guided:
@@ -160,12 +156,3 @@ def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5
                 f"the {label} {found} wide, the transformer's {field} is {expected} (transformer/config.json, and "
                 "config.json in text_encoder/, text_encoder_2/ and vae/)"
             )
-
-
-def _default_size(config: AutoencoderConfig, patch: int) -> tuple[int, int]:
-    """Height and width in pixels from the autoencoder's config; ValueError if they are not whole tokens."""
-    size, token = config.sample_size or _DEFAULT_SIDE * config.downscale, config.downscale * patch
-    height, width = (size[0], size[-1]) if isinstance(size, tuple) else (size, size)
-    if height % token or width % token:
-        raise ValueError(f"the vae's sample_size is {config.sample_size}, not a multiple of {token}, a token's pixels")
-    return height, width

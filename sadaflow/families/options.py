@@ -11,6 +11,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from sadaflow.solvers import Grid, Solver
+from sadaflow.solvers.levels import LEVEL_RULES
 from sadaflow.solvers.registry import SOLVERS, known_solver
 from sadaflow.solvers.spacing import RAMPS, SPACINGS
 
@@ -38,7 +39,7 @@ Pair = Sequence[int]
 Negative = str | None | Sequence[str | None]
 """A negative prompt for all samples, or one for each; None stands for no negative prompt."""
 
-GRIDS: Final = (*SPACINGS, *RAMPS)
+GRIDS: Final = (*SPACINGS, *RAMPS, *LEVEL_RULES)
 STEPS: Final = 50
 """Steps of a request without any, if the checkpoint recommends none."""
 
@@ -188,17 +189,21 @@ class ControlOptions:
 
 @dataclass(frozen=True)
 class FluxOptions:
-    """Arguments of Flux.1 checkpoints.
+    """Arguments of checkpoints with a transformer.
 
     Attributes:
-        true_guidance: Scale of guidance by the negative prompt, at twice the cost; up to 1 there is none.
-        max_sequence_length: Length of the T5 prompt in tokens, at most what the checkpoint's tokenizer allows.
+        true_guidance: On Flux.1, scale of guidance by the negative prompt, at twice the cost; up to 1 there is none.
+        max_sequence_length: Length in tokens of the prompt of T5 or of the language model; None is 512, or 256 for
+            Stable Diffusion 3.
     """
 
     true_guidance: float = argument(
         1.0, number, "On Flux.1: guidance by the negative prompt, at twice the cost.", flag_type=float
     )
-    max_sequence_length: int = argument(512, count(), "On Flux.1: tokens of the T5 prompt.", flag_type=int)
+    max_sequence_length: int | None = argument(
+        None, optional(count()), "Tokens of the prompt of T5, or of the language model.", flag_type=int,
+        shown_default="512; 256 for Stable Diffusion 3",
+    )  # fmt: skip
 
 
 def _sizes(help: str, shown_default: str = "as for the other branch") -> Any:

@@ -118,41 +118,68 @@ class T5Text:
         self.added = AddedTokens(tokenizer)
 
     @staticmethod
-    def prepare(checkpoint: Checkpoint) -> PreparedEncoder:
-        """Read and check `tokenizer_2/` and the config in `text_encoder_2/`; see `ClipText.prepare`."""
-        tokenizer = load_tokenizer(checkpoint, "tokenizer_2", "T5TokenizerFast")
-        return prepare_encoder(checkpoint, "text_encoder_2", "T5EncoderModel", tokenizer)
+    def prepare(checkpoint: Checkpoint, suffix: str = "_2") -> PreparedEncoder:
+        """Read and check the tokenizer and the config of the encoder; see `ClipText.prepare`."""
+        tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "T5TokenizerFast")
+        return prepare_encoder(checkpoint, f"text_encoder{suffix}", "T5EncoderModel", tokenizer)
 
     @classmethod
     def build(cls, encoder: PreparedEncoder) -> Self:
         """Build a prepared encoder; raises ValueError if the stored tensors do not fit the config."""
         return cls(encoder.tokenizer, encoder.build())
 
-    @torch.no_grad()
     def encode(self, prompts: Sequence[str], length: int) -> Tensor:
         """Hidden states (B, length, width) of prompts.
 
         Prompts are padded and cut to `length` tokens, or to the tokenizer's `model_max_length` if that is less. Padding
-        is not masked: the checkpoints were trained so.
+        is not masked: most checkpoints were trained so.
         """
+        return self._run(prompts, length, masked=False)[0]
+
+    def encode_masked(self, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, length, width) of prompts whose padding is masked, and which tokens are no padding.
+
+        The latter is (B, length), bool. Prompts are padded and cut as by `encode`.
+        """
+        states, mask = self._run(prompts, length, masked=True)
+        return states, mask.bool()
+
+    @torch.no_grad()
+    def _run(self, prompts: Sequence[str], length: int, masked: bool) -> tuple[Tensor, Tensor]:
         batch = tokenize(self.tokenizer, prompts, min(length, self.tokenizer.model_max_length), self.added)
-        ids = batch["input_ids"].to(input_device(self.encoder))
+        device = input_device(self.encoder)
+        ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         if not self.added:
-            return self.encoder(ids)[0]
+            return self.encoder(ids, attention_mask=mask if masked else None)[0], mask
         with self.added.embedded(self.encoder, ids) as known:
-            return self.encoder(known)[0]
+            return self.encoder(known, attention_mask=mask if masked else None)[0], mask
 
 
-def tokenize(tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None) -> Any:
-    """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning."""
+def tokenize(
+    tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None, *, special: bool = True
+) -> Any:
+    """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning.
+
+    Args:
+        tokenizer: The `transformers` tokenizer.
+        prompts: The prompts.
+        length: Number of tokens.
+        added: Words that the tokenizer lacks.
+        special: Whether the tokenizer adds the tokens that begin and end a prompt.
+    """
     with _TOKENIZING:
-        full = added.ids(prompts) if added else tokenizer(list(prompts))["input_ids"]
+        full = added.ids(prompts) if added else tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
         if added:
             batch = _padded(tokenizer, full, length)
         else:
             batch = tokenizer(
-                list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-            )  # fmt: skip
+                list(prompts),
+                padding="max_length",
+                max_length=length,
+                truncation=True,
+                return_tensors="pt",
+                add_special_tokens=special,
+            )
     for prompt, ids in zip(prompts, full, strict=True):
         if len(ids) > length:
             warnings.warn(f"prompt {prompt!r} has {len(ids)} tokens and is cut to {length}", stacklevel=4)

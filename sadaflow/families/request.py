@@ -76,6 +76,23 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
         """Whether classifier-free guidance needs the negative branch."""
         return self.guidance_scale > 1
 
+    def text_tokens(self, longest: int, default: int | None = None) -> int:
+        """Length of the prompt in tokens.
+
+        Args:
+            longest: Largest number of tokens of a prompt in training.
+            default: Length if the request gives none; None is `longest`.
+
+        Raises:
+            ValueError: If the request gives more than `longest`, or less than one.
+        """
+        length = self.max_sequence_length
+        if length is None:
+            return default or longest
+        if not 1 <= length <= longest:
+            raise ValueError(f"max_sequence_length={length} is not a whole number from 1 to {longest}")
+        return length
+
     def sample(self, index: int) -> Self:
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]

@@ -1,6 +1,7 @@
 """Loads the components of a pipeline from a single file; `loading.layouts` has the table of layouts."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from sadaflow.models import UNetConfig
 from ..loading.layouts.row import Layout
 from ..loading.layouts.single_files import VAES
 from ..loading.layouts.table import require_layout
-from ..loading.single_file import flux, schedulers, unet
-from ..loading.single_file.layout import SingleFile
-from .base import Family
+from ..loading.single_file import autoencoder, flux, schedulers, unet
+from ..loading.single_file.layout import FromSection, SingleFile
+from . import FAMILIES
+from .base import Family, original_of, replace_vae
 from .flux import Flux
 from .prompt_encoder import ClipText
 from .sdxl import StableDiffusionXL
@@ -40,7 +42,9 @@ def assemble(path: Path, aid: Aid) -> tuple[Family, dict[str, Any]]:
     layout = layout_of_checkpoint(file)
     prefixes = [layout.prefix, *VAES, *(prefix for prefix, _ in layout.texts)]
     file.check_read(prefixes)
-    if layout.family == "flux":
+    if layout.pipelines:
+        family, scheduler = _of_base(file, layout, aid)
+    elif layout.family == "flux":
         family, scheduler = _flux(file, layout, aid)
     elif layout.family == "sd" and not unet.reads_pooled_text(file.section(layout.prefix)):
         family, scheduler = _stable_diffusion(file, layout, aid)
@@ -54,6 +58,27 @@ def assemble(path: Path, aid: Aid) -> tuple[Family, dict[str, Any]]:
 def layout_of_checkpoint(file: SingleFile) -> Layout:
     """The row of a file that holds a checkpoint or its network; raises ValueError if it holds anything else."""
     return require_layout(file.all_shapes, file.path, ("pipeline", "network"), "a checkpoint or its network")
+
+
+def _of_base(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str, Any]]:
+    """The checkpoint `base` with the weights of the file in its transformer."""
+    if aid.prediction is not None:
+        raise ValueError(f"prediction={aid.prediction!r}: {layout.name} predicts the flow; leave it out")
+    base = aid.from_base("autoencoder", file)
+    name = str(base.json("model_index.json").get("_class_name"))
+    if name not in layout.pipelines:
+        raise ValueError(
+            f"base={base.root} is a {name[:80]}, and {file.path} holds: {layout.name}; it needs a base of the class "
+            f"{' or '.join(layout.pipelines)}"
+        )
+    family_class = FAMILIES[name]
+    replaced = {"transformer": FromSection.of(file.section(layout.prefix), original_of(family_class))}
+    for prefix in filter(file.has, VAES):
+        replaced["vae"] = autoencoder.from_section(file.section(prefix))
+    family = family_class.prepare(replace(base, replaced=replaced))()
+    if aid.vae is not None:
+        replace_vae(family, aid.vae, aid.loader)
+    return family, family_class.scheduler_config(base.json("scheduler", "scheduler_config.json"))
 
 
 def _stable_diffusion(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str, Any]]:

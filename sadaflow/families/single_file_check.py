@@ -58,6 +58,9 @@ def read_single_file(path: Path) -> tuple[SingleFile, CheckedFile]:
 def _parts(file: SingleFile, layout: Layout) -> Iterator[tuple[str, tuple[str, tuple[Stored, ...]]]]:
     if layout.refused is not None or layout.kind not in ("pipeline", "network"):
         return
+    if layout.pipelines:
+        yield "transformer", (layout.name, file.section(layout.prefix).stored)
+        return
     name = "FluxTransformer2DModel" if layout.family == "flux" else "UNet2DConditionModel"
     own = [prefix for prefix in (*VAES, *(prefix for prefix, _ in layout.texts)) if file.has(prefix)]
     network = tuple(each for each in file.section(layout.prefix).stored if not each.name.startswith(tuple(own)))
@@ -88,6 +91,8 @@ def check_single_file(file: SingleFile, checked: CheckedFile) -> None:
         width = section.shapes.get(f"{names.added}.weight", (0, 0))[-1]
         steered = UNetConfig.from_dict(unet.added_config(width, 2) if width else {})
         controlnet.load(section, steered, loader)
+    elif layout.pipelines:  # its config is that of the checkpoint that it is loaded with
+        checked.lacks = ("configs", "vae", "text_encoder")
     elif layout.kind in ("pipeline", "network"):
         file.check_read([layout.prefix, *VAES, *(prefix for prefix, _ in layout.texts)])
         _check_checkpoint(file, layout, checked, loader)

@@ -15,6 +15,7 @@ from ..files.wav import encode_wav
 from ..pipeline.inputs import read_accelerator
 from ..pipeline.output import Output
 from ..pipeline.pipeline import Pipeline
+from ..sampling.observing import Observer
 
 _NAMED: Final = ("solver", "accelerator")
 
@@ -75,16 +76,18 @@ class Generator:
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}
         return replace(Recipe.of(given, self.options, **{**own, **known}), **self.recorded)
 
-    def sample(self, request: Request, progress: bool | None = None) -> Output:
-        """Sample a request in the form that `file` encodes."""
+    def sample(self, request: Request, progress: bool | None = None, observer: Observer | None = None) -> Output:
+        """Sample a request in the form that `file` encodes; the observer is called after every step."""
         output = "audio" if self.ending == ".wav" else "tensor"
-        return self.pipe(output=output, progress=progress, **request.arguments())
+        return self.pipe(output=output, progress=progress, observer=observer, **request.arguments())
 
     def file(self, output: Output, request: Request, index: int) -> Made:
         """Encode the sample `index` of a request that was sampled to `output`."""
         height, width = output.images.shape[-2:]
         nfe, modes = output.stats.nfe[index], tuple(output.stats.modes[index])
         recipe = self.recipe(request.sample(index), height=height, width=width, nfe=nfe, modes=modes)
+        if (stopped := output.stats.stopped_after) is not None:
+            recipe = replace(recipe, options={**recipe.options, "stopped_after": stopped})
         if output.audio is None or output.sample_rate is None:
             return Made(encode_png(to_image(output.images[index]), recipe.chunks()), recipe)
         return Made(encode_wav(output.audio[index], output.sample_rate, recipe.to_json()), recipe)

@@ -1,9 +1,9 @@
 """A checkpoint in the Hub's pipeline layout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +25,14 @@ def unchanged_name(name: str) -> str:
     return name
 
 
+class Replacement(Protocol):
+    """Tensors of a component that are elsewhere than in its folder."""
+
+    def load(self, build: Callable[[], Module], loader: Loader) -> Module:
+        """Build the component on the meta device and match it with them; see `Checkpoint.network`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The folder of a checkpoint, and how its weights are loaded.
@@ -38,6 +46,7 @@ class Checkpoint:
         device: Where the weights are loaded.
         keeper: Takes over the networks instead, if not None.
         pending: Networks whose weights `fill` will read.
+        replaced: Tensors to read in place of a component's own files, by component.
     """
 
     root: Path
@@ -46,6 +55,7 @@ class Checkpoint:
     device: torch.device
     keeper: Keeper | None = None
     pending: list[MatchedNetwork] = field(default_factory=list, compare=False)
+    replaced: Mapping[str, "Replacement"] = field(default_factory=dict, compare=False)
 
     @property
     def loader(self) -> Loader:
@@ -100,6 +110,8 @@ class Checkpoint:
             ValueError: If tensors are missing, unexpected, misshaped or of the wrong type.
             FileNotFoundError: If there are no weight files.
         """
+        if component in self.replaced:
+            return self.replaced[component].load(build, self.loader)
         stored, label = self.headers(component), str(self.path(component))
         return self.loader.add(build_empty(build, stored, label), stored, renamed(rename), label)
 

@@ -55,6 +55,11 @@ class Recommended:
             known_solver(str(solver))
         return cls(guidance, steps, solver)
 
+    def or_else(self, other: "Recommended") -> Self:
+        """These settings, completed by those of `other`."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: getattr(other, name) for name, value in own.items() if value is None})
+
     def or_distilled(self, scheduler: Mapping[str, Any]) -> Self:
         """These settings, completed for a network that was distilled for few steps, as its scheduler config says.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from .decoder_fields import DECODERS, decoder_fields
 from .text_fields import CLAP, CLAP_AUDIO, CLAP_TEXT, TABLES
 
 
@@ -23,6 +24,8 @@ def encoder_fields(raw: Mapping[str, Any], class_name: str) -> dict[str, Any]:
     """
     if class_name == "ClapModel":
         return _clap_fields(raw)
+    if class_name in DECODERS:
+        return decoder_fields(raw, class_name)
     table = TABLES[class_name]
     values = table.read(_text_half(raw) if class_name.startswith("CLIP") else raw)
     if class_name.startswith("CLIP"):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
+from .decoder_fields import DECODERS
 from .json_file import naming
 from .safetensors_file import Stored
 from .strict import Convert, Loader, UnknownTensor
@@ -18,9 +19,18 @@ from .weight_files import build_empty, refuse_oversized
 
 # Buffers that some files contain although they follow from the config.
 _DERIVED = ("position_ids", "token_type_ids")
+# Rotary frequencies, which a module of its own computes from the config.
+_ROTARY = ("inv_freq", "original_inv_freq")
 # Tensors beside the text encoder in a file of CLIP with both halves.
 _OTHER_HALF = ("vision_model.", "visual_projection.", "logit_scale")
 _PROJECTION = "text_projection."
+# Prefixes of a language model's tensors, and those beside it: output embeddings, and the half that reads pictures.
+_DECODER = ("model.language_model.", "language_model.model.", "model.")
+_BESIDE = tuple(
+    f"{prefix}{name}."
+    for prefix in ("", "model.", "language_model.")
+    for name in ("lm_head", "vision_tower", "multi_modal_projector")
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ def prepare_encoder(checkpoint: Checkpoint, component: str, class_name: str, tok
     ignored: tuple[str, ...] = ()
     if class_name.startswith("CLIP") and is_whole_clip(raw):
         ignored = _OTHER_HALF if class_name == "CLIPTextModelWithProjection" else (*_OTHER_HALF, _PROJECTION)
+    if class_name in DECODERS:
+        ignored = _BESIDE
     if tokenizer is not None:
         vocabulary = getattr(config, "text_config", config).vocab_size
         check_ids(tokenizer, vocabulary, str(folder / "config.json"))
@@ -135,6 +147,8 @@ def _compute_buffer(encoder: Any, name: str, buffer: Tensor, label: str) -> None
         value = torch.arange(buffer.shape[-1]).expand(buffer.shape)
     elif leaf == "token_type_ids":
         value = torch.zeros(buffer.shape, dtype=torch.long)
+    elif leaf in _ROTARY:
+        value = getattr(type(encoder.get_submodule(owner))(encoder.config), leaf)
     else:
         raise ValueError(f"{label}: {type(encoder).__name__} has an unknown buffer {name}, which is not stored")
     encoder.get_submodule(owner).register_buffer(leaf, value, persistent=False)
@@ -143,7 +157,8 @@ def _compute_buffer(encoder: Any, name: str, buffer: Tensor, label: str) -> None
 def hub_names(encoder: nn.Module, ignored: tuple[str, ...] = ()) -> Convert:
     """The conversion from the Hub's names of an encoder's tensors to the encoder's own.
 
-    Names of CLIP's tensors begin with "text_model." or not, depending on the version of `transformers`.
+    Names of CLIP's tensors begin with "text_model." or not, depending on the version of `transformers`; those of
+    language models begin with "model.".
 
     Args:
         encoder: The encoder.
@@ -152,7 +167,8 @@ def hub_names(encoder: nn.Module, ignored: tuple[str, ...] = ()) -> Convert:
     known = set(encoder.state_dict())
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
-        spellings = (name, name.removeprefix("text_model."), f"text_model.{name}")
+        bare = (name.removeprefix(prefix) for prefix in ("text_model.", *_DECODER))
+        spellings = (name, *bare, f"text_model.{name}")
         found = next((name for name in spellings if name in known), None)
         if found is not None:
             return {found: tensor}

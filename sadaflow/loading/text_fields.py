@@ -25,48 +25,14 @@ from sadaflow.models.config import (
     whole,
 )
 
+from .common_fields import COMMON, DECODER, DROPOUT, INITIAL
+
 _VOCABULARY = whole(1, 2**24)
 _ID = whole(0, 2**24)
 _ACTIVATION = one_of("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish")
 _FRACTION = Kind("a number from 0 to 1", lambda value: NUMBER.holds(value) and 0 <= value <= 1, float)
 _LAYERS = list_of(whole(1, 2**16), "whole numbers")
 
-_DROPOUT = "dropout is off outside training"
-_INITIAL = "initial values of weights; the stored ones replace them"
-_DECODER = "the decoder is not part of a text encoder"
-_GENERATION = "settings of text generation"
-_BOOKKEEPING = "notes of the program that wrote the file"
-_LABELS = "labels of a classifier, which the encoder does not have"
-_OUTPUT = "the caller asks for the outputs that it needs"
-_DTYPE = "weights are converted to the dtype that the caller asks for"
-_CODE = "code beside the checkpoint is never run"
-_ATTENTION = "the attention kernel is chosen here, never by a checkpoint"
-_TRAINING = "settings of training"
-
-_GENERATION_FIELDS = (
-    *("bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping"),
-    *("encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id"),
-    *("length_penalty", "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams"),
-    *("num_return_sequences", "output_scores", "remove_invalid_values", "repetition_penalty"),
-    *("return_dict_in_generate", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p"),
-    *("decoder_start_token_id", "output_past", "prefix", "task_specific_params", "use_cache"),
-)
-COMMON: Mapping[str, str] = {
-    **dict.fromkeys(_GENERATION_FIELDS, _GENERATION),
-    **dict.fromkeys(("architectures", "name_or_path", "transformers_version", "tokenizer_class"), _BOOKKEEPING),
-    **dict.fromkeys(("finetuning_task", "id2label", "label2id", "num_labels", "problem_type"), _LABELS),
-    **dict.fromkeys(("output_attentions", "output_hidden_states", "return_dict", "use_return_dict"), _OUTPUT),
-    **dict.fromkeys(("dtype", "torch_dtype", "use_bfloat16"), _DTYPE),
-    **dict.fromkeys(("auto_map", "custom_pipelines"), _CODE),
-    **dict.fromkeys(("attn_implementation", "experts_implementation"), _ATTENTION),
-    **dict.fromkeys(("gradient_checkpointing", "torchscript", "tf_legacy_loss"), _TRAINING),
-    **dict.fromkeys(("tie_encoder_decoder", "cross_attention_hidden_size", "is_encoder_decoder"), _DECODER),
-    **dict.fromkeys(("attention_dropout", "dropout"), _DROPOUT),
-    "chunk_size_feed_forward": "computes the same in parts, to save memory",
-    "initializer_factor": _INITIAL,
-    "initializer_range": _INITIAL,
-    "sep_token_id": "the tokenizer's own setting is used",
-}
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
     "is_decoder": (False, None),
@@ -123,11 +89,11 @@ T5 = Table(
     only={**_PLAIN, "model_type": ("t5", "mt5")},
     ignored={
         **COMMON,
-        "classifier_dropout": _DROPOUT,
-        "dropout_rate": _DROPOUT,
-        "num_decoder_layers": _DECODER,
-        "scale_decoder_outputs": _DECODER,
-        "tie_word_embeddings": _DECODER,
+        "classifier_dropout": DROPOUT,
+        "dropout_rate": DROPOUT,
+        "num_decoder_layers": DECODER,
+        "scale_decoder_outputs": DECODER,
+        "tie_word_embeddings": DECODER,
         "n_positions": "the positions are relative: there is no longest prompt",
         "bos_token_id": "T5 has no token that begins a prompt",
     },
@@ -152,7 +118,7 @@ CLAP_TEXT = Table(
     only={**_PLAIN, "model_type": ("clap_text_model",), "position_embedding_type": ("absolute",)},
     ignored={
         **COMMON,
-        **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout"), _DROPOUT),
+        **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout"), DROPOUT),
         **dict.fromkeys(("projection_dim", "projection_hidden_act"), "the outer config's value is used"),
         **dict.fromkeys(("fusion_hidden_size", "fusion_num_hidden_layers"), "sizes of the audio half"),
         "tie_word_embeddings": "the encoder has no output embeddings",
@@ -188,7 +154,7 @@ CLAP = Table(
         **dict.fromkeys(("text_config_dict", "audio_config_dict"), "an older copy of text_config and audio_config"),
         **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "text_config has the token ids"),
         **dict.fromkeys(("hidden_size", "num_hidden_layers", "fusion_num_hidden_layers"), "sums over both halves"),
-        "logit_scale_init_value": _INITIAL,
+        "logit_scale_init_value": INITIAL,
         "tie_word_embeddings": "the encoder has no output embeddings",
     },
     needs=_NEEDS,

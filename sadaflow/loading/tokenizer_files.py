@@ -38,6 +38,8 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 _CLASSES = {
     "CLIPTokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
     "T5TokenizerFast": ("T5Tokenizer", "T5TokenizerFast"),
+    "PreTrainedTokenizerFast": ("LlamaTokenizer", "LlamaTokenizerFast"),
+    "Qwen2TokenizerFast": ("Qwen2Tokenizer", "Qwen2TokenizerFast"),
     "RobertaTokenizerFast": ("RobertaTokenizer", "RobertaTokenizerFast"),
 }
 _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -153,7 +155,7 @@ def _kept(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
                 raise ValueError(f"{file}: {name}={reprlib.repr(value)} is not a token")
         elif name not in names or (value is None and name in _TYPES):
             continue
-        elif name.endswith("_tokens"):
+        elif name.endswith("_tokens") and name not in _TYPES:
             values = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
             if value is not None and not all(map(_is_token, values)):
                 raise ValueError(f"{file}: {name}={reprlib.repr(value)} is not a list of tokens")

@@ -147,10 +147,11 @@ class ContextSeam:
         return self._known[0]
 
     def _attention(self, site: Site, fn: Callable[..., Tensor], query: Tensor, *args: Tensor | None) -> Tensor:
-        shares, (key, value) = self._shares, args
+        shares, (key, value), others = self._shares, args[:2], args[2:]
         assert shares is not None and key is not None and value is not None
         key, value = shares.whole(torch.cat((key, value))).chunk(2)  # one exchange for both
-        return self.inner(site._replace(prefix=shares.text), fn, query, key, value)
+        prefix = shares.text if site.prefix else 0  # some attentions are of the image alone
+        return self.inner(site._replace(prefix=prefix), fn, query, key, value, *others)
 
     @contextmanager
     def _inside(self, shares: Shares) -> Iterator[None]:

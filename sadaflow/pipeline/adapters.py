@@ -11,11 +11,11 @@ from ..loading.hub.options import HubOptions
 from ..loading.lora.names import list_targets
 from ..loading.lora.read import Lora, read_lora
 from .diffusers_names import refuses_unknown
-from .sampler import Sampler
+from .previews import Previewing
 from .words import add_words, remove_words
 
 
-class Adaptable(Sampler):
+class Adaptable(Previewing):
     """A loaded checkpoint whose weights and words can be changed."""
 
     @property

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
-from sadaflow.models import ControlledUNet, FluxTransformer, UNet, compile_regions, compile_whole
+from sadaflow.models import compile_regions, compile_whole
+
+from ..sampling.conditioning import PreparedBackbone
 
 _GRAPHLESS = {"reduce-overhead": None, "max-autotune": "max-autotune-no-cudagraphs"}
 _RECOMPILATIONS = 64  # residual blocks of different widths in a network, each of which is compiled separately
@@ -25,7 +28,7 @@ def compile_backbone(network: object, whole: bool, freeze: bool, options: Mappin
         ValueError: If it is not one of sadaflow's networks, or if `whole=False` is combined with CUDA graphs or
             `freeze`.
     """
-    if not isinstance(network, (UNet, ControlledUNet, FluxTransformer)):
+    if not (isinstance(network, nn.Module) and isinstance(network, PreparedBackbone)):
         raise ValueError(f"compile() supports sadaflow's own backbones, not {type(network).__name__}")
     if freeze and not whole:
         raise ValueError("freeze=True needs whole=True: only a network compiled in one piece has its weights frozen")

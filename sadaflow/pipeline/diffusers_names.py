@@ -10,7 +10,7 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_CALLBACK = "here trace=True keeps the trajectory, and sample(..., observer=) calls the observer at every step"
+_CALLBACK = "here observer= is called with a Step after every step, and trace=True keeps the trajectory"
 
 RENAMED: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -164,12 +164,14 @@ def read_accelerator(request: Request) -> Accelerator | None:
     return accelerator
 
 
-def check_parallel(parallel: Any) -> None:
-    """Check the argument of that name.
+def check_how(parallel: Any, observer: Any) -> None:
+    """Check the arguments of these names.
 
     Raises:
-        ValueError: If it is neither None nor a `Parallel`.
+        ValueError: If one is neither None nor of its type: a `Parallel`, or a function.
     """
+    if observer is not None and (isinstance(observer, type) or not callable(observer)):
+        raise ValueError(cannot_be_used("observer", observer, "a function of a Step"))
     if parallel is not None and not isinstance(parallel, Parallel):
         raise ValueError(cannot_be_used("parallel", parallel, "a Parallel"))
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..families import Family
-from ..families.base import replace_vae
+from ..families.base import recommended_by, replace_vae
 from ..families.single_file import assemble, layout_of_checkpoint
 from ..families.single_file_parts import Aid
 from ..loading.checkpoint import Checkpoint
@@ -205,4 +205,13 @@ def load_single_file(file: Name, parts: SingleFileParts, hub: HubOptions, option
     loader.fill()
     used = published if scheduler is None else family.scheduler_config(scheduler)
     made = Loaded(path.stem, family, used, dtype, residence.device, residence, len(controls.names))
-    return replace(made, calibrations=calibrations)
+    return replace(made, recommended=_recommended(family, aid, scheduler is None), calibrations=calibrations)
+
+
+def _recommended(family: Family, aid: Aid, own_scheduler: bool) -> Recommended:
+    """What the authors of an architecture recommend, whose configs are those of `base`."""
+    base = None if aid.base is None else aid.checkpoint(aid.base())
+    if base is None:
+        return Recommended()
+    found = recommended_by(type(family), lambda name: base.json(*name.split("/")))
+    return found if own_scheduler else replace(found, steps=None, solver=None)

@@ -17,6 +17,7 @@ from ..families.request import select_arguments
 from ..loading.hub.locate import Name
 from ..loading.hub.options import HubOptions
 from ..parallel import Parallel
+from ..sampling.observing import Observer
 from .adapters import Adaptable
 from .calibrate import PROMPTS, calibrate_pipeline
 from .diffusers_names import refuses_unknown
@@ -154,7 +155,7 @@ class Pipeline(Adaptable):
         control_scale: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
-        max_sequence_length: int = 512,
+        max_sequence_length: int | None = None,
         original_size: Pair | None = None,
         crop: Pair | None = None,
         target_size: Pair | None = None,
@@ -168,6 +169,7 @@ class Pipeline(Adaptable):
         progress: bool | None = None,
         trace: bool = False,
         parallel: Parallel | None = None,
+        observer: Observer | None = None,
     ) -> Output:
         """Sample one image, or sound, for each prompt. The same prompt and seed give the same picture in any batch.
 
@@ -194,7 +196,8 @@ class Pipeline(Adaptable):
                 (B, 3, H, W), RGB in [0, 1]. PIL images and arrays are stretched to the size made.
             control_scale, control_start, control_end: Weight of the ControlNets, and the fractions of the evaluations
                 between which they act; a number, or a sequence with one for each.
-            max_sequence_length: On Flux.1, length of the T5 prompt in tokens.
+            max_sequence_length: Length in tokens of the prompt of T5 or of a language model; None is 512, or 256 for
+                Stable Diffusion 3.
             original_size, crop, target_size: On SDXL, the history of the picture: (height, width) before scaling,
                 corner (top, left) of the crop, (height, width) after scaling.
             negative_original_size, negative_crop, negative_target_size: The same for the negative branch.
@@ -204,9 +207,12 @@ class Pipeline(Adaptable):
             progress: Whether to show a progress bar; None shows it on a terminal.
             trace: Whether to keep the trajectory in the output (see `Trace` for its memory).
             parallel: Processes that share the work; all of them make this call and get the same output.
+            observer: Called with a `Step` after every step. It may return an `Edit` of the step, or `STOP`.
 
         Raises:
             ValueError: If an argument is invalid, before any work.
         """
         request = Request(**select_arguments(locals()))
-        return self.sample(request, output=output, progress=progress, trace=trace, parallel=parallel)
+        return self.sample(
+            request, output=output, progress=progress, trace=trace, parallel=parallel, observer=observer
+        )

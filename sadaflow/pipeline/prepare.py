@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sadaflow.models import AutoencoderConfig
 from sadaflow.solvers import check_scheduler_config
 
 from ..families import FAMILIES, Family, unsupported
+from ..families.base import autoencoder_class, recommended_by
 from ..families.members import prepare_family
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import embedded
@@ -77,7 +77,9 @@ def prepare_pipeline(
     source = "scheduler= (the scheduler config)" if scheduler else f"{checkpoint.root}/scheduler/{_SCHEDULER}"
     config = family_class.scheduler_config(scheduler or checkpoint.json("scheduler", _SCHEDULER))
     _check_scheduler(config, source)
-    checkpoint.read(AutoencoderConfig.from_dict, "vae", "config.json").check_tile(tile)
+    autoencoder = autoencoder_class(family_class)
+    checkpoint.read(autoencoder.config_class.from_dict, "vae", "config.json").check_tile(tile)
+    recommended = recommended.or_else(recommended_by(family_class, lambda name: checkpoint.json(*name.split("/"))))
     if scheduler is not None:  # what was recommended belongs to the checkpoint's own
         recommended = replace(recommended, steps=None, solver=None)
     build = prepare_family(class_name, family_class, checkpoint)

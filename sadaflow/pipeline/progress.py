@@ -5,26 +5,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..sampling.observing import Observer, Reply
 from ..sampling.results import Step
 
 
 @contextmanager
-def progress_observer(show: bool | None, total: int | None) -> Iterator[Callable[[Step], None] | None]:
-    """An observer that advances a progress bar on stderr at every step, or None without a bar.
+def progress_observer(
+    show: bool | None, total: int | None, observer: Observer | None = None
+) -> Iterator[Observer | None]:
+    """An observer that advances a progress bar on stderr at every step and calls another one; None if there is neither.
 
     Args:
         show: Whether to show the bar; None shows it on a terminal.
         total: Number of steps, if known.
+        observer: The other observer, whose reply is passed on.
     """
     if not (sys.stderr.isatty() if show is None else show):
-        yield None
+        yield observer
         return
     from tqdm import tqdm  # a dependency of huggingface-hub
 
     with tqdm(total=total, unit="step", leave=False) as bar:
 
-        def advance(step: Step) -> None:
+        def advance(step: Step) -> Reply:
             bar.update()
+            return None if observer is None else observer(step)
 
         yield advance
 

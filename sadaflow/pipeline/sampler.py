@@ -9,6 +9,7 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
+from ..families.base import scheduler_of_call
 from ..families.options import STEPS
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
@@ -21,11 +22,12 @@ from ..sampling.agreement import require_schedule
 from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
+from ..sampling.observing import Observer
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
-from .inputs import check_parallel, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
+from .inputs import check_how, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
 from .output import Output, decode_output
 from .progress import progress_observer
 from .turns import Turns
@@ -149,7 +151,8 @@ class Sampler:
         """
         steps, sized = read_steps(steps), Request(height=height, width=width)
         _, rows, columns = latent_shape(self.family, sized.height, sized.width)
-        config, tokens = self.scheduler_config, rows * columns // self.family.patch**2
+        tokens = rows * columns // self.family.patch**2
+        config = scheduler_of_call(self.family, self.scheduler_config, tokens, steps)
         if isinstance(grid, Grid):
             steps = grid.n_steps
         return from_scheduler_config(config, steps, solver=name, grid=grid, noise=noise, image_tokens=tokens).solver
@@ -164,6 +167,7 @@ class Sampler:
         progress: bool | None = None,
         trace: bool = False,
         parallel: Parallel | None = None,
+        observer: Observer | None = None,
     ) -> Output:
         """Sample a request. `Pipeline.__call__` documents the arguments that decide how it runs.
 
@@ -173,13 +177,14 @@ class Sampler:
             progress: Whether to show a progress bar.
             trace: Whether to keep the trajectory.
             parallel: Processes that share the work.
+            observer: Called after every step.
 
         Raises:
             ValueError: If the request does not fit the checkpoint, before any work.
             FloatingPointError: If the output is not finite; damaged weights are named.
         """
         output = read_output(output, self.family)
-        check_parallel(parallel)
+        check_how(parallel, observer)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
         noise, solver = start_noise(request, self.family), self.solver_for(request)
         require_schedule(self.schedule, solver.nodes)
@@ -198,8 +203,8 @@ class Sampler:
             denoise = denoise if parallel is None else parallel.denoiser(denoise)
             noise = noise.to(self.device, torch.float32)
             total = None if isinstance(solver, Adaptive) else solver.n_evals
-            with progress_observer(progress, total) as observer, kept_layouts(self.backbone):
-                sampled = sample(solver, denoise, noise, accelerator, observer=observer, trace=trace)
+            with progress_observer(progress, total, observer) as watching, kept_layouts(self.backbone):
+                sampled = sample(solver, denoise, noise, accelerator, observer=watching, trace=trace)
             del denoise, noise  # frees the conditioning before the decoder needs memory
             return decode_output(self.family, sampled, output, request.seconds)
 

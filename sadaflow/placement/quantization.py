@@ -5,8 +5,9 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from sadaflow.models import ControlNet, FluxTransformer, UNet
+from sadaflow.models import ControlNet
 
+from ..loading.decoder_fields import DECODERS
 from ..loading.weight_source import ReadLayer
 from .streaming import fill
 
@@ -16,8 +17,8 @@ QUANTIZATIONS = {"int8": "Int8WeightOnlyConfig", "fp8": "Float8WeightOnlyConfig"
 class Quantize:
     """Quantizes the weights of large networks; activations keep the pipeline's dtype.
 
-    The linear layers in the blocks of the backbone, of ControlNets and of T5 are quantized, with a scale for each row.
-    Embeddings, first and last layers, convolutions and norms are not.
+    The linear layers in the blocks of the backbone, of ControlNets, of T5 and of language models are quantized, with a
+    scale for each row. Embeddings, first and last layers, convolutions and norms are not.
 
     Args:
         torchao: The module `torchao.quantization`.
@@ -62,7 +63,10 @@ class Quantize:
 
 
 def _is_large(network: nn.Module) -> bool:
-    return isinstance(network, (ControlNet, FluxTransformer, UNet)) or type(network).__name__ == "T5EncoderModel"
+    """Whether a network is a backbone, which has sites, a ControlNet, or a large text encoder."""
+    if isinstance(network, ControlNet) or type(network).__name__ in ("T5EncoderModel", *DECODERS):
+        return True
+    return hasattr(network, "sites") and not any(hasattr(part, "sites") for part in network.children())
 
 
 def _in_a_block(module: nn.Module, name: str) -> bool:

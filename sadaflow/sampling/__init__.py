@@ -2,7 +2,8 @@
 
 from .denoiser import Denoise, GuidedDenoiser
 from .loop import sample
+from .observing import STOP, Edit, Observer
 from .results import Sampled, Stats, Step
 from .trace import Trace
 
-__all__ = ["Denoise", "GuidedDenoiser", "Sampled", "Stats", "Step", "Trace", "sample"]
+__all__ = ["STOP", "Denoise", "Edit", "GuidedDenoiser", "Observer", "Sampled", "Stats", "Step", "Trace", "sample"]

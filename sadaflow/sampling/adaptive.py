@@ -1,6 +1,5 @@
 """Runs with an adaptive solver, whose number of evaluations is not known beforehand."""
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +8,7 @@ from sadaflow.solvers import Adaptive, Node
 
 from ..accelerators.base import Mode
 from ..device.timing import Stopwatch
+from .observing import STOP, Edit, Observer, ask
 from .results import Sampled, Stats, Step
 
 
@@ -29,7 +29,7 @@ def sample_adaptive(
     denoise: Any,
     noise: Tensor,
     accelerator: object,
-    observer: Callable[[Step], None] | None,
+    observer: Observer | None,
     trace: bool,
 ) -> Sampled:
     """Follows the ODE with steps of the solver's own choice; see `sample`.
@@ -39,11 +39,12 @@ def sample_adaptive(
         denoise: Has `at(node)`, which returns the denoiser of one node, or is called as `denoise(x, node)`.
         noise: Unit-normal noise, (B, ...).
         accelerator: Must be None.
-        observer: Called after every evaluation, of which the total is not known: `Step.total` is the number so far.
+        observer: Called after every evaluation, of which the total is not known: `Step.total` is the number so far. An
+            edited x0 takes the place of the evaluation's; states cannot be edited, because the solver chooses them.
         trace: Must be False.
 
     Raises:
-        ValueError: if there is an accelerator or a trace.
+        ValueError: if there is an accelerator or a trace, or if an edit does not fit.
         FloatingPointError: if an x0 is not finite.
         RuntimeError: after the solver's `max_evals` evaluations.
     """
@@ -57,12 +58,45 @@ def sample_adaptive(
         with watch.measuring("network"):
             x0: Tensor = denoise.at(node)(x, 0) if hasattr(denoise, "at") else denoise(x, node)
         count += 1
-        if observer is not None:
-            observer(Step(count - 1, count, node.t, x, x0, solver.velocity(x, x0, node), tuple(modes)))
-        return x0
+        if observer is None:
+            return x0
+        return _observed(
+            observer, Step(count - 1, count, node.t, x, x0, solver.velocity(x, x0, node), tuple(modes))
+        )
 
-    run = solver.solve(x0_at, noise)
+    stopped = None
+    try:
+        x = solver.solve(x0_at, noise).x
+    except _Stopped as ended:
+        x, stopped = ended.x0, count
     samples = noise.shape[0]
     seconds = watch.now() - began
     every = [[Mode.FULL.value] * count for _ in range(samples)]
-    return Sampled(run.x, Stats([float(count)] * samples, every, seconds, 0.0, watch.seconds("network")))
+    return Sampled(x, Stats([float(count)] * samples, every, seconds, 0.0, watch.seconds("network"), stopped))
+
+
+class _Stopped(Exception):
+    """Ends a run that the observer stops.
+
+    Args:
+        x0: The last x0, (B, ...).
+    """
+
+    def __init__(self, x0: Tensor) -> None:
+        super().__init__()
+        self.x0 = x0
+
+
+def _observed(observer: Observer, step: Step) -> Tensor:
+    """The x0 of an evaluation, after the observer has seen it."""
+    reply = ask(observer, step)
+    if reply is STOP:
+        raise _Stopped(step.x0)
+    if not isinstance(reply, Edit):
+        return step.x0
+    if reply.x is not None:
+        raise ValueError(
+            f"Edit.x at evaluation {step.index}: an adaptive solver chooses its own states; edit x0, or use another "
+            "solver on the grid of an adaptive run"
+        )
+    return step.x0 if reply.x0 is None else reply.x0

@@ -1,19 +1,21 @@
 """The sampling loop: solver, denoiser and accelerator, one step at a time."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import Adaptive, Solver
+from sadaflow.solvers import Adaptive, Solver, State
 
 from ..accelerators import Accelerator, make_accelerator
-from ..accelerators.base import Run, calibrated, fitted
+from ..accelerators.base import Mode, Run, calibrated, fitted
 from ..accelerators.forwarding import begin_run
 from .adaptive import sample_adaptive
 from .agreement import require_same_nodes
 from .denoiser import Denoise, RowDenoise
 from .evaluation import evaluate, require_negative
+from .observing import STOP, Edit, Observer, ask, changed_rows
 from .recorder import Recorder
 from .results import Sampled, Step
 
@@ -25,7 +27,7 @@ def sample(
     noise: Tensor,
     accelerator: Accelerator | str | None = None,
     *,
-    observer: Callable[[Step], None] | None = None,
+    observer: Observer | None = None,
     trace: bool = False,
 ) -> Sampled:
     """Follows the probability-flow ODE from noise to the end of the solver's grid.
@@ -38,7 +40,7 @@ def sample(
             `prediction`, the accelerator is fitted to it; an attribute `calibrations` holds what was measured of it.
         noise: Unit-normal noise, (B, ...).
         accelerator: Settings, or the name of an accelerator; None evaluates every step in full.
-        observer: Called after every step.
+        observer: Called after every step. It may return an `Edit` of the step, or `STOP`: its x0 is then the result.
         trace: Whether to keep the trajectory (see `Trace` for its memory). It changes no result.
 
     Returns:
@@ -46,18 +48,19 @@ def sample(
 
     Raises:
         FloatingPointError: if an x0 or a state is not finite (on CUDA one step later), with the step and the samples.
-        ValueError: if the accelerator does not fit the solver or the denoiser, or the denoiser has other nodes.
+        ValueError: if the accelerator does not fit the solver or the denoiser, if the denoiser has other nodes, or if
+            an edit does not fit the batch.
     """
     if isinstance(solver, Adaptive):
         return sample_adaptive(solver, denoise, noise, accelerator, observer, trace)
     require_same_nodes(denoise, solver.nodes)
     run = _begin(accelerator, solver, denoise, noise.shape)
     recorder = Recorder(solver, run, noise, selective=isinstance(denoise, RowDenoise), trace=trace)
-    state = solver.start(noise)
+    state, edited = solver.start(noise), frozenset[int]()
     while state.step < solver.n_evals:
         step = state.step
         with recorder.controller():
-            plan = run.plan(step)
+            plan = _with_full(run.plan(step), edited)
             skipped = [row for row, mode in enumerate(plan) if not mode.evaluates]
             estimate = run.estimate(step, state.x, skipped) if skipped else None
         with recorder.network():
@@ -66,15 +69,54 @@ def sample(
         with recorder.controller():
             state = run.revise(state, x0)
         x, y = state.x, solver.velocity(state.x, x0, step)
-        state = solver.step(state, x0)
-        done = Step(step, solver.n_evals, solver.nodes[step].t, x, x0, y, tuple(modes))
+        before, state = state, solver.step(state, x0)
+        done = Step(step, solver.n_evals, solver.nodes[step].t, x, x0, y, tuple(modes), state.x)
         recorder.stepped(done)
         with recorder.controller():
             run.observe(step, x, x0, y, state.x)
         recorder.observed()
-        if observer is not None:
-            observer(done)
+        reply = None if observer is None else ask(observer, done)
+        if reply is STOP:
+            return recorder.finish(x0, stopped_after=step + 1)
+        edited = frozenset()
+        if isinstance(reply, Edit):
+            state, edited = _edited(solver, recorder, before, state, done, reply)
+            if edited:
+                with recorder.controller():
+                    run.edited(step, sorted(edited))
     return recorder.finish(state.x)
+
+
+def _with_full(plan: Sequence[Mode], rows: Iterable[int]) -> Sequence[Mode]:
+    """The plan, with full evaluations of the samples that were edited: no estimate of these is to be trusted."""
+    chosen = frozenset(rows)
+    return [Mode.FULL if row in chosen else mode for row, mode in enumerate(plan)] if chosen else plan
+
+
+def _edited(
+    solver: Solver, recorder: Recorder, before: State, after: State, step: Step, edit: Edit
+) -> tuple[State, frozenset[int]]:
+    """Applies an edit.
+
+    Args:
+        solver: The solver.
+        recorder: Records the edited step.
+        before: The state that the step was taken from.
+        after: The state that it led to.
+        step: The step.
+        edit: The edit, checked.
+
+    Returns:
+        The state after the edited step, and the indices of the samples that it changes.
+    """
+    rows = changed_rows(edit.x0, step.x0)
+    if rows and edit.x0 is not None:
+        after = solver.step(before, edit.x0)
+        recorder.edited(replace(step, x0=edit.x0, y=solver.velocity(before.x, edit.x0, step.index)))
+    moved = changed_rows(edit.x, after.x)
+    if edit.x is not None:
+        after = replace(after, x=edit.x)
+    return after, frozenset((*rows, *moved))
 
 
 def _begin(accelerator: Accelerator | str | None, solver: Solver, denoise: Denoise, shape: torch.Size) -> Run:

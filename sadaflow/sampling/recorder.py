@@ -75,6 +75,12 @@ class Recorder:
                 seconds = self._watch.seconds("network"), self._watch.seconds("controller")
                 self._trace.record(step.index, (step.x, step.x0, step.y), self._run, *seconds)
 
+    def edited(self, step: Step) -> None:
+        """Replaces a step of the trace, whose x0 an observer has edited."""
+        if self._trace is not None:
+            with self._watch.measuring("trace"):
+                self._trace.replace(step.index, (step.x, step.x0, step.y))
+
     def observed(self) -> None:
         """Ends a step, after the run has observed it.
 
@@ -85,8 +91,12 @@ class Recorder:
         """
         self._finite.catch_up()
 
-    def finish(self, x: Tensor) -> Sampled:
-        """Ends the run with the final states x (B, ...).
+    def finish(self, x: Tensor, stopped_after: int | None = None) -> Sampled:
+        """Ends the run.
+
+        Args:
+            x: The final states, (B, ...), or the last x0 of a run that an observer stopped.
+            stopped_after: Number of steps made, if an observer stopped the run.
 
         Raises:
             FloatingPointError: if the last x0, or x, is not finite.
@@ -94,5 +104,5 @@ class Recorder:
         self._finite.finish(x)
         seconds = self._watch.now() - self._began - self._watch.seconds("trace")
         controller, network = self._watch.seconds("controller"), self._watch.seconds("network")
-        stats = Stats(self._nfe, self._modes, seconds, controller, network)
+        stats = Stats(self._nfe, self._modes, seconds, controller, network, stopped_after)
         return Sampled(x, stats, None if self._trace is None else self._trace.trace(self._modes))

@@ -20,6 +20,8 @@ class Step:
         x0: The network's x0, or the estimate of it, (B, ...).
         y: Velocities dx/dt of the probability-flow ODE at x and x0, (B, ...).
         modes: How each sample got its x0.
+        x_next: States after the step, (B, ...), at which the network is evaluated next, or the final ones. None with an
+            adaptive solver, which has not chosen its step yet.
     """
 
     index: int
@@ -29,6 +31,7 @@ class Step:
     x0: Tensor
     y: Tensor
     modes: tuple[Mode, ...]
+    x_next: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Stats:
         seconds: Wall-clock seconds of the whole batch. Time spent recording a trace is excluded.
         controller_seconds: Seconds spent in the accelerator, outside the network and the solver; on CUDA, device time.
         network_seconds: Seconds spent in the network; on CUDA, device time.
+        stopped_after: Number of steps that were made, if an observer stopped the run; else None.
     """
 
     nfe: list[float]
@@ -50,6 +54,7 @@ class Stats:
     seconds: float
     controller_seconds: float
     network_seconds: float
+    stopped_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Sampled:
     """Result of a sampling run.
 
     Attributes:
-        x: States at the last grid point, (B, ...).
+        x: States at the last grid point, (B, ...); the last x0 if an observer stopped the run.
         stats: Cost of the run.
         trace: The whole trajectory, if `sample` was called with `trace=True`.
     """

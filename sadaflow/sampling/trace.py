@@ -103,8 +103,7 @@ class TraceRecorder:
             controller: Seconds spent in the accelerator since the start.
         """
         self.totals[:, step + 1] = torch.tensor([network, controller], dtype=torch.float64)
-        for kept, value in zip((self.x, self.x0, self.y), tensors, strict=True):
-            kept[:, step] = value
+        self.replace(step, tensors)
         if run.capabilities.explains:
             explained = run.explain(step)
             self.name, self.threshold = explained.name, explained.threshold
@@ -112,22 +111,28 @@ class TraceRecorder:
             for row, mask in enumerate(explained.tokens):
                 self.tokens[row][step] = None if mask is None else mask.cpu()
 
+    def replace(self, step: int, tensors: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Replaces x, x0 and y of a step that was recorded, (B, ...) each."""
+        for kept, value in zip((self.x, self.x0, self.y), tensors, strict=True):
+            kept[:, step] = value
+
     def trace(self, modes: Sequence[Sequence[str]]) -> Trace:
         """The trace of the steps recorded, with `modes[sample][step]`."""
+        made = len(modes[0])  # fewer than there are nodes if the run was stopped
 
         def of_nodes(name: str) -> Tensor:
-            return torch.tensor([getattr(node, name) for node in self.nodes], dtype=torch.float64)
+            return torch.tensor([getattr(node, name) for node in self.nodes[:made]], dtype=torch.float64)
 
-        network, controller = self.totals.diff(dim=1)
+        network, controller = self.totals[:, : made + 1].diff(dim=1)
         return Trace(
-            x=self.x,
-            x0=self.x0,
-            y=self.y,
+            x=self.x[:, :made],
+            x0=self.x0[:, :made],
+            y=self.y[:, :made],
             modes=tuple(map(tuple, modes)),
-            criterion=self.criterion,
+            criterion=self.criterion[:, :made],
             criterion_name=self.name,
             threshold=self.threshold,
-            tokens=tuple(map(tuple, self.tokens)),
+            tokens=tuple(tuple(row[:made]) for row in self.tokens),
             t=of_nodes("t"),
             timestep=of_nodes("timestep"),
             sigma=of_nodes("sigma"),

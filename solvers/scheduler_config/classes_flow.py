@@ -22,12 +22,13 @@ FLOW_MATCH_EULER: Final = SchedulerClass(
         "base_image_seq_len": 256,
         "max_image_seq_len": 4096,
         "shift_terminal": None,
+        "sigmas_from_table": False,  # no published field: whether the pipeline leaves the sigmas to the scheduler
         **RAMP_FLAGS,
         "stochastic_sampling": False,
     },
     fixed={"invert_sigmas": (False,)},
     grids=("linspace", *RAMPS),
-    grid=flow_grid,
+    grid=lambda fields, steps: (flow_table_grid if fields["sigmas_from_table"] else flow_grid)(fields, steps),
     flow=True,
     # Stochastic sampling replaces all noise at every step.
     solver=lambda fields: "euler-ancestral" if fields["stochastic_sampling"] else "euler",

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..base import Solver
 from ..grid import Grid
+from ..levels import LEVEL_RULES
 from ..noise import NoiseSource
 from ..prediction import PREDICTIONS, Prediction
 from ..registry import choose_solver, draws_noise, make_solver
@@ -14,6 +15,7 @@ from ..spacing import SPACINGS, dynamic_mu
 from .catalogue import REMEDY, class_of_solver, read_class
 from .fields import Fields, SchedulerClass
 from .grids import explicit_grid
+from .grids_named import named_grid
 from .steps import check_timesteps, class_grid
 
 
@@ -54,7 +56,8 @@ def from_scheduler_config(
         steps: number of steps, at least 1.
         solver: name of a solver, with its published defaults for fields that the config omits; None selects the
             config's own.
-        grid: name of a spacing or sigma ramp, or a grid of `steps` steps, used as it is; None selects the config's own.
+        grid: name of a spacing, sigma ramp or rule of levels, or a grid of `steps` steps, used as it is; None selects
+            the config's own.
         image_tokens: number of image tokens, needed if the config shifts flow time by resolution.
         timesteps: (steps,), timesteps in place of the config's rule.
         sigmas: (steps + 1,), sigma/alpha or flow time in place of the config's rule.
@@ -156,6 +159,8 @@ def _grid(
         what, given, needed = ("sigmas", sigmas, steps + 1) if timesteps is None else ("timesteps", timesteps, steps)
         if given is None or len(given) != needed:
             raise ValueError(f"{steps} steps need {needed} {what}, got {0 if given is None else len(given)}")
+        if given[0] < given[-1]:
+            raise ValueError(f"{what} must fall from noise to data, got {given[0]:g} to {given[-1]:g}")
         if fields.cls.explicit is not None:
             return fields.cls.explicit(fields, timesteps, sigmas)
         return check_timesteps(explicit_grid(fields, flow, timesteps, sigmas))
@@ -163,12 +168,14 @@ def _grid(
         fields = _with_grid(fields, name)
     if image_tokens is not None and fields.get("use_dynamic_shifting"):
         fields = fields.replace(mu=_mu(fields, image_tokens))
-    return class_grid(fields, steps)
+    return named_grid(fields, name, steps) if name in LEVEL_RULES else class_grid(fields, steps)
 
 
 def _with_grid(fields: Fields, grid: str) -> Fields:
-    """Returns the fields with the named spacing or ramp selected."""
-    known = fields.cls.grids
+    """Returns the fields with the named spacing, ramp or rule of levels selected."""
+    known = (*fields.cls.grids, *LEVEL_RULES)
+    if grid in LEVEL_RULES:
+        return fields
     if grid not in known:
         raise ValueError(f"unknown grid {grid!r}; known for {fields.cls.name} are {', '.join(known)}")
     rules = {f"use_{rule}_sigmas": rule == grid for rule in ("karras", "exponential", "beta")}

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..grid import Grid
 from ..schedule import RectifiedFlow
-from ..spacing import ramp, shift_time, stretch_time
+from ..spacing import Row, ramp, shift_time, stretch_time
 from .common import chosen_ramp, ends_clean
 from .fields import Fields
 
@@ -63,23 +63,31 @@ def flow_grid(fields: Fields, steps: int) -> Grid:
     t = np.linspace(1, 1 / steps, steps)
     if fields.get("timestep_spacing") != "linspace":
         t = shift_time(t, flow_shift(fields, "shift"))
-    if fields["shift_terminal"]:
+    return _completed(fields, t)
+
+
+def _completed(fields: Fields, t: Row) -> Grid:
+    """Returns the grid of shifted flow times (N,): stretched or replaced by a ramp as the config says, and then 0."""
+    if fields.get("shift_terminal"):
         t = stretch_time(t, fields["shift_terminal"])
     rule = chosen_ramp(fields)
     if rule is not None:
-        t = ramp(rule, t[0], t[-1], steps)
+        t = ramp(rule, t[0], t[-1], len(t))
     return Grid.from_t(RectifiedFlow(float(fields["num_train_timesteps"])), np.append(t, 0.0))
 
 
 def flow_table_grid(fields: Fields, steps: int) -> Grid:
-    """Returns the flow-time grid of `FlowMatchHeunDiscreteScheduler`.
+    """Returns the flow-time grid of `FlowMatchHeunDiscreteScheduler`, and of others that pipelines give no sigmas.
 
     It runs from 1 to the shifted first training step, shifted, then to 0; the first training step is shifted twice, as
-    published.
+    published. A shift that depends on the resolution is made once.
     """
     if fields.get("named_grid"):
         return flow_grid(fields.replace(use_dynamic_shifting=False, shift_terminal=None), steps)
-    size, shift = fields["num_train_timesteps"], float(fields["shift"])
-    lowest = float(shift_time(np.array([1 / size]), shift)[0])
-    t = shift_time(np.linspace(1, lowest, steps), shift)
-    return Grid.from_t(RectifiedFlow(float(size)), np.append(t, 0.0))
+    lowest = np.array([1 / fields["num_train_timesteps"]])
+    if fields.get("use_dynamic_shifting"):
+        shift = flow_shift(fields, "shift")
+    else:
+        shift = float(fields["shift"])
+        lowest = shift_time(lowest, shift)
+    return _completed(fields, shift_time(np.linspace(1, float(lowest[0]), steps), shift))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,10 +32,10 @@ prompts = ["red apple"]
 seeds = [0]
 batch = 1
 [[case]]
-solvers = ["stranger-2m share=0.4"]
+solvers = ["stranger-2m share=0.4", "./own.py:Extrapolated"]
 steps = [8]
 [[method]]
-accelerator = "stranger-other"
+accelerator = "stranger.accelerator:EveryOther"
 settings = [{{ first = 3 }}]
 [[method]]
 accelerator = "sub-grid"
@@ -97,17 +98,23 @@ def test_compare_has_rows_for_it_and_for_the_baselines(checkpoint: Path, capsys:
     assert from_config(recipe.accelerator_config) == make_accelerator("stranger-other first=3")
 
 
-def test_a_suite_measures_it_and_its_header_holds_the_settings(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_suite_measures_it_and_its_header_holds_the_settings(site: Path, checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copy(site / "stranger/solver.py", "own.py")
     Path("mine.toml").write_text(SUITE.format(model=checkpoint))
     assert main(["bench", "mine.toml", "--out", "out", "--device", "cpu"]) == 0
     folder = Folder.read(tmp_path / "out")
     nfe = {line["setting"]: line["nfe"] for line in folder.samples.read()}
-    assert nfe == {"plain": 8, "stranger-other first=3": 6, "sub-grid steps=5": 5}
-    held = folder.header["accelerators"]["stranger-other first=3"]
+    label = "stranger.accelerator:EveryOther first=3"
+    assert nfe == {"plain": 8, label: 6, "sub-grid steps=5": 5}
+    assert {path.name for path in (tmp_path / "out").glob("fronts-*.png")} == {
+        "fronts-stranger-2m-share=0.4.png", "fronts-.-own.py-Extrapolated.png",
+    }  # fmt: skip
+    held = folder.header["accelerators"][label]
     assert from_config(held) == make_accelerator("stranger-other", first=3)
-    (solver,) = folder.header["solvers"].values()
+    solver, other = folder.header["solvers"].values()
+    assert other["class"] == "./own.py:Extrapolated"
     assert solver["fields"]["share"] == 0.4 and len(from_config(solver).nodes) == 8
-    folder.header["accelerators"]["stranger-other first=3"]["fields"]["first"] = 2
+    held["fields"]["first"] = 2
     (tmp_path / "out/header.json").write_text(json.dumps(folder.header))
     assert main(["bench", "mine.toml", "--out", "out", "--device", "cpu", "--resume"]) == 2
 

@@ -31,7 +31,7 @@ from sadaflow.generation.prompt_file import FIELDS, Prompt
 from sadaflow.pipeline.diffusers_names import UnknownArgument
 
 NAMES = set(ARGUMENTS)
-HOW_IT_RUNS = {"output", "progress", "trace", "parallel"}
+HOW_IT_RUNS = {"output", "progress", "trace", "parallel", "observer"}
 LOADING = {
     "model", "out", "overwrite", "controlnet", "lora", "lora_scale", "scheduler", "revision", "variant", "tokenizer",
     "vae", "base", "embedding", "embedding_token",

@@ -88,9 +88,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "mixed precision": ([*FLUX, "single_blocks.0.linear1.comfy_quant"], "comfy_quant"),
     "svdq-int4-flux.1-dev": (["transformer_blocks.0.x.qweight", "transformer_blocks.0.x.wscales"], "SVDQuant"),
     "awq": (["model.layers.0.qweight", "model.layers.0.qzeros"], "GPTQ and AWQ weights are not read"),
-    "sd3_medium": ([f"{U}joint_blocks.0.context_block.adaLN_modulation.1.bias"], "Stable Diffusion 3 is not supported"),
+    "sd3_medium_incl_clips": (
+        [f"{U}joint_blocks.0.context_block.adaLN_modulation.1.bias", "text_encoders.clip_l.x"], "with text encoders",
+    ),
     "chroma": ([*FLUX, "distilled_guidance_layer.in_proj.weight"], "Chroma is not supported"),
-    "flux2-dev": ([*FLUX, "double_stream_modulation_img.lin.weight"], "Flux.2 is not supported"),
     "wan2.1": (["head.modulation", "patch_embedding.weight"], "Wan is not supported"),
     "qwen_image": (["transformer_blocks.0.img_mod.1.weight"], "Qwen-Image is not supported"),
     "svd": ([*UNET, f"{U}input_blocks.1.0.time_stack.x"], "Stable Video Diffusion is not supported"),

@@ -190,7 +190,12 @@ def test_flow_shift() -> None:
 
 @pytest.mark.parametrize(
     ("t", "message"),
-    [([1.0], "two points"), ([0.5, 0.6], "fall strictly"), ([0.5, 0.0, -0.1], "above 0"), ([1.0, np.nan], "finite")],
+    [
+        ([1.0], "two points"),
+        ([0.5, 0.6, 0.55], "fall strictly"),
+        ([0.5, 0.0, -0.1], "above 0"),
+        ([1.0, np.nan], "finite"),
+    ],
 )
 def test_grids_refused(t: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -60,6 +60,9 @@ def test_churn_refuses_what_no_noise_can_be(wrong: dict[str, float]) -> None:
         ("heun", {"method": "heun", "churn": None}),  # Karras et al. 2022, algorithm 1
         ("ddpm", {"variance": "fixed_small"}),  # Diffusers' DDPMScheduler
         ("lms", {"solver_order": 4}),  # Diffusers' LMSDiscreteScheduler
+        ("gradient_estimation", {"gamma": 2.0}),  # Permenter & Yuan 2023
+        ("er_sde", {"solver_order": 3, "scale": "er_sde"}),  # Cui et al. 2023, ER-SDE-Solver-3
+        ("seeds_2", {"eta": 1.0}),  # Gonzalez et al. 2023
     ],
 )
 def test_defaults_are_those_of_the_published_code(name: str, published: dict[str, Any]) -> None:
@@ -69,9 +72,8 @@ def test_defaults_are_those_of_the_published_code(name: str, published: dict[str
 
 def test_names_draw_noise_as_their_methods_do() -> None:
     drawn = {name for name, entry in SOLVERS.items() if entry.stochastic}
-    assert drawn == {"euler-ancestral", "ddpm", "lcm", "tcd", "kdpm2-ancestral", "sa-solver"} | {
-        name for name in SOLVERS if name.endswith("-sde")
-    }
+    named = {"euler-ancestral", "ddpm", "lcm", "tcd", "kdpm2-ancestral", "sa-solver", "er_sde", "seeds_2", "seeds_3"}
+    assert drawn == named | {name for name in SOLVERS if name.endswith("-sde")}
 
 
 def test_networks_of_flow_time_are_told_it_in_thousandths() -> None:

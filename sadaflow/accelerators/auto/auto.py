@@ -170,6 +170,12 @@ class _Run(Run):
             self._choose(index, step)
         return state
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.nodes.forget(rows)
+        self.replay.forget(rows)
+        index = np.asarray(rows, dtype=np.int64)
+        self.skip_until[index], self.lengths[index] = step + 1, 0
+
     def explain(self, step: int) -> Explanation:
         """The predicted error of the gap that would end with `step` if it were skipped too.
 
@@ -192,8 +198,11 @@ class _Run(Run):
 
     def _learn(self, index: Whole, step: int, x0: Tensor) -> None:
         """Learns from how far x0 (R, ...) of the samples `index` is from its predictions."""
-        if not np.isfinite(self.nodes.times[index[0], 0]):
-            return  # no sample has a node before the first finite log-SNR
+        known = np.isfinite(self.nodes.times[index, 0])
+        if not known.any():
+            return  # no sample has a node before the first finite log-SNR, and none after it was edited
+        if not known.all():
+            index, x0 = index[known], taken(x0, np.flatnonzero(known).tolist())
         nodes, at = self.nodes.times[index, : self.settings.nodes], self.gaps.log_snr[step : step + 1]
         found = predict(nodes, at, self.motions.memories[:, None])
         distances = self.nodes.distances(index.tolist(), found.weights[:, :, 0], x0)

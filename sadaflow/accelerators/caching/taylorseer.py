@@ -72,6 +72,10 @@ class _Run(ScheduledRun):
 
         return Outermost(handle)
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        for row in rows:
+            self.known[row] = 0
+
     def _learn(self, step: int, rows: Sequence[int], residual: Tensor) -> None:
         """Updates the backward differences at a full step from those at each sample's previous full step."""
         known = [self.known[row] if step >= self.settings.first - 1 else 0 for row in rows]

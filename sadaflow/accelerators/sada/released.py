@@ -65,6 +65,8 @@ class _Run(Run):
         self.nodes = NodeBuffer(terms, samples)
         self.modes = [Mode.FULL] * samples
         self.skips = [0] * samples
+        self.full_until = [0] * samples
+        """First step that may be skipped after an edit: velocities and two nodes of the edited states are needed."""
         self.values = [math.nan] * samples
         self.velocities: tuple[Tensor, ...] = ()
         self.eps = self.predicted = torch.empty(0)
@@ -99,7 +101,15 @@ class _Run(Run):
             scores = instability(x_next, self.predicted, self.velocities)
             self.values = sample_scores(scores).read()
         votes = [value <= 0 for value in self.values]
-        self.modes = [self._decide(step, skips, vote) for skips, vote in zip(self.skips, votes, strict=True)]
+        self.modes = [
+            Mode.FULL if step + 1 < full_until else self._decide(step, skips, vote)
+            for skips, vote, full_until in zip(self.skips, votes, self.full_until, strict=True)
+        ]
+
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.nodes.forget(rows)
+        for row in rows:
+            self.modes[row], self.full_until[row] = Mode.FULL, step + 2 + 2 * self.limits.interval
 
     def _decide(self, step: int, skips: int, vote: bool) -> Mode:
         """The mode of the step after `step`."""

@@ -161,6 +161,8 @@ class _Run(Run):
         self.modes = [Mode.FULL] * self.samples
         self.skips = [0] * self.samples
         self.node_steps = np.full(self.samples, -limits.interval)
+        self.full_until = np.zeros(self.samples, dtype=np.int64)
+        """First step that may be skipped after an edit: the criterion needs three velocities of the edited states."""
         self.velocities: tuple[Tensor, ...] = ()
         self.eps: Tensor | None = None
         self.predicted: Tensor | None = None
@@ -220,6 +222,11 @@ class _Run(Run):
                 counts = self.cache.unstable(self.scores, self.settings.token_cell)
             self.sizes, self.pending = tuple(counts), sample_scores(scores, *counts.values())
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        index = np.asarray(rows, dtype=np.int64)
+        self.full_until[index], self.node_steps[index] = step + 4, -self.limits.interval
+        self.nodes.forget(rows)
+
     def _remember(self, step: int, x: Tensor, x0: Tensor, evaluated: list[int]) -> None:
         """Stores what true evaluations yield: the noise to reuse, and nodes `interval` steps apart."""
         node = self.solver.nodes[step]
@@ -239,10 +246,14 @@ class _Run(Run):
             known = self.nodes.counts >= 2
             due = (step - limits.multistep) % limits.interval == 0
             return [Mode.MULTISTEP if enough and not due else Mode.FULL for enough in known.tolist()]
-        return [
-            (Mode.STEPWISE if skips < limits.max_skips else Mode.FULL) if value < 0 else self._unstable(row)
-            for row, (value, skips) in enumerate(zip(self.values, self.skips, strict=True))
-        ]
+        fresh = (step < self.full_until).tolist()
+        return [Mode.FULL if edited else self._stepwise(row) for row, edited in enumerate(fresh)]
+
+    def _stepwise(self, row: int) -> Mode:
+        """The mode of a sample where the criterion decides."""
+        if self.values[row] < 0:
+            return Mode.STEPWISE if self.skips[row] < self.limits.max_skips else Mode.FULL
+        return self._unstable(row)
 
     def _unstable(self, row: int) -> Mode:
         return Mode.TOKENS if self.cache is not None and self.cache.holds(row) else Mode.FULL

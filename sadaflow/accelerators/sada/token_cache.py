@@ -220,16 +220,18 @@ def _resized(scores: Tensor, size: Size) -> Tensor:
     return scores if scores.shape[1:] == size else F.adaptive_avg_pool2d(scores, size)
 
 
-def _completed(group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]) -> list[Tensor]:
-    """Keys and values of all tokens at `site`: new for the computed tokens, cached for the others."""
-    complete = []
+def _completed(
+    group: _Group, held: dict[str, Tensor], site: Site, args: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Keys and values of all tokens at `site`: new for the computed tokens, cached for the others; and other args."""
+    complete: list[Tensor | None] = []
     for part, heads in _keys_and_values(site, args).items():
         group.write(held[part], heads, site.prefix)
         complete.append(taken(held[part], group.entries))
-    return complete
+    return [*complete, *args[2:]]
 
 
 def _keys_and_values(site: Site, args: Sequence[Tensor | None]) -> dict[str, Tensor]:
-    key, value = args
+    key, value = args[:2]
     assert key is not None and value is not None
     return {f"{site.name}.key": key, f"{site.name}.value": value}

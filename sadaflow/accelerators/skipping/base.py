@@ -100,6 +100,10 @@ class ReuseRun(OutputRun):
     def explain(self, step: int) -> Explanation:
         return Explanation(self.criterion, self.threshold, self.values, [None] * self.samples)
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        for row in rows:
+            self.modes[row], self.skips[row] = Mode.FULL, 0
+
     @property
     def evaluated(self) -> list[int]:
         """Indices of the samples that are evaluated at the present step."""

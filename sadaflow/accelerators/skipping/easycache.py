@@ -86,6 +86,11 @@ class _Run(ReuseRun):
         self.errors = [value if skipped else 0.0 for value, skipped in zip(self.values, skip, strict=True)]
         self.decide(skip)
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        super().edited(step, rows)
+        for row in rows:
+            self.errors[row] = 0.0
+
     def _learn(self, step: int, x: Tensor, x0: Tensor) -> None:
         """Updates the offset, and the rate at which outputs follow inputs, from the evaluations at `step`."""
         evaluated = self.evaluated

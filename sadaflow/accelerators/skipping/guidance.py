@@ -77,6 +77,10 @@ class GuidanceRun(OutputRun):
         self.differences.push(rows, self.nodes[step].log_snr, output)
         self.alone[list(rows)] = 0
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.differences.forget(rows)
+        self.alone[list(rows)] = 0
+
     def guidance(self, step: int, rows: Sequence[int]) -> Tensor:
         output = self.differences.at(rows, self.nodes[step].log_snr)
         self.alone[list(rows)] += 1

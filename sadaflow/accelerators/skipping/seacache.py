@@ -90,6 +90,12 @@ class _Run(ReuseRun):
         self.sums = [value if skipped else 0.0 for value, skipped in zip(self.values, skip, strict=True)]
         self.decide(skip)
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        super().edited(step, rows)
+        self.offsets.forget(rows)
+        for row in rows:
+            self.sums[row] = 0.0
+
     def _changes(self, step: int, before: Tensor, x: Tensor) -> list[float]:
         """Relative change of the indicator from the previous step, with states `before`, to `step`, with states x."""
         if self.indicator is None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver, State
 
+from ...device.indexing import taken
 from ..base import Mode, Run, require_steps
 from ..history import NodeBuffer, lagrange
 from ..replay import Replay
@@ -49,21 +50,32 @@ class _Run(Run):
         self.nodes = NodeBuffer(settings.order + 2, samples)
         self.replay = Replay(solver, samples) if settings.correct else None
         self.warm = settings.order + 1 + sum(not math.isfinite(value) for value in self.log_snr)
+        self.evaluated: Sequence[int] = range(samples)
+        self.owed: Sequence[int] = ()
+        """Samples that are evaluated at the next step because they were edited."""
 
     def plan(self, step: int) -> Sequence[Mode]:
         due = (step - self.warm + 1) % self.settings.every == 0
-        evaluated = due or step < self.warm or step >= len(self.log_snr) - 2
-        return [Mode.FULL if evaluated else Mode.EXTRAPOLATED] * self.samples
+        every = due or step < self.warm or step >= len(self.log_snr) - 2
+        self.evaluated, self.owed = (range(self.samples) if every else self.owed), ()
+        chosen = frozenset(self.evaluated)
+        return [Mode.FULL if row in chosen else Mode.EXTRAPOLATED for row in range(self.samples)]
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         return self.nodes.at(rows, self.log_snr[step], self.settings.order + 1)
 
     def revise(self, state: State, x0: Tensor) -> State:
-        if not self.plan(state.step)[0].evaluates:
+        rows = self.evaluated
+        if not rows:
             return state
-        rows = range(self.samples)
-        self.nodes.push(rows, self.log_snr[state.step], x0)
+        self.nodes.push(rows, self.log_snr[state.step], taken(x0, rows))
         return state if self.replay is None else self.replay.corrected(state, rows, self._interpolated)
+
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.nodes.forget(rows)
+        self.owed = rows
+        if self.replay is not None:
+            self.replay.forget(rows)
 
     def _interpolated(self, rows: Sequence[int], steps: Sequence[int]) -> Iterator[Tensor]:
         at = np.array([self.log_snr[step] for step in steps])[:, None]

@@ -3,6 +3,7 @@
 Needs matplotlib, the extra `plots`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,8 +40,8 @@ def draw_fronts(suite: Suite, records: Sequence[Record]) -> Iterator[tuple[str, 
         cases = [case for case in suite.cases if (case.model, case.solver) == (model, solver)]
         panels = [(case, table) for case in cases if len(table := rows(suite, case, records)) > 1]
         if panels:
-            name = "-".join(["fronts", *([model.replace("/", "-")] if several else []), solver])
-            yield name, _figure(suite, panels)
+            name = "-".join(["fronts", *([model] if several else []), solver])
+            yield re.sub(r"[^\w.=-]+", "-", name), _figure(suite, panels)  # of "./mine.py:Mine", too
 
 
 def _figure(suite: Suite, panels: Sequence[tuple[Case, list[Row]]]) -> Figure:

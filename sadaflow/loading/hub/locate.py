@@ -104,6 +104,10 @@ def locate_config(model: Name, file: str, hub: HubOptions = DEFAULT_OPTIONS) -> 
     return fetch(name, hub, lambda repository: [repository.file(file)], file) / file
 
 
+_CONFIGS = frozenset({"model_index.json", "transformer/config.json"})
+"""Small files that say what a checkpoint is, fetched with any of its parts."""
+
+
 def locate_parts(model: Name, components: Sequence[str], hub: HubOptions = DEFAULT_OPTIONS) -> Path:
     """The local folder of a checkpoint, of which only the folders `components` are fetched.
 
@@ -118,7 +122,7 @@ def locate_parts(model: Name, components: Sequence[str], hub: HubOptions = DEFAU
     def choose(repository: Repository) -> list[RepoFile]:
         names = [file.name for file in repository.files]
         parts = (needed_component(names, f"{component}/", hub.variant) for component in components)
-        chosen = {name for part in parts for name in part}
+        chosen = {name for part in parts for name in part} | _CONFIGS
         return [file for file in repository.files if file.name in chosen]
 
     return fetch(_hub_id(model, "a folder"), hub, choose, None)

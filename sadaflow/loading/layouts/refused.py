@@ -35,7 +35,7 @@ FORMATS = (
     ),
 )
 
-_OTHER = "supported architectures are Stable Diffusion 1.x, 2.x, XL and Flux.1"
+_OTHER = "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2 and Z-Image are loaded"
 
 
 def _model(name: str, source: str, *has: str, lacks: tuple[str, ...] = ()) -> Layout:
@@ -43,16 +43,19 @@ def _model(name: str, source: str, *has: str, lacks: tuple[str, ...] = ()) -> La
 
 
 MODELS = (
-    _model("Stable Diffusion 3", "stabilityai/stable-diffusion-3-medium", "*joint_blocks.0.context_block.*"),
+    Layout(
+        "Stable Diffusion 3 with text encoders", "network", ("*joint_blocks.0.context_block.*", "text_encoders.*"),
+        "stabilityai/stable-diffusion-3-medium sd3_medium_incl_clips.safetensors",
+        refused="text encoders are not read from a file of Stable Diffusion 3: take the file without them, and base=",
+    ),
     _model("Chroma", "lodestones/Chroma", "*distilled_guidance_layer.*"),
-    _model("Flux.2", "black-forest-labs/FLUX.2-dev", "*double_stream_modulation_img.lin.weight"),
     _model("HunyuanVideo", "tencent/HunyuanVideo", "*txt_in.individual_token_refiner.*"),
     _model("AuraFlow", "fal/AuraFlow", "*double_layers.*.attn.w1q.weight"),
     _model("LTX-Video", "Lightricks/LTX-Video", "*patchify_proj.weight"),
     _model("Wan", "Wan-AI/Wan2.1-T2V-14B", "*head.modulation", "*patch_embedding.weight"),
     _model("Mochi", "genmo/mochi-1-preview", "*blocks.*.attn.qkv_x.weight"),
     _model("Sana", "Efficient-Large-Model/Sana_1600M_1024px", "*blocks.*.cross_attn.kv_linear.weight"),
-    _model("Lumina Image 2 or Z-Image", "Alpha-VLLM/Lumina-Image-2.0, Tongyi-MAI/Z-Image", "*cap_embedder.0.weight"),
+    _model("Lumina Image 2", "Alpha-VLLM/Lumina-Image-2.0", "*cap_embedder.0.weight", lacks=("*cap_pad_token",)),
     _model("Qwen-Image", "Qwen/Qwen-Image", "*transformer_blocks.*.img_mod.1.weight"),
     _model("Stable Cascade", "stabilityai/stable-cascade", "*down_blocks.*.channelwise.*"),
     _model("Stable Cascade", "stabilityai/stable-cascade", "*clip_txt_mapper.weight"),

@@ -28,6 +28,7 @@ class Layout:
         family: The family of a pipeline or network: "sd", "xl", "refiner" or "flux"; "" otherwise.
         prefix: What the names of the network's tensors begin with.
         texts: Prefix and layout ("clip", "open_clip", "t5") of each text encoder.
+        pipelines: For a network whose config the checkpoint `base` has: the pipeline classes that this may be of.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Layout:
     family: str = ""
     prefix: str = ""
     texts: tuple[tuple[str, str], ...] = ()
+    pipelines: tuple[str, ...] = ()
 
     @property
     def signs(self) -> tuple[str, ...]:

@@ -72,7 +72,45 @@ PIPELINES = (
     ),
 )
 
+_FLUX2 = ("Flux2Pipeline", "Flux2KleinPipeline")
+_ZIMAGE = ("ZImagePipeline",)
 NETWORKS = (
+    *(
+        Layout(
+            f"transformer of FLUX.2, {names} names", "network", signs, source, use=_BASE, prefix=prefix,
+            pipelines=_FLUX2,
+        )
+        for names, prefix, signs, source in (
+            ("authors'", NETWORK, (f"{NETWORK}double_stream_modulation_img.lin.weight",), "community fine-tunes"),
+            ("authors'", "", ("double_stream_modulation_img.lin.weight",),
+             "black-forest-labs/FLUX.2-dev, FLUX.2-klein-4B"),
+            ("the Hub's", "", ("double_stream_modulation_img.linear.weight",), "diffusion_pytorch_model.safetensors"),
+        )
+    ),
+    *(
+        Layout(
+            f"transformer of Stable Diffusion 3, {names} names", "network", signs, source, use=_BASE, prefix=prefix,
+            pipelines=("StableDiffusion3Pipeline",),
+        )
+        for names, prefix, signs, source in (
+            ("authors'", NETWORK, (f"{NETWORK}joint_blocks.0.context_block.*",),
+             "stabilityai/stable-diffusion-3-medium, 3.5-medium, 3.5-large, 3.5-large-turbo"),
+            ("authors'", "", ("joint_blocks.0.context_block.*",), "files of merging tools"),
+            ("the Hub's", "", ("pos_embed.pos_embed", "transformer_blocks.*.norm1_context.linear.weight"),
+             "diffusion_pytorch_model.safetensors"),
+        )
+    ),
+    *(
+        Layout(
+            f"transformer of Z-Image, {names} names", "network", (f"{prefix}noise_refiner.*", f"{prefix}cap_pad_token",
+            f"{prefix}layers.*.attention.{sign}.weight"), source, use=_BASE, prefix=prefix, pipelines=_ZIMAGE,
+        )
+        for names, prefix, sign, source in (
+            ("authors'", NETWORK, "qkv", "community fine-tunes"),
+            ("authors'", "", "qkv", "Comfy-Org/z_image_turbo"),
+            ("the Hub's", "", "to_q", "diffusion_pytorch_model.safetensors"),
+        )
+    ),
     Layout(
         "transformer of Flux.1, authors' names", "network", (f"{NETWORK}{_FLUX}",), "community fine-tunes", use=_BASE,
         family="flux", prefix=NETWORK, texts=_FLUX_TEXTS,

@@ -26,6 +26,10 @@ _TEXTS = {
         ("text_encoder_2.", "clip_g.", "t5xxl.", "t5."),
         ("lora_te2_", "lora_te3_"),
     ),
+    "text_encoder_3": (
+        ("text_encoder_3.", "t5xxl.", "t5."),
+        ("lora_te3_",),
+    ),
 }
 _NETWORKS = ("lora_unet_", "lora_transformer_", "lycoris_", "oft_unet_")
 _LAYERS = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding)

@@ -9,7 +9,7 @@ from torch import Tensor
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..strict import Convert, Loader, UnknownTensor, renamed
-from .layout import Section, add_section, by_name, keys_by_original
+from .layout import FromSection, Section, add_section, by_name, keys_by_original
 
 _GROUPS = 32
 _TOP = {"conv_norm_out": "norm_out"}
@@ -110,5 +110,10 @@ def load(section: Section, scaling: dict[str, Any], loader: Loader) -> Autoencod
     """
     config = section.config(AutoencoderConfig.from_dict, infer_config(section, scaling))
     network = section.build(lambda: Autoencoder(config))
-    convert = renamed(Autoencoder.rename) if _hub_named(section) else conversion(network)
+    convert = from_section(section).conversion(network)
     return add_section(network, section, convert, loader, config.safe_dtype(loader.dtype))
+
+
+def from_section(section: Section) -> FromSection:
+    """The autoencoder of a section, under the authors' names or the Hub's, for a checkpoint that has its config."""
+    return FromSection(section, lambda network: renamed(network.rename) if _hub_named(section) else conversion(network))

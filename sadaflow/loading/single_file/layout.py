@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,37 @@ class SingleFile:
         """Raise ValueError if a tensor is under none of the `prefixes`."""
         known = tuple(prefixes)
         check_names(str(self.path), set(), {name for name in self.shapes if not name.startswith(known)})
+
+
+Original = Callable[[str, Tensor, Any], dict[str, Tensor]]
+"""From a tensor of the authors' layout, its name and the network's config to tensors by the Hub's names."""
+
+
+@dataclass(frozen=True)
+class FromSection:
+    """A network whose tensors are those of a section.
+
+    Attributes:
+        section: The tensors.
+        conversion: From the network to the conversion of the section's names and tensors to its own.
+    """
+
+    section: Section
+    conversion: Callable[[Any], Convert]
+
+    @classmethod
+    def of(cls, section: Section, original: Original) -> Self:
+        """A network in the authors' names, which `original` converts, or the Hub's."""
+        return cls(section, lambda network: lambda name, tensor: original(name, tensor, network.config))
+
+    def load(self, build: Callable[[], Module], loader: Loader) -> Module:
+        """Build the network on the meta device and match it with the section; the loader reads the weights later.
+
+        Raises:
+            ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
+        """
+        network = self.section.build(build)
+        return add_section(network, self.section, self.conversion(network), loader)
 
 
 def split_fused(fused: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:

@@ -13,11 +13,12 @@ class Modulation(nn.Module):
     Args:
         dim: width of the embedding and of each vector.
         parts: number of vectors.
+        bias: whether the layer has a bias.
     """
 
-    def __init__(self, dim: int, parts: int) -> None:
+    def __init__(self, dim: int, parts: int, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(dim, parts * dim)
+        self.linear = nn.Linear(dim, parts * dim, bias=bias)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Maps an embedding (..., dim) to vectors (..., parts * dim)."""

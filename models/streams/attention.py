@@ -1,37 +1,29 @@
-"""Attention over the joint sequence of text and image tokens of Flux.1."""
+"""Attention over the joint sequence of text and image tokens."""
 
 import torch
 from torch import Tensor, nn
 
+from ..norm import RMSNorm
 from ..rope import rotate
 from .modulation import EPS
-
-
-class _HeadNorm(nn.RMSNorm):
-    """RMS norm over the channels of each head (..., head_dim)."""
-
-    def forward(self, heads: Tensor) -> Tensor:
-        """Maps heads (..., head_dim) to heads (..., head_dim)."""
-        if heads.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(heads)
-        # On a CPU torch's own RMS norm makes many passes over memory; this makes three.
-        exact = torch.promote_types(heads.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=exact)
-        return (heads * torch.rsqrt(norm.square() / heads.shape[-1] + EPS)).to(heads.dtype) * self.weight
-
+from .style import Style
 
 Heads = tuple[Tensor, Tensor, Tensor]
+
+
+def _head_norms(dim: int, style: Style) -> tuple[nn.Module, nn.Module]:
+    """Builds the norms of queries and keys."""
+    return (RMSNorm(dim, EPS), RMSNorm(dim, EPS)) if style.normed else (nn.Identity(), nn.Identity())
 
 
 class _Attention(nn.Module):
     """Base of both attentions: projections of tokens (B, L, dim), with queries and keys RMS-normed per head."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, style: Style) -> None:
         super().__init__()
         self.heads = heads
-        self.norm_q = _HeadNorm(dim // heads, eps=EPS)
-        self.norm_k = _HeadNorm(dim // heads, eps=EPS)
-        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
+        self.norm_q, self.norm_k = _head_norms(dim // heads, style)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim, bias=style.bias) for _ in range(3))
 
     def _split(self, projected: Tensor) -> Tensor:
         """Splits projected tokens (B, L, dim) into heads (B, L, heads, head_dim)."""
@@ -49,6 +41,7 @@ class SingleAttention(_Attention):
     Args:
         dim: width of the tokens.
         heads: number of heads.
+        style: see `Style`.
     """
 
     def project(self, joint: Tensor, rope: Tensor) -> Heads:
@@ -65,21 +58,41 @@ class SingleAttention(_Attention):
         return rotate(query, rope), rotate(key, rope), value
 
 
+class ImageAttention(_Attention):
+    """Attention of the image tokens to each other, without positions.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+        style: see `Style`.
+    """
+
+    def __init__(self, dim: int, heads: int, style: Style) -> None:
+        super().__init__(dim, heads, style)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim, bias=style.bias)])
+
+    def project(self, image: Tensor) -> Heads:
+        """Computes query, key and value (B, N, heads, head_dim) of image tokens (B, N, dim)."""
+        return self._heads_of(image)
+
+
 class DoubleAttention(_Attention):
     """Attention over text and image tokens together, with separate projections for each.
 
     Args:
         dim: width of the tokens.
         heads: number of heads.
+        style: see `Style`.
+        reads_only: whether text tokens are attended to and get no output.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__(dim, heads)
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
-        self.norm_added_q = _HeadNorm(dim // heads, eps=EPS)
-        self.norm_added_k = _HeadNorm(dim // heads, eps=EPS)
-        self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(dim, dim) for _ in range(3))
-        self.to_add_out = nn.Linear(dim, dim)
+    def __init__(self, dim: int, heads: int, style: Style, reads_only: bool = False) -> None:
+        super().__init__(dim, heads, style)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim, bias=style.bias)])
+        self.norm_added_q, self.norm_added_k = _head_norms(dim // heads, style)
+        self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(dim, dim, bias=style.bias) for _ in range(3))
+        if not reads_only:
+            self.to_add_out = nn.Linear(dim, dim, bias=style.bias)
 
     def _heads_of_text(self, hidden: Tensor) -> Heads:
         """Computes query, key and value (B, L, heads, head_dim) of the text tokens."""
@@ -87,17 +100,19 @@ class DoubleAttention(_Attention):
         query, key, value = (self._split(layer(hidden)) for layer in layers)
         return self.norm_added_q(query), self.norm_added_k(key), value
 
-    def project(self, text: Tensor, image: Tensor, rope: Tensor) -> Heads:
+    def project(self, text: Tensor, image: Tensor, rope: Tensor | None) -> Heads:
         """Computes rotated query, rotated key and value of the joint sequence, text first.
 
         Args:
             text: (B, L, dim).
             image: (B, N, dim).
-            rope: (B, L + N, head_dim/2, 2), rotary table.
+            rope: (B, L + N, head_dim/2, 2), rotary table; None without rotary positions.
 
         Returns:
             Three tensors (B, L + N, heads, head_dim).
         """
         pairs = zip(self._heads_of_text(text), self._heads_of(image), strict=True)
         query, key, value = (torch.cat(pair, dim=1) for pair in pairs)
+        if rope is None:
+            return query, key, value
         return rotate(query, rope), rotate(key, rope), value

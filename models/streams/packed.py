@@ -1,0 +1,132 @@
+"""The part that Flux.1 and its relatives share: packed latents, double-stream blocks, then single-stream blocks."""
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import ClassVar
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..rope import after_text, rotary_table
+from ..seam import Seam, Site, call_through
+from .blocks import DoubleBlock, SingleBlock
+from .modulation import modulated, parts_of
+from .stack import run_blocks
+from .style import Style
+
+PATCH = 2
+"""Latent positions along each side of an image token."""
+
+
+class PackedTransformer(nn.Module):
+    """Transformer on 2 x 2 patches of latents x (B, C, h, w), whose subclasses embed prompt and time.
+
+    Sites: the stack of blocks is a "trunk" with `fn(image, text, modulations, rope)`, which maps image tokens (B, N,
+    dim) to image tokens, given text tokens (B, L, dim), the modulations of all blocks (B, width) and the rotary table
+    (B, N, head_dim/2, 2) of the image tokens; a mask (B, L) of text tokens follows if some are padding. A seam may drop
+    image tokens if it gathers the rows of `rope` alike (`Site.per_token`); the remaining tokens keep their positions.
+    Inside it, each block is a "block" on the joint sequence (text first, `Site.prefix` tokens) with `fn(joint,
+    modulations, rope)`, its own modulations and the rotary table of all tokens. Its attention is an "attention", with
+    keys already rotated.
+
+    Subclasses call `add_streams` and set `proj_out`, which gives output tokens.
+
+    Args:
+        dim: width of the tokens.
+        axes: channels per head rotated by each axis (text, row, column).
+    """
+
+    sites: ClassVar[frozenset[str]] = frozenset({"trunk", "block", "attention"})
+    """Kinds of sites in this network."""
+    scale_first: ClassVar[bool] = True
+    """Whether the last modulation's scale precedes its shift."""
+
+    proj_out: nn.Linear
+
+    def __init__(self, dim: int, axes: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.dim, self.axes = dim, axes
+
+    def add_streams(self, channels: tuple[int, int], heads: int, layers: tuple[int, int], style: Style) -> None:
+        """Adds the embedders of tokens, and the blocks.
+
+        Args:
+            channels: width of the text states, and channels of an input token.
+            heads: number of heads.
+            layers: number of double-stream and of single-stream blocks.
+            style: see `Style`.
+        """
+        dim, (context, read) = self.dim, channels
+        self.context_embedder = nn.Linear(context, dim)
+        self.x_embedder = nn.Linear(read, dim)
+        self.transformer_blocks = nn.ModuleList([DoubleBlock(dim, heads, style) for _ in range(layers[0])])
+        self.single_transformer_blocks = nn.ModuleList([SingleBlock(dim, heads, style) for _ in range(layers[1])])
+
+    def evaluate(self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], seam: Seam = call_through) -> Tensor:
+        """Computes the prediction at x.
+
+        Args:
+            x: (B, C, h, w), h and w even.
+            time: (1 or B, width), one step of `prepare_times`.
+            given: output of `prepare`, with the rows of x: "text" (B, L, dim), and "mask" (B, L) if some text tokens
+                are not attended to.
+            seam: called at each site.
+
+        Returns:
+            The flow (B, C, h, w).
+
+        Raises:
+            ValueError: if h or w is odd.
+        """
+        height, width = x.shape[-2:]
+        if height % PATCH or width % PATCH:
+            name = type(self).__name__
+            raise ValueError(f"x has {height}x{width} positions; {name} needs multiples of {PATCH}")
+        size, dim = (height // PATCH, width // PATCH), self.dim
+        image = self.x_embedder(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH))
+        table = rotary_table if torch.compiler.is_compiling() else _known_rotary_table
+        rope = table(size, self.axes, x.device).expand(x.shape[0], -1, -1, -1)
+        time = time.expand(x.shape[0], -1)
+        modulations, last = time.split((time.shape[-1] - 2 * dim, 2 * dim), dim=-1)
+        trunk = partial(self._trunk, seam=seam, size=size)
+        site = Site("trunk", "trunk", 0, size, per_token=(2,), per_prefix=(0,), probe=self._first_look)
+        mask = (given["mask"],) if "mask" in given else ()
+        image = seam(site, trunk, image, given["text"], modulations, rope, *mask)
+        first, second = parts_of(last, 2)
+        scale, shift = (first, second) if self.scale_first else (second, first)
+        tokens = self.proj_out(modulated(image, shift, scale))
+        return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=size[0], p=PATCH, q=PATCH)
+
+    @property
+    def _blocks(self) -> dict[str, DoubleBlock | SingleBlock]:
+        """All blocks by name, in order."""
+        stacks = ("transformer_blocks", "single_transformer_blocks")
+        return {f"{stack}.{index}": block for stack in stacks for index, block in enumerate(getattr(self, stack))}
+
+    def _first_look(
+        self, image: Tensor, text: Tensor, modulations: Tensor, rope: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Computes the normed and modulated image tokens (B, N, dim) that the first block's attention reads."""
+        first = next(iter(self._blocks.values()))
+        return first.first_look(image, modulations[:, : first.parts * self.dim])
+
+    def _trunk(
+        self,
+        image: Tensor,
+        text: Tensor,
+        modulations: Tensor,
+        rope: Tensor,
+        mask: Tensor | None = None,
+        *,
+        seam: Seam,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """Runs all blocks on the joint sequence and returns the image tokens (B, N, dim)."""
+        blocks, rope = self._blocks, after_text(rope, text.shape[1])
+        own = modulations.split([block.parts * self.dim for block in blocks.values()], dim=-1)
+        shared = (rope,) if mask is None else (rope, mask)
+        return run_blocks(blocks, (text, image), own, shared, seam, size)
+
+
+_known_rotary_table = lru_cache(maxsize=8)(rotary_table)

@@ -1,0 +1,106 @@
+"""The fields of the config.json of language models whose hidden states encode prompts, one table per class."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from sadaflow.models.config import COUNT, FLAG, NONE, POSITIVE, QUANTIZED, WIDTH, Kind, Table, one_of, whole
+
+from .common_fields import COMMON
+
+_ID = whole(0, 2**24)
+
+
+def _is_rope(value: Any) -> bool:
+    """Whether a value is rope_parameters without scaling."""
+    if not isinstance(value, dict) or not value.keys() <= {"rope_theta", "rope_type"}:
+        return False
+    return value.get("rope_type", "default") == "default" and POSITIVE.holds(value.get("rope_theta"))
+
+
+_ROPE = Kind("an object with rope_theta, and rope_type default", _is_rope)
+_SLIDING = "attention to a window of tokens is not supported"
+QWEN3: Final = Table(
+    "Qwen3Model",
+    kinds={
+        "vocab_size": whole(1, 2**24),
+        **dict.fromkeys(("hidden_size", "intermediate_size", "head_dim", "max_position_embeddings"), WIDTH),
+        **dict.fromkeys(("num_attention_heads", "num_key_value_heads"), WIDTH),
+        "num_hidden_layers": COUNT,
+        "rms_norm_eps": POSITIVE,
+        "rope_theta": POSITIVE,
+        "rope_parameters": _ROPE,
+        "attention_bias": FLAG,
+        "hidden_act": one_of("silu", "gelu", "gelu_pytorch_tanh", "relu"),
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), _ID | NONE),
+    },
+    only={
+        "model_type": ("qwen3",),
+        "layer_types": ("full_attention", None),
+        "rope_scaling": (None,),
+        "use_sliding_window": (False, None),
+    },
+    ignored={
+        **COMMON,
+        "max_window_layers": "matters with use_sliding_window alone",
+        "sliding_window": "matters with use_sliding_window alone",
+        "tie_word_embeddings": "the encoder has no output embeddings",
+    },
+    needs={
+        "quantization_config": QUANTIZED,
+        "layer_types": _SLIDING,
+        "use_sliding_window": _SLIDING,
+        "rope_scaling": "scaled rotary positions are not supported",
+    },
+)
+MISTRAL: Final = replace(
+    QWEN3,
+    owner="Mistral3ForConditionalGeneration text_config",
+    kinds={name: kind for name, kind in QWEN3.kinds.items() if name != "attention_bias"},
+    only={
+        "model_type": ("mistral",),
+        "layer_types": ("full_attention", None),
+        "rope_scaling": (None,),
+        "sliding_window": (None,),
+    },
+    ignored={**COMMON, "tie_word_embeddings": "the encoder has no output embeddings"},
+    needs={**QWEN3.needs, "sliding_window": _SLIDING},
+)
+_MISTRAL3: Final = Table(
+    "Mistral3ForConditionalGeneration",
+    kinds={},
+    only={"model_type": ("mistral3",)},
+    ignored={
+        **COMMON,
+        "text_config": "read by itself",
+        **dict.fromkeys(
+            ("vision_config", "vision_feature_layer", "multimodal_projector_bias", "projector_hidden_act"),
+            "the half that reads pictures is not built",
+        ),
+        **dict.fromkeys(("image_token_index", "image_token_id", "spatial_merge_size"), "no pictures are read"),
+        "tie_word_embeddings": "the encoder has no output embeddings",
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "the tokenizer has them"),
+    },
+    needs={"quantization_config": QUANTIZED},
+)
+DECODERS: Final = ("Qwen3Model", "MistralModel")
+"""Classes of language models that are built."""
+
+
+def decoder_fields(raw: Mapping[str, Any], class_name: str) -> dict[str, Any]:
+    """Read the config.json of a language model.
+
+    Args:
+        raw: The JSON object; for a MistralModel that of a Mistral3ForConditionalGeneration.
+        class_name: One of `DECODERS`.
+
+    Raises:
+        ValueError: If a field has a wrong value or is not supported.
+    """
+    if class_name == "Qwen3Model":
+        return QWEN3.read(raw)
+    _MISTRAL3.read(raw)
+    text = raw.get("text_config")
+    if not isinstance(text, Mapping):
+        raise ValueError(f"text_config holds a {type(text).__name__}, expected a JSON object")
+    return MISTRAL.read(text)

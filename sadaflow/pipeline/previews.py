@@ -1,0 +1,120 @@
+"""Pictures of intermediate x0: by a linear map, or by a tiny decoder that is loaded for the purpose."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sadaflow.models import TinyAutoencoder, TinyAutoencoderConfig
+
+from ..families import AudioFamily
+from ..families.argument import cannot_be_used
+from ..files.images import to_pil
+from ..loading.checkpoint import Checkpoint
+from ..loading.hub.locate import locate_checkpoint
+from ..loading.hub.options import HubOptions
+from ..loading.mapped_weights import reads_mapped_weights
+from ..sampling.finite_check import require_finite_output
+from .diffusers_names import refuses_unknown
+from .linear_preview import fit_linear_preview
+from .sampler import Sampler
+
+Preview = Callable[[Tensor], Tensor]
+"""Maps latents (B, C, h, w) in the backbone's scaling to pictures (B, 3, H, W) in [0, 1], float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class TinyPreview:
+    """Decodes latents by a tiny autoencoder.
+
+    Attributes:
+        network: The autoencoder.
+    """
+
+    network: TinyAutoencoder
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Maps latents (B, C, h, w) to pictures (B, 3, H, W) in [0, 1], float32."""
+        config, weight = self.network.config, next(self.network.parameters())
+        unscaled = (latents / config.scaling_factor + config.shift_factor).to(weight)
+        decoded = self.network.decode(unscaled).float()
+        require_finite_output("preview decoder", weight.dtype, decoded)
+        return (decoded / 2 + 0.5).clamp(0, 1)
+
+
+class Previewing(Sampler):
+    """A loaded checkpoint that shows intermediate x0."""
+
+    _preview: Preview | None = None
+
+    @reads_mapped_weights
+    @torch.no_grad()
+    def preview(self, x0: Tensor, output: str = "tensor") -> Any:
+        """Show latents cheaply, such as `Step.x0` in an observer.
+
+        Without a preview decoder, each latent position becomes a pixel by a linear map. The map is fitted once, by
+        decoding eight small latents with the checkpoint's decoder, and is always the same for the same weights.
+
+        Args:
+            x0: Latents (B, C, h, w) in the backbone's scaling.
+            output: "tensor", or "pil" for a list of PIL images.
+
+        Returns:
+            Pictures (B, 3, h, w), or (B, 3, H, W) with a preview decoder, in [0, 1], float32.
+
+        Raises:
+            ValueError: If `x0` has another number of dimensions or channels, or if the checkpoint makes sound.
+        """
+        if output not in ("tensor", "pil"):
+            raise ValueError(f'unknown output {output!r}; known for previews: "tensor", "pil"')
+        if isinstance(self.family, AudioFamily):
+            raise ValueError("previews are pictures, and this checkpoint makes sound")
+        if not isinstance(x0, Tensor):
+            raise ValueError(cannot_be_used("x0", x0, "a tensor (B, C, h, w)"))
+        if x0.dim() != 4 or x0.shape[1] != self.family.latent_channels:
+            raise ValueError(f"x0 has shape {tuple(x0.shape)}, expected (B, {self.family.latent_channels}, h, w)")
+        with self._turns.taken(self._residence.offload is not None or self._compiled):
+            if self._preview is None:
+                self._preview = fit_linear_preview(self.family, self.device)
+            shown = self._preview(x0)
+        return to_pil(shown) if output == "pil" else shown
+
+    @refuses_unknown
+    def load_preview_decoder(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        """Load a tiny autoencoder (AutoencoderTiny: madebyollin/taesd, taesdxl, taef1) that `preview` decodes with.
+
+        It stays on the pipeline's device, in the pipeline's dtype, also with `offload=` and `quantize=`.
+
+        Args:
+            model: A folder or a Hub id.
+            revision: Branch, tag or commit of `model`; the further arguments are those of `from_pretrained`.
+
+        Raises:
+            ValueError: If it is another class of network, if its weights do not fit, or if its latents have another
+                number of channels or another size than those of the checkpoint.
+            FileNotFoundError, ConnectionError, PermissionError, OSError: If a file cannot be fetched.
+        """
+        hub = HubOptions(revision, None, cache_dir, token, local_files_only)
+        checkpoint = Checkpoint(locate_checkpoint(model, hub, marker="config.json"), None, self.dtype, self.device)
+        config = checkpoint.read(TinyAutoencoderConfig.from_dict, "config.json")
+        vae = self.family.vae.config
+        for what, found, expected in (
+            ("channels", config.latent_channels, self.family.latent_channels),
+            ("pixels per position along a side", config.downscale, vae.downscale),
+        ):
+            if found != expected:
+                raise ValueError(f"{checkpoint.root}: its latents have {found} {what}, the checkpoint's {expected}")
+        network = checkpoint.network("", lambda: TinyAutoencoder(config))
+        checkpoint.fill()
+        self._preview = TinyPreview(network)
