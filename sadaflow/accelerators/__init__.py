@@ -4,6 +4,7 @@ from sadaflow.solvers import from_config, to_config
 
 from .auto.auto import Auto
 from .base import Accelerator, Capabilities, Explanation, Mode, PlainRun, Run
+from .caching.base import InsideRun, Outermost, ScheduledRun, batch_indices, on_some
 from .caching.dbcache import DBCache
 from .caching.deepcache import DeepCache
 from .caching.dicache import DiCache
@@ -17,6 +18,7 @@ from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
 from .combined import Combined
 from .forwarding import ForwardingRun
+from .history import NodeBuffer, RowStore
 from .registry import ACCELERATORS, make_accelerator, register_accelerator
 from .sada.estimators import ESTIMATORS
 from .sada.released import ReleasedSADA
@@ -55,13 +57,18 @@ __all__ = [
     "FreqCa",
     "Guidance",
     "HiCache",
+    "InsideRun",
     "MagCache",
     "MeanCache",
     "Mode",
+    "NodeBuffer",
+    "Outermost",
     "PlainRun",
     "ReleasedSADA",
+    "RowStore",
     "Run",
     "Schedule",
+    "ScheduledRun",
     "SeaCache",
     "Spectrum",
     "TaylorSeer",
@@ -69,8 +76,10 @@ __all__ = [
     "TokenCache",
     "Uniform",
     "Zeus",
+    "batch_indices",
     "from_config",
     "make_accelerator",
+    "on_some",
     "register_accelerator",
     "to_config",
 ]
