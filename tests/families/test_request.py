@@ -101,7 +101,7 @@ def test_metadata_records_every_argument() -> None:
     named = {*CHANGED, *PICTURE, *OTHERWISE}
     assert named == NAMES - {"noise", "control"}, "give a value for the new argument"
     for instead in ({}, *OTHERWISE.values()):
-        request = Request("fox", image="a.png", height=32, width=32, **instead)
+        request = Request("fox", steps=50, image="a.png", height=32, width=32, **instead)
         recipe = Recipe.of(request.given(), {}, model="m", prompt="fox", steps=50, seed=0)
         assert recorded_request(recipe) == request
     given = {**CHANGED, **PICTURE}
