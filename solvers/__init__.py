@@ -7,6 +7,7 @@ from .adams import AdamsBashforth
 from .adaptive import Adaptive, AdaptiveRun
 from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
+from .ddim import DDIM
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
@@ -42,6 +43,7 @@ from .vp_discrete import VPDiscrete
 
 __all__ = [
     "BETA_SCHEDULES",
+    "DDIM",
     "DDPM",
     "DEIS",
     "EDM",

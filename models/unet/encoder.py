@@ -36,11 +36,13 @@ class UNetEncoder(nn.Module):
         if config.added_width is not None:
             self.add_embedding = TimestepEmbedding(config.added_width, 4 * widths[0])
         if config.class_width is not None:
-            self.class_embedding = nn.Linear(config.class_width, 4 * widths[0])
+            self.class_embedding: nn.Module = nn.Linear(config.class_width, 4 * widths[0])
+        elif config.classes is not None:
+            self.class_embedding = nn.Embedding(config.classes, 4 * widths[0])
         downs: list[nn.Module] = []
         for level, width in enumerate(widths):
             inputs = [widths[max(level - 1, 0)]] + [width] * (config.layers_per_block[level] - 1)
-            down = ("downsamplers", Downsample(width)) if level < levels - 1 else None
+            down = ("downsamplers", Downsample(width, pad_after=config.pad_after)) if level < levels - 1 else None
             downs.append(Level(config, level, inputs, down))
         self.down_blocks = nn.ModuleList(downs)
         self.mid_block = Middle(config)
@@ -59,6 +61,7 @@ class UNetEncoder(nn.Module):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         class_vector: Tensor | None = None,
+        class_labels: Tensor | None = None,
         guidance: Tensor | None = None,
         beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -73,6 +76,7 @@ class UNetEncoder(nn.Module):
             ("pooled", pooled, config.added_width),
             ("time_ids", time_ids, config.added_width),
             ("class_vector", class_vector, config.class_width),
+            ("class_labels", class_labels, config.classes),
             ("guidance", guidance, config.guidance_width),
         ):
             if (value is None) != (width is None):
@@ -86,6 +90,8 @@ class UNetEncoder(nn.Module):
             given["added"] = self.add_embedding(torch.cat((pooled.to(dtype), ids.to(dtype)), dim=1))
         if class_vector is not None:
             given["label"] = self.class_embedding(class_vector.to(dtype))
+        if class_labels is not None:
+            given["label"] = self.class_embedding(class_labels)
         if guidance is not None and config.guidance_width is not None:
             strength = sinusoids(1000 * (guidance.float() - 1), config.guidance_width, cos_first=False, shift=1.0)
             given["guidance"] = self.time_embedding.cond_proj(strength.to(dtype))

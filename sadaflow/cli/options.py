@@ -8,11 +8,15 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from ..families import FAMILIES
 from ..families.argument import arguments
+from ..families.base import reads_prompts
 from ..families.options import ControlOptions
 from ..families.request import Request
 from ..families.single_file import layout_of_checkpoint
+from ..loading.embedded import embedded
 from ..loading.hub.locate import is_file_name
+from ..loading.json_file import read_object
 from ..loading.single_file.layout import SingleFile
 from ..pipeline.control import as_list, per_net
 from ..pipeline.inputs import DTYPES, read_device, read_dtype
@@ -107,6 +111,17 @@ class Options:
         return self.model is not None and is_file_name(self.model)
 
     @property
+    def _promptless(self) -> bool:
+        """Whether the model may be one that reads no prompt: its index says so, or only its download will tell."""
+        if self.single_file:
+            return False
+        index = Path(embedded(self.model)) / "model_index.json"
+        if not index.is_file():
+            return self.model is not None
+        kind = FAMILIES.get(str(read_object(index).get("_class_name")))
+        return kind is not None and not reads_prompts(kind)
+
+    @property
     def pictures(self) -> list[str]:
         """Names of the files of --control."""
         return [] if self.request.control is None else as_list(self.request.control)
@@ -137,7 +152,7 @@ class Options:
         Raises:
             ValueError: If flags do not fit each other, or a value is unknown.
         """
-        if not self.request.prompts:
+        if not self.request.prompts and not self._promptless:
             raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
         for name, files in files_of(self.request).items():
             _check_number(f"--{name}", len(files), "prompts", len(self.request.prompts))

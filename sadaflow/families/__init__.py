@@ -8,6 +8,7 @@ from sadaflow.solvers.names.registry import Kind, Registry
 
 from .base import AudioFamily, Family, Prompted
 from .chroma import Chroma
+from .dit import ClassConditional
 from .flux import Flux, FluxFill
 from .flux2 import Flux2Dev, Flux2Klein
 from .members import family_of
@@ -17,6 +18,7 @@ from .request import Request
 from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
+from .unconditional import Unconditional, UnconditionalDDIM
 from .z_image import ZImage
 
 _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
@@ -40,6 +42,9 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
         "ZImagePipeline": ZImage,
+        "DDPMPipeline": Unconditional,
+        "DDIMPipeline": UnconditionalDDIM,
+        "DiTPipeline": ClassConditional,
     }
 )
 
@@ -86,6 +91,7 @@ def unsupported(name: str) -> str:
 __all__ = [
     "FAMILIES",
     "AudioFamily",
+    "ClassConditional",
     "Family",
     "Flux",
     "FluxFill",
@@ -97,6 +103,8 @@ __all__ = [
     "Request",
     "StableDiffusion",
     "StableDiffusionXL",
+    "Unconditional",
+    "UnconditionalDDIM",
     "register_family",
     "unsupported",
 ]

@@ -29,7 +29,7 @@ class Flux:
         ValueError: If the components do not fit each other.
     """
 
-    components: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "FluxTransformer2DModel",
         "vae": "AutoencoderKL",
         "text_encoder": "CLIPTextModel",

@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
 
+from torch import Tensor
+
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
-from .options import ControlOptions, FluxOptions, SamplingOptions, SoundOptions, XLOptions
+from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
 from .picture_options import PictureOptions, check_pictures, picture_of
 
-FAMILY_OPTIONS: Final = (FluxOptions, XLOptions)
+FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
+class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
@@ -43,6 +45,20 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, PictureOptio
             )
         if samples and len(self.seeds) != samples:
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
+        if samples and len(self.labels) != samples:
+            raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
+
+    @property
+    def samples(self) -> int:
+        """Number of samples: of prompts, or without any of class labels, of seeds, or of rows of the noise."""
+        counts = (self.prompt, self.class_labels, self.seed, self.noise)
+        several = [len(given) for given in counts if isinstance(given, (tuple, Tensor)) and len(given)]
+        return several[0] if several else 1
+
+    @property
+    def labels(self) -> list[Any]:
+        """The class label of each sample, None where it has none."""
+        return spread(self.class_labels, self.samples)
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -99,7 +115,28 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, PictureOptio
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
         image, mask = picture_of(self.image, index), picture_of(self.mask, index)
-        return replace(self, prompt=prompt, negative_prompt=negative, seed=seed, image=image, mask=mask)
+        own: dict[str, Any] = {
+            "prompt": prompt,
+            "negative_prompt": negative,
+            "seed": seed,
+            "image": image,
+            "mask": mask,
+        }
+        return replace(self, **own, class_labels=self.labels[index])
+
+    def without_prompts(self) -> Self:
+        """The request with an empty prompt for each sample, for checkpoints that read none.
+
+        Raises:
+            ValueError: If it has a prompt or a negative prompt.
+        """
+        for name, given in (("prompt", self.prompts), ("negative_prompt", spread(self.negative_prompt, 1))):
+            if any(given):
+                raise ValueError(
+                    f"{name}={next(filter(None, given))[:80]!r}: this checkpoint reads no prompt; it is sampled from "
+                    "noise, by class if it has class labels (class_labels=, --class-label)"
+                )
+        return replace(self, prompt=("",) * self.samples)
 
     def filled(self, **defaults: Any) -> Self:
         """The request with `defaults`, by name, for arguments that are None."""

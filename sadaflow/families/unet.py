@@ -77,7 +77,7 @@ def read_configs(checkpoint: Checkpoint, *, statistics: bool = False) -> tuple[U
 class LatentUNet:
     """A U-Net and an autoencoder; subclasses add the text encoders."""
 
-    components: ClassVar[dict[str, str]] = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
     default_guidance: ClassVar[float] = 7.5
     patch: ClassVar[int] = 1
 

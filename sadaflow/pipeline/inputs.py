@@ -15,6 +15,7 @@ from torch import Tensor
 from ..accelerators import Accelerator, Auto, make_accelerator
 from ..families import AudioFamily, Family, Request
 from ..families.argument import cannot_be_used, count
+from ..families.base import reads_prompts
 from ..families.options import PLAIN
 from ..families.unet import MASK, PICTURE
 from ..parallel import Parallel
@@ -92,6 +93,7 @@ def complete(
         ValueError: If an argument has no effect on the checkpoint or does not fit it. It is named.
         NotEnoughMemory: If memory does not hold the call.
     """
+    request = with_samples(request, family)
     if not request.prompts:
         raise ValueError("no prompt: give a string, or a list with at least one")
     if (needs := getattr(family, "needs", None)) is not None:
@@ -123,6 +125,11 @@ def _check_read(request: Request, reads: str | None) -> None:
     for name in ("strength", "start_step", "mask", "denoising_start"):
         if getattr(request, name) is not None:
             raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture (InstructPix2Pix)")
+
+
+def with_samples(request: Request, family: Family) -> Request:
+    """The request, with an empty prompt for each sample if the family reads none."""
+    return request if reads_prompts(family) else request.without_prompts()
 
 
 def _frames(request: Request, family: Family) -> int | None:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sadaflow.models import Autoencoder
+
 from ..families import AudioFamily, Family, Request
 from ..files.pictures import open_picture, rgb, size_of
 from .mask_crop import Crop, crop_of, pasted
@@ -87,7 +89,7 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
         return None
     if isinstance(family, AudioFamily):
         raise ValueError("image= starts from a picture, and this checkpoint makes sound: leave it out")
-    if getattr(family, "vae", None) is None:
+    if not isinstance(family.vae, Autoencoder):
         raise ValueError(f"image= needs an autoencoder, and {type(family).__name__} checkpoints have none")
     samples, latents = len(request.prompts), latents_of(request.image, family.latent_channels)
     if latents is not None:

@@ -13,6 +13,7 @@ from sadaflow.solvers import Grid, Solver
 from ..accelerators import Accelerator
 from ..accelerators.auto.calibration import Calibration
 from ..families import Negative, Pair, Request
+from ..families.options import Label
 from ..families.request import select_arguments
 from ..loading.hub.locate import Name
 from ..loading.hub.options import HubOptions
@@ -137,7 +138,7 @@ class Pipeline(Adaptable):
     @refuses_unknown
     def __call__(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] = (),
         *,
         negative_prompt: Negative = None,
         steps: int = 50,
@@ -166,6 +167,7 @@ class Pipeline(Adaptable):
         control_scale: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
+        class_labels: Label | Sequence[Label] | None = None,
         max_sequence_length: int | None = None,
         original_size: Pair | None = None,
         crop: Pair | None = None,
@@ -184,12 +186,12 @@ class Pipeline(Adaptable):
     ) -> Output:
         """Sample one image, or sound, for each prompt. The same prompt and seed give the same picture in any batch.
 
-        None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `FluxOptions`
-        and `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints have, and
-        `PictureOptions` in picture_options.py those of pictures to start from.
+        None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `LabelOptions`,
+        `FluxOptions` and `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints
+        have, and `PictureOptions` in picture_options.py those of pictures to start from.
 
         Args:
-            prompt: A prompt, or a sequence with one for each sample.
+            prompt: A prompt, or a sequence with one for each sample; checkpoints that read no text have none.
             negative_prompt: A negative prompt for all samples, or a sequence with one (or None) for each.
             steps: Number of steps.
             solver: Name of a solver, with settings if wanted ("dpmpp2m-sde eta=0.5"), `module:Class`, or a solver; None
@@ -221,6 +223,7 @@ class Pipeline(Adaptable):
                 (B, 3, H, W), RGB in [0, 1]. PIL images and arrays are stretched to the size made.
             control_scale, control_start, control_end: Weight of the ControlNets, and the fractions of the evaluations
                 between which they act; a number, or a sequence with one for each.
+            class_labels: On DiT, the number or name of a class, or a sequence with one for each sample.
             max_sequence_length: Length in tokens of the prompt of T5 or of a language model; None is 512, or 256 for
                 Stable Diffusion 3.
             original_size, crop, target_size: On SDXL, the history of the picture: (height, width) before scaling,

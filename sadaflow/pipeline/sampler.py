@@ -15,6 +15,7 @@ from ..families import Family, Request
 from ..families.base import scheduler_of_call
 from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
+from ..families.pixels import Pixels
 from ..families.unet import PICTURE
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
@@ -34,7 +35,16 @@ from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .grid_part import on_its_part
-from .inputs import check_how, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
+from .inputs import (
+    check_how,
+    complete,
+    latent_shape,
+    read_accelerator,
+    read_output,
+    read_steps,
+    start_noise,
+    with_samples,
+)
 from .output import Output, decode_output
 from .pictures import read_pictures
 from .progress import progress_observer
@@ -96,8 +106,8 @@ class Sampler:
         return bool(self._loras)
 
     @property
-    def vae(self) -> Autoencoder:
-        """The autoencoder; in float32 if it overflows in the pipeline's float16 (`force_upcast` in its config)."""
+    def vae(self) -> Autoencoder | Pixels:
+        """The autoencoder, if there is one; in float32 if its config says that it overflows in float16."""
         return self.family.vae
 
     @property
@@ -193,7 +203,7 @@ class Sampler:
         """
         output = read_output(output, self.family)
         check_how(parallel, observer)
-        pictures = read_pictures(request, self.family)
+        pictures = read_pictures(with_samples(request, self.family), self.family)
         if pictures is not None:
             request = pictures.sized(request)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
