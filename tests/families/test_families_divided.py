@@ -62,7 +62,7 @@ def test_two_processes_compute_what_one_computes(family: str, tmp_path: Path) ->
     MAKERS[family](tmp_path / "made")
     pipe = Pipeline.from_pretrained(tmp_path / "made")
     network = pipe.backbone
-    request = Request(prompt=PROMPTS, guidance=1.0, max_sequence_length=80)
+    request = Request(prompt=PROMPTS, guidance=1.0, max_sequence_length=96)
     given = network.prepare(**pipe.family.condition(request).conditional)
     assert ("mask" in given) == (family in ("chroma", "z_image"))
     time = network.prepare_times(torch.tensor([[500.0]]), given)[0]

@@ -94,7 +94,7 @@ def test_a_repository_whose_weights_are_none(folder: Path, tmp_path: Path) -> No
         ("text_encoder/config.json", {"vocab_size": 20}, "id 20"),
         ("tokenizer/tokenizer_config.json", {"model_max_length": -1}, "model_max_length"),
         ("vae/config.json", {"latent_channels": 8}, "latent_channels=8"),
-        ("model_index.json", {"_class_name": "StableDiffusion3Pipeline"}, "StableDiffusion3Pipeline"),
+        ("model_index.json", {"_class_name": "QwenImagePipeline"}, "StableDiffusion3Pipeline"),
         ("model_index.json", {"unet": ["diffusers", "UNet2DModel"]}, "UNet2DModel"),
         ("unet/config.json", {"layers_per_block": 3}, "missing"),
         ("unet/config.json", {"decay": 0.9999, "sample_size": 8.0}, None),
