@@ -10,13 +10,18 @@ from .controlnet.config import ControlNetConfig
 from .controlnet.controlled import ControlledUNet
 from .controlnet.controlnet import ControlNet
 from .conv import kept_layouts, lay_out_channels_last
+from .dit.config import DiTConfig
+from .dit.dit import DiT
 from .flux.config import FluxConfig
 from .flux.flux import FluxTransformer
 from .seam import Seam, Site, call_through
 from .tiny_autoencoder.config import TinyAutoencoderConfig
 from .tiny_autoencoder.tiny_autoencoder import TinyAutoencoder
 from .unet.config import UNetConfig
+from .unet.config_2d import unet_2d_config
 from .unet.unet import UNet
+from .wrapped.network import SeamedNetwork
+from .wrapped.settings import Seams
 
 __all__ = [
     "Autoencoder",
@@ -24,9 +29,13 @@ __all__ = [
     "ControlNet",
     "ControlNetConfig",
     "ControlledUNet",
+    "DiT",
+    "DiTConfig",
     "FluxConfig",
     "FluxTransformer",
     "Seam",
+    "SeamedNetwork",
+    "Seams",
     "Site",
     "TinyAutoencoder",
     "TinyAutoencoderConfig",
@@ -37,4 +46,5 @@ __all__ = [
     "compile_whole",
     "kept_layouts",
     "lay_out_channels_last",
+    "unet_2d_config",
 ]

@@ -11,6 +11,16 @@ from torch.nn import functional as F
 from .conv import Conv2d
 from .seam import Seam, Site
 
+_LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def current_name(name: str) -> str:
+    """Current name of a tensor; Diffusers before 0.15 stored those of self-attention over maps under others."""
+    head, dot, rest = name.rpartition(".attentions.")
+    index, point, leaf = rest.partition(".")
+    layer, stop, kind = leaf.rpartition(".")
+    return f"{head}{dot}{index}{point}{_LEGACY_ATTENTION.get(layer, layer)}{stop}{kind}" if dot else name
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Computes scaled dot-product attention of all queries to all keys.
@@ -167,6 +177,28 @@ class TransformerBlock(nn.Module):
     def _finished(self, hidden: Tensor) -> Tensor:
         """Applies the feed-forward with its residual."""
         return self.ff(self.norm3(hidden)).add_(hidden)
+
+
+class SpatialAttention(Attention):
+    """Self-attention over the positions of a feature map (B, C, h, w), group-normed, with a residual.
+
+    Args:
+        channels: channels C of the map.
+        heads: number of heads.
+        groups: groups of the group norm.
+        eps: epsilon of the group norm.
+    """
+
+    regions: ClassVar[tuple[str, ...]] = ("forward",)
+
+    def __init__(self, channels: int, heads: int, groups: int, eps: float) -> None:
+        super().__init__(channels, heads, bias=True)
+        self.group_norm = nn.GroupNorm(groups, channels, eps=eps)
+
+    def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
+        """Maps (B, C, h, w) to (B, C, h, w)."""
+        size = (hidden.shape[-2], hidden.shape[-1])
+        return hidden + _to_map(super().forward(_to_tokens(self.group_norm(hidden)), context), size)
 
 
 class SpatialTransformer(nn.Module):

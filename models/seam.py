@@ -32,6 +32,7 @@ class Site(NamedTuple):
             it.
         probe: for a trunk, a cheap preview with the signature of `fn`; it returns the normed and modulated image tokens
             (B, h*w, C) that the first block's attention reads.
+        tokens: whether `fn` may be called on some of the tokens.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Site(NamedTuple):
     per_token: tuple[int, ...] = ()
     per_prefix: tuple[int, ...] = ()
     probe: Callable[..., Tensor] | None = None
+    tokens: bool = True
 
     def attention(self, name: str) -> "Site":
         """Returns the site of the attention `name` inside this block."""

@@ -7,6 +7,7 @@ from .adams import AdamsBashforth
 from .adaptive import Adaptive, AdaptiveRun
 from .base import GridSolver, Solver, State
 from .betas import BETA_SCHEDULES, make_betas, zero_terminal_snr
+from .ddim import DDIM
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
@@ -24,6 +25,7 @@ from .lcm import LCM
 from .linear import LinearSolver, NoisySolver, Update
 from .names.config import from_config, to_config
 from .noise import BrownianNoise, NoiseSource, SeededNoise
+from .part import Ended, from_point, up_to_point
 from .plms import PLMS
 from .polynomials import adams_weights, exponential_weights, lagrange_weights
 from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_scale, to_x0
@@ -41,9 +43,11 @@ from .vp_discrete import VPDiscrete
 
 __all__ = [
     "BETA_SCHEDULES",
+    "DDIM",
     "DDPM",
     "DEIS",
     "EDM",
+    "Ended",
     "ERSDE",
     "IPNDM",
     "KDPM2",
@@ -95,6 +99,7 @@ __all__ = [
     "draws_noise",
     "exponential_weights",
     "from_config",
+    "from_point",
     "from_scheduler_config",
     "from_x0",
     "input_scale",
@@ -106,5 +111,6 @@ __all__ = [
     "register_solver",
     "to_config",
     "to_x0",
+    "up_to_point",
     "zero_terminal_snr",
 ]

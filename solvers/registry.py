@@ -8,6 +8,7 @@ from typing import Any, Final
 from .adams import AdamsBashforth
 from .base import Solver
 from .chosen import Choice, require_maker
+from .ddim import DDIM
 from .ddpm import DDPM
 from .dpmpp import DPMpp
 from .dpmpp_sde import DPMppSDE
@@ -60,7 +61,7 @@ class Entry:
 
 _BUILT_IN: Final[Mapping[str, Entry]] = {
     "euler": Entry(Euler),
-    "ddim": Entry(Euler),
+    "ddim": Entry(DDIM),
     "dpmpp1": Entry(DPMpp, {"solver_order": 1}),
     "dpmpp2m": Entry(DPMpp, {"solver_order": 2}),
     "dpmpp3m": Entry(DPMpp, {"solver_order": 3}),

@@ -82,6 +82,8 @@ MODELS = {
     "tiny_autoencoder": "config",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",
+    "dit": "attention config embeddings seam streams",
+    "wrapped": "seam",
 }
 TRAINING = {
     "arguments": "",

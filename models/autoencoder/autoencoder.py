@@ -6,28 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..attention import Attention
+from ..attention import SpatialAttention, current_name
 from ..resnet import Downsample, ResnetBlock, Upsample
 from ..tiling import decode_tiled
 from .config import AutoencoderConfig
 
 _EPS = 1e-6
-
-# Attention parameter names before Diffusers 0.15; the tensors are the same.
-_LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-class _AttentionBlock(Attention):
-    """Single-head self-attention over the positions of a map, group-normed, with a residual."""
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__(channels, heads=1, bias=True)
-        self.group_norm = nn.GroupNorm(groups, channels, eps=_EPS)
-
-    def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
-        """Maps (B, C, h, w) to (B, C, h, w)."""
-        tokens = super().forward(self.group_norm(hidden).flatten(2).transpose(1, 2), context)
-        return hidden + tokens.transpose(1, 2).unflatten(2, hidden.shape[-2:])
 
 
 class _Level(nn.Module):
@@ -57,7 +41,7 @@ class _Middle(nn.Module):
     def __init__(self, channels: int, groups: int, attention: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([ResnetBlock(channels, channels, groups=groups, eps=_EPS) for _ in range(2)])
-        self.attentions = nn.ModuleList([_AttentionBlock(channels, groups)] if attention else [])
+        self.attentions = nn.ModuleList([SpatialAttention(channels, 1, groups, _EPS)] if attention else [])
 
     def forward(self, hidden: Tensor) -> Tensor:
         hidden = self.resnets[0](hidden)
@@ -151,9 +135,7 @@ class Autoencoder(nn.Module):
     @staticmethod
     def rename(key: str) -> str:
         """Returns the current name of a tensor that older checkpoints of this architecture store under another name."""
-        head, dot, rest = key.rpartition(".attentions.0.")
-        name, point, leaf = rest.rpartition(".")
-        return f"{head}{dot}{_LEGACY_ATTENTION.get(name, name)}{point}{leaf}" if dot else key
+        return current_name(key)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes images.

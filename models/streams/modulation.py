@@ -30,6 +30,6 @@ def parts_of(modulations: Tensor, parts: int) -> tuple[Tensor, ...]:
     return modulations[:, None].chunk(parts, dim=-1)
 
 
-def modulated(hidden: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulated(hidden: Tensor, shift: Tensor, scale: Tensor, *, eps: float = EPS) -> Tensor:
     """Computes layer_norm(hidden) * (1 + scale) + shift for tokens (B, L, dim), with a norm without weights."""
-    return torch.addcmul(shift, F.layer_norm(hidden, hidden.shape[-1:], eps=EPS), 1 + scale)
+    return torch.addcmul(shift, F.layer_norm(hidden, hidden.shape[-1:], eps=eps), 1 + scale)

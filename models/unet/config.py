@@ -1,6 +1,6 @@
 """Architecture of a conditional U-Net, read from its config.json."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -39,6 +39,10 @@ class UNetConfig:
         class_embeddings_concat: concatenate the class embedding to the time embedding instead of adding it.
         guidance_width: number of sinusoidal features of the guidance strength (time_cond_proj_dim), for networks
             distilled on it (Luo et al. 2023, arXiv 2310.04378); None without.
+        spatial_attention: whether attention layers are self-attention over the positions of the map, as in UNet2DModel,
+            instead of transformers that read a text. `cross_attention` tells the levels that have them.
+        pad_after: whether downsamplers pad only right and bottom.
+        classes: number of class labels; None without.
     """
 
     sample_size: int | tuple[int, ...] | None
@@ -61,6 +65,9 @@ class UNetConfig:
     class_width: int | None
     class_embeddings_concat: bool
     guidance_width: int | None = None
+    spatial_attention: bool = False
+    pad_after: bool = False
+    classes: int | None = None
 
     @property
     def levels(self) -> int:
@@ -120,7 +127,7 @@ class UNetConfig:
             class_embeddings_concat=values.get("class_embeddings_concat", False),
             guidance_width=values.get("time_cond_proj_dim"),
         )
-        _check_consistency(owner, config, values.get("time_embedding_dim"))
+        check_consistency(owner, config, values.get("time_embedding_dim"))
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -160,7 +167,7 @@ def _joined(values: tuple[int, ...]) -> int | list[int]:
     return values[0] if len(set(values)) == 1 else list(values)
 
 
-def _check_consistency(owner: str, config: UNetConfig, time_embedding_dim: int | None) -> None:
+def check_consistency(owner: str, config: UNetConfig, time_embedding_dim: int | None) -> None:
     """Raises ValueError if fields contradict each other."""
     if config.class_embeddings_concat and config.class_width is None:
         raise ValueError(f"{owner} config: class_embeddings_concat=True needs class_embed_type")
@@ -182,17 +189,35 @@ def _cross_attention(owner: str, values: Mapping[str, Any], levels: int) -> tupl
     """Returns whether each level has cross-attention, outermost first."""
     downs = values.get("down_block_types", (_CROSS[0],) * (levels - 1) + (_PLAIN[0],))
     ups = values.get("up_block_types", (_PLAIN[1],) + (_CROSS[1],) * (levels - 1))
+    return levels_with(owner, _CROSS, downs, ups, levels)
+
+
+def levels_with(
+    owner: str, attending: tuple[str, str], downs: Sequence[str], ups: Sequence[str], levels: int
+) -> tuple[bool, ...]:
+    """Returns whether each level has attention, outermost first.
+
+    Args:
+        owner: the class, for error messages.
+        attending: names of blocks with attention, on the way down and up.
+        downs: types of the blocks on the way down.
+        ups: types on the way up.
+        levels: number of levels.
+
+    Raises:
+        ValueError: if a type is unknown, or the way up is not the mirror of the way down.
+    """
     for field, types, known in (
-        ("down_block_types", downs, (_CROSS[0], _PLAIN[0])),
-        ("up_block_types", ups, (_CROSS[1], _PLAIN[1])),
+        ("down_block_types", downs, (attending[0], _PLAIN[0])),
+        ("up_block_types", ups, (attending[1], _PLAIN[1])),
     ):
         unknown = [block for block in types if block not in known]
         if unknown or len(types) != levels:
             raise ValueError(f"{owner} config: {field}={list(types)!r} must be {levels} of {', '.join(known)}")
-    cross = tuple(block == _CROSS[0] for block in downs)
-    if cross != tuple(block == _CROSS[1] for block in reversed(ups)):
+    has = tuple(block == attending[0] for block in downs)
+    if has != tuple(block == attending[1] for block in reversed(ups)):
         raise ValueError(f"{owner} config: up_block_types={list(ups)!r} is not the mirror of {list(downs)!r}")
-    return cross
+    return has
 
 
 def _needed(owner: str, raw: Mapping[str, Any], values: Mapping[str, Any], choice: str, field: str) -> int | None:

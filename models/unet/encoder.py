@@ -36,11 +36,13 @@ class UNetEncoder(nn.Module):
         if config.added_width is not None:
             self.add_embedding = TimestepEmbedding(config.added_width, 4 * widths[0])
         if config.class_width is not None:
-            self.class_embedding = nn.Linear(config.class_width, 4 * widths[0])
+            self.class_embedding: nn.Module = nn.Linear(config.class_width, 4 * widths[0])
+        elif config.classes is not None:
+            self.class_embedding = nn.Embedding(config.classes, 4 * widths[0])
         downs: list[nn.Module] = []
         for level, width in enumerate(widths):
             inputs = [widths[max(level - 1, 0)]] + [width] * (config.layers_per_block[level] - 1)
-            down = ("downsamplers", Downsample(width)) if level < levels - 1 else None
+            down = ("downsamplers", Downsample(width, pad_after=config.pad_after)) if level < levels - 1 else None
             downs.append(Level(config, level, inputs, down))
         self.down_blocks = nn.ModuleList(downs)
         self.mid_block = Middle(config)
@@ -59,24 +61,27 @@ class UNetEncoder(nn.Module):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         class_vector: Tensor | None = None,
+        class_labels: Tensor | None = None,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Computes what all evaluations of a prompt share; arguments and errors as in `UNet.forward`.
 
         Returns:
             "text": keys and values of all cross-attentions, concatenated (B, M, width); "added", "label" and
-            "guidance": embeddings (B, dim) of the other conditions. Absent conditions are left out.
+            "guidance": embeddings (B, dim) of the other conditions; "beside": as given. Absent ones are left out.
         """
         config, dtype = self.config, self.conv_in.weight.dtype
         for name, value, width in (
             ("pooled", pooled, config.added_width),
             ("time_ids", time_ids, config.added_width),
             ("class_vector", class_vector, config.class_width),
+            ("class_labels", class_labels, config.classes),
             ("guidance", guidance, config.guidance_width),
         ):
             if (value is None) != (width is None):
                 raise ValueError(f"this network {'does not accept' if width is None else 'needs'} {name}=")
-        given: dict[str, Tensor] = {}
+        given: dict[str, Tensor] = {} if beside is None else {"beside": beside.to(dtype)}
         if context is not None and (blocks := self._transformer_blocks()):
             texts = [block.attn2.keys_and_values(context.to(dtype)) for block in blocks.values()]
             given["text"] = torch.cat(texts, dim=-1)
@@ -85,6 +90,8 @@ class UNetEncoder(nn.Module):
             given["added"] = self.add_embedding(torch.cat((pooled.to(dtype), ids.to(dtype)), dim=1))
         if class_vector is not None:
             given["label"] = self.class_embedding(class_vector.to(dtype))
+        if class_labels is not None:
+            given["label"] = self.class_embedding(class_labels)
         if guidance is not None and config.guidance_width is not None:
             strength = sinusoids(1000 * (guidance.float() - 1), config.guidance_width, cos_first=False, shift=1.0)
             given["guidance"] = self.time_embedding.cond_proj(strength.to(dtype))

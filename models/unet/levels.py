@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..attention import SpatialTransformer
+from ..attention import SpatialAttention, SpatialTransformer
 from ..resnet import ResnetBlock
 from ..seam import Seam, call_through
 from .config import UNetConfig
@@ -50,20 +50,20 @@ class Level(nn.Module):
             [_resnet(config, channels, config.block_out_channels[level]) for channels in inputs]
         )
         if config.cross_attention[level]:
-            self.attentions = nn.ModuleList([_transformer(config, level) for _ in inputs])
+            self.attentions = nn.ModuleList([_attention(config, level) for _ in inputs])
         if resample is not None:
             self.add_module(resample[0], nn.ModuleList([resample[1]]))
 
     def layer(self, index: int, hidden: Tensor, inputs: Inputs, name: str, depth: int) -> Tensor:
-        """Runs residual block `index` and its transformer, if the level has one."""
+        """Runs residual block `index` and its attention, if the level has one."""
         hidden = self.resnets[index](hidden, inputs.shifts[f"{name}.resnets.{index}"])
         if hasattr(self, "attentions"):
-            hidden = self.attentions[index](hidden, inputs.texts, inputs.seam, f"{name}.attentions.{index}", depth)
+            hidden = _attended(self.attentions[index], hidden, inputs, f"{name}.attentions.{index}", depth)
         return hidden
 
 
 class Middle(nn.Module):
-    """Residual block, transformer and residual block; without attention only the first.
+    """Residual block, attention and residual block; a middle of transformers that lacks its own has only the first.
 
     Args:
         config: the architecture.
@@ -72,14 +72,16 @@ class Middle(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         width = config.block_out_channels[-1]
-        self.attentions = nn.ModuleList([_transformer(config, -1)] if config.mid_attention else [])
-        self.resnets = nn.ModuleList([_resnet(config, width, width) for _ in range(2 if config.mid_attention else 1)])
+        self.attentions = nn.ModuleList([_attention(config, -1)] if config.mid_attention else [])
+        count = 2 if config.mid_attention or config.spatial_attention else 1
+        self.resnets = nn.ModuleList([_resnet(config, width, width) for _ in range(count)])
 
     def forward(self, hidden: Tensor, inputs: Inputs, depth: int) -> Tensor:
         """Maps (B, C, h, w) to (B, C, h, w)."""
         hidden = self.resnets[0](hidden, inputs.shifts["mid_block.resnets.0"])
-        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
-            hidden = attention(hidden, inputs.texts, inputs.seam, "mid_block.attentions.0", depth)
+        for attention in self.attentions:
+            hidden = _attended(attention, hidden, inputs, "mid_block.attentions.0", depth)
+        for resnet in self.resnets[1:]:
             hidden = resnet(hidden, inputs.shifts["mid_block.resnets.1"])
         return hidden
 
@@ -89,8 +91,18 @@ def _resnet(config: UNetConfig, channels: int, width: int) -> ResnetBlock:
     return ResnetBlock(channels, width, groups=config.norm_num_groups, eps=config.norm_eps, time_dim=config.time_width)
 
 
-def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
-    """Transformer of a level."""
+def _attended(attention: nn.Module, hidden: Tensor, inputs: Inputs, name: str, depth: int) -> Tensor:
+    """Runs an attention layer."""
+    if isinstance(attention, SpatialAttention):
+        return attention(hidden)
+    return attention(hidden, inputs.texts, inputs.seam, name, depth)
+
+
+def _attention(config: UNetConfig, level: int) -> nn.Module:
+    """Attention layer of a level."""
+    if config.spatial_attention:
+        channels, heads = config.block_out_channels[level], config.heads[level]
+        return SpatialAttention(channels, heads, config.norm_num_groups, config.norm_eps)
     return SpatialTransformer(
         config.block_out_channels[level],
         config.heads[level],

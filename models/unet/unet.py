@@ -30,10 +30,12 @@ class UNet(UNetEncoder):
     """
 
     sites: ClassVar[frozenset[str]] = frozenset({"shell", "deep", "block", "attention"})
-    """Kinds of sites in this network."""
+    """Kinds of sites in this network; one with attention over maps has only the first two."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
+        if config.spatial_attention:
+            self.__dict__["sites"] = frozenset({"shell", "deep"})
         widths, skips = config.block_out_channels, self.skip_widths
         ups: list[nn.Module] = []
         width = widths[-1]
@@ -58,7 +60,9 @@ class UNet(UNetEncoder):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         class_vector: Tensor | None = None,
+        class_labels: Tensor | None = None,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Computes the prediction.
@@ -71,7 +75,10 @@ class UNet(UNetEncoder):
             pooled: (B, width), pooled text; required with text_time conditioning.
             time_ids: (B, ids); required with text_time conditioning.
             class_vector: (B, width); required with simple_projection.
+            class_labels: (B,), class labels; required by a network with `classes`.
             guidance: (B,), guidance strengths; required by networks distilled on them (time_cond_proj_dim).
+            beside: (B, channels, h, w), what is read beside x: a mask and the latents of the masked picture
+                (inpainting), or the latents of a picture to edit (InstructPix2Pix); x has the other channels.
             residuals: outputs of a `ControlNet`, added to the skip connections, outermost first, and the last to the
                 output of the middle.
 
@@ -81,7 +88,15 @@ class UNet(UNetEncoder):
         Raises:
             ValueError: if a condition is missing, or given to a network without it.
         """
-        given = self.prepare(context, pooled=pooled, time_ids=time_ids, class_vector=class_vector, guidance=guidance)
+        given = self.prepare(
+            context,
+            pooled=pooled,
+            time_ids=time_ids,
+            class_vector=class_vector,
+            class_labels=class_labels,
+            guidance=guidance,
+            beside=beside,
+        )
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, residuals=residuals)
 
@@ -111,6 +126,12 @@ class UNet(UNetEncoder):
         """
         if residuals is not None and len(residuals) != len(self.shells) + 1:
             raise ValueError(f"got {len(residuals)} residuals, expected {len(self.shells)} and one for the middle")
+        if "beside" in given:
+            x = torch.cat((x, given["beside"]), dim=1)
+        if x.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"the network reads {self.config.in_channels} channels, got {x.shape[1]}: beside= has the rest"
+            )
         hidden = self._shell(self.conv_in(x), self.inputs(time, given, seam, residuals), 0)
         return self.conv_out(F.silu(self.conv_norm_out(hidden)))
 

@@ -4,6 +4,7 @@ from sadaflow.solvers import from_config, to_config
 
 from .auto.auto import Auto
 from .base import Accelerator, Capabilities, Explanation, Mode, PlainRun, Run
+from .caching.base import InsideRun, Outermost, ScheduledRun, batch_indices, on_some
 from .caching.deepcache import DeepCache
 from .caching.first_block import FirstBlock
 from .caching.magcache import MagCache
@@ -11,6 +12,7 @@ from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
 from .combined import Combined
 from .forwarding import ForwardingRun
+from .history import NodeBuffer, RowStore
 from .registry import ACCELERATORS, make_accelerator, register_accelerator
 from .sada.estimators import ESTIMATORS
 from .sada.released import ReleasedSADA
@@ -37,18 +39,25 @@ __all__ = [
     "FirstBlock",
     "ForwardingRun",
     "Guidance",
+    "InsideRun",
     "MagCache",
     "Mode",
+    "NodeBuffer",
+    "Outermost",
     "PlainRun",
     "ReleasedSADA",
+    "RowStore",
     "Run",
+    "ScheduledRun",
     "SeaCache",
     "TaylorSeer",
     "TeaCache",
     "TokenCache",
     "Uniform",
+    "batch_indices",
     "from_config",
     "make_accelerator",
+    "on_some",
     "register_accelerator",
     "to_config",
 ]

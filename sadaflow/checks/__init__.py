@@ -12,8 +12,9 @@ from .finding import Finding, Measure, vacuous
 from .laws import FIRST, LAWS
 from .runs import Factory
 from .schedules import SCHEDULES
+from .seams import check_seams, examine_seams
 
-__all__ = ["check_accelerator", "examine_accelerator"]
+__all__ = ["check_accelerator", "check_seams", "examine_accelerator", "examine_seams"]
 
 # The fourth-order last step of `lms` amplifies errors of past predictions many times: plain sampling with it is less
 # accurate than Euler on a third of the steps (docs/solvers.md), and no estimate is exact enough for it.

@@ -17,12 +17,14 @@ from ..families import AudioFamily
 from ..families.options import PLAIN
 from ..files.atomic import check_target, write_file
 from ..files.metadata import Recipe
+from ..files.pictures import open_picture
 from ..files.png import write_png
 from ..generation.batches import threads
 from ..generation.outputs import Generator
 from ..generation.workers import Shard
 from ..pipeline.inputs import read_accelerator, read_dtype
 from ..pipeline.inspection import describe, inspect
+from ..pipeline.picture_files import files_of
 from .calibrate import CalibrateOptions
 from .calibrate import run as run_calibrate
 from .check import CheckAcceleratorOptions, CheckSolverOptions
@@ -143,7 +145,9 @@ def compare_(options: Options) -> None:
     if isinstance(pipe.family, AudioFamily):
         picture = draw_sound(comparison, pipe.family.frame_seconds, caption)
     else:
-        picture = draw(comparison, caption, request.control or ())
+        shown = {"image": "input", "mask": "mask"}
+        inputs = {shown[name]: [open_picture(file) for file in files] for name, files in files_of(request).items()}
+        picture = draw(comparison, caption, request.control or (), inputs)
     text = _recipe(generator, comparison).chunks()
     write_png(out, picture, text, options.overwrite)
     write_png(trajectory, draw_trajectory(comparison, caption), text, options.overwrite)

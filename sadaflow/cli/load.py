@@ -16,7 +16,7 @@ from ..files.images import read_image
 from ..generation.outputs import Generator, recorded_model
 from ..generation.workers import Shard
 from ..loading.hub.locate import locate_embedding, locate_lora
-from ..pipeline.inputs import read_dtype
+from ..pipeline.inputs import read_dtype, with_samples
 from ..pipeline.pipeline import Pipeline
 from .options import Options, chosen_device
 
@@ -66,7 +66,7 @@ def load_pipeline(options: Options) -> Pipeline:
 def _filled(options: Options, pipe: Pipeline) -> Request:
     """The request with steps, solver, guidance and accelerator."""
     recommended = pipe.recommended
-    request = options.request.filled(steps=recommended.steps, solver=recommended.solver)
+    request = with_samples(options.request, pipe.family).filled(steps=recommended.steps, solver=recommended.solver)
     solver = SOLVER if options.scheduler is None else None  # a config that is named brings its own solver
     request = request.filled(steps=STEPS, solver=solver, guidance=pipe.default_guidance)
     if request.speedup is not None:
@@ -79,8 +79,10 @@ def _filled(options: Options, pipe: Pipeline) -> Request:
 def _default_accelerator(pipe: Pipeline, request: Request) -> str | None:
     """The default accelerator; None, with a note, if it does not fit solver and steps."""
     name = request.solver if isinstance(request.solver, str) else None
+    if request.strength == 0:
+        return None
     solver = pipe.solver(name, request.steps or STEPS, request.grid, height=request.height, width=request.width)
-    reason = refusal(DEFAULT, solver)
+    reason = refusal(DEFAULT, solver if request.image is None else pipe.part(solver, request))
     if reason is None:
         return DEFAULT
     if Shard.current().leads:

@@ -40,7 +40,7 @@ def targets(options: Options, ending: str | None) -> list[Path]:
         what = "sound, which is written to .wav" if ending == ".wav" else "pictures, which are written to .png"
         raise ValueError(f"output file '{out}' does not fit: the checkpoint makes {what}")
     check_seconds(options, ending)
-    out, count = out or Path(f"sadaflow{ending}"), len(options.request.prompts)
+    out, count = out or Path(f"sadaflow{ending}"), options.request.samples
     outs = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)]
     for path in outs:
         check_target(path, options.overwrite, ending)

@@ -8,7 +8,8 @@ from sadaflow.solvers.names.registry import Kind, Registry
 
 from .base import AudioFamily, Family, Prompted
 from .chroma import Chroma
-from .flux import Flux
+from .dit import ClassConditional
+from .flux import Flux, FluxFill
 from .flux2 import Flux2Dev, Flux2Klein
 from .members import family_of
 from .musicldm import MusicLDM
@@ -17,6 +18,7 @@ from .request import Request
 from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
+from .unconditional import Unconditional, UnconditionalDDIM
 from .z_image import ZImage
 
 _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
@@ -24,14 +26,25 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "ChromaPipeline": Chroma,
         "Flux2KleinPipeline": Flux2Klein,
         "Flux2Pipeline": Flux2Dev,
+        "FluxFillPipeline": FluxFill,
+        "FluxImg2ImgPipeline": Flux,
+        "FluxInpaintPipeline": Flux,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
         "StableDiffusion3Pipeline": StableDiffusion3,
+        "StableDiffusionImg2ImgPipeline": StableDiffusion,
+        "StableDiffusionInpaintPipeline": StableDiffusion,
+        "StableDiffusionInstructPix2PixPipeline": StableDiffusion,
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
+        "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
+        "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
         "ZImagePipeline": ZImage,
+        "DDPMPipeline": Unconditional,
+        "DDIMPipeline": UnconditionalDDIM,
+        "DiTPipeline": ClassConditional,
     }
 )
 
@@ -56,22 +69,16 @@ def register_family(class_name: str, family: type[Family], *, replace: bool = Fa
     REGISTRY.register(class_name, family, replace=replace)
 
 
-_INPAINTING = "an inpainting checkpoint needs a picture and a mask beside the prompt"
 _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
 _EDITING = "it needs a picture beside the prompt"
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "FluxControlPipeline": _EDITING,
-        "FluxFillPipeline": _INPAINTING,
         "FluxKontextPipeline": _EDITING,
         "StableDiffusionControlNetPipeline": _CONTROLLED,
         "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
-        "StableDiffusionInpaintPipeline": _INPAINTING,
-        "StableDiffusionInstructPix2PixPipeline": _EDITING,
         "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
         "StableDiffusionXLControlNetPipeline": _CONTROLLED,
-        "StableDiffusionXLInpaintPipeline": _INPAINTING,
-        "StableDiffusionXLInstructPix2PixPipeline": _EDITING,
     }
 )
 
@@ -84,8 +91,10 @@ def unsupported(name: str) -> str:
 __all__ = [
     "FAMILIES",
     "AudioFamily",
+    "ClassConditional",
     "Family",
     "Flux",
+    "FluxFill",
     "LatentConsistency",
     "MusicLDM",
     "Negative",
@@ -94,6 +103,8 @@ __all__ = [
     "Request",
     "StableDiffusion",
     "StableDiffusionXL",
+    "Unconditional",
+    "UnconditionalDDIM",
     "register_family",
     "unsupported",
 ]

@@ -14,6 +14,7 @@ from ..loading.strict import Loader
 from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
+from .pixels import Pixels
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
@@ -29,11 +30,13 @@ class Prompted:
         conditional: Arguments of the conditional branch.
         negative: Arguments of the negative branch; None if there is none.
         guidance: Guidance strength between the branches; None is that of the request.
+        picture: Arguments of the branch that has a picture to edit, and the negative prompt; None if there is none.
     """
 
     conditional: Conditioning
     negative: Conditioning | None
     guidance: float | None = None
+    picture: Conditioning | None = None
 
     def to(self, device: torch.device) -> "Prompted":
         """A copy with all tensors on `device`."""
@@ -43,6 +46,19 @@ class Prompted:
         )
         assert conditional is not None
         return replace(self, conditional=conditional, negative=negative)
+
+    def beside(self, rows: Tensor, *, edited: bool) -> "Prompted":
+        """A copy whose network reads `rows` (B, channels, h, w) beside the latents, in both branches.
+
+        Args:
+            rows: What is read.
+            edited: Whether it is a picture to edit. The negative branch is then without it, and a third branch has it
+                without the prompt (Brooks et al. 2023, arXiv 2211.09800).
+        """
+        seen = self.both(beside=rows)
+        if not edited or seen.negative is None:
+            return seen
+        return replace(seen.with_negative(beside=torch.zeros_like(rows)), picture=seen.negative)
 
     def both(self, **rows: Tensor) -> "Prompted":
         """A copy with further arguments in both branches."""
@@ -59,14 +75,12 @@ class Family(Protocol):
     """The networks of a checkpoint of one architecture, and how prompts and latents are converted for them.
 
     Attributes:
-        components: Classes that model_index.json must name, by component.
+        components: The class that model_index.json must name, or one of several, by component.
         default_guidance: Guidance strength that the architecture was published with.
-        patch: Latent positions along one side of a token of the backbone.
     """
 
-    components: ClassVar[dict[str, str]]
+    components: ClassVar[dict[str, str | tuple[str, ...]]]
     default_guidance: ClassVar[float]
-    patch: ClassVar[int]
 
     @classmethod
     def prepare(cls, checkpoint: Checkpoint) -> "Callable[[], Family]":
@@ -87,6 +101,11 @@ class Family(Protocol):
         ...
 
     @property
+    def patch(self) -> int:
+        """Latent positions along one side of a token of the backbone."""
+        ...
+
+    @property
     def options(self) -> frozenset[str]:
         """Names of the fields of `Options` that the checkpoint uses."""
         ...
@@ -97,8 +116,8 @@ class Family(Protocol):
         ...
 
     @property
-    def vae(self) -> Autoencoder:
-        """The autoencoder."""
+    def vae(self) -> Autoencoder | Pixels:
+        """The autoencoder, or what stands in its place for networks that sample pixels."""
         ...
 
     @property
@@ -160,6 +179,11 @@ class AudioFamily(Protocol):
         ...
 
 
+def reads_prompts(family: object) -> bool:
+    """Whether a family, or its class, reads prompts; others are sampled by class label, or from noise alone."""
+    return bool(getattr(family, "prompted", True))
+
+
 def autoencoder_config(checkpoint: Checkpoint, *, statistics: bool = False) -> AutoencoderConfig:
     """Read the config of a checkpoint's KL autoencoder.
 
@@ -207,6 +231,8 @@ def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:
         ValueError: If its latents have another shape than those of the family's.
     """
     old = family.vae
+    if isinstance(old, Pixels):
+        raise ValueError(f"vae={source.path}: this checkpoint samples pixels, and has no autoencoder")
     fields = ("scaling_factor", "shift_factor", "force_upcast", "sample_size", "latents_mean", "latents_std")
     new = source.build({field: getattr(old.config, field) for field in fields}, loader)
     for name, found, expected in (

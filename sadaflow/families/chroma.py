@@ -28,7 +28,7 @@ class Chroma:
         ValueError: If the components do not fit each other.
     """
 
-    components: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "ChromaTransformer2DModel",
         "vae": "AutoencoderKL",
         "text_encoder": "T5EncoderModel",

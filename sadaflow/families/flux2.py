@@ -137,7 +137,7 @@ class Flux2Klein(_Flux2):
     negative prompt.
     """
 
-    components: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "Flux2Transformer2DModel",
         "vae": "AutoencoderKLFlux2",
         "text_encoder": "Qwen3ForCausalLM",
@@ -175,7 +175,7 @@ class Flux2Klein(_Flux2):
 class Flux2Dev(_Flux2):
     """The components of a Flux2Pipeline checkpoint (FLUX.2 dev), whose network embeds `guidance`."""
 
-    components: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "Flux2Transformer2DModel",
         "vae": "AutoencoderKLFlux2",
         "text_encoder": "Mistral3ForConditionalGeneration",

@@ -30,7 +30,7 @@ class MusicLDM(LatentUNet):
         ValueError: If the components do not fit each other.
     """
 
-    components: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         **LatentUNet.components,
         "text_encoder": "ClapModel",
         "vocoder": "SpeechT5HifiGan",

@@ -32,6 +32,7 @@ from .argument import (
     texts,
     whole_numbers,
 )
+from .values import listed, whole_number
 
 Pair = Sequence[int]
 """Two whole numbers of pixels."""
@@ -132,7 +133,7 @@ class SamplingOptions:
     )  # fmt: skip
     guidance: float | None = argument(
         None, optional(number), "Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",
-        flag_type=float, shown_default="the checkpoint's, or 7.5; 5 for SDXL, 3.5 for Flux.1, 2 for MusicLDM",
+        flag_type=float, shown_default="the checkpoint's, or 7.5; SDXL 5, DiT 4, Flux.1 3.5, MusicLDM 2",
     )  # fmt: skip
     seed: Any = argument(
         0, whole_numbers(*_SEEDS), "Seed of the start noise, the same for every prompt.", flag_type=int, metavar="N",
@@ -185,6 +186,38 @@ class ControlOptions:
     control_end: float | Sequence[float] = argument(
         1.0, numbers, "Where they cease to act, as a fraction of the steps.", flag_type=list[float]
     )
+
+
+Label = int | str
+"""The number or the name of a class."""
+
+
+def _read_labels(name: str, value: Any) -> Label | None | tuple[Label, ...]:
+    several = listed(value)
+    if several is not None:
+        return tuple(_read_label(f"{name}[{index}]", entry) for index, entry in enumerate(several))
+    return None if value is None else _read_label(name, value)
+
+
+def _read_label(name: str, value: Any) -> Label:
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else value
+    return whole_number(name, value, 0)
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Arguments of checkpoints that are sampled by class, without a prompt.
+
+    Attributes:
+        class_labels: Number or name of a class, or a sequence with one for each sample. Names are those that the
+            checkpoint publishes.
+    """
+
+    class_labels: Label | Sequence[Label] | None = argument(
+        None, _read_labels, "On DiT: class to sample, a number or a name; repeated, one picture for each.",
+        flag_type=list[str], flag="class_label", metavar="LABEL",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
 
+from torch import Tensor
+
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
-from .options import ControlOptions, FluxOptions, SamplingOptions, SoundOptions, XLOptions
+from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
+from .picture_options import PictureOptions, check_pictures, picture_of
 
-FAMILY_OPTIONS: Final = (FluxOptions, XLOptions)
+FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOptions):
+class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
@@ -30,6 +33,7 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
             raise ValueError(
                 f"grid={self.grid!r} with a solver, which has its own grid: give the solver's name, or no grid"
             )
+        check_pictures(self)
         if self.speedup is not None and self.accelerator not in (None, AUTO):
             raise ValueError(
                 f"speedup={self.speedup:g} is an argument of the accelerator {AUTO!r}, not of {self.accelerator!r}"
@@ -41,6 +45,20 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
             )
         if samples and len(self.seeds) != samples:
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
+        if samples and len(self.labels) != samples:
+            raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
+
+    @property
+    def samples(self) -> int:
+        """Number of samples: of prompts, or without any of class labels, of seeds, or of rows of the noise."""
+        counts = (self.prompt, self.class_labels, self.seed, self.noise)
+        several = [len(given) for given in counts if isinstance(given, (tuple, Tensor)) and len(given)]
+        return several[0] if several else 1
+
+    @property
+    def labels(self) -> list[Any]:
+        """The class label of each sample, None where it has none."""
+        return spread(self.class_labels, self.samples)
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -96,7 +114,30 @@ class Request(XLOptions, FluxOptions, ControlOptions, SoundOptions, SamplingOpti
     def sample(self, index: int) -> Self:
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
-        return replace(self, prompt=prompt, negative_prompt=negative, seed=seed)
+        image, mask = picture_of(self.image, index), picture_of(self.mask, index)
+        return replace(
+            self,
+            prompt=prompt,
+            negative_prompt=negative,
+            seed=seed,
+            class_labels=self.labels[index],
+            image=image,
+            mask=mask,
+        )
+
+    def without_prompts(self) -> Self:
+        """The request with an empty prompt for each sample, for checkpoints that read none.
+
+        Raises:
+            ValueError: If it has a prompt or a negative prompt.
+        """
+        for name, given in (("prompt", self.prompts), ("negative_prompt", spread(self.negative_prompt, 1))):
+            if any(given):
+                raise ValueError(
+                    f"{name}={next(filter(None, given))[:80]!r}: this checkpoint reads no prompt; it is sampled from "
+                    "noise, by class if it has class labels (class_labels=, --class-label)"
+                )
+        return replace(self, prompt=("",) * self.samples)
 
     def filled(self, **defaults: Any) -> Self:
         """The request with `defaults`, by name, for arguments that are None."""
@@ -132,6 +173,9 @@ ARGUMENTS: Final = arguments(Request)
 
 PER_SAMPLE: Final = tuple(name for name, declared in ARGUMENTS.items() if declared.per_sample)
 """Names of the arguments of which each sample may have its own."""
+
+PER_LINE: Final = tuple(name for name, declared in ARGUMENTS.items() if declared.per_line)
+"""Names of the arguments of which each line of a prompt file may have its own, and which samples of a call share."""
 
 
 def select_arguments(values: Mapping[str, Any]) -> dict[str, Any]:

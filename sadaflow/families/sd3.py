@@ -32,7 +32,7 @@ class StableDiffusion3:
         ValueError: If the components do not fit each other.
     """
 
-    components: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "SD3Transformer2DModel",
         "vae": "AutoencoderKL",
         "text_encoder": _CLIP,

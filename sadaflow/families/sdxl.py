@@ -40,7 +40,7 @@ class StableDiffusionXL(LatentUNet):
         ValueError: If the components do not fit each other.
     """
 
-    components: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         **LatentUNet.components,
         "text_encoder_2": "CLIPTextModelWithProjection",
     }

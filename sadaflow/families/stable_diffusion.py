@@ -24,7 +24,7 @@ class StableDiffusion(LatentUNet):
         ValueError: If the components do not fit each other.
     """
 
-    components: ClassVar[dict[str, str]] = {**LatentUNet.components, "text_encoder": "CLIPTextModel"}
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {**LatentUNet.components, "text_encoder": "CLIPTextModel"}
 
     def __init__(self, backbone: UNet, vae: Autoencoder, text: ClipText, dtype: torch.dtype) -> None:
         _check_width(text.encoder.config.hidden_size, backbone.config)

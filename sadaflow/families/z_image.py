@@ -35,7 +35,7 @@ class ZImage:
         ValueError: If the components do not fit each other.
     """
 
-    components: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "ZImageTransformer2DModel",
         "vae": "AutoencoderKL",
         "text_encoder": "Qwen3Model",

@@ -75,11 +75,11 @@ class Checkpoint:
         with naming(self.path(*path)):
             return reader(self.json(*path))
 
-    def expect(self, components: dict[str, str]) -> None:
+    def expect(self, components: Mapping[str, str | tuple[str, ...]]) -> None:
         """Check that model_index.json names the supported classes.
 
         Args:
-            components: The class of each component.
+            components: The class of each component, or several that are read alike.
 
         Raises:
             ValueError: If it names others.
@@ -87,10 +87,11 @@ class Checkpoint:
         index = self.json("model_index.json")
         component_names(index, f"{self.root}/model_index.json")
         shared_components(self.root, index)
-        for component, name in components.items():
-            found = index.get(component)
-            if not isinstance(found, list) or found[-1:] != [name]:
-                raise ValueError(f"{self.root}/model_index.json: {component} is {found!r}, supported: {name}")
+        for component, known in components.items():
+            names, found = (known,) if isinstance(known, str) else known, index.get(component)
+            if not isinstance(found, list) or not found or found[-1] not in names:
+                supported = " or ".join(names)
+                raise ValueError(f"{self.root}/model_index.json: {component} is {found!r}, supported: {supported}")
 
     def headers(self, component: str, stem: str = "diffusion_pytorch_model") -> Sequence[Stored]:
         """The tensors in the weight files of `component`, from their headers; see `find_weights`."""

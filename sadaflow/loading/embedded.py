@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .hub.layout import lies_at_root
 from .json_file import read_object
 from .sampling_defaults import FIELD, SHARED
 
@@ -53,7 +54,7 @@ def component_folder(root: Path, component: str) -> Path:
     """The folder that holds the files of a component.
 
     It is `root / component`, unless `root` is an embedded checkpoint that takes the component from another one (see
-    `shared_components`).
+    `shared_components`), or an early checkpoint that has it in `root` itself (see `lies_at_root`).
 
     Args:
         root: Folder of the checkpoint.
@@ -61,7 +62,8 @@ def component_folder(root: Path, component: str) -> Path:
     """
     if is_embedded(root) and (root / _INDEX).is_file():
         return shared_components(root, read_object(root / _INDEX)).get(component, root / component)
-    return root / component
+    folder = root / component
+    return root if not folder.exists() and lies_at_root(component, lambda name: (root / name).is_file()) else folder
 
 
 def shared_components(root: Path, index: Mapping[str, Any]) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import checkpoint_files
 from ..loading.hub.cache import RepoFile
 from ..loading.hub.download import Repository
-from ..loading.hub.layout import needed_component
+from ..loading.hub.layout import component_prefix, needed_component
 from ..loading.safetensors_file import Stored, read_headers
 
 
@@ -123,7 +123,7 @@ class _RemoteCheckpoint(Checkpoint):
     stored: Callable[[str], tuple[Stored, ...]] = lambda file: ()
 
     def headers(self, component: str, stem: str = "diffusion_pytorch_model") -> Sequence[Stored]:
-        inside = needed_component(self.names, f"{component}/" if component else "", self.variant)
+        inside = needed_component(self.names, component_prefix(self.names, component), self.variant)
         files = [file for file in inside if file.endswith(".safetensors")]
         if not files:
             raise FileNotFoundError(f"{self.root / component} holds no {stem}.safetensors")

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +16,7 @@ from ..loading.embedded import DEFAULT, embedded
 from ..loading.hub.cache import RepoFile
 from ..loading.hub.download import Repository
 from ..loading.hub.errors import explained
-from ..loading.hub.layout import component_names, needed_component
+from ..loading.hub.layout import component_names, component_prefix, needed_component
 from ..loading.hub.locate import is_file_name, is_hub_id, locate_checkpoint, locate_file
 from ..loading.hub.options import HubOptions
 from ..loading.sampling_defaults import Recommended
@@ -26,8 +27,6 @@ from .inspected_files import Files, LocalFiles, RemoteFiles
 from .prepare import prepare_pipeline
 
 __all__ = ["Component", "Inspection", "describe", "inspect"]
-
-_SCHEDULER = "scheduler/scheduler_config.json"
 
 
 def inspect(
@@ -98,7 +97,7 @@ def _components(
         names = component_names(config, f"{place}/model_index.json")
         known = {component: str(config[component][-1]) for component in names}
     for component, cls in known.items():
-        inside = needed_component(sizes, f"{component}/" if component else "", source.variant)
+        inside = needed_component(sizes, component_prefix(sizes, component), source.variant)
         weights = [file for file in inside if file.endswith(".safetensors")]
         counts: Counter[str] = Counter()
         for file in weights:
@@ -125,11 +124,13 @@ def _verdict(kind: str, checkpoint: Checkpoint) -> tuple[str | None, tuple[str, 
 
 def _sampling(kind: str, source: Files, files: set[str], recommended: Recommended) -> dict[str, Any]:
     """Schedule, prediction, and what is recommended; see `sampling_of`."""
-    if _SCHEDULER not in files:
+    scheduler = component_prefix(files, "scheduler") + "scheduler_config.json"
+    if scheduler not in files:
         return sampling_of({}, recommended, None, guided=True)
-    config = source.json(_SCHEDULER)
+    config = source.json(scheduler)
     if kind in FAMILIES:
-        recommended = recommended.or_else(recommended_by(FAMILIES[kind], source.json))
+        with suppress(ValueError, OSError):  # what loading says of it stands in `refused`
+            recommended = recommended.or_else(recommended_by(FAMILIES[kind], source.json))
         config = FAMILIES[kind].scheduler_config(config)
     transformer = "transformer/config.json"
     guided = transformer not in files or bool(source.json(transformer).get("guidance_embeds", False))

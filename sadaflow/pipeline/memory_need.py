@@ -62,7 +62,8 @@ def _decoding(family: Family, samples: int, height: int, width: int) -> int:
     channels = 1 if isinstance(family, AudioFamily) else 3
     tile = family.vae.tile
     level = min(height, tile or height) * min(width, tile or width) * family.vae.config.block_out_channels[0]
-    return samples * channels * pixels * _FLOAT + 2 * level * next(family.vae.parameters()).element_size()
+    weight = next(family.vae.parameters(), None)  # there is none if the network samples pixels
+    return samples * channels * pixels * _FLOAT + (0 if weight is None else 2 * level * weight.element_size())
 
 
 def _require(needed: int, what: str, device: torch.device | None) -> None:

@@ -74,11 +74,12 @@ def prepare_pipeline(
         raise ValueError(f"{label} names the class {class_name[:80]}{need}; supported: {', '.join(FAMILIES)}")
     family_class = FAMILIES[class_name]
     checkpoint.expect(family_class.components)
-    source = "scheduler= (the scheduler config)" if scheduler else f"{checkpoint.root}/scheduler/{_SCHEDULER}"
+    source = "scheduler= (the scheduler config)" if scheduler else str(checkpoint.path("scheduler", _SCHEDULER))
     config = family_class.scheduler_config(scheduler or checkpoint.json("scheduler", _SCHEDULER))
     _check_scheduler(config, source)
     autoencoder = autoencoder_class(family_class)
-    checkpoint.read(autoencoder.config_class.from_dict, "vae", "config.json").check_tile(tile)
+    if "vae" in family_class.components:
+        checkpoint.read(autoencoder.config_class.from_dict, "vae", "config.json").check_tile(tile)
     recommended = recommended.or_else(recommended_by(family_class, lambda name: checkpoint.json(*name.split("/"))))
     if scheduler is not None:  # what was recommended belongs to the checkpoint's own
         recommended = replace(recommended, steps=None, solver=None)

@@ -13,6 +13,7 @@ from ..accelerators.base import Mode, Run, calibrated, fitted
 from ..accelerators.forwarding import begin_run
 from .adaptive import sample_adaptive
 from .agreement import require_same_nodes
+from .binding import bound
 from .denoiser import Denoise, RowDenoise
 from .evaluation import evaluate, require_negative
 from .observing import STOP, Edit, Observer, ask, changed_rows
@@ -51,6 +52,7 @@ def sample(
         ValueError: if the accelerator does not fit the solver or the denoiser, if the denoiser has other nodes, or if
             an edit does not fit the batch.
     """
+    denoise = bound(denoise, solver, noise)
     if isinstance(solver, Adaptive):
         return sample_adaptive(solver, denoise, noise, accelerator, observer, trace)
     require_same_nodes(denoise, solver.nodes)
@@ -81,8 +83,9 @@ def sample(
         edited = frozenset()
         if isinstance(reply, Edit):
             state, edited = _edited(solver, recorder, before, state, done, reply)
-            with recorder.controller():
-                run.edited(step, sorted(edited))
+            if edited:
+                with recorder.controller():
+                    run.edited(step, sorted(edited))
     return recorder.finish(state.x)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from ..dpmpp import DIFFERENCES
 from ..unipc import SCALES
-from .common import FLOW, GRIDS, RAMP_FLAGS, TABLE, always, no_options
+from .common import CLIPPING, FLOW, GRIDS, RAMP_FLAGS, TABLE, UNCLIPPED, always, clip, no_options
 from .fields import Fields, SchedulerClass
 from .grids import ddim_grid, dpm_grid, euler_grid
 
@@ -53,13 +53,14 @@ DDIM: Final = SchedulerClass(
         "timestep_spacing": "leading",
         "rescale_betas_zero_snr": False,
         "set_alpha_to_one": True,
+        **CLIPPING,
     },
-    fixed={"clip_sample": (False,), "thresholding": (False,)},
+    inherited=UNCLIPPED,
+    fixed={"thresholding": (False,)},
     grids=GRIDS,
     grid=ddim_grid,
     solver=always("ddim"),
-    options=no_options,
-    required=("clip_sample",),
+    options=lambda fields: {"clip": clip(fields)},
 )
 
 PNDM: Final = SchedulerClass(

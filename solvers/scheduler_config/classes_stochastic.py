@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from .classes import DDIM
-from .common import GRIDS, TABLE, always, no_options
+from .common import CLIPPING, GRIDS, TABLE, UNCLIPPED, always, clip, no_options
 from .fields import Fields, SchedulerClass
 from .grids import consistency_grid, ddim_grid
 
@@ -18,29 +18,22 @@ _UNREAD_CLIPPING: Final = {
 _VARIANCES: Final = {"fixed_small": "fixed_small", "fixed_small_log": "fixed_small", None: "fixed_small"}
 
 
-def _clip(fields: Fields) -> float | None:
-    """Returns the clipping range, or None if the config does not clip."""
-    return float(fields["clip_sample_range"]) if fields["clip_sample"] else None
-
-
 DDPM: Final = SchedulerClass(
     name="DDPMScheduler",
     defaults={
         **TABLE,
         "timestep_spacing": "leading",
         "rescale_betas_zero_snr": False,
-        "clip_sample": True,
-        "clip_sample_range": 1.0,
+        **CLIPPING,
     },
-    # Clipping by default is meant for images, not for latent models whose configs omit the field.
-    inherited={"clip_sample": False},
+    inherited=UNCLIPPED,
     fixed={"thresholding": (False,), "variance_type": (*_VARIANCES, "fixed_large")},
     grids=GRIDS,
     grid=lambda fields, steps: ddim_grid(fields.replace(set_alpha_to_one=True), steps),
     solver=always("ddpm"),
     options=lambda fields: {
         "variance": _VARIANCES.get(fields["variance_type"], fields["variance_type"]),
-        "clip": _clip(fields),
+        "clip": clip(fields),
     },
     unused={"set_alpha_to_one": "its last step ends on clean data"},
 )
@@ -52,7 +45,7 @@ DDIM_PARALLEL: Final = replace(DDIM, name="DDIMParallelScheduler")
 COGVIDEOX_DDIM: Final = SchedulerClass(
     name="CogVideoXDDIMScheduler",
     defaults={
-        **DDIM.defaults,
+        **{name: value for name, value in DDIM.defaults.items() if name not in CLIPPING},
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
@@ -78,7 +71,7 @@ _DISTILLED: Final = {
 
 
 def _lcm_options(fields: Fields) -> dict[str, Any]:
-    return {"timestep_scaling": float(fields["timestep_scaling"]), "clip": _clip(fields)}
+    return {"timestep_scaling": float(fields["timestep_scaling"]), "clip": clip(fields)}
 
 
 LCM: Final = SchedulerClass(

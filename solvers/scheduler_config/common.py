@@ -25,6 +25,14 @@ FLOW: Final = {
     "time_shift_type": "exponential",
 }
 GRIDS: Final = (*SPACINGS, *RAMPS)
+CLIPPING: Final = {"clip_sample": True, "clip_sample_range": 1.0}
+UNCLIPPED: Final = {"clip_sample": False}
+"""Clipping by default is meant for images, not for latent models whose configs, of another class, omit the field."""
+
+
+def clip(fields: Fields) -> float | None:
+    """Returns the clipping range, or None if the config does not clip."""
+    return float(fields["clip_sample_range"]) if fields["clip_sample"] else None
 
 
 def always(name: str) -> Callable[[Fields], str]:

@@ -153,7 +153,7 @@ class TokenCache:
 
     def _concerns(self, site: Site) -> bool:
         pruned = (site.kind == "trunk" and self.trunk) or (site.kind == "block" and not site.prefix)
-        return pruned and site.depth <= self.max_depth
+        return pruned and site.tokens and site.depth <= self.max_depth
 
     def _store(self, owner: str, part: str, fresh: Tensor, rows: Sequence[int]) -> bool:
         """Stores a part of what the site `owner` needs. Returns False if the memory limit leaves no room for it."""

@@ -1,7 +1,7 @@
 """Selects the files of a repository in the Hub's layout that a checkpoint is loaded from."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 STEMS = ("diffusion_pytorch_model", "model")
@@ -15,6 +15,27 @@ _WEIGHTS = re.compile(
     rf"(?:{'|'.join(STEMS)})(?:\.(?P<a>\w+))?(?P<shard>{_SHARD})?(?:\.(?P<b>\w+))?\.safetensors"
     r"(?P<index>(?:\.(?P<c>\w+))?\.index(?:\.(?P<d>\w+))?\.json)?"
 )
+
+
+_AT_ROOT = {"unet": "config.json", "scheduler": "scheduler_config.json"}
+
+
+def lies_at_root(component: str, exists: Callable[[str], bool]) -> bool:
+    """Whether a component without a folder lies beside model_index.json, as in the first checkpoints (google/ddpm-*).
+
+    Args:
+        component: Its name.
+        exists: Whether the checkpoint has a file of that name.
+    """
+    return component in _AT_ROOT and exists("model_index.json") and exists(_AT_ROOT[component])
+
+
+def component_prefix(files: Iterable[str], component: str) -> str:
+    """The folder of a component among the files of a checkpoint, with its slash; "" if it lies at the root."""
+    names = set(files)
+    prefix = f"{component}/" if component else ""
+    inside = any(name.startswith(prefix) for name in names)
+    return "" if not inside and lies_at_root(component, names.__contains__) else prefix
 
 
 def component_names(index: Mapping[str, Any], label: str) -> list[str]:
@@ -56,8 +77,8 @@ def needed_files(files: Iterable[str], components: Sequence[str], variant: str |
         Names of model_index.json, JSON files, vocabularies and safetensors.
     """
     files = list(files)
-    parts = (needed_component(files, f"{component}/", variant) for component in components)
-    return ["model_index.json", *(file for part in parts for file in part)]
+    parts = (needed_component(files, component_prefix(files, component), variant) for component in components)
+    return list(dict.fromkeys(["model_index.json", *(file for part in parts for file in part)]))
 
 
 def needed_component(files: Iterable[str], folder: str, variant: str | None) -> list[str]:

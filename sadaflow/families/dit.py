@@ -1,0 +1,101 @@
+"""DiT (Peebles & Xie 2023, arXiv 2212.09748): class labels, a transformer on latents, a KL autoencoder."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from sadaflow.models import Autoencoder, AutoencoderConfig, DiT, DiTConfig
+
+from ..loading.checkpoint import Checkpoint
+from ..loading.json_file import naming
+from .base import Prompted, autoencoder_config, build_autoencoder, decode_images
+from .labels import Labels
+from .prompt_encoder import ClipText, T5Text
+from .request import Request
+
+
+class ClassConditional:
+    """The components of a DiTPipeline checkpoint.
+
+    The negative branch of guidance has the null label. As in the published pipeline, guidance acts on all channels of
+    the latents; the authors' own sampler guides the first three of four.
+    """
+
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
+        "transformer": ("DiTTransformer2DModel", "Transformer2DModel"),
+        "vae": "AutoencoderKL",
+    }
+    options: ClassVar[frozenset[str]] = frozenset({"class_labels"})
+    default_guidance: ClassVar[float] = 4.0
+    prompted: ClassVar[bool] = False
+
+    def __init__(self, backbone: DiT, vae: Autoencoder, labels: Labels, dtype: torch.dtype) -> None:
+        self.backbone = backbone
+        self.vae = vae
+        self.labels = labels
+        self.dtype = dtype
+
+    @classmethod
+    def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
+        transformer = checkpoint.read(DiTConfig.from_dict, "transformer", "config.json")
+        vae = autoencoder_config(checkpoint)
+        with naming(checkpoint.root):
+            _check_channels(transformer, vae)
+        with naming(checkpoint.path("", "model_index.json")):
+            names = checkpoint.json("model_index.json").get("id2label")
+            labels = Labels.read(transformer.num_embeds_ada_norm, names)
+        return lambda: cls(
+            checkpoint.network("transformer", lambda: DiT(transformer)),
+            build_autoencoder(checkpoint, vae),
+            labels,
+            checkpoint.dtype,
+        )
+
+    @classmethod
+    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The scheduler config unchanged, as DiTPipeline uses it."""
+        return dict(config)
+
+    @property
+    def patch(self) -> int:
+        return self.backbone.config.patch_size
+
+    @property
+    def latent_channels(self) -> int:
+        return self.vae.config.latent_channels
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        side = self.backbone.config.sample_size * self.vae.config.downscale
+        return side, side
+
+    @property
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        return {"transformer": self.backbone}
+
+    @property
+    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
+        return {}
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {**self.adaptable, "vae": self.vae}
+
+    def condition(self, request: Request) -> Prompted:
+        labels = self.labels.of(request)
+        null = torch.full_like(labels, self.backbone.null_label)
+        return Prompted({"class_labels": labels}, {"class_labels": null} if request.guided else None)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return decode_images(self.vae, latents)
+
+
+def _check_channels(transformer: DiTConfig, vae: AutoencoderConfig) -> None:
+    """Raise ValueError if the transformer does not read the latents of the autoencoder."""
+    if transformer.in_channels != vae.latent_channels:
+        raise ValueError(
+            f"the vae's latents have {vae.latent_channels} channels, the transformer's in_channels is "
+            f"{transformer.in_channels} (transformer/config.json, vae/config.json)"
+        )

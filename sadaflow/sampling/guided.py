@@ -1,0 +1,68 @@
+"""Guidance of a wrapped network: its scale, and the branch that the prediction is led away from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .network import Network, NetworkCall
+
+
+@dataclass(frozen=True)
+class Guided:
+    """Guidance: negative + scale (conditional - negative).
+
+    Sources: Ho & Salimans 2022, arXiv 2207.12598; with a second network Karras et al. 2024, arXiv 2406.02507.
+
+    Attributes:
+        scale: The scale; 1 has no negative branch.
+        negative: Arguments of the negative branch by name, where they differ from the conditional branch's: a tensor
+            with a row for each sample, or a number for all, as the null label of a class-conditional network. For a
+            second network it is all that it is called with.
+        network: A second network for the negative branch: one without conditioning, or a weaker version of the same
+            (autoguidance, for which `negative` stays None). It predicts what the first does and is told the same time.
+        channels: Number of channels, from the first, that are guided; the others are the conditional branch's. None
+            guides all of them. Published DiT samplers guide the first three of four.
+        call: How the second network is called.
+    """
+
+    scale: float
+    negative: Mapping[str, Any] | None = None
+    network: Callable[..., Any] | None = None
+    channels: int | None = None
+    call: NetworkCall = NetworkCall()  # noqa: RUF009 - frozen
+
+    @property
+    def acts(self) -> bool:
+        """Whether there is a negative branch."""
+        return self.scale != 1 and (self.negative is not None or self.network is not None)
+
+    def negative_of(self, conditioning: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Arguments of the negative branch, beside those of the conditional one."""
+        if self.negative is None:
+            return conditioning
+        samples = next((len(value) for value in conditioning.values()), 1)
+        own = {name: _rows(value, conditioning.get(name), samples) for name, value in self.negative.items()}
+        return own if self.network is not None else {**conditioning, **own}
+
+    def second(self, first: Network) -> Network | None:
+        """The second network, if there is one."""
+        return None if self.network is None else Network(self.network, self.call)
+
+    def between(self, negative: Tensor, conditional: Tensor) -> Tensor:
+        """The guided prediction of two predictions (B, C, ...)."""
+        if self.channels is None:
+            return negative + self.scale * (conditional - negative)
+        other, own = negative[:, : self.channels], conditional[:, : self.channels]
+        return torch.cat((other + self.scale * (own - other), conditional[:, self.channels :]), dim=1)
+
+
+def _rows(value: Any, like: Tensor | None, samples: int) -> Tensor:
+    """A value with a row for each sample, as the conditional branch's: of its dtype and on its device."""
+    tensor = torch.as_tensor(value)
+    shape: tuple[int, ...] = (samples,)
+    if like is not None:
+        tensor, shape = tensor.to(like.device, like.dtype), tuple(like.shape)
+    return tensor.expand(shape) if tensor.dim() == 0 else tensor
