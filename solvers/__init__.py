@@ -25,6 +25,7 @@ from .lcm import LCM
 from .linear import LinearSolver, NoisySolver, Update
 from .names.config import from_config, to_config
 from .noise import BrownianNoise, NoiseSource, SeededNoise
+from .part import Ended, from_point, up_to_point
 from .plms import PLMS
 from .polynomials import adams_weights, exponential_weights, lagrange_weights
 from .prediction import PREDICTIONS, Preconditioned, Prediction, from_x0, input_scale, to_x0
@@ -46,6 +47,7 @@ __all__ = [
     "DDPM",
     "DEIS",
     "EDM",
+    "Ended",
     "ERSDE",
     "IPNDM",
     "KDPM2",
@@ -97,6 +99,7 @@ __all__ = [
     "draws_noise",
     "exponential_weights",
     "from_config",
+    "from_point",
     "from_scheduler_config",
     "from_x0",
     "input_scale",
@@ -108,5 +111,6 @@ __all__ = [
     "register_solver",
     "to_config",
     "to_x0",
+    "up_to_point",
     "zero_terminal_snr",
 ]

@@ -64,6 +64,7 @@ class ControlledUNet(nn.Module):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
         steered: Tensor | None = None,
     ) -> Tensor:
         """Computes the U-Net's prediction with the scaled residuals of all ControlNets added.
@@ -78,14 +79,16 @@ class ControlledUNet(nn.Module):
             pooled: as in `UNet.forward`.
             time_ids: as in `UNet.forward`.
             guidance: as in `UNet.forward`.
+            beside: as in `UNet.forward`; the ControlNets do not read it.
             steered: (B,), factors of the residuals of each row; None for 1.
 
         Returns:
             Prediction (B, out_channels, h, w).
         """
         given = self.prepare(
-            context, control=control, pooled=pooled, time_ids=time_ids, guidance=guidance, steered=steered
-        )
+            context, control=control, pooled=pooled, time_ids=time_ids, guidance=guidance, beside=beside,
+            steered=steered,
+        )  # fmt: skip
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, control_scales=control_scales)
 
@@ -97,13 +100,14 @@ class ControlledUNet(nn.Module):
         pooled: Tensor | None = None,
         time_ids: Tensor | None = None,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
         steered: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Computes what all evaluations of a prompt and its images share; arguments as in `forward`.
 
-        See `UNet.prepare` and `ControlNet.read`. `guidance` is used by the U-Net only.
+        See `UNet.prepare` and `ControlNet.read`. `guidance` and `beside` are used by the U-Net only.
         """
-        given = self.unet.prepare(context, pooled=pooled, time_ids=time_ids, guidance=guidance)
+        given = self.unet.prepare(context, pooled=pooled, time_ids=time_ids, guidance=guidance, beside=beside)
         for index, (net, image) in enumerate(zip(self.nets, control.unbind(1), strict=True)):
             own = cast(ControlNet, net).read(image, context, pooled=pooled, time_ids=time_ids)
             given.update({f"{index}.{name}": tensor for name, tensor in own.items()})
@@ -156,6 +160,8 @@ def _check_fit(unet: UNetConfig, net: UNetConfig, index: int) -> None:
         fields += ["added_width", "time_id_width"]
     for field in fields:
         found, expected = getattr(net, field), getattr(unet, field)
+        if field == "in_channels":  # what the U-Net reads beside x is not for the ControlNets
+            expected = min(expected, unet.out_channels)
         if found != expected:
             raise ValueError(
                 f"ControlNet {index} does not fit the U-Net: its {field} is {found}, the U-Net's {expected}"

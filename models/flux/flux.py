@@ -57,6 +57,7 @@ class FluxTransformer(PackedTransformer):
         context: Tensor,
         pooled: Tensor,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
         seam: Seam = call_through,
     ) -> Tensor:
         """Computes the prediction.
@@ -67,6 +68,7 @@ class FluxTransformer(PackedTransformer):
             context: (B, L, joint_attention_dim), T5 states.
             pooled: (B, pooled_projection_dim), pooled CLIP text.
             guidance: (B,), guidance strengths; required if and only if the config has guidance_embeds.
+            beside: (B, channels, h, w), what is read beside x: the latents of the masked picture and the mask (Fill).
             seam: called at each site.
 
         Returns:
@@ -75,15 +77,17 @@ class FluxTransformer(PackedTransformer):
         Raises:
             ValueError: if `guidance` does not match the config, or if h or w is odd.
         """
-        given = self.prepare(context=context, pooled=pooled, guidance=guidance)
+        given = self.prepare(context=context, pooled=pooled, guidance=guidance, beside=beside)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam)
 
-    def prepare(self, *, context: Tensor, pooled: Tensor, guidance: Tensor | None = None) -> dict[str, Tensor]:
+    def prepare(
+        self, *, context: Tensor, pooled: Tensor, guidance: Tensor | None = None, beside: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Computes what all evaluations of a prompt share; arguments and errors as in `forward`.
 
         Returns:
-            "text": tokens (B, L, dim); "pooled" and "guidance": embeddings (B, dim).
+            "text": tokens (B, L, dim); "pooled" and "guidance": embeddings (B, dim); "beside": as given.
         """
         if (guidance is None) == self.config.guidance_embeds:
             remedy = "give guidance (B,)" if guidance is None else "leave guidance out"
@@ -93,7 +97,7 @@ class FluxTransformer(PackedTransformer):
         if guidance is not None:
             strength = guidance.to(pooled.dtype) * 1000
             given["guidance"] = embed.guidance_embedder(sinusoids(strength, _FEATURES).to(pooled.dtype))
-        return given
+        return given if beside is None else {**given, "beside": beside.to(pooled.dtype)}
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         """Computes the modulations of all blocks.

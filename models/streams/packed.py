@@ -70,7 +70,7 @@ class PackedTransformer(nn.Module):
             x: (B, C, h, w), h and w even.
             time: (1 or B, width), one step of `prepare_times`.
             given: output of `prepare`, with the rows of x: "text" (B, L, dim), and "mask" (B, L) if some text tokens
-                are not attended to.
+                are not attended to; "beside" (B, channels, h, w) if the network reads more than x.
             seam: called at each site.
 
         Returns:
@@ -83,6 +83,8 @@ class PackedTransformer(nn.Module):
         if height % PATCH or width % PATCH:
             name = type(self).__name__
             raise ValueError(f"x has {height}x{width} positions; {name} needs multiples of {PATCH}")
+        if "beside" in given:
+            x = torch.cat((x, given["beside"]), dim=1)
         size, dim = (height // PATCH, width // PATCH), self.dim
         image = self.x_embedder(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH))
         table = rotary_table if torch.compiler.is_compiling() else _known_rotary_table

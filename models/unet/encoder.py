@@ -63,12 +63,13 @@ class UNetEncoder(nn.Module):
         class_vector: Tensor | None = None,
         class_labels: Tensor | None = None,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Computes what all evaluations of a prompt share; arguments and errors as in `UNet.forward`.
 
         Returns:
             "text": keys and values of all cross-attentions, concatenated (B, M, width); "added", "label" and
-            "guidance": embeddings (B, dim) of the other conditions. Absent conditions are left out.
+            "guidance": embeddings (B, dim) of the other conditions; "beside": as given. Absent ones are left out.
         """
         config, dtype = self.config, self.conv_in.weight.dtype
         for name, value, width in (
@@ -80,7 +81,7 @@ class UNetEncoder(nn.Module):
         ):
             if (value is None) != (width is None):
                 raise ValueError(f"this network {'does not accept' if width is None else 'needs'} {name}=")
-        given: dict[str, Tensor] = {}
+        given: dict[str, Tensor] = {} if beside is None else {"beside": beside.to(dtype)}
         if context is not None and (blocks := self._transformer_blocks()):
             texts = [block.attn2.keys_and_values(context.to(dtype)) for block in blocks.values()]
             given["text"] = torch.cat(texts, dim=-1)

@@ -62,6 +62,7 @@ class UNet(UNetEncoder):
         class_vector: Tensor | None = None,
         class_labels: Tensor | None = None,
         guidance: Tensor | None = None,
+        beside: Tensor | None = None,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Computes the prediction.
@@ -76,6 +77,8 @@ class UNet(UNetEncoder):
             class_vector: (B, width); required with simple_projection.
             class_labels: (B,), class labels; required by a network with `classes`.
             guidance: (B,), guidance strengths; required by networks distilled on them (time_cond_proj_dim).
+            beside: (B, channels, h, w), what is read beside x: a mask and the latents of the masked picture
+                (inpainting), or the latents of a picture to edit (InstructPix2Pix); x has the other channels.
             residuals: outputs of a `ControlNet`, added to the skip connections, outermost first, and the last to the
                 output of the middle.
 
@@ -92,6 +95,7 @@ class UNet(UNetEncoder):
             class_vector=class_vector,
             class_labels=class_labels,
             guidance=guidance,
+            beside=beside,
         )
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam, residuals=residuals)
@@ -122,6 +126,12 @@ class UNet(UNetEncoder):
         """
         if residuals is not None and len(residuals) != len(self.shells) + 1:
             raise ValueError(f"got {len(residuals)} residuals, expected {len(self.shells)} and one for the middle")
+        if "beside" in given:
+            x = torch.cat((x, given["beside"]), dim=1)
+        if x.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"the network reads {self.config.in_channels} channels, got {x.shape[1]}: beside= has the rest"
+            )
         hidden = self._shell(self.conv_in(x), self.inputs(time, given, seam, residuals), 0)
         return self.conv_out(F.silu(self.conv_norm_out(hidden)))
 

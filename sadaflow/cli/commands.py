@@ -17,12 +17,14 @@ from ..families import AudioFamily
 from ..families.options import PLAIN
 from ..files.atomic import check_target, write_file
 from ..files.metadata import Recipe
+from ..files.pictures import open_picture
 from ..files.png import write_png
 from ..generation.batches import threads
 from ..generation.outputs import Generator
 from ..generation.workers import Shard
 from ..pipeline.inputs import read_accelerator, read_dtype
 from ..pipeline.inspection import describe, inspect
+from ..pipeline.picture_files import files_of
 from .calibrate import CalibrateOptions
 from .calibrate import run as run_calibrate
 from .check import CheckAcceleratorOptions, CheckSolverOptions
@@ -37,6 +39,8 @@ from .parsers import with_options
 from .previews import check_preview_flags, check_previews, preview_files
 from .repeat import RepeatOptions, generate_options, read_recipe
 from .repeat import repeat as run_repeat
+from .schedule import ScheduleOptions
+from .schedule import run as run_schedule
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
 from .terminal import say, say_line
@@ -144,7 +148,9 @@ def compare_(options: Options) -> None:
     if isinstance(pipe.family, AudioFamily):
         picture = draw_sound(comparison, pipe.family.frame_seconds, caption)
     else:
-        picture = draw(comparison, caption, request.control or ())
+        shown = {"image": "input", "mask": "mask"}
+        inputs = {shown[name]: [open_picture(file) for file in files] for name, files in files_of(request).items()}
+        picture = draw(comparison, caption, request.control or (), inputs)
     text = _recipe(generator, comparison).chunks()
     write_png(out, picture, text, options.overwrite)
     write_png(trajectory, draw_trajectory(comparison, caption), text, options.overwrite)
@@ -220,6 +226,16 @@ def check_accelerator(options: CheckAcceleratorOptions) -> None:
     The status is 1 if a law does not hold. docs/checks-accelerators.md explains each of them.
     """
     run_check_accelerator(options)
+
+
+@app.command()
+@with_options
+def schedule(options: ScheduleOptions) -> None:
+    """Search the set of evaluated steps that keeps most of plain samples, for the accelerator `schedule`.
+
+    It takes minutes on one device, writes FILE after every try, and goes on from it if it is started again.
+    """
+    run_schedule(options)
 
 
 @app.command("inspect")

@@ -1,8 +1,9 @@
 """`generate --prompts`: from a file of prompts to a folder of pictures or sounds and their manifest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import typer
 
@@ -10,9 +11,10 @@ from ..files.images import picture_digest
 from ..generation.batches import PipelineMaker, sample_many, share_size, threads
 from ..generation.fingerprint import prompts_digest, weights_digest
 from ..generation.outputs import Generator
-from ..generation.prompt_file import read_prompt_file
+from ..generation.prompt_file import Prompt, read_prompt_file
 from ..generation.run_folder import Folder
 from ..generation.workers import Shard
+from ..pipeline.picture_files import files_of
 from ..pipeline.progress import counting_bar
 from .options import GenerateOptions, Options, chosen_device
 from .targets import check_seconds
@@ -44,6 +46,7 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
     known = {
         "prompts": {"count": len(prompts), "sha256": prompts_digest(prompts)},
         "control": [picture_digest(path) for path in options.pictures],
+        **_pictures(prompts, options),
         "batch": batch,
         "device": device,
         "threads": count if device == "cpu" else None,  # rounding depends on it
@@ -72,6 +75,13 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
             say_line(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
             raise
         _report(folder, shard)
+
+
+def _pictures(prompts: Sequence[Prompt], options: Options) -> dict[str, Any]:
+    """Digests of the pictures that prompts start from, which a resumed run must have too; empty without any."""
+    names = [name for prompt in prompts for name in (prompt.image, prompt.mask) if name is not None]
+    names += [name for files in files_of(options.request).values() for name in files]
+    return {"pictures": {name: picture_digest(name) for name in dict.fromkeys(names)}} if names else {}
 
 
 def _report(folder: Folder, shard: Shard) -> None:

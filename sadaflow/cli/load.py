@@ -79,8 +79,10 @@ def _filled(options: Options, pipe: Pipeline) -> Request:
 def _default_accelerator(pipe: Pipeline, request: Request) -> str | None:
     """The default accelerator; None, with a note, if it does not fit solver and steps."""
     name = request.solver if isinstance(request.solver, str) else None
+    if request.strength == 0:
+        return None
     solver = pipe.solver(name, request.steps or STEPS, request.grid, height=request.height, width=request.width)
-    reason = refusal(DEFAULT, solver)
+    reason = refusal(DEFAULT, solver if request.image is None else pipe.part(solver, request))
     if reason is None:
         return DEFAULT
     if Shard.current().leads:

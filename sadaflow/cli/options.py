@@ -20,6 +20,7 @@ from ..loading.json_file import read_object
 from ..loading.single_file.layout import SingleFile
 from ..pipeline.control import as_list, per_net
 from ..pipeline.inputs import DTYPES, read_device, read_dtype
+from ..pipeline.picture_files import check_files, files_of
 from ..placement.offload import OFFLOADS
 from ..placement.quantization import QUANTIZATIONS
 from .parsers import count, real, text
@@ -72,9 +73,9 @@ class Options:
     controlnet: Annotated[
         Names, text("NAME", "ControlNet: Hub id, folder, single file or embedded name; may be repeated.")
     ] = None
-    vae: Annotated[
-        str | None, text("NAME", "Autoencoder in place of the model's: Hub id, folder or single file.")
-    ] = None
+    vae: Annotated[str | None, text("NAME", "Autoencoder in place of the model's: Hub id, folder or single file.")] = (
+        None
+    )
     lora: Annotated[
         Names, text("NAME", "LoRA to merge: file, folder, Hub id or owner/name/file.safetensors; may be repeated.")
     ] = None
@@ -153,6 +154,8 @@ class Options:
         """
         if not self.request.prompts and not self._promptless:
             raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
+        for name, files in files_of(self.request).items():
+            _check_number(f"--{name}", len(files), "prompts", len(self.request.prompts))
         self.check_flags()
 
     def check_flags(self) -> None:
@@ -162,6 +165,7 @@ class Options:
             if (value := getattr(self, name)) is not None and value not in known:
                 raise ValueError(f"unknown --{name} {value!r}; known: {', '.join(known)}")
         self._check_control()
+        check_files(self.request)
         if self.lora and self.quantize is not None:
             raise ValueError("--lora cannot be merged into weights held in eight bits: leave out --quantize")
         if self.lora and self.offload == "stream" and chosen_device(self.device).type == "cpu":
@@ -217,9 +221,7 @@ class GenerateOptions(Options):
     batch: Annotated[
         int | None, count("With --prompts: number of prompts that are sampled together.", show_default="4")
     ] = None
-    threads: Annotated[
-        int | None, count("With --prompts, on a CPU: threads of each process.", show_default="1")
-    ] = None
+    threads: Annotated[int | None, count("With --prompts, on a CPU: threads of each process.", show_default="1")] = None
     resume: Annotated[bool, typer.Option("--resume", help="With --prompts: continue the folder where it stopped.")] = (
         False
     )
@@ -251,6 +253,9 @@ class GenerateOptions(Options):
                 raise ValueError(f"--{name} must be at least 1, got {number}")
         if isinstance(self.request.negative_prompt, tuple):
             raise ValueError("with --prompts, negative prompts that differ stand in the file: negative_prompt")
+        for name in ("image", "mask"):
+            if isinstance(getattr(self.request, name), list):
+                raise ValueError(f"with --prompts, pictures that differ stand in the file: {name}")
         self.check_flags()
 
 

@@ -11,6 +11,7 @@ from ..files.metadata import Recipe
 from ..files.png import read_text
 from ..files.wav import read_comment
 from ..generation.outputs import Made, recorded_request
+from ..pipeline.picture_files import check_digests
 from .load import RECORDED, load_generator
 from .options import Debug, Device, GenerateOptions
 from .parsers import text
@@ -64,11 +65,13 @@ def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
     version, gives their names.
 
     Raises:
-        ValueError: If the record cannot be followed: see `recorded_request`; or if its run was stopped on the way.
+        ValueError: If the record cannot be followed: see `recorded_request`; or if its run was stopped on the way, or
+            if a picture that it started from is another now.
     """
     if (stopped := recipe.options.get("stopped_after")) is not None:
         raise ValueError(f"the run was stopped after {stopped} steps by a program, which the record does not hold")
     request = recorded_request(recipe, exact=recipe.solver_config is not None, trusted=options.trusted)
+    check_digests(request, recipe.options)
     height = request.height if request.seconds is None else None  # the seconds give that of the spectrogram
     control = recipe.options.get("control")
     request = replace(request, accelerator=request.accelerator or PLAIN, control=control, height=height)

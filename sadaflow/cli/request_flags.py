@@ -33,6 +33,8 @@ def _hint(name: str, declared: Argument) -> Any:
     kind, shown = declared.flag_type, declared.help if isinstance(declared.help, str) else declared.help()
     if name == POSITIONAL:
         return Annotated[kind | None, typer.Argument(metavar=declared.metavar, help=shown)]
+    if kind is bool:
+        return Annotated[bool | None, typer.Option(f"--{flag_of(name).replace('_', '-')}", help=shown)]
     how: dict[str, Any] = {"help": shown, "metavar": _METAVARS.get(kind, declared.metavar)}
     if kind in _PARSERS:
         how["parser"] = seed if name == "seed" else _PARSERS[kind]

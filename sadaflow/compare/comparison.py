@@ -127,9 +127,10 @@ def compare(
     sampler = _Sampler(pipe, request, notify)
     size: dict[str, Any] = {"height": request.height, "width": request.width}
     whole = pipe.solver(request.solver, steps, request.grid, **size)
-    skips = refusal("uniform", whole) is None
-    others: dict[str, list[_Run]] = {other: [] for other in beside if refusal(other, whole) is None}
-    sampler.run("warming up", 0, steps=min(WARM_UP_STEPS, steps), accelerator=None)
+    part = whole if request.image is None else pipe.part(whole, request)
+    skips = refusal("uniform", part) is None
+    others: dict[str, list[_Run]] = {other: [] for other in beside if refusal(other, part) is None}
+    sampler.run("warming up", 0, **_warm_up(request, steps), accelerator=None)
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for index in range(len(prompts)):
@@ -142,9 +143,12 @@ def compare(
         if accelerator is None:
             continue
         count = _fewer_steps(steps, plain[-1], accelerated[-1])
-        fewer.append(sampler.run(f"{count} steps", index, steps=count, accelerator=None))
+        later: dict[str, Any] = (
+            {} if request.start_step is None else {"start_step": request.start_step * count // steps}
+        )
+        fewer.append(sampler.run(f"{count} steps", index, steps=count, accelerator=None, **later))
         on_grid = pipe.solver(request.solver, count, coarser_grid(whole.grid, count), **size)
-        fewer_points: dict[str, Any] = {"solver": on_grid, "grid": None, "accelerator": None}
+        fewer_points: dict[str, Any] = {"solver": on_grid, "grid": None, "accelerator": None, **later}
         coarse.append(sampler.run(f"{count} of {steps} steps", index, steps=count, **fewer_points))
         counts.add(count)
     named = {
@@ -213,6 +217,15 @@ def coarser(solver: Solver, steps: int) -> Solver:
     if not is_dataclass(solver):
         raise ValueError(f"a {type(solver).__name__} cannot be put on another grid: make it a dataclass with grid")
     return replace(cast(GridSolver, solver), grid=coarser_grid(solver.grid, steps))
+
+
+def _warm_up(request: Request, steps: int) -> dict[str, Any]:
+    """The arguments of a short run; where a picture is started from, of a whole one, of which few steps are taken."""
+    if request.image is None:
+        return {"steps": min(WARM_UP_STEPS, steps)}
+    if request.start_step is not None:
+        return {"start_step": max(request.start_step, steps - WARM_UP_STEPS)}
+    return {"strength": min(request.effective_strength, max(WARM_UP_STEPS / steps, 1 / steps))}
 
 
 def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:

@@ -3,8 +3,9 @@
 Needs matplotlib, the extra `plots`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,12 @@ class _Page:
         self.figure.text(left, top, fitted_text(text, size, room), **style)
 
 
-def draw(comparison: Comparison, caption: str = "", controls: Sequence[Image] = ()) -> Image:
+def draw(
+    comparison: Comparison,
+    caption: str = "",
+    controls: Sequence[Image] = (),
+    inputs: Mapping[str, Sequence[Image]] = MappingProxyType({}),
+) -> Image:
     """Draws a row for each prompt: plain | accelerated | difference, over a strip with one coloured cell per step.
 
     The difference is |accelerated - plain|, amplified by the factor written above it.
@@ -98,6 +104,7 @@ def draw(comparison: Comparison, caption: str = "", controls: Sequence[Image] = 
         comparison: The comparison, of pictures (B, 3, H, W) in [0, 1].
         caption: Line at the foot.
         controls: Pictures that the ControlNets are shown. They stand before the others, at the size of the samples.
+        inputs: Pictures that the samples start from and their masks, by heading: one for all prompts, or one for each.
 
     Returns:
         RGB picture.
@@ -105,29 +112,30 @@ def draw(comparison: Comparison, caption: str = "", controls: Sequence[Image] = 
     height, width = comparison.plain.images.shape[-2:]
     zoom = max(1, round(PANEL / max(height, width)))
     colours = mode_colours(mode for modes in comparison.accelerated.modes for mode in modes)
-    layout = _Layout(width * zoom, height * zoom, 3 + len(controls), len(comparison.prompts))
+    layout = _Layout(width * zoom, height * zoom, 3 + len(controls) + len(inputs), len(comparison.prompts))
     size = LETTERS * layout.unit
     columns = legend_columns(colours, size, layout.room)
     layout = replace(layout, legend=-(-len(colours) // columns), caption=bool(caption))
     page = _Page(layout)
-    shown = [from_pil(control, (height, width)) for control in controls]
+    names = [f"control {i + 1}" if len(controls) > 1 else "control" for i in range(len(controls))]
+    given = {**dict(inputs), **{name: [control] for name, control in zip(names, controls, strict=True)}}
+    shown = {name: [from_pil(picture, (height, width)) for picture in pictures] for name, pictures in given.items()}
     for index in range(len(comparison.prompts)):
-        _draw_row(page, comparison, index, colours, shown)
+        _draw_row(page, comparison, index, colours, {name: of[index % len(of)] for name, of in shown.items()})
     _draw_legend(page, colours, columns, size)
     page.write(caption, (layout.unit, layout.foot), LETTERS, layout.room, color=FAINT)
     return rendered(page.figure)
 
 
 def _draw_row(
-    page: _Page, comparison: Comparison, index: int, colours: dict[str, str], controls: Sequence[Tensor]
+    page: _Page, comparison: Comparison, index: int, colours: dict[str, str], given: Mapping[str, Tensor]
 ) -> None:
     layout, plain, fast = page.layout, comparison.plain, comparison.accelerated
     unit, top = layout.unit, index * layout.row_height
     difference = (fast.images[index] - plain.images[index]).abs()
     factor = amplification(difference)
-    names = [f"control {i + 1}" if len(controls) > 1 else "control" for i in range(len(controls))]
     panels = (
-        *((name, image, Resampling.LANCZOS) for name, image in zip(names, controls, strict=True)),
+        *((name, image, Resampling.LANCZOS) for name, image in given.items()),
         (f"plain: {evaluations(plain, index)}", plain.images[index], Resampling.LANCZOS),
         (f"{comparison.accelerator}: {evaluations(fast, index)}", fast.images[index], Resampling.LANCZOS),
         (

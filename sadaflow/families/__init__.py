@@ -9,7 +9,7 @@ from sadaflow.solvers.names.registry import Kind, Registry
 from .base import AudioFamily, Family, Prompted
 from .chroma import Chroma
 from .dit import ClassConditional
-from .flux import Flux
+from .flux import Flux, FluxFill
 from .flux2 import Flux2Dev, Flux2Klein
 from .members import family_of
 from .musicldm import MusicLDM
@@ -26,12 +26,20 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "ChromaPipeline": Chroma,
         "Flux2KleinPipeline": Flux2Klein,
         "Flux2Pipeline": Flux2Dev,
+        "FluxFillPipeline": FluxFill,
+        "FluxImg2ImgPipeline": Flux,
+        "FluxInpaintPipeline": Flux,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
         "StableDiffusion3Pipeline": StableDiffusion3,
+        "StableDiffusionImg2ImgPipeline": StableDiffusion,
+        "StableDiffusionInpaintPipeline": StableDiffusion,
+        "StableDiffusionInstructPix2PixPipeline": StableDiffusion,
         "StableDiffusionPipeline": StableDiffusion,
         "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL,
+        "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
+        "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
         "ZImagePipeline": ZImage,
         "DDPMPipeline": Unconditional,
@@ -61,22 +69,16 @@ def register_family(class_name: str, family: type[Family], *, replace: bool = Fa
     REGISTRY.register(class_name, family, replace=replace)
 
 
-_INPAINTING = "an inpainting checkpoint needs a picture and a mask beside the prompt"
 _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
 _EDITING = "it needs a picture beside the prompt"
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "FluxControlPipeline": _EDITING,
-        "FluxFillPipeline": _INPAINTING,
         "FluxKontextPipeline": _EDITING,
         "StableDiffusionControlNetPipeline": _CONTROLLED,
         "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
-        "StableDiffusionInpaintPipeline": _INPAINTING,
-        "StableDiffusionInstructPix2PixPipeline": _EDITING,
         "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
         "StableDiffusionXLControlNetPipeline": _CONTROLLED,
-        "StableDiffusionXLInpaintPipeline": _INPAINTING,
-        "StableDiffusionXLInstructPix2PixPipeline": _EDITING,
     }
 )
 
@@ -92,6 +94,7 @@ __all__ = [
     "ClassConditional",
     "Family",
     "Flux",
+    "FluxFill",
     "LatentConsistency",
     "MusicLDM",
     "Negative",

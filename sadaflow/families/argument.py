@@ -30,6 +30,7 @@ class Argument:
         metavar: Stands for the value in --help.
         shown_default: What --help shows as the default.
         per_sample: Whether each sample may have its own value, and so each line of a prompt file.
+        per_line: Whether only a line of a prompt file may have its own value, and all samples of a call share one.
     """
 
     read: Read
@@ -39,6 +40,7 @@ class Argument:
     metavar: str = "NAME"
     shown_default: str | None = None
     per_sample: bool = False
+    per_line: bool = False
 
 
 def argument(default: Any, read: Read, help: str | Callable[[], str], **how: Any) -> Any:
@@ -88,6 +90,36 @@ def number_from(least: float) -> Read:
         return given
 
     return read
+
+
+def number_between(low: float, high: float) -> Read:
+    """Reads a number from `low` to `high`."""
+
+    def read(name: str, value: Any) -> float:
+        given = number(name, value)
+        if not low <= given <= high:
+            raise ValueError(f"{name} must lie between {low:g} and {high:g}, got {given:g}")
+        return given
+
+    return read
+
+
+def choice(known: Sequence[str]) -> Read:
+    """Reads one of the strings `known`."""
+
+    def read(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+        return value
+
+    return read
+
+
+def flag(name: str, value: Any) -> bool:
+    """Reads True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}={reprlib.repr(value)} is neither True nor False")
+    return bool(value)
 
 
 def any_number(name: str, value: Any) -> float:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder,
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
+from .unet import MASK
 
 
 class Flux:
@@ -43,6 +44,7 @@ class Flux:
     ) -> None:
         _check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
         self.needs = further_channels(backbone.config, vae.config)
+        self.reads = MASK if fills(backbone.config, vae.config) else None
         self.default_size = trained_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae
@@ -118,15 +120,23 @@ class Flux:
         return decode_images(self.vae, latents)
 
 
-_FURTHER = {
-    2: "it reads a picture beside the latents, as FLUX.1 Depth and Canny do",
-    6: "it reads a picture and a mask beside the latents, as FLUX.1 Fill does",
-}
+class FluxFill(Flux):
+    """The components of a FluxFillPipeline checkpoint, whose network reads a mask and the masked picture."""
+
+    default_guidance: ClassVar[float] = 30.0
+
+
+_FURTHER: Final = {2: "it reads a picture beside the latents, as FLUX.1 Depth and Canny do"}
 """What transformers read beside the latents, by their input channels in multiples of the latents'."""
 
 
+def fills(transformer: FluxConfig, vae: AutoencoderConfig) -> bool:
+    """Whether a transformer reads the masked picture and all pixels of the mask beside the latents (Fill)."""
+    return transformer.latent_channels == 2 * vae.latent_channels + vae.downscale**2
+
+
 def further_channels(transformer: FluxConfig, vae: AutoencoderConfig) -> str | None:
-    """What a transformer reads beside the latents and the prompt; None if nothing."""
+    """What a transformer reads beside the latents and the prompt that cannot be sampled with; None if nothing."""
     times, rest = divmod(transformer.latent_channels, vae.latent_channels)
     return None if rest else _FURTHER.get(times)
 
@@ -143,7 +153,9 @@ def _refuse_further(transformer: FluxConfig, vae: AutoencoderConfig) -> None:
 def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5: Any) -> None:
     """Raise ValueError if components of these configs do not fit each other."""
     read, predicted = transformer.in_channels, transformer.out_channels or transformer.in_channels
-    if further_channels(transformer, vae) is not None:  # then only the prediction has the latents' channels
+    if further_channels(transformer, vae) is not None or fills(
+        transformer, vae
+    ):  # then only the prediction has the latents' channels
         read = predicted
     for label, found, field, expected in (
         ("text_encoder is", clip.hidden_size, "pooled_projection_dim", transformer.pooled_projection_dim),

@@ -9,13 +9,14 @@ from torch import Tensor
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
 from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
+from .picture_options import PictureOptions, check_pictures, picture_of
 
 FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, SamplingOptions):
+class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
@@ -32,6 +33,7 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
             raise ValueError(
                 f"grid={self.grid!r} with a solver, which has its own grid: give the solver's name, or no grid"
             )
+        check_pictures(self)
         if self.speedup is not None and self.accelerator not in (None, AUTO):
             raise ValueError(
                 f"speedup={self.speedup:g} is an argument of the accelerator {AUTO!r}, not of {self.accelerator!r}"
@@ -112,7 +114,16 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
     def sample(self, index: int) -> Self:
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
-        return replace(self, prompt=prompt, negative_prompt=negative, seed=seed, class_labels=self.labels[index])
+        image, mask = picture_of(self.image, index), picture_of(self.mask, index)
+        return replace(
+            self,
+            prompt=prompt,
+            negative_prompt=negative,
+            seed=seed,
+            class_labels=self.labels[index],
+            image=image,
+            mask=mask,
+        )
 
     def without_prompts(self) -> Self:
         """The request with an empty prompt for each sample, for checkpoints that read none.
@@ -162,6 +173,9 @@ ARGUMENTS: Final = arguments(Request)
 
 PER_SAMPLE: Final = tuple(name for name, declared in ARGUMENTS.items() if declared.per_sample)
 """Names of the arguments of which each sample may have its own."""
+
+PER_LINE: Final = tuple(name for name, declared in ARGUMENTS.items() if declared.per_line)
+"""Names of the arguments of which each line of a prompt file may have its own, and which samples of a call share."""
 
 
 def select_arguments(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from ..loading.layouts.table import require_layout
 from ..loading.single_file import autoencoder, flux, schedulers, unet
 from ..loading.single_file.layout import FromSection, SingleFile
 from . import FAMILIES
-from .base import Family, original_of, replace_vae
-from .flux import Flux
+from .base import Family, replace_vae
+from .flux import Flux, FluxFill, fills
+from .hooks import original_of
 from .prompt_encoder import ClipText
 from .sdxl import StableDiffusionXL
 from .single_file_parts import Aid, load_clip, load_t5, load_vae
@@ -169,5 +170,6 @@ def _flux(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str,
         clip = load_clip(file, aid, texts["clip"], "clip")
     else:
         clip = ClipText.build(ClipText.prepare(aid.from_base("CLIP text encoder", file), pooled=True))
-    family = Flux(backbone, vae, clip, load_t5(file, aid, texts.get("t5")), aid.dtype)
+    kind = FluxFill if fills(backbone.config, vae.config) else Flux
+    family = kind(backbone, vae, clip, load_t5(file, aid, texts.get("t5")), aid.dtype)
     return family, schedulers.flux(backbone.config.guidance_embeds)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,45 +15,46 @@ from .base import autoencoder_config, decode_images
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
-# What U-Nets of published checkpoints read beside the latents, by the number of further channels.
-_FURTHER = {
-    5: "it is an inpainting checkpoint: its U-Net reads a mask and the masked picture beside the latents",
-    4: "its U-Net reads the latents of a picture beside those that it denoises (InstructPix2Pix)",
+MASK, PICTURE = "mask", "picture"
+"""What a backbone reads beside the latents: a mask and the masked picture (inpainting), or a picture to edit."""
+
+# Number of further channels of U-Nets of published checkpoints, and what they read with them.
+_READS: Final = {5: MASK, 4: PICTURE}
+_UNSUPPORTED: Final = {
     3: "it is an upscaler: its U-Net reads the small picture beside the latents",
     1: "its U-Net reads a depth map beside the latents",
 }
 
 
 def check_channels(unet: UNetConfig, vae: AutoencoderConfig) -> None:
-    """Raise ValueError if a U-Net reads or predicts something other than the latents of the autoencoder."""
-    latent = vae.latent_channels
+    """Raise ValueError if a U-Net reads or predicts something that cannot be sampled with."""
     reason = further_inputs(unet, vae)
     if reason is not None:
         raise ValueError(
-            f"in_channels={unet.in_channels} of the U-Net is not supported with latent_channels={latent} of the "
-            f"autoencoder: {reason}; text-to-image checkpoints have {latent}"
+            f"in_channels={unet.in_channels} of the U-Net is not supported with latent_channels={vae.latent_channels} "
+            f"of the autoencoder: {reason}; text-to-image checkpoints have {vae.latent_channels}"
         )
 
 
 def further_inputs(unet: UNetConfig, vae: AutoencoderConfig) -> str | None:
-    """What a U-Net reads beside the latents of the autoencoder and the prompt; None if nothing.
+    """What a U-Net reads beside the latents and the prompt that cannot be sampled with; None if nothing.
 
     Raises:
-        ValueError: If the two do not belong together.
+        ValueError: If U-Net and autoencoder do not belong together.
     """
     latent = vae.latent_channels
     further = unet.in_channels - latent
-    if further and further not in _FURTHER:
+    if further and further not in _READS and further not in _UNSUPPORTED:
         raise ValueError(
             f"in_channels={unet.in_channels} of the U-Net is not supported with latent_channels={latent} of the "
             f"autoencoder: the two do not belong together; text-to-image checkpoints have {latent}"
         )
-    if unet.out_channels != latent and not further:
+    if unet.out_channels != latent and further not in _UNSUPPORTED:
         raise ValueError(
             f"out_channels={unet.out_channels} of the U-Net is not supported with latent_channels={latent} of the "
             "autoencoder: the prediction must have the shape of the latents"
         )
-    return _FURTHER.get(further)
+    return _UNSUPPORTED.get(further)
 
 
 def read_configs(checkpoint: Checkpoint, *, statistics: bool = False) -> tuple[UNetConfig, AutoencoderConfig]:
@@ -82,6 +83,7 @@ class LatentUNet:
 
     def __init__(self, backbone: UNet, vae: Autoencoder, dtype: torch.dtype) -> None:
         self.needs = further_inputs(backbone.config, vae.config)
+        self.reads = _READS.get(backbone.config.in_channels - vae.config.latent_channels)
         self.backbone: UNet | ControlledUNet = backbone
         self.vae = vae
         self.dtype = dtype

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from ..files.metadata import Recipe
 from ..pipeline.memory_need import NotEnoughMemory
 from .batch_record import Line
 from .outputs import Generator, Made
-from .prompt_file import Prompt
+from .prompt_file import OF_PICTURES, Prompt
 from .run_folder import Folder
 from .workers import Shard
 
@@ -52,17 +53,24 @@ class PipelineMaker:
         return self.generator.recipe(self._request([prompt]).sample(0))
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Made]:
-        request = self._request(prompts)
-        output = self.generator.sample(request, progress=False)
-        return [self.generator.file(output, request, index) for index in range(len(prompts))]
+        made: list[Made] = []
+        for _, alike in groupby(prompts, key=lambda prompt: prompt.strength):
+            members = list(alike)
+            request = self._request(members)
+            output = self.generator.sample(request, progress=False)
+            made += [self.generator.file(output, request, index) for index in range(len(members))]
+        return made
 
     def _request(self, prompts: Sequence[Prompt]) -> Request:
-        """The request of these prompts; a prompt's own arguments take the place of the shared ones."""
+        """The request of these prompts, of one strength; their own arguments take the place of the shared ones."""
         shared = self.generator.request
         own: dict[str, Any] = {
             name: [getattr(shared, name) if (value := getattr(prompt, name)) is None else value for prompt in prompts]
             for name in PER_SAMPLE
         }
+        own = {name: None if name in OF_PICTURES and None in values else values for name, values in own.items()}
+        if prompts[0].strength is not None:
+            own["strength"] = prompts[0].strength
         return replace(shared, **own)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..pipeline.pipeline import Pipeline
-from .prompt_file import Prompt
+from .prompt_file import OF_PICTURES, Prompt
 
 
 def fingerprint(modules: Iterable[nn.Module]) -> str:
@@ -26,7 +26,8 @@ def prompts_digest(prompts: Iterable[Prompt]) -> str:
     """SHA-256 of all prompts with their seeds, names and order."""
     digest = hashlib.sha256()
     for prompt in prompts:
-        digest.update(json.dumps(asdict(prompt)).encode() + b"\n")
+        fields = {name: value for name, value in asdict(prompt).items() if value is not None or name not in OF_PICTURES}
+        digest.update(json.dumps(fields).encode() + b"\n")
     return digest.hexdigest()
 
 

@@ -14,6 +14,7 @@ from ..files.png import encode_png
 from ..files.wav import encode_wav
 from ..pipeline.inputs import read_accelerator
 from ..pipeline.output import Output
+from ..pipeline.picture_files import digests_of
 from ..pipeline.pipeline import Pipeline
 from ..sampling.observing import Observer
 
@@ -71,10 +72,12 @@ class Generator:
         own |= {"accelerator_config": _config(read_accelerator(request))}
         if "nfe" in known and len(request.prompts) == 1:  # a sample that was made
             sized = replace(request, height=known["height"], width=known["width"])
-            own |= {"solver_config": _config(self.pipe.solver_for(sized))}
+            of_call = self.pipe.solver_for if request.image is None else self.pipe.whole_solver_for
+            own |= {"solver_config": _config(of_call(sized))}
         own |= {"prompt": "\n".join(request.prompts), "negative_prompt": _lines(request.negative_prompt)}
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}
-        return replace(Recipe.of(given, self.options, **{**own, **known}), **self.recorded)
+        options = {**self.options, **digests_of(request)}
+        return replace(Recipe.of(given, options, **{**own, **known}), **self.recorded)
 
     def sample(self, request: Request, progress: bool | None = None, observer: Observer | None = None) -> Output:
         """Sample a request in the form that `file` encodes; the observer is called after every step."""
@@ -83,7 +86,7 @@ class Generator:
 
     def file(self, output: Output, request: Request, index: int) -> Made:
         """Encode the sample `index` of a request that was sampled to `output`."""
-        height, width = output.images.shape[-2:]
+        height, width = self._size(output, request)
         nfe, modes = output.stats.nfe[index], tuple(output.stats.modes[index])
         recipe = self.recipe(request.sample(index), height=height, width=width, nfe=nfe, modes=modes)
         if (stopped := output.stats.stopped_after) is not None:
@@ -91,6 +94,13 @@ class Generator:
         if output.audio is None or output.sample_rate is None:
             return Made(encode_png(to_image(output.images[index]), recipe.chunks()), recipe)
         return Made(encode_wav(output.audio[index], output.sample_rate, recipe.to_json()), recipe)
+
+    def _size(self, output: Output, request: Request) -> tuple[int, int]:
+        """Height and width that were sampled; those of the file differ where a crop was put back into its picture."""
+        if request.padding_mask_crop is None:
+            return tuple(output.images.shape[-2:])
+        own = self.pipe.family.default_size
+        return request.height or own[0], request.width or own[1]
 
 
 def recorded_model(model: str | None, name: str) -> str:

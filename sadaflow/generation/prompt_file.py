@@ -5,15 +5,19 @@ import io
 import json
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..families.request import PER_SAMPLE
+from ..families.request import ARGUMENTS, PER_LINE, PER_SAMPLE
+from ..files.pictures import open_picture
 
-FIELDS: Final = (*PER_SAMPLE, "id")
+FIELDS: Final = (*PER_SAMPLE, *PER_LINE, "id")
 """Names that a line may use: the arguments that each sample may have for itself, and the name of its file."""
+
+OF_PICTURES: Final = ("image", "mask", "strength")
+"""Those of pictures to start from."""
 
 LAST_SEED: Final = 2**63 - 1
 _LARGEST: Final = 2**30
@@ -36,6 +40,9 @@ class Prompt:
         prompt: The prompt.
         seed: Seed of its start noise.
         negative_prompt: Its negative prompt; None is that of the run.
+        image: File of the picture that it starts from; None is that of the run.
+        mask: File of its mask; likewise.
+        strength: Its strength; likewise.
     """
 
     index: int
@@ -43,15 +50,20 @@ class Prompt:
     prompt: str
     seed: int
     negative_prompt: str | None = None
+    image: str | None = None
+    mask: str | None = None
+    strength: float | None = None
 
 
 def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
     """Read the prompts of a file, in order.
 
     The ending decides the format. A .txt file has one prompt per line. A .jsonl file has an object per line with
-    "prompt" and, optionally, "seed", "negative_prompt" and "id". A .csv file has these names in its header, and an
-    empty cell for a field that is not given. A .json file holds captions as MS-COCO does (captions_val2017.json), of
-    which the first of every picture is read, in the order of the pictures' ids. All are UTF-8; blank lines are skipped.
+    "prompt" and, optionally, "seed", "negative_prompt" and "id"; and of pictures to start from "image" and "mask",
+    files relative to the prompt file, and "strength". A picture or mask is given by all lines or by none. A .csv file
+    has these names in its header, and an empty cell for a field that is not given. A .json file holds captions as
+    MS-COCO does (captions_val2017.json), of which the first of every picture is read, in the order of the pictures'
+    ids. All are UTF-8; blank lines are skipped.
 
     Args:
         path: The file.
@@ -78,7 +90,8 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
     lines: dict[str, int] = {}
     for line, entry in _FORMS[ending](path, text.replace("\r\n", "\n")):
         try:
-            prompt = _prompt(len(prompts), entry, seed)
+            prompt = _prompt(len(prompts), _beside(path, entry), seed)
+            _check_alike(prompts, prompt)
         except ValueError as error:
             raise _Bad(path, line, str(error)) from error
         first = lines.setdefault(prompt.name.lower(), line)  # on some systems A.png and a.png are one file
@@ -179,4 +192,34 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
     label = str(label) if type(label) is int else label
     if not isinstance(label, str) or not _ID.fullmatch(label):
         raise ValueError(f"has the id {reprlib.repr(label)}; an id names a file: up to 100 of A-Z a-z 0-9 - _ and .")
-    return Prompt(index, label, entry["prompt"], seed, negative)
+    return Prompt(index, label, entry["prompt"], seed, negative, *(entry.get(name) for name in OF_PICTURES))
+
+
+def _beside(path: Path, entry: Entry) -> Entry:
+    """The fields of a line, with pictures' files relative to the prompt file and the strength as a number."""
+    found = dict(entry)
+    for name in ("image", "mask"):
+        if found.get(name) is None:
+            continue
+        if not isinstance(found[name], str):
+            raise ValueError(f"has the {name} {reprlib.repr(found[name])}, expected the name of a file")
+        if "://" not in found[name]:
+            found[name] = str(path.parent / found[name])
+        try:
+            open_picture(found[name])
+        except ValueError as error:
+            raise ValueError(f"has an {name} that cannot be used: {error}") from error
+    if found.get("strength") is not None:
+        try:
+            found["strength"] = float(found["strength"])
+        except (TypeError, ValueError):
+            raise ValueError(f"has the strength {reprlib.repr(found['strength'])}, expected a number") from None
+        ARGUMENTS["strength"].read("strength", found["strength"])
+    return found
+
+
+def _check_alike(prompts: Sequence[Prompt], prompt: Prompt) -> None:
+    """Check that a line has a picture and a mask if the lines before it have, and none otherwise."""
+    for name in ("image", "mask"):
+        if prompts and (getattr(prompt, name) is None) != (getattr(prompts[0], name) is None):
+            raise ValueError(f"has {'no' if getattr(prompt, name) is None else 'an'} {name}, unlike the lines before")

@@ -22,7 +22,7 @@ _CLASSES = {
     ("sd", _PIX2PIX): "StableDiffusionInstructPix2PixPipeline",
     ("xl", _INPAINTING): "StableDiffusionXLInpaintPipeline",
     ("xl", _PIX2PIX): "StableDiffusionXLInstructPix2PixPipeline",
-    ("flux", 80): "FluxFillPipeline",
+    ("flux", 80): "FluxFillPipeline",  # 16 of the masked picture, and the 64 pixels of the mask in a position
     ("flux", 16): "FluxControlPipeline",
 }
 """Pipelines of networks with further input channels, by family and their number."""

@@ -17,6 +17,7 @@ from ..families import AudioFamily, Family, Request
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
 from ..families.options import PLAIN
+from ..families.unet import MASK, PICTURE
 from ..parallel import Parallel
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
 
@@ -98,6 +99,7 @@ def complete(
     if (needs := getattr(family, "needs", None)) is not None:
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
+    _check_read(request, getattr(family, "reads", None))
     height, width = _frames(request, family) or request.height, request.width
     if request.noise is not None:
         check_noise(request.noise, len(request.prompts), family)
@@ -113,6 +115,21 @@ def complete(
 def with_samples(request: Request, family: Family) -> Request:
     """The request, with an empty prompt for each sample if the family reads none."""
     return request if reads_prompts(family) else request.without_prompts()
+
+
+def _check_read(request: Request, reads: str | None) -> None:
+    """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
+    if reads == MASK and (request.image is None or request.mask is None):
+        raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
+    if reads != PICTURE:
+        if request.image_guidance is not None:
+            raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
+        return
+    if request.image is None:
+        raise ValueError("this checkpoint edits a picture (InstructPix2Pix): give image=")
+    for name in ("strength", "start_step", "mask", "denoising_start"):
+        if getattr(request, name) is not None:
+            raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture (InstructPix2Pix)")
 
 
 def _frames(request: Request, family: Family) -> int | None:

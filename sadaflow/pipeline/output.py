@@ -1,5 +1,6 @@
 """What a call returns, and how it is made from the sampled latents."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,13 @@ class Output:
     trace: Trace | None = None
 
 
-def decode_output(family: Family, sampled: Sampled, output: str, seconds: float | None) -> Output:
+def decode_output(
+    family: Family,
+    sampled: Sampled,
+    output: str,
+    seconds: float | None,
+    finish: Callable[[Tensor], Tensor] | None = None,
+) -> Output:
     """Decode sampled latents.
 
     Args:
@@ -41,8 +48,11 @@ def decode_output(family: Family, sampled: Sampled, output: str, seconds: float 
         sampled: Latents (B, C, h, w) and the cost of sampling them.
         output: "pil", "tensor", "audio" or "latent"; see `Output`.
         seconds: Length that the sound is cut to; None keeps all of it.
+        finish: What is done to the decoded pictures (B, 3, H, W) in [0, 1]; None is nothing.
     """
     images: Any = None if output == "latent" else family.decode(sampled.x)
+    if images is not None and finish is not None:
+        images = finish(images)
     if output == "audio" and isinstance(family, AudioFamily):
         rate = family.sample_rate
         if seconds is None:

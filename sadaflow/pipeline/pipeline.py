@@ -152,6 +152,17 @@ class Pipeline(Adaptable):
         noise: Tensor | None = None,
         accelerator: str | Accelerator | None = None,
         speedup: float | None = None,
+        image: Any = None,
+        strength: float | None = None,
+        start_step: int | None = None,
+        mask: Any = None,
+        mask_blur: float = 0.0,
+        padding_mask_crop: int | None = None,
+        paste: bool = False,
+        posterior: str = "mode",
+        image_guidance: float | None = None,
+        denoising_start: float | None = None,
+        denoising_end: float | None = None,
         control: Any = None,
         control_scale: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
@@ -177,7 +188,7 @@ class Pipeline(Adaptable):
 
         None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `LabelOptions`,
         `FluxOptions` and `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints
-        have.
+        have, and `PictureOptions` in picture_options.py those of pictures to start from.
 
         Args:
             prompt: A prompt, or a sequence with one for each sample; checkpoints that read no text have none.
@@ -195,6 +206,19 @@ class Pipeline(Adaptable):
             accelerator: Name of an accelerator, with settings if wanted ("auto budget=25"), `module:Class`, or an
                 accelerator; None evaluates the network at every step.
             speedup: Evaluations without an accelerator divided by those to be made in the mean; see `Auto`.
+            image: A picture to start from, for all samples, or a list with one for each: path, PIL image, array,
+                tensor (3, H, W) or (B, 3, H, W) in [0, 1], or latents. It decides the size, rounded down to whole
+                tokens, or is stretched to `height` and `width`. See docs/pictures.md.
+            strength: Fraction of the steps that are taken; None is 0.8, and 1 with a mask. 0 returns the picture.
+            start_step: Index of the first step that is taken, in place of `strength`.
+            mask: What of the picture is repainted, white on black, as `image`.
+            mask_blur: Radius in pixels by which the mask is blurred.
+            padding_mask_crop: Repaint only the part around the mask, at the size made, with so many pixels of margin.
+            paste: Whether pixels outside the mask are those of the picture, not what the autoencoder makes of them.
+            posterior: "mode", or "sample" to draw the picture's latents from the seed.
+            image_guidance: On InstructPix2Pix, scale of guidance by the picture.
+            denoising_start, denoising_end: On SDXL, the fraction of the schedule at which the latents `image` arrive
+                from another call, and at which sampling stops.
             control: An image for the ControlNet, or a list with one for each: PIL, array, or tensor (3, H, W) or
                 (B, 3, H, W), RGB in [0, 1]. PIL images and arrays are stretched to the size made.
             control_scale, control_start, control_end: Weight of the ControlNets, and the fractions of the evaluations
@@ -217,6 +241,4 @@ class Pipeline(Adaptable):
             ValueError: If an argument is invalid, before any work.
         """
         request = Request(**select_arguments(locals()))
-        return self.sample(
-            request, output=output, progress=progress, trace=trace, parallel=parallel, observer=observer
-        )
+        return self.sample(request, output=output, progress=progress, trace=trace, parallel=parallel, observer=observer)

@@ -1,17 +1,22 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from sadaflow.models import Autoencoder, kept_layouts
 from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
-from ..families.base import scheduler_of_call
+from ..families.hooks import scheduler_of_call
 from ..families.options import STEPS
+from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.pixels import Pixels
+from ..families.unet import PICTURE
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
 from ..loading.mapped_weights import lay_out, reads_mapped_weights
@@ -24,12 +29,24 @@ from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
 from ..sampling.observing import Observer
+from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
-from .inputs import check_how, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
+from .grid_part import on_its_part
+from .inputs import (
+    check_how,
+    complete,
+    latent_shape,
+    read_accelerator,
+    read_output,
+    read_steps,
+    start_noise,
+    with_samples,
+)
 from .output import Output, decode_output
+from .pictures import read_pictures
 from .progress import progress_observer
 from .turns import Turns
 
@@ -186,8 +203,16 @@ class Sampler:
         """
         output = read_output(output, self.family)
         check_how(parallel, observer)
+        pictures = read_pictures(with_samples(request, self.family), self.family)
+        if pictures is not None:
+            request = pictures.sized(request)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
-        noise, solver = start_noise(request, self.family), self.solver_for(request)
+        turn = self._turns.taken(self._residence.offload is not None or self._compiled)
+        if pictures is not None and request.strength == 0:
+            with turn:
+                return unchanged(pictures, request, self.family, output, self.device)
+        noise, whole = start_noise(request, self.family), self.whole_solver_for(request)
+        solver = self.part(whole, request)
         require_schedule(self.schedule, solver.nodes)
         accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
         self.calibrations.check(accelerator, self.adapted, self.name)
@@ -197,17 +222,21 @@ class Sampler:
             check_fit(accelerator, solver, noise.shape, self.backbone)
         if parallel is not None:
             made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
+            made |= {} if pictures is None else pictures.seen
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
             parallel.require_same({**request.arguments(), **made, **own}, self.device)
-        with self._turns.taken(self._residence.offload is not None or self._compiled):
-            denoise = self.denoiser(solver, request, control)
-            denoise = denoise if parallel is None else parallel.denoiser(denoise)
+        with turn:
             noise = noise.to(self.device, torch.float32)
+            begun = Beginning(noise) if pictures is None else begin(pictures, request, self.family, whole, noise)
+            denoise: Any = self.denoiser(solver, request, control, begun.beside)
+            denoise = begun.blended(denoise if parallel is None else parallel.denoiser(denoise))
             total = None if isinstance(solver, Adaptive) else solver.n_evals
             with progress_observer(progress, total, observer) as watching, kept_layouts(self.backbone):
-                sampled = sample(solver, denoise, noise, accelerator, observer=watching, trace=trace)
-            del denoise, noise  # frees the conditioning before the decoder needs memory
-            return decode_output(self.family, sampled, output, request.seconds)
+                sampled = sample(solver, denoise, begun.x, accelerator, observer=watching, trace=trace)
+            sampled = replace(sampled, x=begun.ended(sampled.x))
+            del denoise, noise, begun  # frees the conditioning before the decoder needs memory
+            finish = None if pictures is None else partial(pictures.finished, paste=request.paste)
+            return decode_output(self.family, sampled, output, request.seconds, finish)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -215,25 +244,50 @@ class Sampler:
         return {"steps": self.recommended.steps or STEPS, "guidance": self.default_guidance}
 
     def solver_for(self, request: Request) -> Solver | Adaptive:
-        """The solver of a complete request; its noise is drawn from the request's seeds."""
+        """The solver of a complete request, on the part of its grid that a request with a picture takes.
+
+        Its noise is drawn from the request's seeds.
+        """
+        return self.part(self.whole_solver_for(request), request)
+
+    def part(self, solver: Any, request: Request) -> Any:
+        """A solver on the part of its grid that a request takes: all of it, unless the request starts from a picture.
+
+        Raises:
+            ValueError: If the request leaves no step, or the solver has no grid to take a part of.
+        """
+        return on_its_part(solver, request, self.family)
+
+    def whole_solver_for(self, request: Request) -> Solver | Adaptive:
+        """The solver of a complete request on its whole grid; its noise is drawn from the request's seeds."""
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
         return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
 
-    def denoiser(self, solver: Solver | Adaptive, request: Request, control: Control | None = None) -> GuidedDenoiser:
+    def denoiser(
+        self,
+        solver: Solver | Adaptive,
+        request: Request,
+        control: Control | None = None,
+        beside: Tensor | None = None,
+    ) -> GuidedDenoiser:
         """Encode a request as a denoiser, which predicts x0 at the evaluation points of a solver.
 
         Args:
             solver: The solver.
             request: Prompts and their conditioning; guidance and size that are None are the checkpoint's own.
             control: Images and weights of the ControlNets; None is none.
+            beside: What the network reads beside the latents, (1 or B, channels, h, w); None if nothing.
         """
         height, width = self.family.default_size
         request = request.filled(**self.defaults, height=height, width=width)
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
+        if beside is not None:
+            rows = beside.to(self.dtype).expand(len(request.prompts), -1, -1, -1)
+            prompted = prompted.beside(rows, edited=getattr(self.family, "reads", None) == PICTURE)
         both = prompted.conditional, prompted.negative
         guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance
         return GuidedDenoiser(
@@ -246,6 +300,8 @@ class Sampler:
             None if control is None else control.settings(len(solver.nodes)),
             self.split_guidance,
             self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
+            prompted.picture,
+            IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -62,7 +62,9 @@ class BranchDenoise(RowDenoise, Protocol):
 class GuidedDenoiser:
     """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) around a backbone.
 
-    The guided prediction is negative + guidance (conditional - negative). The state keeps its dtype; the network is
+    The guided prediction is negative + guidance (conditional - negative). With a branch of the picture alone (Brooks et
+    al. 2023, arXiv 2211.09800) it is negative + picture_guidance (picture - negative) + guidance (conditional -
+    picture). The state keeps its dtype; the network is
     called with x times the `input_scale` of its prediction type, in `dtype`. What a `PreparedBackbone` can compute
     before sampling is computed when the denoiser is made.
 
@@ -75,6 +77,8 @@ class GuidedDenoiser:
         memory
             and usually more time. Otherwise both are evaluated in one call. calibrations: What was measured of the
             backbone, for accelerators.
+        picture: Conditioning of the branch that has the picture and no prompt, (B, ...) each; None without it.
+        picture_guidance: Guidance scale of that branch.
     """
 
     backbone: Backbone
@@ -87,10 +91,12 @@ class GuidedDenoiser:
     settings: Sequence[Mapping[str, Any]] | None = None
     split_guidance: bool = False
     calibrations: Sequence[Any] = ()
+    picture: Mapping[str, Tensor] | None = None
+    picture_guidance: float = 1.0
     _conditioned: Conditioned = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        branches = [self.conditional] if self.negative is None else [self.negative, self.conditional]
+        branches = [branch for branch in (self.negative, self.picture, self.conditional) if branch is not None]
         timesteps = [node.timestep for node in self.nodes]
         object.__setattr__(self, "_conditioned", Conditioned(self.backbone, timesteps, branches))
 
@@ -112,16 +118,21 @@ class GuidedDenoiser:
 
     def evaluate_branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> tuple[Tensor, Tensor]:
         """The guided x0, as from `evaluate`, and the x0 of the conditional branch; both as x."""
-        negative, conditional = self._branches(x, step, rows, seam)
-        return self._x0(self._guided(negative, conditional), x, step), self._x0(conditional, x, step)
+        branches = self._branches(x, step, rows, seam)
+        return self._x0(self._guided(*branches), x, step), self._x0(branches[-1], x, step)
 
     def evaluate_conditional(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         """x0 of the conditional branch, which alone is evaluated."""
-        return self._x0(self._predictions([int(self.has_negative)], x, step, rows, seam), x, step)
+        return self._x0(self._predictions([self._count - 1], x, step, rows, seam), x, step)
+
+    @property
+    def _count(self) -> int:
+        """Number of branches."""
+        return 1 + (self.negative is not None) + (self.picture is not None)
 
     def _branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Sequence[Tensor]:
         """The network's predictions by branch, the conditional branch last."""
-        branches = range(1 + self.has_negative)
+        branches = range(self._count)
         if self.split_guidance and seam is call_through:
             return [self._predictions([branch], x, step, rows, seam) for branch in branches]
         return self._predictions(branches, x, step, rows, seam).chunk(len(branches))
@@ -137,8 +148,11 @@ class GuidedDenoiser:
     def _guided(self, *branches: Tensor) -> Tensor:
         if len(branches) == 1:
             return branches[0]
-        negative, conditional = branches
-        return negative + self.guidance * (conditional - negative)
+        negative, conditional = branches[0], branches[-1]
+        if len(branches) == 2:
+            return negative + self.guidance * (conditional - negative)
+        picture = branches[1]
+        return negative + self.picture_guidance * (picture - negative) + self.guidance * (conditional - picture)
 
     def _x0(self, prediction: Tensor, x: Tensor, step: int) -> Tensor:
         node = self.nodes[step]

@@ -115,7 +115,6 @@ CALL: dict[str, Any] = {"steps": 2, "height": 32, "width": 32, "max_sequence_len
         ("dev", 64, None),  # FLUX.1 dev, Krea, and Kontext, whose shapes are dev's
         ("schnell", 64, None),
         ("dev", 128, "FLUX.1 Depth and Canny"),
-        ("dev", 384, "FLUX.1 Fill"),
     ],
 )
 def test_transformers_alone_load_beside_a_base(style: str, channels: int, words: str | None, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_every_name_of_diffusers_gets_its_own(idle: Pipeline, name: str) -> None
     ("name", "words"),
     [
         ("num_inference_steps", "here it is steps="), ("guidance_scale", "here it is guidance="),
-        ("generator", "seed="), ("latents", "noise="), ("image", "control="), ("stepz", "did you mean steps="),
+        ("generator", "seed="), ("latents", "noise="), ("mask_image", "mask="), ("stepz", "did you mean steps="),
     ],
 )  # fmt: skip
 def test_a_call_says_what_to_write(idle: Pipeline, name: str, words: str) -> None:

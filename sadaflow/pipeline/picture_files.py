@@ -1,0 +1,62 @@
+"""Files of pictures to start from: checked before a checkpoint is loaded, and recorded by their digests."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..families import Request
+from ..files.images import picture_digest
+from ..files.pictures import open_picture
+
+_NAMES = ("image", "mask")
+
+
+def check_files(request: Request) -> None:
+    """Read the pictures of a request that are named by their files.
+
+    Raises:
+        ValueError: If one cannot be used.
+    """
+    for name, files in files_of(request).items():
+        for file in files:
+            try:
+                open_picture(file)
+            except ValueError as error:
+                raise ValueError(f"--{name}: {error}") from error
+
+
+def files_of(request: Request) -> dict[str, list[str]]:
+    """Names of the files of the pictures of a request, by argument."""
+    found: dict[str, list[str]] = {}
+    for name in _NAMES:
+        value = getattr(request, name)
+        files = [entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, str)]
+        if files:
+            found[name] = files
+    return found
+
+
+def digests_of(request: Request) -> dict[str, Any]:
+    """SHA-256 of each file of `files_of`, by name: "image_sha256" and "mask_sha256"."""
+    found: dict[str, Any] = {}
+    for name, files in files_of(request).items():
+        digests = [picture_digest(file) for file in files]
+        found[f"{name}_sha256"] = digests[0] if len(digests) == 1 else digests
+    return found
+
+
+def check_digests(request: Request, recorded: Mapping[str, Any]) -> None:
+    """Check that the pictures of a request are those of a record.
+
+    Args:
+        request: The request.
+        recorded: Entries of the record, with what `digests_of` returned.
+
+    Raises:
+        ValueError: If a picture cannot be read, or if it is another now.
+    """
+    for name, found in digests_of(request).items():
+        if recorded.get(name) not in (None, found):
+            argument = name.removesuffix("_sha256")
+            raise ValueError(
+                f"the {argument} {getattr(request, argument)!r} is not the one that the record was made with"
+            )
