@@ -15,6 +15,7 @@ from ..sampling.schedule_search import SearchEffort
 from .load import SOLVER, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, Revision, Variant, chosen_device
 from .parsers import count, real, text
+from .terminal import say
 
 _EFFORT = SearchEffort()
 
@@ -63,8 +64,8 @@ def run(options: ScheduleOptions) -> None:
     solver = options.solver or pipe.recommended.solver or SOLVER
     named = {name: getattr(options, name) for name in ("steps", "grid", "guidance", "height", "width")}
     found = search_pipeline(pipe, settings, options.out, prompts, solver=solver, **named)
-    typer.echo(
+    say(
         f"{options.out}: {found.solver}, {options.budget} of {options.steps} steps, {len(found.tried)} sets tried"
     )
-    typer.echo(f"  {found.mask}")
-    typer.echo(f"  mean squared error of the latents: 10^{found.loss:.2f}")
+    say(f"  {found.mask}")
+    say(f"  mean squared error of the latents: 10^{found.loss:.2f}")
