@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..families import FAMILIES
-from ..families.base import recommended_by
+from ..families.hooks import recommended_by
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import DEFAULT, embedded
 from ..loading.hub.cache import RepoFile

@@ -89,7 +89,7 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
         return None
     if isinstance(family, AudioFamily):
         raise ValueError("image= starts from a picture, and this checkpoint makes sound: leave it out")
-    if not isinstance(getattr(family, "vae", None), Autoencoder):
+    if not isinstance(family.vae, Autoencoder):
         raise ValueError(f"image= needs an autoencoder, and {type(family).__name__} checkpoints have none")
     samples, latents = len(request.prompts), latents_of(request.image, family.latent_channels)
     if latents is not None:

@@ -12,7 +12,7 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
-from ..families.base import scheduler_of_call
+from ..families.hooks import scheduler_of_call
 from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.pixels import Pixels
@@ -35,7 +35,16 @@ from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .grid_part import on_its_part
-from .inputs import check_how, complete, latent_shape, read_accelerator, read_output, read_steps, start_noise
+from .inputs import (
+    check_how,
+    complete,
+    latent_shape,
+    read_accelerator,
+    read_output,
+    read_steps,
+    start_noise,
+    with_samples,
+)
 from .output import Output, decode_output
 from .pictures import read_pictures
 from .progress import progress_observer
@@ -194,7 +203,7 @@ class Sampler:
         """
         output = read_output(output, self.family)
         check_how(parallel, observer)
-        pictures = read_pictures(request, self.family)
+        pictures = read_pictures(with_samples(request, self.family), self.family)
         if pictures is not None:
             request = pictures.sized(request)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)

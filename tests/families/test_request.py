@@ -23,7 +23,7 @@ from sadaflow.compare import compare
 from sadaflow.families import FAMILIES
 from sadaflow.families.argument import arguments
 from sadaflow.families.options import FluxOptions, SamplingOptions, XLOptions
-from sadaflow.families.request import ARGUMENTS, PER_SAMPLE, Request, select_arguments
+from sadaflow.families.request import ARGUMENTS, PER_LINE, PER_SAMPLE, Request, select_arguments
 from sadaflow.files.metadata import Recipe
 from sadaflow.files.png import read_text
 from sadaflow.generation.outputs import recorded_request
@@ -37,7 +37,7 @@ LOADING = {
     "vae", "base", "embedding", "embedding_token",
     "prediction", "device", "dtype", "offload", "tile", "quantize", "debug",
 }  # fmt: skip
-WITHOUT_FLAG = {"noise"}  # a tensor
+WITHOUT_FLAG = {"noise", "denoising_start", "denoising_end"}  # a tensor
 AS_WRITTEN_BEFORE = (
     '{"prompt": "fox", "model": "tiny-sd", "steps": 8, "seed": 5, "width": 32, "height": 16, "negative_prompt": null, '
     '"solver": "euler", "grid": null, "guidance": 3.0, "accelerator": null, "nfe": 8.0, "modes": ["full"], '
@@ -73,9 +73,10 @@ def test_every_argument_is_a_flag(command: str, kind: type[Options]) -> None:
 
 
 def test_a_line_of_a_prompt_file_may_set_what_each_sample_has_for_itself() -> None:
-    assert PER_SAMPLE == ("prompt", "negative_prompt", "seed")
-    assert set(FIELDS) == {*PER_SAMPLE, "id"}
-    assert {item.name for item in fields(Prompt)} == {*PER_SAMPLE, "index", "name"}
+    assert PER_SAMPLE == ("prompt", "negative_prompt", "seed", "image", "mask")
+    assert PER_LINE == ("strength",)
+    assert set(FIELDS) == {*PER_SAMPLE, *PER_LINE, "id"}
+    assert {item.name for item in fields(Prompt)} == {*PER_SAMPLE, *PER_LINE, "index", "name"}
     assert {item.name for item in fields(Sample)} <= set(PER_SAMPLE)
     assert {item.name for item in fields(Case)} <= NAMES | {"model"}
 
@@ -90,10 +91,23 @@ CHANGED: dict[str, Any] = {
 }  # fmt: skip
 
 
+PICTURE: dict[str, Any] = {
+    "image": "a.png", "mask": "b.png", "strength": 0.5, "mask_blur": 2.0, "padding_mask_crop": 8, "paste": True,
+    "posterior": "sample", "image_guidance": 2.0, "denoising_end": 0.9,
+}  # fmt: skip
+OTHERWISE: dict[str, dict[str, Any]] = {"start_step": {"start_step": 3}, "denoising_start": {"denoising_start": 0.5}}
+
+
 def test_metadata_records_every_argument() -> None:
-    request = Request(**CHANGED)
-    assert CHANGED.keys() == NAMES - {"noise", "control"}, "give a value for the new argument"
-    assert request.given().keys() == CHANGED.keys()
+    named = {*CHANGED, *PICTURE, *OTHERWISE}
+    assert named == NAMES - {"noise", "control"}, "give a value for the new argument"
+    for instead in ({}, *OTHERWISE.values()):
+        request = Request("fox", steps=50, image="a.png", height=32, width=32, **instead)
+        recipe = Recipe.of(request.given(), {}, model="m", prompt="fox", steps=50, seed=0)
+        assert recorded_request(recipe) == request
+    given = {**CHANGED, **PICTURE}
+    request = Request(**given)
+    assert request.given().keys() == given.keys()
     recipe = Recipe.of(request.given(), {"lora": ["a"]}, model="m", prompt="fox")
     assert recorded_request(Recipe.from_json(recipe.to_json())) == request
     assert recipe.options["lora"] == ["a"]
