@@ -8,6 +8,9 @@
 # make gpu     everything that needs a GPU in eight minutes, from a bare checkout, without network or installation, into
 #              outputs/gpu: docs/performance.md; MINUTES=4 takes less time, SMALL=1 rehearses it on a CPU in one minute
 # make lint    ruff, and mypy --strict on the built package
+# make attack  fuzzers against files, folders, the Hub and the command for MINUTES=30: docs/attacks.md
+# make audit   bandit over the code, and pip-audit over what is installed, which needs the network: SECURITY.md
+# make release wheel, source archive and bill of materials of this commit, the same bytes everywhere, into dist/
 # make mutants
 #              mutation testing of solvers/ and accelerators/ into outputs/mutants.jsonl: docs/checks.md; SAMPLE=200 mutants
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
@@ -30,7 +33,7 @@ GPU_OUT ?= outputs/gpu
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow speed speed-gpu gpu lint mutants tiny-sd tiny-flux tiny-controlnet clean
+.PHONY: demo test slow speed speed-gpu gpu lint attack audit release mutants tiny-sd tiny-flux tiny-controlnet clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -63,6 +66,23 @@ speed-gpu: $(VENV)/.installed-dev
 gpu:
 	$(GPU_PYTHON) -m sadaflow.bench.gpu --out $(GPU_OUT) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SMALL),--small) \
 	    $(if $(COMMIT),--commit $(COMMIT))
+
+attack: $(VENV)/.installed-dev
+	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -W ignore -m attacks.run --minutes $(or $(MINUTES),30) \
+	    --seed $(or $(SEED),1000) --out ../outputs/attacks.json
+
+audit: $(VENV)/.installed-dev
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check bandit pip-audit
+	build/audit/bin/bandit --quiet --recursive --severity-level medium --skip B615,B701,B704 sadaflow models solvers
+	$(BIN)/python -m pip freeze --exclude-editable > build/audit/installed.txt
+	build/audit/bin/pip-audit --no-deps --disable-pip --requirement build/audit/installed.txt
+
+release: $(VENV)/.installed-dev
+	rm -rf build/release dist
+	mkdir -p build/release
+	git archive HEAD | tar -x -C build/release
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python docs/scripts/build_release.py build/release dist
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "cosmic-ray>=8.3"

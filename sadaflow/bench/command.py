@@ -2,23 +2,24 @@
 
 import io
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from ..files.atomic import write_atomically
-from ..files.folder_lock import occupied
 from ..generation.workers import Shard
 from ..metrics.registry import Metric, SetMetric, find_metrics
 from ..pipeline.progress import counting_bar
 from .reporting.page import page
 from .reporting.tables import Measured, markdown
 from .run import environment
-from .run.folder import Folder, Record
-from .run.gather import finish, gather
+from .run.folder import WORST, Folder
+from .run.gather import arrange, finish
+from .run.lines import Record, Say
+from .run.repair import prepare
 from .run.sweep import check, measure_sets, sweep
 from .run.timing import measure, rounds
-from .run.worst import WORST
 from .suite.model import Sample, Suite
 from .suite.subjects import Subjects
 from .suite.toml import parse_suite
@@ -34,6 +35,7 @@ def run_bench(
     dtype: torch.dtype = torch.float32,
     metrics: Mapping[str, Metric] | None = None,
     shard: Shard = Shard(),  # noqa: B008 - frozen
+    say: Say = lambda problem: None,
 ) -> str:
     """Measures a suite and writes the report.
 
@@ -48,6 +50,7 @@ def run_bench(
         metrics: Metrics of the caller (see `sadaflow.metrics`), by the names that the suite uses.
         shard: Which share of the samples this process measures. With several processes no seconds are measured, and
             the last process to finish writes the report.
+        say: Called with a line of text for everything in the folder that is damaged and is measured again.
 
     Returns:
         The tables of the report in Markdown.
@@ -66,34 +69,29 @@ def run_bench(
     identity, session = environment.identity(device, dtype), environment.session(device)
     subjects = Subjects(device, dtype)
 
-    def begin() -> Folder:
-        folder = Folder.open(out, suite, identity, session, resume or shard.start > 0)
-        _prepare(folder, suite, subjects, chosen)
+    def begin(held: ExitStack) -> Folder:
+        opened = Folder.begin(out, suite, identity, session, resume or shard.start > 0)
+        folder, share = held.enter_context(opened)
+        prepare(folder, suite, say)
+        for name, metric in chosen.items():
+            folder.know_metric(name, _description(metric))
+        check(suite, folder, subjects)
+        share()
         return folder
 
-    if shard.size > 1:
-        return _share(suite, out, identity, subjects, chosen, shard, begin)
-    folder = begin()
-    with occupied(out):
+    with ExitStack() as held:
+        if shard.size > 1:
+            return _share(suite, out, identity, subjects, chosen, shard, lambda: begin(held))
+        folder = begin(held)
         if not timing:
             with counting_bar(suite.size, unit="sample", smoothing=0.05) as advance:
                 sweep(suite, folder, subjects, chosen, advance)
+            arrange(out, suite)
             measure_sets(suite, folder, chosen)
         if timing or (suite.timing is not None and suite.timing.always):
             with counting_bar(rounds(suite), unit="round", smoothing=0.05) as advance:
                 measure(suite, folder, subjects, advance)
         return report(out)
-
-
-def _prepare(folder: Folder, suite: Suite, subjects: Subjects, metrics: Mapping[str, Metric]) -> None:
-    """Repairs what a killed run left, and checks that models and metrics fit the folder."""
-    with occupied(folder.path, alone=True):
-        for lines in (folder.samples, folder.sets, folder.timing):
-            lines.mend()
-        gather(folder.path, suite)
-        for name, metric in metrics.items():
-            folder.know_metric(name, _description(metric))
-        check(suite, folder, subjects)
 
 
 def _share(
@@ -107,8 +105,7 @@ def _share(
 ) -> str:
     """Runs one of several processes: the first opens the folder for all, the last to finish writes the report."""
     shard.lead(begin)
-    with occupied(out):
-        folder = Folder.join(out, suite, identity, str(shard.rank))
+    with Folder.join(out, suite, identity, str(shard.rank)) as folder:
         check(suite, folder, subjects)
         with counting_bar(suite.size // shard.size, unit="sample", smoothing=0.05) as advance:
             sweep(suite, folder, subjects, metrics, advance, shard)

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from ..generation.prompt_file import read_prompt_file
 from ..pipeline.calibrate import PROMPTS
 from ..pipeline.calibrations import NAME, cache_file, write_calibrations
@@ -15,6 +13,7 @@ from ..sampling.auto_calibration import Effort
 from .load import SOLVER, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, Revision, Variant, chosen_device
 from .parsers import count, real, text
+from .terminal import say
 
 _EFFORT = Effort()
 
@@ -71,8 +70,8 @@ def run(options: CalibrateOptions) -> None:
         found = pipe.calibrate(prompts, effort=effort, solver=solver, steps=steps, **named)
         path = options.path(found.weights)
         write_calibrations(path, [found])
-        typer.echo(f"{path}: {found.solver}, {steps} steps, guidance {found.guidance:g}")
+        say(f"{path}: {found.solver}, {steps} steps, guidance {found.guidance:g}")
         for speedup in (1.5, 2.0, 2.5, 3.0):
             if found.covers(steps / speedup, found.settings):
-                typer.echo(f"  speedup {speedup:g}: tolerance {found.tolerance_for(steps / speedup):.2g}")
-        typer.echo(f"  at most {steps / found.evaluations[-1]:.2f}x")
+                say(f"  speedup {speedup:g}: tolerance {found.tolerance_for(steps / speedup):.2g}")
+        say(f"  at most {steps / found.evaluations[-1]:.2f}x")

@@ -11,6 +11,7 @@ from sadaflow.solvers.registry import draws_noise, make_solver
 from ..accelerators import make_accelerator
 from .options import Debug, Names
 from .parsers import count, real, text
+from .terminal import say
 
 if TYPE_CHECKING:
     from sadaflow.solvers.checks import Report
@@ -106,6 +107,6 @@ def _maker(name: str) -> Callable[[], Any]:
 
 
 def _show(report: "Report") -> None:
-    typer.echo(str(report))
+    say(str(report))
     if not report.passed:
         raise typer.Exit(FAILED)

@@ -43,6 +43,7 @@ from .schedule import ScheduleOptions
 from .schedule import run as run_schedule
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
+from .terminal import say, say_line
 
 
 class _Words(TyperGroup):
@@ -94,8 +95,8 @@ def generate(options: GenerateOptions) -> None:
     for index, path in enumerate(outs):
         file = generator.file(made, request, index)
         write_file(path, file.content, options.overwrite)
-        typer.echo(f"{path}: {request.steps} steps, {file.recipe.nfe:g} of {len(file.recipe.modes)} evaluations")
-    typer.echo(f"{made.stats.seconds:.2f} s of sampling")
+        say(f"{path}: {request.steps} steps, {file.recipe.nfe:g} of {len(file.recipe.modes)} evaluations")
+    say(f"{made.stats.seconds:.2f} s of sampling")
 
 
 @app.command()
@@ -111,7 +112,7 @@ def repeat(options: RepeatOptions) -> None:
     outs = targets(flags, options.file.suffix.lower())
     made = run_repeat(recipe, flags)
     write_file(outs[0], made.content, options.overwrite)
-    typer.echo(f"{outs[0]}: {recipe.steps} steps, {made.recipe.nfe:g} of {len(made.recipe.modes)} evaluations")
+    say(f"{outs[0]}: {recipe.steps} steps, {made.recipe.nfe:g} of {len(made.recipe.modes)} evaluations")
 
 
 @app.command("compare")
@@ -153,9 +154,9 @@ def compare_(options: Options) -> None:
     text = _recipe(generator, comparison).chunks()
     write_png(out, picture, text, options.overwrite)
     write_png(trajectory, draw_trajectory(comparison, caption), text, options.overwrite)
-    typer.echo(table(comparison))
-    typer.echo(f"{out}: plain, {comparison.accelerator}, difference, and the mode of every step")
-    typer.echo(f"{trajectory}: criterion, mode and error of every step")
+    say(table(comparison))
+    say(f"{out}: plain, {comparison.accelerator}, difference, and the mode of every step")
+    say(f"{trajectory}: criterion, mode and error of every step")
 
 
 @app.command()
@@ -179,7 +180,8 @@ def bench(
     shard = Shard.current()
     chosen, where, kind = load_suite(suite, prompts), chosen_device(shard.device(device)), read_dtype(dtype)
     quiet_libraries()
-    typer.echo(run_bench(chosen, out, resume=resume, timing=timing, device=where, dtype=kind, shard=shard))
+    how: dict[str, Any] = {"resume": resume, "timing": timing, "say": say_line}
+    say(run_bench(chosen, out, device=where, dtype=kind, shard=shard, **how))
 
 
 @app.command("bench speed")
@@ -193,7 +195,7 @@ def bench_speed(options: SpeedOptions) -> None:
     device, dtype, speed = chosen_device(options.device), read_dtype(options.dtype), options.speed()
     quiet_libraries()
     with TemporaryDirectory() as passing, threads(options.threads or torch.get_num_threads()):
-        typer.echo(run_speed(speed, options.out, options.cache or Path(passing), device=device, dtype=dtype))
+        say(run_speed(speed, options.out, options.cache or Path(passing), device=device, dtype=dtype))
 
 
 @app.command()
@@ -245,7 +247,7 @@ def inspect_(
 ) -> None:
     """Show what a checkpoint contains and which files would be downloaded, without loading weights."""
     quiet_libraries()
-    typer.echo(describe(inspect(model, revision=revision, variant=variant)))
+    say(describe(inspect(model, revision=revision, variant=variant)))
 
 
 @app.command()
@@ -253,7 +255,7 @@ def inspect_(
 def export(options: ExportOptions) -> None:
     """Write a checkpoint to a new folder in the Hub's layout, with merged LoRAs, as Diffusers loads it."""
     quiet_libraries()
-    typer.echo(run_export(options))
+    say(run_export(options))
 
 
 def _recipe(generator: Generator, comparison: Comparison) -> Recipe:
@@ -266,4 +268,4 @@ def _recipe(generator: Generator, comparison: Comparison) -> Recipe:
 
 def _notify(what: str) -> None:
     if sys.stderr.isatty():
-        typer.echo(what, err=True)
+        say(what, err=True)

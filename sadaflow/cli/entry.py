@@ -1,14 +1,22 @@
-"""Runs the `sadaflow` command; every error that a user can cause becomes a line of text and exit code 2."""
+"""Runs the `sadaflow` command. Every error becomes one line of text and an exit code; --debug shows its traceback."""
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-# Raised for bad input, bad files, an unreachable Hub, an output of NaN, a missing extra.
-EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, OverflowError)
+from .terminal import say_error, warnings_on_one_line
+
+DONE, RUN_ERROR, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
 NO_MEMORY = "there is not enough memory for this: ask for less at a time, or for a smaller --dtype"
-USAGE_ERROR, INTERRUPTED = 2, 130
+ISSUES = "https://github.com/sadaflow/sadaflow/issues"
+
+# Raised for flags, files and checkpoints that do not fit; every message says what to do.
+_INPUT = (ValueError, OSError, ImportError, OverflowError)
+# Raised while correct input is worked on: outputs of NaN.
+_RUN = (FloatingPointError,)
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,47 +26,91 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments; None takes those of the process.
 
     Returns:
-        The exit code: 0, 2 for errors, 130 for Ctrl-C.
+        The exit code: 0; 1 if the run failed (an output of NaN, no memory, a full disk, failed prompts, an error of
+        this program); 2 if flags, files or checkpoints do not fit; 130 for Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
+        with warnings_on_one_line():
+            code = _run(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader closed the pipe
+        _silence_output()
+        return RUN_ERROR
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the outermost frame
+        return _failed(error, "--debug" in arguments)
+    if code == INTERRUPTED:
+        say_error("interrupted")
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    try:
         import typer
     except ModuleNotFoundError as error:
-        return _fail(f"{error}: pip install 'sadaflow[cli]'")
+        raise ModuleNotFoundError(f"{error}: pip install 'sadaflow[cli]'", name=error.name) from error
     from .commands import app
-    from .foreign import importable_here, owner
+    from .foreign import importable_here
 
     try:
         with importable_here():
             code = app(arguments, prog_name="sadaflow", standalone_mode=False)
     except typer.TyperException as error:
-        return _fail(error.format_message())
-    except (typer.Abort, KeyboardInterrupt):
-        code = INTERRUPTED
-    except BrokenPipeError:  # the reader closed the pipe: stop quietly, also at the interpreter's last flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except EXPECTED as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        remedy = ": pip install 'sadaflow[cli]'" if isinstance(error, ModuleNotFoundError) else ""
-        return _fail((str(error) or type(error).__name__) + remedy)
-    except MemoryError:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        return _fail(NO_MEMORY)
-    except Exception as error:
-        # torch has a class for a lack of memory on a GPU only
-        memory = isinstance(error, RuntimeError) and any(word in str(error) for word in ("memory", "overflowed"))
-        message = NO_MEMORY if memory else owner(error)
-        if "--debug" in arguments or message is None:
-            raise
-        return _fail(message)
-    if code == INTERRUPTED:  # typer returns this code for Ctrl-C as well
-        return _fail("interrupted", INTERRUPTED)
-    return code if isinstance(code, int) else 0
+        say_error(error.format_message())
+        return USAGE_ERROR
+    except typer.Abort:
+        return INTERRUPTED
+    return code if isinstance(code, int) else DONE
 
 
-def _fail(message: str, code: int = USAGE_ERROR) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def _failed(error: Exception, debug: bool) -> int:
+    """Print an error on one line, after its traceback if `debug`; returns the exit code."""
+    message, code, expected = _explained(error)
+    if debug:
+        traceback.print_exception(error)
+        if not expected:
+            message += f"; please report this traceback at {ISSUES}, with the command and `sadaflow inspect NAME`"
+    say_error(message)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        _silence_output()  # what is still in the buffer would fail again when the interpreter exits
     return code
+
+
+def _explained(error: Exception) -> tuple[str, int, bool]:
+    """The message for an error, the exit code, and whether it is of an expected class."""
+    text = str(error) or type(error).__name__
+    if _out_of_memory(error):
+        # A ValueError is an estimate, made before any work.
+        return (text, USAGE_ERROR, True) if isinstance(error, ValueError) else (NO_MEMORY, RUN_ERROR, True)
+    if isinstance(error, RecursionError):
+        return f"a file is nested too deeply to be read ({text}); --debug shows where", USAGE_ERROR, False
+    if isinstance(error, _RUN) or (isinstance(error, OSError) and error.errno in _DISK):
+        return text, RUN_ERROR, True
+    if isinstance(error, ModuleNotFoundError) and "pip install" not in text:
+        return f"{text}: pip install 'sadaflow[cli]'", USAGE_ERROR, True
+    if isinstance(error, _INPUT):
+        return text, USAGE_ERROR, True
+    from .foreign import owner
+
+    if (theirs := owner(error)) is not None:
+        return theirs, USAGE_ERROR, True
+    return f"unexpected {type(error).__name__}: {text}; run the command again with --debug", RUN_ERROR, False
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, or a size overflowed; torch has a class for that on a GPU only."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "calculation overflowed")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def _silence_output() -> None:
+    """Send the rest of stdout nowhere, also what the interpreter flushes when it exits."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # a stream that is no file
+        pass

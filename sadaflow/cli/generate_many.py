@@ -1,13 +1,12 @@
 """`generate --prompts`: from a file of prompts to a folder of pictures or sounds and their manifest."""
 
-import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import typer
 
-from ..files.folder_lock import occupied
 from ..files.images import picture_digest
 from ..generation.batches import PipelineMaker, sample_many, share_size, threads
 from ..generation.fingerprint import prompts_digest, weights_digest
@@ -19,6 +18,7 @@ from ..pipeline.picture_files import files_of
 from ..pipeline.progress import counting_bar
 from .options import GenerateOptions, Options, chosen_device
 from .targets import check_seconds
+from .terminal import say, say_line
 
 BATCH, THREADS, FAILED = 4, 1, 1
 Load = Callable[[Options], Generator]
@@ -51,28 +51,30 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
         "device": device,
         "threads": count if device == "cpu" else None,  # rounding depends on it
     }
-    folder = Folder(out, known, -(-len(prompts) // batch))
+    folder = Folder(out, known, prompts, batch)
     if shard.leads:
         folder.check(resume)
-    with threads(count):
+    with threads(count), ExitStack() as held:
         generator = load(options)
         check_seconds(options, generator.ending)
         shared = generator.recipe(generator.request).known()
         shared = {name: value for name, value in shared.items() if name not in ("prompt", "nfe", "modes")}
-        folder = replace(folder, identity={"settings": shared, **known, "weights": weights_digest(generator.pipe)})
-        shard.lead(lambda: folder.begin(resume))
-        folder.join()
+        identity = {"settings": shared, **known, "weights": weights_digest(generator.pipe)}
+        folder = replace(folder, identity=identity, ending=generator.ending)
+        shard.lead(lambda: held.enter_context(folder.begin(resume, say_line)))
+        if not shard.leads:
+            held.enter_context(folder.join())
         try:
             share = share_size(len(prompts), batch, shard)
-            with occupied(out), counting_bar(share, unit="prompt", smoothing=0.05) as advance:
-                sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, _say)
+            with counting_bar(share, unit="prompt", smoothing=0.05) as advance:
+                sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, say_line)
         except ValueError:  # the request does not fit the checkpoint
             folder.withdraw()
             raise
         except (KeyboardInterrupt, OSError):
-            _say(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
+            say_line(f"what is finished is kept in '{folder.path}'; the same command with --resume continues it")
             raise
-    _report(folder, shard)
+        _report(folder, shard)
 
 
 def _pictures(prompts: Sequence[Prompt], options: Options) -> dict[str, Any]:
@@ -85,15 +87,10 @@ def _pictures(prompts: Sequence[Prompt], options: Options) -> dict[str, Any]:
 def _report(folder: Folder, shard: Shard) -> None:
     tally = folder.merge()
     if tally is None:
-        typer.echo(f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed")
+        say(f"process {shard.rank} of {shard.size} has done its share; others have not, or --resume is needed")
         return
-    typer.echo(f"{tally.path}: {tally.lines} prompts, {len(tally.failed)} of them failed")
+    say(f"{tally.path}: {tally.lines} prompts, {len(tally.failed)} of them failed")
     if tally.failed:
-        _say(f"error: failed: prompts {', '.join(map(str, tally.failed))}; their lines say why, --resume tries again")
+        numbers = ", ".join(map(str, tally.failed))
+        say_line(f"error: failed: prompts {numbers}; their lines say why, --resume tries again")
         raise typer.Exit(FAILED)
-
-
-def _say(what: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(what, file=sys.stderr)

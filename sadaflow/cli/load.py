@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import typer
 
 from .. import __version__
 from ..accelerators.default import AUTO, DEFAULT, refusal
@@ -19,6 +18,7 @@ from ..loading.hub.locate import locate_embedding, locate_lora
 from ..pipeline.inputs import read_dtype, with_samples
 from ..pipeline.pipeline import Pipeline
 from .options import Options, chosen_device
+from .terminal import say
 
 SOLVER = "dpmpp2m"  # if neither flag nor checkpoint names a solver
 RECORDED = (
@@ -86,7 +86,7 @@ def _default_accelerator(pipe: Pipeline, request: Request) -> str | None:
     if reason is None:
         return DEFAULT
     if Shard.current().leads:
-        typer.echo(f"note: sampled without an accelerator, since {reason.partition(';')[0]}", err=True)
+        say(f"note: sampled without an accelerator, since {reason.partition(';')[0]}", err=True)
     return None
 
 

@@ -1,5 +1,6 @@
 """Formats a comparison as text."""
 
+from ..files.printable import cell
 from .comparison import Comparison
 
 
@@ -27,6 +28,7 @@ def table(comparison: Comparison) -> str:
                 *(["-" if plain else f"{sum(row.ssim) / count:.4f}"] if similar else []),
             ]
         )
+    lines = [list(map(cell, line)) for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) if not column else cell.rjust(width)

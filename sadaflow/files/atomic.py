@@ -2,7 +2,9 @@
 
 import os
 import platform
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,15 +79,28 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object], overwrite: bool) -> None:
-    part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.{threading.get_ident()}.part")
     try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        with naming_file(path):
+            part.unlink(missing_ok=True)
+            with part.open("xb") as file:  # never through a link that lies under this name
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
         _publish(part, path, overwrite)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Context manager that adds `path` to errors of the operating system that name no file, such as a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def _publish(part: Path, path: Path, overwrite: bool) -> None:

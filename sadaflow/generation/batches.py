@@ -12,9 +12,10 @@ import torch
 from ..families.request import PER_SAMPLE, Request
 from ..files.metadata import Recipe
 from ..pipeline.memory_need import NotEnoughMemory
+from .batch_record import Line
 from .outputs import Generator, Made
 from .prompt_file import OF_PICTURES, Prompt
-from .run_folder import Folder, Line
+from .run_folder import Folder
 from .workers import Shard
 
 Say = Callable[[str], object]

@@ -20,6 +20,10 @@ OF_PICTURES: Final = ("image", "mask", "strength")
 """Those of pictures to start from."""
 
 LAST_SEED: Final = 2**63 - 1
+_LARGEST: Final = 2**30
+"""Bytes of the largest prompt file."""
+_LONGEST: Final = 1000
+"""Characters of the longest message on a line."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 Entry = Mapping[str, Any]
@@ -73,7 +77,10 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
     if ending not in _FORMS:
         raise ValueError(f"prompt file '{path}' must end in {', '.join(_FORMS)}")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no prompt file '{path}'")
+        what = "is not a regular file, which could be read twice" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"prompt file '{path}' {what}")
+    if (size := path.stat().st_size) > _LARGEST:
+        raise ValueError(f"prompt file '{path}' has {size} bytes; the largest that is read has {_LARGEST}: divide it")
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -98,7 +105,8 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
 
 class _Bad(ValueError):
     def __init__(self, path: Path, line: int, problem: str) -> None:
-        super().__init__(f"prompt file '{path}', line {line} {problem}")
+        shown = problem if len(problem) <= _LONGEST else f"{problem[:_LONGEST]}..."
+        super().__init__(f"prompt file '{path}', line {line} {shown}")
 
 
 def _text(path: Path, content: str) -> Iterator[tuple[int, Entry]]:

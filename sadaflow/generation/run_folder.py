@@ -2,24 +2,28 @@
 
     run.json              what all files share: settings, versions, digests of weights and prompts
     000000.png, ...       the files, named as their prompts
-    batches/000000.jsonl  the manifest's lines of a finished batch, written after its files
+    batches/000000.jsonl  the manifest's lines of a finished batch and their checksum, written after its files
     manifest.jsonl        all lines in the order of the prompts, once every batch is finished
 
 A batch is finished when its lines exist; until then it is sampled again as a whole. No file holds a clock time.
 """
 
 import json
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ..files.atomic import write_atomically, write_whole
 from ..files.folder_lock import occupied
+from ..files.own_json import read_record
+from .batch_record import Line, check_batch, encode_batch, read_batch
+from .prompt_file import Prompt
 
-Line = Mapping[str, Any]
 HEADER: Final = "run.json"
+FORMAT: Final = 2
+"""Version of the files in the folder."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,25 @@ class Folder:
     Attributes:
         path: The folder.
         identity: What must be the same each time the run is continued.
-        batches: Number of batches.
+        prompts: All prompts.
+        batch: Number of prompts in a batch.
+        ending: Ending of the files' names.
     """
 
     path: Path
     identity: Mapping[str, Any]
-    batches: int
+    prompts: Sequence[Prompt]
+    batch: int
+    ending: str = ".png"
+
+    @property
+    def batches(self) -> int:
+        """Number of batches."""
+        return -(-len(self.prompts) // self.batch)
+
+    def members(self, batch: int) -> Sequence[Prompt]:
+        """The prompts of a batch."""
+        return self.prompts[batch * self.batch : (batch + 1) * self.batch]
 
     def check(self, resume: bool) -> None:
         """Make the checks of `begin`, and change nothing. Not all of the identity need be known."""
@@ -61,34 +78,50 @@ class Folder:
             remedy = "continue it with --resume, or name another" if self._header.exists() else "name another folder"
             raise FileExistsError(f"the folder '{self.path}' is not empty; {remedy}")
 
-    def begin(self, resume: bool) -> None:
-        """Create the folder, or prepare an interrupted one: partial files and failed batches are removed.
+    @contextmanager
+    def begin(self, resume: bool, say: Callable[[str], object] = lambda problem: None) -> Iterator[None]:
+        """Create the folder, or prepare an interrupted one, and hold its lock within the block.
 
-        One process calls this before the others `join`.
+        Partial files, damaged batches and failed batches are removed. One process calls this before the others `join`.
 
         Args:
             resume: Whether to continue an existing folder.
+            say: Called with a line of text for each damaged batch.
 
         Raises:
             FileExistsError: If the folder is not empty, and is not to be continued.
-            ValueError: If it was begun with another identity. The difference is named.
+            ValueError: If it was begun with another identity, or if a folder in it is a link.
             BlockingIOError: If another command is filling it.
         """
         self.check(resume)
         self.path.mkdir(parents=True, exist_ok=True)
-        with occupied(self.path, alone=True):
-            write_atomically(self._header, (json.dumps(self.identity, indent=1, ensure_ascii=False) + "\n").encode())
-            (self.path / "batches").mkdir(exist_ok=True)
-            for folder in (self.path, self.path / "batches"):
+        with occupied(self.path, alone=True) as share:
+            self.check(resume)  # another command may have finished between
+            write_atomically(self._header, (json.dumps(self._known, indent=1, ensure_ascii=False) + "\n").encode())
+            batches = self.path / "batches"
+            batches.mkdir(exist_ok=True)
+            if batches.is_symlink():
+                raise ValueError(f"{batches} is a link, which may lead out of the folder; remove it")
+            for folder in (self.path, batches):
                 for part in folder.glob(".*.part"):
                     part.unlink()
-            sound = [self._is_sound(batch) for batch in range(self.batches)]
+            sound = [self._is_sound(batch, say) for batch in range(self.batches)]
             if not all(sound):
                 self.manifest.unlink(missing_ok=True)
+            share()
+            yield
 
-    def join(self) -> None:
-        """Check that the folder was begun with the identity of this process. Raises ValueError if not."""
-        self._check_same(self.identity)
+    @contextmanager
+    def join(self) -> Iterator[None]:
+        """Hold the folder's lock within the block, as a further process of the command that has begun it.
+
+        Raises:
+            ValueError: If it was begun with another identity.
+            BlockingIOError: If another command is preparing it.
+        """
+        with occupied(self.path):
+            self._check_same(self._known)
+            yield
 
     def has(self, batch: int) -> bool:
         """Whether a batch is finished."""
@@ -108,8 +141,7 @@ class Folder:
         for name, content in files.items():
             self._check_present()
             write_atomically(self.path / name, content)
-        text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-        write_atomically(self._lines(batch), text.encode())
+        write_atomically(self._lines(batch), encode_batch(lines))
 
     def merge(self) -> Tally | None:
         """Write the manifest and count its lines; None while batches are missing.
@@ -119,14 +151,16 @@ class Folder:
         self._check_present()
         if not all(self.has(batch) for batch in range(self.batches)):
             return None
-        write_whole(self.manifest, self._write_manifest, overwrite=True)
-        count, failed = 0, []
-        with self.manifest.open(encoding="utf-8") as lines:
-            for line in map(json.loads, lines):
-                count += 1
-                if line["error"] is not None:
-                    failed.append(line["index"])
-        return Tally(self.manifest, count, failed)
+        failed: list[int] = []
+
+        def write(manifest: BinaryIO) -> None:
+            for batch in range(self.batches):
+                body, lines = read_batch(self._lines(batch))
+                manifest.write(body)
+                failed.extend(line["index"] for line in lines if line["error"] is not None)
+
+        write_whole(self.manifest, write, overwrite=True)
+        return Tally(self.manifest, len(self.prompts), failed)
 
     def withdraw(self) -> None:
         """Remove the folder if no batch was finished, so that the next start finds none."""
@@ -149,35 +183,38 @@ class Folder:
     def _lines(self, batch: int) -> Path:
         return self.path / "batches" / f"{batch:06d}.jsonl"
 
-    def _write_manifest(self, manifest: BinaryIO) -> None:
-        for batch in range(self.batches):
-            with self._lines(batch).open("rb") as lines:
-                shutil.copyfileobj(lines, manifest)
-
     def _check_present(self) -> None:
         if not self._header.exists():
             raise FileNotFoundError(f"the output folder '{self.path}' has vanished while it was filled")
 
-    def _is_sound(self, batch: int) -> bool:
+    def _is_sound(self, batch: int, say: Callable[[str], object]) -> bool:
         """Whether a batch is finished without failures; removes its lines if not, so that it is sampled again."""
         file = self._lines(batch)
-        if not file.exists():
-            return False
         try:
-            lines = [json.loads(text) for text in file.read_text("utf-8").splitlines()]
-            sound = all(line["error"] is None and (self.path / line["file"]).is_file() for line in lines)
-        except (ValueError, KeyError, TypeError):  # edited by hand
+            sound = check_batch(file, self.path, self.members(batch), self.ending)
+        except FileNotFoundError:
+            return False
+        except ValueError as error:
+            say(f"{error}; batch {batch} is sampled again")
             sound = False
         if not sound:
             file.unlink()
         return sound
 
+    @property
+    def _known(self) -> Mapping[str, Any]:
+        return {"format": FORMAT, **self.identity}
+
     def _check_same(self, identity: Mapping[str, Any]) -> None:
         try:
-            found = json.loads(self._header.read_text("utf-8"))
-            begun = dict(_leaves(found))
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{self._header} is damaged ({error}); name another folder") from error
+            begun = dict(_leaves(read_record(self._header, {})))
+        except ValueError as error:
+            raise ValueError(f"{error}; name another folder") from error
+        if begun.get("format") != FORMAT:
+            raise ValueError(
+                f"{self._header} is of format {_short(begun.get('format'))}, which this version does not continue "
+                f"(it writes format {FORMAT}); name another folder"
+            )
         now = dict(_leaves(json.loads(json.dumps(identity))))
         for name in [*now, *(name for name in begun if name.partition(".")[0] in identity)]:
             if begun.get(name) != now.get(name):

@@ -6,6 +6,7 @@ from typing import Any
 
 from sadaflow.solvers import read_schedule
 
+from ..files.printable import cell
 from ..loading.hub.cache import RepoFile
 from ..loading.sampling_defaults import Recommended
 
@@ -100,12 +101,13 @@ def sampling_of(
 
 def describe(found: Inspection) -> str:
     """`found` as a text table."""
-    rows = [("component", "class", "parameters", "dtype", "weights")]
+    rows: list[tuple[str, ...]] = [("component", "class", "parameters", "dtype", "weights")]
     for part in found.components:
         dtypes = "+".join(sorted(part.parameters)) or "-"
         rows.append((part.name, part.kind, _short(part.count, 1000) if part.count else "-", dtypes, _bytes(part.bytes)))
     total = sum(part.count for part in found.components)
     rows.append(("all", "", _short(total, 1000), "", _bytes(sum(part.bytes for part in found.components))))
+    rows = [tuple(map(cell, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     head = f"{found.place}: {found.kind}" + ("" if found.supported else " (not supported)")
     lines = [head, *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)]
@@ -125,7 +127,7 @@ def describe(found: Inspection) -> str:
             f"download     {len(found.downloads)} files, {_bytes(wanted)} of the repository's {_bytes(found.listed)}:"
         )
         lines += [f"  {_bytes(file.size or 0):>9}  {file.name}" for file in found.downloads]
-    return "\n".join(lines)
+    return "\n".join(map(cell, lines))
 
 
 def _short(number: float, base: int) -> str:

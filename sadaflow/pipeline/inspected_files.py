@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import huggingface_hub
 import torch
 
 from ..loading.checkpoint import Checkpoint
@@ -13,6 +12,7 @@ from ..loading.embedded import checkpoint_files
 from ..loading.hub.cache import RepoFile
 from ..loading.hub.download import Repository
 from ..loading.hub.layout import component_prefix, needed_component
+from ..loading.hub.remote_header import read_remote_header
 from ..loading.safetensors_file import Stored, read_headers
 
 
@@ -91,18 +91,12 @@ class RemoteFiles:
         return self._headers[file]
 
     def _download(self, file: str) -> tuple[Stored, ...]:
-        from huggingface_hub import errors  # with an HTTP client, slow to import
-
-        name, hub = self.repository.name, self.repository.hub
-        api = huggingface_hub.HfApi(endpoint=hub.endpoint, token=hub.token)
-        try:
-            tensors = api.parse_safetensors_file_metadata(name, file, revision=self.repository.commit).tensors
-            return tuple(
-                Stored(self.repository.root / file, tensor_name, tuple(tensor.shape), str(tensor.dtype), index)
-                for index, (tensor_name, tensor) in enumerate(tensors.items())
-            )
-        except (LookupError, TypeError, AttributeError, RecursionError, errors.SafetensorsParsingError) as error:
-            raise ValueError(f"{file} of {name!r} does not begin with a safetensors header: {error}") from error
+        repository = self.repository
+        header = read_remote_header(repository.name, file, repository.commit, repository.hub)
+        return tuple(
+            Stored(repository.root / file, name, shape, kind, index)
+            for index, (name, (kind, shape)) in enumerate(header.items())
+        )
 
     def checkpoint(self) -> Checkpoint:
         names = [file.name for file in self.files]

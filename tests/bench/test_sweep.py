@@ -170,11 +170,14 @@ def test_one_command_at_a_time_fills_a_folder(mixture: Path, tmp_path: Path) -> 
         (lambda folder: None, ["exists", "--resume"]),
         (lambda folder: (folder / "header.json").unlink(), ["no header.json", "another folder"]),
         (lambda folder: (folder / "header.json").write_text("{"), ["header.json", "damaged"]),
-        (lambda folder: (folder / "header.json").write_text("[]"), ["header.json", "not the header"]),
+        (lambda folder: (folder / "header.json").write_text("[]"), ["header.json", "it holds a list"]),
         (lambda folder: edit_header(folder, suite="x"), ["another suite", "another folder"]),
         (lambda folder: edit_header(folder, dtype="float16"), ["another dtype (float16, now float32)"]),
         (lambda folder: edit_header(folder, models={"mixture-vp": "0"}), ["weights of mixture-vp", "another folder"]),
-        (lambda folder: damage(folder / "samples.jsonl"), ["samples.jsonl, line 1 is damaged", "delete it"]),
+        (lambda folder: edit_header(folder, format=1), ["header.json is of format 1", "another folder"]),
+        (lambda folder: edit_header(folder, sessions=[{}]), ["header.json, sessions[0] is damaged", "'python'"]),
+        (lambda folder: edit_header(folder, samples=[["x", "1"]]), ["header.json is damaged", "samples"]),
+        (lambda folder: link(folder, "references"), ["references is a link", "remove it"]),
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(
@@ -194,19 +197,9 @@ def edit_header(folder: Path, **changes: Any) -> None:
     (folder / "header.json").write_text(json.dumps({**header, **changes}))
 
 
-def damage(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[5:9] = b"\0\0\0\0"
-    file.write_bytes(bytes(content))
-
-
-def test_a_damaged_reference_is_named(mixture: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(mixture, tmp_path / "spoiled")
-    cut(folder, 1000)
-    for file in (folder / "references").iterdir():
-        file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(ValueError, match=r"references.*safetensors is damaged.*delete it and resume"):
-        run_bench(parse_suite(MIXTURE, "m"), folder, resume=True)
+def link(folder: Path, name: str) -> None:
+    outside = (folder / name).rename(folder.parent / "outside")
+    (folder / name).symlink_to(outside)
 
 
 @pytest.mark.usefixtures("undrawn")

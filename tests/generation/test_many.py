@@ -105,9 +105,9 @@ def test_failed_prompts_are_tried_again_with_their_batch(tmp_path: Path) -> None
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(tmp_path: Path) -> None:
     said: list[str] = []
-    folder = Folder(tmp_path / "a", {}, 1)
-    folder.begin(False)
-    sample_many(folder, prompts_of(5), 5, StandIn(room=2), Shard(), say=said.append)
+    folder = Folder(tmp_path / "a", {}, prompts_of(5), 5)
+    with folder.begin(False):
+        sample_many(folder, prompts_of(5), 5, StandIn(room=2), Shard(), say=said.append)
     folder.merge()
     assert [line["together"] for line in lines(folder.path)] == [2, 2, 1, 2, 2]
     assert said[0].startswith("prompts 0 to 4: not enough memory") and len(said) == 2

@@ -50,9 +50,9 @@ samples = 2
 
 
 def lines(folder: Path) -> list[Record]:
-    """The records of a bench folder without their seconds."""
+    """The records of a bench folder without their seconds and digests."""
     records = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+    return [{name: value for name, value in record.items() if name not in ("seconds", "digest")} for record in records]
 
 
 def cut(folder: Path, offset: int) -> None:

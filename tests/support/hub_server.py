@@ -51,6 +51,8 @@ class Fault:
     times: int = 1
     status: int = 503
     retry_after: str = "0"
+    content: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,7 +60,10 @@ class HubServer:
     """Repositories by id, faults to come, and a record of the requests.
 
     Kinds of fault: "status" answers with `status`; "drop" closes the connection half-way through the content;
-    "corrupt" flips a byte of it; "short" and "long" send less or more and say so; "redirect" sends the client to `cdn`.
+    "corrupt" flips a byte of it; "short" and "long" send less or more and say so; "redirect" sends the client to `cdn`;
+    "reply" answers with `status`, `headers` and `content`; "drip" sends a byte now and then, "drip headers" even of the
+    headers; "stall" sends half and then nothing; "change" moves the repository to another commit; "range" answers with
+    another range than asked for.
     """
 
     repos: dict[str, Repo] = field(default_factory=dict)
@@ -66,6 +71,11 @@ class HubServer:
     cdn: str = ""
     url: str = ""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def digest(self, repo: str, file: str) -> str:
+        """Digest of a file as the listing gives it."""
+        return digest(self.repos[repo].files()[file].read_bytes(), is_large(file))
 
     def count(self, method: str, ending: str) -> int:
         return sum(1 for verb, path, _ in self.requests if verb == method and path.endswith(ending))
@@ -113,6 +123,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path, {key.lower(): value for key, value in self.headers.items()}))
         if fault := self.hub.strike(path, "status"):
             return self._send(fault.status, b"busy", {"Retry-After": fault.retry_after})
+        if fault := self.hub.strike(path, "reply"):
+            return self._send(fault.status, fault.content, fault.headers)
+        if self.hub.strike(path, "drip headers"):
+            return self._drip(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 10_000)
+        if fault := self.hub.strike(path, "change"):
+            for repo in self.hub.repos.values():
+                repo.commit = repo.commit[::-1]
         if path.startswith("/api/models/"):
             name, _, rest = path.removeprefix("/api/models/").partition("/")
             owner, (name, _, rest) = name, rest.partition("/")
@@ -176,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             start, end = int(first), min(int(last or len(content)), len(content) - 1)
             status, headers["Content-Range"] = 206, f"bytes {start}-{end}/{len(content)}"
             content = content[: end + 1]
-        fault = self.hub.strike(file, "drop", "corrupt", "short", "long") if body else None
+        fault = self.hub.strike(file, "drop", "corrupt", "short", "long", "drip", "stall", "range") if body else None
         sent = content[start:]
         if fault and fault.kind == "corrupt":
             sent = sent[:-1] + bytes([sent[-1] ^ 1])
@@ -184,7 +201,25 @@ class _Handler(BaseHTTPRequestHandler):
             sent = sent[: len(sent) // 2]
         elif fault and fault.kind == "long":
             sent += b"more"
+        elif fault and fault.kind == "range":
+            status, headers["Content-Range"] = 206, f"bytes 7-{len(content) - 1}/{len(content)}"
+        elif fault and fault.kind in ("drip", "stall"):
+            head = f"HTTP/1.1 {status} OK\r\nContent-Length: {len(sent)}\r\n\r\n".encode()
+            half = len(sent) // 2 if fault.kind == "stall" else 0
+            return self._drip(sent[half:], head + sent[:half], pause=60 if fault.kind == "stall" else 0.02)
         self._send(status, sent, headers, drop=fault is not None and fault.kind == "drop", length=len(sent))
+
+    def _drip(self, content: bytes, first: bytes = b"", pause: float = 0.02) -> None:
+        self.close_connection = True
+        try:
+            self.wfile.write(first)
+            for byte in content:
+                self.wfile.flush()
+                if self.hub.closed.wait(pause):
+                    return
+                self.wfile.write(bytes([byte]))
+        except OSError:  # the client has gone
+            pass
 
     def _send(
         self, status: int, content: bytes, headers: dict[str, str], drop: bool = False, length: int | None = None
@@ -213,6 +248,7 @@ def serve(**repos: Repo | Path) -> Iterator[HubServer]:
     try:
         yield hub
     finally:
+        hub.closed.set()
         server.shutdown()
         server.server_close()
         thread.join()

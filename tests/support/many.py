@@ -57,10 +57,10 @@ def fill(
     path: Path, count: int, batch: int, maker: StandIn, shard: Shard = Shard(), resume: bool = False  # noqa: B008
 ) -> Folder:
     """Samples `count` prompts into a folder."""
-    folder = Folder(path, {"batch": batch, "weights": "0"}, -(-count // batch))
-    if shard.leads:
-        folder.begin(resume)
-    sample_many(folder, prompts_of(count), batch, maker, shard)
+    prompts = prompts_of(count)
+    folder = Folder(path, {"batch": batch, "weights": "0"}, prompts, batch)
+    with folder.begin(resume) if shard.leads else folder.join():
+        sample_many(folder, prompts, batch, maker, shard)
     return folder
 
 

@@ -22,10 +22,12 @@ def tell(what: object) -> None:
 
 
 def watch(event: str, details: tuple[Any, ...]) -> None:
-    if event == "os.rename" and str(details[1]).endswith("run.json"):
+    if event == "os.rename" and str(details[1]).endswith(("run.json", "header.json")) and not told:
+        told.append(event)  # a bench writes its header again
         tell("begun")
 
 
+told: list[str] = []
 gc.freeze()  # else each child passes over, and so copies, what was imported
 answers = os.dup(1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ...compare.drawing import new_figure
 from ...compare.style import FAINT, GRID, INK, PAPER, TRAIL
-from ..run.folder import Record
+from ..run.lines import Record
 from ..suite.model import PLAIN, Case, Suite
 from .curves import AXIS_COST, curve, fidelity_label, shades, spread
 from .fronts import Row, rows

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..run.folder import Record
+from ..run.lines import Record
 from ..run.sweep import case_of, key_of
 from ..suite.model import PLAIN, Case, Setting, Suite
 

@@ -16,7 +16,7 @@ from typing import Any
 from ...compare.comparison import amplification
 from ...compare.style import mode_meaning
 from ...files.images import from_pil, to_image
-from ..run.folder import Record
+from ..run.lines import Record
 from ..run.sweep import case_of
 from ..run.worst import Worst, worst
 from ..suite.model import Case, Setting, Suite

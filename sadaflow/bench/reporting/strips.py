@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...compare.style import mode_colours
-from ..run.folder import Record
+from ..run.lines import Record
 from ..run.sweep import LETTERS
 from ..suite.model import Sample, Suite
 from .fronts import Row

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..run.folder import Record
+from ...files.printable import cell
+from ..run.lines import Record
 from ..run.sweep import case_of
 from ..run.timing import rounds
 from ..suite.model import PLAIN, Case, Suite
@@ -207,13 +208,13 @@ def _speeds(measured: dict[str, Speed]) -> Table:
 
 def _markdown(table: Table) -> str:
     """Returns the table in Markdown, with padded columns so that it can be read as plain text."""
-    grid = (table.head, *table.lines)
+    grid = [[cell(text).replace("|", "\\|") for text in line] for line in (table.head, *table.lines)]
     widths = [max(len(line[column]) for line in grid) for column in range(len(table.head))]
 
     def joined(cells: Sequence[str]) -> str:
-        padded = (cell.ljust(width) if column < table.words else cell.rjust(width)
-                  for column, (cell, width) in enumerate(zip(cells, widths, strict=True)))  # fmt: skip
+        padded = (text.ljust(width) if column < table.words else text.rjust(width)
+                  for column, (text, width) in enumerate(zip(cells, widths, strict=True)))  # fmt: skip
         return "| " + " | ".join(padded) + " |"
 
     rule = ["-" * width if column < table.words else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    return "\n".join([joined(table.head), joined(rule), *map(joined, table.lines)])
+    return "\n".join([joined(grid[0]), joined(rule), *map(joined, grid[1:])])

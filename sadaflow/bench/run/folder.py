@@ -8,29 +8,31 @@
     features/           features that such metrics compare, a safetensors file per case, setting and batch
     worst/              the worst picture of every case and setting, small
 
-Lines are appended in whole batches; an incomplete last line is removed when the folder is opened again. Other files
-appear under their names only when complete.
+Lines are appended in whole batches and hold a digest; other files appear under their names only when complete. When the
+folder is opened again everything in it is checked, and what is damaged is removed, said, and measured again.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ...files.atomic import write_atomically
 from ...files.folder_lock import occupied
 from ..suite.model import Case, Sample, Suite
 from ..suite.subjects import Made
+from .header import check_same, new_header, read_header
+from .lines import ROUND, SAMPLE, SET, Lines, Record, Say
+from .tensor_file import read_tensors, write_tensors
 
-Record = dict[str, Any]
+PARTS, GATHERING, WORST = "parts", "gathering", "worst"
+"""Subfolders: what each of several processes has measured, all of that while it is merged, the worst pictures."""
 
 
 class Folder:
@@ -49,15 +51,16 @@ class Folder:
         self.path = path
         self.header = header
         self.part = path if part is None else part
-        self.samples = Lines(self.part / "samples.jsonl")
-        self.sets = Lines(path / "sets.jsonl")
-        self.timing = Lines(path / "timing.jsonl")
+        self.samples = Lines(self.part / "samples.jsonl", SAMPLE)
+        self.sets = Lines(path / "sets.jsonl", SET)
+        self.timing = Lines(path / "timing.jsonl", ROUND)
 
     @classmethod
-    def open(
+    @contextmanager
+    def begin(
         cls, path: Path, suite: Suite, identity: Mapping[str, str], session: Mapping[str, Any], resume: bool
-    ) -> Self:
-        """Opens a folder for a start of a bench, and creates it if it does not exist.
+    ) -> Iterator[tuple[Self, Callable[[], None]]]:
+        """Opens a folder for a start of a bench, creates it if it does not exist, and holds its lock within the block.
 
         Args:
             path: The folder.
@@ -66,45 +69,45 @@ class Folder:
             session: What this start runs on.
             resume: Continue an existing folder.
 
+        Yields:
+            The folder, and a function that lets further processes `join`.
+
         Raises:
             FileExistsError: If the folder exists and `resume` is False.
             ValueError: If it belongs to another suite or identity, or holds other files.
             BlockingIOError: If another command is writing to it.
         """
-        file = path / "header.json"
-        samples = [[sample.prompt, sample.seed] for sample in suite.samples] if suite.given else None
         if path.exists() and not resume:
             raise FileExistsError(f"{path} exists; continue it with --resume, or name another folder")
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(f"{path} is a file; name a folder for the results")
-        if file.exists():
-            header = _read_header(file)
-            _check_same(path, header, {"name": suite.name, "suite": suite.text, "samples": samples, **identity})
-        elif path.exists() and any(child.suffix != ".part" for child in path.iterdir()):
-            raise ValueError(f"{path} holds files, but no header.json of a bench; name another folder")
-        else:
-            path.mkdir(parents=True, exist_ok=True)
-            header = {"name": suite.name, "suite": suite.text, **identity, "models": {}, "sessions": []}
-            header |= {} if samples is None else {"samples": samples}
-        folder = cls(path, header)
-        if session not in header["sessions"]:
-            header["sessions"].append(dict(session))
-        with occupied(path, alone=True):
+        path.mkdir(parents=True, exist_ok=True)
+        with occupied(path, alone=True) as share:
+            folder = cls(path, _header(path, suite, identity))
+            if session not in folder.header["sessions"]:
+                folder.header["sessions"].append(dict(session))
             folder._write_header()
-        return folder
+            yield folder, share
 
     @classmethod
-    def join(cls, path: Path, suite: Suite, identity: Mapping[str, str], part: str) -> Self:
-        """Opens a folder that another process has created, with a part of it to write to."""
-        header = _read_header(path / "header.json")
-        _check_same(path, header, {"name": suite.name, "suite": suite.text, **identity})
-        (path / "parts" / part).mkdir(parents=True, exist_ok=True)
-        return cls(path, header, path / "parts" / part)
+    @contextmanager
+    def join(cls, path: Path, suite: Suite, identity: Mapping[str, str], part: str) -> Iterator[Self]:
+        """Opens a folder that a process of this command has begun, with a part of it to write to, and holds its lock.
+
+        Raises:
+            ValueError: If it belongs to another suite or identity.
+            BlockingIOError: If another command is preparing it.
+        """
+        with occupied(path):
+            header = read_header(path / "header.json")
+            check_same(path, header, suite, identity, samples=False)
+            (path / PARTS / part).mkdir(parents=True, exist_ok=True)
+            yield cls(path, header, path / PARTS / part)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Opens an existing folder to report on."""
-        return cls(path, _read_header(path / "header.json"))
+        return cls(path, read_header(path / "header.json"))
 
     def know(self, model: str, fingerprint: str) -> None:
         """Records the weights of a model; raises ValueError if they are not those that the folder was begun with."""
@@ -135,107 +138,88 @@ class Folder:
 
     def keep_features(self, metric: str, case: Case, label: str, samples: Sequence[Sample], features: Tensor) -> None:
         """Writes the features (B, D) of a batch for a metric of all samples."""
-        (self.path / "features").mkdir(exist_ok=True)
-        kept = {"features": features.detach().cpu().contiguous()}
-        write_atomically(self._features(metric, case, label, samples), save(kept))
+        path, named = self._features(metric, case, label, samples)
+        path.parent.mkdir(exist_ok=True)
+        write_tensors(path, {"features": features}, named)
+
+    def has_features(self, metric: str, case: Case, label: str, samples: Sequence[Sample]) -> bool:
+        """Whether the features of a batch are kept."""
+        return self._features(metric, case, label, samples)[0].exists()
 
     def features(self, metric: str, case: Case, label: str, batches: Iterable[Sequence[Sample]]) -> Tensor | None:
         """Reads the features (N, D) of all batches; None if some are missing."""
         files = [self._features(metric, case, label, samples) for samples in batches]
-        if not all(file.exists() for file in files):
+        if not all(file.exists() for file, _ in files):
             return None
-        return torch.cat([_read_tensors(file)["features"] for file in files])
-
-    def _features(self, metric: str, case: Case, label: str, samples: Sequence[Sample]) -> Path:
-        named = json.dumps([metric, *astuple(case), label, *map(astuple, samples)])
-        return self.path / "features" / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.safetensors"
+        return torch.cat([read_tensors(file, named)["features"] for file, named in files])
 
     def keep_references(self, case: Case, samples: Sequence[Sample], made: Made) -> None:
         """Writes the plain run of a batch."""
-        (self.path / "references").mkdir(exist_ok=True)
         for row, sample in enumerate(samples):
             tensors = {"latents": made.latents[row]}
             if made.images is not None:
                 tensors["images"] = made.images[row].float()
-            tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-            named = {"case": case.title, "prompt": sample.prompt, "seed": str(sample.seed)}
-            write_atomically(self._reference(case, sample), save(tensors, metadata=named))
+            path, named = self._reference(case, sample)
+            path.parent.mkdir(exist_ok=True)
+            write_tensors(path, tensors, named)
+
+    def has_references(self, case: Case, samples: Sequence[Sample]) -> bool:
+        """Whether the plain run of a batch is kept."""
+        return all(self._reference(case, sample)[0].exists() for sample in samples)
 
     def references(self, case: Case, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None] | None:
         """Reads latents (B, ...) and pictures of the plain run of a batch; None if some are missing."""
-        files = [self._reference(case, sample) for sample in samples]
-        if not all(file.exists() for file in files):
+        if not self.has_references(case, samples):
             return None
-        found = [_read_tensors(file) for file in files]
+        found = [read_tensors(*self._reference(case, sample)) for sample in samples]
         latents = torch.stack([tensors["latents"] for tensors in found])
         pictured = all("images" in tensors for tensors in found)
         return latents, torch.stack([tensors["images"] for tensors in found]) if pictured else None
 
-    def _reference(self, case: Case, sample: Sample) -> Path:
-        named = json.dumps([*astuple(case), *astuple(sample)])
-        return self.path / "references" / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.safetensors"
+    def check_tensors(self, suite: Suite, say: Say) -> None:
+        """Reads all references and features of a suite; removes those that are damaged, which are made again."""
+        kept = [self._reference(case, sample) for case in suite.cases for sample in suite.samples]
+        kept += [
+            self._features(metric, case, setting.label, samples)
+            for metric in suite.metrics
+            for case in suite.cases
+            for setting in suite.settings(case)
+            for samples in suite.batches()
+        ]
+        for path, named in kept:
+            try:
+                if path.exists() or path.is_symlink():
+                    read_tensors(path, named)
+            except ValueError as error:
+                say(f"{error}; it is computed again")
+                path.unlink()
+
+    def _features(self, metric: str, case: Case, label: str, samples: Sequence[Sample]) -> tuple[Path, dict[str, str]]:
+        name = json.dumps([metric, *astuple(case), label, *map(astuple, samples)])
+        return self._tensors("features", name), {"metric": metric, "case": case.title, "setting": label}
+
+    def _reference(self, case: Case, sample: Sample) -> tuple[Path, dict[str, str]]:
+        named = {"case": case.title, "prompt": sample.prompt, "seed": str(sample.seed)}
+        return self._tensors("references", json.dumps([*astuple(case), *astuple(sample)])), named
+
+    def _tensors(self, folder: str, name: str) -> Path:
+        return self.path / folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.safetensors"
 
     def _write_header(self) -> None:
         text = json.dumps(self.header, indent=1, ensure_ascii=False)
         write_atomically(self.path / "header.json", text.encode("utf-8"))
 
 
-class Lines:
-    """An append-only file of JSON objects, one per line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def read(self) -> list[Record]:
-        """Reads all complete lines; an incomplete last line is ignored.
-
-        Raises:
-            ValueError: If a line is damaged. The message names it.
-        """
-        text = self.path.read_bytes() if self.path.exists() else b""
-        records = []
-        for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), 1):
-            try:
-                records.append(json.loads(line))
-            except ValueError as error:
-                raise ValueError(f"{self.path}, line {number} is damaged ({error}); delete it and resume") from error
-        return records
-
-    def mend(self) -> None:
-        """Removes an incomplete last line."""
-        if self.path.exists():
-            with self.path.open("r+b") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
-
-    def append(self, records: Iterable[Record]) -> None:
-        """Appends records and waits until they are on the disk."""
-        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
-        with self.path.open("ab") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _read_header(file: Path) -> Record:
-    try:
-        header = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); name another folder") from error
-    if not isinstance(header, dict) or not {"name", "suite", "models", "sessions"} <= header.keys():
-        raise ValueError(f"{file} is not the header of a bench; name another folder")
-    return header
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it and resume, it is computed again") from error
-
-
-def _check_same(path: Path, header: Record, expected: Mapping[str, object]) -> None:
-    for name, value in expected.items():
-        if header.get(name) != value:
-            values = "" if name in ("suite", "samples") else f" ({header.get(name)}, now {value})"
-            what = "list of samples (--prompts)" if name == "samples" else name
-            raise ValueError(f"{path} was begun with another {what}{values}: start again in another folder")
+def _header(path: Path, suite: Suite, identity: Mapping[str, str]) -> Record:
+    """The header of a folder, or a new one if it is empty; checks that it fits, and that no subfolder is a link."""
+    file = path / "header.json"
+    for name in ("references", "features", WORST, PARTS, GATHERING):
+        if (path / name).is_symlink():
+            raise ValueError(f"{path / name} is a link, which may lead out of the folder; remove it")
+    if file.exists():
+        header = read_header(file)
+        check_same(path, header, suite, identity)
+        return header
+    if any(child.suffix != ".part" for child in path.iterdir()):
+        raise ValueError(f"{path} holds files, but no header.json of a bench; name another folder")
+    return new_header(suite, identity)

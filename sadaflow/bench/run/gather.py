@@ -6,7 +6,6 @@ The folder of a run holds meanwhile:
     gathering/         all parts, while they are merged
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -15,11 +14,9 @@ from pathlib import Path
 from ...files.atomic import write_atomically
 from ...files.png import read_text
 from ..suite.model import Suite
-from .folder import Lines, Record
+from .folder import GATHERING, PARTS, WORST
+from .lines import SAMPLE, Lines, Record
 from .sweep import Key, key_of, keys
-from .worst import WORST
-
-PARTS, GATHERING = "parts", "gathering"
 
 
 def gather(path: Path, suite: Suite) -> None:
@@ -28,16 +25,27 @@ def gather(path: Path, suite: Suite) -> None:
         parts = path / name
         if not parts.is_dir():
             continue
-        found = {key_of(record): record for record in _records(path, parts)}
-        ordered = [found[key] for key in keys(suite) if key in found]
-        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in ordered)
-        write_atomically(path / "samples.jsonl", text.encode("utf-8"))
+        _write_ordered(path, suite, _records(path, parts))
         for picture in sorted(parts.glob(f"*/{WORST}/*.png")):
             kept = path / WORST / picture.name
             if not kept.exists() or _psnr(picture) < _psnr(kept):
                 kept.parent.mkdir(exist_ok=True)
                 write_atomically(kept, picture.read_bytes())
         shutil.rmtree(parts)
+
+
+def arrange(path: Path, suite: Suite) -> None:
+    """Puts the records of the folder into the order of the suite, which differs if some were measured again."""
+    _write_ordered(path, suite, _lines(path).read())
+
+
+def _write_ordered(path: Path, suite: Suite, records: Iterable[Record]) -> None:
+    found = {key_of(record): record for record in records}
+    _lines(path).write([found[key] for key in keys(suite) if key in found])
+
+
+def _lines(folder: Path) -> Lines:
+    return Lines(folder / "samples.jsonl", SAMPLE)
 
 
 def finish(path: Path, suite: Suite) -> bool:
@@ -60,9 +68,8 @@ def finish(path: Path, suite: Suite) -> bool:
 
 def _records(path: Path, parts: Path) -> Iterable[Record]:
     """Yields the records of the parts, then those of the folder; a part is removed only after it has been merged."""
-    for file in sorted(parts.glob("*/samples.jsonl")):
-        yield from Lines(file).read()
-    yield from Lines(path / "samples.jsonl").read()
+    for folder in (*sorted(file.parent for file in parts.glob("*/samples.jsonl")), path):
+        yield from _lines(folder).read()
 
 
 def _psnr(picture: Path) -> float:

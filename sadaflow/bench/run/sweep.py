@@ -14,9 +14,10 @@ from ...metrics.fidelity import psnr, spectrogram_pictures, spectrogram_psnr, sp
 from ...metrics.registry import Metric, SetMetric
 from ..suite.model import PLAIN, Case, Sample, Setting, Suite
 from ..suite.subjects import Made, Subject, Subjects
-from .folder import Folder, Lines, Record
+from .folder import WORST, Folder
+from .lines import SAMPLE, Lines, Record
 from .uncounted import Uncounted
-from .worst import WORST, keep_worst
+from .worst import keep_worst
 
 Advance = Callable[[int], None]
 Key = tuple[object, ...]
@@ -69,7 +70,7 @@ def sweep(
         advance: Called with the number of samples that are done, those found in the folder included.
         shard: Which share of the batches of all cases this process measures.
     """
-    done = {key_of(record) for record in Lines(folder.path / "samples.jsonl").read()}
+    done = {key_of(record) for record in Lines(folder.path / "samples.jsonl", SAMPLE).read()}
     batches = [(case, samples) for case in suite.cases for samples in suite.batches()]
     for number in shard.share(len(batches)):
         case, samples = batches[number]
@@ -95,13 +96,19 @@ def _batch(
     advance: Advance,
 ) -> None:
     keys = {(setting, sample): _key(case, setting, sample) for setting in settings for sample in samples}
-    if all(key in done for key in keys.values()):
+    featured = [name for name, metric in metrics.items() if isinstance(metric, SetMetric)]
+
+    def featureless(setting: Setting) -> bool:
+        return any(not folder.has_features(name, case, setting.label, samples) for name in featured)
+
+    kept = folder.has_references(case, samples) and not any(map(featureless, settings))
+    if kept and all(key in done for key in keys.values()):
         advance(len(keys))
         return
     reference = folder.references(case, samples)
     for setting in settings:
         missing = [keys[setting, sample] not in done for sample in samples]
-        if any(missing) or (setting is PLAIN and reference is None):
+        if any(missing) or featureless(setting) or (setting is PLAIN and reference is None):
             made = run(setting, case, samples, subject)
             if reference is None:
                 folder.keep_references(case, samples, made)

@@ -10,7 +10,8 @@ import torch
 
 from ..suite.model import PLAIN, Case, Sample, Setting, Suite
 from ..suite.subjects import Subject, Subjects
-from .folder import Folder, Record
+from .folder import Folder
+from .lines import Record
 from .memory import peak_memory
 from .sweep import Advance, case_of, run
 

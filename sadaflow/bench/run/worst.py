@@ -17,11 +17,11 @@ from torch.nn.functional import interpolate
 
 from ...files.atomic import write_atomically
 from ...files.images import to_pil
+from ...files.own_json import read_bytes
 from ...files.png import encode_png, read_text
 from ..suite.model import Case, Sample, Setting
 
 SIDE = 256  # pixels
-WORST = "worst"  # name of the subfolder
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,19 @@ def worst(folder: Path, case: Case, setting: Setting) -> Worst | None:
     with Image.open(path) as image:
         sample = Sample(text.get("prompt", ""), int(text["seed"]))
         return Worst(sample, float(text["psnr"]), float(text["nfe"]), image.convert("RGB"))
+
+
+def damaged_worst(folder: Path, case: Case, setting: Setting) -> str | None:
+    """Says what is wrong with the kept worst picture of a setting, if anything is, and removes it then."""
+    path = folder / _name(case, setting)
+    try:
+        if path.exists() or path.is_symlink():
+            read_bytes(path)
+            worst(folder, case, setting)
+    except (ValueError, OSError, KeyError, SyntaxError, MemoryError) as error:
+        path.unlink()
+        return f"{path} is damaged ({str(error) or type(error).__name__})"
+    return None
 
 
 def _name(case: Case, setting: Setting) -> str:

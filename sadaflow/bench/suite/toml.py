@@ -17,6 +17,8 @@ from .subjects import ANALYTIC
 if TYPE_CHECKING:
     from .schema import CaseTable, MethodTable, SuiteTable, TimingTable
 
+_LARGEST = 2**24  # bytes
+
 
 def shipped_suites() -> dict[str, str]:
     """Returns the text of each suite in the package, by name."""
@@ -44,6 +46,8 @@ def load_suite(name: str, prompts: Path | None = None) -> Suite:
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
         raise FileNotFoundError(f"no suite {name!r}: known are {', '.join(shipped)}, or name a .toml file that exists")
+    if (size := path.stat().st_size) > _LARGEST:
+        raise ValueError(f"suite {path} has {size} bytes; a suite has at most {_LARGEST}")
     try:
         return parse_suite(path.read_text("utf-8"), path.stem, given)
     except UnicodeDecodeError as error:
@@ -66,7 +70,7 @@ def parse_suite(text: str, name: str, given: Sequence[Sample] | None = None) -> 
 
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # bad syntax, numbers of thousands of digits, deep nesting
         raise ValueError(f"suite {name} is not valid TOML: {error}") from error
     tables, where = read_tables(values, name), f"suite {name}"
     cases = [

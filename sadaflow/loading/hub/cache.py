@@ -10,7 +10,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from huggingface_hub import constants
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PLAIN_NAME = re.compile(r"(?!\.+$)[\w.+=:~-]{1,200}")
+
+
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SMALL = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,6 @@ def is_commit(value: str) -> bool:
     return _COMMIT.fullmatch(value) is not None
 
 
-def is_plain_name(value: str) -> bool:
-    """Whether `value` can be the name of a file in any folder: no separators, not "." or ".."."""
-    return _PLAIN_NAME.fullmatch(value) is not None
-
-
 def stays_inside(name: str) -> bool:
     """Whether the relative path `name` stays inside the folder it is joined to, on every operating system."""
     posix = name.replace("\\", "/")
@@ -88,7 +86,7 @@ class RepositoryCache:
         commit = revision or constants.DEFAULT_REVISION
         if not is_commit(commit):
             reference = self._reference(commit)
-            commit = reference.read_text("utf-8").strip() if reference.is_file() else ""
+            commit = _first_line(reference) if reference.is_file() and self.contains(reference) else ""
         folder = self.root / "snapshots" / commit
         return folder if is_commit(commit) and folder.is_dir() else None
 
@@ -98,10 +96,14 @@ class RepositoryCache:
         if name == commit or self.snapshot(name) == self.root / "snapshots" / commit:
             return
         reference = self._reference(name)
-        reference.parent.mkdir(parents=True, exist_ok=True)
         temporary = reference.with_name(f"{reference.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-        temporary.write_text(commit, "utf-8")
-        temporary.replace(reference)
+        try:
+            self.make_folder(reference.parent)
+            temporary.unlink(missing_ok=True)
+            temporary.write_text(commit, "utf-8")
+            temporary.replace(reference)
+        except OSError:  # a cache that is read-only, or full: the branch is asked for again next time
+            return
 
     def contains(self, path: Path) -> bool:
         """Whether `path`, with all links followed, is in the cache.
@@ -112,14 +114,32 @@ class RepositoryCache:
         folders = (self.cache_dir, self.root.resolve(), (self.root / "blobs").resolve())
         return any(resolved.is_relative_to(folder) for folder in folders)
 
+    def require_contained(self, path: Path) -> None:
+        """Raise ValueError if `path`, with all links followed, is not in the cache."""
+        if not self.contains(path):
+            raise ValueError(
+                f"{path} leads out of the cache {self.cache_dir}, to {path.resolve()}: remove this link and "
+                "download the file again, or pass a folder of your own in place of the id"
+            )
+
+    def make_folder(self, folder: Path) -> None:
+        """Create a folder in the cache; raises ValueError if a link on the way to it leads out."""
+        self.require_contained(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+
     def require_inside(self, folder: Path) -> None:
         """Raise ValueError if a file in `folder` is a link that leads out of the cache."""
         for path in folder.rglob("*"):
-            if not self.contains(path):
-                raise ValueError(
-                    f"{path} leads out of the cache {self.cache_dir}, to {path.resolve()}: remove this link and "
-                    "download the file again, or pass a folder of your own in place of the id"
-                )
+            self.require_contained(path)
+
+    def require_intact(self, folder: Path) -> None:
+        """Raise OSError if a small file in `folder` does not have the digest that is its name in the cache."""
+        for path in folder.rglob("*"):
+            name = path.resolve().name
+            if not path.is_file() or not _DIGEST.fullmatch(name) or path.stat().st_size > _SMALL:
+                continue
+            if not RepoFile(path.name, None, name).matches(path):
+                raise OSError(f"{path} is damaged; connect to the Hub and load again, it is then downloaded again")
 
     def remove(self, path: Path) -> None:
         """Remove a file, and what it links to as far as that is in the cache."""
@@ -134,3 +154,8 @@ class RepositoryCache:
         if not stays_inside(revision):
             raise ValueError(f"revision={revision!r} is not a branch, tag or commit")
         return self.root / "refs" / revision
+
+
+def _first_line(reference: Path) -> str:
+    with reference.open("rb") as file:
+        return file.read(100).decode("utf-8", "replace").strip()

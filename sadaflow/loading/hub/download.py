@@ -1,31 +1,26 @@
 """Fetches files of a repository on the Hub into huggingface_hub's cache, and verifies each of them.
 
-Transport, cache and environment (HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN) are huggingface_hub's.
+The client, the layout of the cache and the environment (HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN)
+are huggingface_hub's.
 """
 
-import re
-import time
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import huggingface_hub
-from huggingface_hub import constants
+from typing import Any
 
 from ..json_file import read_object
-from .cache import RepoFile, RepositoryCache, is_commit, is_plain_name, stays_inside
+from .blobs import Advance, Damaged, Download, Stopped
+from .cache import RepoFile, RepositoryCache, stays_inside
 from .errors import explained, temporary
 from .layout import component_names, needed_component, needed_files
+from .listing import read_listing
 from .options import HubOptions
 
-Result = TypeVar("Result")
-
-# Seconds to wait before each further request if the Hub names no pause, and the longest pause that is accepted.
-_PAUSES, _LONGEST_PAUSE = (1.0, 2.0, 4.0), 60.0
-_ATTEMPTS = 2
 _WORKERS = 8
 
 
@@ -50,19 +45,10 @@ class Repository:
         """Ask the Hub for the commit and the files of a repository, in one request.
 
         Raises:
-            ValueError: If the reply does not name a commit.
+            ValueError: If the reply is not the listing of a repository at a commit.
             Exception: Whatever huggingface_hub raises; `explained` translates it.
         """
-        api = huggingface_hub.HfApi(endpoint=hub.endpoint, token=hub.token)
-        timeout = constants.HF_HUB_ETAG_TIMEOUT
-        info = _patiently(lambda: api.model_info(name, revision=hub.revision, files_metadata=True, timeout=timeout))
-        if not is_commit(info.sha or ""):
-            raise ValueError(f"the Hub names {str(info.sha)[:80]!r} as the commit of {name!r}: not a commit id")
-        files = (
-            RepoFile(file.rfilename, file.size, file.lfs.sha256 if file.lfs else file.blob_id)
-            for file in info.siblings or ()
-        )
-        return cls(name, hub, str(info.sha), tuple(files))
+        return cls(name, hub, *read_listing(name, hub))
 
     @property
     def cache(self) -> RepositoryCache:
@@ -109,7 +95,7 @@ class Repository:
             The folder with the files under their names.
 
         Raises:
-            ValueError: If a name, or a header of the Hub, leads out of the cache folder.
+            ValueError: If a listed name, or a link in the cache, leads out of the cache folder.
             OSError: If a file arrives damaged twice.
         """
         for file in files:
@@ -117,36 +103,35 @@ class Repository:
                 raise ValueError(f"repository {self.name!r} lists {file.name[:200]!r}, which leads out of its folder")
         missing = [file for file in files if not self._is_cached(file)]
         if missing:
-            with ThreadPoolExecutor(_WORKERS) as pool:
-                list(pool.map(self._check_headers, missing))
-        for attempt in range(_ATTEMPTS):
-            if not missing:
-                break
-            self._download(missing, last=attempt == _ATTEMPTS - 1)
-            missing = [file for file in missing if not self._is_intact(file)]
-        if missing:
-            names = ", ".join(file.name for file in missing[:5])
-            raise OSError(f"damaged in {_ATTEMPTS} downloads, of another size or checksum than listed: {names}")
+            with _bytes_bar(self.name, sum(file.size or 0 for file in missing)) as advance:
+                self._download(missing, advance)
         self.cache.record(self.hub.revision, self.commit)
         return self.root
 
-    def _download(self, files: Sequence[RepoFile], last: bool) -> None:
-        # The names are passed as patterns, in which "*", "?" and "[" have to stand for themselves.
-        patterns = [re.sub(r"([*?[])", r"[\1]", file.name) for file in files]
-        hub = self.hub
-        try:
-            huggingface_hub.snapshot_download(
-                self.name,
-                revision=self.commit,
-                cache_dir=self.cache.cache_dir,
-                token=hub.token,
-                endpoint=hub.endpoint,
-                allow_patterns=patterns,
-            )
-        except OSError as error:
-            # huggingface_hub's own comparison of sizes raises a bare OSError; others have a class or an errno.
-            if last or type(error) is not OSError or error.errno is not None:
+    def _download(self, files: Sequence[RepoFile], advance: Advance) -> None:
+        stop = threading.Event()
+        download = Download(self.name, self.commit, self.hub, self.cache, stop, advance)
+        damaged: list[str] = []
+
+        def fetch(file: RepoFile) -> None:
+            try:
+                download.fetch(file)
+            except Damaged:
+                damaged.append(file.name)
+            except Stopped:
+                pass
+            except BaseException:
+                stop.set()
                 raise
+
+        pool = ThreadPoolExecutor(_WORKERS)
+        try:
+            list(pool.map(fetch, files))
+        finally:  # after an error or Ctrl-C the other files are not waited for
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+        if damaged:
+            raise Damaged(f"damaged in 2 downloads, of another size or checksum than listed: {', '.join(damaged[:5])}")
 
     def _is_cached(self, file: RepoFile) -> bool:
         return self._is_intact(file, digest=not file.name.endswith(".safetensors"))
@@ -163,18 +148,6 @@ class Repository:
             return True
         cache.remove(path)
         return False
-
-    def _check_headers(self, file: RepoFile) -> None:
-        """Raise ValueError if headers, from which huggingface_hub makes paths, lead out of the cache folder.
-
-        huggingface_hub requests them again. A server that then sends others could still write a file outside; what is
-        read or removed is always checked to be inside.
-        """
-        url = huggingface_hub.hf_hub_url(self.name, file.name, revision=self.commit, endpoint=self.hub.endpoint)
-        found = _patiently(lambda: huggingface_hub.get_hf_file_metadata(url, token=self.hub.token))
-        for header, value in (("ETag", found.etag), ("X-Repo-Commit", found.commit_hash)):
-            if value is not None and not is_plain_name(value):
-                raise ValueError(f"{header} of {file.name} in {self.name!r} is {value[:80]!r}: not a digest or commit")
 
 
 def fetch(name: str, hub: HubOptions, choose: Callable[[Repository], Sequence[RepoFile]], marker: str | None) -> Path:
@@ -194,7 +167,7 @@ def fetch(name: str, hub: HubOptions, choose: Callable[[Repository], Sequence[Re
         PermissionError: If the repository is gated or the token is not accepted.
         ConnectionError: If the Hub cannot be reached and the cache has no copy.
         OSError: If a file arrives damaged twice.
-        ValueError: If a file name or header of the repository leads out of the cache folder.
+        ValueError: If a file name of the repository, or a link in the cache, leads out of the cache folder.
     """
     try:
         if hub.offline:
@@ -224,24 +197,15 @@ def _cached(name: str, hub: HubOptions, marker: str | None) -> Path:
     if root is None or not _has_cached(name, hub, marker):
         raise errors.LocalEntryNotFoundError(f"{name!r} is not in the cache {cache.cache_dir}")
     cache.require_inside(root)
+    cache.require_intact(root)
     return root
 
 
-def _patiently(ask: Callable[[], Result]) -> Result:
-    """Send a request up to four times while the Hub replies that it is busy (429, 5xx), after the pause it names.
+@contextmanager
+def _bytes_bar(name: str, total: int) -> Iterator[Advance]:
+    """A progress bar of huggingface_hub, which its settings can switch off."""
+    from huggingface_hub.utils import tqdm  # slow to import
 
-    An address that does not respond is not tried again.
-    """
-    from huggingface_hub import errors  # with an HTTP client, slow to import
-
-    pauses = iter(_PAUSES)
-    while True:
-        try:
-            return ask()
-        except errors.HfHubHTTPError as error:
-            pause = next(pauses, None)
-            named = error.response.headers.get("Retry-After", "") if pause is not None else ""
-            pause = float(named) if named.isdigit() else pause
-            if pause is None or pause > _LONGEST_PAUSE or not temporary(error):
-                raise
-        time.sleep(pause)
+    how = {"unit": "B", "unit_scale": True, "desc": name, "name": "huggingface_hub.download"}
+    with tqdm(total=total, **how) as bar:  # type: ignore[no-untyped-call]
+        yield bar.update

@@ -22,6 +22,16 @@ def temporary(error: BaseException) -> bool:
     return isinstance(error, (ConnectionError, TimeoutError)) or type(error).__module__.startswith("httpx")
 
 
+def broken(error: BaseException) -> bool:
+    """Whether a connection failed or broke, so that the rest of a file may be asked for."""
+    return _status(error) is None and temporary(error)
+
+
+def out_of_range(error: BaseException) -> bool:
+    """Whether the Hub has no such range of bytes."""
+    return _status(error) == 416
+
+
 def _status(error: BaseException | None) -> int | None:
     from huggingface_hub import errors  # with an HTTP client, slow to import
 
@@ -51,7 +61,9 @@ def explained(error: Exception, name: str, revision: str | None) -> Exception:
             f"folder, or local_files_only=True (HF_HUB_OFFLINE=1) if it is in the cache{moved}"
         )
     if isinstance(error, OSError):
-        return OSError(f"{name!r} could not be downloaded: {error}; intact files are kept, so try again")
+        told = OSError(f"{name!r} could not be downloaded: {error}; intact files are kept, so try again")
+        told.errno = error.errno
+        return told
     return error
 
 
@@ -64,11 +76,16 @@ def _explained_reply(cause: Any, name: str, revision: str | None, moved: str) ->
         return PermissionError(
             f"{name!r} is gated: accept its licence at https://huggingface.co/{name} and pass token= or set HF_TOKEN"
         )
+    if isinstance(cause, errors.RevisionNotFoundError) and "/resolve/" in str(cause.response.url):
+        return FileNotFoundError(f"repository {name!r} was changed while it was downloaded: try again")
     if isinstance(cause, errors.RevisionNotFoundError):
         return FileNotFoundError(f"repository {name!r} has no revision {revision!r}")
     if isinstance(cause, errors.RemoteEntryNotFoundError):
         missing = PurePosixPath(str(cause.response.url.path)).name
-        return FileNotFoundError(f"repository {name!r} has no {missing}: it is incomplete{moved}")
+        return FileNotFoundError(
+            f"repository {name!r} has no {missing}, though it has just listed it: it is incomplete, or is being "
+            f"changed; try again{moved}"
+        )
     if isinstance(cause, errors.RepositoryNotFoundError) or status == 404:
         return FileNotFoundError(f"the Hub has no repository {name!r}, or it is private and needs token={moved}")
     if status in (401, 403):

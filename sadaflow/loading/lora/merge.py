@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..copied_weights import is_finite
+from ..json_file import naming
 from ..layouts.adapted_model import made_for
 from .changes import Change, Sum
 from .read import Lora
@@ -62,7 +63,8 @@ class LoraStack:
             self._check(change, lora)
         self._scales[lora] = lora.scale
         try:
-            self._refresh(lora.factors)
+            with naming(lora.source):
+                self._refresh(lora.factors)
         except Exception:
             self.remove(lora)
             raise
