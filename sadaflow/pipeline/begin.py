@@ -67,7 +67,7 @@ def begin(pictures: Pictures, request: Request, family: Family, whole: Solver | 
         whole: The solver on its whole grid, of which `on_its_part` takes a part.
         noise: The start noise (B, C, h, w), on the device of the networks.
     """
-    assert not isinstance(whole, Adaptive)
+    assert not isinstance(whole, Adaptive) and isinstance(family.vae, Autoencoder)
     grid, start_scale = on_its_part(whole, request, family).grid, whole.grid.start_scale
     pictures, vae = pictures.to(noise.device), family.vae
     draws = _Draws(request, latent_shape(family, *request.size))
@@ -156,6 +156,7 @@ class _Draws:
 
 def unchanged(pictures: Pictures, request: Request, family: Family, output: str, device: torch.device) -> Output:
     """What a call of strength 0 returns: the picture itself, and its latents."""
+    assert isinstance(family.vae, Autoencoder)
     pictures, samples = pictures.to(device), len(request.prompts)
     kept = _encoded(pictures, family.vae, _Draws(request, latent_shape(family, *request.size)))
     stats = Stats([0.0] * samples, [[]] * samples, 0.0, 0.0, 0.0)
