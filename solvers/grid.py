@@ -194,7 +194,7 @@ class Grid:
     @property
     def rises(self) -> bool:
         """Whether times rise, from data to noise."""
-        return bool(self.t[0] < self.t[-1])
+        return float(self.t[0]) < float(self.t[-1])
 
     @property
     def noisiest(self) -> Point:

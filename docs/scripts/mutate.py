@@ -77,6 +77,10 @@ AUTO, COST, BATCHES, ERRORS, PARTS, SADA, TOKENS, THEOREMS, RUNS, GUIDANCE = (
 OUTSIDE, INSIDE, FIT, OF_UNET = (
     f"tests/accelerators/test_rivals_{name}.py" for name in ("outside", "inside", "fit", "unet")
 )
+SCHEDULED, SERIES, FASTER, GIVEN, WEIGHTS = (
+    f"tests/accelerators/test_{name}.py"
+    for name in ("rivals_scheduled", "rivals_series", "faster_guidance", "schedule", "predictors")
+)
 ACCELERATORS: Runs = {
     "auto/auto": ((AUTO, ""), (COST, ""), (BATCHES, ""), (ERRORS, "")),
     "auto/budget": ((COST, ""), (AUTO, ""), (BATCHES, "")),
@@ -87,6 +91,14 @@ ACCELERATORS: Runs = {
     "auto/motion": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
     "base": ((PARTS, ""), (RUNS, ""), (GUIDANCE, ""), (COST, "calibration")),
     "caching/base": ((INSIDE, ""), (OF_UNET, ""), (BATCHES, ""), (FIT, "")),
+    "caching/dbcache": ((SERIES, "dbcache"),),
+    "caching/dicache": ((SERIES, "dicache"),),
+    "caching/foca": ((SERIES, "forecasts"),),
+    "caching/fora": ((SERIES, "forecasts"),),
+    "caching/freqca": ((SERIES, "forecasts or dct"),),
+    "caching/front": ((INSIDE, "first_block"), (SERIES, "dbcache or dicache"), (FIT, "")),
+    "caching/hicache": ((SERIES, "forecasts"),),
+    "caching/series": ((SERIES, "forecasts or unet"),),
     "caching/deepcache": ((OF_UNET, ""), (INSIDE, ""), (FIT, "")),
     "caching/first_block": ((INSIDE, ""), (FIT, "")),
     "caching/magcache": ((INSIDE, ""), (FIT, "")),
@@ -95,6 +107,7 @@ ACCELERATORS: Runs = {
     "caching/teacache": ((INSIDE, ""), (FIT, "")),
     "combined": ((RUNS, ""), (GUIDANCE, ""), (PARTS, "")),
     "history": ((BATCHES, ""), (ERRORS, ""), (AUTO, ""), (OUTSIDE, "")),
+    "predictors": ((WEIGHTS, ""), (GIVEN, ""), (SERIES, "forecasts")),
     "replay": ((BATCHES, ""), (AUTO, ""), (ERRORS, "")),
     "sada/criterion": ((SADA, ""), (THEOREMS, ""), (BATCHES, "")),
     "sada/estimators": ((THEOREMS, ""), (SADA, ""), (BATCHES, "")),
@@ -106,9 +119,20 @@ ACCELERATORS: Runs = {
     "skipping/adaptive_diffusion": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
     "skipping/base": ((OUTSIDE, ""), (BATCHES, "")),
     "skipping/easycache": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
+    "skipping/faster_guidance": ((FASTER, ""),),
     "skipping/guidance": ((GUIDANCE, ""), (BATCHES, "")),
+    "skipping/meancache": ((SCHEDULED, "meancache or orders or settings"),),
+    "skipping/schedule": ((GIVEN, ""),),
     "skipping/seacache": ((OUTSIDE, ""), (BATCHES, ""), (FIT, "")),
+    "skipping/spectrum": ((SCHEDULED, "spectrum or settings"),),
     "skipping/uniform": ((SADA, ""), (AUTO, ""), (OUTSIDE, ""), (PARTS, ""), (BATCHES, "")),
+    "skipping/zeus": ((SCHEDULED, "zeus or settings"),),
+    "steps/choice": ((GIVEN, ""),),
+    "steps/published": ((GIVEN, ""),),
+    "steps/rescaling": ((GIVEN, ""),),
+    "steps/scm": ((GIVEN, ""),),
+    "steps/searched": ((GIVEN, ""),),
+    "steps/spectrum_steps": ((GIVEN, ""),),
 }
 FROZEN = ("tests/test_immutable.py", "")
 TESTS: Runs = {

@@ -66,9 +66,7 @@ class DiT(nn.Module):
         """The label that stands for none, for the negative branch of guidance."""
         return self.config.num_embeds_ada_norm
 
-    def forward(
-        self, x: Tensor, timestep: Tensor | float, class_labels: Tensor, seam: Seam = call_through
-    ) -> Tensor:
+    def forward(self, x: Tensor, timestep: Tensor | float, class_labels: Tensor, seam: Seam = call_through) -> Tensor:
         """Computes the prediction.
 
         Args:

@@ -5,8 +5,14 @@ from sadaflow.solvers import from_config, to_config
 from .auto.auto import Auto
 from .base import Accelerator, Capabilities, Explanation, Mode, PlainRun, Run
 from .caching.base import InsideRun, Outermost, ScheduledRun, batch_indices, on_some
+from .caching.dbcache import DBCache
 from .caching.deepcache import DeepCache
+from .caching.dicache import DiCache
 from .caching.first_block import FirstBlock
+from .caching.foca import FoCa
+from .caching.fora import Fora
+from .caching.freqca import FreqCa
+from .caching.hicache import HiCache
 from .caching.magcache import MagCache
 from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
@@ -20,9 +26,14 @@ from .sada.sada import SADA
 from .sada.token_cache import TokenCache
 from .skipping.adaptive_diffusion import AdaptiveDiffusion
 from .skipping.easycache import EasyCache
+from .skipping.faster_guidance import FasterGuidance
 from .skipping.guidance import Guidance
+from .skipping.meancache import MeanCache
+from .skipping.schedule import Schedule
 from .skipping.seacache import SeaCache
+from .skipping.spectrum import Spectrum
 from .skipping.uniform import Uniform
+from .skipping.zeus import Zeus
 
 __all__ = [
     "ACCELERATORS",
@@ -33,14 +44,22 @@ __all__ = [
     "Auto",
     "Capabilities",
     "Combined",
+    "DBCache",
     "DeepCache",
+    "DiCache",
     "EasyCache",
     "Explanation",
+    "FasterGuidance",
     "FirstBlock",
+    "FoCa",
+    "Fora",
     "ForwardingRun",
+    "FreqCa",
     "Guidance",
+    "HiCache",
     "InsideRun",
     "MagCache",
+    "MeanCache",
     "Mode",
     "NodeBuffer",
     "Outermost",
@@ -48,12 +67,15 @@ __all__ = [
     "ReleasedSADA",
     "RowStore",
     "Run",
+    "Schedule",
     "ScheduledRun",
     "SeaCache",
+    "Spectrum",
     "TaylorSeer",
     "TeaCache",
     "TokenCache",
     "Uniform",
+    "Zeus",
     "batch_indices",
     "from_config",
     "make_accelerator",

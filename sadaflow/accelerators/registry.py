@@ -13,8 +13,14 @@ from sadaflow.solvers.names.text import read_named, split_sum
 
 from .auto.auto import Auto
 from .base import Accelerator
+from .caching.dbcache import DBCache
 from .caching.deepcache import DeepCache
+from .caching.dicache import DiCache
 from .caching.first_block import FirstBlock
+from .caching.foca import FoCa
+from .caching.fora import Fora
+from .caching.freqca import FreqCa
+from .caching.hicache import HiCache
 from .caching.magcache import MagCache
 from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
@@ -23,25 +29,41 @@ from .sada.released import ReleasedSADA
 from .sada.sada import SADA
 from .skipping.adaptive_diffusion import AdaptiveDiffusion
 from .skipping.easycache import EasyCache
+from .skipping.faster_guidance import FasterGuidance
 from .skipping.guidance import Guidance
+from .skipping.meancache import MeanCache
+from .skipping.schedule import Schedule
 from .skipping.seacache import SeaCache
+from .skipping.spectrum import Spectrum
 from .skipping.uniform import Uniform
+from .skipping.zeus import Zeus
 
 _BUILT_IN: Mapping[str, Callable[..., Accelerator]] = MappingProxyType(
     {
         "adaptive-diffusion": AdaptiveDiffusion,
         "auto": Auto,
+        "dbcache": DBCache,
         "deepcache": DeepCache,
+        "dicache": DiCache,
         "easycache": EasyCache,
+        "faster-guidance": FasterGuidance,
         "first-block": FirstBlock,
+        "foca": FoCa,
+        "fora": Fora,
+        "freqca": FreqCa,
         "guidance": Guidance,
+        "hicache": HiCache,
         "magcache": MagCache,
+        "meancache": MeanCache,
         "sada": SADA,
         "sada-released": ReleasedSADA,
+        "schedule": Schedule,
         "seacache": SeaCache,
+        "spectrum": Spectrum,
         "taylorseer": TaylorSeer,
         "teacache": TeaCache,
         "uniform": Uniform,
+        "zeus": Zeus,
     }
 )
 

@@ -39,6 +39,8 @@ from .parsers import with_options
 from .previews import check_preview_flags, check_previews, preview_files
 from .repeat import RepeatOptions, generate_options, read_recipe
 from .repeat import repeat as run_repeat
+from .schedule import ScheduleOptions
+from .schedule import run as run_schedule
 from .speed_options import SpeedOptions
 from .targets import check_seconds, ending_of, targets
 
@@ -222,6 +224,16 @@ def check_accelerator(options: CheckAcceleratorOptions) -> None:
     The status is 1 if a law does not hold. docs/checks-accelerators.md explains each of them.
     """
     run_check_accelerator(options)
+
+
+@app.command()
+@with_options
+def schedule(options: ScheduleOptions) -> None:
+    """Search the set of evaluated steps that keeps most of plain samples, for the accelerator `schedule`.
+
+    It takes minutes on one device, writes FILE after every try, and goes on from it if it is started again.
+    """
+    run_schedule(options)
 
 
 @app.command("inspect")

@@ -62,6 +62,17 @@ METHOD_SHADES: Mapping[str, Shade] = {
     "easycache": Shade("#661100", "#c86a52"),
     "magcache": Shade("#117733", "#5fbf7a"),
     "guidance": Shade("#aa4499", "#dd83cf"),
+    "dbcache": Shade("#0000ff", "#aa00ff"),
+    "dicache": Shade("#d500ff", "#ff0000"),
+    "faster-guidance": Shade("#ff0055", "#ff0080"),
+    "foca": Shade("#000073", "#00ff00"),
+    "fora": Shade("#9966ff", "#00ffff"),
+    "freqca": Shade("#7300e6", "#864dbf"),
+    "hicache": Shade("#ff26b7", "#ff26db"),
+    "meancache": Shade("#bf0000", "#607300"),
+    "schedule": Shade("#264aff", "#1d6ebf"),
+    "spectrum": Shade("#4c0099", "#d2a6ff"),
+    "zeus": Shade("#e65c5c", "#bf4000"),
 }
 OTHER_METHODS = (Shade("#7a5230", "#b98d63"), Shade("#6a7fb0", "#9db2e6"), Shade("#000000", "#ffffff"))
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder, AutoencoderConfig
 
 from ..loading.checkpoint import Checkpoint
-from ..loading.sampling_defaults import Recommended
-from ..loading.single_file.layout import Original
 from ..loading.strict import Loader
 from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
@@ -22,46 +20,6 @@ from .request import Request
 
 Conditioning = Mapping[str, Tensor]
 _DEFAULT_SIDE = 128  # latent positions, if the autoencoder's config has no sample_size
-
-
-def autoencoder_class(family: type["Family"]) -> type[Autoencoder]:
-    """The class of a family's autoencoder: its `autoencoder`, or else the KL autoencoder of latent diffusion."""
-    found: type[Autoencoder] = getattr(family, "autoencoder", Autoencoder)
-    return found
-
-
-ReadJson = Callable[[str], Mapping[str, Any]]
-"""Reads a JSON file of a checkpoint by its path in it ("transformer/config.json")."""
-
-
-def recommended_by(family: type["Family"], read: ReadJson) -> Recommended:
-    """What the authors of a family's architecture recommend; nothing if the family does not say.
-
-    Args:
-        family: The family; its class method `recommended(read)` says it.
-        read: Reads the checkpoint's files.
-    """
-    recommend = getattr(family, "recommended", None)
-    return Recommended() if recommend is None else recommend(read)
-
-
-def original_of(family: type["Family"]) -> Original:
-    """From the authors' names of the tensors of a family's network to the Hub's: its `original`, or else no change."""
-    found: Original = getattr(family, "original", lambda name, tensor, config: {name: tensor})
-    return found
-
-
-def scheduler_of_call(family: "Family", config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
-    """The scheduler config of one call.
-
-    Args:
-        family: The family; if its shift of flow time has a rule of its own, its method `sized_scheduler` knows it.
-        config: The checkpoint's scheduler config.
-        tokens: Number of image tokens.
-        steps: Number of steps.
-    """
-    sized = getattr(family, "sized_scheduler", None)
-    return config if sized is None else sized(config, tokens, steps)
 
 
 @dataclass(frozen=True)

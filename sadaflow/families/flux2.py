@@ -15,8 +15,9 @@ from sadaflow.models.flux2.original import from_original
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, ReadJson, decode_images, trained_size
+from .base import Conditioning, Prompted, decode_images, trained_size
 from .chat_text import ChatText, chat_message, mistral_message
+from .hooks import ReadJson
 from .prompt_encoder import ClipText, PreparedEncoder, T5Text
 from .request import Request
 

@@ -115,14 +115,15 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
         image, mask = picture_of(self.image, index), picture_of(self.mask, index)
-        own: dict[str, Any] = {
-            "prompt": prompt,
-            "negative_prompt": negative,
-            "seed": seed,
-            "image": image,
-            "mask": mask,
-        }
-        return replace(self, **own, class_labels=self.labels[index])
+        return replace(
+            self,
+            prompt=prompt,
+            negative_prompt=negative,
+            seed=seed,
+            class_labels=self.labels[index],
+            image=image,
+            mask=mask,
+        )
 
     def without_prompts(self) -> Self:
         """The request with an empty prompt for each sample, for checkpoints that read none.

@@ -14,7 +14,8 @@ from sadaflow.models.sd3.original import from_original
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, ReadJson, autoencoder_config, build_autoencoder, decode_images
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images
+from .hooks import ReadJson
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 

@@ -13,8 +13,9 @@ from ..loading.layouts.table import require_layout
 from ..loading.single_file import autoencoder, flux, schedulers, unet
 from ..loading.single_file.layout import FromSection, SingleFile
 from . import FAMILIES
-from .base import Family, original_of, replace_vae
+from .base import Family, replace_vae
 from .flux import Flux, FluxFill, fills
+from .hooks import original_of
 from .prompt_encoder import ClipText
 from .sdxl import StableDiffusionXL
 from .single_file_parts import Aid, load_clip, load_t5, load_vae

@@ -47,9 +47,7 @@ class Unconditional:
                 )
             names = checkpoint.json("model_index.json").get("id2label")
             labels = None if config.classes is None else Labels.read(config.classes, names)
-        return lambda: cls(
-            checkpoint.network("unet", lambda: UNet(config), current_name), labels, checkpoint.dtype
-        )
+        return lambda: cls(checkpoint.network("unet", lambda: UNet(config), current_name), labels, checkpoint.dtype)
 
     @classmethod
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,16 +15,9 @@ from sadaflow.models.z_image.original import from_original
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import (
-    Conditioning,
-    Prompted,
-    ReadJson,
-    autoencoder_config,
-    build_autoencoder,
-    decode_images,
-    trained_size,
-)
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images, trained_size
 from .chat_text import ChatText, chat_message
+from .hooks import ReadJson
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 

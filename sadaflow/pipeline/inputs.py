@@ -112,6 +112,11 @@ def complete(
     return request
 
 
+def with_samples(request: Request, family: Family) -> Request:
+    """The request, with an empty prompt for each sample if the family reads none."""
+    return request if reads_prompts(family) else request.without_prompts()
+
+
 def _check_read(request: Request, reads: str | None) -> None:
     """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
     if reads == MASK and (request.image is None or request.mask is None):
@@ -125,11 +130,6 @@ def _check_read(request: Request, reads: str | None) -> None:
     for name in ("strength", "start_step", "mask", "denoising_start"):
         if getattr(request, name) is not None:
             raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture (InstructPix2Pix)")
-
-
-def with_samples(request: Request, family: Family) -> Request:
-    """The request, with an empty prompt for each sample if the family reads none."""
-    return request if reads_prompts(family) else request.without_prompts()
 
 
 def _frames(request: Request, family: Family) -> int | None:

@@ -4,12 +4,13 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..families import FAMILIES
-from ..families.base import recommended_by
+from ..families.hooks import recommended_by
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import DEFAULT, embedded
 from ..loading.hub.cache import RepoFile
@@ -128,7 +129,8 @@ def _sampling(kind: str, source: Files, files: set[str], recommended: Recommende
         return sampling_of({}, recommended, None, guided=True)
     config = source.json(scheduler)
     if kind in FAMILIES:
-        recommended = recommended.or_else(recommended_by(FAMILIES[kind], source.json))
+        with suppress(ValueError, OSError):  # what loading says of it stands in `refused`
+            recommended = recommended.or_else(recommended_by(FAMILIES[kind], source.json))
         config = FAMILIES[kind].scheduler_config(config)
     transformer = "transformer/config.json"
     guided = transformer not in files or bool(source.json(transformer).get("guidance_embeds", False))

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..families import Family
-from ..families.base import recommended_by, replace_vae
+from ..families.base import replace_vae
+from ..families.hooks import recommended_by
 from ..families.single_file import assemble, layout_of_checkpoint
 from ..families.single_file_parts import Aid
 from ..loading.checkpoint import Checkpoint

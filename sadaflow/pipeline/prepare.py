@@ -10,7 +10,7 @@ from typing import Any
 from sadaflow.solvers import check_scheduler_config
 
 from ..families import FAMILIES, Family, unsupported
-from ..families.base import autoencoder_class, recommended_by
+from ..families.hooks import autoencoder_class, recommended_by
 from ..families.members import prepare_family
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import embedded

@@ -12,7 +12,7 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
-from ..families.base import scheduler_of_call
+from ..families.hooks import scheduler_of_call
 from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.pixels import Pixels

@@ -18,11 +18,11 @@ from sadaflow.accelerators import Accelerator, AdaptiveDiffusion, EasyCache, Sea
 from sadaflow.accelerators.skipping.base import OutputRun
 from sadaflow.accelerators.skipping.seacache import filtered
 from sadaflow.checks import check_accelerator
-from sadaflow.sampling import Trace
 from sadaflow.solvers import EDM, Grid, Point, Preconditioned, RectifiedFlow, VPDiscrete, make_betas, make_solver
+from support.records import Record, size
 
 Array = np.ndarray[Any, Any]
-Rule = Callable[["Record"], Iterator[tuple[str, Array | None]]]
+Rule = Callable[[Record], Iterator[tuple[str, Array | None]]]
 
 
 @pytest.mark.parametrize(
@@ -51,37 +51,6 @@ def test_a_preconditioned_network_is_given_scaled_states() -> None:
     for step, sigma in enumerate(sigmas[:-1]):
         torch.testing.assert_close(run.network_input(x, step), x / math.sqrt(sigma**2 + 0.25), rtol=1e-12, atol=0)
     assert torch.equal(OutputRun(solver, 1, "epsilon").network_input(x, 1), x)
-
-
-class Record:
-    """One sample of a trace in a published rule's terms: latents x and network outputs v, float64 arrays by step.
-
-    The checkpoints' networks predict v = alpha eps - sigma x0 (`flow` is false) or the velocity eps - x0.
-    """
-
-    def __init__(self, trace: Trace, row: int, flow: bool) -> None:
-        self.x = trace.x[row].double().numpy()
-        self.x0 = trace.x0[row].double().numpy()
-        self.sigma = trace.sigma.numpy()
-        self.alpha = self.sigma * np.exp(trace.log_snr.numpy())
-        if flow:
-            self.alpha = 1 - self.sigma
-        self.flow, self.steps, self.modes = flow, len(self.sigma), trace.modes[row]
-        self.v = np.stack([self._output(i) for i in range(self.steps)])
-
-    def _output(self, i: int) -> Array:
-        noise = (self.x[i] - self.alpha[i] * self.x0[i]) / self.sigma[i]
-        return noise - self.x0[i] if self.flow else self.alpha[i] * noise - self.sigma[i] * self.x0[i]
-
-    def x0_of(self, output: Array, i: int) -> Array:
-        """Clean sample that `output` stands for at the latents of step i."""
-        if self.flow:
-            return self.x[i] - self.sigma[i] * output
-        return self.alpha[i] * self.x[i] - self.sigma[i] * output
-
-
-def size(x: Array) -> float:
-    return float(np.abs(x).mean())
 
 
 def adaptive_diffusion(record: Record, threshold: float = 0.01, cap: int = 4) -> Iterator[tuple[str, Array | None]]:

@@ -9,16 +9,25 @@ from sadaflow.accelerators import (
     SADA,
     AdaptiveDiffusion,
     Auto,
+    DBCache,
     DeepCache,
+    DiCache,
     EasyCache,
     FirstBlock,
+    FoCa,
+    Fora,
+    FreqCa,
     Guidance,
+    HiCache,
     MagCache,
+    MeanCache,
     ReleasedSADA,
     SeaCache,
+    Spectrum,
     TaylorSeer,
     TeaCache,
     Uniform,
+    Zeus,
 )
 
 
@@ -81,6 +90,15 @@ def test_the_bounds_themselves_are_allowed() -> None:
             TeaCache(),  # arXiv 2411.19108, Flux.1 at 2x
             {"threshold": 0.6, "coefficients": (498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861)},
         ),
+        (DBCache(), {"threshold": 0.08, "back": 0, "warmup": 8, "warmup_interval": 1, "max_cached": None}),  # cache-dit
+        (DiCache(), {"threshold": 0.4, "probe": 1, "retention": 0.2, "most": 1.5, "error": "probe"}),  # 2508.17356
+        (FoCa(), {"interval": 5, "first": 3}),
+        (Fora(), {"interval": 3}),
+        (FreqCa(), {"interval": 6, "order": 2, "first": 3, "scale": 0.71, "cut": 0.1}),  # arXiv 2510.08669, Flux.1
+        (HiCache(), {"interval": 6, "order": 1, "first": 3, "scale": 0.5}),  # arXiv 2508.16984
+        (MeanCache(), {"evaluated": "meancache-qwen-17", "released": False}),
+        (Spectrum(), {"degree": 4, "ridge": 0.1, "blend": 0.5, "window": 2.0, "flex": 0.75, "warmup": 5}),  # 2603.01623
+        (Zeus(), {"denominator": 3, "remainders": (0, 1), "start": 0.2, "end": 0.9, "interval": 4, "terms": 4}),
         (SADA(), {"start": 0.2, "multistep_start": 0.48, "end": 0.94, "max_skips": 4, "interval": 4, "terms": 4}),
         (ReleasedSADA(), {"start": 0.2, "multistep_start": 0.48, "end": 0.94, "max_skips": 4, "interval": 4}),
     ],
@@ -105,6 +123,14 @@ WHOLE = {
     DeepCache: {"interval": 1, "branch": 0},
     MagCache: {"max_skips": 0},
     TaylorSeer: {"interval": 1, "order": 0, "first": 1},
+    DBCache: {"front": 1, "back": 0, "warmup": 0, "warmup_interval": 1, "max_cached": 0, "max_skips": 0},
+    DiCache: {"probe": 1, "last": 0},
+    FoCa: {"interval": 1, "first": 2},
+    Fora: {"interval": 1},
+    FreqCa: {"interval": 1, "order": 0, "first": 1},
+    HiCache: {"interval": 1, "order": 0, "first": 1},
+    Spectrum: {"degree": 0, "warmup": 2, "last": 0},
+    Zeus: {"interval": 1, "terms": 1, "max_skips": 0},
 }  # fmt: skip
 NUMBERS: list[tuple[Any, str, float, float]] = [
     # class, field, a value at the end of what is taken, one that is refused
@@ -132,6 +158,22 @@ NUMBERS: list[tuple[Any, str, float, float]] = [
     (SADA, "start", 0.0, -1e-12),
     (SADA, "start", 0.48, 0.48 + 1e-12),
     (ReleasedSADA, "multistep_start", 0.94, 0.94 + 1e-12),
+    (DBCache, "threshold", 0.0, -1e-12),
+    (DBCache, "threshold", math.inf, math.nan),
+    (DBCache, "max_accumulated", 0.0, -1e-12),
+    (DiCache, "threshold", 0.0, -1e-12),
+    (DiCache, "most", 1.0, 1 - 1e-12),
+    (DiCache, "retention", 1.0, 1 + 1e-12),
+    (FreqCa, "scale", 1e-12, 0.0),
+    (FreqCa, "cut", 1.0, 1 + 1e-12),
+    (FreqCa, "cut", 0.0, -1e-12),
+    (HiCache, "scale", 1e-12, 0.0),
+    (Spectrum, "ridge", 1e-12, 0.0),
+    (Spectrum, "window", 1.0, 1 - 1e-12),
+    (Spectrum, "flex", 0.0, -1e-12),
+    (Spectrum, "blend", 1.0, 1 + 1e-12),
+    (Zeus, "end", 1.0, 1 + 1e-12),
+    (Zeus, "start", 0.0, -1e-12),
 ]
 
 

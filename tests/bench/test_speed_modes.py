@@ -84,7 +84,8 @@ def test_accelerators_are_named_with_their_arguments() -> None:
 def test_what_works_inside_the_network_has_no_controller_to_measure() -> None:
     accelerators = {name: make_accelerator(name) for name in (*ACCELERATORS, "uniform+guidance")}
     found = unfit(accelerators, 20)
-    outside = {"adaptive-diffusion", "auto", "easycache", "sada", "sada-released", "seacache", "uniform"}
+    outside = {"adaptive-diffusion", "auto", "easycache", "meancache", "sada", "sada-released", "schedule", "seacache",
+               "spectrum", "uniform", "zeus"}  # fmt: skip
     assert outside == set(accelerators) - set(found)
     assert "branches" in found["guidance"] and "at least 13" in unfit(accelerators, 12)["sada"]
     acts = controlled({name: accelerators[name] for name in outside}, 20, CPU)

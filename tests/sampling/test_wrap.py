@@ -245,6 +245,7 @@ def test_a_network_in_half_precision_is_called_in_it_and_the_state_keeps_its_own
 
 def test_it_is_sampled_with_any_solver_and_adaptively() -> None:
     """The end of the ODE of Gaussian data is known: x0 = m + s x / sqrt(sigma^2 + s^2) for alpha = 1."""
+
     def network(x: Tensor, sigma: Tensor) -> Tensor:
         return posterior(x, 1.0, float(sigma[0]))
 

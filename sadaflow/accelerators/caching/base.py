@@ -37,14 +37,15 @@ def on_some(fn: Handler, samples: int, chosen: Sequence[int], hidden: Tensor, *a
     return fn(taken(hidden, at), *(None if arg is None else taken(arg, at) for arg in args))
 
 
+def mean_sizes(values: Tensor, samples: int) -> Tensor:
+    """Mean |values| of each sample over all branches, (samples,); values are (branches x samples, ...)."""
+    exact = torch.promote_types(values.dtype, torch.float32)
+    return values.abs().unflatten(0, (-1, samples)).transpose(0, 1).flatten(1).mean(dim=1, dtype=exact)
+
+
 def relative_change(new: Tensor, old: Tensor, samples: int) -> list[float]:
     """Mean |new - old| / mean |old| of each sample, over all branches; new and old are (branches x samples, ...)."""
-
-    def mean(values: Tensor) -> Tensor:
-        exact = torch.promote_types(values.dtype, torch.float32)
-        return values.abs().unflatten(0, (-1, samples)).transpose(0, 1).flatten(1).mean(dim=1, dtype=exact)
-
-    return Readback(mean(new - old) / mean(old)).read()
+    return Readback(mean_sizes(new - old, samples) / mean_sizes(old, samples)).read()
 
 
 class Outermost:

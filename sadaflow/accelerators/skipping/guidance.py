@@ -47,13 +47,15 @@ class Guidance(Reuse):
         check_whole(self, every=1, order=0)
         check_fractions(self, "start", "end")
 
-    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "GuidanceRun":
         require_falling_times(solver, "guidance")
         require_steps(solver, f"'guidance' of order {self.order}", self.order + 2 + _GUIDED_LAST)
-        return _Run(self, solver, shape[0])
+        return GuidanceRun(self, solver, shape[0])
 
 
-class _Run(OutputRun):
+class GuidanceRun(OutputRun):
+    """Evaluates the conditional branch alone at some steps, and estimates the effect of guidance there."""
+
     def __init__(self, settings: Guidance, solver: Solver, samples: int) -> None:
         super().__init__(solver, samples, settings.reuse)
         self.every = settings.every

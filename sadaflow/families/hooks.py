@@ -1,0 +1,50 @@
+"""Members that a family may have beside those of `Family`, and what holds for families without them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sadaflow.models import Autoencoder
+
+from ..loading.sampling_defaults import Recommended
+from ..loading.single_file.layout import Original
+from .base import Family
+
+
+def autoencoder_class(family: type[Family]) -> type[Autoencoder]:
+    """The class of a family's autoencoder: its `autoencoder`, or else the KL autoencoder of latent diffusion."""
+    found: type[Autoencoder] = getattr(family, "autoencoder", Autoencoder)
+    return found
+
+
+ReadJson = Callable[[str], Mapping[str, Any]]
+"""Reads a JSON file of a checkpoint by its path in it ("transformer/config.json")."""
+
+
+def recommended_by(family: type[Family], read: ReadJson) -> Recommended:
+    """What the authors of a family's architecture recommend; nothing if the family does not say.
+
+    Args:
+        family: The family; its class method `recommended(read)` says it.
+        read: Reads the checkpoint's files.
+    """
+    recommend = getattr(family, "recommended", None)
+    return Recommended() if recommend is None else recommend(read)
+
+
+def original_of(family: type[Family]) -> Original:
+    """From the authors' names of the tensors of a family's network to the Hub's: its `original`, or else no change."""
+    found: Original = getattr(family, "original", lambda name, tensor, config: {name: tensor})
+    return found
+
+
+def scheduler_of_call(family: Family, config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
+    """The scheduler config of one call.
+
+    Args:
+        family: The family; if its shift of flow time has a rule of its own, its method `sized_scheduler` knows it.
+        config: The checkpoint's scheduler config.
+        tokens: Number of image tokens.
+        steps: Number of steps.
+    """
+    sized = getattr(family, "sized_scheduler", None)
+    return config if sized is None else sized(config, tokens, steps)
