@@ -29,7 +29,7 @@ class ParallelDenoiser(GuidedDenoiser):
     context_axis: Axis | None = field(kw_only=True)
 
     @classmethod
-    def over(cls, denoise: GuidedDenoiser, guidance: Axis | None, context: Axis | None) -> Self:
+    def among(cls, denoise: GuidedDenoiser, guidance: Axis | None, context: Axis | None) -> Self:
         """Divides the evaluations of a denoiser.
 
         Args:

@@ -84,7 +84,7 @@ class Parallel:
         Raises:
             ValueError: if it has no negative branch for the guidance axis, or no trunk for the context axis.
         """
-        return ParallelDenoiser.over(denoise, self.guidance, self.context)
+        return ParallelDenoiser.among(denoise, self.guidance, self.context)
 
     def require_same(self, call: Mapping[str, object], device: torch.device) -> None:
         """Checks that all processes make the same call.
