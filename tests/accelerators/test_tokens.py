@@ -12,8 +12,8 @@ from sadaflow.accelerators import TokenCache
 from sadaflow.accelerators.sada.token_cache import keep_tokens
 from sadaflow.models import FluxConfig, FluxTransformer, Seam, Site, UNet, UNetConfig, call_through
 from sadaflow.models.attention import TransformerBlock
-from sadaflow.models.flux.blocks import DoubleBlock, SingleBlock
 from sadaflow.models.rope import after_text, rotary_table
+from sadaflow.models.streams.blocks import DoubleBlock, SingleBlock
 from support.checkpoints_flux import FLUX
 
 UNET = {

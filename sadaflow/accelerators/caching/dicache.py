@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
+from ...device.indexing import index_of
 from ...device.readback import Readback
 from ..base import Mode
 from ..history import RowStore
@@ -72,6 +73,7 @@ class _Run(FrontRun):
         """What the first blocks added at each sample's last full evaluation, and at the one before it."""
         self.residuals = (RowStore(self.samples), RowStore(self.samples))
         self.sums = [0.0] * self.samples
+        self.forgotten: frozenset[int] = frozenset()  # samples whose past evaluations are not theirs any more
 
     def plan(self, step: int) -> Sequence[Mode]:
         return [Mode.CACHED if step in self.free else Mode.FULL] * self.samples
@@ -96,6 +98,13 @@ class _Run(FrontRun):
         for (newest, older), fresh in ((self.probes, change), (self.residuals, change + rest)):
             older.put(rows, newest.take(rows) if newest else fresh)
             newest.put(rows, fresh)
+            if begun := [index for index, row in enumerate(rows) if row in self.forgotten]:
+                own = fresh.unflatten(0, (-1, len(rows))).index_select(1, index_of(begun, fresh.device))
+                older.put([rows[index] for index in begun], own.flatten(0, 1))
+        self.forgotten -= frozenset(rows)
+
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.forgotten |= frozenset(rows)
 
     def rest_of(self, rows: Sequence[int], change: Tensor) -> Tensor:
         (probe, probe_before), (residual, residual_before) = (

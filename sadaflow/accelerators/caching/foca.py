@@ -66,9 +66,14 @@ class _Run(SeriesRun):
         super().learn(step, rows, residual)
         self.used.push(rows, step, residual)
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        super().edited(step, rows)
+        self.used.forget(rows)
+
     def forecast(self, step: int, rows: Sequence[int], site: Site) -> Tensor:
         anchor = self.past.combined(rows, self._anchored(step, rows))
-        part = self._share(step, rows)[:, None] * np.array([0.5, -0.5])
+        both = np.isfinite(self.used.times[np.asarray(rows)]).all(axis=1)
+        part = np.where(both, self._share(step, rows), 0.0)[:, None] * np.array([0.5, -0.5])
         made = anchor + self.used.combined(rows, part)
         self.used.push(rows, step, made)
         return made
@@ -83,5 +88,5 @@ class _Run(SeriesRun):
         """Weights of the last two full residuals in F_c + u / 2 (F_c - F_c') / gap."""
         times = self.past.times[np.asarray(rows)]
         gap = 1.0 if self.released else times[:, 0] - times[:, 1]
-        slope = np.nan_to_num(self._share(step, rows) / 2 / gap)
+        slope = np.where(np.isfinite(times[:, 1]), self._share(step, rows) / 2 / gap, 0.0)
         return np.stack((1 + slope, -slope), axis=1)

@@ -60,6 +60,9 @@ class SeriesRun(ScheduledRun):
         """Learns the residuals (len(rows), branches, ...) of a full step."""
         self.past.push(rows, step, residual)
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.past.forget(rows)
+
     def weighted(self, weights: Weights, step: int, rows: Sequence[int]) -> Tensor:
         """The residuals that a predictor's weights lead to, (len(rows), branches, ...)."""
         return self.past.combined(rows, weights(self.past.times[np.asarray(rows)], step))

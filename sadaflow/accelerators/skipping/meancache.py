@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sadaflow.solvers import Solver
 from sadaflow.solvers.coordinates import Frame, frame_of
 
-from ...device.indexing import taken
+from ...device.indexing import sent, taken
 from ..base import Mode, require_falling_times, require_steps
 from ..history import Array, NodeBuffer
 from ..settings import check_sequence
@@ -70,60 +71,66 @@ class _Run(OutputRun):
         self.orders = _orders_of_steps(mask, settings.orders)
         most = max(settings.orders)
         self.states, self.velocities = NodeBuffer(most, samples), NodeBuffer(most, samples)
+        self.evaluated: Sequence[int] = range(samples)
+        self.owed: Sequence[int] = ()  # samples that are evaluated at the next step whatever the mask
 
     def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.FULL if self.mask[step] else Mode.REUSED] * self.samples
+        self.evaluated, self.owed = (range(self.samples) if self.mask[step] else self.owed), ()
+        chosen = frozenset(self.evaluated)
+        return [Mode.FULL if row in chosen else Mode.REUSED for row in range(self.samples)]
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        states, velocities = self._published(step) if self.released else self._average(step)
-        here = self.states.combined(rows, np.tile(states[1:], (len(rows), 1)))
-        output = self.velocities.combined(rows, np.tile(velocities, (len(rows), 1))) + here
+        states, velocities = (self._published if self.released else self._average)(step, np.asarray(rows))
+        output = self.velocities.combined(rows, velocities) + self.states.combined(rows, states[:, 1:])
         now = taken(x, rows)
-        if states[0]:
-            output = output + now * (states[0] / self.frame.scale(self.nodes[step]))
+        if states[:, 0].any():
+            weights = sent(states[:, 0] / self.frame.scale(self.nodes[step]), now.device, now.dtype)
+            output = output + now * weights.view(-1, *[1] * (now.dim() - 1))
         return self.x0_of(output, now, step)
 
-    def _average(self, step: int) -> tuple[Array, Array]:
+    def _average(self, step: int, index: NDArray[np.int64]) -> tuple[Array, Array]:
         """Weights of the present state and past ones, and of past velocities, newest first, after the paper."""
-        states, velocities, times = self._nothing()
-        back = min(self.orders[step], self._known()) - 1
-        velocities[0] = 1.0
+        states, velocities, times, back = self._begun(step, index)
+        here = np.arange(len(index))
         following = next((later for later in range(step, len(self.mask)) if self.mask[later]), None)
-        ahead = (self.end if following is None else self.u[following]) - times[0]
-        if back > 0:
-            span = times[0] - times[back]
-            weight = ahead / span**2
-            states[1] += weight
-            states[1 + back] -= weight
-            velocities[back] -= weight * span
+        ahead = (self.end if following is None else self.u[following]) - times[:, 0]
+        span = times[:, 0] - times[here, back]
+        weight = np.divide(ahead, span**2, out=np.zeros(len(index)), where=back > 0)
+        states[:, 1] += weight
+        states[here, 1 + back] -= weight
+        velocities[here, back] -= weight * span
         return states, velocities
 
-    def _published(self, step: int) -> tuple[Array, Array]:
+    def _published(self, step: int, index: NDArray[np.int64]) -> tuple[Array, Array]:
         """The same as the published code goes: over steps, from the present state."""
-        states, velocities, times = self._nothing()
-        back = min(self.orders[step], self._known()) - 1
-        velocities[0] = 1.0
-        span = self.u[step] - times[back]
+        states, velocities, times, back = self._begun(step, index)
+        here = np.arange(len(index))
+        span = self.u[step] - times[here, back]
         width = (self.u[step + 1] if step + 1 < len(self.u) else self.end) - self.u[step]
         weight = width / span
-        velocities[back] -= weight
-        states[0] += weight / span
-        states[1 + back] -= weight / span
+        velocities[here, back] -= weight
+        states[:, 0] += weight / span
+        states[here, 1 + back] -= weight / span
         return states, velocities
 
-    def _nothing(self) -> tuple[Array, Array, Array]:
-        """Weights of 0, and the times of the nodes."""
-        size = self.states.size
-        return np.zeros(size + 1), np.zeros(size), self.states.times[0]
-
-    def _known(self) -> int:
-        return int(self.states.counts[0])
+    def _begun(self, step: int, index: NDArray[np.int64]) -> tuple[Array, Array, Array, NDArray[np.int64]]:
+        """Weights of the newest velocity alone, the times of the nodes, and which node the average goes back to."""
+        rows, size = len(index), self.states.size
+        states, velocities = np.zeros((rows, size + 1)), np.zeros((rows, size))
+        velocities[:, 0] = 1.0
+        back = np.minimum(self.orders[step], self.states.counts[index]) - 1
+        return states, velocities, self.states.times[index], back
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        if self.mask[step] or self.released:
-            rows = range(self.samples)
-            self.states.push(rows, self.u[step], x / self.frame.scale(self.nodes[step]))
-            self.velocities.push(rows, self.u[step], self.output(x, x0, step))
+        rows = range(self.samples) if self.released else self.evaluated
+        if rows:
+            self.states.push(rows, self.u[step], taken(x, rows) / self.frame.scale(self.nodes[step]))
+            self.velocities.push(rows, self.u[step], taken(self.output(x, x0, step), rows))
+
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.owed = rows
+        for nodes in (self.states, self.velocities):
+            nodes.forget(rows)
 
 
 def _orders_of_steps(mask: Sequence[bool], orders: Sequence[int]) -> list[int]:

@@ -85,6 +85,8 @@ class _Run(OutputRun):
         self.replay = Replay(solver, samples) if settings.correct else None
         # What is interpolated is x0, whatever is extrapolated.
         self.clean = NodeBuffer(predictor.nodes + 1, samples) if self.mode is Mode.REUSED else self.past
+        self.evaluated: Sequence[int] = range(samples)
+        self.owed: Sequence[int] = ()  # samples that are evaluated at the next step whatever the mask
         self._check_start()
 
     def _check_start(self) -> None:
@@ -94,7 +96,9 @@ class _Run(OutputRun):
             raise ValueError(f"accelerator 'schedule' needs step {missing[0]} to be evaluated{reason}")
 
     def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.FULL if self.mask[step] else self.mode] * self.samples
+        self.evaluated, self.owed = (range(self.samples) if self.mask[step] else self.owed), ()
+        chosen = frozenset(self.evaluated)
+        return [Mode.FULL if row in chosen else self.mode for row in range(self.samples)]
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         times = self.past.times[np.asarray(rows), : self.predictor.nodes]
@@ -102,15 +106,22 @@ class _Run(OutputRun):
         return self.x0_of(output, taken(x, rows), step)
 
     def revise(self, state: State, x0: Tensor) -> State:
-        if not self.mask[state.step]:
+        rows, at = self.evaluated, self.at[state.step]
+        if not rows:
             return state
-        rows, at = range(self.samples), self.at[state.step]
-        self.past.push(rows, at, self.output(state.x, x0, state.step))
+        self.past.push(rows, at, taken(self.output(state.x, x0, state.step), rows))
         if self.replay is None:
             return state
         if self.clean is not self.past:
-            self.clean.push(rows, at, x0)
+            self.clean.push(rows, at, taken(x0, rows))
         return self.replay.corrected(state, rows, self._interpolated)
+
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.owed = rows
+        for nodes in (self.past, self.clean):
+            nodes.forget(rows)
+        if self.replay is not None:
+            self.replay.forget(rows)
 
     def _interpolated(self, rows: Sequence[int], steps: Sequence[int]) -> Iterator[Tensor]:
         at = np.array([self.at[step] for step in steps])[:, None]

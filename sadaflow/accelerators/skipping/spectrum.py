@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from ...device.indexing import taken
+from ...device.indexing import index_of, sent, taken
 from ..base import Mode, require_falling_times, require_steps
-from ..history import NodeBuffer
+from ..history import Array, NodeBuffer
 from ..predictors import chebyshev_basis, positions
 from ..settings import check_fractions, check_numbers, check_whole
 from ..steps.spectrum_steps import spectrum_steps
@@ -74,55 +74,80 @@ class _Run(OutputRun):
     def __init__(self, settings: Spectrum, solver: Solver, samples: int) -> None:
         super().__init__(solver, samples, settings.reuse)
         self.settings = settings
-        self.evaluated = settings.evaluated_steps(solver.n_evals)
-        self.fit = ChebyshevFit(settings.degree, settings.ridge)
+        self.steps = settings.evaluated_steps(solver.n_evals)
+        self.evaluated: Sequence[int] = range(samples)
+        self.owed: Sequence[int] = ()  # samples that are evaluated at the next step whatever the pattern
+        self.fit = ChebyshevFit(settings.degree, settings.ridge, samples)
         self.past = NodeBuffer(2, samples)
         self.at = positions(solver, "unit")
 
     def plan(self, step: int) -> Sequence[Mode]:
-        return [Mode.FULL if step in self.evaluated else Mode.REUSED] * self.samples
+        self.evaluated, self.owed = (range(self.samples) if step in self.steps else self.owed), ()
+        chosen = frozenset(self.evaluated)
+        return [Mode.FULL if row in chosen else Mode.REUSED for row in range(self.samples)]
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         blend, at = self.settings.blend, self.at[step]
         line = self.past.at(rows, at)
-        output = torch.lerp(line, taken(self.fit.at(at), rows).to(line.dtype), blend)
+        output = torch.lerp(line, self.fit.at(rows, at).to(line.dtype), blend)
         return self.x0_of(output, taken(x, rows), step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        if step in self.evaluated:
-            output = self.output(x, x0, step)
-            self.past.push(range(self.samples), self.at[step], output)
-            self.fit.add(self.at[step], output)
+        rows = self.evaluated
+        if rows:
+            output = taken(self.output(x, x0, step), rows)
+            self.past.push(rows, self.at[step], output)
+            self.fit.add(rows, self.at[step], output)
+
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.owed = rows
+        self.past.forget(rows)
+        self.fit.forget(rows)
 
 
 class ChebyshevFit:
-    """A ridge regression on Chebyshev polynomials, which keeps sums in place of the values.
+    """A ridge regression on Chebyshev polynomials for each sample, which keeps sums in place of the values.
 
     Args:
         degree: Highest polynomial.
         ridge: Weight of the squared coefficients.
+        samples: Number of samples, B.
     """
 
-    def __init__(self, degree: int, ridge: float) -> None:
+    def __init__(self, degree: int, ridge: float, samples: int) -> None:
         self.degree = degree
-        self._gram = ridge * np.eye(degree + 1)
+        self._empty: Array = ridge * np.eye(degree + 1)
+        self._gram: Array = np.tile(self._empty, (samples, 1, 1))
         self._sums: list[Tensor] = []
 
-    def add(self, at: float, values: Tensor) -> None:
-        """Adds values (B, ...) at a position within -1 and 1."""
+    def add(self, rows: Sequence[int], at: float, values: Tensor) -> None:
+        """Adds values (len(rows), ...) of the samples `rows` at a position within -1 and 1."""
         basis = chebyshev_basis(at, self.degree)
-        self._gram += np.outer(basis, basis)
+        self._gram[np.asarray(rows)] += np.outer(basis, basis)
+        exact = values.to(torch.promote_types(values.dtype, torch.float32))
         if not self._sums:
-            exact = torch.promote_types(values.dtype, torch.float32)
-            self._sums = [torch.zeros_like(values, dtype=exact) for _ in basis]
+            self._sums = [exact.new_zeros((len(self._gram), *values.shape[1:])) for _ in basis]
         for total, weight in zip(self._sums, basis.tolist(), strict=True):
-            if weight:
-                total.add_(values, alpha=weight)
+            if weight and len(rows) == len(total):
+                total.add_(exact, alpha=weight)
+            elif weight:
+                total.index_add_(0, index_of(rows, total.device), exact, alpha=weight)
 
-    def at(self, at: float) -> Tensor:
-        """The regression at a position, (B, ...), in float32 or wider."""
-        weights = np.linalg.solve(self._gram, chebyshev_basis(at, self.degree)).tolist()
-        total = self._sums[0] * weights[0]
-        for weight, each in zip(weights[1:], self._sums[1:], strict=True):
-            total.add_(each, alpha=weight)
+    def forget(self, rows: Sequence[int]) -> None:
+        """Removes all values of the samples `rows`."""
+        self._gram[np.asarray(rows)] = self._empty
+        for total in self._sums:
+            total.index_fill_(0, index_of(rows, total.device), 0.0)
+
+    def at(self, rows: Sequence[int], at: float) -> Tensor:
+        """The regression of the samples `rows` at a position, (len(rows), ...), in float32 or wider."""
+        basis = chebyshev_basis(at, self.degree)
+        sides = np.broadcast_to(basis[:, None], (len(rows), *basis.shape, 1))
+        solved = np.linalg.solve(self._gram[np.asarray(rows)], sides)
+        values = [taken(total, rows) for total in self._sums]
+        weights = sent(solved[:, :, 0].T.copy(), values[0].device, values[0].dtype)
+        weights = weights.view(*weights.shape, *[1] * (values[0].dim() - 1))
+        total = values[0] * weights[0]
+        for weight, each in zip(weights[1:], values[1:], strict=True):
+            total.addcmul_(each, weight)
         return total

@@ -112,14 +112,16 @@ class _Run(OutputRun):
         self.clean = NodeBuffer(settings.terms, samples)
         self.used: Tensor | None = None
         self.in_a_row = 0
+        self.evaluated: Sequence[int] = range(samples)
+        self.owed: Sequence[int] = ()  # samples that are evaluated at the next step whatever the pattern
 
     def plan(self, step: int) -> Sequence[Mode]:
-        if step not in self.skips:
-            return [Mode.FULL] * self.samples
-        return [Mode.MULTISTEP if self.skips[step] else Mode.REUSED] * self.samples
+        self.evaluated, self.owed = (self.owed if step in self.skips else range(self.samples)), ()
+        chosen, mode = frozenset(self.evaluated), Mode.MULTISTEP if self.skips.get(step) else Mode.REUSED
+        return [Mode.FULL if row in chosen else mode for row in range(self.samples)]
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
-        if self.skips[step] and self.clean.counts.min() > 0:
+        if self.skips[step] and self.clean.counts[np.asarray(rows)].min() > 0:
             return self.clean.at(rows, self.at[step])
         output = self.outputs.combined(rows, self._weights(step, rows))
         return self.x0_of(output, taken(x, rows), step)
@@ -131,24 +133,33 @@ class _Run(OutputRun):
         if self.settings.way == "held" or (self.settings.way == "interleaved" and not odd):
             return lagrange(np.where(np.arange(2) == 0, times, math.nan), self.at[step])
         if self.settings.released:
-            return np.tile(np.array([2.0, -1.0]), (len(rows), 1))
+            return np.where(np.isfinite(times[:, 1:]), [2.0, -1.0], [1.0, 0.0])
         return lagrange(times, self.at[step])
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        rows, skipped, released = range(self.samples), step in self.skips, self.settings.released
-        self.in_a_row = self.in_a_row + 1 if skipped else 0
-        if not skipped or released:
-            self._keep_clean(step, x0)
-        if skipped and not released:
+        rows, released = self.evaluated, self.settings.released
+        self.in_a_row = self.in_a_row + 1 if step in self.skips else 0
+        self._keep_clean(step, x0)
+        if not rows and not released:
             return
         output = self.output(x, x0, step)
-        if not skipped:
-            if released and self.used is not None:
-                self.outputs.push(rows, step - 0.5, self.used)
-            self.outputs.push(rows, self.at[step], output)
+        if rows:
+            if released and self.used is not None and step not in self.skips:
+                self.outputs.push(rows, step - 0.5, taken(self.used, rows))
+            self.outputs.push(rows, self.at[step], taken(output, rows))
         self.used = output
 
+    def edited(self, step: int, rows: Sequence[int]) -> None:
+        self.owed = rows
+        for nodes in (self.outputs, self.clean):
+            nodes.forget(rows)
+
     def _keep_clean(self, step: int, x0: Tensor) -> None:
-        """Keeps a node of the polynomial: every evaluation, or as the published code every `interval`-th step."""
-        if not self.settings.released or step % self.interval == 1 % self.interval:
-            self.clean.push(range(self.samples), self.at[step], x0)
+        """Keeps nodes of the polynomial: every evaluation, or as the published code every `interval`-th step."""
+        rows = self.evaluated
+        if self.settings.released and step % self.interval == 1 % self.interval:
+            rows = range(self.samples)
+        elif self.settings.released and step not in self.skips:
+            rows = ()
+        if rows:
+            self.clean.push(rows, self.at[step], taken(x0, rows))
