@@ -15,6 +15,7 @@ from ..base import Solver, State
 from .report import Law
 
 _EVALUATIONS: Final = 64  # per step: the most stages that a method may have
+_AGAIN: Final = 0.5  # seconds between further attempts to end a law
 
 
 class Refused(Exception):
@@ -102,7 +103,8 @@ def _time_limit(seconds: float) -> Iterator[None]:
         raise OutOfTime
 
     before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    # Again and again: an exception that is raised where Python ignores them, as in a finalizer, is lost.
+    signal.setitimer(signal.ITIMER_PROF, seconds, _AGAIN)
     try:
         yield
     finally:
