@@ -7,6 +7,7 @@ from typing import Final
 from .coordinates import InFrame, node_at
 from .grid import Node
 from .linear import LinearSolver, Update, first_order, output_update
+from .planned import Plan, Planned
 from .polynomials import adams_weights
 from .runge_kutta import TABLEAUS, stages
 
@@ -17,7 +18,7 @@ _LASTS: Final = ("euler", "adams")
 
 
 @dataclass(frozen=True, eq=False)
-class AdamsBashforth(InFrame, LinearSolver):
+class AdamsBashforth(Planned, InFrame, LinearSolver):
     """Adams-Bashforth of order 2 to 4 on dz/du in a frame (see `coordinates.py`).
 
         z' = z + sum_j w_j f_j,    w_j = int_u^u' l_j(u) du
@@ -58,7 +59,7 @@ class AdamsBashforth(InFrame, LinearSolver):
         return self.solver_order
 
     @cached_property
-    def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:
+    def _plan(self) -> Plan:
         starter = TABLEAUS[_STARTERS[self.solver_order]]
         nodes: list[Node] = []
         updates: list[Update] = []
@@ -87,13 +88,3 @@ class AdamsBashforth(InFrame, LinearSolver):
             slopes[evaluation[index] - evaluation[point]] = self._frame.scale(end) * weight
         keep = self._frame.scale(end) / self._frame.scale(start)
         return output_update(self.output_type, start, keep, tuple(slopes))
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        """Points at which the network is evaluated, in order."""
-        return self._plan[0]
-
-    @cached_property
-    def updates(self) -> tuple[Update, ...]:
-        """The updates of all evaluations, in order."""
-        return self._plan[1]

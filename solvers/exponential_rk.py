@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 from .coordinates import node_at
 from .dpmpp import Integrals
 from .grid import Node, Point, point_at
 from .linear import NoisySolver, Update, first_order
+from .planned import Planned
 from .polynomials import phi
 
 Row = tuple[float, ...]
@@ -69,7 +69,7 @@ EXPONENTIAL_TABLEAUS: Final = {
 
 
 @dataclass(frozen=True, eq=False)
-class ExponentialRungeKutta(NoisySolver):
+class ExponentialRungeKutta(Planned, NoisySolver):
     """Exponential method of two or three stages per step, on the ODE or, with eta > 0, on the reverse SDE.
 
         X_j = sigma_j/sigma e^(-eta c_j h) x + alpha_j sum_i a_ji(H) x0(X_i) + sigma_j N_j,    H = (1 + eta) h
@@ -111,16 +111,6 @@ class ExponentialRungeKutta(NoisySolver):
         """1 for eta > 0, else that of the method."""
         return 1 if self.eta else EXPONENTIAL_TABLEAUS[self.method].order
 
-    @cached_property
-    def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:
-        nodes: list[Node] = []
-        updates: list[Update] = []
-        for index in range(self.grid.n_steps):
-            of_step = self._step(index)
-            nodes += of_step[0]
-            updates += of_step[1]
-        return tuple(nodes), tuple(updates)
-
     def _step(self, index: int) -> tuple[list[Node], list[Update]]:
         """Returns the nodes and updates of the step from grid point `index` to the next."""
         start, end = self.grid.nodes[index], self.grid.points[index + 1]
@@ -158,13 +148,3 @@ class ExponentialRungeKutta(NoisySolver):
         """Returns the node at a log-SNR."""
         schedule = self.grid.schedule
         return self.grid.node(point_at(schedule, float(schedule.t_from_log_snr(log_snr))))
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        """Points at which the network is evaluated, in order."""
-        return self._plan[0]
-
-    @cached_property
-    def updates(self) -> tuple[Update, ...]:
-        """The updates of all evaluations, in order."""
-        return self._plan[1]

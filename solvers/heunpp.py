@@ -1,16 +1,16 @@
 """Heun++: slopes at the next two grid points, weighted by their noise levels."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import ClassVar
 
 from .coordinates import InFrame, node_at
 from .grid import Node
 from .linear import LinearSolver, Update, first_order, output_update
+from .planned import Planned
 
 
 @dataclass(frozen=True, eq=False)
-class HeunPP2(InFrame, LinearSolver):
+class HeunPP2(Planned, InFrame, LinearSolver):
     """Step along a weighted mean of the slopes at this grid point and at the next two, which Euler's method reaches.
 
         f  = (1 - w_1 - w_2) f_0 + w_1 f_1 + w_2 f_2,    w_j = u_j / (3 u_start)
@@ -37,16 +37,6 @@ class HeunPP2(InFrame, LinearSolver):
     def __post_init__(self) -> None:
         self.grid.require_falling("HeunPP2", "its weights are noise levels relative to the first")
 
-    @cached_property
-    def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:
-        nodes: list[Node] = []
-        updates: list[Update] = []
-        for index in range(self.grid.n_steps):
-            of_step = self._step(index)
-            nodes += of_step[0]
-            updates += of_step[1]
-        return tuple(nodes), tuple(updates)
-
     def _step(self, index: int) -> tuple[list[Node], list[Update]]:
         """Returns the nodes and updates of the step from grid point `index` to the next."""
         start, end = self.grid.nodes[index], self.grid.points[index + 1]
@@ -65,13 +55,3 @@ class HeunPP2(InFrame, LinearSolver):
         updates[0] = replace(updates[0], anchors=True)
         last = output_update(self.output_type, nodes[-1], 0.0, tuple(slopes[::-1]))
         return nodes, [*updates, replace(last, anchor=frame.scale(end) / frame.scale(start))]
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        """Points at which the network is evaluated, in order."""
-        return self._plan[0]
-
-    @cached_property
-    def updates(self) -> tuple[Update, ...]:
-        """The updates of all evaluations, in order."""
-        return self._plan[1]

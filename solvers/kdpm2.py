@@ -2,17 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 from .coordinates import EDM_LIMIT, InFrame, node_at, time_at_ratio
 from .euler import ancestral_split
 from .grid import Node, Point, point_at
 from .linear import NoisySolver, Update, scaled_with_noise
+from .planned import Planned
 from .runge_kutta import Tableau, stages
 
 
 @dataclass(frozen=True, eq=False)
-class KDPM2(InFrame, NoisySolver):
+class KDPM2(Planned, InFrame, NoisySolver):
     """Midpoint method whose midpoint is the geometric mean of the step's ends in the frame's time u.
 
         z_m = z + (sqrt(u u') - u) f(z, u)
@@ -48,16 +48,6 @@ class KDPM2(InFrame, NoisySolver):
         """1 for eta > 0, else 2."""
         return 1 if self.eta else 2
 
-    @cached_property
-    def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:
-        nodes: list[Node] = []
-        updates: list[Update] = []
-        for index in range(self.grid.n_steps):
-            of_step = self._step(index)
-            nodes += of_step[0]
-            updates += of_step[1]
-        return tuple(nodes), tuple(updates)
-
     def _step(self, index: int) -> tuple[list[Node], list[Update]]:
         """Returns the nodes and updates of the step from grid point `index` to the next."""
         start, end = self.grid.nodes[index], node_at(self.grid, index + 1)
@@ -79,13 +69,3 @@ class KDPM2(InFrame, NoisySolver):
     def _at_ratio(self, ratio: float) -> Point:
         """Returns the schedule's point at which sigma/alpha equals `ratio`."""
         return point_at(self.grid.schedule, time_at_ratio(self.grid.schedule, ratio))
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        """Points at which the network is evaluated, in order."""
-        return self._plan[0]
-
-    @cached_property
-    def updates(self) -> tuple[Update, ...]:
-        """The updates of all evaluations, in order."""
-        return self._plan[1]

@@ -11,6 +11,7 @@ from .base import State
 from .coordinates import EDM_FRAME, Frame, InFrame, node_at
 from .grid import Grid, Node, Point
 from .linear import NoisySolver, Update, first_order, output_update, scaled_with_noise
+from .planned import Plan, Planned
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def stages(grid: Grid, frame: Frame, tableau: Tableau, start: Node, end: Point) 
 
 
 @dataclass(frozen=True, eq=False)
-class RungeKutta(InFrame, NoisySolver):
+class RungeKutta(Planned, InFrame, NoisySolver):
     """One-step method given by its Butcher tableau, applied to dz/du in a frame (see `coordinates.py`).
 
         k_j = f(z + h sum_i a_ji k_i, u + c_j h),    z' = z + h sum_j b_j k_j
@@ -162,7 +163,7 @@ class RungeKutta(InFrame, NoisySolver):
         return tuple(starts)
 
     @cached_property
-    def _plan(self) -> tuple[tuple[Node, ...], tuple[Update, ...]]:
+    def _plan(self) -> Plan:
         nodes: list[Node] = []
         updates: list[Update] = []
         for index, start in enumerate(self._starts):
@@ -191,16 +192,6 @@ class RungeKutta(InFrame, NoisySolver):
     def _span(self, index: int) -> tuple[float, float]:
         points = self.grid.points
         return points[index].noise_fraction, points[index + 1].noise_fraction
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        """Points at which the network is evaluated, in order."""
-        return self._plan[0]
-
-    @cached_property
-    def updates(self) -> tuple[Update, ...]:
-        """The updates of all evaluations, in order."""
-        return self._plan[1]
 
     def start(self, noise: Tensor) -> State:
         """Returns the state at evaluation 0 for unit-normal noise (B, ...), churned if the first step is."""

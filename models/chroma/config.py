@@ -1,11 +1,11 @@
 """Architecture of a Chroma transformer, read from its config.json."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
 from ..config import NONE as NULL
+from ..json_config import JsonConfig
 from ..streams.packed import PATCH
 
 OWNER: Final = "ChromaTransformer2DModel"
@@ -30,7 +30,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class ChromaConfig:
+class ChromaConfig(JsonConfig):
     """Architecture of a Chroma transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -46,6 +46,8 @@ class ChromaConfig:
         approximator_hidden_dim: width of the network that computes them.
         approximator_layers: number of its layers.
     """
+
+    table: ClassVar[Table] = TABLE
 
     in_channels: int = 64
     out_channels: int | None = None
@@ -69,27 +71,11 @@ class ChromaConfig:
         """Channels of the latents."""
         return self.in_channels // PATCH**2
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json.
-
-        Args:
-            raw: the JSON object.
-
-        Raises:
-            ValueError: if a field has a wrong value or requires an unsupported feature.
-        """
-        config = cls(**TABLE.read(raw))
+    def check(self) -> None:
         for name, unit in (("in_channels", PATCH**2), ("approximator_num_channels", 8)):
-            if getattr(config, name) % unit:
-                raise ValueError(f"{OWNER} config: {name}={getattr(config, name)} must be a multiple of {unit}")
-        axes = config.axes_dims_rope
-        if len(axes) != 3 or sum(axes) != config.attention_head_dim or any(dim % 2 for dim in axes):
-            raise ValueError(
-                f"{OWNER} config: axes_dims_rope={axes} must be three even numbers that sum to "
-                f"attention_head_dim={config.attention_head_dim}"
-            )
-        return config
+            if getattr(self, name) % unit:
+                raise ValueError(f"{OWNER} config: {name}={getattr(self, name)} must be a multiple of {unit}")
+        self.check_axes("axes_dims_rope", 3, self.attention_head_dim, "attention_head_dim")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""

@@ -1,10 +1,10 @@
 """Architecture of a class-conditional diffusion transformer, read from its config.json."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from ..config import COUNT, EMA_LEFTOVERS, NONE, POSITIVE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, Table
+from ..json_config import JsonConfig
 
 OWNER = "DiTTransformer2DModel"
 _OLD_OWNER = "Transformer2DModel"
@@ -53,7 +53,7 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class DiTConfig:
+class DiTConfig(JsonConfig):
     """Architecture of a DiT; field names and defaults are those of its config.json.
 
     Attributes:
@@ -68,6 +68,8 @@ class DiTConfig:
         num_embeds_ada_norm: number of class labels; one more stands for no label.
         norm_eps: epsilon of the norm before the feed-forward.
     """
+
+    table: ClassVar[Table] = TABLE
 
     num_attention_heads: int = 16
     attention_head_dim: int = 72
@@ -90,29 +92,18 @@ class DiTConfig:
         """Channels of the output, those of a learned variance included."""
         return self.in_channels if self.out_channels is None else self.out_channels
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json.
-
-        Args:
-            raw: the JSON object.
-
-        Raises:
-            ValueError: if a field has a wrong value or requires an unsupported feature.
-        """
-        config = cls(**TABLE.read(raw))
-        if config.predicted_channels not in (config.in_channels, 2 * config.in_channels):
+    def check(self) -> None:
+        if self.predicted_channels not in (self.in_channels, 2 * self.in_channels):
             raise ValueError(
-                f"{OWNER} config: out_channels={config.out_channels} must be in_channels={config.in_channels}, or "
+                f"{OWNER} config: out_channels={self.out_channels} must be in_channels={self.in_channels}, or "
                 "twice as many with a learned variance"
             )
-        if config.dim % 4:
-            raise ValueError(f"{OWNER} config: {config.dim} channels (heads x head_dim) must be a multiple of 4")
-        if config.sample_size % config.patch_size:
+        if self.dim % 4:
+            raise ValueError(f"{OWNER} config: {self.dim} channels (heads x head_dim) must be a multiple of 4")
+        if self.sample_size % self.patch_size:
             raise ValueError(
-                f"{OWNER} config: sample_size={config.sample_size} must be a multiple of patch_size={config.patch_size}"
+                f"{OWNER} config: sample_size={self.sample_size} must be a multiple of patch_size={self.patch_size}"
             )
-        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""

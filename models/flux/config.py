@@ -1,10 +1,10 @@
 """Architecture of a Flux transformer, read from its config.json."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from ..config import COUNT, EMA_LEFTOVERS, NONE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
+from ..json_config import JsonConfig
 from ..streams.packed import PATCH
 
 OWNER = "FluxTransformer2DModel"
@@ -33,7 +33,7 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class FluxConfig:
+class FluxConfig(JsonConfig):
     """Architecture of a Flux transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -48,6 +48,8 @@ class FluxConfig:
         guidance_embeds: whether the network is conditioned on the guidance strength.
         axes_dims_rope: channels per head rotated by each axis (text, row, column); their sum is attention_head_dim.
     """
+
+    table: ClassVar[Table] = TABLE
 
     in_channels: int = 64
     out_channels: int | None = None
@@ -70,28 +72,12 @@ class FluxConfig:
         """Channels of the latents."""
         return self.in_channels // PATCH**2
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json.
-
-        Args:
-            raw: the JSON object.
-
-        Raises:
-            ValueError: if a field has a wrong value or requires an unsupported feature.
-        """
-        config = cls(**TABLE.read(raw))
+    def check(self) -> None:
         for name in ("in_channels", "out_channels"):
-            channels = getattr(config, name)
+            channels = getattr(self, name)
             if channels is not None and (channels < 1 or channels % PATCH**2):
                 raise ValueError(f"{OWNER} config: {name}={channels} must be a multiple of {PATCH**2}")
-        axes = config.axes_dims_rope
-        if len(axes) != 3 or any(dim % 2 for dim in axes) or sum(axes) != config.attention_head_dim:
-            raise ValueError(
-                f"{OWNER} config: axes_dims_rope={list(axes)} must be three even numbers with sum "
-                f"attention_head_dim={config.attention_head_dim}"
-            )
-        return config
+        self.check_axes("axes_dims_rope", 3, self.attention_head_dim, "attention_head_dim")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""

@@ -1,11 +1,11 @@
 """Architecture of a FLUX.2 transformer, read from its config.json."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, POSITIVE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
 from ..config import NONE as NULL
+from ..json_config import JsonConfig
 
 OWNER: Final = "Flux2Transformer2DModel"
 TABLE: Final = Table(
@@ -27,7 +27,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class Flux2Config:
+class Flux2Config(JsonConfig):
     """Architecture of a FLUX.2 transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -45,6 +45,8 @@ class Flux2Config:
         rope_theta: base of the rotary frequencies.
         guidance_embeds: whether the network is conditioned on the guidance strength.
     """
+
+    table: ClassVar[Table] = TABLE
 
     in_channels: int = 128
     out_channels: int | None = None
@@ -64,24 +66,8 @@ class Flux2Config:
         """Width of the tokens."""
         return self.num_attention_heads * self.attention_head_dim
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json.
-
-        Args:
-            raw: the JSON object.
-
-        Raises:
-            ValueError: if a field has a wrong value or requires an unsupported feature.
-        """
-        config = cls(**TABLE.read(raw))
-        axes = config.axes_dims_rope
-        if len(axes) != 4 or sum(axes) != config.attention_head_dim or any(dim % 2 for dim in axes):
-            raise ValueError(
-                f"{OWNER} config: axes_dims_rope={axes} must be four even numbers that sum to "
-                f"attention_head_dim={config.attention_head_dim}"
-            )
-        return config
+    def check(self) -> None:
+        self.check_axes("axes_dims_rope", 4, self.attention_head_dim, "attention_head_dim")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""

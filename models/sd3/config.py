@@ -1,11 +1,11 @@
 """Architecture of a Stable Diffusion 3 transformer, read from its config.json."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, Kind, Table, list_of, whole
 from ..config import NONE as NULL
+from ..json_config import JsonConfig
 
 OWNER: Final = "SD3Transformer2DModel"
 PATCH: Final = 2
@@ -29,7 +29,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class SD3Config:
+class SD3Config(JsonConfig):
     """Architecture of a Stable Diffusion 3 transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -46,6 +46,8 @@ class SD3Config:
         dual_attention_layers: indices of the blocks with a second attention of the image tokens.
         qk_norm: norm of queries and keys: "rms_norm" or None.
     """
+
+    table: ClassVar[Table] = TABLE
 
     in_channels: int = 16
     out_channels: int = 16
@@ -65,26 +67,15 @@ class SD3Config:
         """Width of the tokens."""
         return self.num_attention_heads * self.attention_head_dim
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json.
-
-        Args:
-            raw: the JSON object.
-
-        Raises:
-            ValueError: if a field has a wrong value or requires an unsupported feature.
-        """
-        config = cls(**TABLE.read(raw))
-        if config.caption_projection_dim != config.dim:
+    def check(self) -> None:
+        if self.caption_projection_dim != self.dim:
             raise ValueError(
-                f"{OWNER} config: caption_projection_dim={config.caption_projection_dim} is not num_attention_heads * "
-                f"attention_head_dim={config.dim}"
+                f"{OWNER} config: caption_projection_dim={self.caption_projection_dim} is not num_attention_heads * "
+                f"attention_head_dim={self.dim}"
             )
-        beyond = [layer for layer in config.dual_attention_layers if layer >= config.num_layers]
+        beyond = [layer for layer in self.dual_attention_layers if layer >= self.num_layers]
         if beyond:
-            raise ValueError(f"{OWNER} config: dual_attention_layers has {beyond[0]}, num_layers={config.num_layers}")
-        return config
+            raise ValueError(f"{OWNER} config: dual_attention_layers has {beyond[0]}, num_layers={self.num_layers}")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""

@@ -1,10 +1,10 @@
 """Architecture of a tiny autoencoder, read from its config.json."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import ClassVar, Final
 
 from ..config import COUNT, COUNTS, EMA_LEFTOVERS, NUMBER, POSITIVE, QUANTIZED, WIDTH, WIDTHS, Table
+from ..json_config import JsonConfig
 
 _STORED: Final = "the range in which latents are stored as pictures"
 
@@ -32,7 +32,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class TinyAutoencoderConfig:
+class TinyAutoencoderConfig(JsonConfig):
     """Architecture of a tiny autoencoder; field names are those of its config.json.
 
     Attributes:
@@ -47,6 +47,8 @@ class TinyAutoencoderConfig:
         scaling_factor: factor between the latents that it decodes and those of the diffusion network.
         shift_factor: shift applied before the factor.
     """
+
+    table: ClassVar[Table] = TABLE
 
     in_channels: int = 3
     out_channels: int = 3
@@ -64,23 +66,12 @@ class TinyAutoencoderConfig:
         """Pixels per latent position along one side."""
         return self.upsampling_scaling_factor ** (len(self.num_decoder_blocks) - 1)
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json.
-
-        Args:
-            raw: the JSON object.
-
-        Raises:
-            ValueError: if a field has a wrong value or requires an unsupported feature.
-        """
-        config = cls(**TABLE.read(raw))
+    def check(self) -> None:
         for side in ("encoder", "decoder"):
             name, blocks = f"{side}_block_out_channels", f"num_{side}_blocks"
-            widths, counts = getattr(config, name), getattr(config, blocks)
+            widths, counts = getattr(self, name), getattr(self, blocks)
             if len(widths) != len(counts) or len(set(widths)) != 1:
                 raise ValueError(
                     f"{TABLE.owner} config: {name}={list(widths)} must have equal entries, one for each of "
                     f"{blocks}={list(counts)}"
                 )
-        return config

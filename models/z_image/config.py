@@ -1,10 +1,10 @@
 """Architecture of a Z-Image transformer, read from its config.json."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, POSITIVE, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
+from ..json_config import JsonConfig
 
 OWNER: Final = "ZImageTransformer2DModel"
 PATCH: Final = 2
@@ -35,7 +35,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class ZImageConfig:
+class ZImageConfig(JsonConfig):
     """Architecture of a Z-Image transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -50,6 +50,8 @@ class ZImageConfig:
         t_scale: factor between time and the input of its embedding.
         axes_dims: channels per head rotated by each axis (frame, row, column); their sum is dim / n_heads.
     """
+
+    table: ClassVar[Table] = TABLE
 
     in_channels: int = 16
     dim: int = 3840
@@ -67,25 +69,10 @@ class ZImageConfig:
         """Width of the time embedding."""
         return min(self.dim, 256)
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json.
-
-        Args:
-            raw: the JSON object.
-
-        Raises:
-            ValueError: if a field has a wrong value or requires an unsupported feature.
-        """
-        config = cls(**TABLE.read(raw))
-        if config.dim % config.n_heads:
-            raise ValueError(f"{OWNER} config: dim={config.dim} is not a multiple of n_heads={config.n_heads}")
-        axes, head = config.axes_dims, config.dim // config.n_heads
-        if len(axes) != 3 or sum(axes) != head or any(dim % 2 for dim in axes):
-            raise ValueError(
-                f"{OWNER} config: axes_dims={axes} must be three even numbers that sum to dim / n_heads={head}"
-            )
-        return config
+    def check(self) -> None:
+        if self.dim % self.n_heads:
+            raise ValueError(f"{OWNER} config: dim={self.dim} is not a multiple of n_heads={self.n_heads}")
+        self.check_axes("axes_dims", 3, self.dim // self.n_heads, "dim / n_heads")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""
