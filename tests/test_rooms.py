@@ -65,6 +65,7 @@ BENCH = {
 }
 MODELS = {
     "config": "",
+    "json_config": "config",
     "conv": "",
     "embeddings": "",
     "norm": "",
@@ -76,15 +77,15 @@ MODELS = {
     "resnet": "conv",
     "autoencoder": "attention config resnet tiling",
     "streams": "attention norm rope seam",
-    "flux": "config embeddings seam streams",
-    "chroma": "config embeddings seam streams",
-    "flux2": "autoencoder config embeddings norm rope seam streams",
-    "sd3": "config embeddings seam streams",
-    "z_image": "config embeddings norm rope seam streams",
-    "tiny_autoencoder": "config",
+    "flux": "config embeddings json_config seam streams",
+    "chroma": "config embeddings json_config seam streams",
+    "flux2": "autoencoder config embeddings json_config norm rope seam streams",
+    "sd3": "config embeddings json_config seam streams",
+    "z_image": "config embeddings json_config norm rope seam streams",
+    "tiny_autoencoder": "config json_config",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",
-    "dit": "attention config embeddings seam streams",
+    "dit": "attention config embeddings json_config seam streams",
     "wrapped": "seam",
 }
 TRAINING = {
