@@ -202,11 +202,11 @@ def _start(ready: Any, arguments: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_of_two_commands_on_one_folder_one_works_twenty_times(here: Path, checkpoint: Path) -> None:
+def test_of_two_commands_on_one_folder_one_works_a_hundred_times(here: Path, checkpoint: Path) -> None:
     """Forked from a process that has imported everything, so that they meet."""
     assert main(command(checkpoint, out="one")) == 0
     fork = multiprocessing.get_context("fork")
-    for trial in range(20):
+    for trial in range(100):
         ready = fork.Barrier(2)
         pair = [fork.Process(target=_start, args=(ready, command(checkpoint, out=str(trial)))) for _ in range(2)]
         for process in pair:
