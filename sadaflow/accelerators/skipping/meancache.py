@@ -17,6 +17,7 @@ from ..history import Array, NodeBuffer
 from ..settings import check_sequence
 from ..steps.choice import Choice, check_choice_of_steps, mask_of_choice
 from .base import OutputRun
+from .evaluated import Evaluated
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,10 @@ class _Run(OutputRun):
         self.orders = _orders_of_steps(mask, settings.orders)
         most = max(settings.orders)
         self.states, self.velocities = NodeBuffer(most, samples), NodeBuffer(most, samples)
-        self.evaluated: Sequence[int] = range(samples)
-        self.owed: Sequence[int] = ()  # samples that are evaluated at the next step whatever the mask
+        self.evaluated = Evaluated(samples)
 
     def plan(self, step: int) -> Sequence[Mode]:
-        self.evaluated, self.owed = (range(self.samples) if self.mask[step] else self.owed), ()
-        chosen = frozenset(self.evaluated)
-        return [Mode.FULL if row in chosen else Mode.REUSED for row in range(self.samples)]
+        return self.evaluated.plan(self.mask[step], Mode.REUSED)
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         states, velocities = (self._published if self.released else self._average)(step, np.asarray(rows))
@@ -122,13 +120,13 @@ class _Run(OutputRun):
         return states, velocities, self.states.times[index], back
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        rows = range(self.samples) if self.released else self.evaluated
+        rows = range(self.samples) if self.released else self.evaluated.rows
         if rows:
             self.states.push(rows, self.u[step], taken(x, rows) / self.frame.scale(self.nodes[step]))
             self.velocities.push(rows, self.u[step], taken(self.output(x, x0, step), rows))
 
     def edited(self, step: int, rows: Sequence[int]) -> None:
-        self.owed = rows
+        self.evaluated.edited(rows)
         for nodes in (self.states, self.velocities):
             nodes.forget(rows)
 

@@ -19,6 +19,7 @@ from ..settings import check_choice
 from ..steps.choice import Choice, check_choice_of_steps, mask_of_choice
 from ..steps.searched import read_searched
 from .base import OutputRun
+from .evaluated import Evaluated
 
 _DEFAULT = "linear"
 
@@ -85,8 +86,7 @@ class _Run(OutputRun):
         self.replay = Replay(solver, samples) if settings.correct else None
         # What is interpolated is x0, whatever is extrapolated.
         self.clean = NodeBuffer(predictor.nodes + 1, samples) if self.mode is Mode.REUSED else self.past
-        self.evaluated: Sequence[int] = range(samples)
-        self.owed: Sequence[int] = ()  # samples that are evaluated at the next step whatever the mask
+        self.evaluated = Evaluated(samples)
         self._check_start()
 
     def _check_start(self) -> None:
@@ -96,9 +96,7 @@ class _Run(OutputRun):
             raise ValueError(f"accelerator 'schedule' needs step {missing[0]} to be evaluated{reason}")
 
     def plan(self, step: int) -> Sequence[Mode]:
-        self.evaluated, self.owed = (range(self.samples) if self.mask[step] else self.owed), ()
-        chosen = frozenset(self.evaluated)
-        return [Mode.FULL if row in chosen else self.mode for row in range(self.samples)]
+        return self.evaluated.plan(self.mask[step], self.mode)
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         times = self.past.times[np.asarray(rows), : self.predictor.nodes]
@@ -106,7 +104,7 @@ class _Run(OutputRun):
         return self.x0_of(output, taken(x, rows), step)
 
     def revise(self, state: State, x0: Tensor) -> State:
-        rows, at = self.evaluated, self.at[state.step]
+        rows, at = self.evaluated.rows, self.at[state.step]
         if not rows:
             return state
         self.past.push(rows, at, taken(self.output(state.x, x0, state.step), rows))
@@ -117,7 +115,7 @@ class _Run(OutputRun):
         return self.replay.corrected(state, rows, self._interpolated)
 
     def edited(self, step: int, rows: Sequence[int]) -> None:
-        self.owed = rows
+        self.evaluated.edited(rows)
         for nodes in (self.past, self.clean):
             nodes.forget(rows)
         if self.replay is not None:

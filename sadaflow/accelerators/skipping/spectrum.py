@@ -16,6 +16,7 @@ from ..predictors import chebyshev_basis, positions
 from ..settings import check_fractions, check_numbers, check_whole
 from ..steps.spectrum_steps import spectrum_steps
 from .base import OutputRun, Reuse
+from .evaluated import Evaluated
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,13 @@ class _Run(OutputRun):
         super().__init__(solver, samples, settings.reuse)
         self.settings = settings
         self.steps = settings.evaluated_steps(solver.n_evals)
-        self.evaluated: Sequence[int] = range(samples)
-        self.owed: Sequence[int] = ()  # samples that are evaluated at the next step whatever the pattern
+        self.evaluated = Evaluated(samples)
         self.fit = ChebyshevFit(settings.degree, settings.ridge, samples)
         self.past = NodeBuffer(2, samples)
         self.at = positions(solver, "unit")
 
     def plan(self, step: int) -> Sequence[Mode]:
-        self.evaluated, self.owed = (range(self.samples) if step in self.steps else self.owed), ()
-        chosen = frozenset(self.evaluated)
-        return [Mode.FULL if row in chosen else Mode.REUSED for row in range(self.samples)]
+        return self.evaluated.plan(step in self.steps, Mode.REUSED)
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         blend, at = self.settings.blend, self.at[step]
@@ -93,14 +91,14 @@ class _Run(OutputRun):
         return self.x0_of(output, taken(x, rows), step)
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        rows = self.evaluated
+        rows = self.evaluated.rows
         if rows:
             output = taken(self.output(x, x0, step), rows)
             self.past.push(rows, self.at[step], output)
             self.fit.add(rows, self.at[step], output)
 
     def edited(self, step: int, rows: Sequence[int]) -> None:
-        self.owed = rows
+        self.evaluated.edited(rows)
         self.past.forget(rows)
         self.fit.forget(rows)
 

@@ -15,6 +15,7 @@ from ..base import Mode, Run, require_steps
 from ..history import NodeBuffer, lagrange
 from ..replay import Replay
 from ..settings import check_whole
+from .evaluated import Evaluated
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,18 @@ class _Run(Run):
         self.nodes = NodeBuffer(settings.order + 2, samples)
         self.replay = Replay(solver, samples) if settings.correct else None
         self.warm = settings.order + 1 + sum(not math.isfinite(value) for value in self.log_snr)
-        self.evaluated: Sequence[int] = range(samples)
-        self.owed: Sequence[int] = ()
-        """Samples that are evaluated at the next step because they were edited."""
+        self.evaluated = Evaluated(samples)
 
     def plan(self, step: int) -> Sequence[Mode]:
         due = (step - self.warm + 1) % self.settings.every == 0
         every = due or step < self.warm or step >= len(self.log_snr) - 2
-        self.evaluated, self.owed = (range(self.samples) if every else self.owed), ()
-        chosen = frozenset(self.evaluated)
-        return [Mode.FULL if row in chosen else Mode.EXTRAPOLATED for row in range(self.samples)]
+        return self.evaluated.plan(every, Mode.EXTRAPOLATED)
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         return self.nodes.at(rows, self.log_snr[step], self.settings.order + 1)
 
     def revise(self, state: State, x0: Tensor) -> State:
-        rows = self.evaluated
+        rows = self.evaluated.rows
         if not rows:
             return state
         self.nodes.push(rows, self.log_snr[state.step], taken(x0, rows))
@@ -73,7 +70,7 @@ class _Run(Run):
 
     def edited(self, step: int, rows: Sequence[int]) -> None:
         self.nodes.forget(rows)
-        self.owed = rows
+        self.evaluated.edited(rows)
         if self.replay is not None:
             self.replay.forget(rows)
 

@@ -16,6 +16,7 @@ from ..base import Mode, require_falling_times, require_steps
 from ..history import Array, NodeBuffer, lagrange
 from ..settings import check_choice, check_fractions, check_whole
 from .base import OutputRun, Reuse
+from .evaluated import Evaluated
 
 _PUBLISHED: Final = 50  # steps that the authors' indices are meant for
 _LEAST: Final = 3  # steps evaluated at the start, at least
@@ -112,13 +113,10 @@ class _Run(OutputRun):
         self.clean = NodeBuffer(settings.terms, samples)
         self.used: Tensor | None = None
         self.in_a_row = 0
-        self.evaluated: Sequence[int] = range(samples)
-        self.owed: Sequence[int] = ()  # samples that are evaluated at the next step whatever the pattern
+        self.evaluated = Evaluated(samples)
 
     def plan(self, step: int) -> Sequence[Mode]:
-        self.evaluated, self.owed = (self.owed if step in self.skips else range(self.samples)), ()
-        chosen, mode = frozenset(self.evaluated), Mode.MULTISTEP if self.skips.get(step) else Mode.REUSED
-        return [Mode.FULL if row in chosen else mode for row in range(self.samples)]
+        return self.evaluated.plan(step not in self.skips, Mode.MULTISTEP if self.skips.get(step) else Mode.REUSED)
 
     def estimate(self, step: int, x: Tensor, rows: Sequence[int]) -> Tensor:
         if self.skips[step] and self.clean.counts[np.asarray(rows)].min() > 0:
@@ -137,7 +135,7 @@ class _Run(OutputRun):
         return lagrange(times, self.at[step])
 
     def observe(self, step: int, x: Tensor, x0: Tensor, y: Tensor, x_next: Tensor) -> None:
-        rows, released = self.evaluated, self.settings.released
+        rows, released = self.evaluated.rows, self.settings.released
         self.in_a_row = self.in_a_row + 1 if step in self.skips else 0
         self._keep_clean(step, x0)
         if not rows and not released:
@@ -150,13 +148,13 @@ class _Run(OutputRun):
         self.used = output
 
     def edited(self, step: int, rows: Sequence[int]) -> None:
-        self.owed = rows
+        self.evaluated.edited(rows)
         for nodes in (self.outputs, self.clean):
             nodes.forget(rows)
 
     def _keep_clean(self, step: int, x0: Tensor) -> None:
         """Keeps nodes of the polynomial: every evaluation, or as the published code every `interval`-th step."""
-        rows = self.evaluated
+        rows = self.evaluated.rows
         if self.settings.released and step % self.interval == 1 % self.interval:
             rows = range(self.samples)
         elif self.settings.released and step not in self.skips:
