@@ -45,7 +45,7 @@ class Arguments:
         return tree_unflatten(leaves, self.spec)
 
     def same(self, other: "Arguments") -> bool:
-        """Whether all leaves are the same objects, or equal if they are no tensors."""
+        """Whether all leaves are the same objects, or equal where they are not tensors."""
         if self.spec != other.spec:
             return False
         return all(

@@ -112,5 +112,5 @@ def _silence_output() -> None:
     """Send the rest of stdout nowhere, also what the interpreter flushes when it exits."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # a stream that is no file
+    except (OSError, ValueError):  # a stream without a file behind it
         pass

@@ -38,7 +38,7 @@ class Pixels(nn.Module):
 
     @property
     def tile(self) -> int | None:
-        """Always None: there is no decoder whose work could be divided into tiles."""
+        """Always None: without a decoder there is nothing to divide into tiles."""
         return self._tile
 
     @tile.setter

@@ -137,7 +137,7 @@ class T5Text:
         return self._run(prompts, length, masked=False)[0]
 
     def encode_masked(self, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, length, width) of prompts whose padding is masked, and which tokens are no padding.
+        """Hidden states (B, length, width) of prompts whose padding is masked, and which tokens are not padding.
 
         The latter is (B, length), bool. Prompts are padded and cut as by `encode`.
         """

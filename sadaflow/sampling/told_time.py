@@ -1,4 +1,4 @@
-"""What a network is told of the time: a number at each evaluation, computed from its node."""
+"""The time input of a network: a number at each evaluation, computed from its node."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,7 @@ def known_time(time: Time) -> Time:
 
 
 def told_times(time: Time, nodes: Sequence[Node], schedule: Schedule) -> list[float]:
-    """What a network is told at each node, computed from the node itself, also between the points of a grid.
+    """The time input of a network at each node, computed from the node itself, also between the points of a grid.
 
     Args:
         time: A name, or a function of the node.

@@ -1,4 +1,4 @@
-"""`sadaflow repeat` makes a file again to the byte, and refuses what is no record or names code that is not trusted."""
+"""`sadaflow repeat` makes a file again to the byte; it refuses files without a record, and code that is not trusted."""
 
 import json
 import sys

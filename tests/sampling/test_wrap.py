@@ -47,7 +47,7 @@ def predicted(kind: str, x: Tensor, alpha: float, sigma: float) -> Tensor:
     return {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0, "flow": eps - x0, "reversed_flow": x0 - eps}[kind]
 
 
-# What each told time says of alpha and sigma, from the definitions.
+# Each time input as a function of alpha and sigma, from the definitions.
 FROM_TIME = {
     "t": (FLOW, lambda t: (1 - t, t)),
     "1-t": (FLOW, lambda t: (t, 1 - t)),
