@@ -12,13 +12,14 @@ from sadaflow.models.chroma import ChromaConfig, ChromaTransformer
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images, trained_size
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
 from .hooks import ReadJson
+from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
 
-class Chroma:
+class Chroma(LatentTransformer):
     """The components of a ChromaPipeline checkpoint.
 
     Text tokens that pad a prompt are masked, but for the first, as in training. Diffusers (0.42) means to do so, but
@@ -60,18 +61,9 @@ class Chroma:
         )
 
     @classmethod
-    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The scheduler config unchanged, as ChromaPipeline uses it."""
-        return dict(config)
-
-    @classmethod
     def recommended(cls, read: ReadJson) -> Recommended:
         """What the authors recommend: 40 steps with guidance 3."""
         return Recommended(3.0, 40, "euler")
-
-    @property
-    def latent_channels(self) -> int:
-        return self.vae.config.latent_channels
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
@@ -80,10 +72,6 @@ class Chroma:
     @property
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.t5}
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
         length = request.text_tokens(self.t5.longest)
@@ -97,9 +85,6 @@ class Chroma:
             return {name: tensor[rows] for name, tensor in given.items()}
 
         return Prompted(branch(list(request.prompts)), branch(negatives) if request.guided else None)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return decode_images(self.vae, latents)
 
 
 def _attended(states: Tensor, known: Tensor) -> dict[str, Tensor]:

@@ -1,22 +1,22 @@
 """DiT (Peebles & Xie 2023, arXiv 2212.09748): class labels, a transformer on latents, a KL autoencoder."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, DiT, DiTConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Prompted, autoencoder_config, build_autoencoder, decode_images
+from .base import Prompted, autoencoder_config, build_autoencoder
 from .labels import Labels
-from .prompt_encoder import ClipText, T5Text
+from .latent_transformer import LatentTransformer
 from .request import Request
 
 
-class ClassConditional:
+class ClassConditional(LatentTransformer):
     """The components of a DiTPipeline checkpoint.
 
     The negative branch of guidance has the null label. As in the published pipeline, guidance acts on all channels of
@@ -53,18 +53,9 @@ class ClassConditional:
             checkpoint.dtype,
         )
 
-    @classmethod
-    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The scheduler config unchanged, as DiTPipeline uses it."""
-        return dict(config)
-
     @property
     def patch(self) -> int:
         return self.backbone.config.patch_size
-
-    @property
-    def latent_channels(self) -> int:
-        return self.vae.config.latent_channels
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -75,21 +66,10 @@ class ClassConditional:
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone}
 
-    @property
-    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
-        return {}
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {**self.adaptable, "vae": self.vae}
-
     def condition(self, request: Request) -> Prompted:
         labels = self.labels.of(request)
         null = torch.full_like(labels, self.backbone.null_label)
         return Prompted({"class_labels": labels}, {"class_labels": null} if request.guided else None)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return decode_images(self.vae, latents)
 
 
 def _check_channels(transformer: DiTConfig, vae: AutoencoderConfig) -> None:

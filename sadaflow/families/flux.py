@@ -5,21 +5,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .argument import arguments
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images, trained_size
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
+from .latent_transformer import LatentTransformer
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 from .unet import MASK
 
 
-class Flux:
+class Flux(LatentTransformer):
     """The components of a FluxPipeline checkpoint.
 
     The network of dev embeds `guidance`, on which it was distilled; schnell ignores it. With `true_guidance` above 1
@@ -69,15 +70,6 @@ class Flux:
             checkpoint.dtype,
         )
 
-    @classmethod
-    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The scheduler config unchanged, as FluxPipeline uses it."""
-        return dict(config)
-
-    @property
-    def latent_channels(self) -> int:
-        return self.vae.config.latent_channels
-
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {
@@ -89,10 +81,6 @@ class Flux:
     @property
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.clip, "text_encoder_2": self.t5}
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
         length = request.text_tokens(self.t5.longest)
@@ -115,9 +103,6 @@ class Flux:
         if not guided:
             return Prompted(branch(prompts), None)
         return Prompted(branch(prompts), branch(negatives), request.true_guidance)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return decode_images(self.vae, latents)
 
 
 class FluxFill(Flux):

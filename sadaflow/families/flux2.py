@@ -15,16 +15,17 @@ from sadaflow.models.flux2.original import from_original
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, decode_images, trained_size
+from .base import Conditioning, Prompted, trained_size
 from .chat_text import ChatText, chat_message, mistral_message
 from .hooks import ReadJson
-from .prompt_encoder import ClipText, PreparedEncoder, T5Text
+from .latent_transformer import LatentTransformer
+from .prompt_encoder import PreparedEncoder
 from .request import Request
 
 _FEW, _MANY, _LONG = (8.73809524e-5, 1.89833333), (1.6927e-4, 0.45666666), 4300
 
 
-class _Flux2:
+class _Flux2(LatentTransformer):
     """What the pipelines of FLUX.2 share; subclasses differ in text encoder and guidance.
 
     Raises:
@@ -74,11 +75,6 @@ class _Flux2:
             distilled=distilled,
         )
 
-    @classmethod
-    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The scheduler config unchanged; `sized_scheduler` replaces its shift."""
-        return dict(config)
-
     def sized_scheduler(self, config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
         """The scheduler config with the shift exp(mu) of a call, in place of its own rule."""
         if not config.get("use_dynamic_shifting"):
@@ -92,17 +88,6 @@ class _Flux2:
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
-
-    @property
-    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
-        return {}
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {**self.adaptable, "vae": self.vae}
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return decode_images(self.vae, latents)
 
     def _states(self, texts: Sequence[str], length: int) -> Tensor:
         """States (B, length, joint_attention_dim) of prompts in their template."""

@@ -14,8 +14,9 @@ from sadaflow.models.sd3.original import from_original
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder
 from .hooks import ReadJson
+from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
@@ -25,7 +26,7 @@ _CLIP = "CLIPTextModelWithProjection"
 _EULER = "FlowMatchEulerDiscreteScheduler"
 
 
-class StableDiffusion3:
+class StableDiffusion3(LatentTransformer):
     """The components of a StableDiffusion3Pipeline checkpoint; T5 may be missing, and then counts as zeros.
 
     Raises:
@@ -97,10 +98,6 @@ class StableDiffusion3:
         return Recommended(3.5 if transformer.get("qk_norm") else cls.default_guidance, 28, "euler")
 
     @property
-    def latent_channels(self) -> int:
-        return self.vae.config.latent_channels
-
-    @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         encoders = {"text_encoder": self.clips[0].encoder, "text_encoder_2": self.clips[1].encoder}
         third = {} if self.t5 is None else {"text_encoder_3": self.t5.encoder}
@@ -109,10 +106,6 @@ class StableDiffusion3:
     @property
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.clips[0], "text_encoder_2": self.clips[1]}
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
         length = request.text_tokens(T5Text.longest, _T5_TOKENS)
@@ -137,9 +130,6 @@ class StableDiffusion3:
         else:
             third = self.t5.encode(prompts, length).to(both)
         return torch.cat((both, third), dim=1), torch.cat(pooled, dim=-1).to(self.dtype)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return decode_images(self.vae, latents)
 
 
 def _check_widths(transformer: SD3Config, vae: AutoencoderConfig, texts: tuple[Any, Any, Any]) -> None:

@@ -15,10 +15,10 @@ from sadaflow.models.z_image.original import from_original
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, decode_images, trained_size
+from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
 from .chat_text import ChatText, chat_message
 from .hooks import ReadJson
-from .prompt_encoder import ClipText, T5Text
+from .latent_transformer import LatentTransformer
 from .request import Request
 
 _TURBO_SHIFT = 3.0
@@ -26,7 +26,7 @@ _TURBO_SHIFT = 3.0
 _STATES = (-2,)
 
 
-class ZImage:
+class ZImage(LatentTransformer):
     """The components of a ZImagePipeline checkpoint.
 
     `guidance` g is that of the published pipeline: the guided prediction is p + g (p - n), so 0 is none.
@@ -70,31 +70,14 @@ class ZImage:
         )
 
     @classmethod
-    def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The scheduler config unchanged, as ZImagePipeline uses it."""
-        return dict(config)
-
-    @classmethod
     def recommended(cls, read: ReadJson) -> Recommended:
         """What the authors recommend: 8 steps without guidance for Turbo, 50 steps with guidance 4 for the base."""
         turbo = read("scheduler/scheduler_config.json").get("shift") == _TURBO_SHIFT
         return Recommended(0.0, 8, "euler") if turbo else Recommended(cls.default_guidance, 50, "euler")
 
     @property
-    def latent_channels(self) -> int:
-        return self.vae.config.latent_channels
-
-    @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
-
-    @property
-    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
-        return {}
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {**self.adaptable, "vae": self.vae}
 
     def condition(self, request: Request) -> Prompted:
         length, guided = request.text_tokens(self.text.longest), request.guidance_scale > 0
@@ -112,9 +95,6 @@ class ZImage:
         if not guided:
             return Prompted(branch(prompts), None)
         return Prompted(branch(prompts), branch(negatives), request.guidance_scale + 1)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return decode_images(self.vae, latents)
 
 
 def _padded(rows: Sequence[Tensor], lengths: Sequence[int]) -> dict[str, Tensor]:
