@@ -91,7 +91,7 @@ class AutoencoderConfig:
         Raises:
             ValueError: if a field has a wrong value or requires an unsupported feature.
         """
-        config, owner = cls(**cls.table.read(raw)), cls.table.owner
+        config, owner = cls.from_fields(cls.table.read(raw)), cls.table.owner
         for field in ("latents_mean", "latents_std"):
             values = getattr(config, field)
             if (values is None) != (config.latents_mean is None):
@@ -104,6 +104,11 @@ class AutoencoderConfig:
         if config.latents_std is not None and min(config.latents_std) <= 0:
             raise ValueError(f"{owner} config: latents_std has {min(config.latents_std)}, but must be positive")
         return config
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Builds the config from the checked fields of a config.json."""
+        return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""

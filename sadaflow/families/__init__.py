@@ -6,7 +6,7 @@ from typing import Final
 
 from sadaflow.solvers.names.registry import Kind, Registry
 
-from .base import AudioFamily, Family, Prompted
+from .base import AudioFamily, Family, Prompted, VideoFamily
 from .chroma import Chroma
 from .dit import ClassConditional
 from .flux import Flux, FluxFill
@@ -19,6 +19,7 @@ from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 from .unconditional import Unconditional, UnconditionalDDIM
+from .wan import Wan
 from .z_image import ZImage
 
 _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
@@ -41,6 +42,7 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
         "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
+        "WanPipeline": Wan,
         "ZImagePipeline": ZImage,
         "DDPMPipeline": Unconditional,
         "DDIMPipeline": UnconditionalDDIM,
@@ -105,6 +107,7 @@ __all__ = [
     "StableDiffusionXL",
     "Unconditional",
     "UnconditionalDDIM",
+    "VideoFamily",
     "register_family",
     "unsupported",
 ]

@@ -1,6 +1,6 @@
 """Interface of the families of checkpoints: components, conditioning, latent layout and decoding."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -51,7 +51,7 @@ class Prompted:
         """A copy whose network reads `rows` (B, channels, h, w) beside the latents, in both branches.
 
         Args:
-            rows: What is read.
+            rows: What is read; of videos (B, channels, T, h, w).
             edited: Whether it is a picture to edit. The negative branch is then without it, and a third branch has it
                 without the prompt (Brooks et al. 2023, arXiv 2211.09800).
         """
@@ -179,6 +179,23 @@ class AudioFamily(Protocol):
         ...
 
 
+@runtime_checkable
+class VideoFamily(Protocol):
+    """Further interface of families that generate video.
+
+    Latents are (B, C, T, h, w), and `decode` returns videos (B, frames, 3, H, W) in [0, 1], float32.
+
+    Attributes:
+        frames_per_second: Frames per second that the checkpoint was trained at.
+        default_frames: Number of frames that it was trained at.
+        frames_per_latent: Frames of a latent frame; the first latent frame is a single one.
+    """
+
+    frames_per_second: int
+    default_frames: int
+    frames_per_latent: int
+
+
 def reads_prompts(family: object) -> bool:
     """Whether a family, or its class, reads prompts; others are sampled by class label, or from noise alone."""
     return bool(getattr(family, "prompted", True))
@@ -245,15 +262,20 @@ def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:
     family.vae = new  # type: ignore[misc]  # a property in the protocol, an attribute in the families
 
 
+def per_channel(values: Sequence[float], latents: Tensor) -> Tensor:
+    """A value for each channel, shaped to be broadcast over latents (B, C, ...)."""
+    return latents.new_tensor(values).view(-1, *[1] * (latents.ndim - 2))
+
+
 def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
     """Decode latents, one sample at a time.
 
     Args:
         vae: The autoencoder.
-        latents: Latents (B, C, h, w) in the backbone's scaling.
+        latents: Latents (B, C, h, w), or (B, C, t, h, w), in the backbone's scaling.
 
     Returns:
-        Output of the decoder (B, channels, H, W), float32.
+        Output of the decoder (B, channels, H, W), or (B, channels, T, H, W), float32.
 
     Raises:
         FloatingPointError: If it holds NaN or infinity; the message names the dtype and the samples.
@@ -262,7 +284,7 @@ def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
     if config.latents_mean is None or config.latents_std is None:
         unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
     else:
-        mean, std = (latents.new_tensor(row).view(1, -1, 1, 1) for row in (config.latents_mean, config.latents_std))
+        mean, std = (per_channel(row, latents) for row in (config.latents_mean, config.latents_std))
         unscaled = latents * std / config.scaling_factor + mean
     dtype = next(vae.parameters()).dtype
     decoded = torch.cat([vae.decode(sample.to(dtype)) for sample in unscaled.split(1)]).float()

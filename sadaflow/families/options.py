@@ -103,7 +103,7 @@ class SamplingOptions:
         seed: Seed of the start noise for all samples, or a sequence with one for each.
         height: Height in pixels (of a sound: in spectrogram frames); None is the checkpoint's own.
         width: Width in pixels (of a sound: in mel bands); None is the checkpoint's own.
-        noise: Start noise (B, C, h, w), unit normal, in place of the seeds'.
+        noise: Start noise (B, C, h, w), of videos (B, C, T, h, w), unit normal, in place of the seeds'.
     """
 
     prompt: str | Sequence[str] = argument(
@@ -158,6 +158,19 @@ class SoundOptions:
 
     seconds: float | None = argument(
         None, optional(any_number), "Length of a sound in seconds.", flag_type=float, shown_default="the checkpoint's"
+    )
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """Arguments of checkpoints that make video.
+
+    Attributes:
+        num_frames: Number of frames; None is the checkpoint's own.
+    """
+
+    num_frames: int | None = argument(
+        None, optional(count(1)), "Frames of a video.", flag_type=int, metavar="N", shown_default="the checkpoint's"
     )
 
 

@@ -8,15 +8,32 @@ from torch import Tensor
 
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
-from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
+from .options import (
+    ControlOptions,
+    FluxOptions,
+    LabelOptions,
+    SamplingOptions,
+    SoundOptions,
+    VideoOptions,
+    XLOptions,
+)
 from .picture_options import PictureOptions, check_pictures, picture_of
 
-FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, XLOptions)
+FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, VideoOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
+class Request(
+    XLOptions,
+    FluxOptions,
+    LabelOptions,
+    ControlOptions,
+    VideoOptions,
+    SoundOptions,
+    PictureOptions,
+    SamplingOptions,
+):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are

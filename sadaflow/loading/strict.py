@@ -157,7 +157,8 @@ class Loader:
         """Match a network on the meta device with stored tensors; `fill` reads them later.
 
         Args:
-            network: The network. Its dtype is set here.
+            network: The network. Its dtype is set here; modules and parameters whose last name is in its attribute
+                `float32`, if it has one, are kept in float32 at least.
             stored: All tensors that belong to it.
             convert: From the file's names and layout to the network's.
             label: The file or folder, for errors.
@@ -171,6 +172,7 @@ class Loader:
             ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
         """
         network = network.to(self.dtype if dtype is None else dtype).requires_grad_(False).eval()
+        _widen(network, getattr(network, "float32", ()))
         origins = match(network, stored, convert, label)
         kept: nn.Module = network
         if keep:
@@ -193,6 +195,15 @@ class Loader:
                 matched.fill_buffers(torch.device("cpu"))
                 self.keeper.add(matched.network, matched.layer)
         self.pending.clear()
+
+
+def _widen(network: nn.Module, names: Sequence[str]) -> None:
+    """Converts modules and parameters with these last names to float32, unless their dtype is wider."""
+    for path, parameter in list(network.named_parameters()) if names else ():
+        if not set(names).isdisjoint(path.split(".")):
+            owner, _, leaf = path.rpartition(".")
+            wide = parameter.to(torch.promote_types(parameter.dtype, torch.float32))
+            setattr(network.get_submodule(owner), leaf, nn.Parameter(wide, requires_grad=False))
 
 
 def match(network: nn.Module, stored: Sequence[Stored], convert: Convert, label: str) -> dict[str, Origin]:

@@ -99,6 +99,12 @@ T5 = Table(
     },
     needs=_NEEDS,
 )
+UMT5 = replace(
+    T5,
+    owner="UMT5EncoderModel",
+    only={**_PLAIN, "model_type": ("umt5",), "scalable_attention": (True,)},
+    ignored={**T5.ignored, "output_past": DECODER},
+)
 CLAP_TEXT = Table(
     "ClapModel text_config",
     kinds={
@@ -188,5 +194,6 @@ TABLES = {
         kinds={**CLIP_TEXT.kinds, "projection_dim": WIDTH},
     ),
     "T5EncoderModel": T5,
+    "UMT5EncoderModel": UMT5,
     "SpeechT5HifiGan": VOCODER,
 }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..accelerators import Accelerator, Auto, make_accelerator
-from ..families import AudioFamily, Family, Request
+from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
 from ..families.options import PLAIN
@@ -101,13 +101,15 @@ def complete(
     request.refuse_idle(family.options, type(family).__name__)
     _check_read(request, getattr(family, "reads", None))
     height, width = _frames(request, family) or request.height, request.width
+    frames = request.num_frames
     if request.noise is not None:
         check_noise(request.noise, len(request.prompts), family)
-        height, width = (side * family.vae.config.downscale for side in request.noise.shape[2:])
+        height, width = (side * family.vae.config.downscale for side in request.noise.shape[-2:])
+        frames = _noise_frames(request.noise, frames, family)
     height, width = read_size(height, width, family)
-    shape = latent_shape(family, height, width)
+    shape = latent_shape(family, height, width, frames)
     require_memory_for_pictures(family, len(request.prompts), shape, device, output)
-    request = replace(request, height=height, width=width).filled(**defaults)
+    request = replace(request, height=height, width=width, num_frames=read_frames(frames, family)).filled(**defaults)
     read_steps(request.steps)
     return request
 
@@ -141,6 +143,34 @@ def _frames(request: Request, family: Family) -> int | None:
     if request.height is not None:
         raise ValueError("seconds= and height= (in spectrogram frames) both give the length: leave one out")
     return family.frames(request.seconds)
+
+
+def read_frames(frames: int | None, family: Family) -> int | None:
+    """Number of frames of a video, of which None is the checkpoint's own; None for checkpoints that make none.
+
+    Raises:
+        ValueError: If the number is not 1 more than a multiple of the frames of a latent frame.
+    """
+    if not isinstance(family, VideoFamily):
+        return None
+    number, unit = family.default_frames if frames is None else frames, family.frames_per_latent
+    if (number - 1) % unit:
+        below = number - (number - 1) % unit
+        raise ValueError(
+            f"num_frames={number} is not 1 more than a multiple of {unit}, the frames of a latent frame: use {below} "
+            f"or {below + unit}"
+        )
+    return number
+
+
+def _noise_frames(noise: Tensor, frames: int | None, family: Family) -> int | None:
+    """Number of frames that start noise decides; raises ValueError if the request gives another."""
+    if not isinstance(family, VideoFamily):
+        return None
+    made: int = (noise.shape[2] - 1) * family.frames_per_latent + 1
+    if frames not in (None, made):
+        raise ValueError(f"num_frames={frames}, but noise= of {noise.shape[2]} latent frames makes {made} frames")
+    return made
 
 
 def read_steps(steps: Any) -> int:
@@ -200,35 +230,54 @@ def check_how(parallel: Any, observer: Any) -> None:
         raise ValueError(cannot_be_used("parallel", parallel, "a Parallel"))
 
 
-def latent_shape(family: Family, height: int | None, width: int | None) -> tuple[int, int, int]:
-    """Shape (C, h, w) of the latents of a picture in pixels; None is the checkpoint's own size."""
-    rows, columns = (side // family.vae.config.downscale for side in read_size(height, width, family))
-    return (family.latent_channels, rows, columns)
+def latent_shape(
+    family: Family, height: int | None = None, width: int | None = None, num_frames: int | None = None
+) -> tuple[int, ...]:
+    """Shape of the latents of a sample: (C, h, w) of a picture or sound, (C, T, h, w) of a video.
+
+    Args:
+        family: The checkpoint's networks.
+        height: Height in pixels; None, here and below, is the checkpoint's own.
+        width: Width in pixels.
+        num_frames: Number of frames of a video.
+
+    Raises:
+        ValueError: If a number does not fit the checkpoint.
+    """
+    sides = [side // family.vae.config.downscale for side in read_size(height, width, family)]
+    frames = read_frames(num_frames, family)
+    if frames is None or not isinstance(family, VideoFamily):
+        return (family.latent_channels, *sides)
+    return (family.latent_channels, (frames - 1) // family.frames_per_latent + 1, *sides)
 
 
 def start_noise(request: Request, family: Family) -> Tensor:
-    """The start noise (B, C, h, w) of a complete request: its own, or drawn from its seeds."""
+    """The start noise (B, C, h, w) of a complete request: its own, or drawn from its seeds. See `latent_shape`."""
     if request.noise is not None:
         return request.noise
-    return initial_noise(latent_shape(family, *request.size), request.seeds)
+    return initial_noise(latent_shape(family, *request.size, request.num_frames), request.seeds)
 
 
-def initial_noise(shape: tuple[int, int, int], seeds: Sequence[int]) -> Tensor:
-    """Unit-normal noise (B, C, h, w), each sample drawn on the CPU from a generator of its own."""
+def initial_noise(shape: tuple[int, ...], seeds: Sequence[int]) -> Tensor:
+    """Unit-normal noise (B, *shape), each sample drawn on the CPU from a generator of its own."""
     return torch.cat([torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def check_noise(noise: Any, samples: int, family: Family) -> None:
-    """Check that start noise has the shape (B, C, h, w) for the samples and whole tokens, and finite values."""
+    """Check that start noise has the shape (B, C, h, w) for the samples and whole tokens, and finite values.
+
+    That of videos is (B, C, T, h, w).
+    """
+    axes = "T, h, w" if isinstance(family, VideoFamily) else "h, w"
     if not isinstance(noise, Tensor):
-        raise ValueError(cannot_be_used("noise", noise, "a tensor (B, C, h, w)"))
+        raise ValueError(cannot_be_used("noise", noise, f"a tensor (B, C, {axes})"))
     if not noise.is_floating_point():
         raise ValueError(f"noise is {noise.dtype}, expected unit-normal floats")
     channels, patch = family.latent_channels, family.patch
-    whole = noise.dim() == 4 and not any(side < patch or side % patch for side in noise.shape[2:])
+    whole = noise.dim() == 3 + axes.count(",") and not any(side < patch or side % patch for side in noise.shape[-2:])
     if not whole or noise.shape[:2] != (samples, channels):
         multiple = f" with h and w divisible by {patch}" if patch > 1 else ""
-        raise ValueError(f"noise has shape {tuple(noise.shape)}, expected ({samples}, {channels}, h, w){multiple}")
+        raise ValueError(f"noise has shape {tuple(noise.shape)}, expected ({samples}, {channels}, {axes}){multiple}")
     if not bool(torch.isfinite(noise).all()):
         raise ValueError("noise holds NaN or infinity, expected unit-normal floats")
 

@@ -178,17 +178,18 @@ class Pipeline(Adaptable):
         aesthetic_score: float | None = None,
         negative_aesthetic_score: float | None = None,
         seconds: float | None = None,
+        num_frames: int | None = None,
         output: str | None = None,
         progress: bool | None = None,
         trace: bool = False,
         parallel: Parallel | None = None,
         observer: Observer | None = None,
     ) -> Output:
-        """Sample one image, or sound, for each prompt. The same prompt and seed give the same picture in any batch.
+        """Sample one image, sound or video for each prompt. The same prompt and seed give the same in any batch.
 
-        None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `LabelOptions`,
-        `FluxOptions` and `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints
-        have, and `PictureOptions` in picture_options.py those of pictures to start from.
+        None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `VideoOptions`,
+        `LabelOptions`, `FluxOptions` and `XLOptions` in sadaflow/families/options.py document the arguments that only
+        some checkpoints have, and `PictureOptions` in picture_options.py those of pictures to start from.
 
         Args:
             prompt: A prompt, or a sequence with one for each sample; checkpoints that read no text have none.
@@ -202,7 +203,8 @@ class Pipeline(Adaptable):
             true_guidance: On Flux.1, scale of guidance by the negative prompt.
             height, width: Size in pixels.
             seed: Seed of the start noise for all samples, or a sequence with one for each.
-            noise: Start noise (B, C, h, w), unit normal, in place of the seeds'; it decides the size.
+            noise: Start noise (B, C, h, w), of videos (B, C, T, h, w), unit normal, in place of the seeds'; it decides
+                the size.
             accelerator: Name of an accelerator, with settings if wanted ("auto budget=25"), `module:Class`, or an
                 accelerator; None evaluates the network at every step.
             speedup: Evaluations without an accelerator divided by those to be made in the mean; see `Auto`.
@@ -231,6 +233,7 @@ class Pipeline(Adaptable):
             negative_original_size, negative_crop, negative_target_size: The same for the negative branch.
             aesthetic_score, negative_aesthetic_score: On SDXL's refiner, scores in place of the target sizes.
             seconds: Length of a sound.
+            num_frames: Number of frames of a video.
             output: "pil", "tensor" or "latent"; for sounds "audio", "tensor" or "latent"; None is the first of them.
             progress: Whether to show a progress bar; None shows it on a terminal.
             trace: Whether to keep the trajectory in the output (see `Trace` for its memory).

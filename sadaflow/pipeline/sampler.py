@@ -1,5 +1,6 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -153,6 +154,7 @@ class Sampler:
         *,
         height: int | None = None,
         width: int | None = None,
+        num_frames: int | None = None,
     ) -> Solver:
         """A solver on this checkpoint's schedule.
 
@@ -163,13 +165,14 @@ class Sampler:
             noise: What a stochastic solver draws from.
             height: Height in pixels, None for the checkpoint's own; matters if the schedule shifts with the size.
             width: Width in pixels, likewise.
+            num_frames: Number of frames of a video, likewise.
 
         Raises:
             ValueError: If a name is unknown, or if solver, grid and steps do not fit.
         """
-        steps, sized = read_steps(steps), Request(height=height, width=width)
-        _, rows, columns = latent_shape(self.family, sized.height, sized.width)
-        tokens = rows * columns // self.family.patch**2
+        steps, sized = read_steps(steps), Request(height=height, width=width, num_frames=num_frames)
+        _, *sides = latent_shape(self.family, sized.height, sized.width, sized.num_frames)
+        tokens = math.prod(sides) // self.family.patch**2
         config = scheduler_of_call(self.family, self.scheduler_config, tokens, steps)
         if isinstance(grid, Grid):
             steps = grid.n_steps
@@ -263,7 +266,8 @@ class Sampler:
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
-        return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
+        size = {"height": height, "width": width, "num_frames": request.num_frames}
+        return self.solver(request.solver, request.steps or STEPS, request.grid, noise, **size)
 
     def denoiser(
         self,
@@ -278,7 +282,8 @@ class Sampler:
             solver: The solver.
             request: Prompts and their conditioning; guidance and size that are None are the checkpoint's own.
             control: Images and weights of the ControlNets; None is none.
-            beside: What the network reads beside the latents, (1 or B, channels, h, w); None if nothing.
+            beside: What the network reads beside the latents, (1 or B, channels, h, w), or (1 or B, channels, T, h, w)
+                of videos; None if nothing.
         """
         height, width = self.family.default_size
         request = request.filled(**self.defaults, height=height, width=width)
@@ -286,7 +291,7 @@ class Sampler:
         if control is not None:
             prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
         if beside is not None:
-            rows = beside.to(self.dtype).expand(len(request.prompts), -1, -1, -1)
+            rows = beside.to(self.dtype).expand(len(request.prompts), *beside.shape[1:])
             prompted = prompted.beside(rows, edited=getattr(self.family, "reads", None) == PICTURE)
         both = prompted.conditional, prompted.negative
         guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance

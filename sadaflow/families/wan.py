@@ -1,0 +1,120 @@
+"""Wan 2.1 (Wan Team 2025, arXiv 2503.20314): video from text. UMT5, a transformer, a causal video autoencoder."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from sadaflow.models import Autoencoder
+from sadaflow.models.causal_autoencoder import CausalAutoencoder, CausalAutoencoderConfig
+from sadaflow.models.wan import WanConfig, WanTransformer
+
+from ..loading.checkpoint import Checkpoint
+from ..loading.json_file import naming
+from ..loading.sampling_defaults import Recommended
+from .base import Conditioning, Prompted, decode_images
+from .hooks import ReadJson
+from .latent_transformer import LatentTransformer
+from .prompt_cleaning import cleaned
+from .prompt_encoder import ClipText, T5Text
+from .request import Request
+
+_TEXT = "UMT5EncoderModel"
+
+
+class Wan(LatentTransformer):
+    """The components of a WanPipeline checkpoint.
+
+    Raises:
+        ValueError: If the components do not fit each other.
+    """
+
+    autoencoder: ClassVar[type[Autoencoder]] = CausalAutoencoder
+    components: ClassVar[dict[str, str | tuple[str, ...]]] = {
+        "transformer": "WanTransformer3DModel",
+        "vae": "AutoencoderKLWan",
+        "text_encoder": _TEXT,
+    }
+    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length", "num_frames"})
+    default_guidance: ClassVar[float] = 5.0
+    default_size: ClassVar[tuple[int, int]] = (480, 832)
+    default_frames: ClassVar[int] = 81
+    frames_per_second: ClassVar[int] = 16
+
+    def __init__(self, backbone: WanTransformer, vae: CausalAutoencoder, text: T5Text, dtype: torch.dtype) -> None:
+        _check_widths(backbone.config, vae.config, text.encoder.config)
+        self.backbone = backbone
+        self.vae = vae
+        self.text = text
+        self.dtype = dtype
+
+    @classmethod
+    def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
+        transformer = checkpoint.read(WanConfig.from_dict, "transformer", "config.json")
+        vae = checkpoint.read(CausalAutoencoderConfig.from_dict, "vae", "config.json")
+        text = T5Text.prepare(checkpoint, "", _TEXT)
+        with naming(checkpoint.root):
+            _check_widths(transformer, vae, text.config)
+        return lambda: cls(
+            checkpoint.network("transformer", lambda: WanTransformer(transformer)),
+            checkpoint.network("vae", lambda: CausalAutoencoder(vae)),
+            T5Text.build(text),
+            checkpoint.dtype,
+        )
+
+    @classmethod
+    def recommended(cls, read: ReadJson) -> Recommended:
+        """What the authors recommend: 50 steps of UniPC with guidance 5."""
+        return Recommended(cls.default_guidance, 50, "unipc")
+
+    @property
+    def patch(self) -> int:
+        return self.backbone.config.patch_size[1]
+
+    @property
+    def frames_per_latent(self) -> int:
+        return self.vae.config.frames_per_latent
+
+    @property
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        return {"transformer": self.backbone, "text_encoder": self.text.encoder}
+
+    @property
+    def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
+        return {"text_encoder": self.text}
+
+    def condition(self, request: Request) -> Prompted:
+        length = request.text_tokens(T5Text.longest)
+        prompts = [cleaned(prompt) for prompt in request.prompts]
+        negatives = [cleaned(negative or "") for negative in request.negatives]
+        unique = list(dict.fromkeys([*prompts, *negatives] if request.guided else prompts))
+        context = self._encode(unique, length)
+
+        def branch(chosen: list[str]) -> Conditioning:
+            return {"context": context[[unique.index(prompt) for prompt in chosen]]}
+
+        return Prompted(branch(prompts), branch(negatives) if request.guided else None)
+
+    def _encode(self, prompts: list[str], length: int) -> Tensor:
+        """States (B, length, width) of prompts, zero where there is no token. The transformer attends to all."""
+        states, known = self.text.encode_masked(prompts, length)
+        return (states * known[..., None].to(states)).to(self.dtype)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (B, C, T, h, w) in the backbone's scaling to videos (B, frames, 3, H, W) in [0, 1]."""
+        return decode_images(self.vae, latents).transpose(1, 2)
+
+
+def _check_widths(transformer: WanConfig, vae: CausalAutoencoderConfig, text: Any) -> None:
+    """Raise ValueError if components of these configs do not fit each other."""
+    for label, found, field, expected in (
+        ("text_encoder is", text.d_model, "text_dim", transformer.text_dim),
+        ("vae's latents are", vae.latent_channels, "out_channels", transformer.predicted_channels),
+        ("input is", transformer.in_channels, "out_channels", transformer.predicted_channels),
+    ):
+        if found != expected:
+            raise ValueError(
+                f"the {label} {found} wide, the transformer's {field} is {expected} (transformer/config.json, and "
+                "config.json in text_encoder/ and vae/)"
+            )
