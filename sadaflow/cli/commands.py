@@ -37,12 +37,12 @@ from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
 from .previews import check_preview_flags, check_previews, preview_files
-from .repeat import RepeatOptions, generate_options, read_recipe
+from .repeat import RepeatOptions, endings_beside, generate_options, read_recipe
 from .repeat import repeat as run_repeat
 from .schedule import ScheduleOptions
 from .schedule import run as run_schedule
 from .speed_options import SpeedOptions
-from .targets import check_seconds, ending_of, targets
+from .targets import check_seconds, known_endings, targets
 from .terminal import say, say_line
 
 
@@ -72,28 +72,28 @@ def _options() -> None:
 @app.command()
 @with_options
 def generate(options: GenerateOptions) -> None:
-    """Write one picture (PNG) or sound (WAV) per prompt, with a record of the run in the file.
+    """Write one picture (PNG), sound (WAV) or video (MP4, GIF, WebP) per prompt, with a record of the run in the file.
 
     Files of several prompts are numbered: FILE-1, FILE-2. For thousands of prompts, name a file of prompts and a folder
     to fill, with any number of processes under torchrun: --prompts FILE --out FOLDER.
     """
     options.check()
     check_preview_flags(options)
-    ending = ending_of(options)
+    endings = known_endings(options)
     if options.prompts is not None:
-        check_seconds(options, ending)
+        check_seconds(options, endings)
         generate_many(options, load_generator)
         return
-    outs = targets(options, ending)
+    outs = targets(options, endings)
     check_previews(options, outs)
     generator = load_generator(options)
-    if ending is None:
-        outs = targets(options, generator.ending)
+    if endings is None:
+        outs = targets(options, generator.endings)
         check_previews(options, outs)
     request = generator.request
     made = generator.sample(request, observer=preview_files(options, generator.pipe, outs))
     for index, path in enumerate(outs):
-        file = generator.file(made, request, index)
+        file = generator.file(made, request, index, path.suffix.lower())
         write_file(path, file.content, options.overwrite)
         say(f"{path}: {request.steps} steps, {file.recipe.nfe:g} of {len(file.recipe.modes)} evaluations")
     say(f"{made.stats.seconds:.2f} s of sampling")
@@ -102,15 +102,15 @@ def generate(options: GenerateOptions) -> None:
 @app.command()
 @with_options
 def repeat(options: RepeatOptions) -> None:
-    """Make a picture or a sound again from the record in its file, to the bit on the same machine and versions.
+    """Make a picture, sound or video again from the record in its file, to the bit on the same machine and versions.
 
     Solver and accelerator have all the settings that they had, whatever their names stand for now.
     """
     recipe = read_recipe(options.file)
     flags = generate_options(recipe, options)
     flags.check()
-    outs = targets(flags, options.file.suffix.lower())
-    made = run_repeat(recipe, flags)
+    outs = targets(flags, endings_beside(options.file))
+    made = run_repeat(recipe, flags, outs[0].suffix.lower())
     write_file(outs[0], made.content, options.overwrite)
     say(f"{outs[0]}: {recipe.steps} steps, {made.recipe.nfe:g} of {len(made.recipe.modes)} evaluations")
 
@@ -135,7 +135,7 @@ def compare_(options: Options) -> None:
     trajectory = out.with_stem(f"{out.stem}-trajectory")
     for path in (out, trajectory):
         check_target(path, options.overwrite)
-    check_seconds(options, ending_of(options))
+    check_seconds(options, known_endings(options))
     generator = load_generator(options)
     pipe, request = generator.pipe, generator.request
     beside = () if request.accelerator == "sada" else ("sada",)

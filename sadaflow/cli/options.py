@@ -64,8 +64,8 @@ class Options:
         Path | None,
         text(
             "FILE",
-            "File to write: PNG, or WAV for generated sound.",
-            show_default="sadaflow.png, sadaflow.wav; compare.png",
+            "File to write: PNG; WAV for generated sound; MP4, GIF or WebP for generated video.",
+            show_default="sadaflow.png, .wav, .mp4; compare.png",
         ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False

@@ -6,17 +6,18 @@ from typing import Any, Final
 
 from sadaflow.solvers.names.config import config_or_reason, from_config
 
-from ..families import AudioFamily
 from ..families.request import Request, select_arguments
 from ..files.images import to_image
 from ..files.metadata import Recipe
 from ..files.png import encode_png
+from ..files.video import encode_video
 from ..files.wav import encode_wav
 from ..pipeline.inputs import read_accelerator
 from ..pipeline.output import Output
 from ..pipeline.picture_files import digests_of
 from ..pipeline.pipeline import Pipeline
 from ..sampling.observing import Observer
+from .endings import endings_of
 
 _NAMED: Final = ("solver", "accelerator")
 
@@ -26,7 +27,7 @@ class Made:
     """One file.
 
     Attributes:
-        content: Its bytes: PNG for a picture, WAV for a sound.
+        content: Its bytes: PNG for a picture, WAV for a sound, MP4, GIF or WebP for a video.
         recipe: The record of the run that it carries.
     """
 
@@ -55,9 +56,14 @@ class Generator:
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def endings(self) -> tuple[str, ...]:
+        """Endings that the files' names may have; the first is the usual one."""
+        return endings_of(self.pipe.family)
+
+    @property
     def ending(self) -> str:
-        """Ending of the files' names."""
-        return ".wav" if isinstance(self.pipe.family, AudioFamily) else ".png"
+        """The usual ending of the files' names."""
+        return self.endings[0]
 
     def recipe(self, request: Request, **known: Any) -> Recipe:
         """The record of a request, of which several prompts stand on a line each.
@@ -84,13 +90,23 @@ class Generator:
         output = "audio" if self.ending == ".wav" else "tensor"
         return self.pipe(output=output, progress=progress, observer=observer, **request.arguments())
 
-    def file(self, output: Output, request: Request, index: int) -> Made:
-        """Encode the sample `index` of a request that was sampled to `output`."""
+    def file(self, output: Output, request: Request, index: int, ending: str | None = None) -> Made:
+        """Encode the sample `index` of a request that was sampled to `output`.
+
+        Args:
+            output: The samples.
+            request: The request.
+            index: Index of the sample.
+            ending: Ending of the file, one of `endings`; None is the usual one.
+        """
         height, width = self._size(output, request)
         nfe, modes = output.stats.nfe[index], tuple(output.stats.modes[index])
         recipe = self.recipe(request.sample(index), height=height, width=width, nfe=nfe, modes=modes)
         if (stopped := output.stats.stopped_after) is not None:
             recipe = replace(recipe, options={**recipe.options, "stopped_after": stopped})
+        if output.fps is not None:
+            content = encode_video(output.videos[index], output.fps, ending or self.ending, recipe.to_json())
+            return Made(content, recipe)
         if output.audio is None or output.sample_rate is None:
             return Made(encode_png(to_image(output.images[index]), recipe.chunks()), recipe)
         return Made(encode_wav(output.audio[index], output.sample_rate, recipe.to_json()), recipe)

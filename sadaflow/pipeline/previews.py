@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sadaflow.models import TinyAutoencoder, TinyAutoencoderConfig
 
-from ..families import AudioFamily
+from ..families import AudioFamily, VideoFamily
 from ..families.argument import cannot_be_used
 from ..files.images import to_pil
 from ..loading.checkpoint import Checkpoint
@@ -59,11 +59,12 @@ class Previewing(Sampler):
         decoding eight small latents with the checkpoint's decoder, and is always the same for the same weights.
 
         Args:
-            x0: Latents (B, C, h, w) in the backbone's scaling.
-            output: "tensor", or "pil" for a list of PIL images.
+            x0: Latents (B, C, h, w), of videos (B, C, T, h, w), in the backbone's scaling.
+            output: "tensor", or "pil" for a list of PIL images; of videos, for a list of frames for each.
 
         Returns:
-            Pictures (B, 3, h, w), or (B, 3, H, W) with a preview decoder, in [0, 1], float32.
+            Pictures (B, 3, h, w), or (B, 3, H, W) with a preview decoder, in [0, 1], float32. Of videos, a picture for
+            each latent frame: (B, T, 3, h, w).
 
         Raises:
             ValueError: If `x0` has another number of dimensions or channels, or if the checkpoint makes sound.
@@ -72,15 +73,19 @@ class Previewing(Sampler):
             raise ValueError(f'unknown output {output!r}; known for previews: "tensor", "pil"')
         if isinstance(self.family, AudioFamily):
             raise ValueError("previews are pictures, and this checkpoint makes sound")
+        moving = isinstance(self.family, VideoFamily)
+        axes = "T, h, w" if moving else "h, w"
         if not isinstance(x0, Tensor):
-            raise ValueError(cannot_be_used("x0", x0, "a tensor (B, C, h, w)"))
-        if x0.dim() != 4 or x0.shape[1] != self.family.latent_channels:
-            raise ValueError(f"x0 has shape {tuple(x0.shape)}, expected (B, {self.family.latent_channels}, h, w)")
+            raise ValueError(cannot_be_used("x0", x0, f"a tensor (B, C, {axes})"))
+        if x0.dim() != 4 + moving or x0.shape[1] != self.family.latent_channels:
+            raise ValueError(f"x0 has shape {tuple(x0.shape)}, expected (B, {self.family.latent_channels}, {axes})")
         with self._turns.taken(self._residence.offload is not None or self._compiled):
             if self._preview is None:
                 self._preview = fit_linear_preview(self.family, self.device)
             shown = self._preview(x0)
-        return to_pil(shown) if output == "pil" else shown
+        if output == "tensor":
+            return shown
+        return [to_pil(frames) for frames in shown] if moving else to_pil(shown)
 
     @refuses_unknown
     def load_preview_decoder(
@@ -105,6 +110,8 @@ class Previewing(Sampler):
                 number of channels or another size than those of the checkpoint.
             FileNotFoundError, ConnectionError, PermissionError, OSError: If a file cannot be fetched.
         """
+        if isinstance(self.family, VideoFamily):
+            raise ValueError("preview decoders are for pictures, and this checkpoint makes video: leave it out")
         hub = HubOptions(revision, None, cache_dir, token, local_files_only)
         checkpoint = Checkpoint(locate_checkpoint(model, hub, marker="config.json"), None, self.dtype, self.device)
         config = checkpoint.read(TinyAutoencoderConfig.from_dict, "config.json")
