@@ -1,6 +1,6 @@
 """Interface of the families of checkpoints: components, conditioning, latent layout and decoding."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -262,11 +262,6 @@ def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:
     family.vae = new  # type: ignore[misc]  # a property in the protocol, an attribute in the families
 
 
-def per_channel(values: Sequence[float], latents: Tensor) -> Tensor:
-    """A value for each channel, shaped to be broadcast over latents (B, C, ...)."""
-    return latents.new_tensor(values).view(-1, *[1] * (latents.ndim - 2))
-
-
 def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
     """Decode latents, one sample at a time.
 
@@ -280,14 +275,8 @@ def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
     Raises:
         FloatingPointError: If it holds NaN or infinity; the message names the dtype and the samples.
     """
-    config = vae.config
-    if config.latents_mean is None or config.latents_std is None:
-        unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
-    else:
-        mean, std = (per_channel(row, latents) for row in (config.latents_mean, config.latents_std))
-        unscaled = latents * std / config.scaling_factor + mean
     dtype = next(vae.parameters()).dtype
-    decoded = torch.cat([vae.decode(sample.to(dtype)) for sample in unscaled.split(1)]).float()
+    decoded = torch.cat([vae.decode(sample.to(dtype)) for sample in vae.config.unscaled(latents).split(1)]).float()
     require_finite_output("vae", dtype, decoded)
     return decoded
 

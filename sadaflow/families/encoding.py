@@ -6,7 +6,6 @@ from torch import Tensor
 from sadaflow.models import Autoencoder
 
 from ..sampling.finite_check import require_finite_output
-from .base import per_channel
 
 
 def encode_images(vae: Autoencoder, images: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -28,8 +27,4 @@ def encode_images(vae: Autoencoder, images: Tensor, noise: Tensor | None = None)
     mean, logvar = (torch.cat(part).float() for part in zip(*moments, strict=True))
     latents = mean if noise is None else mean + (0.5 * logvar).exp() * noise.to(mean)
     require_finite_output("vae", dtype, latents)
-    config = vae.config
-    if config.latents_mean is None or config.latents_std is None:
-        return (latents - (config.shift_factor or 0.0)) * config.scaling_factor
-    center, std = (per_channel(row, latents) for row in (config.latents_mean, config.latents_std))
-    return (latents - center) * config.scaling_factor / std
+    return vae.config.scaled(latents)
