@@ -13,7 +13,7 @@ from ..bench import load_suite, run_bench
 from ..bench.speed import run_speed
 from ..compare.comparison import Comparison, compare
 from ..compare.table import table
-from ..families import AudioFamily
+from ..families import AudioFamily, VideoFamily
 from ..families.options import PLAIN
 from ..files.atomic import check_target, write_file
 from ..files.metadata import Recipe
@@ -120,13 +120,14 @@ def repeat(options: RepeatOptions) -> None:
 def compare_(options: Options) -> None:
     """Compare an accelerator with plain sampling and naive baselines: a table and two figures.
 
-    The first figure shows the pictures, or the log-mel spectrograms of sounds; the second, FILE-trajectory.png, shows
+    The first figure shows the pictures, the log-mel spectrograms of sounds, or frames of videos; the second, FILE-trajectory.png, shows
     criterion, mode and error of every step.
     """
     # These need matplotlib, which is slow to import.
     from ..compare.image_figure import draw
     from ..compare.sound_figure import draw_sound
     from ..compare.trajectory_figure import draw_trajectory
+    from ..compare.video_figure import draw_videos
 
     if options.request.accelerator == PLAIN:
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
@@ -147,6 +148,8 @@ def compare_(options: Options) -> None:
     )
     if isinstance(pipe.family, AudioFamily):
         picture = draw_sound(comparison, pipe.family.frame_seconds, caption)
+    elif isinstance(pipe.family, VideoFamily):
+        picture = draw_videos(comparison, caption)
     else:
         shown = {"image": "input", "mask": "mask"}
         inputs = {shown[name]: [open_picture(file) for file in files] for name, files in files_of(request).items()}

@@ -2,6 +2,7 @@
 
 import html
 import re
+from importlib import import_module
 
 _SPACE = re.compile(r"\s+")
 
@@ -12,9 +13,7 @@ def cleaned(prompt: str) -> str:
     Text that was decoded by a wrong encoding is repaired if the package ftfy is installed, as in the published code.
     """
     try:
-        from ftfy import fix_text
+        fixed: str = import_module("ftfy").fix_text(prompt)
     except ImportError:
         fixed = prompt
-    else:
-        fixed = fix_text(prompt)
     return _SPACE.sub(" ", html.unescape(html.unescape(fixed))).strip()

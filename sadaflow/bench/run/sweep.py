@@ -4,14 +4,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
 from sadaflow.solvers.names.config import config_or_reason
 
 from ...accelerators import Mode
+from ...files.video import strip
 from ...generation.workers import Shard
 from ...metrics.fidelity import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim
 from ...metrics.registry import Metric, SetMetric
+from ...metrics.video import is_sound, is_video, per_frame
 from ..suite.model import PLAIN, Case, Sample, Setting, Suite
 from ..suite.subjects import Made, Subject, Subjects
 from .folder import WORST, Folder
@@ -21,6 +24,8 @@ from .worst import keep_worst
 
 Advance = Callable[[int], None]
 Key = tuple[object, ...]
+Fidelity = tuple[float | str | None, float | None]
+"""PSNR in dB, or "inf"; and SSIM. None for problems without pictures."""
 LETTERS = {
     Mode.FULL: "F",
     Mode.TOKENS: "t",
@@ -136,13 +141,10 @@ def _records(
 ) -> list[Record]:
     latents, images = reference
     errors = relative_error(made.latents.cpu(), latents)
-    fidelity: list[tuple[float | str | None, float | None]] = [(None, None)] * len(samples)
+    fidelity: list[Fidelity] = [(None, None)] * len(samples)
+    frames: list[Record] = [{}] * len(samples)
     if made.images is not None and images is not None:
-        pictures, sound = made.images.float().cpu(), images.shape[1] == 1
-        values = (spectrogram_psnr if sound else psnr)(pictures, images).tolist()
-        decibels = [value if math.isfinite(value) else "inf" for value in values]
-        similarity = (spectrogram_ssim if sound else ssim)(pictures, images).tolist()
-        fidelity = list(zip(decibels, similarity, strict=True))
+        fidelity, frames = _fidelity(made.images.float().cpu(), images)
     return [
         {
             "model": case.model,
@@ -159,9 +161,33 @@ def _records(
             "ssim": fidelity[row][1],
             "error": errors[row],
             "seconds": made.stats.seconds / len(samples),  # an equal share of the batch
+            **frames[row],
         }
         for row, sample in enumerate(samples)
     ]
+
+
+def _fidelity(made: Tensor, plain: Tensor) -> tuple[list[Fidelity], list[Record]]:
+    """PSNR and SSIM of each sample, and further fields of its record: of a video, the values of the worst frame.
+
+    PSNR and SSIM of a video are the means over its frames.
+    """
+    moving = is_video(plain)
+    if moving:
+        decibels, similarity = (per_frame(measure, made, plain) for measure in (psnr, ssim))
+        worst = zip(decibels.amin(dim=1).tolist(), similarity.amin(dim=1).tolist(), strict=True)
+        frames: list[Record] = [{"worst_psnr": _finite(low), "worst_ssim": similar} for low, similar in worst]
+        decibels, similarity = decibels.mean(dim=1), similarity.mean(dim=1)
+    else:
+        sound, frames = is_sound(plain), [{}] * len(plain)
+        decibels = (spectrogram_psnr if sound else psnr)(made, plain)
+        similarity = (spectrogram_ssim if sound else ssim)(made, plain)
+    return list(zip(map(_finite, decibels.tolist()), similarity.tolist(), strict=True)), frames
+
+
+def _finite(decibels: float) -> float | str:
+    """The number, or "inf", which JSON cannot hold as a number."""
+    return decibels if math.isfinite(decibels) else "inf"
 
 
 def _measure_pictures(
@@ -176,14 +202,23 @@ def _measure_pictures(
 ) -> None:
     """Keeps the worst picture of a batch, and adds the values of further metrics to `records`."""
     psnr, nfe = [float(record["psnr"]) for record in records], [record["nfe"] for record in records]
-    keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, pictures, plain)
-    if pictures.shape[1] == 1:
+    frames = pictures.shape[1] if is_video(pictures) else None
+    if frames is not None:
+        strips = (torch.stack([strip(video, 4) for video in videos]) for videos in (pictures, plain))
+        keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, *strips)
+        pictures, plain = pictures.flatten(0, 1), plain.flatten(0, 1)
+    else:
+        keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, pictures, plain)
+    if is_sound(pictures):
         pictures, plain = spectrogram_pictures(pictures, plain)
+    prompts = [sample.prompt for sample in samples for _ in range(frames or 1)]
     for name, metric in metrics.items():
         if isinstance(metric, SetMetric):
+            if frames is not None:
+                raise ValueError(f"metric {name!r} compares sets of pictures, and {case.model} makes videos")
             folder.keep_features(name, case, setting.label, samples, metric.features(pictures))
             continue
-        values = metric.measure(pictures, plain, [sample.prompt for sample in samples])
+        values = metric.measure(pictures, plain, prompts).unflatten(0, (len(samples), -1)).mean(dim=1)
         for record, value in zip(records, values.tolist(), strict=True):
             record.setdefault("metrics", {})[name] = value
 
