@@ -120,8 +120,8 @@ def repeat(options: RepeatOptions) -> None:
 def compare_(options: Options) -> None:
     """Compare an accelerator with plain sampling and naive baselines: a table and two figures.
 
-    The first figure shows the pictures, the log-mel spectrograms of sounds, or frames of videos; the second, FILE-trajectory.png, shows
-    criterion, mode and error of every step.
+    The first figure shows the pictures, the log-mel spectrograms of sounds, or frames of videos; the second,
+    FILE-trajectory.png, shows criterion, mode and error of every step.
     """
     # These need matplotlib, which is slow to import.
     from ..compare.image_figure import draw

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sadaflow.models import Autoencoder
 from sadaflow.models.causal_autoencoder import CausalAutoencoder, CausalAutoencoderConfig
 from sadaflow.models.wan import WanConfig, WanTransformer
+from sadaflow.models.wan.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
@@ -41,6 +42,7 @@ class Wan(LatentTransformer):
     default_size: ClassVar[tuple[int, int]] = (480, 832)
     default_frames: ClassVar[int] = 81
     frames_per_second: ClassVar[int] = 16
+    original = staticmethod(from_original)
 
     def __init__(self, backbone: WanTransformer, vae: CausalAutoencoder, text: T5Text, dtype: torch.dtype) -> None:
         _check_widths(backbone.config, vae.config, text.encoder.config)
