@@ -2,5 +2,6 @@
 
 from .config import WanConfig
 from .network import WanTransformer
+from .stages import WanStages
 
-__all__ = ["WanConfig", "WanTransformer"]
+__all__ = ["WanConfig", "WanStages", "WanTransformer"]

@@ -31,12 +31,14 @@ class Prompted:
         negative: Arguments of the negative branch; None if there is none.
         guidance: Guidance strength between the branches; None is that of the request.
         picture: Arguments of the branch that has a picture to edit, and the negative prompt; None if there is none.
+        late_guidance: A timestep, and the guidance strength at earlier timesteps; None if it does not change.
     """
 
     conditional: Conditioning
     negative: Conditioning | None
     guidance: float | None = None
     picture: Conditioning | None = None
+    late_guidance: tuple[float, float] | None = None
 
     def to(self, device: torch.device) -> "Prompted":
         """A copy with all tensors on `device`."""

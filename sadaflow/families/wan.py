@@ -1,4 +1,4 @@
-"""Wan 2.1 (Wan Team 2025, arXiv 2503.20314): video from text. UMT5, a transformer, a causal video autoencoder."""
+"""Wan 2.1 and 2.2 (Wan Team 2025, arXiv 2503.20314): video from text. UMT5, transformers, a causal autoencoder."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder
 from sadaflow.models.causal_autoencoder import CausalAutoencoder, CausalAutoencoderConfig
-from sadaflow.models.wan import WanConfig, WanTransformer
+from sadaflow.models.wan import WanConfig, WanStages, WanTransformer
 from sadaflow.models.wan.original import from_original
 
 from ..loading.checkpoint import Checkpoint
@@ -22,10 +22,13 @@ from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
 _TEXT = "UMT5EncoderModel"
+_TRAINED_STEPS = 1000
 
 
 class Wan(LatentTransformer):
     """The components of a WanPipeline checkpoint.
+
+    Wan 2.2 A14B has a second transformer, which takes over where the timestep falls below `boundary_ratio` of 1000.
 
     Raises:
         ValueError: If the components do not fit each other.
@@ -37,14 +40,15 @@ class Wan(LatentTransformer):
         "vae": "AutoencoderKLWan",
         "text_encoder": _TEXT,
     }
-    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length", "num_frames"})
     default_guidance: ClassVar[float] = 5.0
     default_size: ClassVar[tuple[int, int]] = (480, 832)
     default_frames: ClassVar[int] = 81
     frames_per_second: ClassVar[int] = 16
     original = staticmethod(from_original)
 
-    def __init__(self, backbone: WanTransformer, vae: CausalAutoencoder, text: T5Text, dtype: torch.dtype) -> None:
+    def __init__(
+        self, backbone: WanTransformer | WanStages, vae: CausalAutoencoder, text: T5Text, dtype: torch.dtype
+    ) -> None:
         _check_widths(backbone.config, vae.config, text.encoder.config)
         self.backbone = backbone
         self.vae = vae
@@ -58,8 +62,9 @@ class Wan(LatentTransformer):
         text = T5Text.prepare(checkpoint, "", _TEXT)
         with naming(checkpoint.root):
             _check_widths(transformer, vae, text.config)
+        boundary = _boundary(checkpoint, transformer)
         return lambda: cls(
-            checkpoint.network("transformer", lambda: WanTransformer(transformer)),
+            _backbone(checkpoint, transformer, boundary),
             checkpoint.network("vae", lambda: CausalAutoencoder(vae)),
             T5Text.build(text),
             checkpoint.dtype,
@@ -71,6 +76,11 @@ class Wan(LatentTransformer):
         return Recommended(cls.default_guidance, 50, "unipc")
 
     @property
+    def options(self) -> frozenset[str]:
+        own = {"late_guidance"} if isinstance(self.backbone, WanStages) else set()
+        return frozenset({"max_sequence_length", "num_frames", *own})
+
+    @property
     def patch(self) -> int:
         return self.backbone.config.patch_size[1]
 
@@ -80,7 +90,11 @@ class Wan(LatentTransformer):
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
-        return {"transformer": self.backbone, "text_encoder": self.text.encoder}
+        if isinstance(self.backbone, WanStages):
+            transformers = {"transformer": self.backbone.high, "transformer_2": self.backbone.low}
+        else:
+            transformers = {"transformer": self.backbone}
+        return {**transformers, "text_encoder": self.text.encoder}
 
     @property
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
@@ -96,7 +110,10 @@ class Wan(LatentTransformer):
         def branch(chosen: list[str]) -> Conditioning:
             return {"context": context[[unique.index(prompt) for prompt in chosen]]}
 
-        return Prompted(branch(prompts), branch(negatives) if request.guided else None)
+        late = None
+        if request.late_guidance is not None and isinstance(self.backbone, WanStages):
+            late = (self.backbone.boundary, request.late_guidance)
+        return Prompted(branch(prompts), branch(negatives) if request.guided else None, late_guidance=late)
 
     def _encode(self, prompts: list[str], length: int) -> Tensor:
         """States (B, length, width) of prompts, zero where there is no token. The transformer attends to all."""
@@ -106,6 +123,37 @@ class Wan(LatentTransformer):
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, T, h, w) in the backbone's scaling to videos (B, frames, 3, H, W) in [0, 1]."""
         return decode_images(self.vae, latents).transpose(1, 2)
+
+
+def _boundary(checkpoint: Checkpoint, first: WanConfig) -> float | None:
+    """The timestep at which the second transformer takes over; None if there is none.
+
+    Raises:
+        ValueError: If model_index.json has only one of the two, or if the transformers differ.
+    """
+    index, path = checkpoint.json("model_index.json"), checkpoint.path("", "model_index.json")
+    ratio, second = index.get("boundary_ratio"), index.get("transformer_2") not in (None, [None, None])
+    if index.get("expand_timesteps"):
+        raise ValueError(f"{path}: expand_timesteps=true (Wan 2.2 TI2V) is not supported: its autoencoder is another")
+    if not second and ratio is None:
+        return None
+    if not second or type(ratio) not in (int, float) or not 0 < ratio < 1:
+        raise ValueError(
+            f"{path}: boundary_ratio is {ratio!r}, and transformer_2 is {'there' if second else 'missing'}; a second "
+            "transformer needs a boundary_ratio between 0 and 1, and one needs the other"
+        )
+    checkpoint.expect({"transformer_2": "WanTransformer3DModel"})
+    if checkpoint.read(WanConfig.from_dict, "transformer_2", "config.json") != first:
+        raise ValueError(f"{checkpoint.root}: the configs of transformer and transformer_2 differ")
+    return float(ratio) * _TRAINED_STEPS
+
+
+def _backbone(checkpoint: Checkpoint, config: WanConfig, boundary: float | None) -> WanTransformer | WanStages:
+    """Build the transformers, without their weights."""
+    high = checkpoint.network("transformer", lambda: WanTransformer(config))
+    if boundary is None:
+        return high
+    return WanStages(high, checkpoint.network("transformer_2", lambda: WanTransformer(config)), boundary)
 
 
 def _check_widths(transformer: WanConfig, vae: CausalAutoencoderConfig, text: Any) -> None:

@@ -182,8 +182,9 @@ class Loader:
         return network
 
     def stored(self, network: object) -> list[Stored]:
-        """The stored tensors of a pending network, each once; none if it is not pending."""
-        own = [matched.origins for matched in self.pending if matched.network is network]
+        """The stored tensors of a pending network, or of one that is made of pending ones, each once."""
+        parts = [network, *(network.children() if isinstance(network, nn.Module) else ())]
+        own = [matched.origins for matched in self.pending if any(matched.network is part for part in parts)]
         return list(dict.fromkeys(origin.stored for origins in own for origin in origins.values()))
 
     def fill(self) -> None:

@@ -179,6 +179,7 @@ class Pipeline(Adaptable):
         negative_aesthetic_score: float | None = None,
         seconds: float | None = None,
         num_frames: int | None = None,
+        late_guidance: float | None = None,
         output: str | None = None,
         progress: bool | None = None,
         trace: bool = False,
@@ -234,6 +235,7 @@ class Pipeline(Adaptable):
             aesthetic_score, negative_aesthetic_score: On SDXL's refiner, scores in place of the target sizes.
             seconds: Length of a sound.
             num_frames: Number of frames of a video.
+            late_guidance: On Wan 2.2 with two transformers, guidance of the second, at less noise.
             output: "pil", "tensor" or "latent"; for sounds "audio", "tensor" or "latent"; None is the first of them.
             progress: Whether to show a progress bar; None shows it on a terminal.
             trace: Whether to keep the trajectory in the output (see `Trace` for its memory).

@@ -10,7 +10,7 @@ from torch import Tensor
 from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Node, Prediction, input_scale, to_x0
 
-from .conditioning import Backbone, Conditioned
+from .conditioning import Backbone, Conditioned, ConditionedStages, conditioned
 
 Rows = Sequence[int]
 
@@ -79,6 +79,8 @@ class GuidedDenoiser:
             backbone, for accelerators.
         picture: Conditioning of the branch that has the picture and no prompt, (B, ...) each; None without it.
         picture_guidance: Guidance scale of that branch.
+        late_guidance: A timestep, and the guidance scale at earlier timesteps, of less noise; None if it does not
+            change.
     """
 
     backbone: Backbone
@@ -93,12 +95,13 @@ class GuidedDenoiser:
     calibrations: Sequence[Any] = ()
     picture: Mapping[str, Tensor] | None = None
     picture_guidance: float = 1.0
-    _conditioned: Conditioned = field(init=False, repr=False, compare=False)
+    late_guidance: tuple[float, float] | None = None
+    _conditioned: Conditioned | ConditionedStages = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         branches = [branch for branch in (self.negative, self.picture, self.conditional) if branch is not None]
         timesteps = [node.timestep for node in self.nodes]
-        object.__setattr__(self, "_conditioned", Conditioned(self.backbone, timesteps, branches))
+        object.__setattr__(self, "_conditioned", conditioned(self.backbone, timesteps, branches))
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
@@ -114,12 +117,12 @@ class GuidedDenoiser:
 
     def evaluate(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         """x0 of the samples `rows`, whose states are x (len(rows), C, h, w)."""
-        return self._x0(self._guided(*self._branches(x, step, rows, seam)), x, step)
+        return self._x0(self._guided(step, *self._branches(x, step, rows, seam)), x, step)
 
     def evaluate_branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> tuple[Tensor, Tensor]:
         """The guided x0, as from `evaluate`, and the x0 of the conditional branch; both as x."""
         branches = self._branches(x, step, rows, seam)
-        return self._x0(self._guided(*branches), x, step), self._x0(branches[-1], x, step)
+        return self._x0(self._guided(step, *branches), x, step), self._x0(branches[-1], x, step)
 
     def evaluate_conditional(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         """x0 of the conditional branch, which alone is evaluated."""
@@ -145,14 +148,17 @@ class GuidedDenoiser:
         settings = {} if self.settings is None else self.settings[step]
         return self._conditioned.evaluate(inputs, step, entries, seam, settings)
 
-    def _guided(self, *branches: Tensor) -> Tensor:
+    def _guided(self, step: int, *branches: Tensor) -> Tensor:
+        late, guidance = self.late_guidance, self.guidance
+        if late is not None and self.nodes[step].timestep < late[0]:
+            guidance = late[1]
         if len(branches) == 1:
             return branches[0]
         negative, conditional = branches[0], branches[-1]
         if len(branches) == 2:
-            return negative + self.guidance * (conditional - negative)
+            return negative + guidance * (conditional - negative)
         picture = branches[1]
-        return negative + self.picture_guidance * (picture - negative) + self.guidance * (conditional - picture)
+        return negative + self.picture_guidance * (picture - negative) + guidance * (conditional - picture)
 
     def _x0(self, prediction: Tensor, x: Tensor, step: int) -> Tensor:
         node = self.nodes[step]

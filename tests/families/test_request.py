@@ -82,6 +82,8 @@ def test_a_line_of_a_prompt_file_may_set_what_each_sample_has_for_itself() -> No
 
 
 CHANGED: dict[str, Any] = {
+    "num_frames": 5,
+    "late_guidance": 3.0,
     "prompt": "fox", "negative_prompt": "blur", "steps": 7, "solver": "euler", "grid": "karras",
     "accelerator": "auto", "speedup": 2.0, "guidance": 2.5, "seed": 9, "height": 64, "width": 128, "seconds": 1.5,
     "control_scale": 0.5, "control_start": 0.25, "control_end": 0.75, "true_guidance": 2.0, "max_sequence_length": 77,

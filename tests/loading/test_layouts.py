@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         [f"{U}joint_blocks.0.context_block.adaLN_modulation.1.bias", "text_encoders.clip_l.x"], "with text encoders",
     ),
     "chroma": ([*FLUX, "distilled_guidance_layer.in_proj.weight"], "Chroma is not supported"),
-    "wan2.1": (["head.modulation", "patch_embedding.weight"], "Wan is not supported"),
+    "wan-vace": (["vace_blocks.0.after_proj.weight", "vace_patch_embedding.weight"], "Wan VACE is not supported"),
     "qwen_image": (["transformer_blocks.0.img_mod.1.weight"], "Qwen-Image is not supported"),
     "svd": ([*UNET, f"{U}input_blocks.1.0.time_stack.x"], "Stable Video Diffusion is not supported"),
     "x4-upscaler-ema": ([*UNET, f"{U}label_emb.weight"], "x4 upscaler is not supported"),

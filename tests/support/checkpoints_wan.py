@@ -111,15 +111,23 @@ def small_transformer(**fields: Any) -> WanTransformer3DModel:
     return network
 
 
-def wan(folder: Path, **fields: Any) -> Path:
-    """Write a checkpoint of Wan 2.1 T2V; `fields` replace those of the scheduler's config. Returns its folder."""
+def wan(folder: Path, *, stages: bool = False, **fields: Any) -> Path:
+    """Write a checkpoint of Wan 2.1 T2V; returns its folder.
+
+    Args:
+        folder: Where it is written.
+        stages: Whether it is of Wan 2.2 A14B, with two transformers.
+        fields: Fields of the scheduler's config.
+    """
     torch.manual_seed(11)
     text, tokenizer = small_umt5()
+    second = {"transformer_2": small_transformer(), "boundary_ratio": 0.875} if stages else {}
     WanPipeline(
         tokenizer=tokenizer,
         text_encoder=text,
         vae=AutoencoderKLWan(**VAE),
         scheduler=UniPCMultistepScheduler(**{**SCHEDULER, **fields}),
         transformer=small_transformer(),
+        **second,
     ).save_pretrained(folder)
     return folder

@@ -35,7 +35,8 @@ class MagCache:
         threshold: Largest accumulated error of a skipped step.
         max_skips: Most steps skipped in a row.
         retention: Fraction of the steps, from the start, that are all full.
-        ratios: Ratio of each step, the first 1, or a name in `published.MAGCACHE`. With another number of steps each step uses the nearest one.
+        ratios: Ratio of each step, the first 1, or a name in `published.MAGCACHE`. With another number of steps each
+            step uses the nearest one.
         never: Indices in `ratios` of steps that are always full.
     """
 

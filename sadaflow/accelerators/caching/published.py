@@ -42,9 +42,9 @@ MAGCACHE: Final[Mapping[str, Numbers]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Ratios of the residual's magnitude: of Flux.1 dev at 28 steps; of Wan at 50 steps, of the conditional branch (those of
-the other differ by less than 0.001 but for the first, which are not used). The authors' settings for Wan are retention
-0.2, with threshold 0.12 and at most 2 or 4 skips for T2V 1.3B, and 0.24 and 6 for T2V 14B."""
+"""Ratios of the residual's magnitude: of Flux.1 dev at 28 steps; of Wan at 50 steps, of the conditional branch. Those
+of the other branch differ by at most 0.001 beyond the first steps, which are never skipped. The authors' settings for
+Wan are retention 0.2, with threshold 0.12 and at most 2 or 4 skips for T2V 1.3B, and 0.24 and 6 for T2V 14B."""
 
 
 def published(table: Mapping[str, Numbers], given: Numbers | str) -> Numbers:

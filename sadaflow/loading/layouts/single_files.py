@@ -115,7 +115,7 @@ NETWORKS = (
     *(
         Layout(
             f"transformer of Wan, {names} names", "network", (f"{prefix}blocks.*.{sign}.weight",
-            f"{prefix}patch_embedding.weight"), source, use=_BASE, prefix=prefix, pipelines=_WAN,
+            f"{prefix}patch_embedding.weight"), source, lacks=("*vace_*",), use=_BASE, prefix=prefix, pipelines=_WAN,
         )
         for names, prefix, sign, source in (
             ("authors'", NETWORK, "cross_attn.norm_k", "community fine-tunes"),
