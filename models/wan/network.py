@@ -40,7 +40,8 @@ class WanTransformer(nn.Module):
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
         self.config = config
-        patch = config.patch_size
+        depth, rows, columns = config.patch_size
+        patch = (depth, rows, columns)
         self.patch_embedding = nn.Conv3d(config.in_channels, config.dim, patch, stride=patch)
         self.condition_embedder = Embedding(config)
         self.blocks = nn.ModuleList([WanBlock(config) for _ in range(config.num_layers)])

@@ -6,7 +6,7 @@ from typing import Final
 
 from sadaflow.solvers.names.registry import Kind, Registry
 
-from .base import AudioFamily, Family, Prompted, VideoFamily
+from .base import AudioFamily, Family, FirstFrameFamily, Prompted, VideoFamily
 from .chroma import Chroma
 from .dit import ClassConditional
 from .flux import Flux, FluxFill
@@ -20,6 +20,7 @@ from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 from .unconditional import Unconditional, UnconditionalDDIM
 from .wan import Wan
+from .wan_image import WanImageToVideo
 from .z_image import ZImage
 
 _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
@@ -42,6 +43,7 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
         "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
+        "WanImageToVideoPipeline": WanImageToVideo,
         "WanPipeline": Wan,
         "ZImagePipeline": ZImage,
         "DDPMPipeline": Unconditional,
@@ -95,6 +97,7 @@ __all__ = [
     "AudioFamily",
     "ClassConditional",
     "Family",
+    "FirstFrameFamily",
     "Flux",
     "FluxFill",
     "LatentConsistency",

@@ -198,6 +198,21 @@ class VideoFamily(Protocol):
     frames_per_latent: int
 
 
+@runtime_checkable
+class FirstFrameFamily(VideoFamily, Protocol):
+    """Further interface of families whose videos begin with a picture.
+
+    Attributes:
+        seen_side: Height and width of the pictures that `see` takes; None if the checkpoint has no image encoder.
+    """
+
+    seen_side: int | None
+
+    def see(self, pictures: Tensor) -> Mapping[str, Tensor]:
+        """Further arguments of the backbone, for pictures (B, 3, seen_side, seen_side) in [0, 1]."""
+        ...
+
+
 def reads_prompts(family: object) -> bool:
     """Whether a family, or its class, reads prompts; others are sampled by class label, or from noise alone."""
     return bool(getattr(family, "prompted", True))

@@ -15,7 +15,7 @@ from .base import autoencoder_config, decode_images
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
-MASK, PICTURE = "mask", "picture"
+MASK, PICTURE, FIRST_FRAME = "mask", "picture", "first frame"
 """What a backbone reads beside the latents: a mask and the masked picture (inpainting), or a picture to edit."""
 
 # Number of further channels of U-Nets of published checkpoints, and what they read with them.

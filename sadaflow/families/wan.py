@@ -49,26 +49,22 @@ class Wan(LatentTransformer):
     def __init__(
         self, backbone: WanTransformer | WanStages, vae: CausalAutoencoder, text: T5Text, dtype: torch.dtype
     ) -> None:
-        _check_widths(backbone.config, vae.config, text.encoder.config)
+        _check_widths(type(self), backbone.config, vae.config, text.encoder.config)
         self.backbone = backbone
         self.vae = vae
+        self.frames_per_latent = vae.config.frames_per_latent
         self.text = text
         self.dtype = dtype
 
     @classmethod
     def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
-        transformer = checkpoint.read(WanConfig.from_dict, "transformer", "config.json")
-        vae = checkpoint.read(CausalAutoencoderConfig.from_dict, "vae", "config.json")
-        text = T5Text.prepare(checkpoint, "", _TEXT)
-        with naming(checkpoint.root):
-            _check_widths(transformer, vae, text.config)
-        boundary = _boundary(checkpoint, transformer)
-        return lambda: cls(
-            _backbone(checkpoint, transformer, boundary),
-            checkpoint.network("vae", lambda: CausalAutoencoder(vae)),
-            T5Text.build(text),
-            checkpoint.dtype,
-        )
+        parts = prepare_parts(cls, checkpoint)
+        return lambda: cls(*parts())
+
+    @classmethod
+    def beside_channels(cls, latent_channels: int, frames_per_latent: int) -> int:
+        """Channels that the transformer reads beside the latents."""
+        return 0
 
     @classmethod
     def recommended(cls, read: ReadJson) -> Recommended:
@@ -83,10 +79,6 @@ class Wan(LatentTransformer):
     @property
     def patch(self) -> int:
         return self.backbone.config.patch_size[1]
-
-    @property
-    def frames_per_latent(self) -> int:
-        return self.vae.config.frames_per_latent
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
@@ -125,6 +117,33 @@ class Wan(LatentTransformer):
         return decode_images(self.vae, latents).transpose(1, 2)
 
 
+Parts = tuple[WanTransformer | WanStages, CausalAutoencoder, T5Text, torch.dtype]
+
+
+def prepare_parts(family: type[Wan], checkpoint: Checkpoint) -> Callable[[], Parts]:
+    """Read and check the configs of what all pipelines of Wan have.
+
+    Args:
+        family: The family.
+        checkpoint: The checkpoint.
+
+    Returns:
+        A function that builds the networks; see `Family.prepare`, also for the errors.
+    """
+    transformer = checkpoint.read(WanConfig.from_dict, "transformer", "config.json")
+    vae = checkpoint.read(CausalAutoencoderConfig.from_dict, "vae", "config.json")
+    text = T5Text.prepare(checkpoint, "", _TEXT)
+    with naming(checkpoint.root):
+        _check_widths(family, transformer, vae, text.config)
+    boundary = _boundary(checkpoint, transformer)
+    return lambda: (
+        _backbone(checkpoint, transformer, boundary),
+        checkpoint.network("vae", lambda: CausalAutoencoder(vae)),
+        T5Text.build(text),
+        checkpoint.dtype,
+    )
+
+
 def _boundary(checkpoint: Checkpoint, first: WanConfig) -> float | None:
     """The timestep at which the second transformer takes over; None if there is none.
 
@@ -156,12 +175,14 @@ def _backbone(checkpoint: Checkpoint, config: WanConfig, boundary: float | None)
     return WanStages(high, checkpoint.network("transformer_2", lambda: WanTransformer(config)), boundary)
 
 
-def _check_widths(transformer: WanConfig, vae: CausalAutoencoderConfig, text: Any) -> None:
+def _check_widths(family: type[Wan], transformer: WanConfig, vae: CausalAutoencoderConfig, text: Any) -> None:
     """Raise ValueError if components of these configs do not fit each other."""
+    latents = transformer.predicted_channels
+    read = latents + family.beside_channels(latents, vae.frames_per_latent)
     for label, found, field, expected in (
         ("text_encoder is", text.d_model, "text_dim", transformer.text_dim),
-        ("vae's latents are", vae.latent_channels, "out_channels", transformer.predicted_channels),
-        ("input is", transformer.in_channels, "out_channels", transformer.predicted_channels),
+        ("vae's latents are", vae.latent_channels, "out_channels", latents),
+        ("input of this pipeline is", read, "in_channels", transformer.in_channels),
     ):
         if found != expected:
             raise ValueError(

@@ -20,4 +20,6 @@ def endings_of(family: object) -> tuple[str, ...]:
 
 def made_in(endings: tuple[str, ...]) -> str:
     """What is written to files of these endings: "pictures", "sound" or "videos"."""
-    return {PICTURE: "pictures", SOUND: "sound"}.get(endings, "videos")
+    if endings == PICTURE:
+        return "pictures"
+    return "sound" if endings == SOUND else "videos"

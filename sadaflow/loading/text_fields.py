@@ -68,6 +68,19 @@ CLIP_TEXT = Table(
     },
     needs=_NEEDS,
 )
+CLIP_VISION = Table(
+    "CLIPVisionModelWithProjection",
+    kinds={
+        **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads", "projection_dim"), WIDTH),
+        **dict.fromkeys(("image_size", "patch_size", "num_channels"), WIDTH),
+        "num_hidden_layers": COUNT,
+        "hidden_act": _ACTIVATION,
+        "layer_norm_eps": POSITIVE,
+    },
+    only={"model_type": ("clip_vision_model",)},
+    ignored={**COMMON, "tie_word_embeddings": "the encoder has no embeddings of words"},
+    needs={"quantization_config": QUANTIZED},
+)
 T5 = Table(
     "T5EncoderModel",
     kinds={
@@ -193,6 +206,7 @@ TABLES = {
         owner="CLIPTextModelWithProjection",
         kinds={**CLIP_TEXT.kinds, "projection_dim": WIDTH},
     ),
+    "CLIPVisionModelWithProjection": CLIP_VISION,
     "T5EncoderModel": T5,
     "UMT5EncoderModel": UMT5,
     "SpeechT5HifiGan": VOCODER,

@@ -17,7 +17,7 @@ from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
 from ..families.options import PLAIN
-from ..families.unet import MASK, PICTURE
+from ..families.unet import FIRST_FRAME, MASK, PICTURE
 from ..parallel import Parallel
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
 
@@ -123,6 +123,12 @@ def _check_read(request: Request, reads: str | None) -> None:
     """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
     if reads == MASK and (request.image is None or request.mask is None):
         raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
+    if reads == FIRST_FRAME:
+        if request.image is None:
+            raise ValueError("this checkpoint continues a picture: give image=, the first frame of the video")
+        for name in ("strength", "start_step", "mask", "denoising_start"):
+            if getattr(request, name) is not None:
+                raise ValueError(f"{name}= has no effect on a checkpoint that continues a picture; leave it out")
     if reads != PICTURE:
         if request.image_guidance is not None:
             raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sadaflow.models import Autoencoder
 
-from ..families import AudioFamily, Family, Request
+from ..families import AudioFamily, Family, Request, VideoFamily
+from ..families.unet import FIRST_FRAME
 from ..files.pictures import open_picture, rgb, size_of
 from .mask_crop import Crop, crop_of, pasted
 from .masks import WHITE, about, check_size, read_mask
@@ -28,6 +29,7 @@ class Pictures:
         latents: Latents (1 or B, C, h, w) in the backbone's scaling, if they were given in place of pictures.
         mask: Grey (1 or B, 1, H, W), from 0 (kept) to 1 (repainted); None if there is none.
         crops: The parts of the pictures that are repainted; empty if they are repainted whole.
+        originals: The pictures as they were opened, in their own size, if a network reads them so.
     """
 
     size: Size
@@ -35,6 +37,7 @@ class Pictures:
     latents: Tensor | None = None
     mask: Tensor | None = None
     crops: tuple[Crop, ...] = ()
+    originals: tuple[Any, ...] = ()
 
     @property
     def seen(self) -> dict[str, Tensor | None]:
@@ -91,6 +94,8 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
         raise ValueError("image= starts from a picture, and this checkpoint makes sound: leave it out")
     if not isinstance(family.vae, Autoencoder):
         raise ValueError(f"image= needs an autoencoder, and {type(family).__name__} checkpoints have none")
+    if isinstance(family, VideoFamily):
+        return _first_frames(request, family)
     samples, latents = len(request.prompts), latents_of(request.image, family.latent_channels)
     if latents is not None:
         return _from_latents(request, latents, family, samples)
@@ -101,6 +106,16 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
     size = _asked_size(request, family, _common_size(images, family))
     pixels = torch.stack([_pixels(image, size, index) for index, image in enumerate(images)])
     return Pictures(size, _signed(pixels, images), None, _mask_rows(request, masks, size))
+
+
+def _first_frames(request: Request, family: Family) -> Pictures:
+    """The pictures that a video begins with, stretched to its size, which is not that of the pictures."""
+    if getattr(family, "reads", None) != FIRST_FRAME:
+        raise ValueError("image= has no effect on this checkpoint, which makes video from text alone: leave it out")
+    images = _entries("image", request.image, len(request.prompts))
+    size = _asked_size(request, family, family.default_size)
+    pixels = torch.stack([_pixels(image, size, index) for index, image in enumerate(images)])
+    return Pictures(size, _signed(pixels, images), originals=tuple(images))
 
 
 def latents_of(image: Any, channels: int) -> Tensor | None:
@@ -155,9 +170,9 @@ def _check_number(name: str, given: int, samples: int) -> None:
 
 def _asked_size(request: Request, family: Family, own: Size) -> Size:
     """The size of the request, or that of its noise; `own` for a side that it leaves open."""
-    if isinstance(request.noise, Tensor) and request.noise.dim() == 4:
+    if isinstance(request.noise, Tensor) and request.noise.dim() in (4, 5):
         factor = family.vae.config.downscale
-        return request.noise.shape[2] * factor, request.noise.shape[3] * factor
+        return request.noise.shape[-2] * factor, request.noise.shape[-1] * factor
     return request.height or own[0], request.width or own[1]
 
 

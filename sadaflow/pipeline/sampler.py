@@ -1,8 +1,10 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -231,7 +233,7 @@ class Sampler:
         with turn:
             noise = noise.to(self.device, torch.float32)
             begun = Beginning(noise) if pictures is None else begin(pictures, request, self.family, whole, noise)
-            denoise: Any = self.denoiser(solver, request, control, begun.beside)
+            denoise: Any = self.denoiser(solver, request, control, begun.beside, begun.given)
             denoise = begun.blended(denoise if parallel is None else parallel.denoiser(denoise))
             total = None if isinstance(solver, Adaptive) else solver.n_evals
             with progress_observer(progress, total, observer) as watching, kept_layouts(self.backbone):
@@ -275,6 +277,7 @@ class Sampler:
         request: Request,
         control: Control | None = None,
         beside: Tensor | None = None,
+        given: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> GuidedDenoiser:
         """Encode a request as a denoiser, which predicts x0 at the evaluation points of a solver.
 
@@ -284,6 +287,7 @@ class Sampler:
             control: Images and weights of the ControlNets; None is none.
             beside: What the network reads beside the latents, (1 or B, channels, h, w), or (1 or B, channels, T, h, w)
                 of videos; None if nothing.
+            given: Further arguments of the network, (1 or B, ...) each.
         """
         height, width = self.family.default_size
         request = request.filled(**self.defaults, height=height, width=width)
@@ -293,6 +297,10 @@ class Sampler:
         if beside is not None:
             rows = beside.to(self.dtype).expand(len(request.prompts), *beside.shape[1:])
             prompted = prompted.beside(rows, edited=getattr(self.family, "reads", None) == PICTURE)
+        if given:
+            samples = len(request.prompts)
+            of_all = {name: rows.to(self.device).expand(samples, *rows.shape[1:]) for name, rows in given.items()}
+            prompted = prompted.both(**of_all)
         both = prompted.conditional, prompted.negative
         guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance
         return GuidedDenoiser(

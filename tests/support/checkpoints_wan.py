@@ -4,8 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
+from diffusers import (
+    AutoencoderKLWan,
+    UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    T5TokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 TRANSFORMER = {  # the fields of the published config.json of T2V 1.3B
     "_class_name": "WanTransformer3DModel",
@@ -129,5 +142,26 @@ def wan(folder: Path, *, stages: bool = False, **fields: Any) -> Path:
         scheduler=UniPCMultistepScheduler(**{**SCHEDULER, **fields}),
         transformer=small_transformer(),
         **second,
+    ).save_pretrained(folder)
+    return folder
+
+
+def wan_image(folder: Path) -> Path:
+    """Write a checkpoint of Wan 2.1 I2V; returns its folder."""
+    torch.manual_seed(12)
+    text, tokenizer = small_umt5()
+    vision = CLIPVisionConfig(
+        hidden_size=20, intermediate_size=40, projection_dim=16, num_hidden_layers=3, num_attention_heads=2,
+        image_size=28, patch_size=14, hidden_act="gelu",
+    )  # fmt: skip
+    sizes = {"height": 28, "width": 28}
+    WanImageToVideoPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text,
+        vae=AutoencoderKLWan(**VAE),
+        scheduler=UniPCMultistepScheduler(**{**SCHEDULER, "flow_shift": 5.0}),
+        image_processor=CLIPImageProcessor(do_center_crop=False, size=sizes, crop_size=sizes),
+        image_encoder=CLIPVisionModelWithProjection(vision),
+        transformer=small_transformer(in_channels=36, image_dim=20, added_kv_proj_dim=48),
     ).save_pretrained(folder)
     return folder

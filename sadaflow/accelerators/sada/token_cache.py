@@ -222,7 +222,10 @@ def _resized(scores: Tensor, size: Size) -> Tensor:
     """Scores (B, h, w) or (B, T, h, w) on a site's grid of tokens."""
     if scores.shape[1:] == size:
         return scores
-    return F.adaptive_avg_pool2d(scores, size) if len(size) == 2 else F.adaptive_avg_pool3d(scores, size)
+    if len(size) == 2:
+        return F.adaptive_avg_pool2d(scores, size)
+    frames, rows, columns = size
+    return F.adaptive_avg_pool3d(scores, (frames, rows, columns))
 
 
 def _completed(

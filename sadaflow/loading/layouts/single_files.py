@@ -74,7 +74,7 @@ PIPELINES = (
 
 _FLUX2 = ("Flux2Pipeline", "Flux2KleinPipeline")
 _ZIMAGE = ("ZImagePipeline",)
-_WAN = ("WanPipeline",)
+_WAN = ("WanImageToVideoPipeline", "WanPipeline")
 NETWORKS = (
     *(
         Layout(
