@@ -14,9 +14,8 @@ from ..accelerators import Accelerator
 from ..accelerators.default import refusal
 from ..families.options import STEPS
 from ..families.request import Request
-from ..metrics.fidelity import psnr, spectrogram_psnr, ssim
-from ..metrics.video import is_sound, is_video, per_frame
 from ..sampling.trace import Trace
+from .fidelity import fidelity_fields
 
 if TYPE_CHECKING:
     from ..pipeline.pipeline import Pipeline
@@ -248,19 +247,8 @@ def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
         seconds=tuple(run.seconds for run in runs),
         controller_seconds=tuple(run.controller_seconds for run in runs),
         traces=tuple(run.trace for run in runs if run.trace is not None),
-        **_fidelity(images, reference),
+        **fidelity_fields(images, reference),
     )
-
-
-def _fidelity(images: Tensor, reference: Tensor) -> dict[str, tuple[float, ...]]:
-    """The fields of a row that compare its images with those of the plain run."""
-    if is_sound(images):
-        return {"psnr": tuple(spectrogram_psnr(images, reference).tolist()), "ssim": ()}
-    if not is_video(images):
-        return {"psnr": tuple(psnr(images, reference).tolist()), "ssim": tuple(ssim(images, reference).tolist())}
-    decibels, similar = (per_frame(measure, images, reference) for measure in (psnr, ssim))
-    means = {"psnr": tuple(decibels.mean(dim=1).tolist()), "ssim": tuple(similar.mean(dim=1).tolist())}
-    return {**means, "worst_frame": tuple(decibels.amin(dim=1).tolist())}
 
 
 def _span(values: set[int]) -> str:

@@ -6,11 +6,12 @@ from typing import Final
 
 from sadaflow.solvers.names.registry import Kind, Registry
 
-from .base import AudioFamily, Family, FirstFrameFamily, Prompted, VideoFamily
+from .base import Family, Prompted
 from .chroma import Chroma
 from .dit import ClassConditional
 from .flux import Flux, FluxFill
 from .flux2 import Flux2Dev, Flux2Klein
+from .media import AudioFamily, FirstFrameFamily, VideoFamily
 from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair

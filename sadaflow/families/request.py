@@ -14,10 +14,10 @@ from .options import (
     LabelOptions,
     SamplingOptions,
     SoundOptions,
-    VideoOptions,
     XLOptions,
 )
 from .picture_options import PictureOptions, check_pictures, picture_of
+from .video_options import VideoOptions
 
 FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, VideoOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""

@@ -13,6 +13,7 @@ from .origins import Origin, misshaped, tied_names
 from .safetensors_file import Stored, read_tensors
 from .weight_files import check_names, refuse
 from .weight_source import Keeper
+from .wide_parts import widen
 
 Network = TypeVar("Network", bound=nn.Module)
 Convert = Callable[[str, Tensor], Mapping[str, Tensor]]
@@ -172,7 +173,7 @@ class Loader:
             ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
         """
         network = network.to(self.dtype if dtype is None else dtype).requires_grad_(False).eval()
-        _widen(network, getattr(network, "float32", ()))
+        widen(network, getattr(network, "float32", ()))
         origins = match(network, stored, convert, label)
         kept: nn.Module = network
         if keep:
@@ -196,15 +197,6 @@ class Loader:
                 matched.fill_buffers(torch.device("cpu"))
                 self.keeper.add(matched.network, matched.layer)
         self.pending.clear()
-
-
-def _widen(network: nn.Module, names: Sequence[str]) -> None:
-    """Converts modules and parameters with these last names to float32, unless their dtype is wider."""
-    for path, parameter in list(network.named_parameters()) if names else ():
-        if not set(names).isdisjoint(path.split(".")):
-            owner, _, leaf = path.rpartition(".")
-            wide = parameter.to(torch.promote_types(parameter.dtype, torch.float32))
-            setattr(network.get_submodule(owner), leaf, nn.Parameter(wide, requires_grad=False))
 
 
 def match(network: nn.Module, stored: Sequence[Stored], convert: Convert, label: str) -> dict[str, Origin]:

@@ -17,9 +17,10 @@ from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
 from ..families.options import PLAIN
-from ..families.unet import FIRST_FRAME, MASK, PICTURE
 from ..parallel import Parallel
+from .frames import noise_frames, read_frames
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
+from .reads import check_read
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
     {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -99,13 +100,13 @@ def complete(
     if (needs := getattr(family, "needs", None)) is not None:
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
-    _check_read(request, getattr(family, "reads", None))
+    check_read(request, getattr(family, "reads", None))
     height, width = _frames(request, family) or request.height, request.width
     frames = request.num_frames
     if request.noise is not None:
         check_noise(request.noise, len(request.prompts), family)
         height, width = (side * family.vae.config.downscale for side in request.noise.shape[-2:])
-        frames = _noise_frames(request.noise, frames, family)
+        frames = noise_frames(request.noise, frames, family)
     height, width = read_size(height, width, family)
     shape = latent_shape(family, height, width, frames)
     require_memory_for_pictures(family, len(request.prompts), shape, device, output)
@@ -119,27 +120,6 @@ def with_samples(request: Request, family: Family) -> Request:
     return request if reads_prompts(family) else request.without_prompts()
 
 
-def _check_read(request: Request, reads: str | None) -> None:
-    """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
-    if reads == MASK and (request.image is None or request.mask is None):
-        raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
-    if reads == FIRST_FRAME:
-        if request.image is None:
-            raise ValueError("this checkpoint continues a picture: give image=, the first frame of the video")
-        for name in ("strength", "start_step", "mask", "denoising_start"):
-            if getattr(request, name) is not None:
-                raise ValueError(f"{name}= has no effect on a checkpoint that continues a picture; leave it out")
-    if reads != PICTURE:
-        if request.image_guidance is not None:
-            raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
-        return
-    if request.image is None:
-        raise ValueError("this checkpoint edits a picture (InstructPix2Pix): give image=")
-    for name in ("strength", "start_step", "mask", "denoising_start"):
-        if getattr(request, name) is not None:
-            raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture (InstructPix2Pix)")
-
-
 def _frames(request: Request, family: Family) -> int | None:
     """Spectrogram frames, which are the height, of a sound of the requested seconds; None for a request without."""
     if request.seconds is None:
@@ -149,34 +129,6 @@ def _frames(request: Request, family: Family) -> int | None:
     if request.height is not None:
         raise ValueError("seconds= and height= (in spectrogram frames) both give the length: leave one out")
     return family.frames(request.seconds)
-
-
-def read_frames(frames: int | None, family: Family) -> int | None:
-    """Number of frames of a video, of which None is the checkpoint's own; None for checkpoints that make none.
-
-    Raises:
-        ValueError: If the number is not 1 more than a multiple of the frames of a latent frame.
-    """
-    if not isinstance(family, VideoFamily):
-        return None
-    number, unit = family.default_frames if frames is None else frames, family.frames_per_latent
-    if (number - 1) % unit:
-        below = number - (number - 1) % unit
-        raise ValueError(
-            f"num_frames={number} is not 1 more than a multiple of {unit}, the frames of a latent frame: use {below} "
-            f"or {below + unit}"
-        )
-    return number
-
-
-def _noise_frames(noise: Tensor, frames: int | None, family: Family) -> int | None:
-    """Number of frames that start noise decides; raises ValueError if the request gives another."""
-    if not isinstance(family, VideoFamily):
-        return None
-    made: int = (noise.shape[2] - 1) * family.frames_per_latent + 1
-    if frames not in (None, made):
-        raise ValueError(f"num_frames={frames}, but noise= of {noise.shape[2]} latent frames makes {made} frames")
-    return made
 
 
 def read_steps(steps: Any) -> int:

@@ -188,9 +188,10 @@ class Pipeline(Adaptable):
     ) -> Output:
         """Sample one image, sound or video for each prompt. The same prompt and seed give the same in any batch.
 
-        None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `VideoOptions`,
-        `LabelOptions`, `FluxOptions` and `XLOptions` in sadaflow/families/options.py document the arguments that only
-        some checkpoints have, and `PictureOptions` in picture_options.py those of pictures to start from.
+        None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `LabelOptions`,
+        `FluxOptions` and `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints
+        have, `PictureOptions` in picture_options.py those of pictures to start from, and `VideoOptions` in
+        video_options.py those of video.
 
         Args:
             prompt: A prompt, or a sequence with one for each sample; checkpoints that read no text have none.

@@ -1,6 +1,5 @@
 """Measures fidelity: every setting on every sample, against the plain run of the same seed."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -12,11 +11,12 @@ from sadaflow.solvers.names.config import config_or_reason
 from ...accelerators import Mode
 from ...files.video import strip
 from ...generation.workers import Shard
-from ...metrics.fidelity import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim
+from ...metrics.fidelity import spectrogram_pictures
 from ...metrics.registry import Metric, SetMetric
-from ...metrics.video import is_sound, is_video, per_frame
+from ...metrics.video import is_sound, is_video
 from ..suite.model import PLAIN, Case, Sample, Setting, Suite
 from ..suite.subjects import Made, Subject, Subjects
+from .fidelity import Fidelity, fidelity_of
 from .folder import WORST, Folder
 from .lines import SAMPLE, Lines, Record
 from .uncounted import Uncounted
@@ -24,8 +24,6 @@ from .worst import keep_worst
 
 Advance = Callable[[int], None]
 Key = tuple[object, ...]
-Fidelity = tuple[float | str | None, float | None]
-"""PSNR in dB, or "inf"; and SSIM. None for problems without pictures."""
 LETTERS = {
     Mode.FULL: "F",
     Mode.TOKENS: "t",
@@ -144,7 +142,7 @@ def _records(
     fidelity: list[Fidelity] = [(None, None)] * len(samples)
     frames: list[Record] = [{}] * len(samples)
     if made.images is not None and images is not None:
-        fidelity, frames = _fidelity(made.images.float().cpu(), images)
+        fidelity, frames = fidelity_of(made.images.float().cpu(), images)
     return [
         {
             "model": case.model,
@@ -165,29 +163,6 @@ def _records(
         }
         for row, sample in enumerate(samples)
     ]
-
-
-def _fidelity(made: Tensor, plain: Tensor) -> tuple[list[Fidelity], list[Record]]:
-    """PSNR and SSIM of each sample, and further fields of its record: of a video, the values of the worst frame.
-
-    PSNR and SSIM of a video are the means over its frames.
-    """
-    moving = is_video(plain)
-    if moving:
-        decibels, similarity = (per_frame(measure, made, plain) for measure in (psnr, ssim))
-        worst = zip(decibels.amin(dim=1).tolist(), similarity.amin(dim=1).tolist(), strict=True)
-        frames: list[Record] = [{"worst_psnr": _finite(low), "worst_ssim": similar} for low, similar in worst]
-        decibels, similarity = decibels.mean(dim=1), similarity.mean(dim=1)
-    else:
-        sound, frames = is_sound(plain), [{}] * len(plain)
-        decibels = (spectrogram_psnr if sound else psnr)(made, plain)
-        similarity = (spectrogram_ssim if sound else ssim)(made, plain)
-    return list(zip(map(_finite, decibels.tolist()), similarity.tolist(), strict=True)), frames
-
-
-def _finite(decibels: float) -> float | str:
-    """The number, or "inf", which JSON cannot hold as a number."""
-    return decibels if math.isfinite(decibels) else "inf"
 
 
 def _measure_pictures(
