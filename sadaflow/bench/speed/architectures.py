@@ -139,7 +139,7 @@ def _wan(part: int) -> Architecture:
         "latents_mean": [0.0] * 16,
         "latents_std": [2.0] * 16,
     }
-    text = {"model_type": "umt5", **_t5(width)}
+    text: dict[str, Any] = {"model_type": "umt5", **_t5(width)}
     scheduler = {
         "_class_name": "UniPCMultistepScheduler",
         "prediction_type": "flow_prediction",
