@@ -42,7 +42,7 @@ def encode_mp4(pixels: NDArray[np.uint8], fps: int, comment: str) -> bytes:
         # Half the colour resolution, which every player shows, needs even sides.
         halved = height % 2 == width % 2 == 0
         stream.pix_fmt = "yuv420p" if halved else "yuv444p"
-        stream.codec_context.thread_count = 1  # the bytes depend on it
+        stream.codec_context.thread_count = 1
         for picture in pixels:
             planes = luma_and_colour(picture, halved=halved)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format=stream.pix_fmt)))
@@ -53,7 +53,7 @@ def encode_mp4(pixels: NDArray[np.uint8], fps: int, comment: str) -> bytes:
 def luma_and_colour(picture: NDArray[np.uint8], *, halved: bool) -> NDArray[np.uint8]:
     """Convert RGB to luma and two colour differences of limited range (ITU-R BT.709).
 
-    It is done here, and not by FFmpeg, so that the colour space is known and equal frames give equal bytes.
+    It is done here, and not by FFmpeg, so that the colour space is known.
 
     Args:
         picture: (H, W, 3).

@@ -34,7 +34,7 @@ def check_video_ending(ending: str) -> None:
 
 
 def encode_video(frames: Tensor, fps: int, ending: str, comment: str = "") -> bytes:
-    """The content of a video file. Equal frames give equal bytes.
+    """The content of a video file. Equal frames give equal bytes in GIF and WebP; x264 may differ in a few of them.
 
     Args:
         frames: (T, 3, H, W) in [0, 1].

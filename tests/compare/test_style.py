@@ -18,7 +18,7 @@ from sadaflow.compare.style import (
 )
 
 LIGHT, DARK = "#fdfdfc", "#16181a"  # --paper of the page
-SUITES = sorted(name for name in shipped_suites() if not name.startswith("paper-"))
+SUITES = sorted(name for name in shipped_suites() if not name.startswith(("paper-", "vbench-")))
 
 
 def luminance(colour: str) -> float:
