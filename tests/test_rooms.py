@@ -82,6 +82,7 @@ MODELS = {
     "chroma": "config embeddings json_config seam streams",
     "flux2": "autoencoder config embeddings json_config norm rope seam streams",
     "sd3": "config embeddings json_config seam streams",
+    "qwen_image": "config embeddings json_config norm rope seam streams",
     "z_image": "config embeddings json_config norm rope seam streams",
     "tiny_autoencoder": "config json_config",
     "unet": "attention config conv embeddings resnet seam",
