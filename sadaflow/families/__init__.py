@@ -14,6 +14,7 @@ from .flux2 import Flux2Dev, Flux2Klein
 from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
+from .qwen_image import QwenImage
 from .request import Request
 from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
@@ -32,6 +33,7 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
+        "QwenImagePipeline": QwenImage,
         "StableDiffusion3Pipeline": StableDiffusion3,
         "StableDiffusionImg2ImgPipeline": StableDiffusion,
         "StableDiffusionInpaintPipeline": StableDiffusion,

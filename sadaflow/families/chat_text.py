@@ -86,20 +86,23 @@ class ChatText:
         return {**vars(self), "encoder": without_captures(self.encoder)}
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], length: int, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, texts: Sequence[str], length: int, layers: Sequence[int], *, fill: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Encode texts, padded and cut to `length` tokens.
 
         Args:
             texts: The texts, with their template.
             length: Number of tokens.
             layers: Indices of the hidden states; 0 is the embedding, k the output of layer k. -2 is the output of the
-                last layer but one.
+                last layer but one, -1 that of the last after the final norm.
+            fill: Whether texts are padded to `length`; otherwise to the longest of them.
 
         Returns:
             The states of these layers side by side (B, length, len(layers) * width), and which tokens are not padding
             (B, length), bool on the CPU.
         """
-        batch = tokenize(self.tokenizer, texts, length, special=False)
+        batch = tokenize(self.tokenizer, texts, length, special=False, fill=fill)
         device = input_device(self.encoder)
         output = self.encoder(
             input_ids=batch["input_ids"].to(device),

@@ -29,7 +29,7 @@ _DECODER = ("model.language_model.", "language_model.model.", "model.")
 _BESIDE = tuple(
     f"{prefix}{name}."
     for prefix in ("", "model.", "language_model.")
-    for name in ("lm_head", "vision_tower", "multi_modal_projector")
+    for name in ("lm_head", "vision_tower", "visual", "multi_modal_projector")
 )
 
 

@@ -302,6 +302,7 @@ class Sampler:
             self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
             prompted.picture,
             IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
+            prompted.keeps_length,
         )
 
     def __getstate__(self) -> dict[str, Any]:
