@@ -25,7 +25,7 @@ HOUSE = {
     "placement": "loading models",
     "sampling": "accelerators device models solvers",
     "checks": "accelerators device models sampling solvers",
-    "families": "accelerators loading models sampling solvers",
+    "families": "accelerators files loading models sampling solvers",
     "parallel": "accelerators models sampling",
     "compare": "accelerators families files metrics sampling solvers",
     "pipeline": "accelerators families files loading models parallel placement sampling solvers",

@@ -14,7 +14,7 @@ from .flux2 import Flux2Dev, Flux2Klein
 from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
-from .qwen_image import QwenImage
+from .qwen_image import QwenImage, QwenImageEdit, QwenImageEditPlus
 from .request import Request
 from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
@@ -33,6 +33,8 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
+        "QwenImageEditPipeline": QwenImageEdit,
+        "QwenImageEditPlusPipeline": QwenImageEditPlus,
         "QwenImagePipeline": QwenImage,
         "StableDiffusion3Pipeline": StableDiffusion3,
         "StableDiffusionImg2ImgPipeline": StableDiffusion,

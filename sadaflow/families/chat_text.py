@@ -69,7 +69,7 @@ class ChatText:
         """
         tokenizer = load_tokenizer(checkpoint, "tokenizer", tokenizer_class, **settings)
         encoder = prepare_encoder(checkpoint, "text_encoder", class_name, tokenizer)
-        layers = encoder.config.num_hidden_layers
+        layers = getattr(encoder.config, "text_config", encoder.config).num_hidden_layers
         if layers <= deepest:
             raise ValueError(
                 f"{checkpoint.path('text_encoder', 'config.json')}: num_hidden_layers={layers}; the prompt is encoded "
@@ -112,3 +112,16 @@ class ChatText:
         )
         states = [output.hidden_states[layer] for layer in layers]
         return torch.cat(states, dim=-1), batch["attention_mask"].bool()
+
+
+def as_context(states: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """Arguments of a transformer: states with zeros for padding as "context", and a "mask" if there is any padding.
+
+    Args:
+        states: (B, L, width).
+        known: Which tokens are not padding, bool (B, L), on any device.
+    """
+    if bool(known.all()):
+        return {"context": states}
+    mask = known.to(states.device)
+    return {"context": states * mask[:, :, None], "mask": mask}

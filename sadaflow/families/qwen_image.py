@@ -1,6 +1,5 @@
 """Qwen-Image (Qwen team 2025, arXiv 2508.02324): Qwen2.5-VL as text encoder, a transformer, a video autoencoder."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -15,20 +14,33 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, trained_size
-from .chat_text import ChatText
-from .hooks import ReadJson
+from .chat_text import ChatText, as_context
+from .encoding import encode_images
+from .hooks import REFERENCE, ReadJson
 from .latent_transformer import LatentTransformer
+from .picture_patches import PatchSettings
+from .picture_text import PICTURE_TOKEN, PictureText
+from .prompt_encoder import PreparedEncoder, input_device
+from .reference_pictures import fitted, opened, resized
 from .request import Request
+from .required_negatives import required_negatives
 
 _DESCRIBE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
-_DROPPED = 34
-"""Number of tokens of the template before the prompt, whose states are not used."""
+_EDIT = (
+    "<|im_start|>system\nDescribe the key features of the input image (color, shape, size, texture, objects, "
+    "background), then explain how the user's text instruction should alter or modify the image. Generate a new image "
+    "that meets the user's requirements while maintaining consistency with the original input where appropriate."
+    "<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+_PICTURE = f"<|vision_start|>{PICTURE_TOKEN}<|vision_end|>"
+_BEFORE, _BEFORE_EDIT = 34, 64
+"""Numbers of tokens of the templates before the user's message, whose states are not used."""
+_TOKENIZER = "Qwen2TokenizerFast"
 _LONGEST, _USUAL = 1024, 512
 """Largest number of tokens of a prompt and of what follows it, and the number to which the published pipeline cuts."""
-_STATES = (-1,)
 
 
 class QwenImage(LatentTransformer):
@@ -51,6 +63,8 @@ class QwenImage(LatentTransformer):
     default_guidance: ClassVar[float] = 4.0
     patch: ClassVar[int] = 2
 
+    text: ChatText
+
     def __init__(
         self, backbone: QwenImageTransformer, vae: CausalAutoencoder, text: ChatText, dtype: torch.dtype
     ) -> None:
@@ -62,17 +76,23 @@ class QwenImage(LatentTransformer):
         self.dtype = dtype
 
     @classmethod
+    def prepare_text(cls, checkpoint: Checkpoint) -> tuple[PreparedEncoder, Callable[[], ChatText]]:
+        """Reads and checks the text encoder's config and its tokenizer; also returns the function that builds it."""
+        text = ChatText.prepare(checkpoint, "Qwen2_5_VLTextModel", _TOKENIZER, padding_side="right")
+        return text, lambda: ChatText.build(text)
+
+    @classmethod
     def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
         transformer = checkpoint.read(QwenImageConfig.from_dict, "transformer", "config.json")
         vae = checkpoint.read(CausalAutoencoderConfig.from_dict, "vae", "config.json")
-        text = ChatText.prepare(checkpoint, "Qwen2_5_VLTextModel", "Qwen2TokenizerFast", padding_side="right")
+        encoder, build_text = cls.prepare_text(checkpoint)
         with naming(checkpoint.root):
-            _check_widths(transformer, vae, text.config)
+            _check_widths(transformer, vae, encoder.config)
             trained_size(vae, cls.patch)
         return lambda: cls(
             checkpoint.network("transformer", lambda: QwenImageTransformer(transformer)),
             checkpoint.network("vae", lambda: CausalAutoencoder(vae)),
-            ChatText.build(text),
+            build_text(),
             checkpoint.dtype,
         )
 
@@ -96,50 +116,103 @@ class QwenImage(LatentTransformer):
 
         return Prompted(branch(prompts), branch(negatives) if negatives else None, keeps_length=self.patch)
 
-    def _encoded(self, prompts: Sequence[str], length: int) -> dict[str, Tensor]:
-        """Text arguments of the transformer, a row for each prompt; see `QwenImageTransformer.prepare`."""
+    def _encoded(self, prompts: Sequence[str], length: int) -> Conditioning:
+        """Text arguments of the transformer, a row for each prompt."""
         texts = [_DESCRIBE.format(prompt) for prompt in prompts]
-        states, known = self.text.encode(texts, _DROPPED + length, _STATES, fill=False)
-        return text_arguments(states[:, _DROPPED:].to(self.dtype), known[:, _DROPPED:])
+        states, known = self.text.encode(texts, _BEFORE + length, (-1,), fill=False)
+        return as_context(states[:, _BEFORE:].to(self.dtype), known[:, _BEFORE:])
 
 
-def required_negatives(request: Request) -> list[str]:
-    """The negative prompts of a guided request, one for each sample; none if it is not guided.
+class QwenImageEdit(QwenImage):
+    """The components of a QwenImageEditPipeline checkpoint, which changes a picture as the prompt says.
 
-    Raises:
-        ValueError: If some samples have one and others do not.
+    The picture is resized to about a million pixels. The text encoder reads it with the prompt, and the transformer its
+    latents as further tokens.
     """
-    negatives = [negative for negative in request.negatives if negative is not None]
-    if not request.guided:
-        return []
-    if not negatives:
-        warnings.warn(
-            f"guidance={request.guidance_scale:g} has no effect without a negative prompt: give negative_prompt=' ', "
-            "which is an empty one, or guidance=1",
-            stacklevel=5,
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[str] = REFERENCE
+    several: ClassVar[bool] = False
+    """Whether a sample may have more than one picture."""
+    area: ClassVar[int] = 1024 * 1024
+    """Pixels of the pictures whose latents are read, and of the result if the request gives no size."""
+    seen_area: ClassVar[int] = area
+    """Pixels of the pictures that the text encoder reads."""
+
+    text: PictureText
+
+    @classmethod
+    def prepare_text(cls, checkpoint: Checkpoint) -> tuple[PreparedEncoder, Callable[[], ChatText]]:
+        settings = checkpoint.read(PatchSettings.from_dict, "processor", "preprocessor_config.json")
+        text = PictureText.prepare(checkpoint, "Qwen2_5_VLModel", _TOKENIZER, padding_side="right")
+        return text, lambda: PictureText.built(text, settings)
+
+    def size_for(self, request: Request) -> tuple[int, int]:
+        """Height and width in pixels of a request that gives none: those of its last picture, resized."""
+        return fitted(opened(request.image, len(request.prompts), several=self.several)[0][-1], self.area)
+
+    def condition(self, request: Request) -> Prompted:
+        prompts, negatives = list(request.prompts), required_negatives(request)
+        pictures = opened(request.image, len(prompts), several=self.several)
+        edited = {
+            f"edited{index}": self._latents(torch.stack(position)).to(self.dtype)
+            for index, position in enumerate(zip(*resized(pictures, self.area), strict=True))
+        }
+        given = self._seen([*prompts, *negatives], self._pictures_seen(pictures) * (2 if negatives else 1))
+        rows = len(prompts)
+        conditional, negative = ({name: tensor[part] for name, tensor in given.items()} for part in _halves(rows))
+        return Prompted(
+            {**conditional, **edited}, {**negative, **edited} if negatives else None, keeps_length=self.patch
         )
-    elif len(negatives) < len(request.prompts):
-        raise ValueError("negative_prompt is None for some samples: give one for every sample, or for none")
-    return negatives
+
+    def template(self, pictures: int) -> str:
+        """The text around a prompt with this number of pictures."""
+        return _EDIT.format(_PICTURE + "{}")
+
+    def _pictures_seen(self, pictures: Sequence[Sequence[Any]]) -> list[list[Tensor]]:
+        """The pictures of each sample as the text encoder reads them, RGB (3, H, W) in [0, 1]."""
+        return resized(pictures, self.seen_area)
+
+    def _seen(self, prompts: Sequence[str], pictures: Sequence[Sequence[Tensor]]) -> Conditioning:
+        """Text arguments of the transformer, a row for each prompt and its pictures."""
+        texts = [self.template(len(row)).format(prompt) for prompt, row in zip(prompts, pictures, strict=True)]
+        states, known = self.text.encode_pictures(texts, pictures)
+        return as_context(states[:, _BEFORE_EDIT:].to(self.dtype), known[:, _BEFORE_EDIT:])
+
+    def _latents(self, pictures: Tensor) -> Tensor:
+        """Latents (B, C, h, w) of pictures (B, 3, H, W) in [0, 1]."""
+        return encode_images(self.vae, 2 * pictures.to(input_device(self.vae)) - 1)
 
 
-def text_arguments(states: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """Text arguments of the transformer: states (B, L, width) with zeros for padding, and a mask if there is any.
+class QwenImageEditPlus(QwenImageEdit):
+    """The components of a QwenImageEditPlusPipeline checkpoint (Qwen-Image-Edit-2509, 2511): pictures are numbered.
 
-    Args:
-        states: (B, L, width).
-        known: Which tokens are not padding, bool (B, L), on any device.
+    The text encoder reads smaller versions of them.
     """
-    if bool(known.all()):
-        return {"context": states}
-    mask = known.to(states.device)
-    return {"context": states * mask[:, :, None], "mask": mask}
+
+    several: ClassVar[bool] = True
+    seen_area: ClassVar[int] = 384 * 384
+
+    @classmethod
+    def recommended(cls, read: ReadJson) -> Recommended:
+        """What the authors recommend: 40 steps with guidance 4."""
+        return Recommended(cls.default_guidance, 40, "euler")
+
+    def template(self, pictures: int) -> str:
+        numbered = "".join(f"Picture {index + 1}: {_PICTURE}" for index in range(pictures))
+        return _EDIT.format(numbered + "{}")
+
+
+def _halves(rows: int) -> tuple[slice, slice]:
+    """The first `rows` of a batch, and the others."""
+    return slice(0, rows), slice(rows, None)
 
 
 def _check_widths(transformer: QwenImageConfig, vae: AutoencoderConfig, text: Any) -> None:
     """Raise ValueError if components of these configs do not fit each other."""
+    width = getattr(text, "text_config", text).hidden_size
     for label, found, field, expected in (
-        ("text_encoder is", text.hidden_size, "joint_attention_dim", transformer.joint_attention_dim),
+        ("text_encoder is", width, "joint_attention_dim", transformer.joint_attention_dim),
         ("vae's latents are", 4 * vae.latent_channels, "in_channels", transformer.in_channels),
     ):
         if found != expected:

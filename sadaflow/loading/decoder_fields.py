@@ -119,7 +119,25 @@ QWEN_VL: Final = replace(
     },
     needs={"quantization_config": QUANTIZED, "layer_types": _SLIDING, "use_sliding_window": _SLIDING},
 )
-DECODERS: Final = ("Qwen3Model", "MistralModel", "Qwen2_5_VLTextModel")
+_VISION: Final = Table(
+    "Qwen2_5_VLForConditionalGeneration vision_config",
+    kinds={
+        **dict.fromkeys(("hidden_size", "intermediate_size", "num_heads", "out_hidden_size", "window_size"), WIDTH),
+        **dict.fromkeys(("patch_size", "spatial_merge_size", "temporal_patch_size", "tokens_per_second"), WIDTH),
+        "depth": COUNT,
+        "in_channels": WIDTH,
+        "fullatt_block_indexes": list_of(whole(0, 999), "such numbers"),
+        "hidden_act": one_of("silu", "gelu", "gelu_pytorch_tanh", "relu"),
+    },
+    only={"model_type": ("qwen2_5_vl", "qwen2_5_vl_vision"), "in_chans": (3,)},
+    ignored={
+        **COMMON,
+        "spatial_patch_size": "patch_size has its number",
+        "rope_parameters": "this class has a single kind of positions",
+    },
+    needs={"quantization_config": QUANTIZED},
+)
+DECODERS: Final = ("Qwen3Model", "MistralModel", "Qwen2_5_VLTextModel", "Qwen2_5_VLModel")
 """Classes of language models that are built."""
 
 
@@ -128,7 +146,7 @@ def decoder_fields(raw: Mapping[str, Any], class_name: str) -> dict[str, Any]:
 
     Args:
         raw: The JSON object; for a MistralModel that of a Mistral3ForConditionalGeneration, for a Qwen2_5_VLTextModel
-            that of a Qwen2_5_VLForConditionalGeneration.
+            and a Qwen2_5_VLModel that of a Qwen2_5_VLForConditionalGeneration.
         class_name: One of `DECODERS`.
 
     Raises:
@@ -136,8 +154,12 @@ def decoder_fields(raw: Mapping[str, Any], class_name: str) -> dict[str, Any]:
     """
     if class_name == "Qwen3Model":
         return QWEN3.read(raw)
-    if class_name == "Qwen2_5_VLTextModel":
-        return QWEN_VL.read(_half(raw, "text_config") if "text_config" in raw else raw)
+    if class_name.startswith("Qwen2_5_VL"):
+        text = QWEN_VL.read(_half(raw, "text_config") if "text_config" in raw else raw)
+        if class_name == "Qwen2_5_VLTextModel":
+            return text
+        token = {"image_token_id": raw["image_token_id"]} if "image_token_id" in raw else {}
+        return {"text_config": text, "vision_config": _VISION.read(_half(raw, "vision_config")), **token}
     _MISTRAL3.read(raw)
     return MISTRAL.read(_half(raw, "text_config"))
 

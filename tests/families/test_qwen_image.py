@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sadaflow import Pipeline
 from sadaflow.families import Request
+from sadaflow.families.encoding import encode_images
 from sadaflow.models.qwen_image import QwenImageConfig, QwenImageTransformer
 from sadaflow.pipeline.inputs import initial_noise
 from sadaflow.pipeline.inspection import inspect
@@ -20,7 +21,7 @@ from support.flux import relative
 PROMPTS = ["a red apple", "a grinning face on a very long wooden table"]
 NEGATIVES = [" ", "blurry, and cut off at the side"]
 SIZE = (64, 48)
-CALL = {"seed": [1, 2], "height": 48, "width": 32, "guidance": 2.0, "negative_prompt": NEGATIVES, "output": "latent"}
+CALL = {"seed": [1, 2], "height": 48, "width": 32, "guidance": 2.0, "negative_prompt": "blurry", "output": "latent"}
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +93,48 @@ def plain(pipe: Pipeline) -> Output:
 
 @pytest.mark.parametrize("accelerator", ACCELERATORS)
 def test_accelerators_decide_per_sample(pipe: Pipeline, accelerator: str, plain: Output) -> None:
-    own = {**CALL, "negative_prompt": NEGATIVES[1]}
-    check_acceleration(accelerator, pipe, PROMPTS, own, pipe(PROMPTS, steps=STEPS, **own))
+    check_acceleration(accelerator, pipe, PROMPTS, CALL, plain)
 
 
 def test_inspect_recommends_what_the_authors_do(folder: Path) -> None:
     found = inspect(folder)
     assert (found.refused, found.steps, found.guidance, found.solver) == (None, 50, 4.0, "euler")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("use_layer3d_rope", True), ("axes_dims_rope", [8, 8]), ("patch_size", 1), ("out_channels", 8), ("novel", 1)],
+)
+def test_configs_that_cannot_be_honoured_are_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        QwenImageConfig.from_dict({**PUBLISHED, field: value})
+
+
+def test_guidance_needs_a_negative_prompt_for_every_sample(pipe: Pipeline) -> None:
+    size = {"height": 32, "width": 32, "steps": 2, "output": "latent"}
+    with pytest.warns(UserWarning, match="guidance=4 has no effect without a negative prompt"):
+        assert pipe("a", **size).stats.nfe == [2.0]
+    with pytest.raises(ValueError, match="negative_prompt is None for some samples"):
+        pipe(["a", "b"], negative_prompt=["c", None], **size)
+    with pytest.raises(ValueError, match="multiple of 16"):
+        pipe("a", height=40, width=32, guidance=1)
+
+
+def test_a_picture_is_changed_and_repainted(pipe: Pipeline) -> None:
+    call = {"guidance": 1, "steps": 4, "seed": 1, "output": "tensor"}
+    image, mask = torch.rand(3, 32, 48), torch.zeros(1, 32, 48)
+    mask[:, :16] = 1
+    out = pipe("a", image=image, mask=mask, strength=0.5, **call)
+    assert out.stats.nfe == [2.0]
+    kept = encode_images(pipe.vae, 2 * image[None] - 1)
+    torch.testing.assert_close(out.latents[:, :, 2:], kept[:, :, 2:], rtol=0, atol=1e-5)
+    assert relative(out.latents[:, :, :2], kept[:, :, :2]) > 0.1
+
+
+@pytest.mark.slow
+def test_compiled_quantized_and_offloaded_networks_draw_the_same(folder: Path, pipe: Pipeline) -> None:
+    call = {**CALL, "steps": 2}
+    expected = pipe(PROMPTS, **call).latents
+    assert relative(Pipeline.from_pretrained(folder).compile(backend="eager")(PROMPTS, **call).latents, expected) < 1e-5
+    assert relative(Pipeline.from_pretrained(folder, offload="stream")(PROMPTS, **call).latents, expected) < 1e-6
+    assert relative(Pipeline.from_pretrained(folder, quantize="int8")(PROMPTS, **call).latents, expected) < 0.1

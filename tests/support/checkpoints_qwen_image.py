@@ -45,6 +45,32 @@ PUBLISHED_SCHEDULER = {
     "use_exponential_sigmas": False,
     "use_karras_sigmas": False,
 }
+PUBLISHED_PROCESSOR = {  # preprocessor_config.json of Qwen-Image-Edit
+    "crop_size": None,
+    "data_format": "channels_first",
+    "default_to_square": True,
+    "device": None,
+    "disable_grouping": None,
+    "do_center_crop": None,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "input_data_format": None,
+    "max_pixels": 12845056,
+    "merge_size": 2,
+    "min_pixels": 3136,
+    "patch_size": 14,
+    "processor_class": "Qwen2VLProcessor",
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "return_tensors": None,
+    "size": {"longest_edge": 12845056, "shortest_edge": 3136},
+    "temporal_patch_size": 2,
+}
 SMALL = {
     "attention_head_dim": 16,
     "axes_dims_rope": [4, 6, 6],
@@ -113,6 +139,25 @@ def qwen_image(folder: Path) -> Path:
         tokenizer=tokenizer,
         transformer=qwen_transformer(),
     ).save_pretrained(folder)
+    as_published(folder)
+    return folder
+
+
+def qwen_image_edit(folder: Path, plus: bool = False) -> Path:
+    """Write a checkpoint in the style of Qwen-Image-Edit, or of Edit-2511 whose transformer has `zero_cond_t`."""
+    torch.manual_seed(6)
+    tokenizer = chat_tokenizer(("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"))
+    language = qwen_language(len(tokenizer) + 3, image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"))
+    parts = {"transformer": qwen_transformer(zero_cond_t=plus), "vae": qwen_vae(), "text_encoder": language}
+    parts |= {"tokenizer": tokenizer, "scheduler": FlowMatchEulerDiscreteScheduler(**PUBLISHED_SCHEDULER)}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    (folder / "processor").mkdir()
+    (folder / "processor" / "preprocessor_config.json").write_text(json.dumps(PUBLISHED_PROCESSOR))
+    named = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()}
+    named |= {"tokenizer": ["transformers", "Qwen2Tokenizer"], "processor": ["transformers", "Qwen2VLProcessor"]}
+    index = {"_class_name": f"QwenImageEdit{'Plus' if plus else ''}Pipeline", "_diffusers_version": "0.35.0.dev0"}
+    (folder / "model_index.json").write_text(json.dumps({**index, **named}))
     as_published(folder)
     return folder
 
