@@ -143,8 +143,8 @@ class QwenImageEdit(QwenImage):
 
     @classmethod
     def prepare_text(cls, checkpoint: Checkpoint) -> tuple[PreparedEncoder, Callable[[], ChatText]]:
-        settings = checkpoint.read(PatchSettings.from_dict, "processor", "preprocessor_config.json")
         text = PictureText.prepare(checkpoint, "Qwen2_5_VLModel", _TOKENIZER, padding_side="right")
+        settings = checkpoint.read(PatchSettings.from_dict, "processor", "preprocessor_config.json")
         return text, lambda: PictureText.built(text, settings)
 
     def size_for(self, request: Request) -> tuple[int, int]:

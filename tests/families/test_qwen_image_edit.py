@@ -25,7 +25,10 @@ from sadaflow import Pipeline
 from sadaflow.families import FAMILIES
 from sadaflow.families.picture_patches import PatchSettings
 from sadaflow.families.picture_text import picture_positions
+from sadaflow.models import Site, call_through
+from sadaflow.parallel.context import ContextSeam
 from sadaflow.pipeline.inputs import initial_noise
+from support.accelerated import ACCELERATORS, STEPS, check_acceleration
 from support.checkpoints_qwen_image import PUBLISHED_PROCESSOR, qwen_image_edit
 from support.flux import relative
 
@@ -124,6 +127,36 @@ def test_latents_and_images_match(folder: Path, pipe: Pipeline) -> None:
 def test_the_result_has_the_size_of_the_picture(pipe: Pipeline) -> None:
     out = pipe("darker", image=picture(1, (60, 120)), guidance=1, steps=2, output="latent")
     assert out.latents.shape[-2:] == (64 // 8, 128 // 8)
+
+
+@pytest.mark.parametrize(
+    "accelerator", [name if name == "sada" else pytest.param(name, marks=pytest.mark.slow) for name in ACCELERATORS]
+)
+def test_accelerators_decide_per_sample(pipe: Pipeline, accelerator: str) -> None:
+    prompts, size = ["bluer", "much darker, with a frame around it"], {"height": 48, "width": 32}
+    image = picture(1, (70, 50))
+    call = {"image": image, "seed": [1, 2], "guidance": 2.0, "negative_prompt": "x", "output": "latent", **size}
+    check_acceleration(accelerator, pipe, prompts, call, pipe(prompts, steps=STEPS, **call))
+
+
+@pytest.mark.slow
+def test_compiled_quantized_and_offloaded_networks_draw_the_same(folder: Path, pipe: Pipeline) -> None:
+    call = {"prompt": "darker", "image": picture(1, (70, 50)), "guidance": 1, "steps": 2, "output": "latent"}
+    expected = pipe(**call).latents
+    assert relative(Pipeline.from_pretrained(folder).compile(backend="eager")(**call).latents, expected) < 1e-5
+    assert relative(Pipeline.from_pretrained(folder, offload="stream")(**call).latents, expected) < 1e-6
+    assert relative(Pipeline.from_pretrained(folder, quantize="int8")(**call).latents, expected) < 0.1
+
+
+def test_pictures_to_edit_are_not_divided_among_processes(pipe: Pipeline) -> None:
+    class Second:
+        rank, size = 1, 2
+
+    axis: Any = Second()
+    tokens, beside = torch.zeros(1, 6, 4), torch.zeros(1, 9, 4)
+    site = Site("trunk", "trunk", 0, (2, 3), per_prefix=(0, 1))
+    with pytest.raises(ValueError, match="neither text nor image"):
+        ContextSeam(axis, call_through)(site, lambda hidden, *args: hidden, tokens, tokens, beside)
 
 
 def test_pictures_that_cannot_be_read_are_refused(pipe: Pipeline) -> None:
