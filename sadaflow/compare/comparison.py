@@ -220,7 +220,7 @@ def coarser(solver: Solver, steps: int) -> Solver:
 
 
 def _warm_up(request: Request, steps: int, *, begins: bool) -> dict[str, Any]:
-    """The arguments of a short run; if the request begins at a picture, of a whole one, of which few steps are taken."""
+    """The arguments of a short run; if it `begins` at a picture, of a whole one, of which few steps are taken."""
     if not begins:
         return {"steps": min(WARM_UP_STEPS, steps)}
     if request.start_step is not None:

@@ -55,6 +55,12 @@ def scheduler_of_call(family: Family, config: dict[str, Any], tokens: int, steps
     return config if sized is None else sized(config, tokens, steps)
 
 
+def empty_negative(family: Family) -> str | None:
+    """The negative prompt of calls that measure a checkpoint: its `empty_negative` if guidance needs one, else None."""
+    found: str | None = getattr(family, "empty_negative", None)
+    return found
+
+
 def sized_by_family(family: Family, request: Request) -> Request:
     """The request with the height and width that a family with pictures as references gives it.
 

@@ -61,6 +61,7 @@ class QwenImage(LatentTransformer):
     }
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
     default_guidance: ClassVar[float] = 4.0
+    empty_negative: ClassVar[str] = " "
     patch: ClassVar[int] = 2
 
     text: ChatText
@@ -158,20 +159,19 @@ class QwenImageEdit(QwenImage):
             f"edited{index}": self._latents(torch.stack(position)).to(self.dtype)
             for index, position in enumerate(zip(*resized(pictures, self.area), strict=True))
         }
-        given = self._seen([*prompts, *negatives], self._pictures_seen(pictures) * (2 if negatives else 1))
-        rows = len(prompts)
-        conditional, negative = ({name: tensor[part] for name, tensor in given.items()} for part in _halves(rows))
-        return Prompted(
-            {**conditional, **edited}, {**negative, **edited} if negatives else None, keeps_length=self.patch
-        )
+        seen = resized(pictures, self.seen_area)
+        given = self._seen([*prompts, *negatives], seen * (2 if negatives else 1))
+
+        def branch(rows: slice) -> Conditioning:
+            return {**{name: tensor[rows] for name, tensor in given.items()}, **edited}
+
+        count = len(prompts)
+        negative = branch(slice(count, None)) if negatives else None
+        return Prompted(branch(slice(count)), negative, keeps_length=self.patch)
 
     def template(self, pictures: int) -> str:
         """The text around a prompt with this number of pictures."""
         return _EDIT.format(_PICTURE + "{}")
-
-    def _pictures_seen(self, pictures: Sequence[Sequence[Any]]) -> list[list[Tensor]]:
-        """The pictures of each sample as the text encoder reads them, RGB (3, H, W) in [0, 1]."""
-        return resized(pictures, self.seen_area)
 
     def _seen(self, prompts: Sequence[str], pictures: Sequence[Sequence[Tensor]]) -> Conditioning:
         """Text arguments of the transformer, a row for each prompt and its pictures."""
@@ -201,11 +201,6 @@ class QwenImageEditPlus(QwenImageEdit):
     def template(self, pictures: int) -> str:
         numbered = "".join(f"Picture {index + 1}: {_PICTURE}" for index in range(pictures))
         return _EDIT.format(numbered + "{}")
-
-
-def _halves(rows: int) -> tuple[slice, slice]:
-    """The first `rows` of a batch, and the others."""
-    return slice(0, rows), slice(rows, None)
 
 
 def _check_widths(transformer: QwenImageConfig, vae: AutoencoderConfig, text: Any) -> None:

@@ -119,7 +119,7 @@ class ContextSeam:
             if len(set(lengths)) > 1:
                 raise ValueError(
                     "this call has tokens that are neither text nor image, as those of pictures to edit, which cannot "
-                    "be divided among processes: leave parallel= out, or divide only the branches of guidance"
+                    "be divided among processes: use Parallel(guidance=2), or a prompt per process (docs/many.md)"
                 )
             text = next(iter(lengths), 0)
             shares = Shares(self.axis, text, hidden.shape[1])

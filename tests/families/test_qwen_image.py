@@ -14,6 +14,7 @@ from sadaflow.models.qwen_image import QwenImageConfig, QwenImageTransformer
 from sadaflow.pipeline.inputs import initial_noise
 from sadaflow.pipeline.inspection import inspect
 from sadaflow.pipeline.output import Output
+from sadaflow.pipeline.tuning import tuning_samples
 from support.accelerated import ACCELERATORS, STEPS, check_acceleration
 from support.checkpoints_qwen_image import PUBLISHED, qwen_image
 from support.flux import relative
@@ -118,6 +119,12 @@ def test_guidance_needs_a_negative_prompt_for_every_sample(pipe: Pipeline) -> No
         pipe(["a", "b"], negative_prompt=["c", None], **size)
     with pytest.raises(ValueError, match="multiple of 16"):
         pipe("a", height=40, width=32, guidance=1)
+
+
+def test_what_is_measured_is_guided(pipe: Pipeline) -> None:
+    tuning = tuning_samples(pipe, ["a"], 2, {"steps": 2, "height": 32, "width": 32}, len, "calibrate")
+    denoise, _ = next(iter(tuning.batches(1)))
+    assert denoise.inner.has_negative and tuning.guidance == 4.0
 
 
 def test_a_picture_is_changed_and_repainted(pipe: Pipeline) -> None:
