@@ -121,11 +121,16 @@ def qwen_vae() -> AutoencoderKLQwenImage:
 
 
 def qwen_language(vocabulary: int, **tokens: int) -> Qwen2_5_VLForConditionalGeneration:
-    """A small language model that reads pictures."""
+    """A small language model that reads pictures, whose attention depends on positions."""
     rope = {"mrope_section": [1, 1, 2], "rope_theta": 1000000.0, "rope_type": "default"}
     text = {**LANGUAGE, "vocab_size": vocabulary, "rope_parameters": rope}
     config = Qwen2_5_VLConfig(text_config=text, vision_config=VISION, tie_word_embeddings=False, **tokens)
-    return Qwen2_5_VLForConditionalGeneration(config).eval()
+    model = Qwen2_5_VLForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")):
+                parameter.normal_(std=0.3)
+    return model
 
 
 def qwen_image(folder: Path) -> Path:
