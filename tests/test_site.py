@@ -39,7 +39,8 @@ def test_the_menu_has_every_page_once() -> None:
 
 def test_the_reference_is_of_all_packages_that_name_what_is_public() -> None:
     assert len(PACKAGES) == len(set(PACKAGES)) >= 11
-    assert {"sadaflow", *(f"sadaflow.{room}" for room in ("solvers", "accelerators", "checks", "models"))} <= set(PACKAGES)
+    rooms = ("solvers", "accelerators", "checks", "models", "families")
+    assert {"sadaflow", *(f"sadaflow.{room}" for room in rooms)} <= set(PACKAGES)
 
 
 @pytest.mark.parametrize(("package", "name"), NAMES, ids=lambda one: one)
