@@ -16,6 +16,7 @@ IMPORTS = rooms.read_imports(MODULES)
 HOUSE = {
     "_checkout": "",  # lets a checkout be imported without installation
     "device": "",
+    "display": "",
     "files": "",
     "models": "",
     "solvers": "",
@@ -23,16 +24,16 @@ HOUSE = {
     "loading": "models solvers",
     "metrics": "files",
     "placement": "loading models",
-    "sampling": "accelerators device models solvers",
+    "sampling": "accelerators device display models solvers",
     "checks": "accelerators device models sampling solvers",
     "families": "accelerators loading models sampling solvers",
     "parallel": "accelerators models sampling",
-    "compare": "accelerators families files metrics sampling solvers",
-    "pipeline": "accelerators families files loading models parallel placement sampling solvers",
+    "compare": "accelerators display families files metrics sampling solvers",
+    "pipeline": "accelerators display families files loading models parallel placement sampling solvers",
     "training": "families files loading models",
     "generation": "families files pipeline sampling solvers",
     "bench": (
-        "accelerators compare device families files generation loading metrics models "
+        "accelerators compare device display families files generation loading metrics models "
         "pipeline placement sampling solvers"
     ),
     "cli": (

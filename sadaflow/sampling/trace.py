@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,11 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ..accelerators.base import Run
+from ..display import html
+from ..display.trace_plot import plot_trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +75,70 @@ class Trace:
             )
         expected = reference.x0.double().flatten(2)
         return (self.x0.double().flatten(2) - expected).norm(dim=2) / expected.norm(dim=2)
+
+    def x0_change(self) -> Tensor:
+        """The relative change |x0 - x0 before| / |x0| of each sample from evaluation to evaluation, (B, N), float64.
+
+        NaN at the first evaluation.
+        """
+        x0 = self.x0.double().flatten(2)
+        first = x0.new_full((len(x0), 1), math.nan)
+        return torch.cat([first, x0.diff(dim=1).norm(dim=2) / x0[:, 1:].norm(dim=2)], dim=1)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row of numbers per sample and evaluation, without the tensors."""
+        changes, criterion = self.x0_change().tolist(), self.criterion.tolist()
+        of_step = {
+            name: getattr(self, name).tolist()
+            for name in ("t", "timestep", "sigma", "log_snr", "network_seconds", "controller_seconds")
+        }
+        return [
+            {
+                "sample": sample, "step": step, "mode": mode, "x0_change": changes[sample][step],
+                "criterion": criterion[sample][step], **{name: values[step] for name, values in of_step.items()},
+            }
+            for sample, modes in enumerate(self.modes)
+            for step, mode in enumerate(modes)
+        ]  # fmt: skip
+
+    def to_dataframe(self) -> Any:
+        """The rows as a pandas DataFrame.
+
+        Raises:
+            ImportError: If pandas is not installed; `rows` works without it.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("a data frame needs pandas: pip install pandas; or use trace.rows()") from error
+        return pandas.DataFrame(self.rows())
+
+    def plot(self, sample: int = 0) -> "Figure":
+        """Draws one sample's criterion, modes, and changes of x0, over the steps.
+
+        Args:
+            sample: Index of the sample.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+
+        Raises:
+            ValueError: If there is no such sample.
+            ImportError: If matplotlib is not installed.
+        """
+        if not -len(self.modes) <= sample < len(self.modes):
+            raise ValueError(f"sample={sample}: the trace has {len(self.modes)} samples")
+        criterion = self.criterion[sample]
+        name = self.criterion_name if bool(criterion.isfinite().any()) else None
+        changes = self.x0_change()[sample].tolist()
+        return plot_trajectory(self.modes[sample], changes, criterion.tolist(), name, self.threshold)
+
+    def __repr__(self) -> str:
+        decided = "" if self.criterion_name is None else f", criterion={self.criterion_name!r}"
+        return f"Trace(x={tuple(self.x.shape)}, {html.counted(self.modes)}{decided})"
+
+    def _repr_html_(self) -> str:
+        return html.panel(repr(self), html.strip(self.modes))
 
 
 class TraceRecorder:

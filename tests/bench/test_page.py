@@ -22,7 +22,7 @@ from sadaflow.bench.reporting.front_chart import chart, ticks
 from sadaflow.bench.reporting.fronts import rows
 from sadaflow.bench.reporting.strips import MODES, strip
 from sadaflow.bench.suite import Sample
-from sadaflow.compare.style import MODE_COLOURS
+from sadaflow.display.modes import MODE_COLOURS
 from support import checkpoints
 
 PROMPTS = ["a", '</script><img src="http://example.invalid/x"> & "b"']

@@ -17,8 +17,8 @@ from sadaflow.cli import main
 from sadaflow.compare import Request, coarser, compare, table
 from sadaflow.compare.comparison import amplification
 from sadaflow.compare.image_figure import draw
-from sadaflow.compare.style import MODE_COLOURS
 from sadaflow.compare.trajectory_figure import MOST_PROMPTS, draw_trajectory, veiled
+from sadaflow.display.modes import MODE_COLOURS
 from sadaflow.files.png import read_text
 from sadaflow.solvers import Grid, RectifiedFlow, make_solver
 from support.cli import error_of
