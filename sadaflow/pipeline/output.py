@@ -10,7 +10,6 @@ from ..display import html
 from ..families import AudioFamily, Family
 from ..files.images import to_image, to_pil
 from ..files.png import encode_png
-from ..files.wav import encode_wav
 from ..sampling.results import Sampled, Stats
 from ..sampling.trace import Trace
 
@@ -77,6 +76,8 @@ class Output:
     def _shown(self) -> list[str]:
         """HTML of the first pictures or sounds."""
         if self.audio is not None and self.sample_rate is not None:
+            from ..files.wav import encode_wav  # imports scipy.io, which pictures do without
+
             return [html.sound(encode_wav(sound, self.sample_rate)) for sound in self.audio[:_MOST_SHOWN]]
         if self.images is None:
             return []
