@@ -92,7 +92,7 @@ def test_amplification_never_clips(largest: float, factor: int) -> None:
 
 def test_compare_command_writes_two_pictures_and_the_table(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "red apple", "яблоко", "--steps", "20", "--out", "c.png"]) == 0
-    assert sorted(path.name for path in Path.cwd().iterdir()) == ["c-trajectory.png", "c.png"]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["c-trajectory.png", "c.html", "c.png"]
     assert read_text("c-trajectory.png") == read_text("c.png")
     printed = capsys.readouterr().out
     assert [line.split("  ")[0] for line in printed.splitlines()[1:7]] == [
