@@ -209,7 +209,11 @@ def coarser_grid(grid: Grid, steps: int) -> Grid:
 
 
 def coarser(solver: Solver, steps: int) -> Solver:
-    """Returns `solver` on the subset of its grid that `coarser_grid` chooses.
+    """Returns a solver on the subset of its grid that `coarser_grid` chooses.
+
+    Args:
+        solver: The solver.
+        steps: Number of steps that it shall take.
 
     Raises:
         ValueError: If it is not a dataclass, whose grid could be replaced.

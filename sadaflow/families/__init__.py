@@ -88,7 +88,14 @@ _NEEDS: Mapping[str, str] = MappingProxyType(
 
 
 def unsupported(name: str) -> str:
-    """What a pipeline class that is not in `FAMILIES` would need; "" if the class is unknown."""
+    """What a pipeline class that is not in `FAMILIES` would need.
+
+    Args:
+        name: Name of the class in model_index.json.
+
+    Returns:
+        What is missing, as a part of a sentence; "" if the class is unknown.
+    """
     return _NEEDS.get(name, "")
 
 

@@ -66,6 +66,9 @@ class Sampler:
         recommended: Settings that the checkpoint's authors recommend.
         calibrations: What was measured of the checkpoint; `accelerator="auto"` uses it by itself.
         split_guidance: Whether the two branches of guidance are evaluated one after the other; see `GuidedDenoiser`.
+
+    Args:
+        residence: Where the weights are kept between evaluations. None: on the device.
     """
 
     def __init__(

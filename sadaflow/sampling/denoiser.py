@@ -70,14 +70,17 @@ class GuidedDenoiser:
     before sampling is computed when the denoiser is made.
 
     Attributes:
-        backbone: The network. nodes: The solver's nodes, one per evaluation. prediction: What the network predicts.
-        conditional: Conditioning of the conditional branch, (B, ...) each. negative: Conditioning of the negative
-        branch, (B, ...) each; None without guidance. guidance: Guidance scale. dtype: Dtype of the network's weights.
+        backbone: The network.
+        nodes: The solver's nodes, one per evaluation.
+        prediction: What the network predicts.
+        conditional: Conditioning of the conditional branch, (B, ...) each.
+        negative: Conditioning of the negative branch, (B, ...) each; None without guidance.
+        guidance: Guidance scale.
+        dtype: Dtype of the network's weights.
         settings: Keyword arguments of the backbone that are the same for all samples, one mapping per node.
         split_guidance: Whether the branches are evaluated one after the other, if no seam is used. This takes less
-        memory
-            and usually more time. Otherwise both are evaluated in one call. calibrations: What was measured of the
-            backbone, for accelerators.
+            memory and usually more time. Otherwise both are evaluated in one call.
+        calibrations: What was measured of the backbone, for accelerators.
         picture: Conditioning of the branch that has the picture and no prompt, (B, ...) each; None without it.
         picture_guidance: Guidance scale of that branch.
         keeps_length: Side of the tokens over which `with_length_of` corrects the guided prediction; None if it does
