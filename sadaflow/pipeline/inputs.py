@@ -19,6 +19,7 @@ from ..families.base import reads_prompts
 from ..families.options import PLAIN
 from ..families.unet import MASK, PICTURE
 from ..parallel import Parallel
+from .encoded import check_encoded
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
@@ -99,6 +100,7 @@ def complete(
     if (needs := getattr(family, "needs", None)) is not None:
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
+    check_encoded(request, family)
     _check_read(request, getattr(family, "reads", None))
     height, width = _frames(request, family) or request.height, request.width
     if request.noise is not None:

@@ -1,5 +1,6 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -11,11 +12,12 @@ from sadaflow.models import Autoencoder, kept_layouts
 from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
 
 from ..accelerators.caching.base import check_fit
-from ..families import Family, Request
+from ..families import Family, Prompted, Request
 from ..families.hooks import scheduler_of_call
 from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.pixels import Pixels
+from ..families.text_options import blend_weights
 from ..families.unet import PICTURE
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
@@ -29,6 +31,7 @@ from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
 from ..sampling.observing import Observer
+from ..sampling.prompt_blend import Blend
 from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
@@ -139,6 +142,10 @@ class Sampler:
         self._compiled, self._frozen = True, whole and freeze
         return self
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Context manager in which no other thread uses the networks, if they cannot be shared."""
+        return self._turns.taken(self._residence.offload is not None or self._compiled)
+
     def _refuse_frozen(self) -> None:
         if self._frozen:
             raise ValueError("the weights are part of what compile(freeze=True) compiled: load the pipeline anew")
@@ -207,7 +214,7 @@ class Sampler:
         if pictures is not None:
             request = pictures.sized(request)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
-        turn = self._turns.taken(self._residence.offload is not None or self._compiled)
+        turn = self.turn()
         if pictures is not None and request.strength == 0:
             with turn:
                 return unchanged(pictures, request, self.family, output, self.device)
@@ -217,7 +224,8 @@ class Sampler:
         accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
         self.calibrations.check(accelerator, self.adapted, self.name)
         if isinstance(solver, Adaptive):
-            require_plain(accelerator, trace, control=control is not None, parallel=parallel is not None)
+            fixed = {"control": control, "parallel": parallel, "blend": request.blend_prompt}
+            require_plain(accelerator, trace, **{name: value is not None for name, value in fixed.items()})
         elif accelerator is not None:
             check_fit(accelerator, solver, noise.shape, self.backbone)
         if parallel is not None:
@@ -302,9 +310,15 @@ class Sampler:
             self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
             prompted.picture,
             IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
+            _blend(prompted, request, len(solver.nodes)),
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for `pickle` and `copy.deepcopy`; raises ValueError if `require_copyable` does."""
         require_copyable(self._residence, self._compiled)
         return vars(self).copy()
+
+
+def _blend(prompted: Prompted, request: Request, evaluations: int) -> Blend | None:
+    """What the conditional branch becomes; None if it stays what it is."""
+    return None if prompted.then is None else Blend(prompted.then, blend_weights(request.blend, evaluations))

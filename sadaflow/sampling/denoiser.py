@@ -11,6 +11,7 @@ from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Node, Prediction, input_scale, to_x0
 
 from .conditioning import Backbone, Conditioned
+from .prompt_blend import Blend, BlendedConditioned
 
 Rows = Sequence[int]
 
@@ -79,6 +80,7 @@ class GuidedDenoiser:
             backbone, for accelerators.
         picture: Conditioning of the branch that has the picture and no prompt, (B, ...) each; None without it.
         picture_guidance: Guidance scale of that branch.
+        blend: What the conditional branch becomes in the course of the evaluations; None if it stays what it is.
     """
 
     backbone: Backbone
@@ -93,12 +95,15 @@ class GuidedDenoiser:
     calibrations: Sequence[Any] = ()
     picture: Mapping[str, Tensor] | None = None
     picture_guidance: float = 1.0
-    _conditioned: Conditioned = field(init=False, repr=False, compare=False)
+    blend: Blend | None = None
+    _conditioned: Conditioned | BlendedConditioned = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         branches = [branch for branch in (self.negative, self.picture, self.conditional) if branch is not None]
         timesteps = [node.timestep for node in self.nodes]
-        object.__setattr__(self, "_conditioned", Conditioned(self.backbone, timesteps, branches))
+        given = self.backbone, timesteps, branches
+        conditioned = Conditioned(*given) if self.blend is None else BlendedConditioned(*given, self.blend)
+        object.__setattr__(self, "_conditioned", conditioned)
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
