@@ -46,8 +46,11 @@ class Request(
             )
         check_pictures(self)
         check_text(self)
-        if self.encoded_samples is not None:
-            object.__setattr__(self, "prompt", self._encoded_prompts(self.encoded_samples))
+        if self.words is not None:
+            object.__setattr__(self, "words", self.words.chosen(self.prompts))
+            object.__setattr__(self, "prompt", self.words.prompts)
+        elif self.prompt_embeds is not None:
+            object.__setattr__(self, "prompt", ("",) * len(self.prompt_embeds))
         if self.speedup is not None and self.accelerator not in (None, AUTO):
             raise ValueError(
                 f"speedup={self.speedup:g} is an argument of the accelerator {AUTO!r}, not of {self.accelerator!r}"
@@ -65,14 +68,6 @@ class Request(
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
         if samples and len(self.labels) != samples:
             raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
-
-    def _encoded_prompts(self, samples: int) -> tuple[str, ...]:
-        """The text of prompts that are given encoded: "" if it is not known."""
-        texts = ("",) * samples if self.words is None else self.words.prompts
-        if self.prompt not in ((), texts):
-            given = "words" if self.words is not None else "prompt_embeds"
-            raise ValueError(f"prompt={self.prompt[0][:80]!r} and {given}= both give the prompts: leave one out")
-        return texts
 
     @property
     def samples(self) -> int:

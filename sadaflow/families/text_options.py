@@ -39,6 +39,11 @@ def _read_pooled(name: str, value: Any) -> Tensor:
     return value
 
 
+def _read_blend_prompt(name: str, value: Any) -> str | None | tuple[str | None, ...]:
+    found = text_or_texts(name, value)
+    return None if isinstance(found, tuple) and not any(entry is not None for entry in found) else found
+
+
 def _read_blend(name: str, value: Any) -> Blend:
     if callable(value):
         return value
@@ -88,7 +93,7 @@ class TextOptions:
         False, flag, "On SD and SDXL: brackets in prompts are weights: (word:1.3), (word), [word].", flag_type=bool
     )
     blend_prompt: str | None | Sequence[str | None] = argument(
-        None, optional(text_or_texts), "Prompt that the prompt becomes in the course of the steps.",
+        None, _read_blend_prompt, "Prompt that the prompt becomes in the course of the steps.",
         flag_type=list[str], metavar="PROMPT", per_sample=True,
     )  # fmt: skip
     blend: Blend = argument(

@@ -52,6 +52,23 @@ class Words:
         prompts = tuple(self.prompts[index] for index in indices)
         return replace(self, prompts=prompts, conditional=self.conditional.rows(indices), negative=negative)
 
+    def chosen(self, prompts: Sequence[str]) -> Self:
+        """The words of some prompts, in their order; all if none is named.
+
+        Raises:
+            ValueError: If a prompt is not among them, or several times.
+        """
+        if not prompts or tuple(prompts) == self.prompts:
+            return self
+        for prompt in prompts:
+            if self.prompts.count(prompt) != 1:
+                often = "several times" if prompt in self.prompts else "not"
+                raise ValueError(
+                    f"the prompt {prompt[:80]!r} is {often} among the words that were encoded: name those to sample by "
+                    "prompt=, or leave prompt= out for all of them"
+                )
+        return self.rows([self.prompts.index(prompt) for prompt in prompts])
+
     def save(self, file: str | os.PathLike[str]) -> Path:
         """Write them to a new safetensors file.
 
