@@ -47,7 +47,7 @@ class ClipUNet(LatentUNet, TextFamily):
         return self.embedded_guidance(request, like.device)
 
     def given(self, encoding: Encoding) -> Conditioning:
-        return {"context": repeated(encoding)}
+        return {**super().given(encoding), "context": repeated(encoding)}
 
     def windows(self, sides: Sides, request: Request) -> list[int]:
         """Number of windows of each sample: of its longest prompt, or of the encoded one that it has already.

@@ -65,7 +65,7 @@ def read_tokens(text: ClipText, prompts: Sequence[str], *, weighted: bool) -> li
 
 
 def _fragments(prompt: str, weighted: bool) -> list[Fragment]:
-    return (weighted_fragments(prompt) if weighted else []) or [(prompt, 1.0)]
+    return weighted_fragments(prompt) or [("", 1.0)] if weighted else [(prompt, 1.0)]
 
 
 def encode_windows(
@@ -74,8 +74,8 @@ def encode_windows(
     """Encode tokenized prompts in windows.
 
     The state z of a token of weight w becomes e + w (z - e), where e is the state of an empty prompt at the same
-    position of its window (the rule of compel, https://github.com/damian0815/compel, for weights above 1). Start, end
-    and pads have the weight 1.
+    position of its window: guidance token by token, as compel does for weights above 1
+    (https://github.com/damian0815/compel, doc/syntax.md). Start, end and pads have the weight 1.
 
     Args:
         text: The text encoder.

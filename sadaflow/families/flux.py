@@ -96,10 +96,6 @@ class Flux(LatentTransformer, TextFamily):
         length = request.text_tokens(self.t5.longest, self.t5.default_length())
         return Encoding(self.t5.encode(prompts, length), self.clip.encode_pooled(prompts))
 
-    def given(self, encoding: Encoding) -> Conditioning:
-        assert encoding.pooled is not None
-        return {"context": encoding.states, "pooled": encoding.pooled}
-
     def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
         if not self.backbone.config.guidance_embeds:
             return {}

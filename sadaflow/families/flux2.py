@@ -104,9 +104,6 @@ class _Flux2(LatentTransformer, TextFamily):
         messages = [self.message(text or "") for text, _ in texts]
         return Encoding(self.text.encode(messages, request.text_tokens(self.text.longest), self.layers)[0])
 
-    def given(self, encoding: Encoding) -> Conditioning:
-        return {"context": encoding.states}
-
     @classmethod
     def _check(cls, transformer: Flux2Config, vae: Flux2AutoencoderConfig, text: Any) -> None:
         """Raise ValueError if components of these configs do not fit each other."""

@@ -14,7 +14,7 @@ from sadaflow.models.sd3.original import from_original
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, autoencoder_config, build_autoencoder
+from .base import autoencoder_config, build_autoencoder
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
@@ -127,10 +127,6 @@ class StableDiffusion3(LatentTransformer, TextFamily):
         else:
             third = self.t5.encode(prompts, length).to(both)
         return Encoding(torch.cat((both, third), dim=1), torch.cat(pooled, dim=-1))
-
-    def given(self, encoding: Encoding) -> Conditioning:
-        assert encoding.pooled is not None
-        return {"context": encoding.states, "pooled": encoding.pooled}
 
 
 def _check_widths(transformer: SD3Config, vae: AutoencoderConfig, texts: tuple[Any, Any, Any]) -> None:

@@ -127,10 +127,6 @@ class StableDiffusionXL(ClipUNet):
         assert shape.pooled is not None
         return stacked([blank[: count * window] for count in windows], blank.new_zeros(len(windows), shape.pooled))
 
-    def given(self, encoding: Encoding) -> Conditioning:
-        assert encoding.pooled is not None
-        return {**super().given(encoding), "pooled": encoding.pooled}
-
     def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
         further = super().beside_text(request, like, negative=negative)
         return {**further, "time_ids": self._time_ids(request, like.device, negative=negative)}

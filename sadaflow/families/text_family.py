@@ -74,7 +74,8 @@ class TextFamily:
 
     def given(self, encoding: Encoding) -> Conditioning:
         """The arguments of the network for encoded prompts, a row for each."""
-        raise NotImplementedError
+        pooled = {} if encoding.pooled is None else {"pooled": encoding.pooled}
+        return {"context": encoding.states, **pooled}
 
     def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
         """Further arguments of a branch, on the device of `like`."""
@@ -174,4 +175,4 @@ def as_encoding(states: Embeds, pooled: Tensor | None) -> Encoding:
     """An encoding of what a call gives; see `TextOptions`."""
     if isinstance(states, Tensor):
         return Encoding(states, pooled)
-    return stacked(states, pooled)
+    return stacked(states, pooled) if states[0].dim() == 2 else Encoding(torch.stack(list(states)), pooled)

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..families import Family, Request
+from ..families import Family, Prompted, Request
 from ..families.text_family import TextFamily, TextShape
-from ..families.text_options import EMBEDS, NEGATIVE_EMBEDS, finite
+from ..families.text_options import EMBEDS, NEGATIVE_EMBEDS, blend_weights, finite
 from ..families.words import Words, same_encoders
 from ..loading.mapped_weights import reads_mapped_weights
+from ..sampling.prompt_blend import Blend
 
 
 @reads_mapped_weights
@@ -33,6 +34,11 @@ def encode_prompts(pipe: Any, request: Request) -> Words:
     request.refuse_idle(pipe.family.options, _name(family))
     with pipe.turn():
         return family.words(request)
+
+
+def blend_of(prompted: Prompted, request: Request, evaluations: int) -> Blend | None:
+    """What the conditional branch becomes in so many evaluations; None if it stays what it is."""
+    return None if prompted.then is None else Blend(prompted.then, blend_weights(request.blend, evaluations))
 
 
 def check_encoded(request: Request, family: Family) -> None:

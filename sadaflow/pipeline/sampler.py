@@ -12,12 +12,11 @@ from sadaflow.models import Autoencoder, kept_layouts
 from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
 
 from ..accelerators.caching.base import check_fit
-from ..families import Family, Prompted, Request
+from ..families import Family, Request
 from ..families.hooks import scheduler_of_call
 from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.pixels import Pixels
-from ..families.text_options import blend_weights
 from ..families.unet import PICTURE
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
@@ -31,12 +30,12 @@ from ..sampling.conditioning import Backbone
 from ..sampling.denoiser import GuidedDenoiser
 from ..sampling.loop import sample
 from ..sampling.observing import Observer
-from ..sampling.prompt_blend import Blend
 from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
+from .encoded import blend_of
 from .grid_part import on_its_part
 from .inputs import (
     check_how,
@@ -310,15 +309,10 @@ class Sampler:
             self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
             prompted.picture,
             IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
-            _blend(prompted, request, len(solver.nodes)),
+            blend_of(prompted, request, len(solver.nodes)),
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for `pickle` and `copy.deepcopy`; raises ValueError if `require_copyable` does."""
         require_copyable(self._residence, self._compiled)
         return vars(self).copy()
-
-
-def _blend(prompted: Prompted, request: Request, evaluations: int) -> Blend | None:
-    """What the conditional branch becomes; None if it stays what it is."""
-    return None if prompted.then is None else Blend(prompted.then, blend_weights(request.blend, evaluations))

@@ -101,6 +101,8 @@ class GuidedDenoiser:
     def __post_init__(self) -> None:
         branches = [branch for branch in (self.negative, self.picture, self.conditional) if branch is not None]
         timesteps = [node.timestep for node in self.nodes]
+        if self.blend is not None and len(self.blend.weights) != len(timesteps):
+            raise ValueError(f"a blend of {len(self.blend.weights)} weights for {len(timesteps)} evaluations")
         given = self.backbone, timesteps, branches
         conditioned = Conditioned(*given) if self.blend is None else BlendedConditioned(*given, self.blend)
         object.__setattr__(self, "_conditioned", conditioned)

@@ -158,6 +158,17 @@ def test_a_missing_negative_is_the_empty_prompt_or_zeros(
     assert relative(ours.latents, theirs) < 1e-4
 
 
+def test_each_prompt_has_its_own_negative_prompt(folders: dict[str, Path], loaded: dict[str, Pipeline]) -> None:
+    prompts, negatives = ["a red apple", "grinning face!"], ["blurry", "a cat"]
+    noise = initial_noise((4, 16, 16), [3, 4])
+    theirs = quiet(CASES["sd"].pipeline.from_pretrained(folders["sd"]))(
+        prompts, negative_prompt=negatives, num_inference_steps=2, guidance_scale=3.0, latents=noise,
+        output_type="latent",
+    ).images  # fmt: skip
+    ours = loaded["sd"](prompts, negative_prompt=negatives, steps=2, guidance=3.0, noise=noise, output="latent")
+    assert relative(ours.latents, theirs) < 1e-4
+
+
 def test_the_samples_are_those_of_the_embeddings(loaded: dict[str, Pipeline]) -> None:
     """Their number is that of the rows; each is what it is alone; and text may stand on either side."""
     pipe, call = loaded["sd"], {"steps": 1, "guidance": 3.0, "output": "latent"}

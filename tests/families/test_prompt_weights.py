@@ -73,5 +73,6 @@ def test_states_lead_away_from_those_of_the_empty_prompt(tmp_path: Path) -> None
     nothing = by_hand("a")
     nothing[0, 1] = by_hand("")[0, 1]
     assert torch.allclose(words.negative.states, nothing, atol=1e-5)
+    assert torch.equal(pipe.encode("()", prompt_weights=True).conditional.states, pipe.encode("").conditional.states)
     with pytest.warns(UserWarning, match="is cut to 24"):
         pipe.encode("(x:1.2)" * 30, prompt_weights=True)

@@ -13,7 +13,8 @@ from sadaflow import Pipeline
 from sadaflow.families.text_options import blend_weights
 from sadaflow.pipeline.inputs import initial_noise
 from sadaflow.solvers import Adaptive
-from support.checkpoints import stable_diffusion
+from support.checkpoints import stable_diffusion, stable_diffusion_xl
+from support.checkpoints_flux import flux
 from support.pictures import quiet, relative
 
 CALL: dict[str, Any] = {"guidance": 3.0, "output": "latent"}
@@ -69,6 +70,16 @@ def test_latents_are_those_of_replaced_embeddings(
     ours = pipe("a cat", blend_prompt="a dog", blend=blend, steps=5, noise=noise, **CALL)
     assert relative(ours.latents, theirs) < 1e-4
     assert ours.stats.nfe == [5.0]
+
+
+@pytest.mark.parametrize("write", [stable_diffusion_xl, lambda folder: flux(folder, "dev")])
+def test_pooled_states_are_blended_too(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    """At weight 1 from the start the picture is that of the other prompt; halfway it is neither."""
+    pipe, call = Pipeline.from_pretrained(write(tmp_path / "made")), {**CALL, "steps": 2, "height": 32, "width": 32}
+    first, second = (pipe(prompt, **call).latents for prompt in ("a cat", "a dog"))
+    assert relative(pipe("a cat", blend_prompt="a dog", blend=(0, 0), **call).latents, second) < 1e-5
+    half = pipe("a cat", blend_prompt="a dog", blend=lambda fraction: 0.5, **call).latents
+    assert min(relative(half, first), relative(half, second)) > 1e-5
 
 
 def test_accelerators_and_batches(pipe: Pipeline) -> None:
