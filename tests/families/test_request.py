@@ -24,6 +24,7 @@ from sadaflow.families import FAMILIES
 from sadaflow.families.argument import arguments
 from sadaflow.families.options import FluxOptions, SamplingOptions, XLOptions
 from sadaflow.families.request import ARGUMENTS, PER_LINE, PER_SAMPLE, Request, select_arguments
+from sadaflow.families.text_options import TextOptions
 from sadaflow.files.metadata import Recipe
 from sadaflow.files.png import read_text
 from sadaflow.generation.outputs import recorded_request
@@ -186,9 +187,11 @@ def test_a_wrong_argument_is_refused_by_name(wrong: dict[str, Any], words: str) 
 
 
 def test_families_honour_arguments_that_exist() -> None:
-    special = arguments(FluxOptions).keys() | arguments(XLOptions).keys()
+    special = arguments(FluxOptions).keys() | arguments(TextOptions).keys() | arguments(XLOptions).keys()
     assert special.isdisjoint(arguments(SamplingOptions))
-    assert {name for name in FAMILIES["FluxPipeline"].options} == arguments(FluxOptions).keys()  # type: ignore[attr-defined]
+    of_clip_alone = {"long_prompts", "prompt_weights"}
+    honoured = arguments(FluxOptions).keys() | arguments(TextOptions).keys() - of_clip_alone
+    assert {name for name in FAMILIES["FluxPipeline"].options} == honoured  # type: ignore[attr-defined]
 
 
 def test_comparing_shares_the_request() -> None:
