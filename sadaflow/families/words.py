@@ -144,19 +144,21 @@ def _side(tensors: Mapping[str, Tensor], lengths: Mapping[str, Any], side: str) 
 def probe(encoders: Sequence[nn.Module]) -> Tensor:
     """A few values of the norms, biases and embeddings of text encoders, float32 on the CPU.
 
-    These are not quantized. Weights that are streamed from their files are left out.
+    These are not quantized. Those of weights that are streamed from their files are not known: NaN.
     """
     chosen = [
         tensor.flatten()[:: max(1, tensor.numel() // _VALUES)][:_VALUES]
         for encoder in encoders
         for name, tensor in encoder.named_parameters()
-        if (tensor.dim() == 1 or "embed" in name) and tensor.device.type != "meta"
+        if tensor.dim() == 1 or "embed" in name
     ]
-    return torch.cat([values.float() for values in chosen]).cpu() if chosen else torch.empty(0)
+    known = [torch.full(few.shape, torch.nan) if few.is_meta else few.float().cpu() for few in chosen]
+    return torch.cat(known) if known else torch.empty(0)
 
 
 def same_encoders(first: Tensor, second: Tensor) -> bool:
-    """Whether two probes are of the same encoders, up to the number format; unknown ones count as the same."""
-    if not first.numel() or not second.numel():
-        return True
-    return first.shape == second.shape and bool(((first - second).abs() <= _CLOSE * first.abs() + 1e-3).all())
+    """Whether two probes are of the same encoders, up to the number format; unknown values count as the same."""
+    if first.shape != second.shape:
+        return False
+    apart = (first - second).abs() > _CLOSE * first.abs() + 1e-3  # false where one is NaN
+    return not bool(apart.any())

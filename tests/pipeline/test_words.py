@@ -56,6 +56,9 @@ def test_words_of_other_encoders_are_refused(pipe: Pipeline, sd: Path, tmp_path:
     file = pipe.encode("a cat").save(tmp_path / "w.safetensors")
     half = Pipeline.from_pretrained(sd, dtype="bfloat16")
     assert half(words=file, **CALL).latents.isfinite().all()
+    streamed = Pipeline.from_pretrained(sd, offload="stream")
+    assert torch.allclose(streamed(words=file, **CALL).latents, pipe("a cat", **CALL).latents, atol=1e-4)
+    assert torch.allclose(streamed.encode("a cat").conditional.states, pipe.encode("a cat").conditional.states)
     with pytest.raises(ValueError, match=r"w.safetensors' were encoded by other text encoders"):
         Pipeline.from_pretrained(stable_diffusion(tmp_path / "other", "sd21"))(words=file, **CALL)
     with pytest.raises(ValueError, match="for StableDiffusion, 32 wide, and this checkpoint is StableDiffusionXL"):
