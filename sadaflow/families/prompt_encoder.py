@@ -169,7 +169,13 @@ class T5Text:
 
 
 def tokenize(
-    tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None, *, special: bool = True
+    tokenizer: Any,
+    prompts: Sequence[str],
+    length: int,
+    added: AddedTokens | None = None,
+    *,
+    special: bool = True,
+    fill: bool = True,
 ) -> Any:
     """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning.
 
@@ -179,6 +185,7 @@ def tokenize(
         length: Number of tokens.
         added: Words that the tokenizer lacks.
         special: Whether the tokenizer adds the tokens that begin and end a prompt.
+        fill: Whether prompts are padded to `length`; otherwise to the longest of them. Matters without `added`.
     """
     full = token_ids(tokenizer, prompts, added, special=special)
     if added:
@@ -187,7 +194,7 @@ def tokenize(
         with _TOKENIZING:
             batch = tokenizer(
                 list(prompts),
-                padding="max_length",
+                padding="max_length" if fill else "longest",
                 max_length=length,
                 truncation=True,
                 return_tensors="pt",
