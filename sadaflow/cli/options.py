@@ -243,6 +243,8 @@ class GenerateOptions(Options):
                 raise ValueError(f"--{name} is for many prompts, --prompts FILE --out FOLDER")
             super().check()
             return
+        if self.request.words is not None:
+            raise ValueError("--words hold the prompts: leave out --prompts")
         if self.request.prompts:
             raise ValueError(f"prompts are given twice: {self.request.prompts[0]!r} and --prompts {self.prompts}")
         if self.out is None:

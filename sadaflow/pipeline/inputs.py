@@ -20,6 +20,7 @@ from ..families.hooks import REFERENCE, sized_by_family
 from ..families.options import PLAIN
 from ..families.unet import MASK, PICTURE
 from ..parallel import Parallel
+from .encoded import check_encoded
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
@@ -100,6 +101,7 @@ def complete(
     if (needs := getattr(family, "needs", None)) is not None:
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
+    check_encoded(request, family)
     _check_read(request, getattr(family, "reads", None))
     request = sized_by_family(family, request)
     height, width = _frames(request, family) or request.height, request.width

@@ -12,6 +12,7 @@ from sadaflow.solvers import Node, Prediction, input_scale, to_x0
 
 from .conditioning import Backbone, Conditioned
 from .guided_length import with_length_of
+from .prompt_blend import Blend, BlendedConditioned
 
 Rows = Sequence[int]
 
@@ -85,6 +86,7 @@ class GuidedDenoiser:
         picture_guidance: Guidance scale of that branch.
         keeps_length: Side of the tokens over which `with_length_of` corrects the guided prediction; None if it does
             not.
+        blend: What the conditional branch becomes in the course of the evaluations; None if it stays what it is.
     """
 
     backbone: Backbone
@@ -100,12 +102,17 @@ class GuidedDenoiser:
     picture: Mapping[str, Tensor] | None = None
     picture_guidance: float = 1.0
     keeps_length: int | None = None
-    _conditioned: Conditioned = field(init=False, repr=False, compare=False)
+    blend: Blend | None = None
+    _conditioned: Conditioned | BlendedConditioned = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         branches = [branch for branch in (self.negative, self.picture, self.conditional) if branch is not None]
         timesteps = [node.timestep for node in self.nodes]
-        object.__setattr__(self, "_conditioned", Conditioned(self.backbone, timesteps, branches))
+        if self.blend is not None and len(self.blend.weights) != len(timesteps):
+            raise ValueError(f"a blend of {len(self.blend.weights)} weights for {len(timesteps)} evaluations")
+        given = self.backbone, timesteps, branches
+        conditioned = Conditioned(*given) if self.blend is None else BlendedConditioned(*given, self.blend)
+        object.__setattr__(self, "_conditioned", conditioned)
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
