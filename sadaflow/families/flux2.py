@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder
 from sadaflow.models.flux2 import Flux2Autoencoder, Flux2AutoencoderConfig, Flux2Config, Flux2Transformer
-from sadaflow.models.flux2.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
@@ -36,7 +35,6 @@ class _Flux2(LatentTransformer):
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
     default_guidance: ClassVar[float] = 4.0
     patch: ClassVar[int] = 1
-    original = staticmethod(from_original)
     layers: ClassVar[tuple[int, ...]]
     """Layers of the text encoder whose outputs condition the network, side by side."""
     embeds: ClassVar[bool]

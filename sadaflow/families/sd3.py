@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.sd3 import SD3Config, SD3Transformer
-from sadaflow.models.sd3.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
@@ -42,8 +41,6 @@ class StableDiffusion3(LatentTransformer):
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
     default_guidance: ClassVar[float] = 7.0
     patch: ClassVar[int] = 2
-
-    original = staticmethod(from_original)
 
     def __init__(
         self,

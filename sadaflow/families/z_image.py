@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import pad_sequence
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.z_image import ZImageConfig, ZImageTransformer
 from sadaflow.models.z_image.config import UNIT
-from sadaflow.models.z_image.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
@@ -43,8 +42,6 @@ class ZImage(LatentTransformer):
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
     default_guidance: ClassVar[float] = 4.0
     patch: ClassVar[int] = 2
-
-    original = staticmethod(from_original)
 
     def __init__(self, backbone: ZImageTransformer, vae: Autoencoder, text: ChatText, dtype: torch.dtype) -> None:
         _check_widths(backbone.config, vae.config, text.encoder.config)

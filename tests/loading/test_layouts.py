@@ -48,6 +48,17 @@ RECOGNISED: dict[str, tuple[list[str], str]] = {
         [*(U + name for name in FLUX), "text_encoders.t5xxl.transformer.shared.weight", "vae.encoder.down.0.x"],
         "Flux.1, all in one",
     ),
+    "sd3_medium_incl_clips": (
+        [f"{U}joint_blocks.0.context_block.adaLN_modulation.1.bias", "text_encoders.clip_l.transformer.x"],
+        "transformer of Stable Diffusion 3, authors' names",
+    ),
+    "chroma-unlocked-v37": (
+        [*FLUX, "distilled_guidance_layer.in_proj.weight"], "transformer of Chroma, authors' names",
+    ),
+    "Chroma all in one": (
+        [*(U + name for name in FLUX), f"{U}distilled_guidance_layer.in_proj.weight", "text_encoders.t5xxl.x"],
+        "transformer of Chroma, authors' names",
+    ),
     "FLUX.1-dev transformer": (
         ["transformer_blocks.0.attn.add_q_proj.weight", "single_transformer_blocks.0.proj_mlp.weight",
          "context_embedder.weight"],
@@ -88,10 +99,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "mixed precision": ([*FLUX, "single_blocks.0.linear1.comfy_quant"], "comfy_quant"),
     "svdq-int4-flux.1-dev": (["transformer_blocks.0.x.qweight", "transformer_blocks.0.x.wscales"], "SVDQuant"),
     "awq": (["model.layers.0.qweight", "model.layers.0.qzeros"], "GPTQ and AWQ weights are not read"),
-    "sd3_medium_incl_clips": (
-        [f"{U}joint_blocks.0.context_block.adaLN_modulation.1.bias", "text_encoders.clip_l.x"], "with text encoders",
-    ),
-    "chroma": ([*FLUX, "distilled_guidance_layer.in_proj.weight"], "Chroma is not supported"),
     "wan2.1": (["head.modulation", "patch_embedding.weight"], "Wan is not supported"),
     "qwen_image": (["transformer_blocks.0.img_mod.1.weight"], "Qwen-Image is not supported"),
     "svd": ([*UNET, f"{U}input_blocks.1.0.time_stack.x"], "Stable Video Diffusion is not supported"),

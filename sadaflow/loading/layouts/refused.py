@@ -35,7 +35,7 @@ FORMATS = (
     ),
 )
 
-_OTHER = "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2 and Z-Image are loaded"
+_OTHER = "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2, Chroma and Z-Image are loaded"
 
 
 def _model(name: str, source: str, *has: str, lacks: tuple[str, ...] = ()) -> Layout:
@@ -43,12 +43,6 @@ def _model(name: str, source: str, *has: str, lacks: tuple[str, ...] = ()) -> La
 
 
 MODELS = (
-    Layout(
-        "Stable Diffusion 3 with text encoders", "network", ("*joint_blocks.0.context_block.*", "text_encoders.*"),
-        "stabilityai/stable-diffusion-3-medium sd3_medium_incl_clips.safetensors",
-        refused="text encoders are not read from a file of Stable Diffusion 3: take the file without them, and base=",
-    ),
-    _model("Chroma", "lodestones/Chroma", "*distilled_guidance_layer.*"),
     _model("HunyuanVideo", "tencent/HunyuanVideo", "*txt_in.individual_token_refiner.*"),
     _model("AuraFlow", "fal/AuraFlow", "*double_layers.*.attn.w1q.weight"),
     _model("LTX-Video", "Lightricks/LTX-Video", "*patchify_proj.weight"),

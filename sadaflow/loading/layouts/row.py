@@ -27,7 +27,8 @@ class Layout:
         use: How such a file is loaded, for messages.
         family: The family of a pipeline or network: "sd", "xl", "refiner" or "flux"; "" otherwise.
         prefix: What the names of the network's tensors begin with.
-        texts: Prefix and layout ("clip", "open_clip", "t5") of each text encoder.
+        texts: Prefix and layout ("clip", "open_clip", "t5", "decoder") of each text encoder. With `pipelines` they are
+            text_encoder, text_encoder_2 and so on, and each may be absent.
         pipelines: For a network whose config the checkpoint `base` has: the pipeline classes that this may be of.
     """
 
