@@ -13,6 +13,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .argument import arguments
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
+from .exported import Exported
 from .latent_transformer import LatentTransformer
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
@@ -82,6 +83,15 @@ class Flux(LatentTransformer):
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.clip, "text_encoder_2": self.t5}
 
+    def exported(self) -> Exported | None:
+        """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
+        times = self.backbone.config.latent_channels // self.vae.config.latent_channels
+        special = "FluxFillPipeline" if fills(self.backbone.config, self.vae.config) else _SPECIAL.get(times)
+        tokenizers = {"tokenizer": self.clip.tokenizer, "tokenizer_2": self.t5.tokenizer}
+        if special is None and self.needs is not None:
+            return None
+        return Exported(special or "FluxPipeline", tokenizers)
+
     def condition(self, request: Request) -> Prompted:
         length = request.text_tokens(self.t5.longest)
         guided = request.true_guidance > 1
@@ -111,6 +121,8 @@ class FluxFill(Flux):
     default_guidance: ClassVar[float] = 30.0
 
 
+_SPECIAL: Final = {2: "FluxControlPipeline"}
+"""Pipelines of transformers with further input, by their input channels in multiples of the latents'."""
 _FURTHER: Final = {2: "it reads a picture beside the latents, as FLUX.1 Depth and Canny do"}
 """What transformers read beside the latents, by their input channels in multiples of the latents'."""
 

@@ -16,6 +16,7 @@ from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, trained_size
 from .chat_text import ChatText, chat_message, mistral_message
+from .exported import Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import PreparedEncoder
@@ -123,7 +124,7 @@ class Flux2Klein(_Flux2):
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "Flux2Transformer2DModel",
         "vae": "AutoencoderKLFlux2",
-        "text_encoder": "Qwen3ForCausalLM",
+        "text_encoder": ("Qwen3ForCausalLM", "Qwen3Model"),
     }
     layers = (9, 18, 27)
     embeds = False
@@ -137,6 +138,10 @@ class Flux2Klein(_Flux2):
         """What the authors recommend: 4 steps without guidance if distilled, else 50 steps with guidance 4."""
         distilled = _is_distilled(read("model_index.json"))
         return Recommended(1.0, 4, "euler") if distilled else Recommended(cls.default_guidance, 50, "euler")
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("Flux2KleinPipeline", {"tokenizer": self.text.tokenizer}, {"is_distilled": self.distilled})
 
     def condition(self, request: Request) -> Prompted:
         length, guided = request.text_tokens(self.text.longest), request.guided and not self.distilled

@@ -14,6 +14,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder
+from .exported import ABSENT, Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
@@ -103,6 +104,14 @@ class StableDiffusion3(LatentTransformer):
     @property
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.clips[0], "text_encoder_2": self.clips[1]}
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        tokenizers = {"tokenizer": self.clips[0].tokenizer, "tokenizer_2": self.clips[1].tokenizer}
+        if self.t5 is None:
+            absent = dict.fromkeys(("text_encoder_3", "tokenizer_3"), ABSENT)
+            return Exported("StableDiffusion3Pipeline", tokenizers, absent)
+        return Exported("StableDiffusion3Pipeline", {**tokenizers, "tokenizer_3": self.t5.tokenizer})
 
     def condition(self, request: Request) -> Prompted:
         length = request.text_tokens(T5Text.longest, _T5_TOKENS)

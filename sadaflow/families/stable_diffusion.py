@@ -12,6 +12,7 @@ from sadaflow.models import Autoencoder, UNet, UNetConfig
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .base import Prompted, build_autoencoder
+from .exported import ABSENT, Exported
 from .prompt_encoder import ClipText
 from .request import Request
 from .unet import LatentUNet, read_configs
@@ -25,6 +26,9 @@ class StableDiffusion(LatentUNet):
     """
 
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {**LatentUNet.components, "text_encoder": "CLIPTextModel"}
+
+    pipeline_class: ClassVar[str] = "StableDiffusionPipeline"
+    """The class in Diffusers."""
 
     def __init__(self, backbone: UNet, vae: Autoencoder, text: ClipText, dtype: torch.dtype) -> None:
         _check_width(text.encoder.config.hidden_size, backbone.config)
@@ -62,6 +66,14 @@ class StableDiffusion(LatentUNet):
     def prompt_encoders(self) -> Mapping[str, ClipText]:
         return {"text_encoder": self.text}
 
+    def exported(self) -> Exported | None:
+        """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
+        special = self.edited_by("StableDiffusion")
+        if special is None and self.needs is not None:
+            return None
+        absent = {"safety_checker": ABSENT, "feature_extractor": ABSENT, "requires_safety_checker": False}
+        return Exported(special or self.pipeline_class, {"tokenizer": self.text.tokenizer}, absent)
+
     def condition(self, request: Request) -> Prompted:
         negatives = [negative or "" for negative in request.negatives]
         guided = request.guided and not self.distilled
@@ -79,6 +91,7 @@ class LatentConsistency(StableDiffusion):
     """
 
     default_guidance: ClassVar[float] = 8.5
+    pipeline_class: ClassVar[str] = "LatentConsistencyModelPipeline"
 
     @classmethod
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:

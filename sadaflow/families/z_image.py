@@ -16,6 +16,7 @@ from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
 from .chat_text import ChatText, chat_message
+from .exported import Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .request import Request
@@ -75,6 +76,10 @@ class ZImage(LatentTransformer):
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("ZImagePipeline", {"tokenizer": self.text.tokenizer})
 
     def condition(self, request: Request) -> Prompted:
         length, guided = request.text_tokens(self.text.longest), request.guidance_scale > 0
