@@ -72,6 +72,11 @@ RECOGNISED: dict[str, tuple[list[str], str]] = {
     "sdxl_vae": (
         ["encoder.down_blocks.0.x", "decoder.up_blocks.0.x", "decoder.conv_in.weight"], "autoencoder, the Hub's names",
     ),
+    "taesd": (
+        ["encoder.layers.0.weight", "decoder.layers.0.weight", "decoder.layers.2.conv.0.weight"],
+        "tiny autoencoder (TAESD), the Hub's names",
+    ),
+    "taesd_decoder": (["1.weight", "3.conv.0.weight", "19.bias"], "tiny autoencoder (TAESD), authors' names"),
     "control_v11p_sd15_canny": ([f"control_model.{name}" for name in HINT], "ControlNet, authors' names"),
     "controlnet-sd21-canny": (HINT, "ControlNet, authors' names without prefix"),
     "xinsir/controlnet-tile-sdxl-1.0": (
@@ -103,7 +108,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "qwen_image": (["transformer_blocks.0.img_mod.1.weight"], "Qwen-Image is not supported"),
     "svd": ([*UNET, f"{U}input_blocks.1.0.time_stack.x"], "Stable Video Diffusion is not supported"),
     "x4-upscaler-ema": ([*UNET, f"{U}label_emb.weight"], "x4 upscaler is not supported"),
-    "taesd": (["encoder.layers.0.weight", "decoder.layers.0.weight"], "TAESD"),
     "clip_l": (["text_model.encoder.layers.0.mlp.fc1.weight"], "it is a text encoder alone"),
     "t5xxl_fp16": (["encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"], "it is a text encoder alone"),
     "lora": (["lora_unet_x.lora_down.weight"], "load it by pipe.load_lora"),

@@ -63,7 +63,5 @@ MODELS = (
     _model("PixArt", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "*adaln_single.*"),
     _model("CosXL, an EDM schedule", "stabilityai/cosxl", "edm_vpred.*"),
     _model("Playground 2.5", "playgroundai/playground-v2.5-1024px-aesthetic", "edm_mean", "edm_std"),
-    _model("TAESD, a tiny autoencoder", "madebyollin/taesd", "*decoder.1.weight", "*decoder.3.conv.0.weight"),
-    _model("TAESD, a tiny autoencoder", "madebyollin/taesd", "decoder.layers.0.weight", "encoder.layers.0.weight"),
     _model("DC-AE, an autoencoder", "mit-han-lab/dc-ae-f32c32-in-1.0", "*decoder.stages.*.op_list.*"),
 )

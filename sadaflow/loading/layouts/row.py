@@ -15,7 +15,8 @@ class Layout:
 
     Attributes:
         name: What the file holds, in whose names.
-        kind: "pipeline", "network", "autoencoder", "text encoder", "controlnet", "adapter", "embedding" or "format".
+        kind: "pipeline", "network", "autoencoder", "tiny autoencoder", "text encoder", "controlnet", "adapter",
+            "embedding" or "format".
         has: Patterns of tensor names, each of which matches a name in the file; * stands for any characters.
         source: Who publishes such files, or a file that is an example.
         lacks: Patterns of tensor names, none of which matches a name in the file.

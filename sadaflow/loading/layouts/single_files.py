@@ -173,6 +173,26 @@ AUTOENCODERS = (
     ),
 )
 
+_TINY = "pipe.load_preview_decoder(FILE)"
+TINY_AUTOENCODERS = (
+    *(
+        Layout(
+            f"tiny autoencoder (TAESD), authors' names{f', under {prefix}' if prefix else ''}", "tiny autoencoder",
+            (f"{prefix}1.weight", f"{prefix}3.conv.0.weight"), source, lacks=lacks, use=_TINY, prefix=prefix,
+        )
+        for prefix, lacks, source in (
+            ("", ("0.weight",), "madebyollin/taesd taesd_decoder.safetensors, taesdxl, taesd3, taef1"),
+            ("decoder.", (), "files with encoder and decoder"),
+            ("taesd_decoder.", (), "files of user interfaces"),
+        )
+    ),
+    Layout(
+        "tiny autoencoder (TAESD), the Hub's names", "tiny autoencoder", ("decoder.layers.0.weight",
+        "decoder.layers.2.conv.0.weight"), "madebyollin/taesd diffusion_pytorch_model.safetensors", use=_TINY,
+        prefix="decoder.layers.",
+    ),
+)
+
 _TEXT = "it is a text encoder alone: load the checkpoint that it belongs to, or a file with all components"
 TEXTS = (
     Layout(
