@@ -3,7 +3,8 @@
     python docs/scripts/measure_memory.py tiles               decoding whole and in tiles; --device meta computes
     python docs/scripts/measure_memory.py parts               what each part of Flux.1 dev takes on a device (computed)
     python docs/scripts/measure_memory.py precision           half precision against float32, embedded checkpoints
-    python docs/scripts/measure_memory.py write FOLDER        Flux.1 dev's configuration on disk: 33.7 GB
+    python docs/scripts/measure_memory.py write FOLDER        Flux.1 dev's configuration on disk: 33.7 GB; with --model
+                                                              z-image-turbo or flux2-klein-4b that of others
     python docs/scripts/measure_memory.py run FOLDER --limit 12  prompt to picture from it on the CPU, in so many GB:
                                                               streamed, or with --quantize int8 or fp8 all in memory
 
@@ -23,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from full_size import MODELS
 from torch import Tensor, nn
 
 from sadaflow import Pipeline
 from sadaflow.bench.run.memory import peak_memory
+from sadaflow.families import Flux
 from sadaflow.loading.export import export_checkpoint
 from sadaflow.metrics import psnr
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, Site
@@ -157,17 +160,22 @@ def precision(steps: int) -> None:
                 print(row, flush=True)
 
 
-def write(folder: Path) -> None:
-    """A checkpoint in the Hub's layout, a tensor at a time; tokenizers and scheduler are tiny-flux's."""
-    export_checkpoint("tiny-flux", folder)
-    configs = {"text_encoder": CLIP, "text_encoder_2": T5, "transformer": TRANSFORMER, "vae": VAE}
+def write(folder: Path, model: str) -> None:
+    """A checkpoint in the Hub's layout, a tensor at a time; tokenizers and scheduler of Flux.1 dev are tiny-flux's."""
+    if model in MODELS:
+        MODELS[model].write_small(folder)
+        parts, configs = MODELS[model].networks(), dict(MODELS[model].configs)
+    else:
+        export_checkpoint("tiny-flux", folder)
+        configs = {"text_encoder": CLIP, "text_encoder_2": T5, "transformer": TRANSFORMER, "vae": VAE}
+        parts = flux_parts()
     values = torch.randn(2**26, generator=torch.Generator().manual_seed(0))
-    for name, part in flux_parts().items():
-        shutil.rmtree(folder / name)
+    for name, part in parts.items():
+        shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(configs[name]))
         stem = "model" if name.startswith("text") else "diffusion_pytorch_model"
-        state = part.state_dict()
+        state = {key: x for key, x in part.state_dict().items() if x.is_floating_point()}
         if name == "text_encoder_2":
             state.pop("encoder.embed_tokens.weight")
         count, names = SHARDS.get(name, 1), list(state)
@@ -202,7 +210,8 @@ def _weights(name: str, tensor: Tensor, values: Tensor) -> Iterator[Tensor]:
     left, scale = tensor.numel(), 0.5 / tensor[0].numel() ** 0.5
     while left > 0:
         part = values[: min(left, len(values))]
-        yield torch.ones_like(part) if tensor.dim() == 1 and name.endswith("weight") else part * scale
+        ones = tensor.dim() == 1 and name.endswith(("weight", "running_var"))
+        yield torch.ones_like(part) if ones else part * scale
         left -= len(part)
 
 
@@ -224,7 +233,8 @@ def run(folder: Path, limit: float, side: int, steps: int, quantize: str | None)
     how = {"offload": "stream"} if quantize is None else {"quantize": quantize}
     pipe = Pipeline.from_pretrained(folder, dtype=torch.bfloat16, **how)
     note("loaded")
-    made = pipe("red apple", height=side, width=side, steps=steps, guidance=3.5, output="tensor", progress=False)
+    guided = {"guidance": 3.5} if isinstance(pipe.family, Flux) else {}
+    made = pipe("red apple", height=side, width=side, steps=steps, output="tensor", progress=False, **guided)
     if not bool(torch.isfinite(made.images).all()):
         raise RuntimeError("the picture is not finite")
     peak = note(f"{steps} evaluations and a picture of {tuple(made.images.shape)}")
@@ -240,6 +250,7 @@ def main() -> None:
         task = tasks.add_parser(name)
         if name in ("write", "run"):
             task.add_argument("folder", type=Path)
+    tasks.choices["write"].add_argument("--model", choices=("flux1-dev", *MODELS), default="flux1-dev")
     tasks.choices["tiles"].add_argument("--device", default="cpu")
     tasks.choices["tiles"].add_argument("--sides", type=int, nargs="+", default=[512, 1024])
     tasks.choices["precision"].add_argument("--steps", type=int, default=50)
