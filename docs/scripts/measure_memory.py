@@ -169,13 +169,13 @@ def write(folder: Path, model: str) -> None:
         export_checkpoint("tiny-flux", folder)
         configs = {"text_encoder": CLIP, "text_encoder_2": T5, "transformer": TRANSFORMER, "vae": VAE}
         parts = flux_parts()
-    values = torch.randn(2**26, generator=torch.Generator().manual_seed(0))
+    values = torch.randn(2**26, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     for name, part in parts.items():
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(configs[name]))
         stem = "model" if name.startswith("text") else "diffusion_pytorch_model"
-        state = {key: x for key, x in part.state_dict().items() if x.is_floating_point()}
+        state = part.state_dict()
         if name == "text_encoder_2":
             state.pop("encoder.embed_tokens.weight")
         count, names = SHARDS.get(name, 1), list(state)
@@ -195,14 +195,18 @@ def _write_file(path: Path, state: Mapping[str, Tensor], values: Tensor) -> None
     """The safetensors format: eight bytes with the header's length, the header, the tensors one after the other."""
     header, at = {}, 0
     for name, tensor in state.items():
-        header[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [at, at + 2 * tensor.numel()]}
-        at += 2 * tensor.numel()
+        kind, end = ("BF16" if tensor.is_floating_point() else "I64"), at + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
     text = json.dumps(header).encode()
     with path.open("xb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, tensor in state.items():
+            if not tensor.is_floating_point():  # a count of training steps
+                file.write(bytes(tensor.numel() * tensor.element_size()))
+                continue
             for part in _weights(name, tensor, values):
-                file.write(part.to(torch.bfloat16).view(torch.uint8).numpy())
+                file.write(part.view(torch.uint8).numpy())
 
 
 def _weights(name: str, tensor: Tensor, values: Tensor) -> Iterator[Tensor]:
@@ -215,7 +219,7 @@ def _weights(name: str, tensor: Tensor, values: Tensor) -> Iterator[Tensor]:
         left -= len(part)
 
 
-def run(folder: Path, limit: float, side: int, steps: int, quantize: str | None) -> None:
+def run(folder: Path, limit: float, side: int, steps: int, tokens: int, quantize: str | None) -> None:
     began = time.perf_counter()
 
     def note(what: str) -> float:
@@ -233,8 +237,9 @@ def run(folder: Path, limit: float, side: int, steps: int, quantize: str | None)
     how = {"offload": "stream"} if quantize is None else {"quantize": quantize}
     pipe = Pipeline.from_pretrained(folder, dtype=torch.bfloat16, **how)
     note("loaded")
+    call = {"height": side, "width": side, "steps": steps, "max_sequence_length": tokens}
     guided = {"guidance": 3.5} if isinstance(pipe.family, Flux) else {}
-    made = pipe("red apple", height=side, width=side, steps=steps, output="tensor", progress=False, **guided)
+    made = pipe("red apple", output="tensor", progress=False, **call, **guided)
     if not bool(torch.isfinite(made.images).all()):
         raise RuntimeError("the picture is not finite")
     peak = note(f"{steps} evaluations and a picture of {tuple(made.images.shape)}")
@@ -254,7 +259,7 @@ def main() -> None:
     tasks.choices["tiles"].add_argument("--device", default="cpu")
     tasks.choices["tiles"].add_argument("--sides", type=int, nargs="+", default=[512, 1024])
     tasks.choices["precision"].add_argument("--steps", type=int, default=50)
-    for flag, default in (("--side", 256), ("--steps", 2)):
+    for flag, default in (("--side", 256), ("--steps", 2), ("--tokens", 512)):
         tasks.choices["run"].add_argument(flag, type=int, default=default)
     tasks.choices["run"].add_argument("--limit", type=float, default=12.0, metavar="GB")
     tasks.choices["run"].add_argument("--quantize", choices=tuple(QUANTIZATIONS))
