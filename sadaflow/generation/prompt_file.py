@@ -140,14 +140,15 @@ def _objects(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
 
 
 def _tabs(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    return _rows(path, csv.reader(io.StringIO(content, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE))
+    return _rows(path, content, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    return _rows(path, csv.reader(io.StringIO(content, newline=""), strict=True))
+    return _rows(path, content, strict=True)
 
 
-def _rows(path: Path, rows: "csv._reader") -> Iterator[tuple[int, Entry]]:
+def _rows(path: Path, content: str, **dialect: Any) -> Iterator[tuple[int, Entry]]:
+    rows = csv.reader(io.StringIO(content, newline=""), **dialect)
     header: list[str] | None = None
     while True:
         line = rows.line_num + 1

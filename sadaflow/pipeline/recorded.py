@@ -1,6 +1,6 @@
 """Measures the numbers of a loaded pipeline that TeaCache and MagCache need of a network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..accelerators import MagCache, TeaCache
@@ -62,5 +62,8 @@ def _magcache(tuning: Tuning, samples: int) -> MagCache:
     return MagCache(ratios=tuple(means), never=())
 
 
-RECORDED: Final = {"teacache": _teacache, "magcache": _magcache}
+RECORDED: Final[Mapping[str, Callable[[Tuning, int], TeaCache | MagCache]]] = {
+    "teacache": _teacache,
+    "magcache": _magcache,
+}
 """How each accelerator's settings are measured."""

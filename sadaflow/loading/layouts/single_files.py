@@ -16,7 +16,7 @@ _COMFY_QWEN3 = "text_encoders.qwen3_4b.transformer."
 _FLUX = "double_blocks.*.img_attn.qkv.weight"
 _DISTILLED = "distilled_guidance_layer.in_proj.weight"
 _FLUX_TEXTS = ((_COMFY_L, "clip"), (_COMFY_T5, "t5"))
-_SD3_TEXTS = ((_COMFY_L, "clip"), (_COMFY_G, "clip_g"), (_COMFY_T5, "t5"))
+_THREE_TEXTS = ((_COMFY_L, "clip"), (_COMFY_G, "clip_g"), (_COMFY_T5, "t5"))
 _OF_CONTROLNET = ("*input_hint_block.*", "*zero_convs.*", "*controlnet_*")
 _FILE, _BASE = "Pipeline.from_single_file(FILE)", "Pipeline.from_single_file(FILE, base=CHECKPOINT)"
 
@@ -105,7 +105,7 @@ NETWORKS = (
     *(
         Layout(
             f"transformer of Stable Diffusion 3, {names} names", "network", signs, source, use=_BASE, prefix=prefix,
-            pipelines=("StableDiffusion3Pipeline",), texts=_SD3_TEXTS,
+            pipelines=("StableDiffusion3Pipeline",), texts=_THREE_TEXTS,
         )
         for names, prefix, signs, source in (
             ("authors'", NETWORK, (f"{NETWORK}joint_blocks.0.context_block.*",),
