@@ -110,6 +110,23 @@ class OriginalLayout:
                     yield own
 
 
+def in_blocks(authors: str, hub: str, table: Mapping[str, str | Fused]) -> dict[str, str | Fused]:
+    """Returns the names of modules in numbered blocks.
+
+    Args:
+        authors: the authors' name of the stack of blocks.
+        hub: the Hub's.
+        table: names within a block, the authors' -> the Hub's.
+    """
+
+    def full(name: str | Fused) -> str | Fused:
+        if isinstance(name, str):
+            return f"{hub}.{{}}.{name}"
+        return Fused(tuple(f"{hub}.{{}}.{part}" for part in name.names), name.shares)
+
+    return {f"{authors}.{{}}.{old}": full(new) for old, new in table.items()}
+
+
 def _tensors(parts: Fused, leaf: str) -> tuple[str, ...]:
     leaf = "weight" if leaf == "scale" else leaf  # of the authors' RMS norms
     return tuple(f"{name}.{leaf}" for name in parts.names)

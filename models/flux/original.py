@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from ..original_layout import OriginalLayout
-from ..streams.original import BLOCKS, TOP, in_blocks
+from ..original_layout import OriginalLayout, in_blocks
+from ..streams.original import BLOCKS, TOP
 
 _EMBEDDERS = {
     "time_in": "time_text_embed.timestep_embedder",

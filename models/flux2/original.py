@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from ..original_layout import OriginalLayout
-from ..streams.original import DOUBLE_ATTENTION, TOP, in_blocks
+from ..original_layout import OriginalLayout, in_blocks
+from ..streams.original import DOUBLE_ATTENTION, TOP
 
 _EMBEDDERS = {
     "time_in": "time_guidance_embed.timestep_embedder",

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from ..original_layout import Fused, OriginalLayout
-from ..streams.original import in_blocks
+from ..original_layout import Fused, OriginalLayout, in_blocks
 from .config import SD3Config
 
 _TOP = {  # in the authors' layout -> in the Hub's

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from ..original_layout import Fused
+from ..original_layout import Fused, in_blocks
 
 _DOUBLE: Final[Mapping[str, str | Fused]] = {
     "img_attn.qkv": Fused(("attn.to_q", "attn.to_k", "attn.to_v")),
@@ -27,25 +27,6 @@ _SINGLE: Final[Mapping[str, str | Fused]] = {
     "norm.query_norm": "attn.norm_q",
     "norm.key_norm": "attn.norm_k",
 }
-
-
-def in_blocks(authors: str, hub: str, table: Mapping[str, str | Fused]) -> dict[str, str | Fused]:
-    """Returns the names of modules in numbered blocks.
-
-    Args:
-        authors: the authors' name of the stack of blocks.
-        hub: the Hub's.
-        table: names within a block, the authors' -> the Hub's.
-    """
-
-    def full(name: str | Fused) -> str | Fused:
-        if isinstance(name, str):
-            return f"{hub}.{{}}.{name}"
-        return Fused(tuple(f"{hub}.{{}}.{part}" for part in name.names), name.shares)
-
-    return {f"{authors}.{{}}.{old}": full(new) for old, new in table.items()}
-
-
 TOP: Final = {"img_in": "x_embedder", "txt_in": "context_embedder", "final_layer.linear": "proj_out"}
 """Modules outside the blocks that all of them have."""
 DOUBLE_ATTENTION: Final = in_blocks("double_blocks", "transformer_blocks", _DOUBLE)

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from ..original_layout import Fused, OriginalLayout
-from ..streams.original import in_blocks
+from ..original_layout import Fused, OriginalLayout, in_blocks
 from .config import PATCH
 
 _BLOCK: Final[Mapping[str, str | Fused]] = {

@@ -82,8 +82,9 @@ def run(options: CalibrateOptions) -> None:
     if options.method != "auto":
         how = {"samples": options.samples, "batch": options.batch, "solver": solver, **named}
         for steps in options.steps or [50]:
+            measured = record_accelerator(pipe, options.method, prompts, steps=steps, **how)
             say(f"{solver}, {steps} steps, measured by {options.samples * steps} evaluations:")
-            say(f"  {setting_text(record_accelerator(pipe, options.method, prompts, steps=steps, **how))}")
+            say(f"  {setting_text(measured)}")
         return
     for steps in options.steps or [50]:
         found = pipe.calibrate(prompts, effort=effort, solver=solver, steps=steps, **named)

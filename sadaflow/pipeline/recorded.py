@@ -3,8 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..accelerators import MagCache, TeaCache
+import torch
+
+from ..accelerators import MagCache, TeaCache, make_accelerator
+from ..accelerators.caching.base import check_fit
 from ..sampling.calibration import magcache_ratios, teacache_coefficients, teacache_pairs
+from .inputs import latent_shape
 from .progress import counting
 from .tuning import PROMPTS, Tuning, tuning_samples
 
@@ -45,6 +49,8 @@ def record_accelerator(
         raise ValueError(f"unknown method {name!r}; known: {', '.join(RECORDED)}")
     with counting(progress) as (_, advance):
         tuning = tuning_samples(pipe, prompts, batch, arguments, advance, "calibrate")
+        shape = latent_shape(pipe.family, None, None)
+        check_fit(make_accelerator(name), tuning.solver, torch.Size((1, *shape)), pipe.backbone)
         return RECORDED[name](tuning, samples)
 
 

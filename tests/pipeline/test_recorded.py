@@ -81,7 +81,7 @@ def test_the_command_prints_what_accelerate_takes(tmp_path: Path, capsys: pytest
 
 
 def test_a_network_without_a_stack_of_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match="no trunk"):
-        record_accelerator(Pipeline.from_pretrained("tiny-sd"), "teacache", samples=1, steps=5, progress=False)
+    with pytest.raises(ValueError, match="needs a transformer whose stack of blocks"):
+        record_accelerator(Pipeline.from_pretrained("tiny-sd"), "teacache", samples=1, steps=9, progress=False)
     with pytest.raises(ValueError, match="unknown method 'x'; known: teacache, magcache"):
         record_accelerator(Pipeline.from_pretrained("tiny-sd"), "x")
