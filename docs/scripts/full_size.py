@@ -1,4 +1,4 @@
-"""Configs of published size of Z-Image-Turbo and FLUX.2 klein 4B, and their networks without memory."""
+"""Configs of published size of Flux.1 dev, Z-Image-Turbo and FLUX.2 klein 4B, and their networks without memory."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sadaflow.models import Autoencoder, AutoencoderConfig
+from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
 from sadaflow.models.flux2 import Flux2Autoencoder, Flux2AutoencoderConfig, Flux2Config, Flux2Transformer
 from sadaflow.models.z_image import ZImageConfig, ZImageTransformer
 
@@ -23,10 +23,21 @@ QWEN3 = {
     "attention_bias": False, "hidden_act": "silu", "tie_word_embeddings": True,
     "bos_token_id": 151643, "eos_token_id": 151645,
 }  # fmt: skip
-_VAE = {
+TRANSFORMER = {"_class_name": "FluxTransformer2DModel", "guidance_embeds": True}
+VAE = {
     "_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2,
     "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "scaling_factor": 0.3611,
     "shift_factor": 0.1159, "sample_size": 1024, "force_upcast": True,
+}  # fmt: skip
+CLIP = {
+    "architectures": ["CLIPTextModel"], "model_type": "clip_text_model", "hidden_size": 768,
+    "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 49408,
+    "max_position_embeddings": 77, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
+}  # fmt: skip
+T5 = {
+    "architectures": ["T5EncoderModel"], "model_type": "t5", "d_model": 4096, "d_ff": 10240, "d_kv": 64,
+    "num_heads": 64, "num_layers": 24, "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
+    "is_encoder_decoder": False, "use_cache": False, "tie_word_embeddings": False,
 }  # fmt: skip
 _FLUX2_VAE = {"_class_name": "AutoencoderKLFlux2", "batch_norm_eps": 0.0001, "sample_size": 1024}
 _Z_IMAGE = {"_class_name": "ZImageTransformer2DModel"}
@@ -68,6 +79,20 @@ class FullSize:
         chat_tokenizer().save_pretrained(folder / "tokenizer")
 
 
+def flux_parts() -> dict[str, nn.Module]:
+    """The networks of Flux.1 dev without memory, in bfloat16."""
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    with torch.device("meta"):
+        parts: dict[str, nn.Module] = {
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**CLIP)),
+            "text_encoder_2": T5EncoderModel(T5Config(**T5)),
+            "transformer": FluxTransformer(FluxConfig.from_dict(TRANSFORMER)),
+            "vae": Autoencoder(AutoencoderConfig.from_dict(VAE)),
+        }
+        return {name: part.to(torch.bfloat16).requires_grad_(False).eval() for name, part in parts.items()}
+
+
 def _language_model() -> nn.Module:
     from transformers import Qwen3Config, Qwen3Model
 
@@ -86,11 +111,11 @@ MODELS = {
     "z-image-turbo": FullSize(
         _named("ZImagePipeline", "ZImageTransformer2DModel", "AutoencoderKL", "Qwen3Model"),
         {**_FLOW, "use_dynamic_shifting": False},
-        {"text_encoder": QWEN3, "transformer": _Z_IMAGE, "vae": _VAE},
+        {"text_encoder": QWEN3, "transformer": _Z_IMAGE, "vae": VAE},
         lambda: {
             "text_encoder": _language_model(),
             "transformer": ZImageTransformer(ZImageConfig.from_dict(_Z_IMAGE)),
-            "vae": Autoencoder(AutoencoderConfig.from_dict(_VAE)),
+            "vae": Autoencoder(AutoencoderConfig.from_dict(VAE)),
         },
     ),
     "flux2-klein-4b": FullSize(

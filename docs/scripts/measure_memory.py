@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from full_size import MODELS
+from full_size import CLIP, MODELS, T5, TRANSFORMER, VAE, flux_parts
 from torch import Tensor, nn
 
 from sadaflow import Pipeline
@@ -32,44 +32,14 @@ from sadaflow.bench.run.memory import peak_memory
 from sadaflow.families import Flux
 from sadaflow.loading.export import export_checkpoint
 from sadaflow.metrics import psnr
-from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, Site
+from sadaflow.models import Autoencoder, AutoencoderConfig, Site
 from sadaflow.placement.quantization import QUANTIZATIONS
 from sadaflow.solvers import Solver
 from sadaflow.solvers.base import State
 
 META = torch.device("meta")
 SHARDS = {"transformer": 3, "text_encoder_2": 2}
-TRANSFORMER = {"_class_name": "FluxTransformer2DModel", "guidance_embeds": True}
-VAE = {
-    "_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2,
-    "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "scaling_factor": 0.3611,
-    "shift_factor": 0.1159, "sample_size": 1024, "force_upcast": True,
-}  # fmt: skip
 SD_VAE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-CLIP = {
-    "architectures": ["CLIPTextModel"], "model_type": "clip_text_model", "hidden_size": 768,
-    "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 49408,
-    "max_position_embeddings": 77, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
-}  # fmt: skip
-T5 = {
-    "architectures": ["T5EncoderModel"], "model_type": "t5", "d_model": 4096, "d_ff": 10240, "d_kv": 64,
-    "num_heads": 64, "num_layers": 24, "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
-    "is_encoder_decoder": False, "use_cache": False, "tie_word_embeddings": False,
-}  # fmt: skip
-
-
-def flux_parts() -> dict[str, nn.Module]:
-    """The networks of Flux.1 dev without memory, in bfloat16."""
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-    with torch.device(META):
-        parts: dict[str, nn.Module] = {
-            "text_encoder": CLIPTextModel(CLIPTextConfig(**CLIP)),
-            "text_encoder_2": T5EncoderModel(T5Config(**T5)),
-            "transformer": FluxTransformer(FluxConfig.from_dict(TRANSFORMER)),
-            "vae": Autoencoder(AutoencoderConfig.from_dict(VAE)),
-        }
-        return {name: part.to(torch.bfloat16).requires_grad_(False).eval() for name, part in parts.items()}
 
 
 def size_of(part: nn.Module) -> int:
