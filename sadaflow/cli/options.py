@@ -155,7 +155,8 @@ class Options:
         if not self.request.prompts and not self._promptless:
             raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
         for name, files in files_of(self.request).items():
-            _check_number(f"--{name}", len(files), "prompts", len(self.request.prompts))
+            if name != "image" or len(self.request.prompts) > 1:  # some checkpoints read several pictures for a prompt
+                _check_number(f"--{name}", len(files), "prompts", len(self.request.prompts))
         self.check_flags()
 
     def check_flags(self) -> None:

@@ -31,12 +31,15 @@ class Prompted:
         negative: Arguments of the negative branch; None if there is none.
         guidance: Guidance strength between the branches; None is that of the request.
         picture: Arguments of the branch that has a picture to edit, and the negative prompt; None if there is none.
+        keeps_length: Latent positions along one side of the tokens at which the guided prediction keeps the length of
+            the conditional one; None if it does not.
     """
 
     conditional: Conditioning
     negative: Conditioning | None
     guidance: float | None = None
     picture: Conditioning | None = None
+    keeps_length: int | None = None
 
     def to(self, device: torch.device) -> "Prompted":
         """A copy with all tensors on `device`."""

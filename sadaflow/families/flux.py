@@ -27,6 +27,13 @@ class Flux(LatentTransformer):
     The network of dev embeds `guidance`, on which it was distilled; schnell ignores it. With `true_guidance` above 1
     both are guided by a negative prompt, at twice the cost.
 
+    Args:
+        backbone: The network.
+        vae: The autoencoder.
+        clip: Tokenizer and encoder of the pooled prompt.
+        t5: Tokenizer and encoder of the prompt's tokens.
+        dtype: Dtype in which the networks compute.
+
     Raises:
         ValueError: If the components do not fit each other.
     """

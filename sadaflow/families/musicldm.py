@@ -26,6 +26,14 @@ class MusicLDM(LatentUNet):
 
     The height of a sample is its number of spectrogram frames, the width its number of mel bands.
 
+    Args:
+        backbone: The network.
+        vae: The autoencoder.
+        tokenizer: CLAP's tokenizer.
+        clap: CLAP, of which the text half is used.
+        vocoder: The network that makes a waveform of a spectrogram.
+        dtype: Dtype in which the networks compute.
+
     Raises:
         ValueError: If the components do not fit each other.
     """

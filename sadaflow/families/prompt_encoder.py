@@ -156,7 +156,13 @@ class T5Text:
 
 
 def tokenize(
-    tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None, *, special: bool = True
+    tokenizer: Any,
+    prompts: Sequence[str],
+    length: int,
+    added: AddedTokens | None = None,
+    *,
+    special: bool = True,
+    fill: bool = True,
 ) -> Any:
     """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning.
 
@@ -166,6 +172,7 @@ def tokenize(
         length: Number of tokens.
         added: Words that the tokenizer lacks.
         special: Whether the tokenizer adds the tokens that begin and end a prompt.
+        fill: Whether prompts are padded to `length`; otherwise to the longest of them. Matters without `added`.
     """
     with _TOKENIZING:
         full = added.ids(prompts) if added else tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
@@ -174,7 +181,7 @@ def tokenize(
         else:
             batch = tokenizer(
                 list(prompts),
-                padding="max_length",
+                padding="max_length" if fill else "longest",
                 max_length=length,
                 truncation=True,
                 return_tensors="pt",

@@ -114,7 +114,8 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
     def sample(self, index: int) -> Self:
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
-        image, mask = picture_of(self.image, index), picture_of(self.mask, index)
+        several = self.samples == 1 and isinstance(self.image, (list, tuple))  # all of them belong to this sample
+        image, mask = self.image if several else picture_of(self.image, index), picture_of(self.mask, index)
         return replace(
             self,
             prompt=prompt,

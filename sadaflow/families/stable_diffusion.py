@@ -21,6 +21,12 @@ from .unet import LatentUNet, read_configs
 class StableDiffusion(LatentUNet):
     """The components of a StableDiffusionPipeline checkpoint.
 
+    Args:
+        backbone: The network.
+        vae: The autoencoder.
+        text: Tokenizer and text encoder.
+        dtype: Dtype in which the networks compute.
+
     Raises:
         ValueError: If the components do not fit each other.
     """

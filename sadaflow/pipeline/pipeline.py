@@ -12,6 +12,7 @@ from sadaflow.solvers import Grid, Solver
 
 from ..accelerators import Accelerator
 from ..accelerators.auto.calibration import Calibration
+from ..display import html
 from ..families import Negative, Pair, Request
 from ..families.options import Label
 from ..families.request import select_arguments
@@ -21,6 +22,7 @@ from ..parallel import Parallel
 from ..sampling.observing import Observer
 from .adapters import Adaptable
 from .calibrate import PROMPTS, calibrate_pipeline
+from .described import described
 from .diffusers_names import refuses_unknown
 from .export import export_pipeline
 from .inputs import Seed
@@ -34,6 +36,12 @@ class Pipeline(Adaptable):
 
     `Sampler` documents its attributes, `Adaptable` what changes its weights and words.
     """
+
+    def __repr__(self) -> str:
+        return f"Pipeline({', '.join(f'{name}={value}' for name, value in described(self))})"
+
+    def _repr_html_(self) -> str:
+        return html.panel("Pipeline", html.table(described(self)))
 
     @classmethod
     @refuses_unknown

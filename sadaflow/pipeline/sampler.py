@@ -66,6 +66,9 @@ class Sampler:
         recommended: Settings that the checkpoint's authors recommend.
         calibrations: What was measured of the checkpoint; `accelerator="auto"` uses it by itself.
         split_guidance: Whether the two branches of guidance are evaluated one after the other; see `GuidedDenoiser`.
+
+    Args:
+        residence: Where the weights are kept between evaluations. None: on the device.
     """
 
     def __init__(
@@ -302,6 +305,7 @@ class Sampler:
             self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
             prompted.picture,
             IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
+            prompted.keeps_length,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Node, Prediction, input_scale, to_x0
 
 from .conditioning import Backbone, Conditioned
+from .guided_length import with_length_of
 
 Rows = Sequence[int]
 
@@ -69,16 +70,21 @@ class GuidedDenoiser:
     before sampling is computed when the denoiser is made.
 
     Attributes:
-        backbone: The network. nodes: The solver's nodes, one per evaluation. prediction: What the network predicts.
-        conditional: Conditioning of the conditional branch, (B, ...) each. negative: Conditioning of the negative
-        branch, (B, ...) each; None without guidance. guidance: Guidance scale. dtype: Dtype of the network's weights.
+        backbone: The network.
+        nodes: The solver's nodes, one per evaluation.
+        prediction: What the network predicts.
+        conditional: Conditioning of the conditional branch, (B, ...) each.
+        negative: Conditioning of the negative branch, (B, ...) each; None without guidance.
+        guidance: Guidance scale.
+        dtype: Dtype of the network's weights.
         settings: Keyword arguments of the backbone that are the same for all samples, one mapping per node.
         split_guidance: Whether the branches are evaluated one after the other, if no seam is used. This takes less
-        memory
-            and usually more time. Otherwise both are evaluated in one call. calibrations: What was measured of the
-            backbone, for accelerators.
+            memory and usually more time. Otherwise both are evaluated in one call.
+        calibrations: What was measured of the backbone, for accelerators.
         picture: Conditioning of the branch that has the picture and no prompt, (B, ...) each; None without it.
         picture_guidance: Guidance scale of that branch.
+        keeps_length: Side of the tokens over which `with_length_of` corrects the guided prediction; None if it does
+            not.
     """
 
     backbone: Backbone
@@ -93,6 +99,7 @@ class GuidedDenoiser:
     calibrations: Sequence[Any] = ()
     picture: Mapping[str, Tensor] | None = None
     picture_guidance: float = 1.0
+    keeps_length: int | None = None
     _conditioned: Conditioned = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -150,7 +157,8 @@ class GuidedDenoiser:
             return branches[0]
         negative, conditional = branches[0], branches[-1]
         if len(branches) == 2:
-            return negative + self.guidance * (conditional - negative)
+            guided = negative + self.guidance * (conditional - negative)
+            return guided if self.keeps_length is None else with_length_of(conditional, guided, self.keeps_length)
         picture = branches[1]
         return negative + self.picture_guidance * (picture - negative) + self.guidance * (conditional - picture)
 
