@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL.Image import Image, Resampling
 
+from ..display.modes import mode_colours
 from ..files.images import to_image
 from ..files.video import strip
 from .comparison import Comparison, amplification, evaluations
 from .drawing import legend_columns, rendered
 from .image_figure import LETTERS, Layout, Page, draw_legend, mode_strip
-from .style import FAINT, mode_colours
+from .style import FAINT
 
 FRAMES = 6
 """Frames that are shown of a video, evenly spaced from the first to the last."""

@@ -1,6 +1,7 @@
 """Wan 2.1 and 2.2 (Wan Team 2025, arXiv 2503.20314): video from text. UMT5, transformers, a causal autoencoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,18 +15,20 @@ from sadaflow.models.wan.original import from_original
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, decode_images
+from .base import Prompted, decode_images
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_cleaning import cleaned
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
+from .text_encoding import Encoding
+from .text_family import BLENDED, ENCODED, Text, TextFamily, TextShape
 
 _TEXT = "UMT5EncoderModel"
 _TRAINED_STEPS = 1000
 
 
-class Wan(LatentTransformer):
+class Wan(LatentTransformer, TextFamily):
     """The components of a WanPipeline checkpoint.
 
     Wan 2.2 A14B has a second transformer, which takes over where the timestep falls below `boundary_ratio` of 1000.
@@ -74,7 +77,7 @@ class Wan(LatentTransformer):
     @property
     def options(self) -> frozenset[str]:
         own = {"late_guidance"} if isinstance(self.backbone, WanStages) else set()
-        return frozenset({"max_sequence_length", "num_frames", *own})
+        return frozenset({"max_sequence_length", "num_frames", *own}) | ENCODED | BLENDED
 
     @property
     def patch(self) -> int:
@@ -92,25 +95,21 @@ class Wan(LatentTransformer):
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.text}
 
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.text.encoder.config.d_model)
+
     def condition(self, request: Request) -> Prompted:
+        prompted = super().condition(request)
+        if request.late_guidance is None or not isinstance(self.backbone, WanStages):
+            return prompted
+        return replace(prompted, late_guidance=(self.backbone.boundary, request.late_guidance))
+
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        """Encode texts; states are zero where there is no token, and the transformer attends to all."""
         length = request.text_tokens(T5Text.longest)
-        prompts = [cleaned(prompt) for prompt in request.prompts]
-        negatives = [cleaned(negative or "") for negative in request.negatives]
-        unique = list(dict.fromkeys([*prompts, *negatives] if request.guided else prompts))
-        context = self._encode(unique, length)
-
-        def branch(chosen: list[str]) -> Conditioning:
-            return {"context": context[[unique.index(prompt) for prompt in chosen]]}
-
-        late = None
-        if request.late_guidance is not None and isinstance(self.backbone, WanStages):
-            late = (self.backbone.boundary, request.late_guidance)
-        return Prompted(branch(prompts), branch(negatives) if request.guided else None, late_guidance=late)
-
-    def _encode(self, prompts: list[str], length: int) -> Tensor:
-        """States (B, length, width) of prompts, zero where there is no token. The transformer attends to all."""
-        states, known = self.text.encode_masked(prompts, length)
-        return (states * known[..., None].to(states)).to(self.dtype)
+        states, known = self.text.encode_masked([cleaned(text or "") for text, _ in texts], length)
+        return Encoding(states * known[..., None].to(states))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, T, h, w) in the backbone's scaling to videos (B, frames, 3, H, W) in [0, 1]."""

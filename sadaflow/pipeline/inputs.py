@@ -16,8 +16,10 @@ from ..accelerators import Accelerator, Auto, make_accelerator
 from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
+from ..families.hooks import sized_by_family
 from ..families.options import PLAIN
 from ..parallel import Parallel
+from .encoded import check_encoded
 from .frames import noise_frames, read_frames
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
 from .reads import check_read
@@ -100,7 +102,9 @@ def complete(
     if (needs := getattr(family, "needs", None)) is not None:
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
+    check_encoded(request, family)
     check_read(request, getattr(family, "reads", None))
+    request = sized_by_family(family, request)
     height, width = _frames(request, family) or request.height, request.width
     frames = request.num_frames
     if request.noise is not None:

@@ -1,25 +1,26 @@
 """Whether a request has the picture that a network reads beside the latents."""
 
 from ..families import Request
+from ..families.hooks import REFERENCE
 from ..families.unet import FIRST_FRAME, MASK, PICTURE
+
+_EDITS = "edits a picture"
+_ROLES = {PICTURE: f"{_EDITS} (InstructPix2Pix)", REFERENCE: _EDITS, FIRST_FRAME: "continues a picture"}
 
 
 def check_read(request: Request, reads: str | None) -> None:
     """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
     if reads == MASK and (request.image is None or request.mask is None):
         raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
-    if reads == FIRST_FRAME:
-        if request.image is None:
-            raise ValueError("this checkpoint continues a picture: give image=, the first frame of the video")
-        for name in ("strength", "start_step", "mask", "denoising_start"):
-            if getattr(request, name) is not None:
-                raise ValueError(f"{name}= has no effect on a checkpoint that continues a picture; leave it out")
-    if reads != PICTURE:
-        if request.image_guidance is not None:
-            raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
+    if reads != PICTURE and request.image_guidance is not None:
+        raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
+    if reads not in _ROLES:
         return
     if request.image is None:
-        raise ValueError("this checkpoint edits a picture (InstructPix2Pix): give image=")
+        what = "image=, the first frame of the video" if reads == FIRST_FRAME else "image="
+        raise ValueError(f"this checkpoint {_ROLES[reads]}: give {what}")
     for name in ("strength", "start_step", "mask", "denoising_start"):
         if getattr(request, name) is not None:
-            raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture (InstructPix2Pix)")
+            raise ValueError(f"{name}= has no effect on a checkpoint that {_ROLES[reads]}")
+    if reads != PICTURE and request.posterior != "mode":
+        raise ValueError("posterior= has no effect on this checkpoint, which reads the mode")
