@@ -23,20 +23,22 @@ HOUSE = {
     "loading": "models solvers",
     "metrics": "files",
     "placement": "loading models",
-    "sampling": "accelerators device models solvers",
+    "guidance": "device solvers",
+    "sampling": "accelerators device guidance models solvers",
     "checks": "accelerators device models sampling solvers",
-    "families": "accelerators loading models sampling solvers",
+    "families": "accelerators guidance loading models sampling solvers",
     "parallel": "accelerators models sampling",
     "compare": "accelerators families files metrics sampling solvers",
-    "pipeline": "accelerators families files loading models parallel placement sampling solvers",
+    "pipeline": "accelerators families files guidance loading models parallel placement sampling solvers",
     "training": "families files loading models",
-    "generation": "families files pipeline sampling solvers",
+    "generation": "families files guidance pipeline sampling solvers",
     "bench": (
         "accelerators compare device families files generation loading metrics models "
         "pipeline placement sampling solvers"
     ),
     "cli": (
-        "accelerators bench checks compare families files generation loading pipeline placement sampling solvers"
+        "accelerators bench checks compare families files generation guidance loading pipeline placement sampling "
+        "solvers"
     ),
 }
 ACCELERATORS = {

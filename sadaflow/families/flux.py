@@ -13,6 +13,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .argument import arguments
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
+from .guidance_options import is_guided
 from .latent_transformer import LatentTransformer
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
@@ -84,7 +85,7 @@ class Flux(LatentTransformer):
 
     def condition(self, request: Request) -> Prompted:
         length = request.text_tokens(self.t5.longest)
-        guided = request.true_guidance > 1
+        guided = is_guided(request.true_guidance)
         negatives = [negative or "" for negative in request.negatives]
         if any(negatives) and not guided:
             warnings.warn("negative_prompt has no effect on this checkpoint unless true_guidance > 1", stacklevel=4)
@@ -96,7 +97,7 @@ class Flux(LatentTransformer):
             rows = [unique.index(prompt) for prompt in prompts]
             conditioning = {"context": states[rows], "pooled": pooled[rows]}
             if self.backbone.config.guidance_embeds:
-                conditioning["guidance"] = torch.full((len(rows),), request.guidance_scale, device=states.device)
+                conditioning["guidance"] = torch.tensor(request.embedded_guidance, device=states.device)
             return conditioning
 
         prompts = list(request.prompts)

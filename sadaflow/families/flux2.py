@@ -184,7 +184,7 @@ class Flux2Dev(_Flux2):
             warnings.warn("negative_prompt has no effect on this checkpoint: its network embeds guidance", stacklevel=4)
         unique = list(dict.fromkeys(prompts))
         states = self._states([mistral_message(prompt) for prompt in unique], length)
-        guidance = torch.full((len(prompts),), request.guidance_scale, device=states.device)
+        guidance = torch.tensor(request.embedded_guidance, device=states.device)
         return Prompted({"context": states[[unique.index(prompt) for prompt in prompts]], "guidance": guidance}, None)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
+from .guidance_options import Guidance, GuidanceOptions, is_guided, of_sample
 from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
 from .picture_options import PictureOptions, check_pictures, picture_of
 
@@ -16,7 +17,16 @@ FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, XLOptions)
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
+class Request(
+    XLOptions,
+    FluxOptions,
+    LabelOptions,
+    ControlOptions,
+    SoundOptions,
+    PictureOptions,
+    GuidanceOptions,
+    SamplingOptions,
+):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
@@ -47,6 +57,10 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
         if samples and len(self.labels) != samples:
             raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
+        for name in ("guidance", "true_guidance"):
+            scales = getattr(self, name)
+            if samples and isinstance(scales, tuple) and len(scales) != samples:
+                raise ValueError(f"{name} has {len(scales)} numbers for {samples} samples: give one, or one each")
 
     @property
     def samples(self) -> int:
@@ -83,16 +97,31 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
         return self.height, self.width
 
     @property
-    def guidance_scale(self) -> float:
+    def known_guidance(self) -> Guidance:
         """The guidance. Raises ValueError while it is None."""
         if self.guidance is None:
             raise ValueError("guidance=None: fill it in before encoding the request")
         return self.guidance
 
     @property
+    def guidance_scale(self) -> float:
+        """The guidance, if it is a number. Raises ValueError while it is None, and for rules."""
+        if not isinstance(self.known_guidance, float | int):
+            raise ValueError(f"guidance={self.known_guidance!r}: this checkpoint takes a number alone")
+        return self.known_guidance
+
+    @property
+    def embedded_guidance(self) -> list[float]:
+        """The number of each sample that a network embeds. Raises ValueError if the guidance is a rule."""
+        guidance = self.known_guidance
+        if not isinstance(guidance, tuple | float | int):
+            raise ValueError(f"guidance={guidance!r}: the network of this checkpoint embeds guidance, give a number")
+        return spread(guidance, len(self.prompts))
+
+    @property
     def guided(self) -> bool:
-        """Whether classifier-free guidance needs the negative branch."""
-        return self.guidance_scale > 1
+        """Whether guidance needs the negative branch."""
+        return is_guided(self.known_guidance)
 
     def text_tokens(self, longest: int, default: int | None = None) -> int:
         """Length of the prompt in tokens.
@@ -121,6 +150,8 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
             negative_prompt=negative,
             seed=seed,
             class_labels=self.labels[index],
+            guidance=of_sample(self.guidance, index),
+            true_guidance=of_sample(self.true_guidance, index),
             image=image,
             mask=mask,
         )

@@ -12,11 +12,13 @@ from sadaflow.models.z_image import ZImageConfig, ZImageTransformer
 from sadaflow.models.z_image.config import UNIT
 from sadaflow.models.z_image.original import from_original
 
+from ..guidance import Rule
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
 from .chat_text import ChatText, chat_message
+from .guidance_options import Guidance, is_guided
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .request import Request
@@ -80,7 +82,7 @@ class ZImage(LatentTransformer):
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
 
     def condition(self, request: Request) -> Prompted:
-        length, guided = request.text_tokens(self.text.longest), request.guidance_scale > 0
+        length, guided = request.text_tokens(self.text.longest), is_guided(request.known_guidance, above=0)
         prompts, negatives = list(request.prompts), [negative or "" for negative in request.negatives]
         unique = list(dict.fromkeys([*prompts, *negatives] if guided else prompts))
         texts = [chat_message(prompt, thinking=True) for prompt in unique]
@@ -94,7 +96,14 @@ class ZImage(LatentTransformer):
 
         if not guided:
             return Prompted(branch(prompts), None)
-        return Prompted(branch(prompts), branch(negatives), request.guidance_scale + 1)
+        return Prompted(branch(prompts), branch(negatives), _from_negative(request.known_guidance))
+
+
+def _from_negative(guidance: Guidance) -> Guidance:
+    """Guidance as the scale of the way from the negative branch, which is 1 more than the published pipeline's."""
+    if isinstance(guidance, Rule):
+        return guidance
+    return tuple(scale + 1 for scale in guidance) if isinstance(guidance, tuple) else guidance + 1
 
 
 def _padded(rows: Sequence[Tensor], lengths: Sequence[int]) -> dict[str, Tensor]:

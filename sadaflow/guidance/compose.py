@@ -47,3 +47,18 @@ class Compose(Wrapper):
         for weight, other in zip(self.weights, others, strict=True):
             target = target + weight * (other - negative)
         return super().guided(branches.of(negative, target), memory)
+
+
+def further_prompts(rule: object) -> tuple[str, ...]:
+    """The prompts of the `Compose` in a rule, or a rule's wrappers; empty without one.
+
+    Raises:
+        ValueError: If it has weights alone.
+    """
+    while isinstance(rule, Wrapper) and not isinstance(rule, Compose):
+        rule = rule.inner
+    if not isinstance(rule, Compose):
+        return ()
+    if not rule.prompts:
+        raise ValueError('Compose needs the prompts of its conditions here: Compose(..., prompts=("in snow",))')
+    return rule.prompts

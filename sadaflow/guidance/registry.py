@@ -109,6 +109,11 @@ def make_guidance(text: str) -> Rule:
     return rule
 
 
+def names_foreign_code(text: str) -> bool:
+    """Whether the text of a rule names a class in a module or file."""
+    return any(":" in read_named(part, "guidance").name for part in split_sum(text, "guidance"))
+
+
 def _number(text: str) -> float | None:
     try:
         return float(text)
@@ -136,8 +141,10 @@ def _single(text: str, inner: Rule | None) -> Rule:
     return made
 
 
-def guidance_text(rule: Rule) -> str:
-    """The text from which `make_guidance` makes a rule again; the name of its class if there is none."""
+def guidance_text(rule: Rule | float | tuple[float, ...]) -> str:
+    """The text of numbers; that from which `make_guidance` makes a rule again; or the name of its class."""
+    if not isinstance(rule, Rule):
+        return ", ".join(f"{scale:g}" for scale in (rule if isinstance(rule, tuple) else (rule,)))
     if isinstance(rule, CFG) and isinstance(rule.scale, (Linear, Cosine)):
         return f"{type(rule.scale).__name__.lower()} first={rule.scale.first!r} last={rule.scale.last!r}"
     names = {made: name for name, made in REGISTRY.built_in.items()}

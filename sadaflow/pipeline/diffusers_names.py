@@ -66,7 +66,6 @@ EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
         "negative_prompt_embeds": "negative prompts are given as text: negative_prompt=",
         "negative_pooled_prompt_embeds": "negative prompts are given as text: negative_prompt=",
         "clip_skip": "the text encoder's layer is the one that the checkpoint was trained with",
-        "guidance_rescale": "rescaled guidance is not supported",
         "guess_mode": "it is not supported",
         "masked_image_latents": "here it is image= and mask=",
         "blur_factor": "here it is mask_blur=",
