@@ -4,7 +4,7 @@ import math
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..guidance import CFG, Interval, Moment, Rescale, Rule, make_guidance
 from .argument import argument, cannot_be_used, number, number_between, optional
@@ -12,6 +12,8 @@ from .values import listed, real_number
 
 Guidance = float | tuple[float, ...] | Rule
 """A number, one for each sample, or a rule."""
+
+G = TypeVar("G", bound=Guidance | None)
 
 Guided = float | Sequence[float] | Rule | str | Callable[[Moment], float]
 """What a call takes for guidance: besides these, the text of a rule, and a function of the evaluation."""
@@ -53,7 +55,7 @@ def is_guided(guidance: Guidance, above: float = 1.0) -> bool:
     return any(scale > above for scale in (guidance if isinstance(guidance, tuple) else (guidance,)))
 
 
-def of_sample(guidance: Guidance | None, index: int) -> Guidance | None:
+def of_sample(guidance: G, index: int) -> G | float:
     """The guidance of sample `index` alone."""
     return guidance[index] if isinstance(guidance, tuple) else guidance
 
