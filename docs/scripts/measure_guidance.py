@@ -21,8 +21,8 @@ PROMPTS: Final = [
 ]  # fmt: skip
 RULES: Final = (
     "cfg scale=5", "cfg scale=5 + interval low=0.3 high=5", "apg scale=5", "cfg-pp scale=0.6", "linear first=7 last=1",
-    "cfg scale=5 + rescale phi=0.7", "zero-star scale=5 zero_steps=0", "cfg scale=5 + compose weights=0.5 prompts=green",
-    "cfg scale=5 + threshold limit=2", "cosine first=7 last=1",
+    "cfg scale=5 + rescale phi=0.7", "zero-star scale=5 zero_steps=0",
+    "cfg scale=5 + compose weights=0.5 prompts=green", "cfg scale=5 + threshold limit=2", "cosine first=7 last=1",
 )  # fmt: skip
 WAYS: Final = ("uniform", "sada", "auto")
 

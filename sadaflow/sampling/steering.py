@@ -29,8 +29,8 @@ class Steered:
     A step that an accelerator skips costs neither: its estimate is one of the posterior's x0.
 
     Attributes:
-        inner: The denoiser of the prior. Besides a denoiser of this library it may be any callable (x, step) -> x0 whose
-            samples do not depend on each other.
+        inner: The denoiser of the prior: one of this library, or any callable (x, step) -> x0 that takes any samples,
+            and makes nothing of their order.
         nodes: The solver's nodes.
         log_likelihood: log p(y | x), see `LogLikelihood`.
     """
