@@ -141,4 +141,9 @@ def _begin(accelerator: Accelerator | str | None, solver: Solver, denoise: Denoi
     run = begin_run(accelerator, solver, shape, seams=isinstance(denoise, RowDenoise))
     if run.capabilities.omits_negative:
         require_negative(denoise)
+    if run.capabilities.caches and share_of(denoise, 0) == 0:
+        raise ValueError(
+            f"accelerator {type(accelerator).__name__} fills its cache at the first step, and guidance evaluates no "
+            "network there: use CFGZeroStar(zero_steps=0), or another accelerator"
+        )
     return run
