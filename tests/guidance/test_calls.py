@@ -137,8 +137,12 @@ def test_a_wrong_rule_in_a_file_of_prompts_is_named_with_its_line(
     assert "line 3 guidance='apq' cannot be used" in capsys.readouterr().err
 
 
-def test_the_page_lists_every_rule_and_its_programs_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_lists_every_rule() -> None:
     assert [name for name in REGISTRY.built_in if f"| `{name}`" not in read_page("guidance.md")] == []
+
+
+@pytest.mark.slow
+def test_the_programs_of_the_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(REGISTRY, "_added", {})
     run_program("guidance.md", monkeypatch)
     assert "magnitude" in GUIDANCE

@@ -88,8 +88,8 @@ def test_nfe_counts_the_rows_of_the_network(name: str, accelerator: str) -> None
     assert sum(done.stats.nfe) * branches == pytest.approx(sum(network.rows))
 
 
-@pytest.mark.parametrize("accelerator", ACCELERATORS)
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("accelerator", ["none", "sada", "auto", "uniform"])
+@pytest.mark.parametrize("name", ["each", "zero-star", "nested", "compose"])
 def test_a_sample_is_the_same_in_any_batch(name: str, accelerator: str) -> None:
     together, _ = run(RULES[name], ACCELERATORS[accelerator])
     for row in range(SAMPLES):
