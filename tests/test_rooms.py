@@ -25,20 +25,22 @@ HOUSE = {
     "loading": "models solvers",
     "metrics": "files",
     "placement": "loading models",
-    "sampling": "accelerators device display explore files models solvers",
+    "guidance": "device solvers",
+    "sampling": "accelerators device display explore files guidance models solvers",
     "checks": "accelerators device models sampling solvers",
-    "families": "accelerators files loading models sampling solvers",
+    "families": "accelerators files guidance loading models sampling solvers",
     "parallel": "accelerators models sampling",
     "compare": "accelerators display explore families files metrics sampling solvers",
-    "pipeline": "accelerators display families files loading models parallel placement sampling solvers",
+    "pipeline": "accelerators display families files guidance loading models parallel placement sampling solvers",
     "training": "families files loading models",
-    "generation": "families files pipeline sampling solvers",
+    "generation": "families files guidance pipeline sampling solvers",
     "bench": (
         "accelerators compare device display families files generation loading metrics models "
         "pipeline placement sampling solvers"
     ),
     "cli": (
-        "accelerators bench checks compare families files generation loading pipeline placement sampling solvers"
+        "accelerators bench checks compare families files generation guidance loading pipeline placement sampling "
+        "solvers"
     ),
 }
 ACCELERATORS = {

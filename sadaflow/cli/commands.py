@@ -23,6 +23,7 @@ from ..files.png import write_png
 from ..generation.batches import threads
 from ..generation.outputs import Generator
 from ..generation.workers import Shard
+from ..guidance import guidance_text
 from ..pipeline.inputs import read_accelerator, read_dtype
 from ..pipeline.inspection import describe, inspect
 from ..pipeline.picture_files import files_of
@@ -145,8 +146,8 @@ def compare_(options: Options) -> None:
     chosen = read_accelerator(request) if request.speedup else request.accelerator
     comparison = compare(pipe, request.prompts, request, chosen, notify=_notify, trace=True, beside=beside)
     caption = (
-        f"{generator.model}, {request.steps} steps, solver {request.solver}, guidance {request.guidance:g}, "
-        f"seed {request.seed}"
+        f"{generator.model}, {request.steps} steps, solver {request.solver}, "
+        f"guidance {guidance_text(request.known_guidance)}, seed {request.seed}"
     )
     if isinstance(pipe.family, AudioFamily):
         picture = draw_sound(comparison, pipe.family.frame_seconds, caption)

@@ -14,6 +14,7 @@ from ..loading.strict import Loader
 from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
+from .guidance_options import Guidance
 from .pixels import Pixels
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
@@ -29,7 +30,7 @@ class Prompted:
     Attributes:
         conditional: Arguments of the conditional branch.
         negative: Arguments of the negative branch; None if there is none.
-        guidance: Guidance strength between the branches; None is that of the request.
+        guidance: Guidance between the branches; None is that of the request.
         picture: Arguments of the branch that has a picture to edit, and the negative prompt; None if there is none.
         late_guidance: A timestep, and the guidance strength at earlier timesteps; None if it does not change.
         keeps_length: Latent positions along one side of the tokens at which the guided prediction keeps the length of
@@ -40,7 +41,7 @@ class Prompted:
 
     conditional: Conditioning
     negative: Conditioning | None
-    guidance: float | None = None
+    guidance: Guidance | None = None
     picture: Conditioning | None = None
     late_guidance: tuple[float, float] | None = None
     keeps_length: int | None = None

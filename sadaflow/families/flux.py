@@ -14,6 +14,7 @@ from ..loading.json_file import naming
 from .argument import arguments
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
 from .exported import Exported
+from .guidance_options import Guidance, is_guided
 from .latent_transformer import LatentTransformer
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
@@ -105,8 +106,8 @@ class Flux(LatentTransformer, TextFamily):
     def text_shape(self) -> TextShape:
         return TextShape(self.t5.encoder.config.d_model, self.clip.encoder.config.hidden_size)
 
-    def negative_scale(self, request: Request) -> float | None:
-        return request.true_guidance if request.true_guidance > 1 else None
+    def negative_guidance(self, request: Request) -> Guidance | None:
+        return request.true_guidance if is_guided(request.true_guidance) else None
 
     def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
         prompts = [text or "" for text, _ in texts]
@@ -116,10 +117,10 @@ class Flux(LatentTransformer, TextFamily):
     def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
         if not self.backbone.config.guidance_embeds:
             return {}
-        return {"guidance": torch.full((request.samples,), request.guidance_scale, device=like.device)}
+        return {"guidance": torch.tensor(request.embedded_guidance, device=like.device)}
 
     def condition(self, request: Request) -> Prompted:
-        if any(request.negatives) and self.negative_scale(request) is None:
+        if any(request.negatives) and self.negative_guidance(request) is None:
             warnings.warn("negative_prompt has no effect on this checkpoint unless true_guidance > 1", stacklevel=4)
         return super().condition(request)
 

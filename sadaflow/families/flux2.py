@@ -201,7 +201,7 @@ class Flux2Dev(_Flux2):
         return False
 
     def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
-        return {"guidance": torch.full((request.samples,), request.guidance_scale, device=like.device)}
+        return {"guidance": torch.tensor(request.embedded_guidance, device=like.device)}
 
     def condition(self, request: Request) -> Prompted:
         if any(request.negatives):

@@ -9,14 +9,8 @@ from torch import Tensor
 
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
-from .options import (
-    ControlOptions,
-    FluxOptions,
-    LabelOptions,
-    SamplingOptions,
-    SoundOptions,
-    XLOptions,
-)
+from .guidance_options import Guidance, GuidanceOptions, is_guided, of_sample
+from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
 from .picture_options import PictureOptions, check_pictures, picture_of
 from .text_options import EMBEDS, NEGATIVE_EMBEDS, TextOptions, check_text, sliced
 from .video_options import VideoOptions
@@ -35,6 +29,7 @@ class Request(
     VideoOptions,
     SoundOptions,
     PictureOptions,
+    GuidanceOptions,
     SamplingOptions,
 ):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
@@ -77,6 +72,10 @@ class Request(
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
         if samples and len(self.labels) != samples:
             raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
+        for name in ("guidance", "true_guidance"):
+            scales = getattr(self, name)
+            if samples and isinstance(scales, tuple) and len(scales) != samples:
+                raise ValueError(f"{name} has {len(scales)} numbers for {samples} samples: give one, or one each")
 
     @property
     def samples(self) -> int:
@@ -119,16 +118,31 @@ class Request(
         return self.height, self.width
 
     @property
-    def guidance_scale(self) -> float:
+    def known_guidance(self) -> Guidance:
         """The guidance. Raises ValueError while it is None."""
         if self.guidance is None:
             raise ValueError("guidance=None: fill it in before encoding the request")
         return self.guidance
 
     @property
+    def guidance_scale(self) -> float:
+        """The guidance, if it is a number. Raises ValueError while it is None, and for rules."""
+        if not isinstance(self.known_guidance, float | int):
+            raise ValueError(f"guidance={self.known_guidance!r}: this checkpoint takes a number alone")
+        return self.known_guidance
+
+    @property
+    def embedded_guidance(self) -> list[float]:
+        """The number of each sample that a network embeds. Raises ValueError if the guidance is a rule."""
+        guidance = self.known_guidance
+        if not isinstance(guidance, tuple | float | int):
+            raise ValueError(f"guidance={guidance!r}: the network of this checkpoint embeds guidance, give a number")
+        return spread(guidance, len(self.prompts))
+
+    @property
     def guided(self) -> bool:
-        """Whether classifier-free guidance needs the negative branch."""
-        return self.guidance_scale > 1
+        """Whether guidance needs the negative branch."""
+        return is_guided(self.known_guidance)
 
     def text_tokens(self, longest: int, default: int | None = None) -> int:
         """Length of the prompt in tokens.
@@ -159,12 +173,19 @@ class Request(
             negative_prompt=negative,
             seed=seed,
             class_labels=self.labels[index],
+            guidance=of_sample(self.guidance, index),
+            true_guidance=of_sample(self.true_guidance, index),
             image=image,
             mask=mask,
             blend_prompt=spread(self.blend_prompt, len(self.prompt))[index],
             words=None if self.words is None else self.words.rows([index]),
             **encoded,
         )
+
+    def of_text(self, prompt: str) -> Self:
+        """The request with another prompt for all samples, as text."""
+        encoded: dict[str, Any] = dict.fromkeys((*EMBEDS, *NEGATIVE_EMBEDS, "words", "blend_prompt"))
+        return replace(self, prompt=(prompt,) * self.samples, **encoded)
 
     def without_prompts(self) -> Self:
         """The request with an empty prompt for each sample, for checkpoints that read none.

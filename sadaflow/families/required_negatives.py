@@ -15,8 +15,10 @@ def required_negatives(request: Request) -> list[str]:
     if not request.guided:
         return []
     if not negatives:
+        guidance = request.known_guidance
+        shown = f"{guidance:g}" if isinstance(guidance, float) else f"{guidance}"
         warnings.warn(
-            f"guidance={request.guidance_scale:g} has no effect without a negative prompt: give negative_prompt=' ', "
+            f"guidance={shown} has no effect without a negative prompt: give negative_prompt=' ', "
             "which is an empty one, or guidance=1",
             stacklevel=5,
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Conditioning, Prompted
+from .guidance_options import Guidance
 from .request import Request
 from .text_encoding import Encoding, joined, stacked
 from .text_options import Embeds
@@ -81,9 +82,9 @@ class TextFamily:
         """Further arguments of a branch, on the device of `like`."""
         return {}
 
-    def negative_scale(self, request: Request) -> float | None:
-        """Scale of guidance between the branches; None if the negative branch is left out."""
-        return request.guidance_scale if request.guided and self.guidable else None
+    def negative_guidance(self, request: Request) -> Guidance | None:
+        """Guidance between the branches; None if the negative branch is left out."""
+        return request.known_guidance if request.guided and self.guidable else None
 
     def windows(self, sides: Sides, request: Request) -> list[int]:
         """Number of windows of each sample, which all its prompts in `sides` share."""
@@ -104,8 +105,8 @@ class TextFamily:
 
     def condition(self, request: Request) -> Prompted:
         """Encode the prompts of a request whose size and guidance are filled in."""
-        scale = self.negative_scale(request)
-        parts = self._parts(request, guided=scale is not None)
+        guidance = self.negative_guidance(request)
+        parts = self._parts(request, guided=guidance is not None)
         given = self.given(joined(list(parts.values())))
         split: dict[str, dict[str, Tensor]] = {side: {} for side in parts}
         for name, tensor in given.items():
@@ -114,7 +115,7 @@ class TextFamily:
         like = next(iter(given.values()))
         conditional = {**split[PROMPT], **self.beside_text(request, like, negative=False)}
         negative = {**split[NEGATIVE], **self.beside_text(request, like, negative=True)} if NEGATIVE in split else None
-        return Prompted(conditional, negative, scale, then=split.get(BLEND))
+        return Prompted(conditional, negative, guidance, then=split.get(BLEND))
 
     def _parts(self, request: Request, *, guided: bool) -> dict[str, Encoding]:
         """All encoded prompts of a request by the names of their arguments, those that are given encoded as well."""

@@ -131,7 +131,7 @@ class LatentUNet:
             return {}
         if request.negative_prompt:
             warnings.warn("negative_prompt has no effect on this checkpoint: its network embeds guidance", stacklevel=5)
-        return {"guidance": torch.full((len(request.prompts),), request.guidance_scale, device=device)}
+        return {"guidance": torch.tensor(request.embedded_guidance, device=device)}
 
     @property
     def options(self) -> frozenset[str]:

@@ -155,7 +155,7 @@ def _boundary(checkpoint: Checkpoint, first: WanConfig) -> float | None:
         raise ValueError(f"{path}: expand_timesteps=true (Wan 2.2 TI2V) is not supported: its autoencoder is another")
     if not second and ratio is None:
         return None
-    if not second or type(ratio) not in (int, float) or not 0 < ratio < 1:
+    if not second or not isinstance(ratio, float) or not 0 < ratio < 1:
         raise ValueError(
             f"{path}: boundary_ratio is {ratio!r}, and transformer_2 is {'there' if second else 'missing'}; a second "
             "transformer needs a boundary_ratio between 0 and 1, and one needs the other"

@@ -11,12 +11,14 @@ from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.z_image import ZImageConfig, ZImageTransformer
 from sadaflow.models.z_image.config import UNIT
 
+from ..guidance import Rule
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, autoencoder_config, build_autoencoder, trained_size
 from .chat_text import ChatText, chat_message
 from .exported import Exported
+from .guidance_options import Guidance, is_guided
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .request import Request
@@ -87,8 +89,9 @@ class ZImage(LatentTransformer, TextFamily):
     def text_shape(self) -> TextShape:
         return TextShape(self.text.encoder.config.hidden_size, ragged=True)
 
-    def negative_scale(self, request: Request) -> float | None:
-        return request.guidance_scale + 1 if request.guidance_scale > 0 else None
+    def negative_guidance(self, request: Request) -> Guidance | None:
+        guidance = request.known_guidance
+        return _from_negative(guidance) if is_guided(guidance, above=0) else None
 
     def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
         messages = [chat_message(text or "", thinking=True) for text, _ in texts]
@@ -119,3 +122,10 @@ def _check_widths(transformer: ZImageConfig, vae: AutoencoderConfig, text: Any) 
                 f"the {label} {found} wide, the transformer's {field} is {expected} (transformer/config.json, and "
                 "config.json in text_encoder/ and vae/)"
             )
+
+
+def _from_negative(guidance: Guidance) -> Guidance:
+    """Guidance as the scale of the way from the negative branch, which is 1 more than the published pipeline's."""
+    if isinstance(guidance, Rule):
+        return guidance
+    return tuple(scale + 1 for scale in guidance) if isinstance(guidance, tuple) else guidance + 1

@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..families.request import ARGUMENTS, PER_LINE, PER_SAMPLE
 from ..files.pictures import open_picture
@@ -19,8 +19,8 @@ FIELDS: Final = (*PER_SAMPLE, *PER_LINE, "id")
 OF_PICTURES: Final = ("image", "mask", "strength")
 """Those of pictures to start from."""
 
-FURTHER: Final = (*OF_PICTURES, "blend_prompt")
-"""Those that older versions did not know."""
+FURTHER: Final = (*OF_PICTURES, "blend_prompt", "guidance")
+"""Those that a line need not have, and takes from the run."""
 
 LAST_SEED: Final = 2**63 - 1
 _LARGEST: Final = 2**30
@@ -55,6 +55,7 @@ class Prompt:
         mask: File of its mask; likewise.
         strength: Its strength; likewise.
         blend_prompt: The prompt that it becomes in the course of the steps; likewise.
+        guidance: Its guidance, a number or the text of a rule; likewise.
     """
 
     index: int
@@ -66,6 +67,7 @@ class Prompt:
     mask: str | None = None
     strength: float | None = None
     blend_prompt: str | None = None
+    guidance: float | str | None = None
 
 
 def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
@@ -73,10 +75,10 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
 
     The ending decides the format. A .txt file has one prompt per line. A .jsonl file has an object per line with
     "prompt" and, optionally, "seed", "negative_prompt", "blend_prompt" and "id"; and of pictures to start from "image"
-    and "mask", files relative to the prompt file, and "strength". A picture or mask is given by all lines or by none. A
-    .csv file has these names in its header, and an empty cell for a field that is not given. A .json file holds
-    captions as MS-COCO does (captions_val2017.json), of which the first of every picture is read, in the order of the
-    pictures' ids. All are UTF-8; blank lines are skipped.
+    and "mask", files relative to the prompt file, and "strength"; and "guidance", a number or the text of a rule. A
+    picture or mask is given by all lines or by none. A .csv file has these names in its header, and an empty cell for
+    a field that is not given. A .json file holds captions as MS-COCO does (captions_val2017.json), of which the first
+    of every picture is read, in the order of the pictures' ids. All are UTF-8; blank lines are skipped.
 
     Benchmarks are read as they are published: DrawBench (.csv), PartiPrompts (.tsv) and GenEval (.jsonl); their
     categories are not used.
@@ -222,12 +224,12 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
     label = str(label) if type(label) is int else label
     if not isinstance(label, str) or not _ID.fullmatch(label):
         raise ValueError(f"has the id {reprlib.repr(label)}; an id names a file: up to 100 of A-Z a-z 0-9 - _ and .")
-    further = {name: entry.get(name) for name in (*_OTHER_TEXTS, *OF_PICTURES)}
+    further = {name: entry.get(name) for name in (*_OTHER_TEXTS, *OF_PICTURES, "guidance")}
     return Prompt(index, label, entry["prompt"], seed, **further)
 
 
 def _beside(path: Path, entry: Entry) -> Entry:
-    """The fields of a line, with pictures' files relative to the prompt file and the strength as a number."""
+    """The fields of a line, with pictures' files relative to the prompt file, and strength and guidance as numbers."""
     found = dict(entry)
     for name in ("image", "mask"):
         if found.get(name) is None:
@@ -246,7 +248,20 @@ def _beside(path: Path, entry: Entry) -> Entry:
         except (TypeError, ValueError):
             raise ValueError(f"has the strength {reprlib.repr(found['strength'])}, expected a number") from None
         ARGUMENTS["strength"].read("strength", found["strength"])
+    if found.get("guidance") is not None:
+        found["guidance"] = _guidance(found["guidance"])
     return found
+
+
+def _guidance(value: Any) -> float | str:
+    """A number, or the text of a rule; both are checked."""
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        if not isinstance(value, str):
+            raise ValueError(f"has the guidance {reprlib.repr(value)}, expected a number or text") from None
+    ARGUMENTS["guidance"].read("guidance", value)
+    return cast(float | str, value)
 
 
 def _check_alike(prompts: Sequence[Prompt], prompt: Prompt) -> None:

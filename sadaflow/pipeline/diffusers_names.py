@@ -67,7 +67,6 @@ EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
         "prompt_attention_mask": "give prompt_embeds= as a list, for each sample the states that are attended to",
         "negative_prompt_attention_mask": "give negative_embeds= as a list, as prompt_embeds=",
         "clip_skip": "the text encoder's layer is the one that the checkpoint was trained with",
-        "guidance_rescale": "rescaled guidance is not supported",
         "guess_mode": "it is not supported",
         "masked_image_latents": "here it is image= and mask=",
         "blur_factor": "here it is mask_blur=",

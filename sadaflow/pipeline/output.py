@@ -73,7 +73,8 @@ class Output:
             image.show()
 
     def __repr__(self) -> str:
-        made = "no pictures" if self.images is None else f"{len(self.images)} {'pictures' if self.fps is None else 'videos'}"
+        kind = "pictures" if self.fps is None else "videos"
+        made = f"no {kind}" if self.images is None else f"{len(self.images)} {kind}"
         if self.audio is not None:
             made = f"{len(self.audio)} sounds of {self.audio.shape[1] / (self.sample_rate or 1):.3g} s"
         return f"Output({made}, latents={tuple(self.latents.shape)}, {self.stats})"

@@ -14,6 +14,7 @@ from ..accelerators import Accelerator
 from ..accelerators.auto.calibration import Calibration
 from ..display import html
 from ..families import Negative, Pair, Request
+from ..families.guidance_options import Guided
 from ..families.options import Label
 from ..families.request import select_arguments
 from ..families.text_options import CUT, Blend, Embeds
@@ -177,8 +178,10 @@ class Pipeline(Adaptable):
         steps: int = 50,
         solver: str | Solver | None = None,
         grid: str | Grid | None = None,
-        guidance: float | None = None,
-        true_guidance: float = 1.0,
+        guidance: Guided | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] | None = None,
+        true_guidance: Guided = 1.0,
         height: int | None = None,
         width: int | None = None,
         seed: Seed = 0,
@@ -242,9 +245,12 @@ class Pipeline(Adaptable):
             solver: Name of a solver, with settings if wanted ("dpmpp2m-sde eta=0.5"), `module:Class`, or a solver; None
                 takes what the scheduler config names.
             grid: Name of a time grid, or a `Grid`; None is the scheduler config's.
-            guidance: Scale of classifier-free guidance; up to 1 there is no negative branch. On Flux.1 dev the number
-                that the network embeds.
-            true_guidance: On Flux.1, scale of guidance by the negative prompt.
+            guidance: Scale of classifier-free guidance, up to 1 of which there is no negative branch; a sequence with
+                one for each sample; a function of the `Moment`; or a rule, as `APG(7.5)` or "apg scale=7.5". On Flux.1
+                dev the number that the network embeds. See docs/guidance.md.
+            guidance_rescale: How far the guided prediction is scaled to the standard deviation of the conditional one.
+            guidance_interval: Noise levels (low, high) of sigma / alpha between which guidance acts.
+            true_guidance: On Flux.1, guidance by the negative prompt, as `guidance` elsewhere.
             height, width: Size in pixels.
             seed: Seed of the start noise for all samples, or a sequence with one for each.
             noise: Start noise (B, C, h, w), of videos (B, C, T, h, w), unit normal, in place of the seeds'; it decides

@@ -16,11 +16,14 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
+from ..families.base import Prompted
 from ..families.hooks import scheduler_of_call
 from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.pixels import Pixels
 from ..families.unet import PICTURE
+from ..guidance import KeepLength, Late, as_rule
+from ..guidance.compose import further_prompts
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
 from ..loading.mapped_weights import lay_out, reads_mapped_weights
@@ -301,6 +304,36 @@ class Sampler:
         """
         height, width = self.family.default_size
         request = request.filled(**self.defaults, height=height, width=width)
+        prompted = self._prompted(request, control, beside, given)
+        both = prompted.conditional, prompted.negative
+        if prompted.negative is None:
+            request.refuse_without_negative(prompted.guidance or request.guidance)
+        chosen = request.known_guidance if prompted.guidance is None else prompted.guidance
+        late = prompted.late_guidance
+        guidance = request.wrapped(chosen if late is None or both[1] is None else Late(as_rule(chosen), *late))
+        return GuidedDenoiser(
+            self.backbone,
+            solver.nodes,
+            self.prediction,
+            *both,
+            guidance if prompted.keeps_length is None else KeepLength(as_rule(guidance), prompted.keeps_length),
+            self.dtype,
+            None if control is None else control.settings(len(solver.nodes)),
+            self.split_guidance,
+            self.calibrations.near(guidance_of(*both, guidance, request.guidance), self.adapted),
+            prompted.picture,
+            IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
+            [
+                self._prompted(request.of_text(text), control, beside, given).conditional
+                for text in further_prompts(guidance)
+            ],
+            blend_of(prompted, request, len(solver.nodes)),
+        )
+
+    def _prompted(
+        self, request: Request, control: Control | None, beside: Tensor | None, given: Mapping[str, Tensor]
+    ) -> Prompted:
+        """The encoded prompts of a request, with what else the network reads; see `denoiser`."""
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
@@ -311,24 +344,7 @@ class Sampler:
             samples = len(request.prompts)
             of_all = {name: rows.to(self.device).expand(samples, *rows.shape[1:]) for name, rows in given.items()}
             prompted = prompted.both(**of_all)
-        both = prompted.conditional, prompted.negative
-        guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance
-        return GuidedDenoiser(
-            self.backbone,
-            solver.nodes,
-            self.prediction,
-            *both,
-            guidance,
-            self.dtype,
-            None if control is None else control.settings(len(solver.nodes)),
-            self.split_guidance,
-            self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
-            prompted.picture,
-            IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
-            prompted.keeps_length,
-            blend_of(prompted, request, len(solver.nodes)),
-            prompted.late_guidance,
-        )
+        return prompted
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for `pickle` and `copy.deepcopy`; raises ValueError if `require_copyable` does."""

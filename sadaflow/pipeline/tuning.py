@@ -102,7 +102,9 @@ def tuning_samples(
     if isinstance(solver, Adaptive):
         raise ValueError(f"{who}: an adaptive solver takes no accelerator; choose a solver with fixed steps")
     denoise = pipe.denoiser(solver, first)
-    guidance = guidance_of(denoise.conditional, denoise.negative, denoise.guidance, first.guidance_scale)
+    guidance = guidance_of(denoise.conditional, denoise.negative, denoise.guidance, first.guidance)
+    if guidance is None:
+        raise ValueError(f"{who} measures classifier-free guidance: give a number, not guidance={first.guidance!r}")
     return Tuning(solver, batches, guidance)
 
 

@@ -8,6 +8,7 @@ from sadaflow.solvers import Adaptive, Node
 
 from ..accelerators.base import Mode
 from ..device.timing import Stopwatch
+from .binding import share_of
 from .observing import STOP, Edit, Observer, ask
 from .results import Sampled, Stats, Step
 
@@ -52,15 +53,16 @@ def sample_adaptive(
         RuntimeError: after the solver's `max_evals` evaluations.
     """
     require_plain(accelerator, trace)
-    watch, count = Stopwatch(noise.device), 0
+    watch, count, cost = Stopwatch(noise.device), 0, 0.0
     began = watch.now()
     modes = [Mode.FULL] * noise.shape[0]
 
     def x0_at(x: Tensor, node: Node) -> Tensor:
-        nonlocal count
+        nonlocal count, cost
+        own = denoise.at(node) if hasattr(denoise, "at") else None
         with watch.measuring("network"):
-            x0: Tensor = denoise.at(node)(x, 0) if hasattr(denoise, "at") else denoise(x, node)
-        count += 1
+            x0: Tensor = denoise(x, node) if own is None else own(x, 0)
+        count, cost = count + 1, cost + share_of(own, 0)
         if observer is None:
             return x0
         return _observed(
@@ -75,7 +77,7 @@ def sample_adaptive(
     samples = noise.shape[0]
     seconds = watch.now() - began
     every = [[Mode.FULL.value] * count for _ in range(samples)]
-    return Sampled(x, Stats([float(count)] * samples, every, seconds, 0.0, watch.seconds("network"), stopped))
+    return Sampled(x, Stats([cost] * samples, every, seconds, 0.0, watch.seconds("network"), stopped))
 
 
 class _Stopped(Exception):

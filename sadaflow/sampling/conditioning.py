@@ -140,5 +140,6 @@ def conditioned(
     backbone: Backbone, timesteps: Sequence[float], branches: Sequence[Mapping[str, Tensor]]
 ) -> Conditioned | ConditionedStages:
     """A backbone with its conditioning; arguments as in `Conditioned`."""
-    made = ConditionedStages if isinstance(backbone, StagedBackbone) else Conditioned
-    return made(backbone, timesteps, branches)
+    if isinstance(backbone, StagedBackbone):
+        return ConditionedStages(backbone, timesteps, branches)
+    return Conditioned(backbone, timesteps, branches)

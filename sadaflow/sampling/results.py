@@ -42,7 +42,7 @@ class Stats:
     Attributes:
         nfe: Number of function evaluations per sample. An evaluation that takes a part of the network from a cache
             counts as the share of the network's multiplications that it made, one on a part of the tokens as 1, and one
-            of the conditional branch alone as 1/2.
+            of the conditional branch alone as one part of all branches of guidance: 1/2, or 1/3 of three.
         modes: `modes[sample][step]`, the value of the `Mode` of each step.
         seconds: Wall-clock seconds of the whole batch. Time spent recording a trace is excluded.
         controller_seconds: Seconds spent in the accelerator, outside the network and the solver; on CUDA, device time.

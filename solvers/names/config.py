@@ -22,7 +22,7 @@ from .settings import nearest
 FORMAT: Final = 1
 """Version of the layout of a config; another one is refused."""
 
-_OWN: Final = ("sadaflow.solvers", "sadaflow.accelerators")
+_OWN: Final = ("sadaflow.solvers", "sadaflow.accelerators", "sadaflow.guidance")
 """Packages whose public classes are named by them, wherever in them they are defined."""
 
 

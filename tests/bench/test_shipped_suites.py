@@ -17,7 +17,8 @@ from sadaflow.cli import main
 from sadaflow.training.data.captions import CARD_PROMPTS
 from support.bench import MIXTURE, change, lines, table_of
 
-PROMPTED = ("drawbench-flux", "drawbench-qwen", "drawbench-zimage", "geneval", "parti", "vbench-wan")  # by files of their own
+PROMPTED = ("drawbench-flux", "drawbench-qwen", "drawbench-zimage", "geneval", "parti", "vbench-wan")
+# by files of their own
 
 
 def test_shipped_suites_are_sound() -> None:

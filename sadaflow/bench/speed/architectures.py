@@ -120,7 +120,7 @@ def _flux(part: int) -> Architecture:
 
 def _wan(part: int) -> Architecture:
     width = 4096 // part
-    transformer = {
+    transformer: dict[str, Any] = {
         "in_channels": 16,
         "out_channels": 16,
         "num_layers": _fewer(30, part),
@@ -130,7 +130,7 @@ def _wan(part: int) -> Architecture:
         "freq_dim": 256,
         "text_dim": width,
     }
-    vae = {
+    vae: dict[str, Any] = {
         "base_dim": 96 // part,
         "z_dim": 16,
         "dim_mult": [1, 2, 4, 4],

@@ -87,7 +87,7 @@ class PipelineSubject:
 
     pipe: Pipeline
     edges: "_Edges | None" = None
-    size: Mapping[str, int] = field(default_factory=dict)
+    size: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -241,7 +241,7 @@ class Subjects:
         self,
         device: torch.device,
         dtype: torch.dtype,
-        size: Mapping[str, int] = MappingProxyType({}),
+        size: Mapping[str, Any] = MappingProxyType({}),
         find: Callable[[str], str] = str,
     ) -> None:
         self.device, self.dtype, self.size, self.find = device, dtype, size, find

@@ -1,8 +1,29 @@
 """Guidance that does not lengthen predictions, as Qwen-Image was published with it."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .base import Branches, Wrapper
+
+
+@dataclass(frozen=True)
+class KeepLength(Wrapper):
+    """Gives the guided prediction, at each token, the length of the conditional one.
+
+    Source: the published pipeline of Qwen-Image.
+
+    Attributes:
+        side: Latent positions along one side of a token.
+    """
+
+    side: int = 2
+
+    def guided(self, branches: Branches, memory: Any) -> Tensor:
+        return with_length_of(branches.conditional, super().guided(branches, memory), self.side)
 
 
 def with_length_of(conditional: Tensor, guided: Tensor, side: int) -> Tensor:
