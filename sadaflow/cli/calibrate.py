@@ -71,7 +71,9 @@ def run(options: CalibrateOptions) -> None:
         path = options.path(found.weights)
         write_calibrations(path, [found])
         say(f"{path}: {found.solver}, {steps} steps, guidance {found.guidance:g}")
-        for speedup in (1.5, 2.0, 2.5, 3.0):
-            if found.covers(steps / speedup, found.settings):
+        for speedup in (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0):
+            if (fork := found.fork_for(steps / speedup, found.settings)) is not None:
+                say(f"  speedup {speedup:g}: plans of {', '.join(map(str, fork.counts))} evaluations")
+            elif found.covers(steps / speedup, found.settings):
                 say(f"  speedup {speedup:g}: tolerance {found.tolerance_for(steps / speedup):.2g}")
-        say(f"  at most {steps / found.evaluations[-1]:.2f}x")
+        say(f"  at most {steps / found.least:.2f}x")

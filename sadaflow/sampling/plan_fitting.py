@@ -105,7 +105,7 @@ class Followed:
         """The states in which a step after the last evaluation is evaluated, (B, ...) by batch."""
         if not self.nodes:
             return [run.start for run in self.runs]
-        weights = self.plan().weights()[-1, :, ::-1].copy()  # oldest value first
+        weights = self.plan().weights()[-1, :, ::-1].copy()  # the first state's, then from the oldest x0 on
         last = self.nodes[-1]
         if step == last + 1:  # nothing lies between, so that the step from `last` is taken with its own x0
             weights[last] = np.eye(weights.shape[1])[-1]
@@ -119,9 +119,9 @@ class Followed:
 
     def plan(self) -> Plan:
         """The plan of the evaluations so far."""
-        values = torch.stack([
-            torch.cat([some_elements(held[index]) for held in self.values]).flatten() for index in range(len(self.nodes) + 1)
-        ])  # fmt: skip
+        known = zip(*self.values, strict=True)  # by value, a tensor of each batch
+        values = torch.stack([torch.cat([some_elements(part) for part in parts]).flatten() for parts in known])
+        values[2:] -= values[1:-1].clone()  # changes of x0
         targets = torch.cat([run.x0 for run in self.runs], dim=1).flatten(1)
         both = torch.cat((values, targets))
         products = (values @ both.T / values.shape[1]).cpu().numpy()
@@ -156,7 +156,7 @@ def log_errors(ends: Sequence[Tensor], runs: Sequence[PlainRun]) -> Tensor:
 
 
 def _rounded(row: Array) -> tuple[float, ...]:
-    return tuple(float(f"{value:.7g}") for value in row)
+    return tuple(float(f"{value:.8g}") for value in row)
 
 
 def fitted_fork(costs: PlanCosts, begun: Followed, evaluations: int, apart: int) -> tuple[Fork, float]:

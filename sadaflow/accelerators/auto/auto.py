@@ -42,7 +42,8 @@ class Auto:
 
     With `speedup` or `budget` the mean cost is prescribed instead: hard samples get more evaluations than easy ones.
     The tolerance is then read off the cost curve of a `Calibration`. Without one it is that of a typical network, which
-    each sample corrects as it proceeds.
+    each sample corrects as it proceeds. At low cost a calibration has plans, which replace error control: searched sets
+    of steps, each with a linear multistep method that was fitted to it (see `plans`).
 
     Attributes:
         tolerance: Twice the root mean square by which one gap may move the final latents (of about unit variance).
@@ -112,15 +113,20 @@ class Auto:
     def _cost(self, gaps: Gaps) -> Cost:
         """The cost that is asked for; raises ValueError if it is below what is possible."""
         mean = self._mean(gaps.steps)
+        planned = self.calibration is not None and self.calibration.fork_for(self.calibration.least, self.shape_settings())
+        if self.calibration is not None and planned:
+            fewest, more = min(planned.counts), ""
+        else:
+            fewest, more = fewest_evaluations(gaps, self.warm_up), ", or measure plans for fewer by `sadaflow calibrate`"
         limits = (
-            (mean, fewest_evaluations(gaps, self.warm_up), "lower speedup, raise budget"),
-            (self.max_nfe, least_evaluations(gaps, self.warm_up), "raise max_nfe"),
+            (mean, fewest, "lower speedup, raise budget, allow more max_skips" + more),
+            (self.max_nfe, least_evaluations(gaps, self.warm_up), "raise max_nfe, or allow more max_skips"),
         )
         for asked, least, remedy in limits:
             if asked is not None and not asked >= least:
                 raise ValueError(
                     f"accelerator 'auto' makes at least {least} of {gaps.steps} evaluations, asked for {asked:.4g}: "
-                    f"{remedy}, or allow more max_skips"
+                    f"{remedy}"
                 )
         forecast = curve = None
         if mean is None or mean >= gaps.steps:

@@ -104,12 +104,17 @@ class Calibration:
         found: Array = tolerances[low] * (tolerances[high] / tolerances[low]) ** part
         return found
 
+    @property
+    def least(self) -> float:
+        """The fewest evaluations, as a mean over samples, that were measured."""
+        return float(min(self.forks[0].counts)) if self.forks else self.evaluations[-1]
+
     def fork_for(self, evaluations: float, settings: Mapping[str, Any]) -> Fork | None:
         """The plans for a number of evaluations; None if there are none, or they were fitted under other settings."""
-        if self.settings != settings or not self.forks:
+        if self.settings != settings or not self.forks or evaluations < self.least:
             return None
-        if not min(self.forks[0].counts) <= evaluations <= self.forks[-1].middle:
-            return None
+        if evaluations > self.forks[-1].middle and evaluations >= self.evaluations[-1]:
+            return None  # error control reaches so low, and keeps more
         return min(self.forks, key=lambda fork: abs(math.log(fork.middle / evaluations)))
 
     @classmethod

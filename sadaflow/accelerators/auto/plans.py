@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from ..history import Array
 
-RIDGE: Final = 1e-6  # over the mean square of the values; against the rounding of the stored products
+RIDGE: Final = 1e-6  # over the mean square of each value; against the rounding of the stored products
 _SPREAD: Final = 0.5  # share of the samples with more or fewer evaluations than the plan in the middle
 
 
@@ -23,8 +23,8 @@ _SPREAD: Final = 0.5  # share of the samples with more or fewer evaluations than
 class Plan:
     """A set of evaluated steps with what was measured on runs that follow it.
 
-    The values are the first state (index 0) and the x0 of the evaluations in turn. Products are means over samples and
-    elements.
+    The values are the first state, the x0 of the first evaluation, and the changes of x0 from each evaluation to the
+    next, which are small where x0 hardly moves. Products are means over samples and elements.
 
     Attributes:
         nodes: Indices of the n evaluated steps, rising from 0.
@@ -48,22 +48,25 @@ class Plan:
             raise ValueError("the products of a plan must be finite")
 
     def weights(self) -> Array:
-        """Weights of the values after each evaluation, whose sum predicts the plain run's x0 at every step.
+        """Weights after each evaluation whose sum predicts the plain run's x0 at every step.
 
         Returns:
-            Newest value first, 0 where there is none yet: (n, N, n + 1).
+            Weights of the evaluated x0, newest first, then of the first state, then 0: (n, N, n + 1).
         """
         full, targets = self._full(), np.array(self.targets)
         found = np.zeros((len(self.nodes), targets.shape[1], len(full)))
         for index in range(len(self.nodes)):
             known = index + 2
-            found[index, :, :known] = _least_squares(full[:known, :known], targets[:known]).T[:, ::-1]
+            found[index, :, :known] = _of_x0(_least_squares(full[:known, :known], targets[:known]).T)
         return found
 
     def forecast(self, index: int) -> Array:
-        """Weights of the values before an evaluation that predict its x0, newest value first: (index + 1,)."""
-        full = self._full()
-        return _least_squares(full[: index + 1, : index + 1], full[: index + 1, index + 1])[::-1]
+        """Weights before an evaluation that predict its x0: of the x0 so far, newest first, and the first state."""
+        full, known = self._full(), index + 1
+        found = _of_x0(_least_squares(full[:known, :known], full[:known, known]))
+        if index:
+            found[0] += 1  # what was predicted is the change from the newest x0
+        return found
 
     def _full(self) -> Array:
         lower = np.zeros((len(self.products), len(self.products)))
@@ -75,8 +78,14 @@ class Plan:
 
 def _least_squares(products: Array, targets: Array) -> Array:
     """Weights of values from their products (n, n) and their products with what they predict, (n, ...)."""
-    ridge = RIDGE * products.trace() / len(products)
-    found: Array = solve(products + ridge * np.eye(len(products)), targets, assume_a="pos")
+    found: Array = solve(products + RIDGE * np.diag(products.diagonal()), targets, assume_a="pos")
+    return found
+
+
+def _of_x0(weights: Array) -> Array:
+    """Weights of the x0, newest first, and of the first state, from those of the values of a `Plan`, (..., n)."""
+    found = weights[..., ::-1].copy()
+    found[..., 1:-1] -= weights[..., :1:-1]
     return found
 
 
