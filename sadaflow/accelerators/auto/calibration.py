@@ -144,6 +144,10 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON can hold them, with the version of the format."""
         content = {"format": FORMAT, **asdict(self)}
+        if self.forks:
+            content["forks"] = [fork.to_json() for fork in self.forks]
+        else:
+            del content["forks"]  # as calibrations were before there were plans
         content["log_snr"] = [value if math.isfinite(value) else None for value in self.log_snr]
         return content
 

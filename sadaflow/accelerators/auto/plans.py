@@ -136,18 +136,30 @@ class Fork:
         kept = tuple(plan for plan in self.plans if most is None or len(plan.nodes) <= most)
         return Fork(self.shared, kept, self.usual, self.deviation) if kept else None
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON can hold them; numbers of a row are a text, which takes a line of a file."""
+        plans = [
+            {"nodes": _text(plan.nodes), "products": [*map(_text, plan.products)], "targets": [*map(_text, plan.targets)]}
+            for plan in self.plans
+        ]
+        return {"shared": self.shared, "usual": self.usual, "deviation": self.deviation, "plans": plans}
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Reads what `dataclasses.asdict` made; raises ValueError, TypeError or KeyError if it is malformed."""
+        """Reads what `to_json` made; raises ValueError, TypeError, KeyError or AttributeError if it is malformed."""
         plans = tuple(
-            Plan(tuple(map(int, plan["nodes"])), _rows(plan["products"]), _rows(plan["targets"]))
+            Plan(tuple(map(int, plan["nodes"].split())), _rows(plan["products"]), _rows(plan["targets"]))
             for plan in content["plans"]
         )
         return cls(int(content["shared"]), plans, float(content["usual"]), float(content["deviation"]))
 
 
-def _rows(content: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(map(float, row)) for row in content)
+def _text(numbers: Sequence[float]) -> str:
+    return " ".join(map(str, numbers))
+
+
+def _rows(content: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row.split())) for row in content)
 
 
 def shares(counts: Sequence[int], mean: float) -> Array:
