@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--solver", default="dpmpp2m")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--only", default="", help="regular expression that names of rows begin with; others are left out")
+    parser.add_argument("--only", default="", help="regular expression: only rows that begin so")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     suite = tomllib.loads((files("sadaflow") / "bench/suites" / f"fronts-{options.model}.toml").read_text("utf-8"))

@@ -149,9 +149,7 @@ class Followed:
 
 def log_errors(ends: Sequence[Tensor], runs: Sequence[PlainRun]) -> Tensor:
     """log10 of the mean squared error of every sample's final state against the plain runs, (samples,)."""
-    errors = [
-        (end - run.end).flatten(1).double().square().mean(dim=1) for end, run in zip(ends, runs, strict=True)
-    ]
+    errors = [(end - run.end).flatten(1).double().square().mean(dim=1) for end, run in zip(ends, runs, strict=True)]
     return torch.cat(errors).clamp(min=1e-30).log10()
 
 

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sadaflow import Auto, sample
 from sadaflow.accelerators.auto.linear_states import linear_states
-from sadaflow.accelerators.auto.plans import Fork, Plan, shares
 from sadaflow.accelerators.auto.planned import PlannedRun
+from sadaflow.accelerators.auto.plans import Fork, Plan, shares
 from sadaflow.accelerators.base import Run, require_falling_times, require_steps
 from sadaflow.accelerators.replay import tensors_of
 from sadaflow.checks import check_accelerator
@@ -118,7 +118,7 @@ class Planned:
         return PlannedRun(solver, shape[0], fork, self.mean)
 
 
-@lru_cache(maxsize=None)
+@cache
 def fitted_plans(solver: Solver) -> tuple[Plan, ...]:
     _, denoise, noise = problem(4)
     denoise.nodes = solver.nodes

@@ -113,20 +113,20 @@ class Auto:
     def _cost(self, gaps: Gaps) -> Cost:
         """The cost that is asked for; raises ValueError if it is below what is possible."""
         mean = self._mean(gaps.steps)
-        planned = self.calibration is not None and self.calibration.fork_for(self.calibration.least, self.shape_settings())
-        if self.calibration is not None and planned:
-            fewest, more = min(planned.counts), ""
+        fewest, remedy = fewest_evaluations(gaps, self.warm_up), "lower speedup, raise budget"
+        if self.calibration is not None and self.calibration.planned(self.shape_settings()):
+            fewest = min(fewest, int(self.calibration.least))
         else:
-            fewest, more = fewest_evaluations(gaps, self.warm_up), ", or measure plans for fewer by `sadaflow calibrate`"
+            remedy += ", measure plans of fewer by `sadaflow calibrate`"
         limits = (
-            (mean, fewest, "lower speedup, raise budget, allow more max_skips" + more),
-            (self.max_nfe, least_evaluations(gaps, self.warm_up), "raise max_nfe, or allow more max_skips"),
+            (mean, fewest, remedy),
+            (self.max_nfe, least_evaluations(gaps, self.warm_up), "raise max_nfe"),
         )
         for asked, least, remedy in limits:
             if asked is not None and not asked >= least:
                 raise ValueError(
                     f"accelerator 'auto' makes at least {least} of {gaps.steps} evaluations, asked for {asked:.4g}: "
-                    f"{remedy}"
+                    f"{remedy}, or allow more max_skips"
                 )
         forecast = curve = None
         if mean is None or mean >= gaps.steps:

@@ -109,9 +109,13 @@ class Calibration:
         """The fewest evaluations, as a mean over samples, that were measured."""
         return float(min(self.forks[0].counts)) if self.forks else self.evaluations[-1]
 
+    def planned(self, settings: Mapping[str, Any]) -> bool:
+        """Whether there are plans, and they were fitted under these settings of `Auto`."""
+        return bool(self.forks) and self.settings == settings
+
     def fork_for(self, evaluations: float, settings: Mapping[str, Any]) -> Fork | None:
         """The plans for a number of evaluations; None if there are none, or they were fitted under other settings."""
-        if self.settings != settings or not self.forks or evaluations < self.least:
+        if not self.planned(settings) or evaluations < self.least:
             return None
         if evaluations > self.forks[-1].middle and evaluations >= self.evaluations[-1]:
             return None  # error control reaches so low, and keeps more

@@ -139,7 +139,11 @@ class Fork:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON can hold them; numbers of a row are a text, which takes a line of a file."""
         plans = [
-            {"nodes": _text(plan.nodes), "products": [*map(_text, plan.products)], "targets": [*map(_text, plan.targets)]}
+            {
+                "nodes": _text(plan.nodes),
+                "products": [*map(_text, plan.products)],
+                "targets": [*map(_text, plan.targets)],
+            }
             for plan in self.plans
         ]
         return {"shared": self.shared, "usual": self.usual, "deviation": self.deviation, "plans": plans}
