@@ -42,7 +42,11 @@ class Calibrations:
 
     def near(self, guidance: float, adapted: bool) -> list[Calibration]:
         """The calibrations for a scale of guidance, the nearest first; none if LoRAs have changed the weights."""
-        return [] if adapted else near(self.held, guidance)
+        return near(self.usable(adapted), guidance)
+
+    def usable(self, adapted: bool) -> tuple[Calibration, ...]:
+        """The calibrations for all scales of guidance; none if LoRAs have changed the weights."""
+        return () if adapted else self.held
 
     def check(self, accelerator: object, adapted: bool, name: str) -> None:
         """Raises ValueError if an accelerator has a calibration of other weights than those of checkpoint `name`."""

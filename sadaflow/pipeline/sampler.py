@@ -219,7 +219,7 @@ class Sampler:
         if isinstance(solver, Adaptive):
             require_plain(accelerator, trace, control=control is not None, parallel=parallel is not None)
         elif accelerator is not None:
-            check_fit(accelerator, solver, noise.shape, self.backbone)
+            check_fit(accelerator, solver, noise.shape, self.backbone, self.calibrations.usable(self.adapted))
         if parallel is not None:
             made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
             made |= {} if pictures is None else pictures.seen

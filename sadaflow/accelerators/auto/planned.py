@@ -12,6 +12,7 @@ from ...device.readback import Readback
 from ..base import Mode, Run
 from ..history import Array, NodeBuffer
 from ..replay import with_rows
+from .error_model import Whole
 from .linear_states import linear_states
 from .plans import Fork, shares
 
@@ -45,9 +46,9 @@ class PlannedRun(Run):
             count = len(plan.nodes)
             self.evaluates[index, list(plan.nodes)] = True
             self.weights[index, :count, :, : count + 1] = plan.weights()
-        self.chosen = np.zeros(samples, dtype=np.int64)
-        self.used = np.zeros(samples, dtype=np.int64)
-        self.last = np.full(samples, -1)
+        self.chosen: Whole = np.zeros(samples, dtype=np.int64)
+        self.used: Whole = np.zeros(samples, dtype=np.int64)
+        self.last: Whole = np.full(samples, -1)
         self.free = np.zeros(samples, dtype=bool)  # edited samples
         self.fresh: list[int] = []
 
@@ -76,12 +77,12 @@ class PlannedRun(Run):
     def edited(self, step: int, rows: Sequence[int]) -> None:
         self.free[np.asarray(rows, dtype=np.int64)] = True
 
-    def _weights(self, index: Array) -> Array:
+    def _weights(self, index: Whole) -> Array:
         """Weights of the values of some samples that predict x0 at every step, (R, N, most + 1)."""
         found: Array = self.weights[self.chosen[index], self.used[index] - 1]
         return found
 
-    def _choose(self, index: Array, x0: Tensor) -> None:
+    def _choose(self, index: Whole, x0: Tensor) -> None:
         """Chooses the plans of the samples `index` if they have reached the fork with this evaluation, x0 (R, ...)."""
         at = np.flatnonzero(self.used[index] == self.fork.shared - 1)
         if not len(at) or len(self.fork.plans) == 1:
@@ -92,7 +93,7 @@ class PlannedRun(Run):
         errors = np.array(Readback(distances).read()).reshape(-1)
         self.chosen[rows] = np.searchsorted(self.bounds, self.fork.ranks(errors))
 
-    def _corrected(self, state: State, index: Array) -> State:
+    def _corrected(self, state: State, index: Whole) -> State:
         """The state with the samples `index` set to what their values tell of the plain run's state."""
         linear, rows = self.states[state.step], index.tolist()
         weights = np.einsum("tn,rnm->trm", linear[:, 1:], self._weights(index))
