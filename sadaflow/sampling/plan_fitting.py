@@ -170,7 +170,9 @@ def fitted_fork(costs: PlanCosts, begun: Followed, evaluations: int, apart: int)
         The fork, and the loss of the plan in the middle (see `Followed.loss`).
     """
     middle = costs.searched(evaluations)
-    shared = max(1, min(round(2 * evaluations / 3), evaluations - apart))
+    most, last = max(1, min(round(2 * evaluations / 3), evaluations - apart)), begun.solver.n_evals - 1
+    # as many as leave steps for all further evaluations of the longest plan
+    shared = max(each for each in range(1, most + 1) if last - middle[each - 1] >= evaluations + apart - each)
     trunk = begun.through(middle[:shared])
     misses = trunk.logarithms()
     plans = [costs.searched(evaluations + more, middle[:shared]) for more in (-apart, 0, apart)]

@@ -130,7 +130,7 @@ def fitted_plans(solver: Solver) -> tuple[Plan, ...]:
 
 def test_planned_runs_keep_the_laws_of_accelerators() -> None:
     laws = ("batch invariance", "one sample changed", "state", "dtype", "host reads")
-    check_accelerator(Planned, steps=12, laws=laws, solvers=("dpmpp2m",))
+    check_accelerator(Planned, steps=12, laws=laws, solvers=("dpmpp2m",), schedules=("flow",))
 
 
 def test_an_edited_sample_is_evaluated_from_then_on() -> None:
