@@ -16,23 +16,25 @@ IMPORTS = rooms.read_imports(MODULES)
 HOUSE = {
     "_checkout": "",  # lets a checkout be imported without installation
     "device": "",
+    "display": "",
     "files": "",
+    "explore": "display files",
     "models": "",
     "solvers": "",
     "accelerators": "device models solvers",
     "loading": "models solvers",
     "metrics": "files",
     "placement": "loading models",
-    "sampling": "accelerators device models solvers",
+    "sampling": "accelerators device display explore files models solvers",
     "checks": "accelerators device models sampling solvers",
-    "families": "accelerators loading models sampling solvers",
+    "families": "accelerators files loading models sampling solvers",
     "parallel": "accelerators models sampling",
-    "compare": "accelerators families files metrics sampling solvers",
-    "pipeline": "accelerators families files loading models parallel placement sampling solvers",
+    "compare": "accelerators display explore families files metrics sampling solvers",
+    "pipeline": "accelerators display families files loading models parallel placement sampling solvers",
     "training": "families files loading models",
     "generation": "families files pipeline sampling solvers",
     "bench": (
-        "accelerators compare device families files generation loading metrics models "
+        "accelerators compare device display families files generation loading metrics models "
         "pipeline placement sampling solvers"
     ),
     "cli": (
@@ -82,6 +84,7 @@ MODELS = {
     "chroma": "config embeddings json_config seam streams",
     "flux2": "autoencoder config embeddings json_config norm rope seam streams",
     "sd3": "config embeddings json_config seam streams",
+    "qwen_image": "config embeddings json_config norm rope seam streams",
     "z_image": "config embeddings json_config norm rope seam streams",
     "tiny_autoencoder": "config json_config",
     "unet": "attention config conv embeddings resnet seam",

@@ -1,13 +1,18 @@
 """Members that a family may have beside those of `Family`, and what holds for families without them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from sadaflow.models import Autoencoder
 
 from ..loading.sampling_defaults import Recommended
 from ..loading.single_file.layout import Original
 from .base import Family
+from .request import Request
+
+REFERENCE: Final = "reference"
+"""Value of `reads` of a family that reads `image` itself, beside the prompt, and samples from pure noise."""
 
 
 def autoencoder_class(family: type[Family]) -> type[Autoencoder]:
@@ -48,3 +53,22 @@ def scheduler_of_call(family: Family, config: dict[str, Any], tokens: int, steps
     """
     sized = getattr(family, "sized_scheduler", None)
     return config if sized is None else sized(config, tokens, steps)
+
+
+def empty_negative(family: Family) -> str | None:
+    """The negative prompt of calls that measure a checkpoint: its `empty_negative` if guidance needs one, else None."""
+    found: str | None = getattr(family, "empty_negative", None)
+    return found
+
+
+def sized_by_family(family: Family, request: Request) -> Request:
+    """The request with the height and width that a family with pictures as references gives it.
+
+    Args:
+        family: The family; if its `reads` is `REFERENCE`, its method `size_for(request)` returns height and width.
+        request: The request. What it gives itself stays.
+    """
+    if getattr(family, "reads", None) != REFERENCE or request.image is None or request.noise is not None:
+        return request
+    height, width = family.size_for(request)  # type: ignore[attr-defined]
+    return replace(request, height=request.height or height, width=request.width or width)

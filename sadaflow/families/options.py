@@ -83,6 +83,10 @@ def _accelerator_help() -> str:
     return f'Accelerator, with settings as in "auto budget=25": {", ".join(ACCELERATORS)}; {PLAIN}; or module:Class.'
 
 
+def _read_prompts(name: str, value: Any) -> tuple[str, ...]:
+    return () if value is None else texts(name, value)
+
+
 @dataclass(frozen=True)
 class SamplingOptions:
     """Arguments that every checkpoint has.
@@ -107,7 +111,7 @@ class SamplingOptions:
     """
 
     prompt: str | Sequence[str] = argument(
-        (), texts, "One image, sound or row per prompt.", flag_type=list[str], metavar="PROMPT", per_sample=True
+        (), _read_prompts, "One image, sound or row per prompt.", flag_type=list[str], metavar="PROMPT", per_sample=True
     )
     negative_prompt: Negative = argument(
         None, text_or_texts, "Negative prompt: one for all prompts, or repeated, one for each in order.",
@@ -227,7 +231,7 @@ class FluxOptions:
     Attributes:
         true_guidance: On Flux.1, scale of guidance by the negative prompt, at twice the cost; up to 1 there is none.
         max_sequence_length: Length in tokens of the prompt of T5 or of the language model; None is 512, or 256 for
-            Stable Diffusion 3.
+            Stable Diffusion 3, and for T5 its tokenizer's own number if that is less.
     """
 
     true_guidance: float = argument(

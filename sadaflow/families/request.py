@@ -1,5 +1,6 @@
 """All arguments of a call, in one dataclass that the Python API, the command line and files share."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
@@ -10,13 +11,23 @@ from ..accelerators.default import AUTO
 from .argument import arguments, spread
 from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
 from .picture_options import PictureOptions, check_pictures, picture_of
+from .text_options import EMBEDS, NEGATIVE_EMBEDS, TextOptions, check_text, sliced
 
-FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, XLOptions)
+FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, TextOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
+class Request(
+    XLOptions,
+    FluxOptions,
+    TextOptions,
+    LabelOptions,
+    ControlOptions,
+    SoundOptions,
+    PictureOptions,
+    SamplingOptions,
+):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
@@ -34,6 +45,12 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
                 f"grid={self.grid!r} with a solver, which has its own grid: give the solver's name, or no grid"
             )
         check_pictures(self)
+        check_text(self)
+        if self.words is not None:
+            object.__setattr__(self, "words", self.words.chosen(self.prompts))
+            object.__setattr__(self, "prompt", self.words.prompts)
+        elif self.prompt_embeds is not None:
+            object.__setattr__(self, "prompt", ("",) * len(self.prompt_embeds))
         if self.speedup is not None and self.accelerator not in (None, AUTO):
             raise ValueError(
                 f"speedup={self.speedup:g} is an argument of the accelerator {AUTO!r}, not of {self.accelerator!r}"
@@ -42,6 +59,10 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
         if samples and len(self.negatives) != samples:
             raise ValueError(
                 f"{len(self.negatives)} negative prompts for {samples} prompts: give one for all, or one for each"
+            )
+        if samples and len(spread(self.blend_prompt, samples)) != samples:
+            raise ValueError(
+                f"{len(self.blend_prompt or ())} blend_prompt for {samples} prompts: give one for all, or one for each"
             )
         if samples and len(self.seeds) != samples:
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
@@ -69,6 +90,12 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
     def negatives(self) -> list[str | None]:
         """The negative prompt of each sample, None where it has none."""
         return spread(self.negative_prompt, len(self.prompt))
+
+    @property
+    def blend_prompts(self) -> list[str]:
+        """The prompt that the prompt of each sample becomes; its own for a sample without another."""
+        others = spread(self.blend_prompt, len(self.prompt))
+        return [prompt if other is None else other for prompt, other in zip(self.prompt, others, strict=True)]
 
     @property
     def seeds(self) -> list[int]:
@@ -114,7 +141,9 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
     def sample(self, index: int) -> Self:
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
-        image, mask = picture_of(self.image, index), picture_of(self.mask, index)
+        several = self.samples == 1 and isinstance(self.image, (list, tuple))  # all of them belong to this sample
+        image, mask = self.image if several else picture_of(self.image, index), picture_of(self.mask, index)
+        encoded: dict[str, Any] = {name: sliced(getattr(self, name), index) for name in (*EMBEDS, *NEGATIVE_EMBEDS)}
         return replace(
             self,
             prompt=prompt,
@@ -123,6 +152,9 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
             class_labels=self.labels[index],
             image=image,
             mask=mask,
+            blend_prompt=spread(self.blend_prompt, len(self.prompt))[index],
+            words=None if self.words is None else self.words.rows([index]),
+            **encoded,
         )
 
     def without_prompts(self) -> Self:
@@ -165,7 +197,7 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
         special = {name for options in FAMILY_OPTIONS for name in arguments(options)}
         for name, value in self.given().items():
             if name in special - honoured:
-                raise ValueError(f"{name}={value!r} has no effect on a {kind} checkpoint; leave it out")
+                raise ValueError(f"{name}={reprlib.repr(value)} has no effect on a {kind} checkpoint; leave it out")
 
 
 ARGUMENTS: Final = arguments(Request)

@@ -1,24 +1,33 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): one CLIP text encoder, a U-Net, a KL autoencoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Prompted, build_autoencoder
-from .prompt_encoder import ClipText
+from .base import build_autoencoder
+from .clip_unet import ClipUNet
+from .prompt_encoder import Batch, ClipText
 from .request import Request
+from .text_encoding import Encoding
+from .text_family import Text, TextShape
 from .unet import LatentUNet, read_configs
 
 
-class StableDiffusion(LatentUNet):
+class StableDiffusion(ClipUNet):
     """The components of a StableDiffusionPipeline checkpoint.
+
+    Args:
+        backbone: The network.
+        vae: The autoencoder.
+        text: Tokenizer and text encoder.
+        dtype: Dtype in which the networks compute.
 
     Raises:
         ValueError: If the components do not fit each other.
@@ -55,21 +64,18 @@ class StableDiffusion(LatentUNet):
         return {**config, "steps_offset": 1, "clip_sample": False}
 
     @property
-    def adaptable(self) -> Mapping[str, nn.Module]:
-        return {**super().adaptable, "text_encoder": self.text.encoder}
-
-    @property
-    def prompt_encoders(self) -> Mapping[str, ClipText]:
+    def clips(self) -> Mapping[str, ClipText]:
         return {"text_encoder": self.text}
 
-    def condition(self, request: Request) -> Prompted:
-        negatives = [negative or "" for negative in request.negatives]
-        guided = request.guided and not self.distilled
-        unique = list(dict.fromkeys([*request.prompts, *negatives] if guided else request.prompts))
-        states = dict(zip(unique, self.text.encode(unique), strict=True))
-        context = torch.stack([states[prompt] for prompt in request.prompts])
-        other = {"context": torch.stack([states[negative] for negative in negatives])} if guided else None
-        return Prompted({"context": context, **self.embedded_guidance(request, context.device)}, other)
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.text.encoder.config.hidden_size)
+
+    def run(self, text: ClipText, prompts: Sequence[str] | Batch) -> tuple[Tensor, Tensor | None]:
+        return text.encode(prompts), None
+
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        return self.read(self.text, [(text or "", windows) for text, windows in texts], request)
 
 
 class LatentConsistency(StableDiffusion):

@@ -23,6 +23,11 @@ class Unconditional:
     """The components of a DDPMPipeline checkpoint.
 
     It reads no prompt, and has neither a negative branch nor an autoencoder.
+
+    Args:
+        backbone: The network.
+        labels: Names of the classes. None: the network has no classes.
+        dtype: Dtype in which the networks compute.
     """
 
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {"unet": "UNet2DModel"}

@@ -68,6 +68,8 @@ class Generator:
         """
         given = request.given()
         given |= {name: type(value).__name__ for name in _NAMED if not isinstance(value := given.get(name, ""), str)}
+        if request.words is not None:
+            given["words"] = request.words.source
         own: dict[str, Any] = {"steps": request.steps, "seed": request.seed, "model": self.model}
         own |= {"accelerator_config": _config(read_accelerator(request))}
         if "nfe" in known and len(request.prompts) == 1:  # a sample that was made

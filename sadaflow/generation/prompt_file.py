@@ -19,6 +19,9 @@ FIELDS: Final = (*PER_SAMPLE, *PER_LINE, "id")
 OF_PICTURES: Final = ("image", "mask", "strength")
 """Those of pictures to start from."""
 
+FURTHER: Final = (*OF_PICTURES, "blend_prompt")
+"""Those that older versions did not know."""
+
 LAST_SEED: Final = 2**63 - 1
 _LARGEST: Final = 2**30
 """Bytes of the largest prompt file."""
@@ -43,6 +46,7 @@ class Prompt:
         image: File of the picture that it starts from; None is that of the run.
         mask: File of its mask; likewise.
         strength: Its strength; likewise.
+        blend_prompt: The prompt that it becomes in the course of the steps; likewise.
     """
 
     index: int
@@ -53,17 +57,18 @@ class Prompt:
     image: str | None = None
     mask: str | None = None
     strength: float | None = None
+    blend_prompt: str | None = None
 
 
 def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
     """Read the prompts of a file, in order.
 
     The ending decides the format. A .txt file has one prompt per line. A .jsonl file has an object per line with
-    "prompt" and, optionally, "seed", "negative_prompt" and "id"; and of pictures to start from "image" and "mask",
-    files relative to the prompt file, and "strength". A picture or mask is given by all lines or by none. A .csv file
-    has these names in its header, and an empty cell for a field that is not given. A .json file holds captions as
-    MS-COCO does (captions_val2017.json), of which the first of every picture is read, in the order of the pictures'
-    ids. All are UTF-8; blank lines are skipped.
+    "prompt" and, optionally, "seed", "negative_prompt", "blend_prompt" and "id"; and of pictures to start from "image"
+    and "mask", files relative to the prompt file, and "strength". A picture or mask is given by all lines or by none. A
+    .csv file has these names in its header, and an empty cell for a field that is not given. A .json file holds
+    captions as MS-COCO does (captions_val2017.json), of which the first of every picture is read, in the order of the
+    pictures' ids. All are UTF-8; blank lines are skipped.
 
     Args:
         path: The file.
@@ -170,6 +175,8 @@ def _captions(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
         yield 1, {"prompt": caption, "id": image}
 
 
+_OTHER_TEXTS: Final = ("negative_prompt", "blend_prompt")
+
 _FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table, ".json": _captions}
 
 
@@ -179,8 +186,8 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
             raise ValueError(f"has the field {reprlib.repr(name)}; known: {', '.join(FIELDS)}")
     if "prompt" not in entry:
         raise ValueError("has no prompt")
-    negative = entry.get("negative_prompt")
-    for name, text in (("prompt", entry["prompt"]), ("negative_prompt", "" if negative is None else negative)):
+    others = {name: entry[name] for name in _OTHER_TEXTS if entry.get(name) is not None}
+    for name, text in {"prompt": entry["prompt"], **others}.items():
         if not isinstance(text, str):
             raise ValueError(f"has the {name} {reprlib.repr(text)}, expected a string")
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -192,7 +199,8 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
     label = str(label) if type(label) is int else label
     if not isinstance(label, str) or not _ID.fullmatch(label):
         raise ValueError(f"has the id {reprlib.repr(label)}; an id names a file: up to 100 of A-Z a-z 0-9 - _ and .")
-    return Prompt(index, label, entry["prompt"], seed, negative, *(entry.get(name) for name in OF_PICTURES))
+    further = {name: entry.get(name) for name in (*_OTHER_TEXTS, *OF_PICTURES)}
+    return Prompt(index, label, entry["prompt"], seed, **further)
 
 
 def _beside(path: Path, entry: Entry) -> Entry:

@@ -29,7 +29,7 @@ _DECODER = ("model.language_model.", "language_model.model.", "model.")
 _BESIDE = tuple(
     f"{prefix}{name}."
     for prefix in ("", "model.", "language_model.")
-    for name in ("lm_head", "vision_tower", "multi_modal_projector")
+    for name in ("lm_head", "vision_tower", "visual", "multi_modal_projector")
 )
 
 
@@ -148,7 +148,8 @@ def _compute_buffer(encoder: Any, name: str, buffer: Tensor, label: str) -> None
     elif leaf == "token_type_ids":
         value = torch.zeros(buffer.shape, dtype=torch.long)
     elif leaf in _ROTARY:
-        value = getattr(type(encoder.get_submodule(owner))(encoder.config), leaf)
+        module = encoder.get_submodule(owner)
+        value = getattr(type(module)(getattr(module, "config", encoder.config)), leaf)
     else:
         raise ValueError(f"{label}: {type(encoder).__name__} has an unknown buffer {name}, which is not stored")
     encoder.get_submodule(owner).register_buffer(leaf, value, persistent=False)
@@ -167,8 +168,8 @@ def hub_names(encoder: nn.Module, ignored: tuple[str, ...] = ()) -> Convert:
     known = set(encoder.state_dict())
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
-        bare = (name.removeprefix(prefix) for prefix in ("text_model.", *_DECODER))
-        spellings = (name, *bare, f"text_model.{name}")
+        bare = [name.removeprefix(prefix) for prefix in ("text_model.", *_DECODER)]
+        spellings = (name, *bare, f"text_model.{name}", *(f"language_model.{each}" for each in bare))
         found = next((name for name in spellings if name in known), None)
         if found is not None:
             return {found: tensor}

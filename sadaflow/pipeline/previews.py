@@ -68,19 +68,44 @@ class Previewing(Sampler):
         Raises:
             ValueError: If `x0` has another number of dimensions or channels, or if the checkpoint makes sound.
         """
-        if output not in ("tensor", "pil"):
-            raise ValueError(f'unknown output {output!r}; known for previews: "tensor", "pil"')
-        if isinstance(self.family, AudioFamily):
-            raise ValueError("previews are pictures, and this checkpoint makes sound")
-        if not isinstance(x0, Tensor):
-            raise ValueError(cannot_be_used("x0", x0, "a tensor (B, C, h, w)"))
-        if x0.dim() != 4 or x0.shape[1] != self.family.latent_channels:
-            raise ValueError(f"x0 has shape {tuple(x0.shape)}, expected (B, {self.family.latent_channels}, h, w)")
+        self._check_latents(x0, output)
         with self._turns.taken(self._residence.offload is not None or self._compiled):
             if self._preview is None:
                 self._preview = fit_linear_preview(self.family, self.device)
             shown = self._preview(x0)
         return to_pil(shown) if output == "pil" else shown
+
+    @reads_mapped_weights
+    @torch.no_grad()
+    def decode(self, latents: Tensor, output: str = "tensor") -> Any:
+        """Decode latents by the checkpoint's own decoder, one at a time.
+
+        Args:
+            latents: (B, C, h, w) in the backbone's scaling, such as `out.latents` or the `x0` of a trace.
+            output: "tensor", or "pil" for a list of PIL images.
+
+        Returns:
+            Pictures (B, 3, H, W) in [0, 1], float32, on the CPU.
+
+        Raises:
+            ValueError: If the latents have another number of dimensions or channels, or if the checkpoint makes sound.
+        """
+        self._check_latents(latents, output)
+        with self._turns.taken(self._residence.offload is not None or self._compiled):
+            decoded = [self.family.decode(each.to(self.device)).float().cpu() for each in latents.split(1)]
+        shown = torch.cat(decoded)
+        return to_pil(shown) if output == "pil" else shown
+
+    def _check_latents(self, latents: Tensor, output: str) -> None:
+        if output not in ("tensor", "pil"):
+            raise ValueError(f'unknown output {output!r}; known: "tensor", "pil"')
+        if isinstance(self.family, AudioFamily):
+            raise ValueError("latents are decoded to pictures here, and this checkpoint makes sound")
+        if not isinstance(latents, Tensor):
+            raise ValueError(cannot_be_used("x0", latents, "a tensor (B, C, h, w)"))
+        channels = self.family.latent_channels
+        if latents.dim() != 4 or latents.shape[1] != channels:
+            raise ValueError(f"x0 has shape {tuple(latents.shape)}, expected (B, {channels}, h, w)")
 
     @refuses_unknown
     def load_preview_decoder(

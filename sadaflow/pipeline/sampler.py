@@ -1,5 +1,6 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -34,6 +35,7 @@ from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
+from .encoded import blend_of
 from .grid_part import on_its_part
 from .inputs import (
     check_how,
@@ -66,6 +68,9 @@ class Sampler:
         recommended: Settings that the checkpoint's authors recommend.
         calibrations: What was measured of the checkpoint; `accelerator="auto"` uses it by itself.
         split_guidance: Whether the two branches of guidance are evaluated one after the other; see `GuidedDenoiser`.
+
+    Args:
+        residence: Where the weights are kept between evaluations. None: on the device.
     """
 
     def __init__(
@@ -139,6 +144,10 @@ class Sampler:
         self._compiled, self._frozen = True, whole and freeze
         return self
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Context manager in which no other thread uses the networks, if they cannot be shared."""
+        return self._turns.taken(self._residence.offload is not None or self._compiled)
+
     def _refuse_frozen(self) -> None:
         if self._frozen:
             raise ValueError("the weights are part of what compile(freeze=True) compiled: load the pipeline anew")
@@ -207,7 +216,7 @@ class Sampler:
         if pictures is not None:
             request = pictures.sized(request)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
-        turn = self._turns.taken(self._residence.offload is not None or self._compiled)
+        turn = self.turn()
         if pictures is not None and request.strength == 0:
             with turn:
                 return unchanged(pictures, request, self.family, output, self.device)
@@ -217,7 +226,8 @@ class Sampler:
         accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
         self.calibrations.check(accelerator, self.adapted, self.name)
         if isinstance(solver, Adaptive):
-            require_plain(accelerator, trace, control=control is not None, parallel=parallel is not None)
+            fixed = {"control": control, "parallel": parallel, "blend": request.blend_prompt}
+            require_plain(accelerator, trace, **{name: value is not None for name, value in fixed.items()})
         elif accelerator is not None:
             check_fit(accelerator, solver, noise.shape, self.backbone, self.calibrations.usable(self.adapted))
         if parallel is not None:
@@ -302,6 +312,8 @@ class Sampler:
             self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
             prompted.picture,
             IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
+            prompted.keeps_length,
+            blend_of(prompted, request, len(solver.nodes)),
         )
 
     def __getstate__(self) -> dict[str, Any]:

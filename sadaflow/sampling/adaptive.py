@@ -12,14 +12,17 @@ from .observing import STOP, Edit, Observer, ask
 from .results import Sampled, Stats, Step
 
 
-def require_plain(accelerator: object, trace: bool, *, control: bool = False, parallel: bool = False) -> None:
-    """Raises ValueError if an adaptive run has an accelerator, a trace, a ControlNet or several processes."""
+def require_plain(
+    accelerator: object, trace: bool, *, control: bool = False, parallel: bool = False, blend: bool = False
+) -> None:
+    """Raises ValueError if an adaptive run has an accelerator, trace, ControlNet, several processes or a blend."""
     if accelerator is not None:
         raise ValueError(
             f"accelerator={accelerator!r} plans a fixed number of evaluations, and an adaptive solver's is not known "
             "beforehand: use accelerator=None, or another solver on the grid of an adaptive run"
         )
-    for what, given in (("trace=True", trace), ("a ControlNet", control), ("parallel=", parallel)):
+    fixed = {"trace=True": trace, "a ControlNet": control, "parallel=": parallel, "blend_prompt=": blend}
+    for what, given in fixed.items():
         if given:
             raise ValueError(f"{what} needs a number of evaluations, and an adaptive solver's is not known beforehand")
 

@@ -11,6 +11,8 @@ from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Node, Prediction, input_scale, to_x0
 
 from .conditioning import Backbone, Conditioned
+from .guided_length import with_length_of
+from .prompt_blend import Blend, BlendedConditioned
 
 Rows = Sequence[int]
 
@@ -69,16 +71,22 @@ class GuidedDenoiser:
     before sampling is computed when the denoiser is made.
 
     Attributes:
-        backbone: The network. nodes: The solver's nodes, one per evaluation. prediction: What the network predicts.
-        conditional: Conditioning of the conditional branch, (B, ...) each. negative: Conditioning of the negative
-        branch, (B, ...) each; None without guidance. guidance: Guidance scale. dtype: Dtype of the network's weights.
+        backbone: The network.
+        nodes: The solver's nodes, one per evaluation.
+        prediction: What the network predicts.
+        conditional: Conditioning of the conditional branch, (B, ...) each.
+        negative: Conditioning of the negative branch, (B, ...) each; None without guidance.
+        guidance: Guidance scale.
+        dtype: Dtype of the network's weights.
         settings: Keyword arguments of the backbone that are the same for all samples, one mapping per node.
         split_guidance: Whether the branches are evaluated one after the other, if no seam is used. This takes less
-        memory
-            and usually more time. Otherwise both are evaluated in one call. calibrations: What was measured of the
-            backbone, for accelerators.
+            memory and usually more time. Otherwise both are evaluated in one call.
+        calibrations: What was measured of the backbone, for accelerators.
         picture: Conditioning of the branch that has the picture and no prompt, (B, ...) each; None without it.
         picture_guidance: Guidance scale of that branch.
+        keeps_length: Side of the tokens over which `with_length_of` corrects the guided prediction; None if it does
+            not.
+        blend: What the conditional branch becomes in the course of the evaluations; None if it stays what it is.
     """
 
     backbone: Backbone
@@ -93,12 +101,18 @@ class GuidedDenoiser:
     calibrations: Sequence[Any] = ()
     picture: Mapping[str, Tensor] | None = None
     picture_guidance: float = 1.0
-    _conditioned: Conditioned = field(init=False, repr=False, compare=False)
+    keeps_length: int | None = None
+    blend: Blend | None = None
+    _conditioned: Conditioned | BlendedConditioned = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         branches = [branch for branch in (self.negative, self.picture, self.conditional) if branch is not None]
         timesteps = [node.timestep for node in self.nodes]
-        object.__setattr__(self, "_conditioned", Conditioned(self.backbone, timesteps, branches))
+        if self.blend is not None and len(self.blend.weights) != len(timesteps):
+            raise ValueError(f"a blend of {len(self.blend.weights)} weights for {len(timesteps)} evaluations")
+        given = self.backbone, timesteps, branches
+        conditioned = Conditioned(*given) if self.blend is None else BlendedConditioned(*given, self.blend)
+        object.__setattr__(self, "_conditioned", conditioned)
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(x.shape[0]), call_through)
@@ -150,7 +164,8 @@ class GuidedDenoiser:
             return branches[0]
         negative, conditional = branches[0], branches[-1]
         if len(branches) == 2:
-            return negative + self.guidance * (conditional - negative)
+            guided = negative + self.guidance * (conditional - negative)
+            return guided if self.keeps_length is None else with_length_of(conditional, guided, self.keeps_length)
         picture = branches[1]
         return negative + self.picture_guidance * (picture - negative) + self.guidance * (conditional - picture)
 

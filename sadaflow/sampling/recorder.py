@@ -12,7 +12,7 @@ from ..device.timing import Stopwatch
 from .finite_check import FiniteCheck
 from .nfe import Meter
 from .results import Sampled, Stats, Step
-from .trace import TraceRecorder
+from .trace_recorder import TraceRecorder
 
 
 class Recorder:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..accelerators.base import Mode
+from ..display import html
 from .trace import Trace
 
 
@@ -56,6 +57,27 @@ class Stats:
     network_seconds: float
     stopped_after: int | None = None
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value}" for name, value in self._lines())
+        return f"Stats({values})"
+
+    def _repr_html_(self) -> str:
+        return html.panel("Stats", html.table(self._lines()), html.strip(self.modes))
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """What is shown of it: names and values."""
+        spread = f" ({min(self.nfe):g} to {max(self.nfe):g})" if len(set(self.nfe)) > 1 else ""
+        lines = [
+            ("samples", str(len(self.nfe))),
+            ("steps", str(max(map(len, self.modes), default=0))),
+            ("nfe", f"{sum(self.nfe) / max(len(self.nfe), 1):.4g}{spread}"),
+            ("modes", html.counted(self.modes)),
+            ("seconds", f"{self.seconds:.3g}"),
+            ("network", f"{self.network_seconds:.3g}"),
+            ("controller", f"{self.controller_seconds:.3g}"),
+        ]
+        return lines if self.stopped_after is None else [*lines, ("stopped after", str(self.stopped_after))]
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -70,3 +92,6 @@ class Sampled:
     x: Tensor
     stats: Stats
     trace: Trace | None = None
+
+    def __repr__(self) -> str:
+        return f"Sampled(x={tuple(self.x.shape)}, {self.stats}{', trace' if self.trace is not None else ''})"

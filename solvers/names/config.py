@@ -29,12 +29,13 @@ _OWN: Final = ("sadaflow.solvers", "sadaflow.accelerators")
 def to_config(made: Any) -> dict[str, Any]:
     """The config of a solver, grid, schedule or accelerator, which `from_config` reads.
 
-    The object, and those in its fields, are dataclasses whose fields hold numbers, text, tuples, tensors and such
-    objects; or they have a method `to_config()`, which returns such values by name, and a class method `from_config`,
-    which takes them.
+    Args:
+        made: The object. It, and the objects in its fields, are dataclasses whose fields hold numbers, text, tuples,
+            tensors and such objects; or they have a method `to_config()`, which returns such values by name, and a
+            class method `from_config`, which takes them.
 
     Raises:
-        ValueError: if a field holds something else, as a function; or if a class cannot be found by its name.
+        ValueError: If a field holds anything else, such as a function, or if a class cannot be found by its name.
     """
     return {"format": FORMAT, **_object_to_config(made, type(made).__name__)}
 

@@ -93,7 +93,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "chroma": ([*FLUX, "distilled_guidance_layer.in_proj.weight"], "Chroma is not supported"),
     "wan2.1": (["head.modulation", "patch_embedding.weight"], "Wan is not supported"),
-    "qwen_image": (["transformer_blocks.0.img_mod.1.weight"], "Qwen-Image is not supported"),
     "svd": ([*UNET, f"{U}input_blocks.1.0.time_stack.x"], "Stable Video Diffusion is not supported"),
     "x4-upscaler-ema": ([*UNET, f"{U}label_emb.weight"], "x4 upscaler is not supported"),
     "taesd": (["encoder.layers.0.weight", "decoder.layers.0.weight"], "TAESD"),

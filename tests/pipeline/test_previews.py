@@ -137,7 +137,7 @@ def test_preview_decoders_that_do_not_fit_are_refused(tmp_path: Path, pipe: Pipe
         (torch.zeros(1, 3, 8, 8), "tensor", r"x0 has shape \(1, 3, 8, 8\), expected \(B, 4, h, w\)"),
         (torch.zeros(4, 8, 8), "tensor", r"expected \(B, 4, h, w\)"),
         ([0.0], "tensor", r"x0=\[0.0\] cannot be used: give a tensor"),
-        (torch.zeros(1, 4, 8, 8), "png", "unknown output 'png'; known for previews"),
+        (torch.zeros(1, 4, 8, 8), "png", "unknown output 'png'; known: "),
     ],
 )
 def test_what_cannot_be_shown_is_refused(pipe: Pipeline, x0: Any, output: str, message: str) -> None:

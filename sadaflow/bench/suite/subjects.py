@@ -14,6 +14,7 @@ from sadaflow.solvers.exact import GaussianMixture
 
 from ...accelerators import Accelerator
 from ...families import Request
+from ...families.hooks import empty_negative
 from ...files.images import edge_maps
 from ...generation.fingerprint import fingerprint
 from ...pipeline.inputs import initial_noise
@@ -120,7 +121,7 @@ class PipelineSubject:
         solver: Solver,
         accelerator: Accelerator | None,
     ) -> Made:
-        request = Request(prompts, seed=seeds, guidance=guidance)
+        request = Request(prompts, empty_negative(self.pipe.family), seed=seeds, guidance=guidance)
         if self.edges is not None:
             request = replace(request, control=[self.edges(request)] * self.pipe.controlnets)
         request = replace(request, solver=solver, accelerator=accelerator)

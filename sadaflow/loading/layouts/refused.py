@@ -35,7 +35,7 @@ FORMATS = (
     ),
 )
 
-_OTHER = "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2 and Z-Image are loaded"
+_OTHER = "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2, Qwen-Image and Z-Image are loaded"
 
 
 def _model(name: str, source: str, *has: str, lacks: tuple[str, ...] = ()) -> Layout:
@@ -56,7 +56,6 @@ MODELS = (
     _model("Mochi", "genmo/mochi-1-preview", "*blocks.*.attn.qkv_x.weight"),
     _model("Sana", "Efficient-Large-Model/Sana_1600M_1024px", "*blocks.*.cross_attn.kv_linear.weight"),
     _model("Lumina Image 2", "Alpha-VLLM/Lumina-Image-2.0", "*cap_embedder.0.weight", lacks=("*cap_pad_token",)),
-    _model("Qwen-Image", "Qwen/Qwen-Image", "*transformer_blocks.*.img_mod.1.weight"),
     _model("Stable Cascade", "stabilityai/stable-cascade", "*down_blocks.*.channelwise.*"),
     _model("Stable Cascade", "stabilityai/stable-cascade", "*clip_txt_mapper.weight"),
     _model("Stable Video Diffusion", "stabilityai/stable-video-diffusion-img2vid", "*time_stack.*"),

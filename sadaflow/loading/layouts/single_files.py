@@ -74,6 +74,7 @@ PIPELINES = (
 
 _FLUX2 = ("Flux2Pipeline", "Flux2KleinPipeline")
 _ZIMAGE = ("ZImagePipeline",)
+_QWEN = ("QwenImagePipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline")
 NETWORKS = (
     *(
         Layout(
@@ -109,6 +110,17 @@ NETWORKS = (
             ("authors'", NETWORK, "qkv", "community fine-tunes"),
             ("authors'", "", "qkv", "Comfy-Org/z_image_turbo"),
             ("the Hub's", "", "to_q", "diffusion_pytorch_model.safetensors"),
+        )
+    ),
+    *(
+        Layout(
+            f"transformer of Qwen-Image{f', under {prefix}' if prefix else ''}", "network",
+            (f"{prefix}txt_norm.weight", f"{prefix}transformer_blocks.*.img_mod.1.weight"), source,
+            lacks=("*controlnet_*",), use=_BASE, prefix=prefix, pipelines=_QWEN,
+        )
+        for prefix, source in (
+            (NETWORK, "community fine-tunes"),
+            ("", "Comfy-Org/Qwen-Image_ComfyUI qwen_image_bf16.safetensors, diffusion_pytorch_model.safetensors"),
         )
     ),
     Layout(
