@@ -32,7 +32,7 @@ class CalibrateOptions:
     prompts: Annotated[
         Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv or MS-COCO's .json.")
     ] = None
-    samples: Annotated[int, count("Samples whose evaluations are counted.")] = _EFFORT.samples
+    samples: Annotated[int, count("Samples whose evaluations are counted; plans are fitted to as many, at most 16.")] = _EFFORT.samples
     batch: Annotated[int, count("Most samples in memory at a time.")] = _EFFORT.batch
     out: Annotated[
         Path | None,
@@ -58,7 +58,8 @@ def run(options: CalibrateOptions) -> None:
     Raises:
         ValueError: If an option does not fit the checkpoint or `auto`, before any evaluation.
     """
-    effort = Effort(samples=options.samples, batch=options.batch)
+    planned = min(options.samples, _EFFORT.planned)
+    effort = Effort(samples=options.samples, batch=options.batch, planned=planned)
     prompts = PROMPTS if options.prompts is None else [entry.prompt for entry in read_prompt_file(options.prompts)]
     how = {name: getattr(options, name) for name in ("revision", "variant")}
     quiet_libraries()
