@@ -32,7 +32,9 @@ class CalibrateOptions:
     prompts: Annotated[
         Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv or MS-COCO's .json.")
     ] = None
-    samples: Annotated[int, count("Samples whose evaluations are counted; plans are fitted to as many, at most 16.")] = _EFFORT.samples
+    samples: Annotated[int, count("Samples whose evaluations are counted; plans are fitted to at most 16.")] = (
+        _EFFORT.samples
+    )
     batch: Annotated[int, count("Most samples in memory at a time.")] = _EFFORT.batch
     out: Annotated[
         Path | None,
