@@ -171,7 +171,7 @@ def bench(
     timing: Annotated[bool, typer.Option("--timing", help="Measure seconds, on an idle machine.")] = False,
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Prompts in place of the suite's: .txt, .jsonl, .csv, or MS-COCO's .json."),
+        typer.Option(metavar="FILE", help="Prompts in place of the suite's: .txt, .jsonl, .csv, .tsv or COCO's .json."),
     ] = None,
     device: Device = None,
     dtype: Dtype = "float32",

@@ -217,7 +217,7 @@ class GenerateOptions(Options):
 
     prompts: Annotated[
         Path | None,
-        text("FILE", "File of prompts: .txt, .jsonl or .csv. --out is then a folder, and prompt i has seed + i."),
+        text("FILE", "File of prompts: .txt, .jsonl, .csv or .tsv. --out is then a folder, and prompt i has seed + i."),
     ] = None
     batch: Annotated[
         int | None, count("With --prompts: number of prompts that are sampled together.", show_default="4")

@@ -13,6 +13,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, autoencoder_config, build_autoencoder, trained_size
+from .exported import Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
@@ -74,6 +75,10 @@ class Chroma(LatentTransformer, TextFamily):
     @property
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.t5}
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("ChromaPipeline", {"tokenizer": self.t5.tokenizer})
 
     @property
     def text_shape(self) -> TextShape:

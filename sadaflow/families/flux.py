@@ -13,6 +13,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .argument import arguments
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
+from .exported import Exported
 from .latent_transformer import LatentTransformer
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
@@ -91,6 +92,15 @@ class Flux(LatentTransformer, TextFamily):
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.clip, "text_encoder_2": self.t5}
 
+    def exported(self) -> Exported | None:
+        """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
+        times = self.backbone.config.latent_channels // self.vae.config.latent_channels
+        special = "FluxFillPipeline" if fills(self.backbone.config, self.vae.config) else _SPECIAL.get(times)
+        tokenizers = {"tokenizer": self.clip.tokenizer, "tokenizer_2": self.t5.tokenizer}
+        if special is None and self.needs is not None:
+            return None
+        return Exported(special or "FluxPipeline", tokenizers)
+
     @property
     def text_shape(self) -> TextShape:
         return TextShape(self.t5.encoder.config.d_model, self.clip.encoder.config.hidden_size)
@@ -120,6 +130,8 @@ class FluxFill(Flux):
     default_guidance: ClassVar[float] = 30.0
 
 
+_SPECIAL: Final = {2: "FluxControlPipeline"}
+"""Pipelines of transformers with further input, by their input channels in multiples of the latents'."""
 _FURTHER: Final = {2: "it reads a picture beside the latents, as FLUX.1 Depth and Canny do"}
 """What transformers read beside the latents, by their input channels in multiples of the latents'."""
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder
 from sadaflow.models.flux2 import Flux2Autoencoder, Flux2AutoencoderConfig, Flux2Config, Flux2Transformer
-from sadaflow.models.flux2.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, trained_size
 from .chat_text import ChatText, chat_message, mistral_message
+from .exported import Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import PreparedEncoder
@@ -38,7 +38,6 @@ class _Flux2(LatentTransformer, TextFamily):
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED | BLENDED
     default_guidance: ClassVar[float] = 4.0
     patch: ClassVar[int] = 1
-    original = staticmethod(from_original)
     layers: ClassVar[tuple[int, ...]]
     """Layers of the text encoder whose outputs condition the network, side by side."""
     embeds: ClassVar[bool]
@@ -136,7 +135,7 @@ class Flux2Klein(_Flux2):
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "Flux2Transformer2DModel",
         "vae": "AutoencoderKLFlux2",
-        "text_encoder": "Qwen3ForCausalLM",
+        "text_encoder": ("Qwen3ForCausalLM", "Qwen3Model"),
     }
     layers = (9, 18, 27)
     embeds = False
@@ -150,6 +149,10 @@ class Flux2Klein(_Flux2):
         """What the authors recommend: 4 steps without guidance if distilled, else 50 steps with guidance 4."""
         distilled = _is_distilled(read("model_index.json"))
         return Recommended(1.0, 4, "euler") if distilled else Recommended(cls.default_guidance, 50, "euler")
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("Flux2KleinPipeline", {"tokenizer": self.text.tokenizer}, {"is_distilled": self.distilled})
 
     @classmethod
     def message(cls, prompt: str) -> str:

@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sadaflow.models import Autoencoder
+from sadaflow.models.original_layout import OriginalLayout
 
 from ..loading.sampling_defaults import Recommended
-from ..loading.single_file.layout import Original
+from ..loading.single_file.layout import Conversion
+from ..loading.strict import Convert
 from .base import Family
 from .request import Request
 
@@ -36,10 +38,22 @@ def recommended_by(family: type[Family], read: ReadJson) -> Recommended:
     return Recommended() if recommend is None else recommend(read)
 
 
-def original_of(family: type[Family]) -> Original:
-    """From the authors' names of the tensors of a family's network to the Hub's: its `original`, or else no change."""
-    found: Original = getattr(family, "original", lambda name, tensor, config: {name: tensor})
-    return found
+def original_of(family: type[Family]) -> Conversion:
+    """From the authors' names of the tensors of a family's network to the Hub's.
+
+    Args:
+        family: The family. Its `original` converts a tensor; without it, the network's `OriginalLayout`; without both,
+            nothing changes.
+    """
+    own = getattr(family, "original", None)
+
+    def conversion(network: Any) -> Convert:
+        if own is not None:
+            return lambda name, tensor: own(name, tensor, network.config)
+        layout: OriginalLayout | None = getattr(network, "original", None)
+        return (lambda name, tensor: {name: tensor}) if layout is None else layout.convert
+
+    return conversion
 
 
 def scheduler_of_call(family: Family, config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:

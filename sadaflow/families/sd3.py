@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.sd3 import SD3Config, SD3Transformer
-from sadaflow.models.sd3.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import autoencoder_config, build_autoencoder
+from .exported import ABSENT, Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
@@ -44,8 +44,6 @@ class StableDiffusion3(LatentTransformer, TextFamily):
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED | POOLED | BLENDED
     default_guidance: ClassVar[float] = 7.0
     patch: ClassVar[int] = 2
-
-    original = staticmethod(from_original)
 
     def __init__(
         self,
@@ -108,6 +106,14 @@ class StableDiffusion3(LatentTransformer, TextFamily):
     @property
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.clips[0], "text_encoder_2": self.clips[1]}
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        tokenizers = {"tokenizer": self.clips[0].tokenizer, "tokenizer_2": self.clips[1].tokenizer}
+        if self.t5 is None:
+            absent = dict.fromkeys(("text_encoder_3", "tokenizer_3"), ABSENT)
+            return Exported("StableDiffusion3Pipeline", tokenizers, absent)
+        return Exported("StableDiffusion3Pipeline", {**tokenizers, "tokenizer_3": self.t5.tokenizer})
 
     @property
     def text_shape(self) -> TextShape:

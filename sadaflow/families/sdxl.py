@@ -12,6 +12,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .base import Conditioning, build_autoencoder
 from .clip_unet import ClipUNet
+from .exported import ABSENT, Exported
 from .prompt_encoder import Batch, ClipText, input_device
 from .request import Request
 from .text_encoding import Encoding, joined, stacked
@@ -95,6 +96,23 @@ class StableDiffusionXL(ClipUNet):
     def clips(self) -> Mapping[str, ClipText]:
         names = ("text_encoder", "text_encoder_2")[-len(self.texts) :]
         return dict(zip(names, self.texts, strict=True))
+
+    def exported(self) -> Exported | None:
+        """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
+        special = self.edited_by("StableDiffusionXL")
+        if special is None and self.needs is not None:
+            return None
+        fields: dict[str, Any] = {"force_zeros_for_empty_prompt": self.zero_negative}
+        if self.aesthetic:
+            fields["requires_aesthetics_score"] = True
+        if len(self.texts) == 1:
+            fields |= {"text_encoder": ABSENT, "tokenizer": ABSENT}
+        tokenizers = {name.replace("text_encoder", "tokenizer"): text for name, text in self.prompt_encoders.items()}
+        return Exported(
+            special or f"StableDiffusionXL{'Img2Img' if self.aesthetic else ''}Pipeline",
+            {name: text.tokenizer for name, text in tokenizers.items()},
+            fields,
+        )
 
     @property
     def text_shape(self) -> TextShape:

@@ -13,6 +13,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .base import build_autoencoder
 from .clip_unet import ClipUNet
+from .exported import ABSENT, Exported
 from .prompt_encoder import Batch, ClipText
 from .request import Request
 from .text_encoding import Encoding
@@ -34,6 +35,9 @@ class StableDiffusion(ClipUNet):
     """
 
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {**LatentUNet.components, "text_encoder": "CLIPTextModel"}
+
+    pipeline_class: ClassVar[str] = "StableDiffusionPipeline"
+    """The class in Diffusers."""
 
     def __init__(self, backbone: UNet, vae: Autoencoder, text: ClipText, dtype: torch.dtype) -> None:
         _check_width(text.encoder.config.hidden_size, backbone.config)
@@ -67,6 +71,14 @@ class StableDiffusion(ClipUNet):
     def clips(self) -> Mapping[str, ClipText]:
         return {"text_encoder": self.text}
 
+    def exported(self) -> Exported | None:
+        """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
+        special = self.edited_by("StableDiffusion")
+        if special is None and self.needs is not None:
+            return None
+        absent = {"safety_checker": ABSENT, "feature_extractor": ABSENT, "requires_safety_checker": False}
+        return Exported(special or self.pipeline_class, {"tokenizer": self.text.tokenizer}, absent)
+
     @property
     def text_shape(self) -> TextShape:
         return TextShape(self.text.encoder.config.hidden_size)
@@ -85,6 +97,7 @@ class LatentConsistency(StableDiffusion):
     """
 
     default_guidance: ClassVar[float] = 8.5
+    pipeline_class: ClassVar[str] = "LatentConsistencyModelPipeline"
 
     @classmethod
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.z_image import ZImageConfig, ZImageTransformer
 from sadaflow.models.z_image.config import UNIT
-from sadaflow.models.z_image.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, autoencoder_config, build_autoencoder, trained_size
 from .chat_text import ChatText, chat_message
+from .exported import Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .request import Request
@@ -45,8 +45,6 @@ class ZImage(LatentTransformer, TextFamily):
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED
     default_guidance: ClassVar[float] = 4.0
     patch: ClassVar[int] = 2
-
-    original = staticmethod(from_original)
 
     def __init__(self, backbone: ZImageTransformer, vae: Autoencoder, text: ChatText, dtype: torch.dtype) -> None:
         _check_widths(backbone.config, vae.config, text.encoder.config)
@@ -80,6 +78,10 @@ class ZImage(LatentTransformer, TextFamily):
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("ZImagePipeline", {"tokenizer": self.text.tokenizer})
 
     @property
     def text_shape(self) -> TextShape:

@@ -29,6 +29,14 @@ _LONGEST: Final = 1000
 """Characters of the longest message on a line."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
+_PUBLISHED: Final[Mapping[tuple[str, ...], str]] = {
+    ("Prompts", "Category"): "Prompts",
+    ("Prompt", "Category", "Challenge", "Note"): "Prompt",
+}
+"""Headers of tables as DrawBench and PartiPrompts publish them, and the column that holds the prompt."""
+_GENEVAL: Final = frozenset({"tag", "include", "exclude"})
+"""Fields of GenEval's lines beside the prompt, which say what a detector must find."""
+
 Entry = Mapping[str, Any]
 """The fields of a line by the names of `FIELDS`."""
 
@@ -69,6 +77,9 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
     .csv file has these names in its header, and an empty cell for a field that is not given. A .json file holds
     captions as MS-COCO does (captions_val2017.json), of which the first of every picture is read, in the order of the
     pictures' ids. All are UTF-8; blank lines are skipped.
+
+    Benchmarks are read as they are published: DrawBench (.csv), PartiPrompts (.tsv) and GenEval (.jsonl); their
+    categories are not used.
 
     Args:
         path: The file.
@@ -130,11 +141,19 @@ def _objects(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
             raise _Bad(path, line, f"is not valid JSON: {error}") from error
         if not isinstance(entry, dict):
             raise _Bad(path, line, f'holds {reprlib.repr(entry)}, expected an object like {{"prompt": "red apple"}}')
-        yield line, entry
+        yield line, {name: entry[name] for name in entry if name not in _GENEVAL}
+
+
+def _tabs(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
+    return _rows(path, content, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
+    return _rows(path, content, strict=True)
+
+
+def _rows(path: Path, content: str, **dialect: Any) -> Iterator[tuple[int, Entry]]:
+    rows = csv.reader(io.StringIO(content, newline=""), **dialect)
     header: list[str] | None = None
     while True:
         line = rows.line_num + 1
@@ -147,14 +166,18 @@ def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
         if not row:
             continue
         if header is None:
-            header = row
+            published = _PUBLISHED.get(tuple(row))
+            header = row if published is None else ["prompt" if name == published else "" for name in row]
+            if published is not None:
+                continue
             if "prompt" not in header or len(set(header)) < len(header):
                 raise _Bad(path, line, f"is the header and names {', '.join(header)}; of {', '.join(FIELDS)} it must "
                            "name prompt, and none twice")  # fmt: skip
             continue
         if len(row) != len(header):
             raise _Bad(path, line, f"has {len(row)} cells, the header {len(header)}")
-        entry: dict[str, Any] = {name: cell for name, cell in zip(header, row, strict=True) if cell or name == "prompt"}
+        cells = zip(header, row, strict=True)
+        entry: dict[str, Any] = {name: cell for name, cell in cells if name and cell or name == "prompt"}
         if re.fullmatch("[0-9]{1,30}", entry.get("seed", "")):
             entry["seed"] = int(entry["seed"])
         yield line, entry
@@ -177,7 +200,7 @@ def _captions(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
 
 _OTHER_TEXTS: Final = ("negative_prompt", "blend_prompt")
 
-_FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table, ".json": _captions}
+_FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table, ".tsv": _tabs, ".json": _captions}
 
 
 def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:

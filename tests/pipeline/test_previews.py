@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderTiny
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from sadaflow import STOP, Edit, Pipeline, Step
@@ -116,6 +117,27 @@ def test_a_preview_decoder_decodes_as_diffusers_does(tmp_path: Path) -> None:
         expected = theirs.decode(latents / 1.5 + 0.2).sample / 2 + 0.5
     torch.testing.assert_close(pipe.preview(latents), expected.clamp(0, 1), rtol=0, atol=1e-5)
     assert linear.shape[2:] == (16, 16) and pipe.preview(latents).shape[2:] == (64, 64)
+
+
+@pytest.mark.parametrize("prefix", ["", "decoder.", "hub"])
+def test_a_preview_decoder_in_a_single_file(prefix: str, tmp_path: Path) -> None:
+    """taesd_decoder.safetensors: layers by number, of which the first limits the range and has no weights."""
+    theirs = save_tiny(tmp_path, num_decoder_blocks=(2, 1, 1))
+    state = {name: x for name, x in theirs.state_dict().items() if name.startswith("decoder.")}
+    if prefix != "hub":
+        numbers = {name: name.removeprefix("decoder.layers.").partition(".") for name in state}
+        state = {f"{prefix}{int(numbers[name][0]) + 1}.{numbers[name][2]}": x for name, x in state.items()}
+    save_file(state, tmp_path / "taesd_decoder.safetensors")
+    pipe = Pipeline.from_pretrained("tiny-sd")
+    pipe.load_preview_decoder(tmp_path / "taesd_decoder.safetensors")
+    latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs.decode(latents).sample / 2 + 0.5
+    torch.testing.assert_close(pipe.preview(latents), expected.clamp(0, 1), rtol=0, atol=1e-5)
+    state.pop(list(state)[-1])  # the bias by which the last layer is known
+    save_file(state, tmp_path / "damaged.safetensors")
+    with pytest.raises(ValueError, match=r"damaged.safetensors.*no tiny decoder.*is missing"):
+        pipe.load_preview_decoder(tmp_path / "damaged.safetensors")
 
 
 def test_preview_decoders_that_do_not_fit_are_refused(tmp_path: Path, pipe: Pipeline) -> None:
