@@ -38,13 +38,7 @@ class CalibrateOptions:
     prompts: Annotated[
         Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv, .tsv or MS-COCO's .json.")
     ] = None
-<<<<<<< HEAD
-    samples: Annotated[int, count("Samples whose evaluations are counted; plans are fitted to at most 16.")] = (
-        _EFFORT.samples
-    )
-=======
-    samples: Annotated[int, count("Samples that are measured.")] = _EFFORT.samples
->>>>>>> main
+    samples: Annotated[int, count("Samples that are measured; plans are fitted to at most 16.")] = _EFFORT.samples
     batch: Annotated[int, count("Most samples in memory at a time.")] = _EFFORT.batch
     out: Annotated[
         Path | None,
