@@ -45,7 +45,11 @@ class Calibrations:
 
         There is none for guidance by a rule (None), since a calibration is one of classifier-free guidance.
         """
-        return [] if adapted or guidance is None else near(self.held, guidance)
+        return [] if guidance is None else near(self.usable(adapted), guidance)
+
+    def usable(self, adapted: bool) -> tuple[Calibration, ...]:
+        """The calibrations for all scales of guidance; none if LoRAs have changed the weights."""
+        return () if adapted else self.held
 
     def check(self, accelerator: object, adapted: bool, name: str) -> None:
         """Raises ValueError if an accelerator has a calibration of other weights than those of checkpoint `name`."""
