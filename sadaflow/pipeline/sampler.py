@@ -237,7 +237,7 @@ class Sampler:
             fixed = {"control": control, "parallel": parallel, "blend": request.blend_prompt}
             require_plain(accelerator, trace, **{name: value is not None for name, value in fixed.items()})
         elif accelerator is not None:
-            check_fit(accelerator, solver, noise.shape, self.backbone)
+            check_fit(accelerator, solver, noise.shape, self.backbone, self.calibrations.usable(self.adapted))
         if parallel is not None:
             made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
             made |= {} if pictures is None else pictures.seen

@@ -58,6 +58,11 @@ class Subject(Protocol):
         """The network, for accelerators that act inside it; None if there is none."""
         ...
 
+    @property
+    def calibrations(self) -> Sequence[Any]:
+        """What was measured of the network, for accelerators."""
+        ...
+
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
         """Builds a solver on the model's schedule; on `grid` if it is given."""
         ...
@@ -101,6 +106,10 @@ class PipelineSubject:
     @property
     def network(self) -> object:
         return self.pipe.backbone
+
+    @property
+    def calibrations(self) -> Sequence[Any]:
+        return self.pipe.calibrations.held
 
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
         return self.pipe.solver(name, steps, grid, **self.size)
@@ -201,6 +210,7 @@ class MixtureSubject:
     fingerprint: str = "mixture-1"
     shape: torch.Size = torch.Size((1, *_SHAPE))
     network: object = None
+    calibrations: Sequence[Any] = ()
 
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
         steps = steps if grid is None else grid.n_steps
