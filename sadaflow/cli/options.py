@@ -1,7 +1,7 @@
 """The flags of `generate` and `compare`, and the checks that need no checkpoint."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from ..pipeline.inputs import DTYPES, read_device, read_dtype
 from ..pipeline.picture_files import check_files, files_of
 from ..placement.offload import OFFLOADS
 from ..placement.quantization import QUANTIZATIONS
+from .invert import with_noise
 from .parsers import count, real, text
 from .request_flags import request_flags
 
@@ -177,7 +178,7 @@ class Options:
 
     def _check_control(self) -> None:
         request, nets, pictures = self.request, len(self.controlnet or ()), len(self.pictures)
-        if nets != pictures:
+        if nets != pictures and (nets or pictures > 1):  # a network may read a single one by itself
             raise ValueError(f"{nets} --controlnet but {pictures} --control: give one picture for each ControlNet")
         given = {name: value for name, value in request.given().items() if name in arguments(ControlOptions)}
         for name, value in given.items():
@@ -235,8 +236,32 @@ class GenerateOptions(Options):
         str | None, text("NAME", "With --previews: AutoencoderTiny to decode with: Hub id or folder.")
     ] = None
 
+    edit: Annotated[
+        str | None, text("FILE", "Picture to edit: --image FILE, with --source-prompt, which is empty by default.")
+    ] = None
+    invert: Annotated[
+        str | None, text("FILE", "Picture to find the noise of, with PROMPT; --out is then a .safetensors file.")
+    ] = None
+    noise: Annotated[
+        Path | None, text("FILE", "Noise that --invert has written; solver and steps are those of the file.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        given = [f"--{name}" for name in ("edit", "invert") if getattr(self, name) is not None]
+        given += ["--noise"] if self.noise is not None else []
+        given += ["--image"] if self.request.image is not None else []
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} each say where sampling starts: give one")
+        if self.edit is not None:
+            source = "" if self.request.source_prompt is None else self.request.source_prompt
+            object.__setattr__(self, "request", replace(self.request, image=self.edit, source_prompt=source))
+        if self.noise is not None:
+            object.__setattr__(self, "request", with_noise(self.request, self.noise))
+
     def check(self) -> None:
         """Check what needs no checkpoint; see `Options.check`."""
+        if self.prompts is not None and (self.invert is not None or self.noise is not None):
+            raise ValueError("--invert and --noise are for the prompts of one call: leave out --prompts")
         if self.prompts is None:
             for name in self.given("batch", "threads") or (["resume"] if self.resume else []):
                 raise ValueError(f"--{name} is for many prompts, --prompts FILE --out FOLDER")

@@ -45,6 +45,8 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
             )
         if samples and len(self.seeds) != samples:
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
+        if samples and len(self.sources) != samples:
+            raise ValueError(f"{len(self.sources)} source prompts for {samples} prompts: give one for all, or one each")
         if samples and len(self.labels) != samples:
             raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
 
@@ -69,6 +71,11 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
     def negatives(self) -> list[str | None]:
         """The negative prompt of each sample, None where it has none."""
         return spread(self.negative_prompt, len(self.prompt))
+
+    @property
+    def sources(self) -> list[str | None]:
+        """The source prompt of each sample, None where it has none."""
+        return spread(self.source_prompt, len(self.prompt))
 
     @property
     def seeds(self) -> list[int]:
@@ -120,6 +127,7 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
             prompt=prompt,
             negative_prompt=negative,
             seed=seed,
+            source_prompt=self.sources[index],
             class_labels=self.labels[index],
             image=image,
             mask=mask,

@@ -16,7 +16,7 @@ from ..files.pictures import open_picture
 FIELDS: Final = (*PER_SAMPLE, *PER_LINE, "id")
 """Names that a line may use: the arguments that each sample may have for itself, and the name of its file."""
 
-OF_PICTURES: Final = ("image", "mask", "strength")
+OF_PICTURES: Final = ("image", "mask", "strength", "source_prompt")
 """Those of pictures to start from."""
 
 LAST_SEED: Final = 2**63 - 1
@@ -43,6 +43,7 @@ class Prompt:
         image: File of the picture that it starts from; None is that of the run.
         mask: File of its mask; likewise.
         strength: Its strength; likewise.
+        source_prompt: What its picture shows; likewise.
     """
 
     index: int
@@ -53,6 +54,7 @@ class Prompt:
     image: str | None = None
     mask: str | None = None
     strength: float | None = None
+    source_prompt: str | None = None
 
 
 def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
@@ -60,7 +62,8 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
 
     The ending decides the format. A .txt file has one prompt per line. A .jsonl file has an object per line with
     "prompt" and, optionally, "seed", "negative_prompt" and "id"; and of pictures to start from "image" and "mask",
-    files relative to the prompt file, and "strength". A picture or mask is given by all lines or by none. A .csv file
+    files relative to the prompt file, "strength" and "source_prompt". A picture, mask or source prompt is given by all
+    lines or by none. A .csv file
     has these names in its header, and an empty cell for a field that is not given. A .json file holds captions as
     MS-COCO does (captions_val2017.json), of which the first of every picture is read, in the order of the pictures'
     ids. All are UTF-8; blank lines are skipped.
@@ -180,7 +183,8 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
     if "prompt" not in entry:
         raise ValueError("has no prompt")
     negative = entry.get("negative_prompt")
-    for name, text in (("prompt", entry["prompt"]), ("negative_prompt", "" if negative is None else negative)):
+    texts = {"prompt": entry["prompt"], "negative_prompt": negative, "source_prompt": entry.get("source_prompt")}
+    for name, text in ((name, "" if text is None and name != "prompt" else text) for name, text in texts.items()):
         if not isinstance(text, str):
             raise ValueError(f"has the {name} {reprlib.repr(text)}, expected a string")
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -219,7 +223,7 @@ def _beside(path: Path, entry: Entry) -> Entry:
 
 
 def _check_alike(prompts: Sequence[Prompt], prompt: Prompt) -> None:
-    """Check that a line has a picture and a mask if the lines before it have, and none otherwise."""
-    for name in ("image", "mask"):
+    """Check that a line has a picture, mask and source prompt if the lines before it have, and none otherwise."""
+    for name in ("image", "mask", "source_prompt"):
         if prompts and (getattr(prompt, name) is None) != (getattr(prompts[0], name) is None):
             raise ValueError(f"has {'no' if getattr(prompt, name) is None else 'an'} {name}, unlike the lines before")

@@ -16,10 +16,11 @@ from .sampler import Sampler
 
 _VERSION = "0.42.0"  # of the layout that is written
 _ABSENT = [None, None]
-_INPAINTING, _PIX2PIX = 5, 4
+_INPAINTING, _PIX2PIX, _DEPTH = 5, 4, 1
 _CLASSES = {
     ("sd", _INPAINTING): "StableDiffusionInpaintPipeline",
     ("sd", _PIX2PIX): "StableDiffusionInstructPix2PixPipeline",
+    ("sd", _DEPTH): "StableDiffusionDepth2ImgPipeline",
     ("xl", _INPAINTING): "StableDiffusionXLInpaintPipeline",
     ("xl", _PIX2PIX): "StableDiffusionXLInstructPix2PixPipeline",
     ("flux", 80): "FluxFillPipeline",  # 16 of the masked picture, and the 64 pixels of the mask in a position

@@ -17,7 +17,7 @@ from ..families import AudioFamily, Family, Request
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
 from ..families.options import PLAIN
-from ..families.unet import MASK, PICTURE
+from ..families.unet import CONDITIONS, DEPTH, MASK, PICTURE
 from ..parallel import Parallel
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
 
@@ -119,6 +119,14 @@ def with_samples(request: Request, family: Family) -> Request:
 
 def _check_read(request: Request, reads: str | None) -> None:
     """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
+    if request.source_prompt is not None:
+        if request.image is None:
+            raise ValueError("source_prompt= needs the picture that it describes: image=")
+        if reads in (MASK, PICTURE):
+            raise ValueError("source_prompt= inverts a picture, which needs a text-to-image checkpoint")
+    if reads in CONDITIONS and request.control is None:
+        what = "a depth map" if reads == DEPTH else "a control picture, such as edges or depth"
+        raise ValueError(f"this checkpoint reads {what} beside the prompt: give control=")
     if reads == MASK and (request.image is None or request.mask is None):
         raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
     if reads != PICTURE:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..families import AudioFamily, Family
 from ..files.images import to_pil
+from ..sampling.inversion.results import InversionStats
 from ..sampling.results import Sampled, Stats
 from ..sampling.trace import Trace
 
@@ -24,6 +25,8 @@ class Output:
         audio: Sound (B, samples) for "audio", float32 on the CPU; else None.
         sample_rate: Samples of `audio` per second.
         trace: The trajectory, if the call asked for it.
+        inversion: Cost and accuracy of finding the noise of the picture, if the call had a source prompt; `stats` does
+            not include it.
     """
 
     images: Any
@@ -32,6 +35,7 @@ class Output:
     audio: Tensor | None = None
     sample_rate: int | None = None
     trace: Trace | None = None
+    inversion: InversionStats | None = None
 
 
 def decode_output(

@@ -32,6 +32,7 @@ from ..sampling.observing import Observer
 from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
+from .condition import read_condition
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .grid_part import on_its_part
@@ -45,6 +46,7 @@ from .inputs import (
     start_noise,
     with_samples,
 )
+from .inversion import inverted_request, refuse_parallel
 from .output import Output, decode_output
 from .pictures import read_pictures
 from .progress import progress_observer
@@ -214,20 +216,27 @@ class Sampler:
         noise, whole = start_noise(request, self.family), self.whole_solver_for(request)
         solver = self.part(whole, request)
         require_schedule(self.schedule, solver.nodes)
-        accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
+        condition = read_condition(request, self.family)
+        accelerator, control = read_accelerator(request), Control.of(request, self.controlnets, condition is not None)
         self.calibrations.check(accelerator, self.adapted, self.name)
         if isinstance(solver, Adaptive):
             require_plain(accelerator, trace, control=control is not None, parallel=parallel is not None)
         elif accelerator is not None:
             check_fit(accelerator, solver, noise.shape, self.backbone)
         if parallel is not None:
-            made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
-            made |= {} if pictures is None else pictures.seen
+            refuse_parallel(request)
+            shared = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
+            shared |= {} if pictures is None else pictures.seen
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
-            parallel.require_same({**request.arguments(), **made, **own}, self.device)
+            parallel.require_same({**request.arguments(), **shared, **own}, self.device)
         with turn:
             noise = noise.to(self.device, torch.float32)
             begun = Beginning(noise) if pictures is None else begin(pictures, request, self.family, whole, noise)
+            if condition is not None:
+                begun = replace(begun, beside=condition.encoded(self.family, self.device))
+            inverted = inverted_request(self, request, solver, begun, control)
+            if inverted is not None:
+                solver, begun = inverted.solver, replace(begun, x=inverted.x, clean=True)
             denoise: Any = self.denoiser(solver, request, control, begun.beside)
             denoise = begun.blended(denoise if parallel is None else parallel.denoiser(denoise))
             total = None if isinstance(solver, Adaptive) else solver.n_evals
@@ -236,7 +245,8 @@ class Sampler:
             sampled = replace(sampled, x=begun.ended(sampled.x))
             del denoise, noise, begun  # frees the conditioning before the decoder needs memory
             finish = None if pictures is None else partial(pictures.finished, paste=request.paste)
-            return decode_output(self.family, sampled, output, request.seconds, finish)
+            made = decode_output(self.family, sampled, output, request.seconds, finish)
+            return made if inverted is None else replace(made, inversion=inverted.stats)
 
     @property
     def defaults(self) -> dict[str, Any]:

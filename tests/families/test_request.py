@@ -73,7 +73,7 @@ def test_every_argument_is_a_flag(command: str, kind: type[Options]) -> None:
 
 
 def test_a_line_of_a_prompt_file_may_set_what_each_sample_has_for_itself() -> None:
-    assert PER_SAMPLE == ("prompt", "negative_prompt", "seed", "image", "mask")
+    assert PER_SAMPLE == ("prompt", "negative_prompt", "seed", "image", "mask", "source_prompt")
     assert PER_LINE == ("strength",)
     assert set(FIELDS) == {*PER_SAMPLE, *PER_LINE, "id"}
     assert {item.name for item in fields(Prompt)} == {*PER_SAMPLE, *PER_LINE, "index", "name"}
@@ -95,7 +95,12 @@ PICTURE: dict[str, Any] = {
     "image": "a.png", "mask": "b.png", "strength": 0.5, "mask_blur": 2.0, "padding_mask_crop": 8, "paste": True,
     "posterior": "sample", "image_guidance": 2.0, "denoising_end": 0.9,
 }  # fmt: skip
-OTHERWISE: dict[str, dict[str, Any]] = {"start_step": {"start_step": 3}, "denoising_start": {"denoising_start": 0.5}}
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "start_step": {"start_step": 3},
+    "denoising_start": {"denoising_start": 0.5},
+    "source_prompt": {"source_prompt": "dog"},
+    "inversion": {"source_prompt": "dog", "inversion": "ode"},
+}
 
 
 def test_metadata_records_every_argument() -> None:
