@@ -82,7 +82,7 @@ def _default_accelerator(pipe: Pipeline, request: Request) -> str | None:
     if request.strength == 0:
         return None
     solver = pipe.solver(name, request.steps or STEPS, request.grid, height=request.height, width=request.width)
-    reason = refusal(DEFAULT, solver if request.image is None else pipe.part(solver, request))
+    reason = refusal(DEFAULT, solver if not request.starts_from_data else pipe.part(solver, request))
     if reason is None:
         return DEFAULT
     if Shard.current().leads:

@@ -90,6 +90,11 @@ class PictureOptions:
     )
 
     @property
+    def starts_from_data(self) -> bool:
+        """Whether a picture or a sound is given to start from."""
+        return self.image is not None or getattr(self, "audio", None) is not None
+
+    @property
     def effective_strength(self) -> float:
         """The strength, with its default filled in."""
         if self.strength is not None:
@@ -98,6 +103,7 @@ class PictureOptions:
 
 
 _NEED_IMAGE: Final = ("strength", "start_step", "mask", "denoising_start", "image_guidance")
+_NEED_DATA: Final = ("strength", "start_step")
 _NEED_MASK: Final = ("mask_blur", "padding_mask_crop", "paste")
 
 
@@ -109,7 +115,7 @@ def check_pictures(options: PictureOptions) -> None:
     """
     if options.image is None:
         for name in _NEED_IMAGE:
-            if getattr(options, name) is not None:
+            if getattr(options, name) is not None and not (name in _NEED_DATA and options.starts_from_data):
                 raise ValueError(f"{name}= needs a picture: image=")
         if options.posterior != "mode":
             raise ValueError(f"posterior={options.posterior!r} needs a picture: image=")

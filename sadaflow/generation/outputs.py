@@ -72,7 +72,7 @@ class Generator:
         own |= {"accelerator_config": _config(read_accelerator(request))}
         if "nfe" in known and len(request.prompts) == 1:  # a sample that was made
             sized = replace(request, height=known["height"], width=known["width"])
-            of_call = self.pipe.solver_for if request.image is None else self.pipe.whole_solver_for
+            of_call = self.pipe.solver_for if not request.starts_from_data else self.pipe.whole_solver_for
             own |= {"solver_config": _config(of_call(sized))}
         own |= {"prompt": "\n".join(request.prompts), "negative_prompt": _lines(request.negative_prompt)}
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}

@@ -10,17 +10,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..families import REGISTRY, Family, Flux, LatentConsistency, StableDiffusion, StableDiffusionXL
+from ..families.unet import DEPTH
 from ..loading.export import new_folder
 from ..loading.hub.write import published_keys, write_json
 from .sampler import Sampler
 
 _VERSION = "0.42.0"  # of the layout that is written
 _ABSENT = [None, None]
-_INPAINTING, _PIX2PIX, _DEPTH = 5, 4, 1
+_INPAINTING, _PIX2PIX = 5, 4
 _CLASSES = {
     ("sd", _INPAINTING): "StableDiffusionInpaintPipeline",
     ("sd", _PIX2PIX): "StableDiffusionInstructPix2PixPipeline",
-    ("sd", _DEPTH): "StableDiffusionDepth2ImgPipeline",
     ("xl", _INPAINTING): "StableDiffusionXLInpaintPipeline",
     ("xl", _PIX2PIX): "StableDiffusionXLInstructPix2PixPipeline",
     ("flux", 80): "FluxFillPipeline",  # 16 of the masked picture, and the 64 pixels of the mask in a position
@@ -49,6 +49,8 @@ def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
     own = type(family) in REGISTRY.built_in.values()  # Diffusers knows no class that is registered
     if not (own and isinstance(family, (StableDiffusion, StableDiffusionXL, Flux))):
         raise ValueError(f"{type(family).__name__} pipelines are not exported; supported: Stable Diffusion, XL, Flux.1")
+    if family.reads == DEPTH:
+        raise ValueError(f"{pipe.name} is not exported: its folder would need the network that estimates depth")
     if family.needs is not None and (_family(family), _further(family)) not in _CLASSES:
         raise ValueError(f"{pipe.name} is not exported: {family.needs}, and a folder would need more than the networks")
     networks = {**dict(family.adaptable), "vae": family.vae}

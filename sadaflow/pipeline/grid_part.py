@@ -52,7 +52,7 @@ def on_its_part(solver: Any, request: Request, family: Family) -> Any:
     Raises:
         ValueError: If the solver has no grid to take a part of.
     """
-    begins = request.image is not None and getattr(family, "reads", None) != PICTURE
+    begins = request.starts_from_data and getattr(family, "reads", None) != PICTURE
     if not begins and request.denoising_end is None:
         return solver
     if isinstance(solver, Adaptive):

@@ -180,6 +180,7 @@ class Pipeline(Inverting):
         aesthetic_score: float | None = None,
         negative_aesthetic_score: float | None = None,
         seconds: float | None = None,
+        audio: Any = None,
         output: str | None = None,
         progress: bool | None = None,
         trace: bool = False,
@@ -237,6 +238,7 @@ class Pipeline(Inverting):
             negative_original_size, negative_crop, negative_target_size: The same for the negative branch.
             aesthetic_score, negative_aesthetic_score: On SDXL's refiner, scores in place of the target sizes.
             seconds: Length of a sound.
+            audio: On MusicLDM, a sound to start from: a WAV file, or (samples, rate).
             output: "pil", "tensor" or "latent"; for sounds "audio", "tensor" or "latent"; None is the first of them.
             progress: Whether to show a progress bar; None shows it on a terminal.
             trace: Whether to keep the trajectory in the output (see `Trace` for its memory).

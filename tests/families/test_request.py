@@ -87,7 +87,7 @@ CHANGED: dict[str, Any] = {
     "control_scale": 0.5, "control_start": 0.25, "control_end": 0.75, "true_guidance": 2.0, "max_sequence_length": 77,
     "original_size": (512, 768), "crop": (1, 2), "target_size": (3, 4), "negative_original_size": (5, 6),
     "negative_crop": (7, 8), "negative_target_size": (9, 10), "aesthetic_score": 7.0, "negative_aesthetic_score": 1.5,
-    "class_labels": 3,
+    "class_labels": 3, "audio": "sound.wav",
 }  # fmt: skip
 
 

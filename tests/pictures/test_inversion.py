@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -93,7 +94,7 @@ def test_an_edit_keeps_the_picture_outside_a_mask(pipe: Pipeline) -> None:
     how: dict[str, Any] = {"steps": 4, "solver": "euler-ancestral", "output": "latent", "mask": mask()}
     out = pipe.edit(picture(), "", to="green apple", **how).latents
     kept = pipe("", image=picture(), strength=0, output="latent").latents
-    inside = torch.from_numpy(__import__("numpy").asarray(mask()) >= 128)[::4, ::4]
+    inside = torch.from_numpy(np.asarray(mask()) >= 128)[::4, ::4]
     assert torch.equal(out[..., ~inside], kept[..., ~inside]) and not torch.equal(out, kept)
 
 
