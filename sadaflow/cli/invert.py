@@ -1,15 +1,16 @@
 """`generate --invert` and `--noise`: the noise of a picture as a file."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from ..families.request import Request
 from ..files.atomic import check_target
 from ..files.pictures import open_picture
 from ..generation.outputs import Generator
 from ..pipeline.inversion import Inversion
+from .parsers import text
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -17,6 +18,37 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = Path("noise.safetensors")
 SOLVER = "euler"
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """Flags of `generate` that lead a picture back to noise, and start from there."""
+
+    edit: Annotated[
+        str | None, text("FILE", "Picture to edit: --image FILE, with --source-prompt, which is empty by default.")
+    ] = None
+    invert: Annotated[
+        str | None, text("FILE", "Picture to find the noise of, with PROMPT; --out is then a .safetensors file.")
+    ] = None
+    noise: Annotated[
+        Path | None, text("FILE", "Noise that --invert has written; solver and steps are those of the file.")
+    ] = None
+
+
+def started(request: Request, options: StartOptions) -> Request:
+    """The request with the picture of --edit, or the noise of --noise.
+
+    Raises:
+        ValueError: If several flags say where sampling starts, or if a file cannot be used.
+    """
+    given = [f"--{name}" for name in ("edit", "invert", "noise") if getattr(options, name) is not None]
+    given += ["--image"] if request.image is not None else []
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} each say where sampling starts: give one")
+    if options.edit is not None:
+        source = "" if request.source_prompt is None else request.source_prompt
+        return replace(request, image=options.edit, source_prompt=source)
+    return request if options.noise is None else with_noise(request, options.noise)
 
 
 def with_noise(request: Request, file: Path) -> Request:

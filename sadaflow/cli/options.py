@@ -1,7 +1,7 @@
 """The flags of `generate` and `compare`, and the checks that need no checkpoint."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from ..pipeline.inputs import DTYPES, read_device, read_dtype
 from ..pipeline.picture_files import check_files, files_of
 from ..placement.offload import OFFLOADS
 from ..placement.quantization import QUANTIZATIONS
-from .invert import with_noise
+from .invert import StartOptions, started
 from .parsers import count, real, text
 from .request_flags import request_flags
 
@@ -212,7 +212,7 @@ def _check_number(flag: str, values: int, owner: str, owners: int) -> None:
 
 
 @dataclass(frozen=True)
-class GenerateOptions(Options):
+class GenerateOptions(StartOptions, Options):
     """The flags of `generate`: those of `Options`, and prompts by the thousand."""
 
     prompts: Annotated[
@@ -236,27 +236,8 @@ class GenerateOptions(Options):
         str | None, text("NAME", "With --previews: AutoencoderTiny to decode with: Hub id or folder.")
     ] = None
 
-    edit: Annotated[
-        str | None, text("FILE", "Picture to edit: --image FILE, with --source-prompt, which is empty by default.")
-    ] = None
-    invert: Annotated[
-        str | None, text("FILE", "Picture to find the noise of, with PROMPT; --out is then a .safetensors file.")
-    ] = None
-    noise: Annotated[
-        Path | None, text("FILE", "Noise that --invert has written; solver and steps are those of the file.")
-    ] = None
-
     def __post_init__(self) -> None:
-        given = [f"--{name}" for name in ("edit", "invert") if getattr(self, name) is not None]
-        given += ["--noise"] if self.noise is not None else []
-        given += ["--image"] if self.request.image is not None else []
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} each say where sampling starts: give one")
-        if self.edit is not None:
-            source = "" if self.request.source_prompt is None else self.request.source_prompt
-            object.__setattr__(self, "request", replace(self.request, image=self.edit, source_prompt=source))
-        if self.noise is not None:
-            object.__setattr__(self, "request", with_noise(self.request, self.noise))
+        object.__setattr__(self, "request", started(self.request, self))
 
     def check(self) -> None:
         """Check what needs no checkpoint; see `Options.check`."""

@@ -1,6 +1,6 @@
 """Pictures that the network itself reads beside the latents: depth maps, and the control pictures of Flux.1."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ..families import Family, Request
 from ..families.encoding import encode_images
 from ..families.unet import CONDITIONS, DEPTH
 from ..files.pictures import grey, open_picture, size_of
+from .begin import Beginning
 from .control import control_rows
 
 
@@ -56,6 +57,13 @@ def read_condition(request: Request, family: Family) -> Condition | None:
         return Condition(control_rows(picture, len(request.prompts), request.size), depth=False)
     height, width = (side // family.vae.config.downscale for side in request.size)
     return Condition(depth_latents(picture, (height, width), len(request.prompts)), depth=True)
+
+
+def with_condition(
+    begun: Beginning, condition: Condition | None, family: Family, device: torch.device
+) -> Beginning:
+    """What a call starts from, with the pictures that its network reads beside the latents."""
+    return begun if condition is None else replace(begun, beside=condition.encoded(family, device))
 
 
 def depth_latents(picture: Any, size: tuple[int, int], samples: int) -> Tensor:

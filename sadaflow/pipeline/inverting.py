@@ -1,7 +1,6 @@
 """Leads back from pictures to noise, and from there to other pictures."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from ..families import Request
 from ..loading.mapped_weights import reads_mapped_weights
 from .adapters import Adaptable
 from .begin import begin
-from .condition import read_condition
+from .condition import read_condition, with_condition
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .inputs import complete, start_noise, with_samples
@@ -88,8 +87,7 @@ class Inverting(Adaptable):
         with self._turns.taken(self._residence.offload is not None or self._compiled):
             noise = start_noise(request, self.family).to(self.device, torch.float32)
             begun = begin(pictures, request, self.family, whole, noise)
-            if condition is not None:
-                begun = replace(begun, beside=condition.encoded(self.family, self.device))
+            begun = with_condition(begun, condition, self.family, self.device)
             found = inverted_request(self, request, part, begun, nets, tolerance, iterations)
         assert found is not None
         return Inversion(found.x, found.solver, found.stats)

@@ -212,17 +212,15 @@ class Pipeline(Inverting):
             image: A picture to start from, for all samples, or a list with one for each: path, PIL image, array,
                 tensor (3, H, W) or (B, 3, H, W) in [0, 1], or latents. It decides the size, rounded down to whole
                 tokens, or is stretched to `height` and `width`. See docs/pictures.md.
-            strength: Fraction of the steps that are taken; None is 0.8, and 1 with a mask or a source prompt. 0 returns
-                the picture.
+            strength: Fraction of the steps that are taken; None is 0.8, and 1 with a mask or a source prompt.
             start_step: Index of the first step that is taken, in place of `strength`.
             mask: What of the picture is repainted, white on black, as `image`.
             mask_blur: Radius in pixels by which the mask is blurred.
             padding_mask_crop: Repaint only the part around the mask, at the size made, with so many pixels of margin.
             paste: Whether pixels outside the mask are those of the picture, not what the autoencoder makes of them.
             posterior: "mode", or "sample" to draw the picture's latents from the seed.
-            source_prompt: What the picture shows, for all samples, or a sequence with one for each: sampling starts
-                from the noise that leads to the picture with it. See docs/inversion.md.
-            inversion: How that noise is found: "exact", "ode" or "edit-friendly"; None decides by the solver.
+            source_prompt: What the picture shows: sampling starts from its noise. See docs/inversion.md.
+            inversion: How it is found: "exact", "ode" or "edit-friendly".
             image_guidance: On InstructPix2Pix, scale of guidance by the picture.
             denoising_start, denoising_end: On SDXL, the fraction of the schedule at which the latents `image` arrive
                 from another call, and at which sampling stops.

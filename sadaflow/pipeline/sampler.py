@@ -32,7 +32,7 @@ from ..sampling.observing import Observer
 from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
-from .condition import read_condition
+from .condition import read_condition, with_condition
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .grid_part import on_its_part
@@ -232,8 +232,7 @@ class Sampler:
         with turn:
             noise = noise.to(self.device, torch.float32)
             begun = Beginning(noise) if pictures is None else begin(pictures, request, self.family, whole, noise)
-            if condition is not None:
-                begun = replace(begun, beside=condition.encoded(self.family, self.device))
+            begun = with_condition(begun, condition, self.family, self.device)
             inverted = inverted_request(self, request, solver, begun, control)
             if inverted is not None:
                 solver, begun = inverted.solver, replace(begun, x=inverted.x, clean=True)
