@@ -9,7 +9,7 @@ from ..families.request import Request
 from ..files.atomic import check_target
 from ..files.pictures import open_picture
 from ..generation.outputs import Generator
-from ..pipeline.inversion import Inversion
+from ..pipeline.inversion import SOLVER, Inversion
 from .parsers import text
 from .terminal import say
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .options import GenerateOptions, Options
 
 DEFAULT_OUT = Path("noise.safetensors")
-SOLVER = "euler"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ TOLERANCE: Final = 1e-3
 ITERATIONS: Final = 100
 """Most iterations of a step."""
 
+SOLVER: Final = "euler"
+"""Solver of inversions and edits that name none: DDIM, and Euler's method on flow models."""
+
 _FORMAT: Final = "1"
 
 

@@ -46,7 +46,7 @@ from .inputs import (
     start_noise,
     with_samples,
 )
-from .inversion import inverted_request, refuse_parallel
+from .inversion import SOLVER, inverted_request, refuse_parallel
 from .output import Output, decode_output
 from .pictures import read_pictures
 from .progress import progress_observer
@@ -272,7 +272,8 @@ class Sampler:
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
-        return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
+        name = SOLVER if request.solver is None and request.source_prompt is not None else request.solver
+        return self.solver(name, request.steps or STEPS, request.grid, noise, height=height, width=width)
 
     def denoiser(
         self,
