@@ -17,13 +17,13 @@ def decode_tiled(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int,
     decoding the whole.
 
     Args:
-        decode: maps latents (B, c, h, w) to images (B, C, h factor, w factor).
-        latents: (B, c, h, w).
+        decode: maps latents (B, c, ..., h, w) to images or videos (B, C, ..., h factor, w factor).
+        latents: (B, c, ..., h, w).
         tile: largest side of a tile, in latent positions.
         factor: pixels per latent position.
 
     Returns:
-        Images (B, C, h factor, w factor) in the dtype of `latents`.
+        Images or videos (B, C, ..., h factor, w factor) in the dtype of `latents`.
     """
     return _tiled(decode, latents, tile, 1, factor)
 
@@ -32,30 +32,30 @@ def encode_tiled(encode: Callable[[Tensor], Tensor], images: Tensor, tile: int, 
     """Encodes images in the tiles in which `decode_tiled` decodes their latents; tiles fade in the same way.
 
     Args:
-        encode: maps images (B, C, h factor, w factor) to latents (B, c, h, w).
-        images: (B, C, H, W), with sides divisible by `factor`.
+        encode: maps images (B, C, ..., h factor, w factor) to latents (B, c, ..., h, w).
+        images: (B, C, ..., H, W), with sides divisible by `factor`.
         tile: largest side of a tile, in latent positions.
         factor: pixels per latent position.
 
     Returns:
-        Latents (B, c, H / factor, W / factor) in the dtype of `images`.
+        Latents (B, c, ..., H / factor, W / factor) in the dtype of `images`.
     """
     return _tiled(encode, images, tile, factor, 1)
 
 
 def _tiled(run: Callable[[Tensor], Tensor], whole: Tensor, tile: int, read: int, written: int) -> Tensor:
-    """Applies `run` to tiles of `whole` (B, C, h read, w read); its output has `written` elements a position."""
-    height, width = (side // read for side in whole.shape[2:])
+    """Applies `run` to tiles of `whole` (B, C, ..., h read, w read); its output has `written` elements a position."""
+    height, width = (side // read for side in whole.shape[-2:])
     down, across = _spans(height, tile, written), _spans(width, tile, written)
     canvas: Tensor | None = None
     for top, rows in down:
         for left, columns in across:
             bottom, right = top + len(rows) // written, left + len(columns) // written
-            part = run(whole[:, :, top * read : bottom * read, left * read : right * read]).float()
+            part = run(whole[..., top * read : bottom * read, left * read : right * read]).float()
             part = part * (rows[:, None] * columns).to(whole.device)
             if canvas is None:
-                canvas = part.new_zeros(*part.shape[:2], height * written, width * written)
-            canvas[:, :, top * written : bottom * written, left * written : right * written] += part
+                canvas = part.new_zeros(*part.shape[:-2], height * written, width * written)
+            canvas[..., top * written : bottom * written, left * written : right * written] += part
     assert canvas is not None
     return canvas.to(whole.dtype)
 

@@ -76,6 +76,7 @@ MODELS = {
     "compiled": "seam",
     "resnet": "conv",
     "autoencoder": "attention config resnet tiling",
+    "causal_autoencoder": "attention autoencoder config",
     "streams": "attention norm rope seam",
     "flux": "config embeddings json_config seam streams",
     "chroma": "config embeddings json_config seam streams",

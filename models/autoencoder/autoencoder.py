@@ -116,11 +116,15 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config = config
         self._tile: int | None = None
-        latent = config.latent_channels
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config.for_decoder)
-        self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1) if config.use_quant_conv else nn.Identity()
-        self.post_quant_conv = nn.Conv2d(latent, latent, 1) if config.use_post_quant_conv else nn.Identity()
+        self.build()
+
+    def build(self) -> None:
+        """Makes the networks of `config`."""
+        config, latent = self.config, self.config.latent_channels
+        self.encoder: nn.Module = Encoder(config)
+        self.decoder: nn.Module = Decoder(config.for_decoder)
+        self.quant_conv: nn.Module = nn.Conv2d(2 * latent, 2 * latent, 1) if config.use_quant_conv else nn.Identity()
+        self.post_quant_conv: nn.Module = nn.Conv2d(latent, latent, 1) if config.use_post_quant_conv else nn.Identity()
 
     @property
     def tile(self) -> int | None:
@@ -147,7 +151,7 @@ class Autoencoder(nn.Module):
             Mean and log-variance (B, latent_channels, h, w) of the posterior.
         """
         factor = self.config.downscale
-        if self._tile is None or max(images.shape[2:]) <= self._tile:
+        if self._tile is None or max(images.shape[-2:]) <= self._tile:
             moments = self._encode(images)
         else:
             moments = encode_tiled(self._encode, images, self._tile // factor, factor)
@@ -167,7 +171,7 @@ class Autoencoder(nn.Module):
             Images (B, 3, H, W), nominally in [-1, 1].
         """
         factor = self.config.downscale
-        if self._tile is None or max(latents.shape[2:]) * factor <= self._tile:
+        if self._tile is None or max(latents.shape[-2:]) * factor <= self._tile:
             return self._decode(latents)
         return decode_tiled(self._decode, latents, self._tile // factor, factor)
 

@@ -250,22 +250,16 @@ def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
 
     Args:
         vae: The autoencoder.
-        latents: Latents (B, C, h, w) in the backbone's scaling.
+        latents: Latents (B, C, h, w), or (B, C, t, h, w), in the backbone's scaling.
 
     Returns:
-        Output of the decoder (B, channels, H, W), float32.
+        Output of the decoder (B, channels, H, W), or (B, channels, T, H, W), float32.
 
     Raises:
         FloatingPointError: If it holds NaN or infinity; the message names the dtype and the samples.
     """
-    config = vae.config
-    if config.latents_mean is None or config.latents_std is None:
-        unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
-    else:
-        mean, std = (latents.new_tensor(row).view(1, -1, 1, 1) for row in (config.latents_mean, config.latents_std))
-        unscaled = latents * std / config.scaling_factor + mean
     dtype = next(vae.parameters()).dtype
-    decoded = torch.cat([vae.decode(sample.to(dtype)) for sample in unscaled.split(1)]).float()
+    decoded = torch.cat([vae.decode(sample.to(dtype)) for sample in vae.config.unscaled(latents).split(1)]).float()
     require_finite_output("vae", dtype, decoded)
     return decoded
 
