@@ -1,5 +1,6 @@
 """From a request to the bytes of its files, for one prompt and for thousands."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -13,6 +14,7 @@ from ..files.metadata import Recipe
 from ..files.png import encode_png
 from ..files.wav import encode_wav
 from ..pipeline.inputs import read_accelerator
+from ..pipeline.inversion import without_replayed_noise
 from ..pipeline.output import Output
 from ..pipeline.picture_files import digests_of
 from ..pipeline.pipeline import Pipeline
@@ -68,12 +70,14 @@ class Generator:
         """
         given = request.given()
         given |= {name: type(value).__name__ for name in _NAMED if not isinstance(value := given.get(name, ""), str)}
+        if request.noise is not None:
+            given["noise"] = f"sha256 {hashlib.sha256(request.noise.cpu().numpy().tobytes()).hexdigest()}"
         own: dict[str, Any] = {"steps": request.steps, "seed": request.seed, "model": self.model}
         own |= {"accelerator_config": _config(read_accelerator(request))}
         if "nfe" in known and len(request.prompts) == 1:  # a sample that was made
             sized = replace(request, height=known["height"], width=known["width"])
             of_call = self.pipe.solver_for if not request.starts_from_data else self.pipe.whole_solver_for
-            own |= {"solver_config": _config(of_call(sized))}
+            own |= {"solver_config": _config(without_replayed_noise(of_call(sized)))}
         own |= {"prompt": "\n".join(request.prompts), "negative_prompt": _lines(request.negative_prompt)}
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}
         options = {**self.options, **digests_of(request)}

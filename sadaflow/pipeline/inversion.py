@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, cast
 
@@ -69,11 +69,10 @@ class Inversion:
         """
         drawn = getattr(self.solver, "noise", None)
         tensors = {"noise": self.noise.cpu().contiguous()}
-        solver: Any = self.solver
         if isinstance(drawn, ReplayedNoise):
             tensors["drawn"] = drawn.noise.cpu().contiguous()
-            solver = replace(solver, noise=None)
-        record = {"format": _FORMAT, "solver": to_config(solver), "stats": vars(self.stats)}
+        config = to_config(without_replayed_noise(self.solver))
+        record = {"format": _FORMAT, "solver": config, "stats": vars(self.stats)}
         write_file(Path(path), save(tensors, {"sadaflow_inversion": json.dumps(record)}), overwrite)
 
     @classmethod
@@ -125,10 +124,9 @@ def inverted_request(
     """
     if request.source_prompt is None or begun.kept is None:
         return None
-    source = replace(
-        request, prompt=request.sources, source_prompt=None, inversion=None, negative_prompt=None, guidance=1.0,
-        true_guidance=1.0,
-    )  # fmt: skip
+    prompts = [text or "" for text in request.sources]
+    alone = replace(request, source_prompt=None, inversion=None, negative_prompt=None)
+    source = replace(alone, prompt=prompts, guidance=1.0, true_guidance=1.0)
     method = request.inversion or ("edit-friendly" if draws(solver) else "exact")
     if (method == "edit-friendly") != draws(solver):
         fitting = "'euler-ancestral' or 'dpmpp2m-sde'" if method == "edit-friendly" else "'euler' or 'heun'"
@@ -148,8 +146,12 @@ def draws(solver: Solver) -> bool:
     """Whether a solver draws noise."""
     if isinstance(solver, NoisySolver):
         return any(update.noise != 0 for update in solver.updates)
-    named = {item.name for item in fields(solver)} if is_dataclass(solver) else set()
-    return "noise" in named and getattr(solver, "noise", None) is not None
+    return getattr(solver, "noise", None) is not None
+
+
+def without_replayed_noise(solver: Any) -> Any:
+    """The solver without noise that inversion found, which is too large for a record."""
+    return replace(solver, noise=None) if isinstance(getattr(solver, "noise", None), ReplayedNoise) else solver
 
 
 def refuse_parallel(request: Request) -> None:

@@ -67,6 +67,8 @@ class Inverting(Adaptable):
         Raises:
             ValueError: If an argument is invalid, before any work; or if exact inversion does not converge.
         """
+        if image is None:
+            raise ValueError("image=None is not a picture: give one to invert")
         if not 0 < tolerance < 1:
             raise ValueError(f"tolerance={tolerance} must lie between 0 and 1, as 1e-3 does")
         if iterations < 1:
@@ -79,7 +81,7 @@ class Inverting(Adaptable):
         )  # fmt: skip
         pictures = read_pictures(with_samples(request, self.family), self.family)
         if pictures is None:
-            raise ValueError("image=None is not a picture: give one to invert")
+            raise ValueError("no prompt: give a string, or a list with at least one")
         request = complete(pictures.sized(request), self.family, self.defaults, device=self.device, output="latent")
         whole = self.whole_solver_for(request)
         condition = read_condition(request, self.family)
@@ -101,4 +103,4 @@ class Inverting(Adaptable):
             to: What it is to show.
             arguments: Further arguments of a call, such as `solver`, `steps`, `strength`, `guidance` and `mask`.
         """
-        return self(to, image=image, source_prompt=prompt, **arguments)  # type: ignore[operator,no-any-return]  # of Pipeline
+        return self(to, image=image, source_prompt=prompt, **arguments)  # type: ignore[operator]  # of Pipeline
