@@ -142,5 +142,5 @@ def _per_channel(values: tuple[float, ...], latents: Tensor) -> Tensor:
 
 
 def _plain(config: AutoencoderConfig) -> dict[str, Any]:
-    values = asdict(config)
-    return {name: list(x) if isinstance(x, tuple) else x for name, x in values.items() if x is not None}
+    values = {name: x for name, x in asdict(config).items() if x is not None and name in config.table.kinds}
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in values.items()}

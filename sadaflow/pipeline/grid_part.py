@@ -7,6 +7,7 @@ from sadaflow.solvers import Adaptive, Grid, RectifiedFlow, VPDiscrete, from_poi
 from sadaflow.solvers.inversion import reversible
 
 from ..families import Family, Request
+from ..families.hooks import REFERENCE
 from ..families.unet import PICTURE
 
 
@@ -52,7 +53,7 @@ def on_its_part(solver: Any, request: Request, family: Family) -> Any:
     Raises:
         ValueError: If the solver has no grid to take a part of.
     """
-    begins = request.starts_from_data and getattr(family, "reads", None) != PICTURE
+    begins = request.starts_from_data and getattr(family, "reads", None) not in (PICTURE, REFERENCE)
     if not begins and request.denoising_end is None:
         return solver
     if isinstance(solver, Adaptive):

@@ -16,9 +16,11 @@ from ..accelerators import Accelerator, Auto, make_accelerator
 from ..families import AudioFamily, Family, Request
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
+from ..families.hooks import REFERENCE, sized_by_family
 from ..families.options import PLAIN
 from ..families.unet import CONDITIONS, DEPTH, MASK, PICTURE
 from ..parallel import Parallel
+from .encoded import check_encoded
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
@@ -99,7 +101,9 @@ def complete(
     if (needs := getattr(family, "needs", None)) is not None:
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
+    check_encoded(request, family)
     _check_read(request, getattr(family, "reads", None))
+    request = sized_by_family(family, request)
     height, width = _frames(request, family) or request.height, request.width
     if request.noise is not None:
         check_noise(request.noise, len(request.prompts), family)
@@ -122,22 +126,25 @@ def _check_read(request: Request, reads: str | None) -> None:
     if request.source_prompt is not None:
         if request.image is None:
             raise ValueError("source_prompt= needs the picture that it describes: image=")
-        if reads in (MASK, PICTURE):
+        if reads is not None and reads not in CONDITIONS:
             raise ValueError("source_prompt= inverts a picture, which needs a text-to-image checkpoint")
     if reads in CONDITIONS and request.control is None:
         what = "a depth map" if reads == DEPTH else "a control picture, such as edges or depth"
         raise ValueError(f"this checkpoint reads {what} beside the prompt: give control=")
     if reads == MASK and (request.image is None or request.mask is None):
         raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
-    if reads != PICTURE:
-        if request.image_guidance is not None:
-            raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
+    if reads != PICTURE and request.image_guidance is not None:
+        raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
+    if reads not in (PICTURE, REFERENCE):
         return
+    kind = " (InstructPix2Pix)" if reads == PICTURE else ""
     if request.image is None:
-        raise ValueError("this checkpoint edits a picture (InstructPix2Pix): give image=")
+        raise ValueError(f"this checkpoint edits a picture{kind}: give image=")
     for name in ("strength", "start_step", "mask", "denoising_start"):
         if getattr(request, name) is not None:
-            raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture (InstructPix2Pix)")
+            raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture{kind}")
+    if reads == REFERENCE and request.posterior != "mode":
+        raise ValueError("posterior= has no effect on this checkpoint, which reads the mode")
 
 
 def _frames(request: Request, family: Family) -> int | None:

@@ -125,8 +125,9 @@ def inverted_request(
     if request.source_prompt is None or begun.kept is None:
         return None
     prompts = [text or "" for text in request.sources]
-    alone = replace(request, source_prompt=None, inversion=None, negative_prompt=None)
-    source = replace(alone, prompt=prompts, guidance=1.0, true_guidance=1.0)
+    plain = replace(request.of_text(""), source_prompt=None, inversion=None, negative_prompt=None)
+    unguided = replace(plain, guidance=1.0, true_guidance=1.0, guidance_rescale=0.0, guidance_interval=None)
+    source = replace(unguided, prompt=prompts)
     method = request.inversion or ("edit-friendly" if draws(solver) else "exact")
     if (method == "edit-friendly") != draws(solver):
         fitting = "'euler-ancestral' or 'dpmpp2m-sde'" if method == "edit-friendly" else "'euler' or 'heun'"

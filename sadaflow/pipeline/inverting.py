@@ -86,7 +86,7 @@ class Inverting(Adaptable):
         whole = self.whole_solver_for(request)
         condition = read_condition(request, self.family)
         part, nets = self.part(whole, request), Control.of(request, self.controlnets, condition is not None)
-        with self._turns.taken(self._residence.offload is not None or self._compiled):
+        with self.turn():
             noise = start_noise(request, self.family).to(self.device, torch.float32)
             begun = begin(pictures, request, self.family, whole, noise)
             begun = with_condition(begun, condition, self.family, self.device)

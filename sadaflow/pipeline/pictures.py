@@ -11,6 +11,7 @@ from torch import Tensor
 from sadaflow.models import Autoencoder
 
 from ..families import AudioFamily, Family, Request
+from ..families.hooks import REFERENCE
 from ..files.pictures import open_picture, rgb, size_of
 from ..files.sound import read_sound
 from .mask_crop import Crop, crop_of, pasted
@@ -84,12 +85,12 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
         family: The checkpoint's networks.
 
     Returns:
-        The pictures; None for a request without any.
+        The pictures; None for a request without any, and for a family that reads them itself.
 
     Raises:
         ValueError: If a picture cannot be read or does not fit. The argument is named.
     """
-    if not request.starts_from_data or not request.prompts:
+    if not request.starts_from_data or not request.prompts or getattr(family, "reads", None) == REFERENCE:
         return None
     if isinstance(family, AudioFamily):
         return _sound(request, family)

@@ -11,6 +11,7 @@ from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Adaptive, Prediction, Solver
 
 from ..families import Request
+from ..families.hooks import empty_negative
 from ..sampling.auto_calibration import Batches
 from ..sampling.denoiser import GuidedDenoiser
 from .calibrations import guidance_of
@@ -86,7 +87,8 @@ def tuning_samples(
 
     def requested(rows: Sequence[int]) -> Request:
         own = [prompts[row % len(prompts)] for row in rows]
-        filled = replace(request, prompt=own, seed=[_SEED + row for row in rows])
+        seeds, negative = [_SEED + row for row in rows], empty_negative(pipe.family)
+        filled = replace(request, prompt=own, seed=seeds, negative_prompt=negative)
         return complete(filled, pipe.family, pipe.defaults, device=pipe.device, output="latent")
 
     def batches(count: int) -> Iterator[tuple["_Counted", Tensor]]:
@@ -100,7 +102,9 @@ def tuning_samples(
     if isinstance(solver, Adaptive):
         raise ValueError(f"{who}: an adaptive solver takes no accelerator; choose a solver with fixed steps")
     denoise = pipe.denoiser(solver, first)
-    guidance = guidance_of(denoise.conditional, denoise.negative, denoise.guidance, first.guidance_scale)
+    guidance = guidance_of(denoise.conditional, denoise.negative, denoise.guidance, first.guidance)
+    if guidance is None:
+        raise ValueError(f"{who} measures classifier-free guidance: give a number, not guidance={first.guidance!r}")
     return Tuning(solver, batches, guidance)
 
 

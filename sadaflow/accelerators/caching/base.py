@@ -1,7 +1,7 @@
 """What accelerators that act inside the network share: batch indices, the outermost seam, and refusals."""
 
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from sadaflow.solvers import Solver
 
 from ...device.indexing import taken
 from ...device.readback import Readback
-from ..base import Accelerator, Mode, Run
+from ..base import Accelerator, Mode, Run, calibrated
 from ..forwarding import begin_run, innermost
 
 Handler = Callable[..., Tensor]
@@ -30,7 +30,18 @@ def batch_indices(batch: Tensor, samples: int, chosen: Sequence[int]) -> list[in
 
 
 def on_some(fn: Handler, samples: int, chosen: Sequence[int], hidden: Tensor, *args: Tensor | None) -> Tensor:
-    """Calls `fn` for the chosen ones of `samples` samples only, with all branches of each."""
+    """Calls `fn` for some samples only, with all branches of each.
+
+    Args:
+        fn: What is called.
+        samples: Number of samples in the batch.
+        chosen: Indices of the samples that `fn` gets.
+        hidden: First argument of `fn`, (branches x samples, ...).
+        *args: Further arguments, each as `hidden`, or None.
+
+    Returns:
+        What `fn` returns for them, (branches x chosen, ...).
+    """
     if len(chosen) == samples:
         return fn(hidden, *args)
     at = batch_indices(hidden, samples, chosen)
@@ -116,12 +127,22 @@ class InsideRun(Run):
         raise ValueError(f"accelerator {self.name!r} needs {self.needs}, which this network does not have")
 
 
-def check_fit(accelerator: Accelerator, solver: Solver, shape: torch.Size, network: object) -> None:
+def check_fit(
+    accelerator: Accelerator, solver: Solver, shape: torch.Size, network: object, calibrations: Sequence[Any] = ()
+) -> None:
     """Checks that an accelerator can begin a run, and that the network has a site for it if it lists its `sites`.
+
+    Args:
+        accelerator: The accelerator.
+        solver: The solver, with its grid.
+        shape: Shape of the states, (B, ...).
+        network: The network.
+        calibrations: What was measured of the network. A run may yet be refused, if none fits its guidance.
 
     Raises:
         ValueError: if not.
     """
+    accelerator = calibrated(accelerator, calibrations, solver)
     run, sites = innermost(begin_run(accelerator, solver, shape, seams=True)), getattr(network, "sites", None)
     if isinstance(run, InsideRun) and sites is not None and run.sites.isdisjoint(sites):
         run.refuse()

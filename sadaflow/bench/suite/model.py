@@ -83,7 +83,7 @@ class Setting:
             return subject.solver(case.solver, case.steps, coarser_grid(solver.grid, arguments["steps"])), None
         accelerator = make_accelerator(self.accelerator, **arguments)
         try:
-            check_fit(accelerator, solver, subject.shape, subject.network)
+            check_fit(accelerator, solver, subject.shape, subject.network, subject.calibrations)
         except ValueError as error:
             raise ValueError(f"setting {self.label!r} on {case.title}: {error}") from error
         return solver, accelerator

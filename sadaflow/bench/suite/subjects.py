@@ -14,6 +14,7 @@ from sadaflow.solvers.exact import GaussianMixture
 
 from ...accelerators import Accelerator
 from ...families import Request
+from ...families.hooks import empty_negative
 from ...files.images import edge_maps
 from ...generation.fingerprint import fingerprint
 from ...pipeline.inputs import initial_noise
@@ -54,6 +55,11 @@ class Subject(Protocol):
     @property
     def network(self) -> object:
         """The network, for accelerators that act inside it; None if there is none."""
+        ...
+
+    @property
+    def calibrations(self) -> Sequence[Any]:
+        """What was measured of the network, for accelerators."""
         ...
 
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
@@ -100,6 +106,10 @@ class PipelineSubject:
     def network(self) -> object:
         return self.pipe.backbone
 
+    @property
+    def calibrations(self) -> Sequence[Any]:
+        return self.pipe.calibrations.held
+
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
         return self.pipe.solver(name, steps, grid)
 
@@ -111,7 +121,7 @@ class PipelineSubject:
         solver: Solver,
         accelerator: Accelerator | None,
     ) -> Made:
-        request = Request(prompts, seed=seeds, guidance=guidance)
+        request = Request(prompts, empty_negative(self.pipe.family), seed=seeds, guidance=guidance)
         if self.edges is not None:
             request = replace(request, control=[self.edges(request)] * self.pipe.controlnets)
         request = replace(request, solver=solver, accelerator=accelerator)
@@ -199,6 +209,7 @@ class MixtureSubject:
     fingerprint: str = "mixture-1"
     shape: torch.Size = torch.Size((1, *_SHAPE))
     network: object = None
+    calibrations: Sequence[Any] = ()
 
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
         steps = steps if grid is None else grid.n_steps
