@@ -35,6 +35,7 @@ from .check import check_solver as run_check_solver
 from .export import ExportOptions
 from .export import run as run_export
 from .generate_many import generate_many
+from .invert import run as run_invert
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
@@ -77,10 +78,14 @@ def generate(options: GenerateOptions) -> None:
     """Write one picture (PNG), sound (WAV) or video (MP4, GIF, WebP) per prompt, with a record of the run in the file.
 
     Files of several prompts are numbered: FILE-1, FILE-2. For thousands of prompts, name a file of prompts and a folder
-    to fill, with any number of processes under torchrun: --prompts FILE --out FOLDER.
+    to fill, with any number of processes under torchrun: --prompts FILE --out FOLDER. --invert FILE writes the noise of
+    a picture, from which --noise samples, and --edit FILE does both.
     """
     options.check()
     check_preview_flags(options)
+    if options.invert is not None:
+        run_invert(options, load_generator)
+        return
     endings = known_endings(options)
     if options.prompts is not None:
         check_seconds(options, endings)

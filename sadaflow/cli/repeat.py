@@ -85,6 +85,8 @@ def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
     """
     if (stopped := recipe.options.get("stopped_after")) is not None:
         raise ValueError(f"the run was stopped after {stopped} steps by a program, which the record does not hold")
+    if recipe.options.get("noise") is not None:
+        raise ValueError("the sample was made from noise of its own, of which the record holds the SHA-256 alone")
     request = recorded_request(recipe, exact=recipe.solver_config is not None, trusted=options.trusted)
     check_digests(request, recipe.options)
     height = request.height if request.seconds is None else None  # the seconds give that of the spectrogram

@@ -30,6 +30,7 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "ChromaPipeline": Chroma,
         "Flux2KleinPipeline": Flux2Klein,
         "Flux2Pipeline": Flux2Dev,
+        "FluxControlPipeline": Flux,
         "FluxFillPipeline": FluxFill,
         "FluxImg2ImgPipeline": Flux,
         "FluxInpaintPipeline": Flux,
@@ -40,6 +41,7 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "QwenImageEditPlusPipeline": QwenImageEditPlus,
         "QwenImagePipeline": QwenImage,
         "StableDiffusion3Pipeline": StableDiffusion3,
+        "StableDiffusionDepth2ImgPipeline": StableDiffusion,
         "StableDiffusionImg2ImgPipeline": StableDiffusion,
         "StableDiffusionInpaintPipeline": StableDiffusion,
         "StableDiffusionInstructPix2PixPipeline": StableDiffusion,
@@ -82,10 +84,8 @@ _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet a
 _EDITING = "it needs a picture beside the prompt"
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
-        "FluxControlPipeline": _EDITING,
         "FluxKontextPipeline": _EDITING,
         "StableDiffusionControlNetPipeline": _CONTROLLED,
-        "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
         "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
         "StableDiffusionXLControlNetPipeline": _CONTROLLED,
     }

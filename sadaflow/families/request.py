@@ -70,6 +70,8 @@ class Request(
             )
         if samples and len(self.seeds) != samples:
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
+        if samples and len(self.sources) != samples:
+            raise ValueError(f"{len(self.sources)} source prompts for {samples} prompts: give one for all, or one each")
         if samples and len(self.labels) != samples:
             raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
         for name in ("guidance", "true_guidance"):
@@ -98,6 +100,11 @@ class Request(
     def negatives(self) -> list[str | None]:
         """The negative prompt of each sample, None where it has none."""
         return spread(self.negative_prompt, len(self.prompt))
+
+    @property
+    def sources(self) -> list[str | None]:
+        """The source prompt of each sample, None where it has none."""
+        return spread(self.source_prompt, len(self.prompt))
 
     @property
     def blend_prompts(self) -> list[str]:
@@ -172,6 +179,7 @@ class Request(
             prompt=prompt,
             negative_prompt=negative,
             seed=seed,
+            source_prompt=self.sources[index],
             class_labels=self.labels[index],
             guidance=of_sample(self.guidance, index),
             true_guidance=of_sample(self.true_guidance, index),

@@ -1,5 +1,6 @@
 """From a request to the bytes of its files, for one prompt and for thousands."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -15,6 +16,7 @@ from ..files.wav import encode_wav
 from ..guidance import Rule, guidance_text
 from ..guidance.registry import names_foreign_code
 from ..pipeline.inputs import read_accelerator
+from ..pipeline.inversion import without_replayed_noise
 from ..pipeline.output import Output
 from ..pipeline.picture_files import digests_of
 from ..pipeline.pipeline import Pipeline
@@ -77,6 +79,8 @@ class Generator:
         """
         given = request.given()
         given |= {name: type(value).__name__ for name in _NAMED if not isinstance(value := given.get(name, ""), str)}
+        if request.noise is not None:
+            given["noise"] = f"sha256 {hashlib.sha256(request.noise.cpu().numpy().tobytes()).hexdigest()}"
         if request.words is not None:
             given["words"] = request.words.source
         given |= {name: guidance_text(rule) for name in _RULES if isinstance(rule := given.get(name), Rule)}
@@ -85,8 +89,8 @@ class Generator:
         own |= {"guidance_config": _config(request.guidance) if isinstance(request.guidance, Rule) else None}
         if "nfe" in known and len(request.prompts) == 1:  # a sample that was made
             sized = replace(request, height=known["height"], width=known["width"])
-            of_call = self.pipe.solver_for if request.image is None else self.pipe.whole_solver_for
-            own |= {"solver_config": _config(of_call(sized))}
+            of_call = self.pipe.solver_for if not request.starts_from_data else self.pipe.whole_solver_for
+            own |= {"solver_config": _config(without_replayed_noise(of_call(sized)))}
         own |= {"prompt": "\n".join(request.prompts), "negative_prompt": _lines(request.negative_prompt)}
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}
         options = {**self.options, **digests_of(request)}

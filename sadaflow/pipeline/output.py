@@ -10,6 +10,7 @@ from ..display import html
 from ..families import AudioFamily, Family, VideoFamily
 from ..files.images import to_image, to_pil
 from ..files.png import encode_png
+from ..sampling.inversion.results import InversionStats
 from ..sampling.results import Sampled, Stats
 from ..sampling.trace import Trace
 
@@ -31,6 +32,8 @@ class Output:
         sample_rate: Samples of `audio` per second.
         trace: The trajectory, if the call asked for it.
         fps: Frames of the videos per second; None if there are none.
+        inversion: Cost and accuracy of finding the noise of the picture, if the call had a source prompt; `stats` does
+            not include it.
     """
 
     images: Any
@@ -40,6 +43,7 @@ class Output:
     sample_rate: int | None = None
     trace: Trace | None = None
     fps: int | None = None
+    inversion: InversionStats | None = None
 
     @property
     def videos(self) -> Any:

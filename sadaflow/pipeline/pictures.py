@@ -14,10 +14,13 @@ from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.hooks import REFERENCE
 from ..families.unet import FIRST_FRAME
 from ..files.pictures import open_picture, rgb, size_of
+from ..files.sound import read_sound
 from .mask_crop import Crop, crop_of, pasted
 from .masks import WHITE, about, check_size, read_mask
 
 Size = tuple[int, int]
+SHORTEST = 1024
+"""Samples of the shortest sound that is read, a window of its spectrogram."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Pictures:
 
     Attributes:
         size: Height and width in pixels.
-        images: RGB (1 or B, 3, H, W) in [-1, 1]; None if latents were given.
+        images: RGB (1 or B, 3, H, W) in [-1, 1], or log-mel spectrograms (1, 1, frames, mels); None if latents were
+            given.
         latents: Latents (1 or B, C, h, w) in the backbone's scaling, if they were given in place of pictures.
         mask: Grey (1 or B, 1, H, W), from 0 (kept) to 1 (repainted); None if there is none.
         crops: The parts of the pictures that are repainted; empty if they are repainted whole.
@@ -89,10 +93,12 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
     Raises:
         ValueError: If a picture cannot be read or does not fit. The argument is named.
     """
-    if request.image is None or not request.prompts or getattr(family, "reads", None) == REFERENCE:
+    if not request.starts_from_data or not request.prompts or getattr(family, "reads", None) == REFERENCE:
         return None
     if isinstance(family, AudioFamily):
-        raise ValueError("image= starts from a picture, and this checkpoint makes sound: leave it out")
+        return _sound(request, family)
+    if request.audio is not None:
+        raise ValueError("audio= starts from a sound, and this checkpoint makes pictures: leave it out")
     if not isinstance(family.vae, Autoencoder):
         raise ValueError(f"image= needs an autoencoder, and {type(family).__name__} checkpoints have none")
     if isinstance(family, VideoFamily):
@@ -117,6 +123,25 @@ def _first_frames(request: Request, family: Family) -> Pictures:
     size = _asked_size(request, family, family.default_size)
     pixels = torch.stack([_pixels(image, size, index) for index, image in enumerate(images)])
     return Pictures(size, _signed(pixels, images), originals=tuple(images))
+
+
+def _sound(request: Request, family: Any) -> Pictures:
+    """The spectrogram of the sound of a request, in whole latent positions."""
+    if request.image is not None:
+        raise ValueError("image= starts from a picture, and this checkpoint makes sound: give audio=")
+    for name in ("seconds", "height", "noise"):
+        if getattr(request, name) is not None:
+            raise ValueError(f"{name}= and audio= both give the length: leave one out")
+    if request.strength == 0:
+        raise ValueError("strength=0 changes nothing of the sound: give more, up to 1")
+    factor, rate = family.vae.config.downscale, family.sample_rate
+    waveform = read_sound(request.audio, rate)
+    frames = int(len(waveform) / (family.frame_seconds * rate)) // factor * factor
+    least = max(factor * family.frame_seconds, SHORTEST / rate)
+    if frames < factor or len(waveform) < SHORTEST:
+        raise ValueError(f"audio: a sound of {len(waveform) / rate:.3g} s is shorter than {least:.3g} s")
+    spectrogram = family.spectrogram(waveform)[:frames]
+    return Pictures((frames, spectrogram.shape[1]), images=spectrogram[None, None])
 
 
 def latents_of(image: Any, channels: int) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from ..families import Request
 from ..families.hooks import REFERENCE
-from ..families.unet import FIRST_FRAME, MASK, PICTURE
+from ..families.unet import CONDITIONS, DEPTH, FIRST_FRAME, MASK, PICTURE
 
 _EDITS = "edits a picture"
 _ROLES = {PICTURE: f"{_EDITS} (InstructPix2Pix)", REFERENCE: _EDITS, FIRST_FRAME: "continues a picture"}
@@ -10,6 +10,14 @@ _ROLES = {PICTURE: f"{_EDITS} (InstructPix2Pix)", REFERENCE: _EDITS, FIRST_FRAME
 
 def check_read(request: Request, reads: str | None) -> None:
     """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
+    if request.source_prompt is not None:
+        if request.image is None:
+            raise ValueError("source_prompt= needs the picture that it describes: image=")
+        if reads is not None and reads not in CONDITIONS:
+            raise ValueError("source_prompt= inverts a picture, which needs a text-to-image checkpoint")
+    if reads in CONDITIONS and request.control is None:
+        what = "a depth map" if reads == DEPTH else "a control picture, such as edges or depth"
+        raise ValueError(f"this checkpoint reads {what} beside the prompt: give control=")
     if reads == MASK and (request.image is None or request.mask is None):
         raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
     if reads != PICTURE and request.image_guidance is not None:

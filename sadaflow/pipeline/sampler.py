@@ -39,6 +39,7 @@ from ..sampling.observing import Observer
 from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
+from .condition import read_condition, with_condition
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .encoded import blend_of
@@ -53,6 +54,7 @@ from .inputs import (
     start_noise,
     with_samples,
 )
+from .inversion import SOLVER, inverted_request, refuse_parallel
 from .output import Output, decode_output
 from .pictures import read_pictures
 from .progress import progress_observer
@@ -231,7 +233,8 @@ class Sampler:
         noise, whole = start_noise(request, self.family), self.whole_solver_for(request)
         solver = self.part(whole, request)
         require_schedule(self.schedule, solver.nodes)
-        accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
+        condition = read_condition(request, self.family)
+        accelerator, control = read_accelerator(request), Control.of(request, self.controlnets, condition is not None)
         self.calibrations.check(accelerator, self.adapted, self.name)
         if isinstance(solver, Adaptive):
             fixed = {"control": control, "parallel": parallel, "blend": request.blend_prompt}
@@ -239,13 +242,18 @@ class Sampler:
         elif accelerator is not None:
             check_fit(accelerator, solver, noise.shape, self.backbone, self.calibrations.usable(self.adapted))
         if parallel is not None:
-            made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
-            made |= {} if pictures is None else pictures.seen
+            refuse_parallel(request)
+            shared = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
+            shared |= {} if pictures is None else pictures.seen
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
-            parallel.require_same({**request.arguments(), **made, **own}, self.device)
+            parallel.require_same({**request.arguments(), **shared, **own}, self.device)
         with turn:
             noise = noise.to(self.device, torch.float32)
             begun = Beginning(noise) if pictures is None else begin(pictures, request, self.family, whole, noise)
+            begun = with_condition(begun, condition, self.family, self.device)
+            inverted = inverted_request(self, request, solver, begun, control)
+            if inverted is not None:
+                solver, begun = inverted.solver, replace(begun, x=inverted.x, clean=True)
             denoise: Any = self.denoiser(solver, request, control, begun.beside, begun.given)
             denoise = begun.blended(denoise if parallel is None else parallel.denoiser(denoise))
             total = None if isinstance(solver, Adaptive) else solver.n_evals
@@ -254,7 +262,8 @@ class Sampler:
             sampled = replace(sampled, x=begun.ended(sampled.x))
             del denoise, noise, begun  # frees the conditioning before the decoder needs memory
             finish = None if pictures is None else partial(pictures.finished, paste=request.paste)
-            return decode_output(self.family, sampled, output, request.seconds, finish)
+            made = decode_output(self.family, sampled, output, request.seconds, finish)
+            return made if inverted is None else replace(made, inversion=inverted.stats)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -281,8 +290,9 @@ class Sampler:
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
+        name = SOLVER if request.solver is None and request.source_prompt is not None else request.solver
         size = {"height": height, "width": width, "num_frames": request.num_frames}
-        return self.solver(request.solver, request.steps or STEPS, request.grid, noise, **size)
+        return self.solver(name, request.steps or STEPS, request.grid, noise, **size)
 
     def denoiser(
         self,
