@@ -115,7 +115,7 @@ CALL: dict[str, Any] = {"steps": 2, "height": 32, "width": 32, "max_sequence_len
     [
         ("dev", 64, None),  # FLUX.1 dev, Krea, and Kontext, whose shapes are dev's
         ("schnell", 64, None),
-        ("dev", 128, "reads a control picture, such as edges or depth, beside the prompt: give control="),
+        ("dev", 128, "reads a control picture, such as edges or depth beside the prompt: give control="),
     ],
 )
 def test_transformers_alone_load_beside_a_base(style: str, channels: int, words: str | None, tmp_path: Path) -> None:
