@@ -17,7 +17,8 @@ from ..generation.workers import Shard
 from ..loading.hub.locate import locate_embedding, locate_lora
 from ..pipeline.inputs import read_dtype, with_samples
 from ..pipeline.pipeline import Pipeline
-from .options import Options, chosen_device
+from .flags import chosen_device
+from .options import Options
 from .terminal import say
 
 SOLVER = "dpmpp2m"  # if neither flag nor checkpoint names a solver
@@ -31,7 +32,7 @@ def load_generator(options: Options) -> Generator:
     """Load the pipeline, and fill in what the checkpoint recommends for arguments that were not given."""
     pictures = [read_image(name) for name in options.pictures]
     pipe = load_pipeline(options)
-    request = _filled(options, pipe)
+    request = filled_request(options, pipe)
     if pictures:
         request = replace(request, control=pictures)
     names: dict[str, Any] = {"control": options.pictures} if pictures else {}
@@ -63,8 +64,8 @@ def load_pipeline(options: Options) -> Pipeline:
     return pipe
 
 
-def _filled(options: Options, pipe: Pipeline) -> Request:
-    """The request with steps, solver, guidance and accelerator."""
+def filled_request(options: Options, pipe: Pipeline) -> Request:
+    """The request, with the checkpoint's steps, solver, guidance and accelerator where the flags name none."""
     recommended = pipe.recommended
     request = with_samples(options.request, pipe.family).filled(steps=recommended.steps, solver=recommended.solver)
     solver = SOLVER if options.scheduler is None else None  # a config that is named brings its own solver

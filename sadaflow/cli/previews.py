@@ -8,7 +8,7 @@ from ..files.atomic import write_file
 from ..files.png import encode_png
 from ..pipeline.pipeline import Pipeline
 from ..sampling.results import Step
-from .options import GenerateOptions
+from .generate_options import GenerateOptions
 
 
 @dataclass(frozen=True)
