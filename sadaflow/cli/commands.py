@@ -27,7 +27,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
         "generate": Command(
             "generate",
-            "Write one picture or sound per prompt.",
+            "Write one picture, sound or video per prompt.",
             (
                 'generate "red apple" --out apple.png',
                 'generate "red apple" --speedup 2.5 --seed 3 --out apple.png',
@@ -51,7 +51,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             "explore",
         ),
         "repeat": Command(
-            "repeat", "Make a picture or a sound again from its file.", ("repeat apple.png --out again.png",)
+            "repeat", "Make a picture, sound or video again from its file.", ("repeat apple.png --out again.png",)
         ),
         "list": Command(
             "listing",

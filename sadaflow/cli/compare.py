@@ -8,7 +8,7 @@ from typing import Any
 from ..compare.comparison import Comparison, compare
 from ..compare.explored import decoder, explore_comparison
 from ..compare.table import table
-from ..families import AudioFamily
+from ..families import AudioFamily, VideoFamily
 from ..families.options import PLAIN
 from ..files.atomic import check_target, write_file
 from ..files.metadata import Recipe
@@ -21,7 +21,7 @@ from ..pipeline.picture_files import files_of
 from .dry_run import describe_run
 from .load import load_generator
 from .options import Options
-from .targets import check_seconds, ending_of
+from .targets import check_seconds, known_endings
 from .terminal import say
 
 
@@ -54,14 +54,17 @@ class _Compared:
         return recipe.chunks()
 
     def picture(self) -> Any:
-        """The pictures, or the log-mel spectrograms of sounds, side by side."""
+        """The pictures, the log-mel spectrograms of sounds, or frames of videos, side by side."""
         # These need matplotlib, which is slow to import.
         from ..compare.image_figure import draw
         from ..compare.sound_figure import draw_sound
+        from ..compare.video_figure import draw_videos
 
         request, family = self.generator.request, self.generator.pipe.family
         if isinstance(family, AudioFamily):
             return draw_sound(self.comparison, family.frame_seconds, self.caption)
+        if isinstance(family, VideoFamily):
+            return draw_videos(self.comparison, self.caption)
         shown = {"image": "input", "mask": "mask"}
         inputs = {shown[name]: [open_picture(file) for file in files] for name, files in files_of(request).items()}
         return draw(self.comparison, self.caption, request.control or (), inputs)
@@ -70,8 +73,8 @@ class _Compared:
 def run(options: Options) -> None:
     """Compare an accelerator with plain sampling and naive baselines: a table, two figures and a page.
 
-    The first figure shows the pictures, or the log-mel spectrograms of sounds; the second, FILE-trajectory.png, shows
-    criterion, mode and error of every step. FILE.html shows x0 of every step under a slider.
+    The first figure shows the pictures, the log-mel spectrograms of sounds, or frames of videos; the second,
+    FILE-trajectory.png, shows criterion, mode and error of every step. FILE.html shows x0 of every step under a slider.
     """
     out = options.out or Path("compare.png")
     trajectory, page = out.with_stem(f"{out.stem}-trajectory"), out.with_suffix(".html")
@@ -115,7 +118,7 @@ def _compared(options: Options, outs: list[Path]) -> _Compared | None:
     options.check()
     for path in outs:
         check_target(path, options.overwrite, ".html" if path == outs[-1] else ".png")
-    check_seconds(options, ending_of(options))
+    check_seconds(options, known_endings(options))
     if options.dry_run:
         say(describe_run(options, outs))
         return None

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .help import MANY, PREVIEWS
+from .invert import StartOptions, started
 from .options import Options
 from .parsers import count, text
 
@@ -15,7 +16,7 @@ _many, _preview = (partial(text, rich_help_panel=group) for group in (MANY, PREV
 
 
 @dataclass(frozen=True)
-class GenerateOptions(Options):
+class GenerateOptions(StartOptions, Options):
     """The flags of `generate`: those of `Options`, and prompts by the thousand."""
 
     prompts: Annotated[
@@ -36,8 +37,13 @@ class GenerateOptions(Options):
     ] = None
     preview_decoder: Annotated[str | None, _preview("NAME", "AutoencoderTiny to decode with: Hub id or folder.")] = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "request", started(self.request, self))
+
     def check(self) -> None:
         """Check what needs no checkpoint; see `Options.check`."""
+        if self.prompts is not None and (self.invert is not None or self.noise is not None):
+            raise ValueError("--invert and --noise are for the prompts of one call: leave out --prompts")
         if self.prompts is None:
             for name in self.given("batch", "threads") or (["resume"] if self.resume else []):
                 raise ValueError(f"--{name} is for many prompts, --prompts FILE --out FOLDER")

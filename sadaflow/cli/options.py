@@ -49,7 +49,7 @@ class Options:
     ] = None
     out: Annotated[
         Path | None,
-        _basic("FILE", "File to write.", show_default="sadaflow.png or .wav; compare.png; explore.html"),
+        _basic("FILE", "File to write.", show_default="sadaflow.png, .wav or .mp4; compare.png; explore.html"),
     ] = None
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=BASICS)
@@ -159,7 +159,7 @@ class Options:
 
     def _check_control(self) -> None:
         request, nets, pictures = self.request, len(self.controlnet or ()), len(self.pictures)
-        if nets != pictures:
+        if nets != pictures and (nets or pictures > 1):  # a network may read a single one by itself
             raise ValueError(f"{nets} --controlnet but {pictures} --control: give one picture for each ControlNet")
         given = {name: value for name, value in request.given().items() if name in arguments(ControlOptions)}
         for name, value in given.items():
