@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..bench import load_suite, run_bench
+from ..bench.peers import run_peers
 from ..bench.speed import run_speed
 from ..compare.comparison import Comparison, compare
 from ..compare.explored import decoder, explore_comparison
@@ -38,6 +39,7 @@ from .generate_many import generate_many
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
+from .peers_options import PeersOptions
 from .previews import check_preview_flags, check_previews, preview_files
 from .repeat import RepeatOptions, generate_options, read_recipe
 from .repeat import repeat as run_repeat
@@ -201,6 +203,19 @@ def bench_speed(options: SpeedOptions) -> None:
     quiet_libraries()
     with TemporaryDirectory() as passing, threads(options.threads or torch.get_num_threads()):
         say(run_speed(speed, options.out, options.cache or Path(passing), device=device, dtype=dtype))
+
+
+@app.command("bench peers")
+@with_options
+def bench_peers(options: PeersOptions) -> None:
+    """Measure DeepCache, cache-dit and Diffusers' hooks through Diffusers, beside the accelerators of sadaflow.
+
+    Both sides sample the same noise, and each picture is compared with the same side's plain one. A package that is not
+    installed is named in its rows: pip install 'sadaflow[peers]'.
+    """
+    device, dtype = chosen_device(options.device), read_dtype(options.dtype)
+    quiet_libraries()
+    say(run_peers(options.peers(), options.out, device=device, dtype=dtype))
 
 
 @app.command()

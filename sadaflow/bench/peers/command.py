@@ -63,7 +63,7 @@ def run_peers(peers: Peers, out: Path, *, device: torch.device, dtype: torch.dty
         difference = bench.difference()
     settings = {**asdict(peers), "guidance": task.guidance}
     results = {"environment": about, "settings": settings, "difference": difference, "rows": [*map(asdict, rows)]}
-    text = _markdown(results, rows)
+    text = markdown(results, rows)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / _FILES[0], json.dumps(results, indent=1).encode())
     write_atomically(out / _FILES[1], text.encode())
@@ -82,7 +82,8 @@ def _methods(pipe: Pipeline, task: Task) -> Methods:
     return transformer_methods(task.steps, magcache_ratios(solver, denoise, noise))
 
 
-def _markdown(results: dict[str, Any], rows: Sequence[Row]) -> str:
+def markdown(results: dict[str, Any], rows: Sequence[Row]) -> str:
+    """Returns the table of all rows, under a line that says how they were measured."""
     return "\n".join(_lines(results, rows)) + "\n"
 
 

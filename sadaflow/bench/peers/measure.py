@@ -68,14 +68,9 @@ class PeerBench:
             advance: Called with 1 after every run.
 
         Returns:
-            A row for every method, those of Diffusers' side first. A peer whose package is not installed, or refuses
-            the network, has a note.
-
-        Raises:
-            ValueError: If one of our accelerators does not fit the task. Nothing has been measured yet.
+            A row for every method, those of Diffusers' side first. A method that refuses the task, or whose package is
+            not installed, has a note.
         """
-        for name, accelerator in methods.ours.items():
-            self.ours.check_fit(name, accelerator, self.task)
         plain, all_of_it = self._counted(None)
         rows = [self._peer_row(peer, plain, all_of_it, advance) for peer in methods.theirs]
         own = self._ours(None)
@@ -113,6 +108,10 @@ class PeerBench:
         return replace(row, psnr=self._psnr(ran, plain), cost=operations / all_of_it)
 
     def _own_row(self, name: str, accelerator: Accelerator, plain: Ran, advance: Callable[[int], None]) -> Row:
+        try:
+            self.ours.check_fit(name, accelerator, self.task)
+        except ValueError as error:
+            return Row(OURS, name, note=str(error))
         ran = self._ours(accelerator)
         advance(1)
         assert ran.nfe is not None and plain.nfe is not None
