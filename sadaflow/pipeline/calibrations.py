@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from ..accelerators.auto.calibration import Calibration, near
 from ..files.atomic import write_file
+from ..guidance import CFG, KeepLength
 from ..loading.digest import weights_digest
 from ..loading.json_file import read_object
 from ..loading.safetensors_file import Stored
@@ -75,6 +76,8 @@ def guidance_of(conditional: Mapping[str, object], negative: object, between: ob
         between: Guidance between the branches.
         embedded: The number that the network embeds, if it does.
     """
+    if isinstance(between, KeepLength) and isinstance(between.inner, CFG):
+        between = between.inner.scale  # the checkpoint itself corrects lengths, in the calibration as well
     guidance = between if negative is not None else embedded if "guidance" in conditional else 1.0
     return float(guidance) if isinstance(guidance, float | int) else None
 
