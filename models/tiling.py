@@ -1,4 +1,4 @@
-"""Decodes latents in overlapping tiles, so that memory depends on the tile and not on the image."""
+"""Encodes and decodes in overlapping tiles, so that memory depends on the tile and not on the image."""
 
 from collections.abc import Callable
 
@@ -25,19 +25,39 @@ def decode_tiled(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int,
     Returns:
         Images or videos (B, C, ..., h factor, w factor) in the dtype of `latents`.
     """
-    height, width = latents.shape[-2:]
-    down, across = _spans(height, tile, factor), _spans(width, tile, factor)
+    return _in_tiles(decode, latents, tile, 1, factor)
+
+
+def encode_tiled(encode: Callable[[Tensor], Tensor], images: Tensor, tile: int, factor: int) -> Tensor:
+    """Encodes images or videos in overlapping tiles, as `decode_tiled` decodes.
+
+    Args:
+        encode: maps images or videos (B, C, ..., H, W) to (B, c, ..., H / factor, W / factor).
+        images: (B, C, ..., H, W), whose sides are multiples of `factor`.
+        tile: largest side of a tile, in latent positions.
+        factor: pixels per latent position.
+
+    Returns:
+        (B, c, ..., H / factor, W / factor) in the dtype of `images`.
+    """
+    return _in_tiles(encode, images, tile, factor, 1)
+
+
+def _in_tiles(run: Callable[[Tensor], Tensor], x: Tensor, tile: int, before: int, after: int) -> Tensor:
+    """Output of `run` on tiles; a latent position is `before` positions of `x` and `after` of the output."""
+    height, width = (side // before for side in x.shape[-2:])
+    down, across = _spans(height, tile, after), _spans(width, tile, after)
     canvas: Tensor | None = None
     for top, rows in down:
         for left, columns in across:
-            part = latents[..., top : top + len(rows) // factor, left : left + len(columns) // factor]
-            picture = decode(part).float() * (rows[:, None] * columns).to(latents.device)
+            bottom, right = top + len(rows) // after, left + len(columns) // after
+            part = x[..., top * before : bottom * before, left * before : right * before]
+            made = run(part).float() * (rows[:, None] * columns).to(x.device)
             if canvas is None:
-                canvas = picture.new_zeros(*picture.shape[:-2], height * factor, width * factor)
-            y, x = top * factor, left * factor
-            canvas[..., y : y + len(rows), x : x + len(columns)] += picture
+                canvas = made.new_zeros(*made.shape[:-2], height * after, width * after)
+            canvas[..., top * after : bottom * after, left * after : right * after] += made
     assert canvas is not None
-    return canvas.to(latents.dtype)
+    return canvas.to(x.dtype)
 
 
 def _spans(length: int, tile: int, factor: int) -> list[tuple[int, Tensor]]:

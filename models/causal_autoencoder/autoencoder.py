@@ -12,8 +12,11 @@ from torch.nn import functional as F
 
 from ..autoencoder.autoencoder import Autoencoder
 from ..autoencoder.config import AutoencoderConfig
+from ..original_layout import OriginalLayout
+from ..tiling import encode_tiled
 from .config import CausalAutoencoderConfig
 from .layers import CausalConv3d, ChannelNorm, Downsample, FrameAttention, Past, ResidualBlock, Upsample
+from .original import original_layout
 
 _POINT = (1, 1, 1)
 
@@ -100,8 +103,8 @@ class CausalAutoencoder(Autoencoder):
     """Autoencoder between videos, or images, in [-1, 1] and unscaled latents.
 
     A video of 1 + k n frames has 1 + n latent frames, where k is `frames_per_latent` of the config. It is encoded and
-    decoded one latent frame after another, so that memory depends little on its length. An image (B, C, H, W) is a
-    video of one frame; its latents are (B, latent_channels, h, w).
+    decoded one latent frame after another, so that memory depends little on its length; with `tile`, each in tiles. An
+    image (B, C, H, W) is a video of one frame; its latents are (B, latent_channels, h, w).
 
     Args:
         config: the architecture.
@@ -109,6 +112,11 @@ class CausalAutoencoder(Autoencoder):
 
     config: CausalAutoencoderConfig
     config_class: ClassVar[type[AutoencoderConfig]] = CausalAutoencoderConfig
+
+    @property
+    def original(self) -> OriginalLayout:
+        """The names of the authors' layout."""
+        return original_layout(self.config)
 
     def build(self) -> None:
         latent = self.config.latent_channels
@@ -139,6 +147,12 @@ class CausalAutoencoder(Autoencoder):
         return super().encode(images)
 
     def _encode(self, images: Tensor) -> Tensor:
+        factor = self.config.downscale
+        if self.tile is None or max(images.shape[-2:]) <= self.tile:
+            return self._encode_tile(images)
+        return encode_tiled(self._encode_tile, images, self.tile // factor, factor)
+
+    def _encode_tile(self, images: Tensor) -> Tensor:
         first, rest = images[:, :, :1], images[:, :, 1:]
         parts = [first, *(rest.split(self.config.frames_per_latent, dim=2) if rest.shape[2] else ())]
         return self.quant_conv(_in_parts(self.encoder, parts))
