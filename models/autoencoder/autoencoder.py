@@ -130,7 +130,10 @@ class Autoencoder(nn.Module):
 
     @property
     def tile(self) -> int | None:
-        """Side in pixels of the tiles in which larger images are decoded (see `decode_tiled`); None disables tiling."""
+        """Side in pixels of the tiles in which larger images are decoded (see `decode_tiled`); None disables tiling.
+
+        The causal autoencoder also encodes in such tiles.
+        """
         return self._tile
 
     @tile.setter
