@@ -1,4 +1,4 @@
-"""Encodes and decodes in overlapping tiles, so that memory depends on the tile and not on the image."""
+"""Decodes latents and encodes images in overlapping tiles, so that memory depends on the tile, not on the image."""
 
 from collections.abc import Callable
 
@@ -25,39 +25,39 @@ def decode_tiled(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int,
     Returns:
         Images or videos (B, C, ..., h factor, w factor) in the dtype of `latents`.
     """
-    return _in_tiles(decode, latents, tile, 1, factor)
+    return _tiled(decode, latents, tile, 1, factor)
 
 
 def encode_tiled(encode: Callable[[Tensor], Tensor], images: Tensor, tile: int, factor: int) -> Tensor:
-    """Encodes images or videos in overlapping tiles, as `decode_tiled` decodes.
+    """Encodes images in the tiles in which `decode_tiled` decodes their latents; tiles fade in the same way.
 
     Args:
-        encode: maps images or videos (B, C, ..., H, W) to (B, c, ..., H / factor, W / factor).
-        images: (B, C, ..., H, W), whose sides are multiples of `factor`.
+        encode: maps images (B, C, ..., h factor, w factor) to latents (B, c, ..., h, w).
+        images: (B, C, ..., H, W), with sides divisible by `factor`.
         tile: largest side of a tile, in latent positions.
         factor: pixels per latent position.
 
     Returns:
-        (B, c, ..., H / factor, W / factor) in the dtype of `images`.
+        Latents (B, c, ..., H / factor, W / factor) in the dtype of `images`.
     """
-    return _in_tiles(encode, images, tile, factor, 1)
+    return _tiled(encode, images, tile, factor, 1)
 
 
-def _in_tiles(run: Callable[[Tensor], Tensor], x: Tensor, tile: int, before: int, after: int) -> Tensor:
-    """Output of `run` on tiles; a latent position is `before` positions of `x` and `after` of the output."""
-    height, width = (side // before for side in x.shape[-2:])
-    down, across = _spans(height, tile, after), _spans(width, tile, after)
+def _tiled(run: Callable[[Tensor], Tensor], whole: Tensor, tile: int, read: int, written: int) -> Tensor:
+    """Applies `run` to tiles of `whole` (B, C, ..., h read, w read); its output has `written` elements a position."""
+    height, width = (side // read for side in whole.shape[-2:])
+    down, across = _spans(height, tile, written), _spans(width, tile, written)
     canvas: Tensor | None = None
     for top, rows in down:
         for left, columns in across:
-            bottom, right = top + len(rows) // after, left + len(columns) // after
-            part = x[..., top * before : bottom * before, left * before : right * before]
-            made = run(part).float() * (rows[:, None] * columns).to(x.device)
+            bottom, right = top + len(rows) // written, left + len(columns) // written
+            part = run(whole[..., top * read : bottom * read, left * read : right * read]).float()
+            part = part * (rows[:, None] * columns).to(whole.device)
             if canvas is None:
-                canvas = made.new_zeros(*made.shape[:-2], height * after, width * after)
-            canvas[..., top * after : bottom * after, left * after : right * after] += made
+                canvas = part.new_zeros(*part.shape[:-2], height * written, width * written)
+            canvas[..., top * written : bottom * written, left * written : right * written] += part
     assert canvas is not None
-    return canvas.to(x.dtype)
+    return canvas.to(whole.dtype)
 
 
 def _spans(length: int, tile: int, factor: int) -> list[tuple[int, Tensor]]:

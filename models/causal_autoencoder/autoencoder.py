@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from ..autoencoder.autoencoder import Autoencoder
 from ..autoencoder.config import AutoencoderConfig
 from ..original_layout import OriginalLayout
-from ..tiling import encode_tiled
 from .config import CausalAutoencoderConfig
 from .layers import CausalConv3d, ChannelNorm, Downsample, FrameAttention, Past, ResidualBlock, Upsample
 from .original import original_layout
@@ -147,12 +146,6 @@ class CausalAutoencoder(Autoencoder):
         return super().encode(images)
 
     def _encode(self, images: Tensor) -> Tensor:
-        factor = self.config.downscale
-        if self.tile is None or max(images.shape[-2:]) <= self.tile:
-            return self._encode_tile(images)
-        return encode_tiled(self._encode_tile, images, self.tile // factor, factor)
-
-    def _encode_tile(self, images: Tensor) -> Tensor:
         first, rest = images[:, :, :1], images[:, :, 1:]
         parts = [first, *(rest.split(self.config.frames_per_latent, dim=2) if rest.shape[2] else ())]
         return self.quant_conv(_in_parts(self.encoder, parts))

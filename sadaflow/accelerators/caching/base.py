@@ -112,8 +112,10 @@ class InsideRun(Run):
                 f"accelerator {self.name!r} acts inside the network, and this denoiser is a plain callable: it needs "
                 "one with `evaluate`, as `RowDenoise` describes"
             )
-        if len(shape) != 4:
-            raise ValueError(f"accelerator {self.name!r} needs states (B, C, h, w), got {tuple(shape)}")
+        if len(shape) not in (4, 5):
+            raise ValueError(
+                f"accelerator {self.name!r} needs states (B, C, h, w), or (B, C, T, h, w) of videos, got {tuple(shape)}"
+            )
 
     def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
         return [Mode.CACHED] * len(rows)

@@ -172,6 +172,7 @@ class Suite:
         timing: What is timed. None: nothing.
         given: Whether the samples come from a prompt file instead of the suite's text.
         metrics: Names of metrics beside PSNR, SSIM and latent error.
+        dimensions: Height, width and num_frames of the samples by name, where they are not the checkpoint's own.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Suite:
     timing: Timing | None
     given: bool = False
     metrics: tuple[str, ...] = ()
+    dimensions: tuple[tuple[str, int], ...] = ()
 
     def settings(self, case: Case) -> tuple[Setting, ...]:
         """Returns the settings that run on a case, the plain run first."""

@@ -92,6 +92,7 @@ def parse_suite(text: str, name: str, given: Sequence[Sample] | None = None) -> 
         timing=None if tables.timing is None else _timing(f"{where}: timing", tables.timing, cases),
         given=given is not None,
         metrics=_tuple(tables.metrics),
+        dimensions=frozen(tables.size.model_dump(exclude_none=True)),
     )
     analytic = suite.cases[0].model in ANALYTIC
     _need(not (suite.metrics and analytic), where, "metrics compare pictures, which analytic problems do not have")
