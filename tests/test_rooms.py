@@ -29,7 +29,7 @@ HOUSE = {
     "parallel": "accelerators models sampling",
     "compare": "accelerators families files metrics sampling solvers",
     "pipeline": "accelerators families files loading models parallel placement sampling solvers",
-    "training": "families files loading models",
+    "training": "families files loading metrics models",
     "generation": "families files pipeline sampling solvers",
     "bench": (
         "accelerators compare device families files generation loading metrics models "

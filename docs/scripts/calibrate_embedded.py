@@ -1,9 +1,9 @@
 """Measures the calibrations that are shipped with the embedded checkpoints.
 
-    python docs/scripts/calibrate_embedded.py tiny-sd tiny-flux
+    python docs/scripts/calibrate_embedded.py tiny-sd tiny-flux tiny-dit
 
-The prompts are drawn from the captions of everyday things that both checkpoints were trained on, without those of the
-model card, with seeds that no table reports. Every calibration is added to the checkpoint's file as soon as it has been
+The prompts are drawn from the captions of everyday things that the first two were trained on, without those of the
+model card, with seeds that no table reports; tiny-dit is measured on all of its classes. Every calibration is added to the checkpoint's file as soon as it has been
 measured, and not measured again.
 """
 
@@ -17,10 +17,12 @@ from sadaflow.pipeline import Pipeline
 from sadaflow.pipeline.calibrations import NAME, write_calibrations
 from sadaflow.sampling.auto_calibration import Effort
 from sadaflow.training.data.captions import CARD_PROMPTS, EVERYDAY
+from sadaflow.training.data.scenes import CLASSES as SCENES
 
 EFFORT = Effort(samples=24)
 PROMPTS = random.Random(0).sample(sorted(set(EVERYDAY) - set(CARD_PROMPTS)), EFFORT.samples)
-SOLVERS = {"tiny-sd": ("dpmpp2m", "euler"), "tiny-flux": ("euler",)}
+CLASSES = {"tiny-dit": tuple(SCENES)}
+SOLVERS = {"tiny-sd": ("dpmpp2m", "euler"), "tiny-flux": ("euler",), "tiny-dit": ("euler",)}
 GUIDANCE = {"tiny-sd": 5.0}
 STEPS = (50, 28, 20, 12)
 
@@ -34,7 +36,8 @@ def main(models: list[str]) -> None:
             if any(fits):
                 continue
             start = time.perf_counter()
-            found = pipe.calibrate(PROMPTS, effort=EFFORT, solver=solver, steps=steps, guidance=GUIDANCE.get(model))
+            texts = CLASSES.get(model, PROMPTS)
+            found = pipe.calibrate(texts, effort=EFFORT, solver=solver, steps=steps, guidance=GUIDANCE.get(model))
             write_calibrations(path, [found])
             print(f"{model}, {solver}, {steps} steps: {time.perf_counter() - start:.0f} s", flush=True)
 

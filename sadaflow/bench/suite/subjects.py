@@ -14,6 +14,7 @@ from sadaflow.solvers.exact import GaussianMixture
 
 from ...accelerators import Accelerator
 from ...families import Request
+from ...families.labels import with_texts
 from ...files.images import edge_maps
 from ...generation.fingerprint import fingerprint
 from ...pipeline.inputs import initial_noise
@@ -111,7 +112,7 @@ class PipelineSubject:
         solver: Solver,
         accelerator: Accelerator | None,
     ) -> Made:
-        request = Request(prompts, seed=seeds, guidance=guidance)
+        request = with_texts(Request(seed=seeds, guidance=guidance), self.pipe.family, prompts)
         if self.edges is not None:
             request = replace(request, control=[self.edges(request)] * self.pipe.controlnets)
         request = replace(request, solver=solver, accelerator=accelerator)
