@@ -96,6 +96,7 @@ TRAINING = {
     "tiny_sd": "arguments data export loops",
     "tiny_flux": "arguments data export loops tiny_sd",
     "tiny_controlnet": "arguments data export loops tiny_flux tiny_sd",
+    "tiny_dit": "arguments data export loops",
 }
 TABLES = {
     "sadaflow": HOUSE,

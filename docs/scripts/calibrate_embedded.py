@@ -3,8 +3,8 @@
     python docs/scripts/calibrate_embedded.py tiny-sd tiny-flux tiny-dit
 
 The prompts are drawn from the captions of everyday things that the first two were trained on, without those of the
-model card, with seeds that no table reports; tiny-dit is measured on all of its classes. Every calibration is added to the checkpoint's file as soon as it has been
-measured, and not measured again.
+model card, with seeds that no table reports; tiny-dit is measured on all of its classes. Every calibration is added to
+the checkpoint's file as soon as it has been measured, and not measured again.
 """
 
 import random

@@ -1,7 +1,7 @@
 """Trains the embedded checkpoint `tiny-dit` from random weights: `python -m sadaflow.training.tiny_dit`.
 
-The stages are pictures, rectified flow, classifier and score, and export. Each is stored in
-the work folder and resumed from there. `--export` exports the last checkpoint, also during training.
+The stages are pictures, rectified flow, classifier and score, and export. Each is stored in the work folder and resumed
+from there. `--export` exports the last checkpoint, also during training.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sadaflow.models import Autoencoder, DiT
 
+from ..loading.embedded import EMBEDDED
 from ..loading.hub.write import write_json
 from .arguments import training_parser
 from .data.scenes import CLASSES, draw_scenes
@@ -27,10 +28,9 @@ from .loops.data_parallel import run_team
 from .loops.labelled_flow import GUIDANCE, SHIFT, STEPS, LabelledData, LabelledSettings, build, train_labelled
 from .loops.loop import restored
 from .loops.state import Log, write_value
-from .tiny_sd import CHECKPOINT as TINY_SD
 
-CHECKPOINT = TINY_SD.with_name("tiny-dit")
-TRAINED = 2000
+CHECKPOINT = EMBEDDED / "tiny-dit"
+TRAINED = 500
 """Training pictures of each class."""
 SHEET_ROWS = 5
 SCORED = 50

@@ -73,19 +73,17 @@ def step_up(field: Field, sharpness: float = SIDE) -> Field:
     return np.clip(field * sharpness + 0.5, 0, 1)
 
 
-def colours(random: Generator, count: int, spread: float = 0.25) -> Field:
-    """Related colours (count, 3) in [0, 1]: hues near a random one, from dark to light in random order.
+def varied(random: Generator, *colours: str) -> Field:
+    """Variations (count, 3) in [0, 1] of colours.
 
     Args:
-        random: Source of random numbers.
-        count: Number of colours.
-        spread: Largest distance of a hue from the first, as a fraction of the circle.
+        random: Varies hue, saturation and brightness of each.
+        *colours: Red, green and blue in hexadecimal, as "ffd76a".
     """
-    base = random.random()
-    hues = (base + random.uniform(-spread, spread, count)) % 1
-    values = random.permutation(np.linspace(0.3, 1.0, count)) if count > 1 else random.uniform(0.4, 1.0, 1)
-    saturations = random.uniform(0.15, 0.85, count)
-    return np.array([colorsys.hsv_to_rgb(*hsv) for hsv in zip(hues, saturations, values, strict=True)])
+    hsv = np.array([colorsys.rgb_to_hsv(*(part / 255 for part in bytes.fromhex(colour))) for colour in colours])
+    hsv += random.uniform(-1, 1, hsv.shape) * (0.03, 0.12, 0.1)
+    hsv[:, 0] %= 1
+    return np.array([colorsys.hsv_to_rgb(*colour) for colour in hsv.clip(0, 1)])
 
 
 def jittered(random: Generator, colour: Field, count: int, amount: float = 0.12) -> Field:

@@ -16,7 +16,6 @@ from .fields import (
     SIDE,
     Field,
     banded_noise,
-    colours,
     coordinates,
     fractal_noise,
     gradient,
@@ -24,6 +23,7 @@ from .fields import (
     mix,
     profile,
     step_up,
+    varied,
 )
 
 SIZE = 32
@@ -33,7 +33,7 @@ SIZE = 32
 def bricks(random: Generator) -> Field:
     """A wall of bricks with mortar, each of its own shade."""
     x, y = coordinates(random, 0.25)
-    stone, mortar = colours(random, 2)
+    stone, mortar = varied(random, "b4553a", "d6cfc2")
     rows = random.uniform(3, 6)
     aspect = random.uniform(1.6, 2.6)
     row = np.floor(y * rows + 50)
@@ -47,9 +47,9 @@ def bricks(random: Generator) -> Field:
 def bubbles(random: Generator) -> Field:
     """Shaded balls in front of each other."""
     x, y = coordinates()
-    low, high = colours(random, 2)
+    low, high = varied(random, "10243f", "3c7fb0")
     picture = mix(y + 0.5, low, high)
-    tints = colours(random, 4, spread=0.5)
+    tints = varied(random, "e8d36a", "e06b6b", "7fd0c0", "f2f2f2")
     for _ in range(random.integers(3, 10)):
         radius = random.uniform(0.1, 0.3)
         u, v = ((axis - random.uniform(-0.5, 0.5)) / radius for axis in (x, y))
@@ -69,7 +69,7 @@ def cells(random: Generator) -> Field:
     distances = np.hypot(x[..., None] - centres[:, 0], y[..., None] - centres[:, 1])
     nearest = distances.argmin(-1)
     first, second = np.partition(distances, 1, axis=-1)[..., :2].transpose(2, 0, 1)
-    inner, wall = colours(random, 2)
+    inner, wall = varied(random, "7fae5a", "2c3a1e")
     filled = jittered(random, inner, count, 0.15)[nearest] * (1.1 - 1.2 * first * math.sqrt(count) / 2)[..., None]
     return mix(step_up(second - first - random.uniform(0.02, 0.05), 30), wall, filled)
 
@@ -77,7 +77,7 @@ def cells(random: Generator) -> Field:
 def clouds(random: Generator) -> Field:
     """A sky with clouds."""
     _, y = coordinates()
-    sky = mix(y + 0.5, *colours(random, 2, spread=0.1))
+    sky = mix(y + 0.5, *varied(random, "2f6fc4", "9cc9ee"))
     field = fractal_noise(random, random.uniform(1.5, 2.0))
     cover = np.clip(0.9 * field + random.uniform(-0.6, 0.6), 0, 1) ** 0.8
     lit = np.clip(0.85 + 0.5 * (field - np.roll(field, (-2, -2), (0, 1))), 0.45, 1)
@@ -86,8 +86,8 @@ def clouds(random: Generator) -> Field:
 
 def leaves(random: Generator) -> Field:
     """Overlapping ellipses of all sizes with a vein each (dead leaves, Lee et al. 2001)."""
-    ground, *tints = colours(random, 4, spread=0.15)
-    picture = np.broadcast_to(0.4 * ground, (SIDE, SIDE, 3))
+    ground, *tints = varied(random, "2a2016", "c8501e", "d9a226", "7c8a2e")
+    picture = np.broadcast_to(ground, (SIDE, SIDE, 3))
     for _ in range(random.integers(16, 32)):
         x, y = coordinates(random)
         radius = 0.1 / random.uniform(0.25, 1)
@@ -103,7 +103,7 @@ def marble(random: Generator) -> Field:
     x, _ = coordinates(random)
     bend = random.uniform(0.06, 0.18) * fractal_noise(random, random.uniform(1.4, 1.9))
     wave = 0.5 + 0.5 * np.sin(2 * math.pi * random.uniform(1, 3) * (x + bend) + random.uniform(0, 6.3))
-    return gradient(wave ** random.uniform(0.6, 2.5), colours(random, 3, spread=0.15))
+    return gradient(wave ** random.uniform(0.6, 2.5), varied(random, "f2efe8", "a9a39a", "3f4a52"))
 
 
 def maze(random: Generator) -> Field:
@@ -115,7 +115,7 @@ def maze(random: Generator) -> Field:
     u, v = u % 1, v % 1
     u = np.where(turned, 1 - u, u)
     distance = np.minimum(np.abs(np.hypot(u, v) - 0.5), np.abs(np.hypot(1 - u, 1 - v) - 0.5))
-    below, above = colours(random, 2, spread=0.5)
+    below, above = varied(random, "f2c230", "1c1c24")
     return mix(step_up(random.uniform(0.1, 0.2) - distance, SIDE / tiles), below, above)
 
 
@@ -124,7 +124,7 @@ def plaid(random: Generator) -> Field:
     x, y = coordinates(random, 0.15 if random.random() < 0.5 else 0.8)
     threads = int(random.integers(5, 12))
     sett = random.integers(0, 4, threads)
-    tints = colours(random, 4, spread=0.5)
+    tints = varied(random, "b3202c", "14432a", "f0e6c8", "1d2440")
     scale = threads / random.uniform(0.4, 0.9)
     across, along = (tints[sett[np.floor(axis * scale + 100).astype(int) % threads]] for axis in (x, y))
     twill = 0.5 + 0.5 * np.sin(2 * math.pi * (x + y) * random.uniform(5, 8))
@@ -134,7 +134,7 @@ def plaid(random: Generator) -> Field:
 def ridges(random: Generator) -> Field:
     """Ridges behind each other in haze, and a sun or moon."""
     x, y = coordinates()
-    haze, sky, land = colours(random, 3, spread=0.2)
+    haze, sky, land = varied(random, "f0b27a", "5a6fae", "4a3c66")
     picture = mix(0.5 - y, haze, sky)
     disc = step_up(random.uniform(0.04, 0.12) - np.hypot(x - random.uniform(-0.4, 0.4), y + random.uniform(0, 0.4)))
     picture = mix(disc, picture, np.clip(haze + random.uniform(0.3, 0.6), 0, 1))
@@ -155,15 +155,14 @@ def ripples(random: Generator) -> Field:
     for _ in range(count):
         distance = np.hypot(x - random.uniform(-0.6, 0.6), y - random.uniform(-0.6, 0.6))
         total += np.sin(2 * math.pi * random.uniform(2, 5) * distance + random.uniform(0, 6.3))
-    return gradient(0.5 + 0.5 * total / count, colours(random, 3))
+    return gradient(0.5 + 0.5 * total / count, varied(random, "0b2d5c", "2f86b5", "e8f6fa"))
 
 
 def skyline(random: Generator) -> Field:
     """Towers with windows, lit or dark, in front of a sky."""
     x, y = coordinates()
-    top, bottom, wall, lamp = colours(random, 4, spread=0.3)
-    picture = mix(y + 0.5, 0.8 * top, bottom)
-    lamp = np.clip(lamp + 0.4, 0, 1)
+    top, bottom, wall, lamp = varied(random, "141233", "7a4a78", "5b5a78", "ffd76a")
+    picture = mix(y + 0.5, top, bottom)
     for layer, depth in enumerate(sorted(random.uniform(0.2, 0.8, random.integers(4, 8)))):
         centre, half = random.uniform(-0.5, 0.5), random.uniform(0.08, 0.16)
         height = random.uniform(-0.35, 0.3) + 0.2 * depth
@@ -182,7 +181,7 @@ def spots(random: Generator) -> Field:
     """Spots or stripes as of an animal's coat: thresholded noise of one wavelength (after Turing 1952)."""
     field = banded_noise(random, random.uniform(3, 6), random.uniform(0.12, 0.3))
     level = random.choice([-0.8, 0.0, 0.8])
-    coat, mark = colours(random, 2)
+    coat, mark = varied(random, "d9a35a", "2e1c10")
     shade = 1 + 0.1 * fractal_noise(random, 1.5)
     return mix(step_up(field - level, 4), coat * shade[..., None], mark * shade[..., None])
 

@@ -57,13 +57,13 @@ class LabelledSettings(LoopSettings):
 
     minutes: float = 62.0
     samples: int = 1_000_000
-    batch: int = 32
-    learning_rate: float = 2e-3
+    batch: int = 16
+    learning_rate: float = 1.5e-3
     warm_up_steps: int = 100
     cooldown: float = 0.5
-    ema_decay: float = 0.997
+    ema_decay: float = 0.998
     label_dropout: float = 0.1
-    level_shift: float = 0.0
+    level_shift: float = 0.8
     sheet_minutes: float = 15.0
 
 
