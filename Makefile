@@ -7,7 +7,8 @@
 #              CUDA graphs; needs an NVIDIA GPU of 80 GB, 40 GB of disk, and an hour
 # make gpu     everything that needs a GPU in eight minutes, from a bare checkout, without network or installation, into
 #              outputs/gpu: docs/performance.md; MINUTES=4 takes less time, SMALL=1 rehearses it on a CPU in one minute
-# make lint    ruff, and mypy --strict on the built package
+# make lint    ruff, mypy --strict on the built package, and the site, built strictly
+# make docs    the site of docs/ and of the docstrings, served on http://127.0.0.1:8000
 # make attack  fuzzers against files, folders, the Hub and the command for MINUTES=30: docs/attacks.md
 # make audit   bandit over the code, and pip-audit over what is installed, which needs the network: SECURITY.md
 # make release wheel, source archive and bill of materials of this commit, the same bytes everywhere, into dist/
@@ -35,7 +36,7 @@ GPU_OUT ?= outputs/gpu
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow speed speed-gpu gpu lint attack audit release mutants tiny-sd tiny-flux tiny-controlnet tiny-dit clean
+.PHONY: demo test slow speed speed-gpu gpu typed docs lint attack audit release mutants tiny-sd tiny-flux tiny-controlnet tiny-dit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -52,10 +53,16 @@ speed: $(VENV)/.installed-dev
 	    --measure sampling --measure memory --latent --steps 4 --rounds 3
 	$(BIN)/sadaflow bench speed --out $(SPEED)-loading --cache outputs/random --model random-sdxl/2 --measure loading
 
-lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
+typed: $(VENV)/.installed-dev
 	rm -rf build/lib build/typed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/typed .
+
+docs: typed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
+
+lint: typed
+	$(BIN)/ruff check .
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p sadaflow
 
 speed-gpu: $(VENV)/.installed-dev

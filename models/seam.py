@@ -64,5 +64,12 @@ class Seam(Protocol):
 
 
 def call_through(site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-    """Seam that calls `fn` unchanged."""
+    """Calls a part of the network unchanged: the seam that does nothing.
+
+    Args:
+        site: Where in the network `fn` is.
+        fn: The part.
+        hidden: Its first argument (B, ...).
+        *args: Its further arguments.
+    """
     return fn(hidden, *args)

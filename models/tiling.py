@@ -17,25 +17,25 @@ def decode_tiled(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int,
     decoding the whole.
 
     Args:
-        decode: maps latents (B, c, h, w) to images (B, C, h factor, w factor).
-        latents: (B, c, h, w).
+        decode: maps latents (B, c, ..., h, w) to images or videos (B, C, ..., h factor, w factor).
+        latents: (B, c, ..., h, w).
         tile: largest side of a tile, in latent positions.
         factor: pixels per latent position.
 
     Returns:
-        Images (B, C, h factor, w factor) in the dtype of `latents`.
+        Images or videos (B, C, ..., h factor, w factor) in the dtype of `latents`.
     """
-    height, width = latents.shape[2:]
+    height, width = latents.shape[-2:]
     down, across = _spans(height, tile, factor), _spans(width, tile, factor)
     canvas: Tensor | None = None
     for top, rows in down:
         for left, columns in across:
-            part = latents[:, :, top : top + len(rows) // factor, left : left + len(columns) // factor]
+            part = latents[..., top : top + len(rows) // factor, left : left + len(columns) // factor]
             picture = decode(part).float() * (rows[:, None] * columns).to(latents.device)
             if canvas is None:
-                canvas = picture.new_zeros(*picture.shape[:2], height * factor, width * factor)
+                canvas = picture.new_zeros(*picture.shape[:-2], height * factor, width * factor)
             y, x = top * factor, left * factor
-            canvas[:, :, y : y + len(rows), x : x + len(columns)] += picture
+            canvas[..., y : y + len(rows), x : x + len(columns)] += picture
     assert canvas is not None
     return canvas.to(latents.dtype)
 

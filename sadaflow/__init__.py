@@ -12,6 +12,7 @@ from .sampling.loop import sample
 from .sampling.network import NetworkCall
 from .sampling.observing import STOP, Edit, Observer
 from .sampling.results import Sampled, Stats, Step
+from .sampling.steering import Steered
 from .sampling.trace import Trace
 from .sampling.wrapped import Denoiser
 
@@ -36,6 +37,7 @@ __all__ = [
     "Sampled",
     "Seams",
     "Stats",
+    "Steered",
     "Step",
     "Trace",
     "Uniform",

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .drawing import solver_html
 from .grid import Grid, Node, Point
 
 
@@ -83,6 +84,9 @@ class GridSolver(ABC):
     """
 
     grid: Grid
+
+    def _repr_html_(self) -> str:
+        return solver_html(self)
 
     @property
     @abstractmethod

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .drawing import grid_html
 from .points import PURE_NOISE, Node, Point, point_at
 from .schedule import Schedule
 
@@ -52,6 +53,14 @@ class Grid:
     start_scale: float
     between: Callable[[float], float] | None = None
     planned_steps: int | None = None
+
+    def __repr__(self) -> str:
+        ratio = (self.sigma / self.alpha)[[0, -1]].tolist()
+        times = f"t {float(self.t[0]):.4g} to {float(self.t[-1]):.4g}"
+        return f"Grid({self.schedule}, {self.n_steps} steps, {times}, sigma/alpha {ratio[0]:.4g} to {ratio[1]:.4g})"
+
+    def _repr_html_(self) -> str:
+        return grid_html(self)
 
     def __post_init__(self) -> None:
         if self.t.ndim != 1 or self.t.numel() < 2:

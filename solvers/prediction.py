@@ -68,7 +68,13 @@ def _canonical(kind: str, alpha: float, sigma: float) -> str:
 
 
 def input_scale(kind: Prediction, alpha: float, sigma: float) -> float:
-    """Returns the factor of x in the network's input: c_in of a preconditioned network, otherwise 1."""
+    """Returns the factor of x in the network's input: c_in of a preconditioned network, otherwise 1.
+
+    Args:
+        kind: What the network predicts.
+        alpha: Coefficient of x0.
+        sigma: Coefficient of the noise.
+    """
     return kind.factors(alpha, sigma)[0] if isinstance(kind, Preconditioned) else 1.0
 
 

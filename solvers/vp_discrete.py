@@ -26,6 +26,9 @@ class VPDiscrete:
 
     alphas_cumprod: Tensor
 
+    def __repr__(self) -> str:
+        return f"VPDiscrete({self.alphas_cumprod.numel()} entries)"
+
     def __post_init__(self) -> None:
         table = as_float64(self.alphas_cumprod)
         inside = bool(((table > 0) & (table < 1)).all())

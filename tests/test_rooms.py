@@ -16,27 +16,31 @@ IMPORTS = rooms.read_imports(MODULES)
 HOUSE = {
     "_checkout": "",  # lets a checkout be imported without installation
     "device": "",
+    "display": "",
     "files": "",
+    "explore": "display files",
     "models": "",
     "solvers": "",
     "accelerators": "device models solvers",
     "loading": "models solvers",
     "metrics": "files",
     "placement": "loading models",
-    "sampling": "accelerators device models solvers",
+    "guidance": "device solvers",
+    "sampling": "accelerators device display explore files guidance models solvers",
     "checks": "accelerators device models sampling solvers",
-    "families": "accelerators loading models sampling solvers",
+    "families": "accelerators files guidance loading models sampling solvers",
     "parallel": "accelerators models sampling",
-    "compare": "accelerators families files metrics sampling solvers",
-    "pipeline": "accelerators families files loading models parallel placement sampling solvers",
+    "compare": "accelerators display explore families files metrics sampling solvers",
+    "pipeline": "accelerators display families files guidance loading models parallel placement sampling solvers",
     "training": "families files loading metrics models",
-    "generation": "families files pipeline sampling solvers",
+    "generation": "families files guidance pipeline sampling solvers",
     "bench": (
-        "accelerators compare device families files generation loading metrics models "
+        "accelerators compare device display families files generation loading metrics models "
         "pipeline placement sampling solvers"
     ),
     "cli": (
-        "accelerators bench checks compare families files generation loading pipeline placement sampling solvers"
+        "accelerators bench checks compare families files generation guidance loading pipeline placement sampling "
+        "solvers"
     ),
 }
 ACCELERATORS = {
@@ -69,6 +73,7 @@ MODELS = {
     "conv": "",
     "embeddings": "",
     "norm": "",
+    "original_layout": "",
     "rope": "",
     "seam": "",
     "tiling": "",
@@ -76,12 +81,14 @@ MODELS = {
     "compiled": "seam",
     "resnet": "conv",
     "autoencoder": "attention config resnet tiling",
-    "streams": "attention norm rope seam",
-    "flux": "config embeddings json_config seam streams",
-    "chroma": "config embeddings json_config seam streams",
-    "flux2": "autoencoder config embeddings json_config norm rope seam streams",
-    "sd3": "config embeddings json_config seam streams",
-    "z_image": "config embeddings json_config norm rope seam streams",
+    "causal_autoencoder": "attention autoencoder config",
+    "streams": "attention norm original_layout rope seam",
+    "flux": "config embeddings json_config original_layout seam streams",
+    "chroma": "config embeddings json_config original_layout seam streams",
+    "flux2": "autoencoder config embeddings json_config norm original_layout rope seam streams",
+    "sd3": "config embeddings json_config original_layout seam streams",
+    "qwen_image": "config embeddings json_config norm rope seam streams",
+    "z_image": "config embeddings json_config norm original_layout rope seam streams",
     "tiny_autoencoder": "config json_config",
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",

@@ -24,12 +24,11 @@ from sadaflow import Pipeline
 from sadaflow.loading.layouts.row import Layout
 from sadaflow.loading.layouts.table import layout_of
 from sadaflow.loading.single_file import autoencoder, controlnet
-from sadaflow.loading.single_file.flux import to_original
 from sadaflow.models import ControlNetConfig
 from support.checkpoints import controlnet as write_controlnet
 from support.checkpoints_flux import flux
 from support.checkpoints_original import NETWORK, hub_text_names, original
-from support.flux import original_names
+from support.flux import original_names, to_original
 from support.single_files import Tensors, only, renamed, scaled, stripped, unscaled, write
 
 PROMPT, SIDE = "a red fox!", 32

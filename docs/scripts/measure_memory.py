@@ -3,7 +3,8 @@
     python docs/scripts/measure_memory.py tiles               decoding whole and in tiles; --device meta computes
     python docs/scripts/measure_memory.py parts               what each part of Flux.1 dev takes on a device (computed)
     python docs/scripts/measure_memory.py precision           half precision against float32, embedded checkpoints
-    python docs/scripts/measure_memory.py write FOLDER        Flux.1 dev's configuration on disk: 33.7 GB
+    python docs/scripts/measure_memory.py write FOLDER        Flux.1 dev's configuration on disk: 33.7 GB; with --model
+                                                              z-image-turbo or flux2-klein-4b that of others
     python docs/scripts/measure_memory.py run FOLDER --limit 12  prompt to picture from it on the CPU, in so many GB:
                                                               streamed, or with --quantize int8 or fp8 all in memory
 
@@ -23,50 +24,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from full_size import CLIP, MODELS, T5, TRANSFORMER, VAE, flux_parts
 from torch import Tensor, nn
 
 from sadaflow import Pipeline
 from sadaflow.bench.run.memory import peak_memory
+from sadaflow.families import Flux
 from sadaflow.loading.export import export_checkpoint
 from sadaflow.metrics import psnr
-from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, Site
+from sadaflow.models import Autoencoder, AutoencoderConfig, Site
 from sadaflow.placement.quantization import QUANTIZATIONS
 from sadaflow.solvers import Solver
 from sadaflow.solvers.base import State
 
 META = torch.device("meta")
 SHARDS = {"transformer": 3, "text_encoder_2": 2}
-TRANSFORMER = {"_class_name": "FluxTransformer2DModel", "guidance_embeds": True}
-VAE = {
-    "_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2,
-    "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "scaling_factor": 0.3611,
-    "shift_factor": 0.1159, "sample_size": 1024, "force_upcast": True,
-}  # fmt: skip
 SD_VAE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-CLIP = {
-    "architectures": ["CLIPTextModel"], "model_type": "clip_text_model", "hidden_size": 768,
-    "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 49408,
-    "max_position_embeddings": 77, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
-}  # fmt: skip
-T5 = {
-    "architectures": ["T5EncoderModel"], "model_type": "t5", "d_model": 4096, "d_ff": 10240, "d_kv": 64,
-    "num_heads": 64, "num_layers": 24, "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
-    "is_encoder_decoder": False, "use_cache": False, "tie_word_embeddings": False,
-}  # fmt: skip
-
-
-def flux_parts() -> dict[str, nn.Module]:
-    """The networks of Flux.1 dev without memory, in bfloat16."""
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-    with torch.device(META):
-        parts: dict[str, nn.Module] = {
-            "text_encoder": CLIPTextModel(CLIPTextConfig(**CLIP)),
-            "text_encoder_2": T5EncoderModel(T5Config(**T5)),
-            "transformer": FluxTransformer(FluxConfig.from_dict(TRANSFORMER)),
-            "vae": Autoencoder(AutoencoderConfig.from_dict(VAE)),
-        }
-        return {name: part.to(torch.bfloat16).requires_grad_(False).eval() for name, part in parts.items()}
 
 
 def size_of(part: nn.Module) -> int:
@@ -157,13 +130,18 @@ def precision(steps: int) -> None:
                 print(row, flush=True)
 
 
-def write(folder: Path) -> None:
-    """A checkpoint in the Hub's layout, a tensor at a time; tokenizers and scheduler are tiny-flux's."""
-    export_checkpoint("tiny-flux", folder)
-    configs = {"text_encoder": CLIP, "text_encoder_2": T5, "transformer": TRANSFORMER, "vae": VAE}
-    values = torch.randn(2**26, generator=torch.Generator().manual_seed(0))
-    for name, part in flux_parts().items():
-        shutil.rmtree(folder / name)
+def write(folder: Path, model: str) -> None:
+    """A checkpoint in the Hub's layout, a tensor at a time; tokenizers and scheduler of Flux.1 dev are tiny-flux's."""
+    if model in MODELS:
+        MODELS[model].write_small(folder)
+        parts, configs = MODELS[model].networks(), dict(MODELS[model].configs)
+    else:
+        export_checkpoint("tiny-flux", folder)
+        configs = {"text_encoder": CLIP, "text_encoder_2": T5, "transformer": TRANSFORMER, "vae": VAE}
+        parts = flux_parts()
+    values = torch.randn(2**26, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    for name, part in parts.items():
+        shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(configs[name]))
         stem = "model" if name.startswith("text") else "diffusion_pytorch_model"
@@ -187,14 +165,18 @@ def _write_file(path: Path, state: Mapping[str, Tensor], values: Tensor) -> None
     """The safetensors format: eight bytes with the header's length, the header, the tensors one after the other."""
     header, at = {}, 0
     for name, tensor in state.items():
-        header[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [at, at + 2 * tensor.numel()]}
-        at += 2 * tensor.numel()
+        kind, end = ("BF16" if tensor.is_floating_point() else "I64"), at + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
     text = json.dumps(header).encode()
     with path.open("xb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, tensor in state.items():
+            if not tensor.is_floating_point():  # a count of training steps
+                file.write(bytes(tensor.numel() * tensor.element_size()))
+                continue
             for part in _weights(name, tensor, values):
-                file.write(part.to(torch.bfloat16).view(torch.uint8).numpy())
+                file.write(part.view(torch.uint8).numpy())
 
 
 def _weights(name: str, tensor: Tensor, values: Tensor) -> Iterator[Tensor]:
@@ -202,11 +184,12 @@ def _weights(name: str, tensor: Tensor, values: Tensor) -> Iterator[Tensor]:
     left, scale = tensor.numel(), 0.5 / tensor[0].numel() ** 0.5
     while left > 0:
         part = values[: min(left, len(values))]
-        yield torch.ones_like(part) if tensor.dim() == 1 and name.endswith("weight") else part * scale
+        ones = tensor.dim() == 1 and name.endswith(("weight", "running_var"))
+        yield torch.ones_like(part) if ones else part * scale
         left -= len(part)
 
 
-def run(folder: Path, limit: float, side: int, steps: int, quantize: str | None) -> None:
+def run(folder: Path, limit: float, side: int, steps: int, tokens: int, quantize: str | None) -> None:
     began = time.perf_counter()
 
     def note(what: str) -> float:
@@ -224,7 +207,9 @@ def run(folder: Path, limit: float, side: int, steps: int, quantize: str | None)
     how = {"offload": "stream"} if quantize is None else {"quantize": quantize}
     pipe = Pipeline.from_pretrained(folder, dtype=torch.bfloat16, **how)
     note("loaded")
-    made = pipe("red apple", height=side, width=side, steps=steps, guidance=3.5, output="tensor", progress=False)
+    call = {"height": side, "width": side, "steps": steps, "max_sequence_length": tokens}
+    guided = {"guidance": 3.5} if isinstance(pipe.family, Flux) else {}
+    made = pipe("red apple", output="tensor", progress=False, **call, **guided)
     if not bool(torch.isfinite(made.images).all()):
         raise RuntimeError("the picture is not finite")
     peak = note(f"{steps} evaluations and a picture of {tuple(made.images.shape)}")
@@ -240,10 +225,11 @@ def main() -> None:
         task = tasks.add_parser(name)
         if name in ("write", "run"):
             task.add_argument("folder", type=Path)
+    tasks.choices["write"].add_argument("--model", choices=("flux1-dev", *MODELS), default="flux1-dev")
     tasks.choices["tiles"].add_argument("--device", default="cpu")
     tasks.choices["tiles"].add_argument("--sides", type=int, nargs="+", default=[512, 1024])
     tasks.choices["precision"].add_argument("--steps", type=int, default=50)
-    for flag, default in (("--side", 256), ("--steps", 2)):
+    for flag, default in (("--side", 256), ("--steps", 2), ("--tokens", 512)):
         tasks.choices["run"].add_argument(flag, type=int, default=default)
     tasks.choices["run"].add_argument("--limit", type=float, default=12.0, metavar="GB")
     tasks.choices["run"].add_argument("--quantize", choices=tuple(QUANTIZATIONS))

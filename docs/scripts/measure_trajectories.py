@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sadaflow.families import Request
-from sadaflow.families.labels import with_texts
+from sadaflow.families.hooks import with_texts
 from sadaflow.pipeline import Pipeline
 from sadaflow.sampling.trace import Trace
 from sadaflow.training.data.captions import CARD_PROMPTS

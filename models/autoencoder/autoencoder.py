@@ -116,11 +116,15 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config = config
         self._tile: int | None = None
-        latent = config.latent_channels
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config.for_decoder)
-        self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1) if config.use_quant_conv else nn.Identity()
-        self.post_quant_conv = nn.Conv2d(latent, latent, 1) if config.use_post_quant_conv else nn.Identity()
+        self.build()
+
+    def build(self) -> None:
+        """Makes the networks of `config`."""
+        config, latent = self.config, self.config.latent_channels
+        self.encoder: nn.Module = Encoder(config)
+        self.decoder: nn.Module = Decoder(config.for_decoder)
+        self.quant_conv: nn.Module = nn.Conv2d(2 * latent, 2 * latent, 1) if config.use_quant_conv else nn.Identity()
+        self.post_quant_conv: nn.Module = nn.Conv2d(latent, latent, 1) if config.use_post_quant_conv else nn.Identity()
 
     @property
     def tile(self) -> int | None:
@@ -146,8 +150,11 @@ class Autoencoder(nn.Module):
         Returns:
             Mean and log-variance (B, latent_channels, h, w) of the posterior.
         """
-        mean, logvar = self.quant_conv(self.encoder(images)).chunk(2, dim=1)
+        mean, logvar = self._encode(images).chunk(2, dim=1)
         return mean, torch.clamp(logvar, -30.0, 20.0)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return self.quant_conv(self.encoder(images))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes unscaled latents.
@@ -159,7 +166,7 @@ class Autoencoder(nn.Module):
             Images (B, 3, H, W), nominally in [-1, 1].
         """
         factor = self.config.downscale
-        if self._tile is None or max(latents.shape[2:]) * factor <= self._tile:
+        if self._tile is None or max(latents.shape[-2:]) * factor <= self._tile:
             return self._decode(latents)
         return decode_tiled(self._decode, latents, self._tile // factor, factor)
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import torch
+from torch import Tensor
 
 from ..config import Table
 from ..tiling import SHARED
@@ -67,6 +68,20 @@ class AutoencoderConfig:
         """The config whose block_out_channels are those of the decoder."""
         return self
 
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Converts unscaled latents (B, C, ...) to those of the diffusion network."""
+        if self.latents_mean is None or self.latents_std is None:
+            return (latents - (self.shift_factor or 0.0)) * self.scaling_factor
+        mean, std = (_per_channel(values, latents) for values in (self.latents_mean, self.latents_std))
+        return (latents - mean) * self.scaling_factor / std
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """Converts latents (B, C, ...) of the diffusion network to unscaled ones."""
+        if self.latents_mean is None or self.latents_std is None:
+            return latents / self.scaling_factor + (self.shift_factor or 0.0)
+        mean, std = (_per_channel(values, latents) for values in (self.latents_mean, self.latents_std))
+        return latents * std / self.scaling_factor + mean
+
     def safe_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Returns `dtype`, or float32 instead of a float16 that would overflow."""
         return torch.float32 if dtype is torch.float16 and self.force_upcast else dtype
@@ -91,7 +106,7 @@ class AutoencoderConfig:
         Raises:
             ValueError: if a field has a wrong value or requires an unsupported feature.
         """
-        config, owner = cls(**cls.table.read(raw)), cls.table.owner
+        config, owner = cls.from_fields(cls.table.read(raw)), cls.table.owner
         for field in ("latents_mean", "latents_std"):
             values = getattr(config, field)
             if (values is None) != (config.latents_mean is None):
@@ -105,6 +120,11 @@ class AutoencoderConfig:
             raise ValueError(f"{owner} config: latents_std has {min(config.latents_std)}, but must be positive")
         return config
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Builds the config from the checked fields of a config.json."""
+        return cls(**fields)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""
         levels = len(self.block_out_channels)
@@ -116,6 +136,11 @@ class AutoencoderConfig:
         }
 
 
+def _per_channel(values: tuple[float, ...], latents: Tensor) -> Tensor:
+    """A value for each channel of latents (B, C, ...), shaped to broadcast."""
+    return latents.new_tensor(values).view(-1, *[1] * (latents.ndim - 2))
+
+
 def _plain(config: AutoencoderConfig) -> dict[str, Any]:
-    values = asdict(config)
-    return {name: list(x) if isinstance(x, tuple) else x for name, x in values.items() if x is not None}
+    values = {name: x for name, x in asdict(config).items() if x is not None and name in config.table.kinds}
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in values.items()}

@@ -4,15 +4,18 @@ It is Flux.1's, except that one network computes the modulations of all blocks f
 """
 
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..embeddings import TimestepEmbedding, single_time, sinusoids
+from ..original_layout import OriginalLayout
 from ..seam import Seam, call_through
 from ..streams.packed import PackedTransformer
 from ..streams.style import Style
 from .config import ChromaConfig
+from .original import ORIGINAL
 
 
 class _Approximator(nn.Module):
@@ -44,6 +47,8 @@ class ChromaTransformer(PackedTransformer):
         config: the architecture.
     """
 
+    original: ClassVar[OriginalLayout] = ORIGINAL
+    """Names in the authors' layout."""
     scale_first = False
 
     def __init__(self, config: ChromaConfig) -> None:

@@ -1,17 +1,20 @@
 """The Flux.1 transformer (Black Forest Labs 2024), with the parameter names of the Hub's FluxTransformer2DModel."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..embeddings import TimestepEmbedding, single_time, sinusoids
+from ..original_layout import OriginalLayout
 from ..seam import Seam, call_through
 from ..streams.modulation import Modulation
 from ..streams.packed import PackedTransformer
 from ..streams.style import Style
 from .config import OWNER, FluxConfig
+from .original import ORIGINAL
 
 _FEATURES = 256
 
@@ -38,6 +41,9 @@ class FluxTransformer(PackedTransformer):
     Args:
         config: the architecture.
     """
+
+    original: ClassVar[OriginalLayout] = ORIGINAL
+    """Names in the authors' layout."""
 
     def __init__(self, config: FluxConfig) -> None:
         super().__init__(config.dim, config.axes_dims_rope)

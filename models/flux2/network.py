@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..embeddings import TimestepEmbedding, single_time, sinusoids
+from ..original_layout import OriginalLayout
 from ..rope import rotary_grid
 from ..seam import Seam, Site, call_through
 from ..streams.blocks import DoubleBlock
@@ -17,6 +18,7 @@ from ..streams.modulation import Modulation, modulated, parts_of
 from ..streams.stack import run_blocks
 from ..streams.style import Style
 from .config import OWNER, Flux2Config
+from .original import ORIGINAL
 from .single import SingleBlock
 
 
@@ -48,6 +50,8 @@ class Flux2Transformer(nn.Module):
 
     sites: ClassVar[frozenset[str]] = frozenset({"trunk", "block", "attention"})
     """Kinds of sites in this network."""
+    original: ClassVar[OriginalLayout] = ORIGINAL
+    """Names in the authors' layout."""
 
     def __init__(self, config: Flux2Config) -> None:
         super().__init__()

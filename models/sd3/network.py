@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..embeddings import TimestepEmbedding, single_time, sinusoids
+from ..original_layout import OriginalLayout
 from ..seam import Seam, Site, call_through
 from ..streams.modulation import Modulation, modulated, parts_of
 from ..streams.stack import run_blocks
 from .block import JointBlock
 from .config import OWNER, PATCH, SD3Config
+from .original import original_layout
 
 _FEATURES = 256
 
@@ -86,6 +88,11 @@ class SD3Transformer(nn.Module):
         )
         self.norm_out = Modulation(dim, 2)
         self.proj_out = nn.Linear(dim, PATCH**2 * config.out_channels)
+
+    @property
+    def original(self) -> OriginalLayout:
+        """Names in the authors' layout."""
+        return original_layout(self.config)
 
     def forward(
         self, x: Tensor, timestep: Tensor | float, *, context: Tensor, pooled: Tensor, seam: Seam = call_through

@@ -1,17 +1,17 @@
 """Runs a stack of blocks on the joint sequence of text and image tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..attention import attend, attend_some
 from ..seam import Seam, Site
 
 
 def run_blocks(
-    blocks: Mapping[str, nn.Module],
+    blocks: Mapping[str, Callable[..., Tensor]],
     tokens: tuple[Tensor, Tensor],
     modulations: Sequence[Tensor],
     shared: Sequence[Tensor | None],

@@ -11,11 +11,13 @@ from torch.nn import functional as F
 
 from ..embeddings import single_time, sinusoids
 from ..norm import RMSNorm
+from ..original_layout import OriginalLayout
 from ..rope import after_text, rotary_axis, rotary_grid
 from ..seam import Seam, Site, call_through
 from ..streams.stack import run_blocks
 from .block import Block
 from .config import OWNER, PATCH, UNIT, ZImageConfig
+from .original import ORIGINAL
 
 _FEATURES, _MIDDLE = 256, 1024
 _SIZE = f"{PATCH}-1"  # the name of the layers for this size of token
@@ -63,6 +65,8 @@ class ZImageTransformer(nn.Module):
 
     sites: ClassVar[frozenset[str]] = frozenset({"trunk", "block", "attention"})
     """Kinds of sites in this network."""
+    original: ClassVar[OriginalLayout] = ORIGINAL
+    """Names in the authors' layout."""
 
     def __init__(self, config: ZImageConfig) -> None:
         super().__init__()

@@ -55,7 +55,7 @@ class NodeBuffer:
         times, slots = times[here, order], slots[here, order]
         times[:, 0] = time
         self.times[index], self._slots[index] = times, slots
-        if self._values is None:
+        if self._values is None or self._values.shape[2:] != values.shape[1:]:  # as where guidance begins or ends
             self._values = values.new_zeros((self.size, len(self.times), *values.shape[1:]))
         put(self._values.flatten(0, 1), (slots[:, 0] * len(self.times) + index).tolist(), values)
 
@@ -190,9 +190,13 @@ class RowStore:
         return self._values is not None
 
     def put(self, rows: Sequence[int], values: Tensor) -> None:
-        """Stores values (branches x len(rows), ...) of the samples `rows`."""
+        """Stores values (branches x len(rows), ...) of the samples `rows`.
+
+        With another number of branches than before, all samples are stored anew: the sampling loop evaluates all in
+        full where guidance begins or ends.
+        """
         parts = values.unflatten(0, (-1, len(rows)))
-        if self._values is None:
+        if self._values is None or self._values.shape[0] != parts.shape[0]:
             self._values = parts.new_zeros((parts.shape[0], self.samples, *parts.shape[2:]))
         put(self._values.transpose(0, 1), rows, parts.transpose(0, 1))
 

@@ -86,7 +86,20 @@ def examine_accelerator(
     """Measures every law on the accelerators that `factory()` makes, and reports.
 
     The accelerators sample data whose denoiser is known exactly, as a plain callable, and as a U-Net and a transformer
-    that let a seam in. Types of network that they refuse are omitted. The arguments are those of `check_accelerator`.
+    that let a seam in. Types of network that they refuse are omitted.
+
+    Args:
+        factory: Makes the accelerator.
+        never: As of `check_accelerator`, like the arguments below.
+        steps: Number of steps.
+        solvers: Names of the solvers.
+        worst: Factor of the error of Euler's method that is allowed.
+        schedules: Names of the schedules.
+        laws: Names of the laws to measure.
+        excuse: Names of the laws that may be vacuous.
+        tolerance: Largest difference of a sample alone and in a batch.
+        seconds: Longest time of a measurement.
+        progress: Whether to write the law that is being measured to stderr.
     """
     for name in schedules:
         if name not in SCHEDULES:

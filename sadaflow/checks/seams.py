@@ -47,7 +47,17 @@ def check_seams(denoise: Denoise, solver: Solver, noise: Tensor, *, step: int = 
 
 @torch.no_grad()
 def examine_seams(denoise: Denoise, solver: Solver, noise: Tensor, *, step: int = 0) -> Report:
-    """Checks the sites of a denoiser's network, and reports; arguments and errors are those of `check_seams`."""
+    """Checks the sites of a denoiser's network, and reports.
+
+    Args:
+        denoise: The denoiser; as of `check_seams`, like the arguments below.
+        solver: Solver whose step is evaluated.
+        noise: Start noise (B, ...) of at least two samples.
+        step: Index of the step that is evaluated.
+
+    Raises:
+        ValueError: If the denoiser lets no seam in, or if the noise has fewer than two samples.
+    """
     made = bound(denoise, solver, noise)
     if not isinstance(made, RowDenoise):
         raise ValueError("this denoiser lets no seam into its network: it has no `evaluate`, as `RowDenoise` describes")

@@ -1,14 +1,16 @@
-"""The command `calibrate`: measures what `auto` needs to keep to a cost, and stores it."""
+"""The command `calibrate`: measures what `auto` needs to keep to a cost, or the settings of TeaCache and MagCache."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+from ..accelerators import MagCache, TeaCache
 from ..generation.prompt_file import read_prompt_file
 from ..pipeline.calibrate import PROMPTS
 from ..pipeline.calibrations import NAME, cache_file, write_calibrations
 from ..pipeline.inputs import read_dtype
 from ..pipeline.pipeline import Pipeline
+from ..pipeline.recorded import record_accelerator
 from ..sampling.auto_calibration import Effort
 from .load import SOLVER, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, Revision, Variant, chosen_device
@@ -23,6 +25,10 @@ class CalibrateOptions:
     """The flags in the order in which --help shows them."""
 
     model: Checkpoint = None
+    method: Annotated[
+        Literal["auto", "teacache", "magcache"],
+        text("NAME", "auto, which is stored; teacache or magcache, whose settings are printed for --accelerate."),
+    ] = "auto"
     solver: Annotated[str | None, text("NAME", "Solver.", show_default=f"the checkpoint's, or {SOLVER}")] = None
     steps: Annotated[list[int] | None, count("Steps of the solver; may be repeated.", show_default="50")] = None
     grid: Annotated[str | None, text("NAME", "Time grid.", show_default="the checkpoint's")] = None
@@ -30,9 +36,9 @@ class CalibrateOptions:
     height: Annotated[int | None, count("Height in pixels.", show_default="the checkpoint's")] = None
     width: Annotated[int | None, count("Width in pixels.", show_default="the checkpoint's")] = None
     prompts: Annotated[
-        Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv or MS-COCO's .json.")
+        Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv, .tsv or MS-COCO's .json.")
     ] = None
-    samples: Annotated[int, count("Samples whose evaluations are counted.")] = _EFFORT.samples
+    samples: Annotated[int, count("Samples that are measured.")] = _EFFORT.samples
     batch: Annotated[int, count("Most samples in memory at a time.")] = _EFFORT.batch
     out: Annotated[
         Path | None,
@@ -52,8 +58,15 @@ class CalibrateOptions:
         return folder / NAME if self.model is not None and folder.is_dir() else cache_file(weights)
 
 
+def setting_text(accelerator: TeaCache | MagCache) -> str:
+    """An accelerator's measured settings as `--accelerate` takes them."""
+    if isinstance(accelerator, TeaCache):
+        return f"teacache coefficients={','.join(f'{number:.8g}' for number in accelerator.coefficients)}"
+    return f"magcache never=[] ratios={','.join(f'{ratio:.5f}' for ratio in accelerator.ratios)}"
+
+
 def run(options: CalibrateOptions) -> None:
-    """Measures the calibration of every number of steps in turn, and stores each as soon as it is known.
+    """Measures the calibration of every number of steps in turn, and stores or prints each as soon as it is known.
 
     Raises:
         ValueError: If an option does not fit the checkpoint or `auto`, before any evaluation.
@@ -66,6 +79,13 @@ def run(options: CalibrateOptions) -> None:
     pipe = Pipeline.from_pretrained(options.model, device=device, dtype=dtype, **how)
     solver = options.solver or pipe.recommended.solver or SOLVER
     named = {name: getattr(options, name) for name in ("grid", "guidance", "height", "width")}
+    if options.method != "auto":
+        how = {"samples": options.samples, "batch": options.batch, "solver": solver, **named}
+        for steps in options.steps or [50]:
+            measured = record_accelerator(pipe, options.method, prompts, steps=steps, **how)
+            say(f"{solver}, {steps} steps, measured by {options.samples * steps} evaluations:")
+            say(f"  {setting_text(measured)}")
+        return
     for steps in options.steps or [50]:
         found = pipe.calibrate(prompts, effort=effort, solver=solver, steps=steps, **named)
         path = options.path(found.weights)

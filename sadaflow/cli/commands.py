@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from ..bench import load_suite, run_bench
 from ..bench.speed import run_speed
 from ..compare.comparison import Comparison, compare
+from ..compare.explored import decoder, explore_comparison
 from ..compare.table import table
 from ..families import AudioFamily
 from ..families.options import PLAIN
@@ -22,6 +23,7 @@ from ..files.png import write_png
 from ..generation.batches import threads
 from ..generation.outputs import Generator
 from ..generation.workers import Shard
+from ..guidance import guidance_text
 from ..pipeline.inputs import read_accelerator, read_dtype
 from ..pipeline.inspection import describe, inspect
 from ..pipeline.picture_files import files_of
@@ -118,10 +120,10 @@ def repeat(options: RepeatOptions) -> None:
 @app.command("compare")
 @with_options
 def compare_(options: Options) -> None:
-    """Compare an accelerator with plain sampling and naive baselines: a table and two figures.
+    """Compare an accelerator with plain sampling and naive baselines: a table, two figures and a page.
 
     The first figure shows the pictures, or the log-mel spectrograms of sounds; the second, FILE-trajectory.png, shows
-    criterion, mode and error of every step.
+    criterion, mode and error of every step. FILE.html shows x0 of every step under a slider.
     """
     # These need matplotlib, which is slow to import.
     from ..compare.image_figure import draw
@@ -133,8 +135,9 @@ def compare_(options: Options) -> None:
     options.check()
     out = options.out or Path("compare.png")
     trajectory = out.with_stem(f"{out.stem}-trajectory")
-    for path in (out, trajectory):
-        check_target(path, options.overwrite)
+    page = out.with_suffix(".html")
+    for path in (out, trajectory, page):
+        check_target(path, options.overwrite, ".html" if path == page else ".png")
     check_seconds(options, ending_of(options))
     generator = load_generator(options)
     pipe, request = generator.pipe, generator.request
@@ -142,8 +145,8 @@ def compare_(options: Options) -> None:
     chosen = read_accelerator(request) if request.speedup else request.accelerator
     comparison = compare(pipe, request.prompts, request, chosen, notify=_notify, trace=True, beside=beside)
     caption = (
-        f"{generator.model}, {request.steps} steps, solver {request.solver}, guidance {request.guidance:g}, "
-        f"seed {request.seed}"
+        f"{generator.model}, {request.steps} steps, solver {request.solver}, "
+        f"guidance {guidance_text(request.known_guidance)}, seed {request.seed}"
     )
     if isinstance(pipe.family, AudioFamily):
         picture = draw_sound(comparison, pipe.family.frame_seconds, caption)
@@ -154,9 +157,11 @@ def compare_(options: Options) -> None:
     text = _recipe(generator, comparison).chunks()
     write_png(out, picture, text, options.overwrite)
     write_png(trajectory, draw_trajectory(comparison, caption), text, options.overwrite)
+    write_file(page, explore_comparison(comparison, caption, decoder(pipe)).encode(), options.overwrite)
     say(table(comparison))
     say(f"{out}: plain, {comparison.accelerator}, difference, and the mode of every step")
     say(f"{trajectory}: criterion, mode and error of every step")
+    say(f"{page}: all of it with a slider over the steps, for a browser")
 
 
 @app.command()
@@ -167,7 +172,7 @@ def bench(
     timing: Annotated[bool, typer.Option("--timing", help="Measure seconds, on an idle machine.")] = False,
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Prompts in place of the suite's: .txt, .jsonl, .csv, or MS-COCO's .json."),
+        typer.Option(metavar="FILE", help="Prompts in place of the suite's: .txt, .jsonl, .csv, .tsv or COCO's .json."),
     ] = None,
     device: Device = None,
     dtype: Dtype = "float32",

@@ -155,7 +155,8 @@ class Options:
         if not self.request.prompts and not self._promptless:
             raise ValueError('no prompt given; name at least one, as in: sadaflow generate "red apple"')
         for name, files in files_of(self.request).items():
-            _check_number(f"--{name}", len(files), "prompts", len(self.request.prompts))
+            if name != "image" or len(self.request.prompts) > 1:  # some checkpoints read several pictures for a prompt
+                _check_number(f"--{name}", len(files), "prompts", len(self.request.prompts))
         self.check_flags()
 
     def check_flags(self) -> None:
@@ -216,7 +217,7 @@ class GenerateOptions(Options):
 
     prompts: Annotated[
         Path | None,
-        text("FILE", "File of prompts: .txt, .jsonl or .csv. --out is then a folder, and prompt i has seed + i."),
+        text("FILE", "File of prompts: .txt, .jsonl, .csv or .tsv. --out is then a folder, and prompt i has seed + i."),
     ] = None
     batch: Annotated[
         int | None, count("With --prompts: number of prompts that are sampled together.", show_default="4")
@@ -242,6 +243,8 @@ class GenerateOptions(Options):
                 raise ValueError(f"--{name} is for many prompts, --prompts FILE --out FOLDER")
             super().check()
             return
+        if self.request.words is not None:
+            raise ValueError("--words hold the prompts: leave out --prompts")
         if self.request.prompts:
             raise ValueError(f"prompts are given twice: {self.request.prompts[0]!r} and --prompts {self.prompts}")
         if self.out is None:

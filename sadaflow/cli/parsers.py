@@ -51,6 +51,15 @@ def finite(value: str) -> float:
     return number
 
 
+def number_or_text(value: str) -> float | str:
+    """Reads a finite number, or else leaves the text as it is."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else finite(value)
+
+
 def text(metavar: str, help: str, **how: Any) -> Any:
     """A flag that takes text; `how` are further arguments of `typer.Option`."""
     return typer.Option(metavar=metavar, help=help, **how)

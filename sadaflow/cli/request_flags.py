@@ -7,10 +7,12 @@ import typer
 
 from ..families.argument import Argument
 from ..families.request import ARGUMENTS, Request
-from .parsers import Group, finite, seed, whole
+from .parsers import Group, finite, number_or_text, seed, whole
 
 POSITIONAL: Final = "prompt"
-_PARSERS: Final = {int: whole, list[int]: whole, float: finite, list[float]: finite}
+_PARSERS: Final = {
+    int: whole, list[int]: whole, float: finite, list[float]: finite, float | str: number_or_text,
+}  # fmt: skip
 _METAVARS: Final = {int: "N", float: "X", list[float]: "X"}
 
 
@@ -38,6 +40,7 @@ def _hint(name: str, declared: Argument) -> Any:
     how: dict[str, Any] = {"help": shown, "metavar": _METAVARS.get(kind, declared.metavar)}
     if kind in _PARSERS:
         how["parser"] = seed if name == "seed" else _PARSERS[kind]
+        kind = str if kind == float | str else kind  # typer takes no unions
     if declared.shown_default is not None:
         how["show_default"] = declared.shown_default
     return Annotated[kind | None, typer.Option(**how)]

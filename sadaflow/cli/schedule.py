@@ -36,7 +36,7 @@ class ScheduleOptions:
     predictor: Annotated[str, text("NAME", "How skipped steps are predicted.")] = "kriging"
     correct: Annotated[bool, typer.Option(help="Take skipped steps again after each evaluation.")] = True
     prompts: Annotated[
-        Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv or MS-COCO's .json.")
+        Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv, .tsv or MS-COCO's .json.")
     ] = None
     samples: Annotated[int, count("Samples that are drawn for every set of steps.")] = _EFFORT.samples
     tries: Annotated[int, count("Sets of steps that are sampled, at most.")] = _EFFORT.tries

@@ -130,7 +130,7 @@ def compare(
     part = whole if request.image is None else pipe.part(whole, request)
     skips = refusal("uniform", part) is None
     others: dict[str, list[_Run]] = {other: [] for other in beside if refusal(other, part) is None}
-    sampler.run("warming up", 0, **_warm_up(request, steps), accelerator=None)
+    sampler.run("warming up", 0, **_warm_up(request, steps, begins=part is not whole), accelerator=None)
     plain, fewer, coarse, uniform, accelerated = [], [], [], [], []
     counts = set()
     for index in range(len(prompts)):
@@ -209,7 +209,11 @@ def coarser_grid(grid: Grid, steps: int) -> Grid:
 
 
 def coarser(solver: Solver, steps: int) -> Solver:
-    """Returns `solver` on the subset of its grid that `coarser_grid` chooses.
+    """Returns a solver on the subset of its grid that `coarser_grid` chooses.
+
+    Args:
+        solver: The solver.
+        steps: Number of steps that it shall take.
 
     Raises:
         ValueError: If it is not a dataclass, whose grid could be replaced.
@@ -219,9 +223,9 @@ def coarser(solver: Solver, steps: int) -> Solver:
     return replace(cast(GridSolver, solver), grid=coarser_grid(solver.grid, steps))
 
 
-def _warm_up(request: Request, steps: int) -> dict[str, Any]:
-    """The arguments of a short run; where a picture is started from, of a whole one, of which few steps are taken."""
-    if request.image is None:
+def _warm_up(request: Request, steps: int, *, begins: bool) -> dict[str, Any]:
+    """The arguments of a short run; if it `begins` at a picture, of a whole one, of which few steps are taken."""
+    if not begins:
         return {"steps": min(WARM_UP_STEPS, steps)}
     if request.start_step is not None:
         return {"start_step": max(request.start_step, steps - WARM_UP_STEPS)}

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .style import INK, mode_meaning
+from ..display.modes import mode_meaning
+from .style import INK
 
 try:
     from matplotlib.axes import Axes

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
+from ..display.modes import mode_colours
 from ..files.images import from_pil, to_image
 from .comparison import Comparison, amplification, evaluations
 from .drawing import LEGEND, POINTS, fitted_text, legend_columns, mode_patches, new_figure, rendered
-from .style import FAINT, INK, mode_colours
+from .style import FAINT, INK
 
 PANEL = 320  # pixels: smaller pictures are shown enlarged by a whole factor
 LETTERS = 0.8  # size of most letters, in units of the layout

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from PIL.Image import Image
 
+from ..display.modes import mode_colours
 from .comparison import Comparison, evaluations
 from .drawing import LEGEND, POINTS, draw_modes, legend_columns, mode_patches, new_figure, rendered
-from .style import FAINT, INK, mode_colours
+from .style import FAINT, INK
 
 WIDTH, HEIGHT, FOOT = 11.0, 7.6, 0.7  # inches; HEIGHT is per prompt
 DOTS = 100  # per inch

@@ -1,34 +1,11 @@
-"""The palette of every figure and page: a fixed colour for each mode and each method."""
+"""The palette of every figure and page, with a fixed colour for each method."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import cycle
 from typing import NamedTuple
 
 INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
 GRID, BAND, TRAIL = "#e4e4e4", "#f4f4f4", "#b0b0b0"  # grid lines, marked ranges, lines that join dots
-
-# Okabe and Ito's colours, which colour-blind readers can distinguish. Modes that run the network are blue or green.
-MODE_COLOURS = {
-    "full": "#0072b2",
-    "tokens": "#56b4e9",
-    "cached": "#009e73",
-    "conditional": "#88ccee",
-    "stepwise": "#e69f00",
-    "multistep": "#f0e442",
-    "extrapolated": "#d9d9d9",
-    "reused": "#cc79a7",
-}
-MODE_MEANINGS = {
-    "full": "network in full",
-    "tokens": "network on some tokens",
-    "cached": "network in part, the rest from a cache",
-    "conditional": "conditional branch alone",
-    "stepwise": "skipped, step-wise estimate",
-    "multistep": "skipped, multistep estimate",
-    "extrapolated": "skipped, extrapolated",
-    "reused": "skipped, past outputs reused",
-}
-OTHER_MODES = ("#d55e00", "#000000")
 
 
 class Shade(NamedTuple):
@@ -75,18 +52,6 @@ METHOD_SHADES: Mapping[str, Shade] = {
     "zeus": Shade("#e65c5c", "#bf4000"),
 }
 OTHER_METHODS = (Shade("#7a5230", "#b98d63"), Shade("#6a7fb0", "#9db2e6"), Shade("#000000", "#ffffff"))
-
-
-def mode_colours(modes: Iterable[str]) -> dict[str, str]:
-    """Returns the colour of each mode that occurs, in the order of the legend."""
-    occurring = set(modes)
-    known = {mode: colour for mode, colour in MODE_COLOURS.items() if mode in occurring}
-    return known | dict(zip(sorted(occurring - known.keys()), cycle(OTHER_MODES), strict=False))
-
-
-def mode_meaning(mode: str) -> str:
-    """Returns the text of a legend entry: the mode and, if it is known, what is done in it."""
-    return f"{mode}: {MODE_MEANINGS[mode]}" if mode in MODE_MEANINGS else mode
 
 
 def method_shades(methods: Mapping[str, str]) -> dict[str, Shade]:

@@ -18,10 +18,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..display.modes import mode_colours
 from ..sampling.trace import Trace
 from .comparison import Comparison
 from .drawing import LEGEND, draw_modes, mode_patches, new_figure, rendered
-from .style import BAND, FAINT, GRID, INK, TRAIL, mode_colours
+from .style import BAND, FAINT, GRID, INK, TRAIL
 from .trajectory_page import MOST_MASKS, Page
 
 MOST_PROMPTS = 4

@@ -14,6 +14,7 @@ from .flux2 import Flux2Dev, Flux2Klein
 from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
+from .qwen_image import QwenImage, QwenImageEdit, QwenImageEditPlus
 from .request import Request
 from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
@@ -32,6 +33,9 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
+        "QwenImageEditPipeline": QwenImageEdit,
+        "QwenImageEditPlusPipeline": QwenImageEditPlus,
+        "QwenImagePipeline": QwenImage,
         "StableDiffusion3Pipeline": StableDiffusion3,
         "StableDiffusionImg2ImgPipeline": StableDiffusion,
         "StableDiffusionInpaintPipeline": StableDiffusion,
@@ -84,7 +88,14 @@ _NEEDS: Mapping[str, str] = MappingProxyType(
 
 
 def unsupported(name: str) -> str:
-    """What a pipeline class that is not in `FAMILIES` would need; "" if the class is unknown."""
+    """What a pipeline class that is not in `FAMILIES` would need.
+
+    Args:
+        name: Name of the class in model_index.json.
+
+    Returns:
+        What is missing, as a part of a sentence; "" if the class is unknown.
+    """
     return _NEEDS.get(name, "")
 
 

@@ -1,7 +1,8 @@
 """Textual inversions of a text encoder: words that stand for vectors of their own (Gal et al. 2022, arXiv 2208.01618).
 
-Tokenizer and encoder stay as they are. A copy of the tokenizer knows the new words; their ids are replaced by others
-before the encoder embeds them, and the vectors are put in their places after.
+Tokenizer and encoder stay as they are. A copy of the tokenizer knows the new words. Each vector of a word has an id of
+its own, beyond those of the tokenizer, so that a word may be cut or divided anywhere. The ids are replaced by another
+before the encoder embeds them, and the vectors take the positions of its embeddings.
 """
 
 import copy
@@ -23,6 +24,7 @@ class AddedTokens:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._extended = tokenizer
+        self._first = 0  # the id of the first vector
         self.vectors: dict[str, Tensor] = {}
 
     def __bool__(self) -> bool:
@@ -50,12 +52,21 @@ class AddedTokens:
         if self.vectors:
             self._extended = copy.deepcopy(self._tokenizer)
             self._extended.add_tokens(list(self.vectors))
+            self._first = max(self._extended.get_vocab().values()) + 1
 
-    def ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of prompts with special tokens; a word for n vectors is n times its id, and nothing is cut."""
-        counts = {self._extended.convert_tokens_to_ids(token): len(rows) for token, rows in self.vectors.items()}
-        found = self._extended(list(prompts))["input_ids"]
-        return [[index for index in row for _ in range(counts.get(index, 1))] for row in found]
+    def ids(self, prompts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """Token ids of prompts, of which nothing is cut; a word for n vectors has n ids.
+
+        Args:
+            prompts: The prompts.
+            special: Whether the tokens that begin and end a prompt are added.
+        """
+        found = self._extended(list(prompts), add_special_tokens=special)["input_ids"]
+        start, own = self._first, {}
+        for token, rows in self.vectors.items():
+            own[self._extended.convert_tokens_to_ids(token)] = range(start, start + len(rows))
+            start += len(rows)
+        return [[vector for index in row for vector in own.get(index, (index,))] for row in found]
 
     @contextmanager
     def embedded(self, encoder: nn.Module, ids: Tensor) -> Iterator[Tensor]:
@@ -69,9 +80,8 @@ class AddedTokens:
             The ids to call the encoder with. An added word has the id 0 there, so that encoders which take the largest
             id for the end token find the end.
         """
-        starts = {self._extended.convert_tokens_to_ids(token): rows for token, rows in self.vectors.items()}
-        added = torch.isin(ids, torch.tensor(list(starts), device=ids.device))
-        rows = torch.cat([_in_turn(row, starts) for row in ids.tolist()])
+        added = ids >= self._first
+        rows = torch.cat(list(self.vectors.values()))[(ids[added] - self._first).cpu()]
         layer: Any = encoder.get_input_embeddings()  # type: ignore[operator]
         with _ENCODING:
             handle = layer.register_forward_hook(_substitute(added, rows))
@@ -81,22 +91,8 @@ class AddedTokens:
                 handle.remove()
 
 
-def _in_turn(ids: list[int], starts: dict[int, Tensor]) -> Tensor:
-    """The vectors of the added words in `ids`, in their order; n ids in succession are the n vectors of a word."""
-    chosen, position, last = [], 0, None
-    for index in ids:
-        rows = starts.get(index)
-        if rows is not None:
-            position = (position + 1) % len(rows) if index == last else 0
-            chosen.append(rows[position])
-        last = index
-    width = next(iter(starts.values())).shape[1]
-    return torch.stack(chosen) if chosen else torch.empty(0, width)
-
-
 def _substitute(added: Tensor, rows: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        places = added.to(output.device)
-        return output.masked_scatter(places[..., None], rows.to(output))
+        return output.masked_scatter(added.to(output.device)[..., None], rows.to(output))
 
     return hook

@@ -24,8 +24,8 @@ class Argument:
     Attributes:
         read: Checks and converts a value.
         help: One sentence for --help, or a function that makes it, for names that are not known until it is shown.
-        flag_type: Type of the command-line flag: int, float, str, list[str], list[float] or tuple[int, int]; None for
-            an argument of the Python API only.
+        flag_type: Type of the command-line flag: int, float, str, list[str], list[float], tuple[int, int],
+            tuple[float, float], or float | str for a number or text; None for an argument of the Python API only.
         flag: Name on the command line, if it is not the argument's.
         metavar: Stands for the value in --help.
         shown_default: What --help shows as the default.

@@ -14,6 +14,7 @@ from ..loading.strict import Loader
 from ..loading.vae_source import VaeSource
 from ..sampling.conditioning import Backbone
 from ..sampling.finite_check import require_finite_output
+from .guidance_options import Guidance
 from .pixels import Pixels
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
@@ -29,23 +30,29 @@ class Prompted:
     Attributes:
         conditional: Arguments of the conditional branch.
         negative: Arguments of the negative branch; None if there is none.
-        guidance: Guidance strength between the branches; None is that of the request.
+        guidance: Guidance between the branches; None is that of the request.
         picture: Arguments of the branch that has a picture to edit, and the negative prompt; None if there is none.
+        keeps_length: Latent positions along one side of the tokens at which the guided prediction keeps the length of
+            the conditional one; None if it does not.
+        then: Arguments that take the place of those of the conditional branch in the course of the steps; None if the
+            prompt stays what it is.
     """
 
     conditional: Conditioning
     negative: Conditioning | None
-    guidance: float | None = None
+    guidance: Guidance | None = None
     picture: Conditioning | None = None
+    keeps_length: int | None = None
+    then: Conditioning | None = None
 
     def to(self, device: torch.device) -> "Prompted":
         """A copy with all tensors on `device`."""
-        conditional, negative = (
+        conditional, negative, then = (
             None if branch is None else {name: tensor.to(device) for name, tensor in branch.items()}
-            for branch in (self.conditional, self.negative)
+            for branch in (self.conditional, self.negative, self.then)
         )
         assert conditional is not None
-        return replace(self, conditional=conditional, negative=negative)
+        return replace(self, conditional=conditional, negative=negative, then=then)
 
     def beside(self, rows: Tensor, *, edited: bool) -> "Prompted":
         """A copy whose network reads `rows` (B, channels, h, w) beside the latents, in both branches.
@@ -250,22 +257,16 @@ def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
 
     Args:
         vae: The autoencoder.
-        latents: Latents (B, C, h, w) in the backbone's scaling.
+        latents: Latents (B, C, h, w), or (B, C, t, h, w), in the backbone's scaling.
 
     Returns:
-        Output of the decoder (B, channels, H, W), float32.
+        Output of the decoder (B, channels, H, W), or (B, channels, T, H, W), float32.
 
     Raises:
         FloatingPointError: If it holds NaN or infinity; the message names the dtype and the samples.
     """
-    config = vae.config
-    if config.latents_mean is None or config.latents_std is None:
-        unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
-    else:
-        mean, std = (latents.new_tensor(row).view(1, -1, 1, 1) for row in (config.latents_mean, config.latents_std))
-        unscaled = latents * std / config.scaling_factor + mean
     dtype = next(vae.parameters()).dtype
-    decoded = torch.cat([vae.decode(sample.to(dtype)) for sample in unscaled.split(1)]).float()
+    decoded = torch.cat([vae.decode(sample.to(dtype)) for sample in vae.config.unscaled(latents).split(1)]).float()
     require_finite_output("vae", dtype, decoded)
     return decoded
 

@@ -69,7 +69,7 @@ class ChatText:
         """
         tokenizer = load_tokenizer(checkpoint, "tokenizer", tokenizer_class, **settings)
         encoder = prepare_encoder(checkpoint, "text_encoder", class_name, tokenizer)
-        layers = encoder.config.num_hidden_layers
+        layers = getattr(encoder.config, "text_config", encoder.config).num_hidden_layers
         if layers <= deepest:
             raise ValueError(
                 f"{checkpoint.path('text_encoder', 'config.json')}: num_hidden_layers={layers}; the prompt is encoded "
@@ -86,20 +86,23 @@ class ChatText:
         return {**vars(self), "encoder": without_captures(self.encoder)}
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], length: int, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, texts: Sequence[str], length: int, layers: Sequence[int], *, fill: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Encode texts, padded and cut to `length` tokens.
 
         Args:
             texts: The texts, with their template.
             length: Number of tokens.
             layers: Indices of the hidden states; 0 is the embedding, k the output of layer k. -2 is the output of the
-                last layer but one.
+                last layer but one, -1 that of the last after the final norm.
+            fill: Whether texts are padded to `length`; otherwise to the longest of them.
 
         Returns:
             The states of these layers side by side (B, length, len(layers) * width), and which tokens are not padding
             (B, length), bool on the CPU.
         """
-        batch = tokenize(self.tokenizer, texts, length, special=False)
+        batch = tokenize(self.tokenizer, texts, length, special=False, fill=fill)
         device = input_device(self.encoder)
         output = self.encoder(
             input_ids=batch["input_ids"].to(device),
@@ -109,3 +112,16 @@ class ChatText:
         )
         states = [output.hidden_states[layer] for layer in layers]
         return torch.cat(states, dim=-1), batch["attention_mask"].bool()
+
+
+def as_context(states: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """Arguments of a transformer: states with zeros for padding as "context", and a "mask" if there is any padding.
+
+    Args:
+        states: (B, L, width).
+        known: Which tokens are not padding, bool (B, L), on any device.
+    """
+    if bool(known.all()):
+        return {"context": states}
+    mask = known.to(states.device)
+    return {"context": states * mask[:, :, None], "mask": mask}

@@ -1,10 +1,10 @@
 """Chroma (lodestones 2025): a T5 text encoder, Flux.1's transformer without its embedded guidance, a KL autoencoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.chroma import ChromaConfig, ChromaTransformer
@@ -12,14 +12,17 @@ from sadaflow.models.chroma import ChromaConfig, ChromaTransformer
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
+from .base import Conditioning, autoencoder_config, build_autoencoder, trained_size
+from .exported import Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
+from .text_encoding import Encoding
+from .text_family import ENCODED, Text, TextFamily, TextShape
 
 
-class Chroma(LatentTransformer):
+class Chroma(LatentTransformer, TextFamily):
     """The components of a ChromaPipeline checkpoint.
 
     Text tokens that pad a prompt are masked, but for the first, as in training. Diffusers (0.42) means to do so, but
@@ -34,7 +37,7 @@ class Chroma(LatentTransformer):
         "vae": "AutoencoderKL",
         "text_encoder": "T5EncoderModel",
     }
-    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
+    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED
     default_guidance: ClassVar[float] = 5.0
     patch: ClassVar[int] = 2
 
@@ -73,29 +76,29 @@ class Chroma(LatentTransformer):
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.t5}
 
-    def condition(self, request: Request) -> Prompted:
-        length = request.text_tokens(self.t5.longest)
-        negatives = [negative or "" for negative in request.negatives]
-        unique = list(dict.fromkeys([*request.prompts, *negatives] if request.guided else request.prompts))
-        states, known = self.t5.encode_masked(unique, length)
-        given = _attended(states.to(self.dtype), known)
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("ChromaPipeline", {"tokenizer": self.t5.tokenizer})
 
-        def branch(prompts: list[str]) -> Conditioning:
-            rows = [unique.index(prompt) for prompt in prompts]
-            return {name: tensor[rows] for name, tensor in given.items()}
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.t5.encoder.config.d_model, ragged=True)
 
-        return Prompted(branch(list(request.prompts)), branch(negatives) if request.guided else None)
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        """Encode texts; the tokens of each and one more are attended to."""
+        length = request.text_tokens(self.t5.longest, self.t5.default_length())
+        states, known = self.t5.encode_masked([text or "" for text, _ in texts], length)
+        return Encoding(states, None, tuple(min(count + 1, length) for count in known.sum(dim=1).tolist()))
 
-
-def _attended(states: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """Arguments of the transformer: the tokens of a prompt and one more, without those that no prompt attends to."""
-    lengths = known.sum(dim=1)
-    counts = [min(count + 1, states.shape[1]) for count in lengths.tolist()]
-    longest = max(counts)
-    given = {"context": states[:, :longest]}
-    if min(counts) == longest:
-        return given
-    return {**given, "mask": torch.arange(longest, device=states.device) <= lengths[:, None]}
+    def given(self, encoding: Encoding) -> Conditioning:
+        """Arguments of the transformer, without tokens that no prompt attends to."""
+        lengths = encoding.all_lengths
+        longest = max(lengths)
+        given = {"context": encoding.states[:, :longest]}
+        if min(lengths) == longest:
+            return given
+        device = encoding.states.device
+        return {**given, "mask": torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]}
 
 
 def _check_widths(transformer: ChromaConfig, vae: AutoencoderConfig, t5: Any) -> None:

@@ -21,6 +21,12 @@ class ClassConditional(LatentTransformer):
 
     The negative branch of guidance has the null label. As in the published pipeline, guidance acts on all channels of
     the latents; the authors' own sampler guides the first three of four.
+
+    Args:
+        backbone: The network.
+        vae: The autoencoder.
+        labels: Names of the classes.
+        dtype: Dtype in which the networks compute.
     """
 
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {

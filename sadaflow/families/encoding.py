@@ -13,11 +13,11 @@ def encode_images(vae: Autoencoder, images: Tensor, noise: Tensor | None = None)
 
     Args:
         vae: The autoencoder.
-        images: Images (B, 3, H, W) in [-1, 1].
-        noise: Unit-normal noise (B, C, h, w) with which the posterior is sampled; None takes its mode.
+        images: Images (B, 3, H, W), or videos (B, 3, T, H, W), in [-1, 1].
+        noise: Unit-normal noise in the shape of the latents with which the posterior is sampled; None takes its mode.
 
     Returns:
-        Latents (B, C, h, w) in the backbone's scaling, float32.
+        Latents (B, C, h, w), or (B, C, t, h, w), in the backbone's scaling, float32.
 
     Raises:
         FloatingPointError: If they hold NaN or infinity; the message names the dtype and the samples.
@@ -27,8 +27,4 @@ def encode_images(vae: Autoencoder, images: Tensor, noise: Tensor | None = None)
     mean, logvar = (torch.cat(part).float() for part in zip(*moments, strict=True))
     latents = mean if noise is None else mean + (0.5 * logvar).exp() * noise.to(mean)
     require_finite_output("vae", dtype, latents)
-    config = vae.config
-    if config.latents_mean is None or config.latents_std is None:
-        return (latents - (config.shift_factor or 0.0)) * config.scaling_factor
-    center, std = (latents.new_tensor(row).view(1, -1, 1, 1) for row in (config.latents_mean, config.latents_std))
-    return (latents - center) * config.scaling_factor / std
+    return vae.config.scaled(latents)

@@ -1,11 +1,11 @@
 """Flux.1 dev and schnell (Black Forest Labs 2024): T5 and CLIP text encoders, a flow transformer, a KL autoencoder."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
 
@@ -13,18 +13,29 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .argument import arguments
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
+from .exported import Exported
+from .guidance_options import Guidance, is_guided
 from .latent_transformer import LatentTransformer
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
+from .text_encoding import Encoding
+from .text_family import BLENDED, ENCODED, POOLED, Text, TextFamily, TextShape
 from .unet import MASK
 
 
-class Flux(LatentTransformer):
+class Flux(LatentTransformer, TextFamily):
     """The components of a FluxPipeline checkpoint.
 
     The network of dev embeds `guidance`, on which it was distilled; schnell ignores it. With `true_guidance` above 1
     both are guided by a negative prompt, at twice the cost.
+
+    Args:
+        backbone: The network.
+        vae: The autoencoder.
+        clip: Tokenizer and encoder of the pooled prompt.
+        t5: Tokenizer and encoder of the prompt's tokens.
+        dtype: Dtype in which the networks compute.
 
     Raises:
         ValueError: If the components do not fit each other.
@@ -36,7 +47,7 @@ class Flux(LatentTransformer):
         "text_encoder": "CLIPTextModel",
         "text_encoder_2": "T5EncoderModel",
     }
-    options: ClassVar[frozenset[str]] = frozenset(arguments(FluxOptions))
+    options: ClassVar[frozenset[str]] = frozenset(arguments(FluxOptions)) | ENCODED | POOLED | BLENDED
     default_guidance: ClassVar[float] = 3.5
     patch: ClassVar[int] = 2
 
@@ -82,27 +93,36 @@ class Flux(LatentTransformer):
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.clip, "text_encoder_2": self.t5}
 
+    def exported(self) -> Exported | None:
+        """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
+        times = self.backbone.config.latent_channels // self.vae.config.latent_channels
+        special = "FluxFillPipeline" if fills(self.backbone.config, self.vae.config) else _SPECIAL.get(times)
+        tokenizers = {"tokenizer": self.clip.tokenizer, "tokenizer_2": self.t5.tokenizer}
+        if special is None and self.needs is not None:
+            return None
+        return Exported(special or "FluxPipeline", tokenizers)
+
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.t5.encoder.config.d_model, self.clip.encoder.config.hidden_size)
+
+    def negative_guidance(self, request: Request) -> Guidance | None:
+        return request.true_guidance if is_guided(request.true_guidance) else None
+
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        prompts = [text or "" for text, _ in texts]
+        length = request.text_tokens(self.t5.longest, self.t5.default_length())
+        return Encoding(self.t5.encode(prompts, length), self.clip.encode_pooled(prompts))
+
+    def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
+        if not self.backbone.config.guidance_embeds:
+            return {}
+        return {"guidance": torch.tensor(request.embedded_guidance, device=like.device)}
+
     def condition(self, request: Request) -> Prompted:
-        length = request.text_tokens(self.t5.longest)
-        guided = request.true_guidance > 1
-        negatives = [negative or "" for negative in request.negatives]
-        if any(negatives) and not guided:
+        if any(request.negatives) and self.negative_guidance(request) is None:
             warnings.warn("negative_prompt has no effect on this checkpoint unless true_guidance > 1", stacklevel=4)
-        unique = list(dict.fromkeys([*request.prompts, *negatives] if guided else request.prompts))
-        states = self.t5.encode(unique, length).to(self.dtype)
-        pooled = self.clip.encode_pooled(unique).to(self.dtype)
-
-        def branch(prompts: list[str]) -> Conditioning:
-            rows = [unique.index(prompt) for prompt in prompts]
-            conditioning = {"context": states[rows], "pooled": pooled[rows]}
-            if self.backbone.config.guidance_embeds:
-                conditioning["guidance"] = torch.full((len(rows),), request.guidance_scale, device=states.device)
-            return conditioning
-
-        prompts = list(request.prompts)
-        if not guided:
-            return Prompted(branch(prompts), None)
-        return Prompted(branch(prompts), branch(negatives), request.true_guidance)
+        return super().condition(request)
 
 
 class FluxFill(Flux):
@@ -111,6 +131,8 @@ class FluxFill(Flux):
     default_guidance: ClassVar[float] = 30.0
 
 
+_SPECIAL: Final = {2: "FluxControlPipeline"}
+"""Pipelines of transformers with further input, by their input channels in multiples of the latents'."""
 _FURTHER: Final = {2: "it reads a picture beside the latents, as FLUX.1 Depth and Canny do"}
 """What transformers read beside the latents, by their input channels in multiples of the latents'."""
 

@@ -10,22 +10,24 @@ from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder
 from sadaflow.models.flux2 import Flux2Autoencoder, Flux2AutoencoderConfig, Flux2Config, Flux2Transformer
-from sadaflow.models.flux2.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, trained_size
 from .chat_text import ChatText, chat_message, mistral_message
+from .exported import Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import PreparedEncoder
 from .request import Request
+from .text_encoding import Encoding
+from .text_family import BLENDED, ENCODED, Text, TextFamily, TextShape
 
 _FEW, _MANY, _LONG = (8.73809524e-5, 1.89833333), (1.6927e-4, 0.45666666), 4300
 
 
-class _Flux2(LatentTransformer):
+class _Flux2(LatentTransformer, TextFamily):
     """What the pipelines of FLUX.2 share; subclasses differ in text encoder and guidance.
 
     Raises:
@@ -33,10 +35,9 @@ class _Flux2(LatentTransformer):
     """
 
     autoencoder: ClassVar[type[Autoencoder]] = Flux2Autoencoder
-    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
+    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED | BLENDED
     default_guidance: ClassVar[float] = 4.0
     patch: ClassVar[int] = 1
-    original = staticmethod(from_original)
     layers: ClassVar[tuple[int, ...]]
     """Layers of the text encoder whose outputs condition the network, side by side."""
     embeds: ClassVar[bool]
@@ -89,9 +90,18 @@ class _Flux2(LatentTransformer):
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
 
-    def _states(self, texts: Sequence[str], length: int) -> Tensor:
-        """States (B, length, joint_attention_dim) of prompts in their template."""
-        return self.text.encode(texts, length, self.layers)[0].to(self.dtype)
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.backbone.config.joint_attention_dim)
+
+    @classmethod
+    def message(cls, prompt: str) -> str:
+        """A prompt in its template."""
+        raise NotImplementedError
+
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        messages = [self.message(text or "") for text, _ in texts]
+        return Encoding(self.text.encode(messages, request.text_tokens(self.text.longest), self.layers)[0])
 
     @classmethod
     def _check(cls, transformer: Flux2Config, vae: Flux2AutoencoderConfig, text: Any) -> None:
@@ -125,7 +135,7 @@ class Flux2Klein(_Flux2):
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "Flux2Transformer2DModel",
         "vae": "AutoencoderKLFlux2",
-        "text_encoder": "Qwen3ForCausalLM",
+        "text_encoder": ("Qwen3ForCausalLM", "Qwen3Model"),
     }
     layers = (9, 18, 27)
     embeds = False
@@ -140,21 +150,25 @@ class Flux2Klein(_Flux2):
         distilled = _is_distilled(read("model_index.json"))
         return Recommended(1.0, 4, "euler") if distilled else Recommended(cls.default_guidance, 50, "euler")
 
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("Flux2KleinPipeline", {"tokenizer": self.text.tokenizer}, {"is_distilled": self.distilled})
+
+    @classmethod
+    def message(cls, prompt: str) -> str:
+        return chat_message(prompt, thinking=False)
+
+    @property
+    def guidable(self) -> bool:
+        return not self.distilled
+
     def condition(self, request: Request) -> Prompted:
-        length, guided = request.text_tokens(self.text.longest), request.guided and not self.distilled
-        prompts, negatives = list(request.prompts), [negative or "" for negative in request.negatives]
-        if self.distilled and (request.guided or any(negatives)):
+        if self.distilled and (request.guided or any(request.negatives)):
             warnings.warn(
                 "guidance and negative_prompt have no effect on this checkpoint: it was distilled to need none",
                 stacklevel=4,
             )
-        unique = list(dict.fromkeys([*prompts, *negatives] if guided else prompts))
-        states = self._states([chat_message(prompt, thinking=False) for prompt in unique], length)
-
-        def branch(chosen: Sequence[str]) -> Conditioning:
-            return {"context": states[[unique.index(prompt) for prompt in chosen]]}
-
-        return Prompted(branch(prompts), branch(negatives) if guided else None)
+        return super().condition(request)
 
 
 class Flux2Dev(_Flux2):
@@ -178,14 +192,21 @@ class Flux2Dev(_Flux2):
         """What the authors recommend: 50 steps with guidance 4."""
         return Recommended(cls.default_guidance, 50, "euler")
 
+    @classmethod
+    def message(cls, prompt: str) -> str:
+        return mistral_message(prompt)
+
+    @property
+    def guidable(self) -> bool:
+        return False
+
+    def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
+        return {"guidance": torch.tensor(request.embedded_guidance, device=like.device)}
+
     def condition(self, request: Request) -> Prompted:
-        prompts, length = list(request.prompts), request.text_tokens(self.text.longest)
         if any(request.negatives):
             warnings.warn("negative_prompt has no effect on this checkpoint: its network embeds guidance", stacklevel=4)
-        unique = list(dict.fromkeys(prompts))
-        states = self._states([mistral_message(prompt) for prompt in unique], length)
-        guidance = torch.full((len(prompts),), request.guidance_scale, device=states.device)
-        return Prompted({"context": states[[unique.index(prompt) for prompt in prompts]], "guidance": guidance}, None)
+        return super().condition(request)
 
 
 def shift_mu(tokens: int, steps: int) -> float:

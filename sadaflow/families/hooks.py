@@ -1,13 +1,20 @@
 """Members that a family may have beside those of `Family`, and what holds for families without them."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from sadaflow.models import Autoencoder
+from sadaflow.models.original_layout import OriginalLayout
 
 from ..loading.sampling_defaults import Recommended
-from ..loading.single_file.layout import Original
+from ..loading.single_file.layout import Conversion
+from ..loading.strict import Convert
 from .base import Family
+from .request import Request
+
+REFERENCE: Final = "reference"
+"""Value of `reads` of a family that reads `image` itself, beside the prompt, and samples from pure noise."""
 
 
 def autoencoder_class(family: type[Family]) -> type[Autoencoder]:
@@ -31,10 +38,22 @@ def recommended_by(family: type[Family], read: ReadJson) -> Recommended:
     return Recommended() if recommend is None else recommend(read)
 
 
-def original_of(family: type[Family]) -> Original:
-    """From the authors' names of the tensors of a family's network to the Hub's: its `original`, or else no change."""
-    found: Original = getattr(family, "original", lambda name, tensor, config: {name: tensor})
-    return found
+def original_of(family: type[Family]) -> Conversion:
+    """From the authors' names of the tensors of a family's network to the Hub's.
+
+    Args:
+        family: The family. Its `original` converts a tensor; without it, the network's `OriginalLayout`; without both,
+            nothing changes.
+    """
+    own = getattr(family, "original", None)
+
+    def conversion(network: Any) -> Convert:
+        if own is not None:
+            return lambda name, tensor: own(name, tensor, network.config)
+        layout: OriginalLayout | None = getattr(network, "original", None)
+        return (lambda name, tensor: {name: tensor}) if layout is None else layout.convert
+
+    return conversion
 
 
 def scheduler_of_call(family: Family, config: dict[str, Any], tokens: int, steps: int) -> dict[str, Any]:
@@ -48,3 +67,35 @@ def scheduler_of_call(family: Family, config: dict[str, Any], tokens: int, steps
     """
     sized = getattr(family, "sized_scheduler", None)
     return config if sized is None else sized(config, tokens, steps)
+
+
+def empty_negative(family: Family) -> str | None:
+    """The negative prompt of calls that measure a checkpoint: its `empty_negative` if guidance needs one, else None."""
+    found: str | None = getattr(family, "empty_negative", None)
+    return found
+
+
+def with_texts(request: Request, family: Family, texts: Sequence[str]) -> Request:
+    """A request with texts: prompts, or the class labels of a checkpoint that is sampled by class.
+
+    Args:
+        request: The request, without prompts and labels.
+        family: The family of the checkpoint.
+        texts: Prompts, which get the family's empty negative prompt; or names or numbers of labels.
+    """
+    if "class_labels" not in family.options:
+        return replace(request, prompt=tuple(texts), negative_prompt=empty_negative(family))
+    return replace(request, class_labels=tuple(int(text) if text.isdigit() else text for text in texts))
+
+
+def sized_by_family(family: Family, request: Request) -> Request:
+    """The request with the height and width that a family with pictures as references gives it.
+
+    Args:
+        family: The family; if its `reads` is `REFERENCE`, its method `size_for(request)` returns height and width.
+        request: The request. What it gives itself stays.
+    """
+    if getattr(family, "reads", None) != REFERENCE or request.image is None or request.noise is not None:
+        return request
+    height, width = family.size_for(request)  # type: ignore[attr-defined]
+    return replace(request, height=request.height or height, width=request.width or width)

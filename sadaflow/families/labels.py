@@ -1,9 +1,9 @@
 """Class labels of a checkpoint, by number and by name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -78,23 +78,3 @@ class Labels:
             known = f"0 to {self.count - 1}" + (", or a name" if self.names else "")
             raise ValueError(f"this checkpoint is sampled by class: give class_labels= (--class-label), {known}")
         return torch.tensor([self.number(label) for label in labels], dtype=torch.long)
-
-
-class _Optional(Protocol):
-    @property
-    def options(self) -> frozenset[str]:
-        """Names of the options that a checkpoint uses."""
-        ...
-
-
-def with_texts(request: Request, family: _Optional, texts: Sequence[str]) -> Request:
-    """Adds texts to a request: prompts, or the class labels of a checkpoint that is sampled by class.
-
-    Args:
-        request: A request without prompts and labels.
-        family: The family of the checkpoint.
-        texts: Prompts; or names or numbers of labels.
-    """
-    if "class_labels" not in family.options:
-        return replace(request, prompt=tuple(texts))
-    return replace(request, class_labels=tuple(int(text) if text.isdigit() else text for text in texts))

@@ -15,16 +15,26 @@ from ..loading.json_file import naming
 from ..loading.text_encoder import prepare_encoder
 from ..loading.tokenizer_files import load_tokenizer
 from ..sampling.finite_check import require_finite_output
-from .base import Prompted, build_autoencoder, decode_latents
+from .base import Conditioning, Prompted, build_autoencoder, decode_latents
 from .prompt_encoder import input_device, tokenize
 from .request import Request
+from .text_encoding import Encoding
+from .text_family import BLENDED, ENCODED, NEGATIVE, Sides, TextFamily, TextShape
 from .unet import LatentUNet, read_configs
 
 
-class MusicLDM(LatentUNet):
+class MusicLDM(LatentUNet, TextFamily):
     """The components of a MusicLDMPipeline checkpoint.
 
     The height of a sample is its number of spectrogram frames, the width its number of mel bands.
+
+    Args:
+        backbone: The network.
+        vae: The autoencoder.
+        tokenizer: CLAP's tokenizer.
+        clap: CLAP, of which the text half is used.
+        vocoder: The network that makes a waveform of a spectrogram.
+        dtype: Dtype in which the networks compute.
 
     Raises:
         ValueError: If the components do not fit each other.
@@ -91,18 +101,27 @@ class MusicLDM(LatentUNet):
             raise ValueError(f"seconds={seconds} is not a duration of at least {least:.4g}, one latent position")
         return math.ceil(int(seconds / self.frame_seconds) / factor) * factor
 
+    @property
+    def options(self) -> frozenset[str]:
+        return ENCODED | BLENDED
+
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.width, vector=True)
+
     def condition(self, request: Request) -> Prompted:
         if request.size[1] != self.mels:
-            raise ValueError(
-                f"width={request.size[1]} is not the {self.mels} mel bands of the vocoder"
-            )
-        vectors = self._encode(request.prompts, self.length)
-        if not request.guided:
-            return Prompted({"class_vector": vectors}, None)
-        # The published pipeline cuts the negative prompt to the width of the embedding.
-        negatives = [negative or "" for negative in request.negatives]
-        other = self._encode(negatives, min(self.width, self.length))
-        return Prompted({"class_vector": vectors}, {"class_vector": other})
+            raise ValueError(f"width={request.size[1]} is not the {self.mels} mel bands of the vocoder")
+        return super().condition(request)
+
+    def given(self, encoding: Encoding) -> Conditioning:
+        return {"class_vector": encoding.states}
+
+    def encode(self, sides: Sides, request: Request) -> dict[str, Encoding]:
+        """Encode prompts; the published pipeline cuts the negative prompt to the width of the embedding."""
+        cut = {NEGATIVE: min(self.width, self.length)}
+        texts = {name: [text or "" for text in side] for name, side in sides.items()}
+        return {name: Encoding(self._encode(side, cut.get(name, self.length))) for name, side in texts.items()}
 
     @torch.no_grad()
     def _encode(self, prompts: Sequence[str], length: int) -> Tensor:

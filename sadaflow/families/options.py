@@ -17,6 +17,7 @@ from sadaflow.solvers.spacing import RAMPS, SPACINGS
 
 from ..accelerators import ACCELERATORS, Accelerator, make_accelerator
 from ..accelerators.default import DEFAULT
+from ..guidance import GUIDANCE
 from .argument import (
     any_number,
     anything,
@@ -32,6 +33,7 @@ from .argument import (
     texts,
     whole_numbers,
 )
+from .guidance_options import Guidance, read_guidance
 from .values import listed, whole_number
 
 Pair = Sequence[int]
@@ -83,6 +85,17 @@ def _accelerator_help() -> str:
     return f'Accelerator, with settings as in "auto budget=25": {", ".join(ACCELERATORS)}; {PLAIN}; or module:Class.'
 
 
+def _read_prompts(name: str, value: Any) -> tuple[str, ...]:
+    return () if value is None else texts(name, value)
+
+
+def _guidance_help() -> str:
+    return (
+        "Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds; or a rule as in "
+        f'"apg scale=7 eta=0": {", ".join(GUIDANCE)}; or module:Class.'
+    )
+
+
 @dataclass(frozen=True)
 class SamplingOptions:
     """Arguments that every checkpoint has.
@@ -98,8 +111,10 @@ class SamplingOptions:
             accelerator; None and "none" evaluate the network at every step.
         speedup: Network evaluations without an accelerator divided by those to be made, in the mean over samples; the
             accelerator is then "auto", which is `Auto(speedup=...)`.
-        guidance: Scale of classifier-free guidance; up to 1 the negative branch is left out. On Flux.1 dev the number
-            that the network embeds. None is what the checkpoint recommends, or what its class was published with.
+        guidance: Scale of classifier-free guidance, up to 1 of which the negative branch is left out; a sequence with
+            one for each sample; a function of the `Moment`; or a rule of `sadaflow.guidance` or its text ("apg eta=0").
+            On Flux.1 dev the number that the network embeds. None is what the checkpoint recommends, or what its class
+            was published with.
         seed: Seed of the start noise for all samples, or a sequence with one for each.
         height: Height in pixels (of a sound: in spectrogram frames); None is the checkpoint's own.
         width: Width in pixels (of a sound: in mel bands); None is the checkpoint's own.
@@ -107,7 +122,7 @@ class SamplingOptions:
     """
 
     prompt: str | Sequence[str] = argument(
-        (), texts, "One image, sound or row per prompt.", flag_type=list[str], metavar="PROMPT", per_sample=True
+        (), _read_prompts, "One image, sound or row per prompt.", flag_type=list[str], metavar="PROMPT", per_sample=True
     )
     negative_prompt: Negative = argument(
         None, text_or_texts, "Negative prompt: one for all prompts, or repeated, one for each in order.",
@@ -131,9 +146,9 @@ class SamplingOptions:
         None, optional(number_from(1)), "Save evaluations by this factor with the accelerator auto: 2 halves them.",
         flag_type=float, shown_default="auto's own tolerance",
     )  # fmt: skip
-    guidance: float | None = argument(
-        None, optional(number), "Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds.",
-        flag_type=float, shown_default="the checkpoint's, or 7.5; SDXL 5, DiT 4, Flux.1 3.5, MusicLDM 2",
+    guidance: Guidance | None = argument(
+        None, optional(read_guidance), _guidance_help, flag_type=float | str, metavar="X",
+        shown_default="the checkpoint's, or 7.5; SDXL 5, DiT 4, Flux.1 3.5, MusicLDM 2", per_line=True,
     )  # fmt: skip
     seed: Any = argument(
         0, whole_numbers(*_SEEDS), "Seed of the start noise, the same for every prompt.", flag_type=int, metavar="N",
@@ -225,14 +240,16 @@ class FluxOptions:
     """Arguments of checkpoints with a transformer.
 
     Attributes:
-        true_guidance: On Flux.1, scale of guidance by the negative prompt, at twice the cost; up to 1 there is none.
+        true_guidance: On Flux.1, guidance by the negative prompt, at twice the cost, as `guidance` elsewhere; up to 1
+            there is none.
         max_sequence_length: Length in tokens of the prompt of T5 or of the language model; None is 512, or 256 for
-            Stable Diffusion 3.
+            Stable Diffusion 3, and for T5 its tokenizer's own number if that is less.
     """
 
-    true_guidance: float = argument(
-        1.0, number, "On Flux.1: guidance by the negative prompt, at twice the cost.", flag_type=float
-    )
+    true_guidance: Guidance = argument(
+        1.0, read_guidance, "On Flux.1: guidance by the negative prompt, at twice the cost.", flag_type=float | str,
+        metavar="X",
+    )  # fmt: skip
     max_sequence_length: int | None = argument(
         None, optional(count()), "Tokens of the prompt of T5, or of the language model.", flag_type=int,
         shown_default="512; 256 for Stable Diffusion 3",

@@ -1,7 +1,7 @@
 """Encodes prompts with `transformers` (an extra, imported where used)."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Self
 
@@ -23,6 +23,9 @@ __all__ = [
     "transformers_module",
 ]
 
+
+Batch = Mapping[str, Tensor]
+"""Tokenized prompts: "input_ids" and "attention_mask", (B, length) each."""
 
 _TOKENIZING = Lock()
 """Held while tokenizing: a tokenizer stores padding and truncation of the current call, so calls must not overlap."""
@@ -77,11 +80,11 @@ class ClipText:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "encoder": without_captures(self.encoder)}
 
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Last hidden states (B, length, width); prompts are padded and cut to `length` tokens."""
+    def encode(self, prompts: Sequence[str] | Batch) -> Tensor:
+        """Last hidden states (B, length, width); prompts are padded and cut to `length` tokens, unless tokenized."""
         return self._run(prompts)[0]
 
-    def penultimate(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+    def penultimate(self, prompts: Sequence[str] | Batch) -> tuple[Tensor, Tensor | None]:
         """Hidden states (B, length, width) before the last layer, and the projected state of the end token.
 
         The latter has shape (B, projection); it is None if the encoder has no projection.
@@ -94,8 +97,11 @@ class ClipText:
         return self._run(prompts).pooler_output
 
     @torch.no_grad()
-    def _run(self, prompts: Sequence[str], **outputs: bool) -> Any:
-        batch = tokenize(self.tokenizer, prompts, self.length, self.added)
+    def _run(self, prompts: Sequence[str] | Batch, **outputs: bool) -> Any:
+        if isinstance(prompts, Mapping):
+            batch: Batch = prompts
+        else:
+            batch = tokenize(self.tokenizer, prompts, self.length, self.added)
         device = input_device(self.encoder)
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         mask = batch["attention_mask"].to(device) if masked else None
@@ -128,11 +134,18 @@ class T5Text:
         """Build a prepared encoder; raises ValueError if the stored tensors do not fit the config."""
         return cls(encoder.tokenizer, encoder.build())
 
-    def encode(self, prompts: Sequence[str], length: int) -> Tensor:
-        """Hidden states (B, length, width) of prompts.
+    def default_length(self, published: int | None = None) -> int:
+        """Tokens of a prompt for which no number is asked: the tokenizer's `model_max_length`, if that is less.
 
-        Prompts are padded and cut to `length` tokens, or to the tokenizer's `model_max_length` if that is less. Padding
-        is not masked: most checkpoints were trained so.
+        Args:
+            published: Number of the published pipeline; None is `longest`.
+        """
+        return int(min(published or self.longest, self.tokenizer.model_max_length))
+
+    def encode(self, prompts: Sequence[str], length: int) -> Tensor:
+        """Hidden states (B, length, width) of prompts, padded and cut to `length` tokens.
+
+        Padding is not masked: most checkpoints were trained so.
         """
         return self._run(prompts, length, masked=False)[0]
 
@@ -146,7 +159,7 @@ class T5Text:
 
     @torch.no_grad()
     def _run(self, prompts: Sequence[str], length: int, masked: bool) -> tuple[Tensor, Tensor]:
-        batch = tokenize(self.tokenizer, prompts, min(length, self.tokenizer.model_max_length), self.added)
+        batch = tokenize(self.tokenizer, prompts, length, self.added)
         device = input_device(self.encoder)
         ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         if not self.added:
@@ -156,7 +169,13 @@ class T5Text:
 
 
 def tokenize(
-    tokenizer: Any, prompts: Sequence[str], length: int, added: AddedTokens | None = None, *, special: bool = True
+    tokenizer: Any,
+    prompts: Sequence[str],
+    length: int,
+    added: AddedTokens | None = None,
+    *,
+    special: bool = True,
+    fill: bool = True,
 ) -> Any:
     """Token ids and attention mask (B, length) of prompts, padded; a prompt that is cut gives a warning.
 
@@ -166,15 +185,16 @@ def tokenize(
         length: Number of tokens.
         added: Words that the tokenizer lacks.
         special: Whether the tokenizer adds the tokens that begin and end a prompt.
+        fill: Whether prompts are padded to `length`; otherwise to the longest of them. Matters without `added`.
     """
-    with _TOKENIZING:
-        full = added.ids(prompts) if added else tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
-        if added:
-            batch = _padded(tokenizer, full, length)
-        else:
+    full = token_ids(tokenizer, prompts, added, special=special)
+    if added:
+        batch: Any = padded(tokenizer, full, length)
+    else:
+        with _TOKENIZING:
             batch = tokenizer(
                 list(prompts),
-                padding="max_length",
+                padding="max_length" if fill else "longest",
                 max_length=length,
                 truncation=True,
                 return_tensors="pt",
@@ -186,7 +206,18 @@ def tokenize(
     return batch
 
 
-def _padded(tokenizer: Any, full: Sequence[list[int]], length: int) -> dict[str, Tensor]:
+def token_ids(
+    tokenizer: Any, prompts: Sequence[str], added: AddedTokens | None = None, *, special: bool = True
+) -> list[list[int]]:
+    """Token ids of prompts, neither padded nor cut; arguments as for `tokenize`."""
+    with _TOKENIZING:
+        if added:
+            return added.ids(prompts, special=special)
+        ids: list[list[int]] = tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
+        return ids
+
+
+def padded(tokenizer: Any, full: Sequence[list[int]], length: int) -> dict[str, Tensor]:
     """Cut and pad token ids as the tokenizer does: the end token stays, and pads follow it."""
     rows = [ids if len(ids) <= length else [*ids[: length - 1], ids[-1]] for ids in full]
     ids = torch.full((len(rows), length), tokenizer.pad_token_id)

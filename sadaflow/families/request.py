@@ -1,5 +1,6 @@
 """All arguments of a call, in one dataclass that the Python API, the command line and files share."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
@@ -8,15 +9,27 @@ from torch import Tensor
 
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
+from .guidance_options import Guidance, GuidanceOptions, is_guided, of_sample
 from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
 from .picture_options import PictureOptions, check_pictures, picture_of
+from .text_options import EMBEDS, NEGATIVE_EMBEDS, TextOptions, check_text, sliced
 
-FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, XLOptions)
+FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, TextOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
 @dataclass(frozen=True)
-class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions, PictureOptions, SamplingOptions):
+class Request(
+    XLOptions,
+    FluxOptions,
+    TextOptions,
+    LabelOptions,
+    ControlOptions,
+    SoundOptions,
+    PictureOptions,
+    GuidanceOptions,
+    SamplingOptions,
+):
     """All arguments of a call that decide what is sampled; None and defaults leave the choice to the checkpoint.
 
     The fields are those of the base classes, which document them. Numbers of any integer or floating-point type are
@@ -34,6 +47,12 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
                 f"grid={self.grid!r} with a solver, which has its own grid: give the solver's name, or no grid"
             )
         check_pictures(self)
+        check_text(self)
+        if self.words is not None:
+            object.__setattr__(self, "words", self.words.chosen(self.prompts))
+            object.__setattr__(self, "prompt", self.words.prompts)
+        elif self.prompt_embeds is not None:
+            object.__setattr__(self, "prompt", ("",) * len(self.prompt_embeds))
         if self.speedup is not None and self.accelerator not in (None, AUTO):
             raise ValueError(
                 f"speedup={self.speedup:g} is an argument of the accelerator {AUTO!r}, not of {self.accelerator!r}"
@@ -43,10 +62,18 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
             raise ValueError(
                 f"{len(self.negatives)} negative prompts for {samples} prompts: give one for all, or one for each"
             )
+        if samples and len(spread(self.blend_prompt, samples)) != samples:
+            raise ValueError(
+                f"{len(self.blend_prompt or ())} blend_prompt for {samples} prompts: give one for all, or one for each"
+            )
         if samples and len(self.seeds) != samples:
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
         if samples and len(self.labels) != samples:
             raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
+        for name in ("guidance", "true_guidance"):
+            scales = getattr(self, name)
+            if samples and isinstance(scales, tuple) and len(scales) != samples:
+                raise ValueError(f"{name} has {len(scales)} numbers for {samples} samples: give one, or one each")
 
     @property
     def samples(self) -> int:
@@ -71,6 +98,12 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
         return spread(self.negative_prompt, len(self.prompt))
 
     @property
+    def blend_prompts(self) -> list[str]:
+        """The prompt that the prompt of each sample becomes; its own for a sample without another."""
+        others = spread(self.blend_prompt, len(self.prompt))
+        return [prompt if other is None else other for prompt, other in zip(self.prompt, others, strict=True)]
+
+    @property
     def seeds(self) -> list[int]:
         """The seed of each sample."""
         return spread(self.seed, len(self.prompt))
@@ -83,16 +116,31 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
         return self.height, self.width
 
     @property
-    def guidance_scale(self) -> float:
+    def known_guidance(self) -> Guidance:
         """The guidance. Raises ValueError while it is None."""
         if self.guidance is None:
             raise ValueError("guidance=None: fill it in before encoding the request")
         return self.guidance
 
     @property
+    def guidance_scale(self) -> float:
+        """The guidance, if it is a number. Raises ValueError while it is None, and for rules."""
+        if not isinstance(self.known_guidance, float | int):
+            raise ValueError(f"guidance={self.known_guidance!r}: this checkpoint takes a number alone")
+        return self.known_guidance
+
+    @property
+    def embedded_guidance(self) -> list[float]:
+        """The number of each sample that a network embeds. Raises ValueError if the guidance is a rule."""
+        guidance = self.known_guidance
+        if not isinstance(guidance, tuple | float | int):
+            raise ValueError(f"guidance={guidance!r}: the network of this checkpoint embeds guidance, give a number")
+        return spread(guidance, len(self.prompts))
+
+    @property
     def guided(self) -> bool:
-        """Whether classifier-free guidance needs the negative branch."""
-        return self.guidance_scale > 1
+        """Whether guidance needs the negative branch."""
+        return is_guided(self.known_guidance)
 
     def text_tokens(self, longest: int, default: int | None = None) -> int:
         """Length of the prompt in tokens.
@@ -114,16 +162,28 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
     def sample(self, index: int) -> Self:
         """The request of the sample `index` alone."""
         prompt, negative, seed = self.prompt[index], self.negatives[index], self.seeds[index]
-        image, mask = picture_of(self.image, index), picture_of(self.mask, index)
+        several = self.samples == 1 and isinstance(self.image, (list, tuple))  # all of them belong to this sample
+        image, mask = self.image if several else picture_of(self.image, index), picture_of(self.mask, index)
+        encoded: dict[str, Any] = {name: sliced(getattr(self, name), index) for name in (*EMBEDS, *NEGATIVE_EMBEDS)}
         return replace(
             self,
             prompt=prompt,
             negative_prompt=negative,
             seed=seed,
             class_labels=self.labels[index],
+            guidance=of_sample(self.guidance, index),
+            true_guidance=of_sample(self.true_guidance, index),
             image=image,
             mask=mask,
+            blend_prompt=spread(self.blend_prompt, len(self.prompt))[index],
+            words=None if self.words is None else self.words.rows([index]),
+            **encoded,
         )
+
+    def of_text(self, prompt: str) -> Self:
+        """The request with another prompt for all samples, as text."""
+        encoded = dict.fromkeys((*EMBEDS, *NEGATIVE_EMBEDS, "words", "blend_prompt"))
+        return replace(self, prompt=(prompt,) * self.samples, **encoded)
 
     def without_prompts(self) -> Self:
         """The request with an empty prompt for each sample, for checkpoints that read none.
@@ -165,7 +225,7 @@ class Request(XLOptions, FluxOptions, LabelOptions, ControlOptions, SoundOptions
         special = {name for options in FAMILY_OPTIONS for name in arguments(options)}
         for name, value in self.given().items():
             if name in special - honoured:
-                raise ValueError(f"{name}={value!r} has no effect on a {kind} checkpoint; leave it out")
+                raise ValueError(f"{name}={reprlib.repr(value)} has no effect on a {kind} checkpoint; leave it out")
 
 
 ARGUMENTS: Final = arguments(Request)

@@ -1,24 +1,26 @@
 """Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv 2403.03206): CLIP L and G, T5, a transformer, an autoencoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.sd3 import SD3Config, SD3Transformer
-from sadaflow.models.sd3.original import from_original
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder
+from .base import autoencoder_config, build_autoencoder
+from .exported import ABSENT, Exported
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
+from .text_encoding import Encoding
+from .text_family import BLENDED, ENCODED, POOLED, Text, TextFamily, TextShape
 
 _T5_TOKENS = 256
 """Length of the T5 prompt that the published pipeline has by default."""
@@ -26,7 +28,7 @@ _CLIP = "CLIPTextModelWithProjection"
 _EULER = "FlowMatchEulerDiscreteScheduler"
 
 
-class StableDiffusion3(LatentTransformer):
+class StableDiffusion3(LatentTransformer, TextFamily):
     """The components of a StableDiffusion3Pipeline checkpoint; T5 may be missing, and then counts as zeros.
 
     Raises:
@@ -39,11 +41,9 @@ class StableDiffusion3(LatentTransformer):
         "text_encoder": _CLIP,
         "text_encoder_2": _CLIP,
     }
-    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
+    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED | POOLED | BLENDED
     default_guidance: ClassVar[float] = 7.0
     patch: ClassVar[int] = 2
-
-    original = staticmethod(from_original)
 
     def __init__(
         self,
@@ -107,21 +107,24 @@ class StableDiffusion3(LatentTransformer):
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
         return {"text_encoder": self.clips[0], "text_encoder_2": self.clips[1]}
 
-    def condition(self, request: Request) -> Prompted:
-        length = request.text_tokens(T5Text.longest, _T5_TOKENS)
-        negatives = [negative or "" for negative in request.negatives]
-        unique = list(dict.fromkeys([*request.prompts, *negatives] if request.guided else request.prompts))
-        context, pooled = self._encode(unique, length)
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        tokenizers = {"tokenizer": self.clips[0].tokenizer, "tokenizer_2": self.clips[1].tokenizer}
+        if self.t5 is None:
+            absent = dict.fromkeys(("text_encoder_3", "tokenizer_3"), ABSENT)
+            return Exported("StableDiffusion3Pipeline", tokenizers, absent)
+        return Exported("StableDiffusion3Pipeline", {**tokenizers, "tokenizer_3": self.t5.tokenizer})
 
-        def branch(prompts: list[str]) -> Conditioning:
-            rows = [unique.index(prompt) for prompt in prompts]
-            return {"context": context[rows], "pooled": pooled[rows]}
+    @property
+    def text_shape(self) -> TextShape:
+        pooled = sum(clip.encoder.config.projection_dim for clip in self.clips)
+        return TextShape(self.backbone.config.joint_attention_dim, pooled)
 
-        return Prompted(branch(list(request.prompts)), branch(negatives) if request.guided else None)
-
-    def _encode(self, prompts: list[str], length: int) -> tuple[Tensor, Tensor]:
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
         """States (B, L, joint_attention_dim), of CLIP and then of T5, and pooled CLIP text (B, width)."""
-        width = self.backbone.config.joint_attention_dim
+        prompts, width = [text or "" for text, _ in texts], self.backbone.config.joint_attention_dim
+        default = _T5_TOKENS if self.t5 is None else self.t5.default_length(_T5_TOKENS)
+        length = request.text_tokens(T5Text.longest, default)
         states, pooled = zip(*(clip.penultimate(prompts) for clip in self.clips), strict=True)
         both = torch.cat(states, dim=-1).to(self.dtype)
         both = F.pad(both, (0, width - both.shape[-1]))
@@ -129,7 +132,7 @@ class StableDiffusion3(LatentTransformer):
             third = both.new_zeros(len(prompts), length, width)
         else:
             third = self.t5.encode(prompts, length).to(both)
-        return torch.cat((both, third), dim=1), torch.cat(pooled, dim=-1).to(self.dtype)
+        return Encoding(torch.cat((both, third), dim=1), torch.cat(pooled, dim=-1))
 
 
 def _check_widths(transformer: SD3Config, vae: AutoencoderConfig, texts: tuple[Any, Any, Any]) -> None:

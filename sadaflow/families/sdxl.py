@@ -4,15 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Prompted, build_autoencoder
-from .prompt_encoder import ClipText, input_device
+from .base import Conditioning, build_autoencoder
+from .clip_unet import ClipUNet
+from .exported import ABSENT, Exported
+from .prompt_encoder import Batch, ClipText, input_device
 from .request import Request
+from .text_encoding import Encoding, joined, stacked
+from .text_family import POOLED, Text, TextShape
 from .unet import LatentUNet, read_configs
 
 # Published defaults of the aesthetic scores, which condition the refiner in place of the target size.
@@ -22,7 +26,7 @@ _TARGETS = frozenset({"target_size", "negative_target_size"})
 _SCORES = frozenset({"aesthetic_score", "negative_aesthetic_score"})
 
 
-class StableDiffusionXL(LatentUNet):
+class StableDiffusionXL(ClipUNet):
     """The components of a StableDiffusionXLPipeline checkpoint, or of the refiner, which lacks the first encoder.
 
     The network is conditioned on the original size and the crop of the training picture (section 2.2 of the paper). By
@@ -86,43 +90,66 @@ class StableDiffusionXL(LatentUNet):
 
     @property
     def options(self) -> frozenset[str]:
-        return _SIZES | (_SCORES if self.aesthetic else _TARGETS)
+        return super().options | POOLED | _SIZES | (_SCORES if self.aesthetic else _TARGETS)
 
     @property
-    def adaptable(self) -> Mapping[str, nn.Module]:
-        return {**super().adaptable, **{name: text.encoder for name, text in self.prompt_encoders.items()}}
-
-    @property
-    def prompt_encoders(self) -> Mapping[str, ClipText]:
+    def clips(self) -> Mapping[str, ClipText]:
         names = ("text_encoder", "text_encoder_2")[-len(self.texts) :]
         return dict(zip(names, self.texts, strict=True))
 
-    def condition(self, request: Request) -> Prompted:
-        conditional = self._encode(request.prompts)
-        conditional["time_ids"] = self._time_ids(request, negative=False)
-        conditional |= self.embedded_guidance(request, conditional["context"].device)
-        if self.distilled or not request.guided:
-            return Prompted(conditional, None)
-        negative = self._negative(request.negatives, conditional)
-        return Prompted(conditional, {**negative, "time_ids": self._time_ids(request, negative=True)})
+    def exported(self) -> Exported | None:
+        """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
+        special = self.edited_by("StableDiffusionXL")
+        if special is None and self.needs is not None:
+            return None
+        fields: dict[str, Any] = {"force_zeros_for_empty_prompt": self.zero_negative}
+        if self.aesthetic:
+            fields["requires_aesthetics_score"] = True
+        if len(self.texts) == 1:
+            fields |= {"text_encoder": ABSENT, "tokenizer": ABSENT}
+        tokenizers = {name.replace("text_encoder", "tokenizer"): text for name, text in self.prompt_encoders.items()}
+        return Exported(
+            special or f"StableDiffusionXL{'Img2Img' if self.aesthetic else ''}Pipeline",
+            {name: text.tokenizer for name, text in tokenizers.items()},
+            fields,
+        )
 
-    def _negative(self, negatives: Sequence[str | None], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The negative branch; samples without a negative prompt get zeros if `zero_negative`."""
-        empty = [row for row, prompt in enumerate(negatives) if prompt is None and self.zero_negative]
-        if len(empty) == len(negatives):
-            return {name: torch.zeros_like(like[name]) for name in ("context", "pooled")}
-        encoded = self._encode([prompt or "" for prompt in negatives])
-        for tensor in encoded.values():
-            tensor[empty] = 0
-        return encoded
+    @property
+    def text_shape(self) -> TextShape:
+        width = sum(text.encoder.config.hidden_size for text in self.texts)
+        return TextShape(width, self.texts[-1].encoder.config.projection_dim)
 
-    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        unique = list(dict.fromkeys(prompts))
-        rows = [unique.index(prompt) for prompt in prompts]
-        states, pooled = zip(*(text.penultimate(unique) for text in self.texts), strict=True)
-        return {"context": torch.cat(states, dim=-1)[rows], "pooled": pooled[-1][rows]}
+    def run(self, text: ClipText, prompts: Sequence[str] | Batch) -> tuple[Tensor, Tensor | None]:
+        return text.penultimate(prompts)
 
-    def _time_ids(self, request: Request, *, negative: bool) -> Tensor:
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        """Encode texts; a missing negative prompt is zeros if `zero_negative`."""
+        zeros = [row for row, (text, _) in enumerate(texts) if text is None and self.zero_negative]
+        read = [row for row in range(len(texts)) if row not in zeros]
+        parts = [self._read_all([(texts[row][0] or "", texts[row][1]) for row in read], request)] if read else []
+        parts += [self._zeros([texts[row][1] for row in zeros])] if zeros else []
+        order = [*read, *zeros]
+        return joined(parts).rows([order.index(row) for row in range(len(texts))])
+
+    def _read_all(self, texts: Sequence[tuple[str, int]], request: Request) -> Encoding:
+        """States of all text encoders side by side, and pooled ones of the last."""
+        encoded = [self.read(text, texts, request) for text in self.texts]
+        states = torch.cat([part.states for part in encoded], dim=-1)
+        return Encoding(states, encoded[-1].pooled, encoded[-1].lengths)
+
+    def _zeros(self, windows: Sequence[int]) -> Encoding:
+        """Zeros in place of prompts that have so many windows."""
+        shape, window = self.text_shape, self.texts[-1].length
+        device = input_device(self.texts[-1].encoder)
+        blank = torch.zeros(max(windows) * window, shape.width, dtype=self.dtype, device=device)
+        assert shape.pooled is not None
+        return stacked([blank[: count * window] for count in windows], blank.new_zeros(len(windows), shape.pooled))
+
+    def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
+        further = super().beside_text(request, like, negative=negative)
+        return {**further, "time_ids": self._time_ids(request, like.device, negative=negative)}
+
+    def _time_ids(self, request: Request, device: torch.device, *, negative: bool) -> Tensor:
         """Original size, crop corner and target size (or the refiner's aesthetic score) as (B, 6) or (B, 5).
 
         The negative branch has the values of the conditional branch unless the request gives others.
@@ -137,7 +164,7 @@ class StableDiffusionXL(LatentUNet):
             score, published = request.negative_aesthetic_score, _NEGATIVE_AESTHETIC
         last = [published if score is None else score] if self.aesthetic else target or size
         ids = [*(original or size), *(crop or (0, 0)), *last]
-        row = torch.tensor(ids, dtype=torch.float32, device=input_device(self.texts[-1].encoder))
+        row = torch.tensor(ids, dtype=torch.float32, device=device)
         return row.expand(len(request.prompts), -1)
 
 

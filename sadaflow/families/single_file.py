@@ -7,11 +7,13 @@ from typing import Any
 
 from sadaflow.models import UNetConfig
 
+from ..loading.checkpoint import Checkpoint, Replacement
 from ..loading.layouts.row import Layout
 from ..loading.layouts.single_files import VAES
 from ..loading.layouts.table import require_layout
 from ..loading.single_file import autoencoder, flux, schedulers, unet
 from ..loading.single_file.layout import FromSection, SingleFile
+from ..loading.single_file.text_section import TextOfSection
 from . import FAMILIES
 from .base import Family, replace_vae
 from .flux import Flux, FluxFill, fills
@@ -73,13 +75,30 @@ def _of_base(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[s
             f"{' or '.join(layout.pipelines)}"
         )
     family_class = FAMILIES[name]
-    replaced = {"transformer": FromSection.of(file.section(layout.prefix), original_of(family_class))}
+    network = FromSection(file.section(layout.prefix), original_of(family_class))
+    replaced: dict[str, Replacement] = {"transformer": network, **_texts_of_file(file, layout, base)}
     for prefix in filter(file.has, VAES):
         replaced["vae"] = autoencoder.from_section(file.section(prefix))
     family = family_class.prepare(replace(base, replaced=replaced))()
     if aid.vae is not None:
         replace_vae(family, aid.vae, aid.loader)
     return family, family_class.scheduler_config(base.json("scheduler", "scheduler_config.json"))
+
+
+def _texts_of_file(file: SingleFile, layout: Layout, base: Checkpoint) -> dict[str, Replacement]:
+    """The text encoders that the file holds, by component of `base`."""
+    found: dict[str, Replacement] = {}
+    for index, (prefix, style) in enumerate(layout.texts):
+        if not file.has(prefix):
+            continue
+        component = f"text_encoder_{index + 1}" if index else "text_encoder"
+        if base.json("model_index.json").get(component) in (None, [None, None]):
+            raise ValueError(
+                f"{file.path} holds a text encoder ({prefix}*), and base={base.root} has no {component}, whose config "
+                "and tokenizer it needs: name a base that has it"
+            )
+        found[component] = TextOfSection(file.section(prefix), style, tuple(base.headers(component, "model")))
+    return found
 
 
 def _stable_diffusion(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str, Any]]:

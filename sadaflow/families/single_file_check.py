@@ -22,7 +22,13 @@ from .single_file import scheduler_of_sd, scheduler_of_xl
 from .single_file_parts import Aid
 from .unet import further_inputs
 
-_CLASSES = {"clip": "CLIPTextModel", "open_clip": "OpenCLIP text encoder", "t5": "T5EncoderModel"}
+_CLASSES = {
+    "clip": "CLIPTextModel",
+    "open_clip": "OpenCLIP text encoder",
+    "t5": "T5EncoderModel",
+    "decoder": "language model",
+}
+_TEXTS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 _LATENT, _FLUX_LATENT = 4, 16  # channels of the latents
 
 
@@ -58,20 +64,24 @@ def read_single_file(path: Path) -> tuple[SingleFile, CheckedFile]:
 def _parts(file: SingleFile, layout: Layout) -> Iterator[tuple[str, tuple[str, tuple[Stored, ...]]]]:
     if layout.refused is not None or layout.kind not in ("pipeline", "network"):
         return
-    if layout.pipelines:
-        yield "transformer", (layout.name, file.section(layout.prefix).stored)
-        return
-    name = "FluxTransformer2DModel" if layout.family == "flux" else "UNet2DConditionModel"
+    transformer = bool(layout.pipelines) or layout.family == "flux"
+    name = "FluxTransformer2DModel" if transformer else "UNet2DConditionModel"
     own = [prefix for prefix in (*VAES, *(prefix for prefix, _ in layout.texts)) if file.has(prefix)]
     network = tuple(each for each in file.section(layout.prefix).stored if not each.name.startswith(tuple(own)))
-    yield "transformer" if layout.family == "flux" else "unet", (name, network)
+    yield "transformer" if transformer else "unet", (layout.name if layout.pipelines else name, network)
     for prefix in own:
         if prefix in VAES:
             yield "vae", ("AutoencoderKL", file.section(prefix).stored)
-    names = ("text_encoder_2",) if layout.family == "refiner" else ("text_encoder", "text_encoder_2")
+    names = ("text_encoder_2",) if layout.family == "refiner" else _TEXTS
     for name, (prefix, style) in zip(names, layout.texts, strict=False):
         if prefix in own:
             yield name, (_CLASSES.get(style, "CLIPTextModel"), file.section(prefix).stored)
+
+
+def _lacking(layout: Layout, parts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a file with a network whose config it lacks takes from the checkpoint that it is loaded with."""
+    texts = _TEXTS[: max(len(layout.texts), 1)]
+    return ("configs", *(name for name in ("vae", *texts) if name not in parts))
 
 
 def check_single_file(file: SingleFile, checked: CheckedFile) -> None:
@@ -92,7 +102,7 @@ def check_single_file(file: SingleFile, checked: CheckedFile) -> None:
         steered = UNetConfig.from_dict(unet.added_config(width, 2) if width else {})
         controlnet.load(section, steered, loader)
     elif layout.pipelines:  # its config is that of the checkpoint that it is loaded with
-        checked.lacks = ("configs", "vae", "text_encoder")
+        checked.lacks = _lacking(layout, checked.parts)
     elif layout.kind in ("pipeline", "network"):
         file.check_read([layout.prefix, *VAES, *(prefix for prefix, _ in layout.texts)])
         _check_checkpoint(file, layout, checked, loader)

@@ -1,30 +1,43 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): one CLIP text encoder, a U-Net, a KL autoencoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from sadaflow.models import Autoencoder, UNet, UNetConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import Prompted, build_autoencoder
-from .prompt_encoder import ClipText
+from .base import build_autoencoder
+from .clip_unet import ClipUNet
+from .exported import ABSENT, Exported
+from .prompt_encoder import Batch, ClipText
 from .request import Request
+from .text_encoding import Encoding
+from .text_family import Text, TextShape
 from .unet import LatentUNet, read_configs
 
 
-class StableDiffusion(LatentUNet):
+class StableDiffusion(ClipUNet):
     """The components of a StableDiffusionPipeline checkpoint.
+
+    Args:
+        backbone: The network.
+        vae: The autoencoder.
+        text: Tokenizer and text encoder.
+        dtype: Dtype in which the networks compute.
 
     Raises:
         ValueError: If the components do not fit each other.
     """
 
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {**LatentUNet.components, "text_encoder": "CLIPTextModel"}
+
+    pipeline_class: ClassVar[str] = "StableDiffusionPipeline"
+    """The class in Diffusers."""
 
     def __init__(self, backbone: UNet, vae: Autoencoder, text: ClipText, dtype: torch.dtype) -> None:
         _check_width(text.encoder.config.hidden_size, backbone.config)
@@ -55,21 +68,26 @@ class StableDiffusion(LatentUNet):
         return {**config, "steps_offset": 1, "clip_sample": False}
 
     @property
-    def adaptable(self) -> Mapping[str, nn.Module]:
-        return {**super().adaptable, "text_encoder": self.text.encoder}
-
-    @property
-    def prompt_encoders(self) -> Mapping[str, ClipText]:
+    def clips(self) -> Mapping[str, ClipText]:
         return {"text_encoder": self.text}
 
-    def condition(self, request: Request) -> Prompted:
-        negatives = [negative or "" for negative in request.negatives]
-        guided = request.guided and not self.distilled
-        unique = list(dict.fromkeys([*request.prompts, *negatives] if guided else request.prompts))
-        states = dict(zip(unique, self.text.encode(unique), strict=True))
-        context = torch.stack([states[prompt] for prompt in request.prompts])
-        other = {"context": torch.stack([states[negative] for negative in negatives])} if guided else None
-        return Prompted({"context": context, **self.embedded_guidance(request, context.device)}, other)
+    def exported(self) -> Exported | None:
+        """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
+        special = self.edited_by("StableDiffusion")
+        if special is None and self.needs is not None:
+            return None
+        absent = {"safety_checker": ABSENT, "feature_extractor": ABSENT, "requires_safety_checker": False}
+        return Exported(special or self.pipeline_class, {"tokenizer": self.text.tokenizer}, absent)
+
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.text.encoder.config.hidden_size)
+
+    def run(self, text: ClipText, prompts: Sequence[str] | Batch) -> tuple[Tensor, Tensor | None]:
+        return text.encode(prompts), None
+
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        return self.read(self.text, [(text or "", windows) for text, windows in texts], request)
 
 
 class LatentConsistency(StableDiffusion):
@@ -79,6 +97,7 @@ class LatentConsistency(StableDiffusion):
     """
 
     default_guidance: ClassVar[float] = 8.5
+    pipeline_class: ClassVar[str] = "LatentConsistencyModelPipeline"
 
     @classmethod
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sadaflow.models import UNet, unet_2d_config
 from sadaflow.models.attention import current_name
 
+from ..guidance import guidance_text
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..sampling.finite_check import require_finite_output
@@ -23,6 +24,11 @@ class Unconditional:
     """The components of a DDPMPipeline checkpoint.
 
     It reads no prompt, and has neither a negative branch nor an autoencoder.
+
+    Args:
+        backbone: The network.
+        labels: Names of the classes. None: the network has no classes.
+        dtype: Dtype in which the networks compute.
     """
 
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {"unet": "UNet2DModel"}
@@ -80,10 +86,10 @@ class Unconditional:
         return {"unet": self.backbone}
 
     def condition(self, request: Request) -> Prompted:
-        if request.guidance_scale != self.default_guidance:
+        if request.known_guidance != self.default_guidance:
             raise ValueError(
-                f"guidance={request.guidance_scale:g} has no effect on a {type(self).__name__} checkpoint, which has "
-                "no negative branch; leave it out"
+                f"guidance={guidance_text(request.known_guidance)} has no effect on a {type(self).__name__} "
+                "checkpoint, which has no negative branch; leave it out"
             )
         return Prompted({} if self.labels is None else {"class_labels": self.labels.of(request)}, None)
 

@@ -25,6 +25,9 @@ _UNSUPPORTED: Final = {
     1: "its U-Net reads a depth map beside the latents",
 }
 
+_EDITED_BY = {5: "InpaintPipeline", 4: "InstructPix2PixPipeline"}
+"""Endings of the classes in Diffusers, by the number of further input channels."""
+
 
 def check_channels(unet: UNetConfig, vae: AutoencoderConfig) -> None:
     """Raise ValueError if a U-Net reads or predicts something that cannot be sampled with."""
@@ -108,6 +111,15 @@ class LatentUNet:
                 )
         self.backbone = ControlledUNet(self.backbone, nets).requires_grad_(False).eval()
 
+    def edited_by(self, start: str) -> str | None:
+        """The pipeline class in Diffusers of a network that reads a picture beside the latents; None for others.
+
+        Args:
+            start: How the name of the class begins.
+        """
+        further = self.backbone.config.in_channels - self.vae.config.latent_channels
+        return f"{start}{_EDITED_BY[further]}" if further in _EDITED_BY else None
+
     @property
     def distilled(self) -> bool:
         """Whether the U-Net embeds the guidance strength; then there is no negative branch."""
@@ -119,7 +131,7 @@ class LatentUNet:
             return {}
         if request.negative_prompt:
             warnings.warn("negative_prompt has no effect on this checkpoint: its network embeds guidance", stacklevel=5)
-        return {"guidance": torch.full((len(request.prompts),), request.guidance_scale, device=device)}
+        return {"guidance": torch.tensor(request.embedded_guidance, device=device)}
 
     @property
     def options(self) -> frozenset[str]:

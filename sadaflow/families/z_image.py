@@ -4,29 +4,33 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import nn
+from torch.nn import functional as F
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.z_image import ZImageConfig, ZImageTransformer
 from sadaflow.models.z_image.config import UNIT
-from sadaflow.models.z_image.original import from_original
 
+from ..guidance import Rule
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
-from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
+from .base import Conditioning, autoencoder_config, build_autoencoder, trained_size
 from .chat_text import ChatText, chat_message
+from .exported import Exported
+from .guidance_options import Guidance, is_guided
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .request import Request
+from .text_encoding import Encoding, stacked
+from .text_family import ENCODED, Text, TextFamily, TextShape
 
 _TURBO_SHIFT = 3.0
 """The shift of flow time of Turbo; that of the base model is 6."""
 _STATES = (-2,)
 
 
-class ZImage(LatentTransformer):
+class ZImage(LatentTransformer, TextFamily):
     """The components of a ZImagePipeline checkpoint.
 
     `guidance` g is that of the published pipeline: the guided prediction is p + g (p - n), so 0 is none.
@@ -40,11 +44,9 @@ class ZImage(LatentTransformer):
         "vae": "AutoencoderKL",
         "text_encoder": "Qwen3Model",
     }
-    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
+    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED
     default_guidance: ClassVar[float] = 4.0
     patch: ClassVar[int] = 2
-
-    original = staticmethod(from_original)
 
     def __init__(self, backbone: ZImageTransformer, vae: Autoencoder, text: ChatText, dtype: torch.dtype) -> None:
         _check_widths(backbone.config, vae.config, text.encoder.config)
@@ -79,34 +81,34 @@ class ZImage(LatentTransformer):
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
 
-    def condition(self, request: Request) -> Prompted:
-        length, guided = request.text_tokens(self.text.longest), request.guidance_scale > 0
-        prompts, negatives = list(request.prompts), [negative or "" for negative in request.negatives]
-        unique = list(dict.fromkeys([*prompts, *negatives] if guided else prompts))
-        texts = [chat_message(prompt, thinking=True) for prompt in unique]
-        states, known = self.text.encode(texts, length, _STATES)
-        rows = [state[own] for state, own in zip(states.to(self.dtype), known.to(states.device), strict=True)]
-        given = _padded(rows, known.sum(dim=1).tolist())
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("ZImagePipeline", {"tokenizer": self.text.tokenizer})
 
-        def branch(chosen: Sequence[str]) -> Conditioning:
-            indices = [unique.index(prompt) for prompt in chosen]
-            return {name: tensor[indices] for name, tensor in given.items()}
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.text.encoder.config.hidden_size, ragged=True)
 
-        if not guided:
-            return Prompted(branch(prompts), None)
-        return Prompted(branch(prompts), branch(negatives), request.guidance_scale + 1)
+    def negative_guidance(self, request: Request) -> Guidance | None:
+        guidance = request.known_guidance
+        return _from_negative(guidance) if is_guided(guidance, above=0) else None
 
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        messages = [chat_message(text or "", thinking=True) for text, _ in texts]
+        states, known = self.text.encode(messages, request.text_tokens(self.text.longest), _STATES)
+        return stacked([state[own] for state, own in zip(states, known.to(states.device), strict=True)])
 
-def _padded(rows: Sequence[Tensor], lengths: Sequence[int]) -> dict[str, Tensor]:
-    """Arguments of the transformer for states (L, width) of prompts of L tokens each; see `ZImageTransformer`."""
-    device = rows[0].device
-    units = [-(-length // UNIT) * UNIT for length in lengths]
-    longest = max(units)
-    context = pad_sequence([*rows, rows[0].new_zeros(longest, rows[0].shape[1])], batch_first=True)[:-1]
-    given = {"context": context, "length": torch.tensor(lengths, device=device)}
-    if min(units) == longest:
-        return given
-    return {**given, "mask": torch.arange(longest, device=device) < torch.tensor(units, device=device)[:, None]}
+    def given(self, encoding: Encoding) -> Conditioning:
+        """Arguments of the transformer; see `ZImageTransformer`."""
+        states, lengths = encoding.states, encoding.all_lengths
+        units = [-(-length // UNIT) * UNIT for length in lengths]
+        longest = max(units)
+        context = F.pad(states[:, :longest], (0, 0, 0, max(0, longest - states.shape[1])))
+        given = {"context": context, "length": torch.tensor(lengths, device=states.device)}
+        if min(units) == longest:
+            return given
+        positions = torch.arange(longest, device=states.device)
+        return {**given, "mask": positions < torch.tensor(units, device=states.device)[:, None]}
 
 
 def _check_widths(transformer: ZImageConfig, vae: AutoencoderConfig, text: Any) -> None:
@@ -120,3 +122,10 @@ def _check_widths(transformer: ZImageConfig, vae: AutoencoderConfig, text: Any) 
                 f"the {label} {found} wide, the transformer's {field} is {expected} (transformer/config.json, and "
                 "config.json in text_encoder/ and vae/)"
             )
+
+
+def _from_negative(guidance: Guidance) -> Guidance:
+    """Guidance as the scale of the way from the negative branch, which is 1 more than the published pipeline's."""
+    if isinstance(guidance, Rule):
+        return guidance
+    return tuple(scale + 1 for scale in guidance) if isinstance(guidance, tuple) else guidance + 1

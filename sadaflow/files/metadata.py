@@ -21,7 +21,7 @@ class Recipe:
         negative_prompt: The negative prompt, if any.
         solver: Name of the solver; None is that of the checkpoint's scheduler config.
         grid: Name of the time grid; None as for `solver`.
-        guidance: Guidance strength; None is what the checkpoint recommends.
+        guidance: Guidance strength, or the text of a guidance rule; None is what the checkpoint recommends.
         accelerator: The accelerator; None evaluates the network at every step.
         nfe: Number of network evaluations; an evaluation of the conditional branch alone counts 0.5.
         modes: Name of the mode of each step.
@@ -29,6 +29,7 @@ class Recipe:
         versions: Versions of libraries, by their names.
         solver_config: The solver with its grid, schedule and noise, from which it can be made again to the last bit.
         accelerator_config: The accelerator with its settings, likewise.
+        guidance_config: The guidance rule, likewise, if it is more than a number.
     """
 
     prompt: str
@@ -40,7 +41,7 @@ class Recipe:
     negative_prompt: str | None = None
     solver: str | None = None
     grid: str | None = None
-    guidance: float | None = None
+    guidance: float | str | None = None
     accelerator: str | None = None
     nfe: float | None = None
     modes: Sequence[str] = ()
@@ -48,6 +49,7 @@ class Recipe:
     versions: Mapping[str, str] = field(default_factory=dict)
     solver_config: Mapping[str, Any] | None = None
     accelerator_config: Mapping[str, Any] | None = None
+    guidance_config: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], options: Mapping[str, Any], **known: Any) -> Self:
@@ -90,7 +92,7 @@ class Recipe:
             "Steps": self.steps,
             "Sampler": self.solver,
             "Schedule type": self.grid,
-            "CFG scale": None if self.guidance is None else f"{self.guidance:g}",
+            "CFG scale": f"{self.guidance:g}" if isinstance(self.guidance, float | int) else self.guidance,
             "Seed": self.seed,
             "Size": f"{self.width}x{self.height}",
             "Model": self.model,
@@ -111,7 +113,7 @@ class Recipe:
 
     def known(self, *without: str) -> dict[str, Any]:
         """The fields by name, less those of `without`, and without configs that are not known."""
-        configs = ("solver_config", "accelerator_config")
+        configs = ("solver_config", "accelerator_config", "guidance_config")
         left_out = {*without, *(name for name in configs if getattr(self, name) is None)}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 

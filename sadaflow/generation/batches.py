@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ..families.request import PER_SAMPLE, Request
+from ..families.request import PER_LINE, PER_SAMPLE, Request
 from ..files.metadata import Recipe
 from ..pipeline.memory_need import NotEnoughMemory
 from .batch_record import Line
@@ -54,7 +54,7 @@ class PipelineMaker:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Made]:
         made: list[Made] = []
-        for _, alike in groupby(prompts, key=lambda prompt: prompt.strength):
+        for _, alike in groupby(prompts, key=lambda prompt: (prompt.strength, prompt.guidance)):
             members = list(alike)
             request = self._request(members)
             output = self.generator.sample(request, progress=False)
@@ -62,15 +62,15 @@ class PipelineMaker:
         return made
 
     def _request(self, prompts: Sequence[Prompt]) -> Request:
-        """The request of these prompts, of one strength; their own arguments take the place of the shared ones."""
+        """The request of these prompts, of one strength and guidance; their own arguments replace the shared ones."""
         shared = self.generator.request
         own: dict[str, Any] = {
             name: [getattr(shared, name) if (value := getattr(prompt, name)) is None else value for prompt in prompts]
             for name in PER_SAMPLE
         }
         own = {name: None if name in OF_PICTURES and None in values else values for name, values in own.items()}
-        if prompts[0].strength is not None:
-            own["strength"] = prompts[0].strength
+        first = {name: getattr(prompts[0], name) for name in PER_LINE}
+        own |= {name: value for name, value in first.items() if value is not None}
         return replace(shared, **own)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..pipeline.pipeline import Pipeline
-from .prompt_file import OF_PICTURES, Prompt
+from .prompt_file import FURTHER, Prompt
 
 
 def fingerprint(modules: Iterable[nn.Module]) -> str:
@@ -26,7 +26,7 @@ def prompts_digest(prompts: Iterable[Prompt]) -> str:
     """SHA-256 of all prompts with their seeds, names and order."""
     digest = hashlib.sha256()
     for prompt in prompts:
-        fields = {name: value for name, value in asdict(prompt).items() if value is not None or name not in OF_PICTURES}
+        fields = {name: value for name, value in asdict(prompt).items() if value is not None or name not in FURTHER}
         digest.update(json.dumps(fields).encode() + b"\n")
     return digest.hexdigest()
 

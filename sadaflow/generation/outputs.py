@@ -12,6 +12,8 @@ from ..files.images import to_image
 from ..files.metadata import Recipe
 from ..files.png import encode_png
 from ..files.wav import encode_wav
+from ..guidance import Rule, guidance_text
+from ..guidance.registry import names_foreign_code
 from ..pipeline.inputs import read_accelerator
 from ..pipeline.output import Output
 from ..pipeline.picture_files import digests_of
@@ -19,6 +21,7 @@ from ..pipeline.pipeline import Pipeline
 from ..sampling.observing import Observer
 
 _NAMED: Final = ("solver", "accelerator")
+_RULES: Final = ("guidance", "true_guidance")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,12 @@ class Generator:
         """
         given = request.given()
         given |= {name: type(value).__name__ for name in _NAMED if not isinstance(value := given.get(name, ""), str)}
+        if request.words is not None:
+            given["words"] = request.words.source
+        given |= {name: guidance_text(rule) for name in _RULES if isinstance(rule := given.get(name), Rule)}
         own: dict[str, Any] = {"steps": request.steps, "seed": request.seed, "model": self.model}
         own |= {"accelerator_config": _config(read_accelerator(request))}
+        own |= {"guidance_config": _config(request.guidance) if isinstance(request.guidance, Rule) else None}
         if "nfe" in known and len(request.prompts) == 1:  # a sample that was made
             sized = replace(request, height=known["height"], width=known["width"])
             of_call = self.pipe.solver_for if request.image is None else self.pipe.whole_solver_for
@@ -134,9 +141,13 @@ def recorded_request(recipe: Recipe, *, exact: bool = False, trusted: bool = Fal
         arguments |= {"solver": from_config(recipe.solver_config, trusted=trusted), "grid": None, "speedup": None}
         held = recipe.accelerator_config
         arguments["accelerator"] = None if held is None else from_config(held, trusted=trusted)
-    for name in _NAMED:
+        if recipe.guidance_config is not None:
+            arguments["guidance"] = from_config(recipe.guidance_config, trusted=trusted)
+    for name in (*_NAMED, *_RULES):
         text = arguments.get(name)
-        if isinstance(text, str) and ":" in text and not trusted:
+        if not isinstance(text, str) or trusted:
+            continue
+        if names_foreign_code(text) if name in _RULES else ":" in text:
             raise ValueError(
                 f"the record names the {name} {text!r}, code outside of this library: pass trusted=True (--trusted) if "
                 "you trust where the file is from"

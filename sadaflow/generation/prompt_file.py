@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..families.request import ARGUMENTS, PER_LINE, PER_SAMPLE
 from ..files.pictures import open_picture
@@ -19,12 +19,23 @@ FIELDS: Final = (*PER_SAMPLE, *PER_LINE, "id")
 OF_PICTURES: Final = ("image", "mask", "strength")
 """Those of pictures to start from."""
 
+FURTHER: Final = (*OF_PICTURES, "blend_prompt", "guidance")
+"""Those that a line need not have, and takes from the run."""
+
 LAST_SEED: Final = 2**63 - 1
 _LARGEST: Final = 2**30
 """Bytes of the largest prompt file."""
 _LONGEST: Final = 1000
 """Characters of the longest message on a line."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+_PUBLISHED: Final[Mapping[tuple[str, ...], str]] = {
+    ("Prompts", "Category"): "Prompts",
+    ("Prompt", "Category", "Challenge", "Note"): "Prompt",
+}
+"""Headers of tables as DrawBench and PartiPrompts publish them, and the column that holds the prompt."""
+_GENEVAL: Final = frozenset({"tag", "include", "exclude"})
+"""Fields of GenEval's lines beside the prompt, which say what a detector must find."""
 
 Entry = Mapping[str, Any]
 """The fields of a line by the names of `FIELDS`."""
@@ -43,6 +54,8 @@ class Prompt:
         image: File of the picture that it starts from; None is that of the run.
         mask: File of its mask; likewise.
         strength: Its strength; likewise.
+        blend_prompt: The prompt that it becomes in the course of the steps; likewise.
+        guidance: Its guidance, a number or the text of a rule; likewise.
     """
 
     index: int
@@ -53,17 +66,22 @@ class Prompt:
     image: str | None = None
     mask: str | None = None
     strength: float | None = None
+    blend_prompt: str | None = None
+    guidance: float | str | None = None
 
 
 def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
     """Read the prompts of a file, in order.
 
     The ending decides the format. A .txt file has one prompt per line. A .jsonl file has an object per line with
-    "prompt" and, optionally, "seed", "negative_prompt" and "id"; and of pictures to start from "image" and "mask",
-    files relative to the prompt file, and "strength". A picture or mask is given by all lines or by none. A .csv file
-    has these names in its header, and an empty cell for a field that is not given. A .json file holds captions as
-    MS-COCO does (captions_val2017.json), of which the first of every picture is read, in the order of the pictures'
-    ids. All are UTF-8; blank lines are skipped.
+    "prompt" and, optionally, "seed", "negative_prompt", "blend_prompt" and "id"; and of pictures to start from "image"
+    and "mask", files relative to the prompt file, and "strength"; and "guidance", a number or the text of a rule. A
+    picture or mask is given by all lines or by none. A .csv file has these names in its header, and an empty cell for
+    a field that is not given. A .json file holds captions as MS-COCO does (captions_val2017.json), of which the first
+    of every picture is read, in the order of the pictures' ids. All are UTF-8; blank lines are skipped.
+
+    Benchmarks are read as they are published: DrawBench (.csv), PartiPrompts (.tsv) and GenEval (.jsonl); their
+    categories are not used.
 
     Args:
         path: The file.
@@ -125,11 +143,19 @@ def _objects(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
             raise _Bad(path, line, f"is not valid JSON: {error}") from error
         if not isinstance(entry, dict):
             raise _Bad(path, line, f'holds {reprlib.repr(entry)}, expected an object like {{"prompt": "red apple"}}')
-        yield line, entry
+        yield line, {name: entry[name] for name in entry if name not in _GENEVAL}
+
+
+def _tabs(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
+    return _rows(path, content, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
+    return _rows(path, content, strict=True)
+
+
+def _rows(path: Path, content: str, **dialect: Any) -> Iterator[tuple[int, Entry]]:
+    rows = csv.reader(io.StringIO(content, newline=""), **dialect)
     header: list[str] | None = None
     while True:
         line = rows.line_num + 1
@@ -142,14 +168,18 @@ def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
         if not row:
             continue
         if header is None:
-            header = row
+            published = _PUBLISHED.get(tuple(row))
+            header = row if published is None else ["prompt" if name == published else "" for name in row]
+            if published is not None:
+                continue
             if "prompt" not in header or len(set(header)) < len(header):
                 raise _Bad(path, line, f"is the header and names {', '.join(header)}; of {', '.join(FIELDS)} it must "
                            "name prompt, and none twice")  # fmt: skip
             continue
         if len(row) != len(header):
             raise _Bad(path, line, f"has {len(row)} cells, the header {len(header)}")
-        entry: dict[str, Any] = {name: cell for name, cell in zip(header, row, strict=True) if cell or name == "prompt"}
+        cells = zip(header, row, strict=True)
+        entry: dict[str, Any] = {name: cell for name, cell in cells if name and cell or name == "prompt"}
         if re.fullmatch("[0-9]{1,30}", entry.get("seed", "")):
             entry["seed"] = int(entry["seed"])
         yield line, entry
@@ -170,7 +200,9 @@ def _captions(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
         yield 1, {"prompt": caption, "id": image}
 
 
-_FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table, ".json": _captions}
+_OTHER_TEXTS: Final = ("negative_prompt", "blend_prompt")
+
+_FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table, ".tsv": _tabs, ".json": _captions}
 
 
 def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
@@ -179,8 +211,8 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
             raise ValueError(f"has the field {reprlib.repr(name)}; known: {', '.join(FIELDS)}")
     if "prompt" not in entry:
         raise ValueError("has no prompt")
-    negative = entry.get("negative_prompt")
-    for name, text in (("prompt", entry["prompt"]), ("negative_prompt", "" if negative is None else negative)):
+    others = {name: entry[name] for name in _OTHER_TEXTS if entry.get(name) is not None}
+    for name, text in {"prompt": entry["prompt"], **others}.items():
         if not isinstance(text, str):
             raise ValueError(f"has the {name} {reprlib.repr(text)}, expected a string")
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -192,11 +224,12 @@ def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:
     label = str(label) if type(label) is int else label
     if not isinstance(label, str) or not _ID.fullmatch(label):
         raise ValueError(f"has the id {reprlib.repr(label)}; an id names a file: up to 100 of A-Z a-z 0-9 - _ and .")
-    return Prompt(index, label, entry["prompt"], seed, negative, *(entry.get(name) for name in OF_PICTURES))
+    further = {name: entry.get(name) for name in (*_OTHER_TEXTS, *OF_PICTURES, "guidance")}
+    return Prompt(index, label, entry["prompt"], seed, **further)
 
 
 def _beside(path: Path, entry: Entry) -> Entry:
-    """The fields of a line, with pictures' files relative to the prompt file and the strength as a number."""
+    """The fields of a line, with pictures' files relative to the prompt file, and strength and guidance as numbers."""
     found = dict(entry)
     for name in ("image", "mask"):
         if found.get(name) is None:
@@ -215,7 +248,20 @@ def _beside(path: Path, entry: Entry) -> Entry:
         except (TypeError, ValueError):
             raise ValueError(f"has the strength {reprlib.repr(found['strength'])}, expected a number") from None
         ARGUMENTS["strength"].read("strength", found["strength"])
+    if found.get("guidance") is not None:
+        found["guidance"] = _guidance(found["guidance"])
     return found
+
+
+def _guidance(value: Any) -> float | str:
+    """A number, or the text of a rule; both are checked."""
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        if not isinstance(value, str):
+            raise ValueError(f"has the guidance {reprlib.repr(value)}, expected a number or text") from None
+    ARGUMENTS["guidance"].read("guidance", value)
+    return cast(float | str, value)
 
 
 def _check_alike(prompts: Sequence[Prompt], prompt: Prompt) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from sadaflow.models.config import COUNT, FLAG, NONE, POSITIVE, QUANTIZED, WIDTH, Kind, Table, one_of, whole
+from sadaflow.models.config import COUNT, FLAG, NONE, POSITIVE, QUANTIZED, WIDTH, Kind, Table, list_of, one_of, whole
 
 from .common_fields import COMMON
 
@@ -83,7 +83,61 @@ _MISTRAL3: Final = Table(
     },
     needs={"quantization_config": QUANTIZED},
 )
-DECODERS: Final = ("Qwen3Model", "MistralModel")
+
+
+def _is_sectioned_rope(value: Any) -> bool:
+    """Whether a value is an unscaled rope of three axes (time, row, column)."""
+    if not isinstance(value, dict) or not value.keys() <= {"mrope_section", "rope_theta", "rope_type", "type"}:
+        return False
+    types = {value.get("rope_type", "default"), value.get("type", "default")}
+    theta = value.get("rope_theta")
+    known = types <= {"default", "mrope"} and (theta is None or POSITIVE.holds(theta))
+    return known and _SECTIONS.holds(value.get("mrope_section"))
+
+
+_SECTIONS = list_of(WIDTH, "such numbers", 3)
+_SECTIONED_ROPE = Kind("an object with mrope_section, and rope_type default", _is_sectioned_rope)
+QWEN_VL: Final = replace(
+    QWEN3,
+    owner="Qwen2_5_VLForConditionalGeneration",
+    kinds={
+        **{name: kind for name, kind in QWEN3.kinds.items() if name not in ("attention_bias", "head_dim")},
+        **dict.fromkeys(("rope_parameters", "rope_scaling"), _SECTIONED_ROPE),
+    },
+    only={
+        "model_type": ("qwen2_5_vl", "qwen2_5_vl_text"),
+        "layer_types": ("full_attention", None),
+        "use_sliding_window": (False, None),
+    },
+    ignored={
+        **QWEN3.ignored,
+        **dict.fromkeys(
+            ("image_token_id", "video_token_id", "vision_token_id", "vision_start_token_id", "vision_end_token_id"),
+            "the tokenizer has them",
+        ),
+        **dict.fromkeys(("text_config", "vision_config"), "read by itself"),
+    },
+    needs={"quantization_config": QUANTIZED, "layer_types": _SLIDING, "use_sliding_window": _SLIDING},
+)
+_VISION: Final = Table(
+    "Qwen2_5_VLForConditionalGeneration vision_config",
+    kinds={
+        **dict.fromkeys(("hidden_size", "intermediate_size", "num_heads", "out_hidden_size", "window_size"), WIDTH),
+        **dict.fromkeys(("patch_size", "spatial_merge_size", "temporal_patch_size", "tokens_per_second"), WIDTH),
+        "depth": COUNT,
+        "in_channels": WIDTH,
+        "fullatt_block_indexes": list_of(whole(0, 999), "such numbers"),
+        "hidden_act": one_of("silu", "gelu", "gelu_pytorch_tanh", "relu"),
+    },
+    only={"model_type": ("qwen2_5_vl", "qwen2_5_vl_vision"), "in_chans": (3,)},
+    ignored={
+        **COMMON,
+        "spatial_patch_size": "patch_size has its number",
+        "rope_parameters": "this class has a single kind of positions",
+    },
+    needs={"quantization_config": QUANTIZED},
+)
+DECODERS: Final = ("Qwen3Model", "MistralModel", "Qwen2_5_VLTextModel", "Qwen2_5_VLModel")
 """Classes of language models that are built."""
 
 
@@ -91,7 +145,8 @@ def decoder_fields(raw: Mapping[str, Any], class_name: str) -> dict[str, Any]:
     """Read the config.json of a language model.
 
     Args:
-        raw: The JSON object; for a MistralModel that of a Mistral3ForConditionalGeneration.
+        raw: The JSON object; for a MistralModel that of a Mistral3ForConditionalGeneration, for a Qwen2_5_VLTextModel
+            and a Qwen2_5_VLModel that of a Qwen2_5_VLForConditionalGeneration.
         class_name: One of `DECODERS`.
 
     Raises:
@@ -99,8 +154,19 @@ def decoder_fields(raw: Mapping[str, Any], class_name: str) -> dict[str, Any]:
     """
     if class_name == "Qwen3Model":
         return QWEN3.read(raw)
+    if class_name.startswith("Qwen2_5_VL"):
+        text = QWEN_VL.read(_half(raw, "text_config") if "text_config" in raw else raw)
+        if class_name == "Qwen2_5_VLTextModel":
+            return text
+        token = {"image_token_id": raw["image_token_id"]} if "image_token_id" in raw else {}
+        return {"text_config": text, "vision_config": _VISION.read(_half(raw, "vision_config")), **token}
     _MISTRAL3.read(raw)
-    text = raw.get("text_config")
-    if not isinstance(text, Mapping):
-        raise ValueError(f"text_config holds a {type(text).__name__}, expected a JSON object")
-    return MISTRAL.read(text)
+    return MISTRAL.read(_half(raw, "text_config"))
+
+
+def _half(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The config of one of a model's halves."""
+    half = raw.get(name)
+    if not isinstance(half, Mapping):
+        raise ValueError(f"{name} holds a {type(half).__name__}, expected a JSON object")
+    return half

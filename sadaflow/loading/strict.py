@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from sadaflow.models.original_layout import Misshaped
+
 from .copied_weights import copied
 from .mapped_weights import as_stored, can_stay_mapped, map_tensor, remember_unread
 from .origins import Origin, misshaped, tied_names
@@ -24,10 +26,6 @@ Also called with tensors on the meta device. Raises UnknownTensor for a name tha
 
 class UnknownTensor(ValueError):
     """A name that a layout does not have."""
-
-
-class Misshaped(ValueError):
-    """A shape that cannot be converted."""
 
 
 def renamed(rename: Callable[[str], str]) -> Convert:

@@ -1,6 +1,6 @@
 """Loads text encoders and vocoders: their configs first, then networks that are matched with the weight files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,14 @@ _ROTARY = ("inv_freq", "original_inv_freq")
 # Tensors beside the text encoder in a file of CLIP with both halves.
 _OTHER_HALF = ("vision_model.", "visual_projection.", "logit_scale")
 _PROJECTION = "text_projection."
-# Prefixes of a language model's tensors, and those beside it: output embeddings, and the half that reads pictures.
+# Prefixes of a language model's tensors.
 _DECODER = ("model.language_model.", "language_model.model.", "model.")
-_BESIDE = tuple(
+BESIDE = tuple(
     f"{prefix}{name}."
     for prefix in ("", "model.", "language_model.")
-    for name in ("lm_head", "vision_tower", "multi_modal_projector")
+    for name in ("lm_head", "vision_tower", "visual", "multi_modal_projector")
 )
+"""Beginnings of names of tensors that belong to a language model and not to the encoder."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,14 @@ class PreparedEncoder:
                 much more than the files hold.
         """
         label, checkpoint = str(self.checkpoint.path(self.component)), self.checkpoint
+
+        def build() -> Any:
+            return getattr(transformers_module(), self.class_name)(self.config)
+
+        if self.component in checkpoint.replaced:
+            return checkpoint.replaced[self.component].load(build, checkpoint.loader)
         stored = checkpoint.headers(self.component, "model")
-        encoder = empty_encoder(getattr(transformers_module(), self.class_name), self.config, stored, label)
+        encoder = empty_encoder(build, stored, label)
         return add_encoder(encoder, stored, hub_names(encoder, self.ignored), label, checkpoint.loader, keep)
 
 
@@ -95,19 +102,18 @@ def prepare_encoder(checkpoint: Checkpoint, component: str, class_name: str, tok
     if class_name.startswith("CLIP") and is_whole_clip(raw):
         ignored = _OTHER_HALF if class_name == "CLIPTextModelWithProjection" else (*_OTHER_HALF, _PROJECTION)
     if class_name in DECODERS:
-        ignored = _BESIDE
+        ignored = BESIDE
     if tokenizer is not None:
         vocabulary = getattr(config, "text_config", config).vocab_size
         check_ids(tokenizer, vocabulary, str(folder / "config.json"))
     return PreparedEncoder(checkpoint, component, class_name, config, ignored, tokenizer)
 
 
-def empty_encoder(cls: Any, config: Any, stored: Sequence[Stored], label: str) -> Any:
+def empty_encoder(build: Callable[[], Any], stored: Sequence[Stored], label: str) -> Any:
     """Build an encoder on the meta device.
 
     Args:
-        cls: Its class in `transformers`.
-        config: Its `transformers` config.
+        build: Builds it from its config.
         stored: All tensors in its files.
         label: The file or folder, for errors.
 
@@ -115,7 +121,7 @@ def empty_encoder(cls: Any, config: Any, stored: Sequence[Stored], label: str) -
         ValueError: If `transformers` refuses the config, or if it asks for much more than the files hold.
     """
     with reading(label):
-        encoder = build_empty(lambda: cls(config), stored, label)
+        encoder = build_empty(build, stored, label)
     refuse_oversized(encoder, stored, label)
     return encoder
 
@@ -148,7 +154,8 @@ def _compute_buffer(encoder: Any, name: str, buffer: Tensor, label: str) -> None
     elif leaf == "token_type_ids":
         value = torch.zeros(buffer.shape, dtype=torch.long)
     elif leaf in _ROTARY:
-        value = getattr(type(encoder.get_submodule(owner))(encoder.config), leaf)
+        module = encoder.get_submodule(owner)
+        value = getattr(type(module)(getattr(module, "config", encoder.config)), leaf)
     else:
         raise ValueError(f"{label}: {type(encoder).__name__} has an unknown buffer {name}, which is not stored")
     encoder.get_submodule(owner).register_buffer(leaf, value, persistent=False)
@@ -167,8 +174,8 @@ def hub_names(encoder: nn.Module, ignored: tuple[str, ...] = ()) -> Convert:
     known = set(encoder.state_dict())
 
     def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
-        bare = (name.removeprefix(prefix) for prefix in ("text_model.", *_DECODER))
-        spellings = (name, *bare, f"text_model.{name}")
+        bare = [name.removeprefix(prefix) for prefix in ("text_model.", *_DECODER)]
+        spellings = (name, *bare, f"text_model.{name}", *(f"language_model.{each}" for each in bare))
         found = next((name for name in spellings if name in known), None)
         if found is not None:
             return {found: tensor}

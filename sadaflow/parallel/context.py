@@ -115,7 +115,13 @@ class ContextSeam:
 
         def shared(hidden: Tensor, *args: Tensor | None) -> Tensor:
             texts = [args[index] for index in site.per_prefix]
-            text = next((tokens.shape[1] for tokens in texts if tokens is not None), 0)
+            lengths = [tokens.shape[1] for tokens in texts if tokens is not None]
+            if len(set(lengths)) > 1:
+                raise ValueError(
+                    "this call has tokens that are neither text nor image, as those of pictures to edit, which cannot "
+                    "be divided among processes: use Parallel(guidance=2), or a prompt per process (docs/many.md)"
+                )
+            text = next(iter(lengths), 0)
             shares = Shares(self.axis, text, hidden.shape[1])
             given = [
                 shares.own_of(arg) if arg is not None and index in site.per_prefix else arg

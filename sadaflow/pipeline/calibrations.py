@@ -40,9 +40,12 @@ class Calibrations:
         weights = weights_digest(stored)
         return cls(weights, folder, tuple(_found(folder, weights)))
 
-    def near(self, guidance: float, adapted: bool) -> list[Calibration]:
-        """The calibrations for a scale of guidance, the nearest first; none if LoRAs have changed the weights."""
-        return [] if adapted else near(self.held, guidance)
+    def near(self, guidance: float | None, adapted: bool) -> list[Calibration]:
+        """The calibrations for a scale of guidance, the nearest first; none if LoRAs have changed the weights.
+
+        There is none for guidance by a rule (None), since a calibration is one of classifier-free guidance.
+        """
+        return [] if adapted or guidance is None else near(self.held, guidance)
 
     def check(self, accelerator: object, adapted: bool, name: str) -> None:
         """Raises ValueError if an accelerator has a calibration of other weights than those of checkpoint `name`."""
@@ -59,18 +62,17 @@ class Calibrations:
         return replace(self, held=(calibration, *(one for one in self.held if _key(one) != _key(calibration))))
 
 
-def guidance_of(conditional: Mapping[str, object], negative: object, between: float, embedded: float) -> float:
-    """The scale that a calibration is valid for.
+def guidance_of(conditional: Mapping[str, object], negative: object, between: object, embedded: object) -> float | None:
+    """The scale that a calibration is valid for; None if the guidance is more than a number, which has none.
 
     Args:
         conditional: What the conditional branch is given.
         negative: What the negative branch is given; None without one.
-        between: Scale of guidance between the branches.
+        between: Guidance between the branches.
         embedded: The number that the network embeds, if it does.
     """
-    if negative is not None:
-        return between
-    return embedded if "guidance" in conditional else 1.0
+    guidance = between if negative is not None else embedded if "guidance" in conditional else 1.0
+    return float(guidance) if isinstance(guidance, float | int) else None
 
 
 NONE: Final = Calibrations()

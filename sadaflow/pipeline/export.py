@@ -9,23 +9,14 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..families import REGISTRY, Family, Flux, LatentConsistency, StableDiffusion, StableDiffusionXL
+from ..families import REGISTRY
+from ..families.exported import Exported
 from ..loading.export import new_folder
 from ..loading.hub.write import published_keys, write_json
 from .sampler import Sampler
 
 _VERSION = "0.42.0"  # of the layout that is written
-_ABSENT = [None, None]
-_INPAINTING, _PIX2PIX = 5, 4
-_CLASSES = {
-    ("sd", _INPAINTING): "StableDiffusionInpaintPipeline",
-    ("sd", _PIX2PIX): "StableDiffusionInstructPix2PixPipeline",
-    ("xl", _INPAINTING): "StableDiffusionXLInpaintPipeline",
-    ("xl", _PIX2PIX): "StableDiffusionXLInstructPix2PixPipeline",
-    ("flux", 80): "FluxFillPipeline",  # 16 of the masked picture, and the 64 pixels of the mask in a position
-    ("flux", 16): "FluxControlPipeline",
-}
-"""Pipelines of networks with further input channels, by family and their number."""
+_ADDED = ("sigmas_from_table",)  # what families add to a scheduler config when they load it, unknown to Diffusers
 
 
 def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
@@ -45,70 +36,34 @@ def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
         FileExistsError: If `folder` exists.
     """
     family = pipe.family
+    describe = getattr(family, "exported", None)
     own = type(family) in REGISTRY.built_in.values()  # Diffusers knows no class that is registered
-    if not (own and isinstance(family, (StableDiffusion, StableDiffusionXL, Flux))):
-        raise ValueError(f"{type(family).__name__} pipelines are not exported; supported: Stable Diffusion, XL, Flux.1")
-    if family.needs is not None and (_family(family), _further(family)) not in _CLASSES:
-        raise ValueError(f"{pipe.name} is not exported: {family.needs}, and a folder would need more than the networks")
+    if describe is None or not own:
+        known = sorted({found.__name__ for found in REGISTRY.built_in.values() if hasattr(found, "exported")})
+        raise ValueError(f"{type(family).__name__} pipelines are not exported; supported: {', '.join(known)}")
+    described: Exported | None = describe()
+    if described is None:
+        raise ValueError(
+            f"{pipe.name} is not exported: {getattr(family, 'needs', None)}, and a folder would need more than the "
+            "networks"
+        )
     networks = {**dict(family.adaptable), "vae": family.vae}
-    tokenizers = _tokenizers(family)
     with new_folder(folder) as draft:
-        index: dict[str, Any] = {**_index(family), "_diffusers_version": _VERSION}
+        index: dict[str, Any] = {"_class_name": described.class_name, "_diffusers_version": _VERSION}
+        index |= described.fields
         index["scheduler"] = ["diffusers", pipe.scheduler_config["_class_name"]]
-        write_json(draft / "scheduler" / "scheduler_config.json", pipe.scheduler_config)
+        scheduler = {name: value for name, value in pipe.scheduler_config.items() if name not in _ADDED}
+        write_json(draft / "scheduler" / "scheduler_config.json", scheduler)
         for name, network in networks.items():
             library = "transformers" if name.startswith("text_encoder") else "diffusers"
             written = _write_encoder if library == "transformers" else _write_network
             index[name] = [library, written(draft / name, network)]
-        for name, tokenizer in tokenizers:
+        for name, tokenizer in described.tokenizers.items():
             tokenizer.save_pretrained(draft / name)
             _forget_origin(draft / name / "tokenizer_config.json")
             index[name] = ["transformers", type(tokenizer).__name__]
         write_json(draft / "model_index.json", index)
     return Path(folder)
-
-
-def _family(family: Family) -> str:
-    return "flux" if isinstance(family, Flux) else "xl" if isinstance(family, StableDiffusionXL) else "sd"
-
-
-def _further(family: Any) -> int:
-    """Channels that the backbone reads beside the latents."""
-    config = family.backbone.config
-    channels = config.latent_channels if isinstance(family, Flux) else config.in_channels
-    return int(channels - family.vae.config.latent_channels)
-
-
-def _index(family: Family) -> dict[str, Any]:
-    """The class of the pipeline and its settings, as model_index.json has them."""
-    special = _CLASSES.get((_family(family), _further(family)))
-    if isinstance(family, Flux):
-        return {"_class_name": special or "FluxPipeline"}
-    if isinstance(family, StableDiffusionXL):
-        name = "StableDiffusionXLImg2ImgPipeline" if family.aesthetic else "StableDiffusionXLPipeline"
-        return {
-            "_class_name": special or name,
-            "force_zeros_for_empty_prompt": family.zero_negative,
-            **({"requires_aesthetics_score": True} if family.aesthetic else {}),
-            **({"text_encoder": _ABSENT, "tokenizer": _ABSENT} if len(family.texts) == 1 else {}),
-        }
-    name = "LatentConsistencyModelPipeline" if isinstance(family, LatentConsistency) else "StableDiffusionPipeline"
-    return {
-        "_class_name": special or name,
-        "safety_checker": _ABSENT,
-        "feature_extractor": _ABSENT,
-        "requires_safety_checker": False,
-    }
-
-
-def _tokenizers(family: Family) -> list[tuple[str, Any]]:
-    if isinstance(family, Flux):
-        return [("tokenizer", family.clip.tokenizer), ("tokenizer_2", family.t5.tokenizer)]
-    if isinstance(family, StableDiffusionXL):
-        names = ("tokenizer", "tokenizer_2")[-len(family.texts) :]
-        return [(name, text.tokenizer) for name, text in zip(names, family.texts, strict=True)]
-    assert isinstance(family, StableDiffusion)
-    return [("tokenizer", family.text.tokenizer)]
 
 
 def _write_network(folder: Path, network: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from sadaflow.solvers import Adaptive, Grid, RectifiedFlow, VPDiscrete, from_point, up_to_point
 
 from ..families import Family, Request
+from ..families.hooks import REFERENCE
 from ..families.unet import PICTURE
 
 
@@ -51,7 +52,7 @@ def on_its_part(solver: Any, request: Request, family: Family) -> Any:
     Raises:
         ValueError: If the solver has no grid to take a part of.
     """
-    begins = request.image is not None and getattr(family, "reads", None) != PICTURE
+    begins = request.image is not None and getattr(family, "reads", None) not in (PICTURE, REFERENCE)
     if not begins and request.denoising_end is None:
         return solver
     if isinstance(solver, Adaptive):

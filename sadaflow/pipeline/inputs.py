@@ -16,9 +16,11 @@ from ..accelerators import Accelerator, Auto, make_accelerator
 from ..families import AudioFamily, Family, Request
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
+from ..families.hooks import REFERENCE, sized_by_family
 from ..families.options import PLAIN
 from ..families.unet import MASK, PICTURE
 from ..parallel import Parallel
+from .encoded import check_encoded
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
@@ -99,7 +101,9 @@ def complete(
     if (needs := getattr(family, "needs", None)) is not None:
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
+    check_encoded(request, family)
     _check_read(request, getattr(family, "reads", None))
+    request = sized_by_family(family, request)
     height, width = _frames(request, family) or request.height, request.width
     if request.noise is not None:
         check_noise(request.noise, len(request.prompts), family)
@@ -121,15 +125,18 @@ def _check_read(request: Request, reads: str | None) -> None:
     """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
     if reads == MASK and (request.image is None or request.mask is None):
         raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
-    if reads != PICTURE:
-        if request.image_guidance is not None:
-            raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
+    if reads != PICTURE and request.image_guidance is not None:
+        raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
+    if reads not in (PICTURE, REFERENCE):
         return
+    kind = " (InstructPix2Pix)" if reads == PICTURE else ""
     if request.image is None:
-        raise ValueError("this checkpoint edits a picture (InstructPix2Pix): give image=")
+        raise ValueError(f"this checkpoint edits a picture{kind}: give image=")
     for name in ("strength", "start_step", "mask", "denoising_start"):
         if getattr(request, name) is not None:
-            raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture (InstructPix2Pix)")
+            raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture{kind}")
+    if reads == REFERENCE and request.posterior != "mode":
+        raise ValueError("posterior= has no effect on this checkpoint, which reads the mode")
 
 
 def _frames(request: Request, family: Family) -> int | None:

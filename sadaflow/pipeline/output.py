@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
+from ..display import html
 from ..families import AudioFamily, Family
-from ..files.images import to_pil
+from ..files.images import to_image, to_pil
+from ..files.png import encode_png
 from ..sampling.results import Sampled, Stats
 from ..sampling.trace import Trace
+
+_MOST_SHOWN: Final = 8
+_WIDTH: Final = 160  # pixels of a thumbnail
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,54 @@ class Output:
     audio: Tensor | None = None
     sample_rate: int | None = None
     trace: Trace | None = None
+
+    def show(self) -> None:
+        """Shows the pictures, or plays the sounds: in the notebook, or each picture in the system's viewer.
+
+        Raises:
+            ValueError: If there is nothing to show ("latent" output), or if sounds are to be played outside a notebook.
+        """
+        if self.images is None:
+            raise ValueError('there are no pictures: the call had output="latent"')
+        if _in_notebook():
+            from IPython.display import display
+
+            display(self)
+            return
+        if self.audio is not None:
+            raise ValueError("sounds can be played in a notebook only; write out.audio to a WAV file")
+        for image in self._pictures():
+            image.show()
+
+    def __repr__(self) -> str:
+        made = "no pictures" if self.images is None else f"{len(self.images)} pictures"
+        if self.audio is not None:
+            made = f"{len(self.audio)} sounds of {self.audio.shape[1] / (self.sample_rate or 1):.3g} s"
+        return f"Output({made}, latents={tuple(self.latents.shape)}, {self.stats})"
+
+    def _repr_html_(self) -> str:
+        shown = self._shown()
+        return html.panel(
+            "Output", "<div>", *shown, html.more(len(self.latents), len(shown)) if shown else "", "</div>",
+            self.stats._repr_html_(),
+        )  # fmt: skip
+
+    def _pictures(self) -> list[Any]:
+        """The pictures as PIL images."""
+        return [to_image(image) for image in self.images] if isinstance(self.images, Tensor) else list(self.images)
+
+    def _shown(self) -> list[str]:
+        """HTML of the first pictures or sounds."""
+        if self.audio is not None and self.sample_rate is not None:
+            from ..files.wav import encode_wav  # imports scipy.io, which pictures do without
+
+            return [html.sound(encode_wav(sound, self.sample_rate)) for sound in self.audio[:_MOST_SHOWN]]
+        if self.images is None:
+            return []
+        return [
+            html.picture(encode_png(_thumbnail(image)), f"sample {index}", _WIDTH)
+            for index, image in enumerate(self._pictures()[:_MOST_SHOWN])
+        ]
 
 
 def decode_output(
@@ -60,3 +113,19 @@ def decode_output(
         audio = family.waveform(images)[:, : int(seconds * rate)]
         return Output(images, sampled.x, sampled.stats, audio, rate, trace=sampled.trace)
     return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats, trace=sampled.trace)
+
+
+def _thumbnail(image: Any) -> Any:
+    """A PIL image no larger than twice the width at which it is shown."""
+    small = image.copy()
+    small.thumbnail((2 * _WIDTH, 2 * _WIDTH))
+    return small
+
+
+def _in_notebook() -> bool:
+    """Whether this runs in a Jupyter kernel."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return type(get_ipython()).__name__ == "ZMQInteractiveShell"

@@ -1,6 +1,8 @@
-"""Files of pictures to start from: checked before a checkpoint is loaded, and recorded by their digests."""
+"""Files of pictures to start from, and of encoded prompts: checked before loading, and recorded by their digests."""
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..families import Request
@@ -36,11 +38,13 @@ def files_of(request: Request) -> dict[str, list[str]]:
 
 
 def digests_of(request: Request) -> dict[str, Any]:
-    """SHA-256 of each file of `files_of`, by name: "image_sha256" and "mask_sha256"."""
+    """SHA-256 of each file of `files_of`, and of that of `words`, by name: "image_sha256", "words_sha256"."""
     found: dict[str, Any] = {}
     for name, files in files_of(request).items():
         digests = [picture_digest(file) for file in files]
         found[f"{name}_sha256"] = digests[0] if len(digests) == 1 else digests
+    if request.words is not None and request.words.source is not None:
+        found["words_sha256"] = hashlib.sha256(Path(request.words.source).read_bytes()).hexdigest()
     return found
 
 
@@ -57,6 +61,7 @@ def check_digests(request: Request, recorded: Mapping[str, Any]) -> None:
     for name, found in digests_of(request).items():
         if recorded.get(name) not in (None, found):
             argument = name.removesuffix("_sha256")
+            value = getattr(request, argument)
             raise ValueError(
-                f"the {argument} {getattr(request, argument)!r} is not the one that the record was made with"
+                f"the {argument} {getattr(value, 'source', value)!r} is not the one that the record was made with"
             )

@@ -11,6 +11,7 @@ from torch import Tensor
 from sadaflow.models import Autoencoder
 
 from ..families import AudioFamily, Family, Request
+from ..families.hooks import REFERENCE
 from ..files.pictures import open_picture, rgb, size_of
 from .mask_crop import Crop, crop_of, pasted
 from .masks import WHITE, about, check_size, read_mask
@@ -80,12 +81,12 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
         family: The checkpoint's networks.
 
     Returns:
-        The pictures; None for a request without any.
+        The pictures; None for a request without any, and for a family that reads them itself.
 
     Raises:
         ValueError: If a picture cannot be read or does not fit. The argument is named.
     """
-    if request.image is None or not request.prompts:
+    if request.image is None or not request.prompts or getattr(family, "reads", None) == REFERENCE:
         return None
     if isinstance(family, AudioFamily):
         raise ValueError("image= starts from a picture, and this checkpoint makes sound: leave it out")

@@ -12,16 +12,22 @@ from sadaflow.solvers import Grid, Solver
 
 from ..accelerators import Accelerator
 from ..accelerators.auto.calibration import Calibration
+from ..display import html
 from ..families import Negative, Pair, Request
+from ..families.guidance_options import Guided
 from ..families.options import Label
 from ..families.request import select_arguments
+from ..families.text_options import CUT, Blend, Embeds
+from ..families.words import Words
 from ..loading.hub.locate import Name
 from ..loading.hub.options import HubOptions
 from ..parallel import Parallel
 from ..sampling.observing import Observer
 from .adapters import Adaptable
 from .calibrate import PROMPTS, calibrate_pipeline
+from .described import described
 from .diffusers_names import refuses_unknown
+from .encoded import encode_prompts
 from .export import export_pipeline
 from .inputs import Seed
 from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
@@ -34,6 +40,12 @@ class Pipeline(Adaptable):
 
     `Sampler` documents its attributes, `Adaptable` what changes its weights and words.
     """
+
+    def __repr__(self) -> str:
+        return f"Pipeline({', '.join(f'{name}={value}' for name, value in described(self))})"
+
+    def _repr_html_(self) -> str:
+        return html.panel("Pipeline", html.table(described(self)))
 
     @classmethod
     @refuses_unknown
@@ -136,16 +148,40 @@ class Pipeline(Adaptable):
         return calibrate_pipeline(self, prompts, **how)
 
     @refuses_unknown
+    def encode(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: Negative = None,
+        *,
+        long_prompts: str = CUT,
+        prompt_weights: bool = False,
+        max_sequence_length: int | None = None,
+    ) -> Words:
+        """Encode prompts once for several calls, which take them as `words=`; the arguments are those of a call."""
+        return encode_prompts(self, Request(**select_arguments(locals())))
+
+    @refuses_unknown
     def __call__(
         self,
-        prompt: str | Sequence[str] = (),
+        prompt: str | Sequence[str] | None = (),
         *,
         negative_prompt: Negative = None,
+        words: Words | str | os.PathLike[str] | None = None,
+        prompt_embeds: Embeds | None = None,
+        negative_embeds: Embeds | None = None,
+        pooled_embeds: Tensor | None = None,
+        negative_pooled_embeds: Tensor | None = None,
+        long_prompts: str = CUT,
+        prompt_weights: bool = False,
+        blend_prompt: Negative = None,
+        blend: Blend = (0.0, 1.0),
         steps: int = 50,
         solver: str | Solver | None = None,
         grid: str | Grid | None = None,
-        guidance: float | None = None,
-        true_guidance: float = 1.0,
+        guidance: Guided | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] | None = None,
+        true_guidance: Guided = 1.0,
         height: int | None = None,
         width: int | None = None,
         seed: Seed = 0,
@@ -193,13 +229,25 @@ class Pipeline(Adaptable):
         Args:
             prompt: A prompt, or a sequence with one for each sample; checkpoints that read no text have none.
             negative_prompt: A negative prompt for all samples, or a sequence with one (or None) for each.
+            words: Prompts that `encode` has encoded, or their file. See docs/words.md for this and what follows.
+            prompt_embeds, negative_embeds: Hidden states (B, L, width) of prompts and of negative prompts in place of
+                text, or a list of (L, width).
+            pooled_embeds, negative_pooled_embeds: On SDXL, Flux.1 and Stable Diffusion 3, their pooled states.
+            long_prompts: "cut", or "chunks" to read a prompt that is longer than CLIP's input piece by piece.
+            prompt_weights: Whether brackets are weights: (word:1.3), (word), [word].
+            blend_prompt: A prompt that takes the place of the prompt in the course of the steps, likewise.
+            blend: (start, end), the fractions of the evaluations between which it does, or a function from the fraction
+                to its weight.
             steps: Number of steps.
             solver: Name of a solver, with settings if wanted ("dpmpp2m-sde eta=0.5"), `module:Class`, or a solver; None
                 takes what the scheduler config names.
             grid: Name of a time grid, or a `Grid`; None is the scheduler config's.
-            guidance: Scale of classifier-free guidance; up to 1 there is no negative branch. On Flux.1 dev the number
-                that the network embeds.
-            true_guidance: On Flux.1, scale of guidance by the negative prompt.
+            guidance: Scale of classifier-free guidance, up to 1 of which there is no negative branch; a sequence with
+                one for each sample; a function of the `Moment`; or a rule, as `APG(7.5)` or "apg scale=7.5". On Flux.1
+                dev the number that the network embeds. See docs/guidance.md.
+            guidance_rescale: How far the guided prediction is scaled to the standard deviation of the conditional one.
+            guidance_interval: Noise levels (low, high) of sigma / alpha between which guidance acts.
+            true_guidance: On Flux.1, guidance by the negative prompt, as `guidance` elsewhere.
             height, width: Size in pixels.
             seed: Seed of the start noise for all samples, or a sequence with one for each.
             noise: Start noise (B, C, h, w), unit normal, in place of the seeds'; it decides the size.

@@ -14,9 +14,12 @@ from ..families import AudioFamily
 from ..families.argument import cannot_be_used
 from ..files.images import to_pil
 from ..loading.checkpoint import Checkpoint
-from ..loading.hub.locate import locate_checkpoint
+from ..loading.hub.locate import is_file_name, locate_checkpoint, locate_file
 from ..loading.hub.options import HubOptions
 from ..loading.mapped_weights import reads_mapped_weights
+from ..loading.single_file.layout import SingleFile
+from ..loading.single_file.tiny import load_decoder
+from ..loading.strict import Loader
 from ..sampling.finite_check import require_finite_output
 from .diffusers_names import refuses_unknown
 from .linear_preview import fit_linear_preview
@@ -38,7 +41,7 @@ class TinyPreview:
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Maps latents (B, C, h, w) to pictures (B, 3, H, W) in [0, 1], float32."""
-        config, weight = self.network.config, next(self.network.parameters())
+        config, weight = self.network.config, next(self.network.decoder.parameters())
         unscaled = (latents / config.scaling_factor + config.shift_factor).to(weight)
         decoded = self.network.decode(unscaled).float()
         require_finite_output("preview decoder", weight.dtype, decoded)
@@ -68,19 +71,44 @@ class Previewing(Sampler):
         Raises:
             ValueError: If `x0` has another number of dimensions or channels, or if the checkpoint makes sound.
         """
-        if output not in ("tensor", "pil"):
-            raise ValueError(f'unknown output {output!r}; known for previews: "tensor", "pil"')
-        if isinstance(self.family, AudioFamily):
-            raise ValueError("previews are pictures, and this checkpoint makes sound")
-        if not isinstance(x0, Tensor):
-            raise ValueError(cannot_be_used("x0", x0, "a tensor (B, C, h, w)"))
-        if x0.dim() != 4 or x0.shape[1] != self.family.latent_channels:
-            raise ValueError(f"x0 has shape {tuple(x0.shape)}, expected (B, {self.family.latent_channels}, h, w)")
+        self._check_latents(x0, output)
         with self._turns.taken(self._residence.offload is not None or self._compiled):
             if self._preview is None:
                 self._preview = fit_linear_preview(self.family, self.device)
             shown = self._preview(x0)
         return to_pil(shown) if output == "pil" else shown
+
+    @reads_mapped_weights
+    @torch.no_grad()
+    def decode(self, latents: Tensor, output: str = "tensor") -> Any:
+        """Decode latents by the checkpoint's own decoder, one at a time.
+
+        Args:
+            latents: (B, C, h, w) in the backbone's scaling, such as `out.latents` or the `x0` of a trace.
+            output: "tensor", or "pil" for a list of PIL images.
+
+        Returns:
+            Pictures (B, 3, H, W) in [0, 1], float32, on the CPU.
+
+        Raises:
+            ValueError: If the latents have another number of dimensions or channels, or if the checkpoint makes sound.
+        """
+        self._check_latents(latents, output)
+        with self._turns.taken(self._residence.offload is not None or self._compiled):
+            decoded = [self.family.decode(each.to(self.device)).float().cpu() for each in latents.split(1)]
+        shown = torch.cat(decoded)
+        return to_pil(shown) if output == "pil" else shown
+
+    def _check_latents(self, latents: Tensor, output: str) -> None:
+        if output not in ("tensor", "pil"):
+            raise ValueError(f'unknown output {output!r}; known: "tensor", "pil"')
+        if isinstance(self.family, AudioFamily):
+            raise ValueError("latents are decoded to pictures here, and this checkpoint makes sound")
+        if not isinstance(latents, Tensor):
+            raise ValueError(cannot_be_used("x0", latents, "a tensor (B, C, h, w)"))
+        channels = self.family.latent_channels
+        if latents.dim() != 4 or latents.shape[1] != channels:
+            raise ValueError(f"x0 has shape {tuple(latents.shape)}, expected (B, {channels}, h, w)")
 
     @refuses_unknown
     def load_preview_decoder(
@@ -92,12 +120,12 @@ class Previewing(Sampler):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> None:
-        """Load a tiny autoencoder (AutoencoderTiny: madebyollin/taesd, taesdxl, taef1) that `preview` decodes with.
+        """Load a tiny autoencoder (madebyollin/taesd, taesdxl, taesd3, taef1) that `preview` decodes with.
 
         It stays on the pipeline's device, in the pipeline's dtype, also with `offload=` and `quantize=`.
 
         Args:
-            model: A folder or a Hub id.
+            model: A folder, a Hub id, or a single file, such as taesd_decoder.safetensors.
             revision: Branch, tag or commit of `model`; the further arguments are those of `from_pretrained`.
 
         Raises:
@@ -106,15 +134,21 @@ class Previewing(Sampler):
             FileNotFoundError, ConnectionError, PermissionError, OSError: If a file cannot be fetched.
         """
         hub = HubOptions(revision, None, cache_dir, token, local_files_only)
-        checkpoint = Checkpoint(locate_checkpoint(model, hub, marker="config.json"), None, self.dtype, self.device)
-        config = checkpoint.read(TinyAutoencoderConfig.from_dict, "config.json")
-        vae = self.family.vae.config
+        loader = Loader(self.dtype, self.device)
+        if is_file_name(model):
+            source = locate_file(model, hub)
+            network = load_decoder(SingleFile(source), loader)
+        else:
+            source = locate_checkpoint(model, hub, marker="config.json")
+            checkpoint = Checkpoint(source, None, loader.dtype, loader.device, pending=loader.pending)
+            config = checkpoint.read(TinyAutoencoderConfig.from_dict, "config.json")
+            network = checkpoint.network("", lambda: TinyAutoencoder(config))
+        vae, config = self.family.vae.config, network.config
         for what, found, expected in (
             ("channels", config.latent_channels, self.family.latent_channels),
             ("pixels per position along a side", config.downscale, vae.downscale),
         ):
             if found != expected:
-                raise ValueError(f"{checkpoint.root}: its latents have {found} {what}, the checkpoint's {expected}")
-        network = checkpoint.network("", lambda: TinyAutoencoder(config))
-        checkpoint.fill()
+                raise ValueError(f"{source}: its latents have {found} {what}, the checkpoint's {expected}")
+        loader.fill()
         self._preview = TinyPreview(network)

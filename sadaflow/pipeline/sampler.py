@@ -1,5 +1,6 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -12,11 +13,14 @@ from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, f
 
 from ..accelerators.caching.base import check_fit
 from ..families import Family, Request
+from ..families.base import Prompted
 from ..families.hooks import scheduler_of_call
 from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.pixels import Pixels
 from ..families.unet import PICTURE
+from ..guidance import KeepLength, as_rule
+from ..guidance.compose import further_prompts
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
 from ..loading.mapped_weights import lay_out, reads_mapped_weights
@@ -34,6 +38,7 @@ from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
 from .control import Control
 from .diffusers_names import refuses_unknown
+from .encoded import blend_of
 from .grid_part import on_its_part
 from .inputs import (
     check_how,
@@ -66,6 +71,9 @@ class Sampler:
         recommended: Settings that the checkpoint's authors recommend.
         calibrations: What was measured of the checkpoint; `accelerator="auto"` uses it by itself.
         split_guidance: Whether the two branches of guidance are evaluated one after the other; see `GuidedDenoiser`.
+
+    Args:
+        residence: Where the weights are kept between evaluations. None: on the device.
     """
 
     def __init__(
@@ -139,6 +147,10 @@ class Sampler:
         self._compiled, self._frozen = True, whole and freeze
         return self
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Context manager in which no other thread uses the networks, if they cannot be shared."""
+        return self._turns.taken(self._residence.offload is not None or self._compiled)
+
     def _refuse_frozen(self) -> None:
         if self._frozen:
             raise ValueError("the weights are part of what compile(freeze=True) compiled: load the pipeline anew")
@@ -207,7 +219,7 @@ class Sampler:
         if pictures is not None:
             request = pictures.sized(request)
         request = complete(request, self.family, self.defaults, device=self.device, output=output)
-        turn = self._turns.taken(self._residence.offload is not None or self._compiled)
+        turn = self.turn()
         if pictures is not None and request.strength == 0:
             with turn:
                 return unchanged(pictures, request, self.family, output, self.device)
@@ -217,7 +229,8 @@ class Sampler:
         accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
         self.calibrations.check(accelerator, self.adapted, self.name)
         if isinstance(solver, Adaptive):
-            require_plain(accelerator, trace, control=control is not None, parallel=parallel is not None)
+            fixed = {"control": control, "parallel": parallel, "blend": request.blend_prompt}
+            require_plain(accelerator, trace, **{name: value is not None for name, value in fixed.items()})
         elif accelerator is not None:
             check_fit(accelerator, solver, noise.shape, self.backbone)
         if parallel is not None:
@@ -282,27 +295,39 @@ class Sampler:
         """
         height, width = self.family.default_size
         request = request.filled(**self.defaults, height=height, width=width)
+        prompted = self._prompted(request, control, beside)
+        both = prompted.conditional, prompted.negative
+        if prompted.negative is None:
+            request.refuse_without_negative(prompted.guidance or request.guidance)
+        guidance = request.wrapped(request.known_guidance if prompted.guidance is None else prompted.guidance)
+        return GuidedDenoiser(
+            self.backbone,
+            solver.nodes,
+            self.prediction,
+            *both,
+            guidance if prompted.keeps_length is None else KeepLength(as_rule(guidance), prompted.keeps_length),
+            self.dtype,
+            None if control is None else control.settings(len(solver.nodes)),
+            self.split_guidance,
+            self.calibrations.near(guidance_of(*both, guidance, request.guidance), self.adapted),
+            prompted.picture,
+            IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
+            [
+                self._prompted(request.of_text(text), control, beside).conditional
+                for text in further_prompts(guidance)
+            ],
+            blend_of(prompted, request, len(solver.nodes)),
+        )
+
+    def _prompted(self, request: Request, control: Control | None, beside: Tensor | None) -> Prompted:
+        """The encoded prompts of a request, with what else the network reads; see `denoiser`."""
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
         if beside is not None:
             rows = beside.to(self.dtype).expand(len(request.prompts), -1, -1, -1)
             prompted = prompted.beside(rows, edited=getattr(self.family, "reads", None) == PICTURE)
-        both = prompted.conditional, prompted.negative
-        guidance = request.guidance_scale if prompted.guidance is None else prompted.guidance
-        return GuidedDenoiser(
-            self.backbone,
-            solver.nodes,
-            self.prediction,
-            *both,
-            guidance,
-            self.dtype,
-            None if control is None else control.settings(len(solver.nodes)),
-            self.split_guidance,
-            self.calibrations.near(guidance_of(*both, guidance, request.guidance_scale), self.adapted),
-            prompted.picture,
-            IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
-        )
+        return prompted
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for `pickle` and `copy.deepcopy`; raises ValueError if `require_copyable` does."""

@@ -11,7 +11,7 @@ from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Adaptive, Prediction, Solver
 
 from ..families import Request
-from ..families.labels import with_texts
+from ..families.hooks import with_texts
 from ..sampling.auto_calibration import Batches
 from ..sampling.denoiser import GuidedDenoiser
 from .calibrations import guidance_of
@@ -101,7 +101,9 @@ def tuning_samples(
     if isinstance(solver, Adaptive):
         raise ValueError(f"{who}: an adaptive solver takes no accelerator; choose a solver with fixed steps")
     denoise = pipe.denoiser(solver, first)
-    guidance = guidance_of(denoise.conditional, denoise.negative, denoise.guidance, first.guidance_scale)
+    guidance = guidance_of(denoise.conditional, denoise.negative, denoise.guidance, first.guidance)
+    if guidance is None:
+        raise ValueError(f"{who} measures classifier-free guidance: give a number, not guidance={first.guidance!r}")
     return Tuning(solver, batches, guidance)
 
 

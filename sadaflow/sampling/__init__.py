@@ -6,6 +6,7 @@ from .loop import sample
 from .network import NetworkCall
 from .observing import STOP, Edit, Observer
 from .results import Sampled, Stats, Step
+from .steering import Steered
 from .told_time import TIMES
 from .trace import Trace
 from .wrapped import Denoiser
@@ -22,6 +23,7 @@ __all__ = [
     "Observer",
     "Sampled",
     "Stats",
+    "Steered",
     "Step",
     "Trace",
     "sample",

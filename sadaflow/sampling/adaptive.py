@@ -8,18 +8,22 @@ from sadaflow.solvers import Adaptive, Node
 
 from ..accelerators.base import Mode
 from ..device.timing import Stopwatch
+from .binding import share_of
 from .observing import STOP, Edit, Observer, ask
 from .results import Sampled, Stats, Step
 
 
-def require_plain(accelerator: object, trace: bool, *, control: bool = False, parallel: bool = False) -> None:
-    """Raises ValueError if an adaptive run has an accelerator, a trace, a ControlNet or several processes."""
+def require_plain(
+    accelerator: object, trace: bool, *, control: bool = False, parallel: bool = False, blend: bool = False
+) -> None:
+    """Raises ValueError if an adaptive run has an accelerator, trace, ControlNet, several processes or a blend."""
     if accelerator is not None:
         raise ValueError(
             f"accelerator={accelerator!r} plans a fixed number of evaluations, and an adaptive solver's is not known "
             "beforehand: use accelerator=None, or another solver on the grid of an adaptive run"
         )
-    for what, given in (("trace=True", trace), ("a ControlNet", control), ("parallel=", parallel)):
+    fixed = {"trace=True": trace, "a ControlNet": control, "parallel=": parallel, "blend_prompt=": blend}
+    for what, given in fixed.items():
         if given:
             raise ValueError(f"{what} needs a number of evaluations, and an adaptive solver's is not known beforehand")
 
@@ -49,15 +53,16 @@ def sample_adaptive(
         RuntimeError: after the solver's `max_evals` evaluations.
     """
     require_plain(accelerator, trace)
-    watch, count = Stopwatch(noise.device), 0
+    watch, count, cost = Stopwatch(noise.device), 0, 0.0
     began = watch.now()
     modes = [Mode.FULL] * noise.shape[0]
 
     def x0_at(x: Tensor, node: Node) -> Tensor:
-        nonlocal count
+        nonlocal count, cost
+        own = denoise.at(node) if hasattr(denoise, "at") else None
         with watch.measuring("network"):
-            x0: Tensor = denoise.at(node)(x, 0) if hasattr(denoise, "at") else denoise(x, node)
-        count += 1
+            x0: Tensor = denoise(x, node) if own is None else own(x, 0)
+        count, cost = count + 1, cost + share_of(own, 0)
         if observer is None:
             return x0
         return _observed(
@@ -72,7 +77,7 @@ def sample_adaptive(
     samples = noise.shape[0]
     seconds = watch.now() - began
     every = [[Mode.FULL.value] * count for _ in range(samples)]
-    return Sampled(x, Stats([float(count)] * samples, every, seconds, 0.0, watch.seconds("network"), stopped))
+    return Sampled(x, Stats([cost] * samples, every, seconds, 0.0, watch.seconds("network"), stopped))
 
 
 class _Stopped(Exception):

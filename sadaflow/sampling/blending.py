@@ -1,16 +1,17 @@
 """A denoiser that repaints a part of a picture: outside the mask its x0 is the picture's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from sadaflow.models import Seam
-from sadaflow.solvers import Prediction
+from sadaflow.solvers import Prediction, Solver
 
 from ..device.indexing import taken
+from .binding import begun, share_of
 from .denoiser import BranchDenoise, Rows
 
 
@@ -51,6 +52,19 @@ class BlendedDenoiser:
     def has_negative(self) -> bool:
         """Whether there is a negative branch."""
         return self.inner.has_negative
+
+    @property
+    def branches(self) -> int:
+        """Number of branches of a full evaluation."""
+        return getattr(self.inner, "branches", 1)
+
+    def share(self, step: int) -> float:
+        """Cost of evaluation `step`, in units of an evaluation of all branches."""
+        return share_of(self.inner, step)
+
+    def begun(self, solver: Solver) -> Self:
+        """The denoiser at the beginning of a run of a solver."""
+        return replace(self, inner=begun(self.inner, solver))
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return blend(self.inner(x, step), self.mask, self.kept)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..accelerators.base import Mode, Run
 from ..device.indexing import index_of, put, taken
+from .binding import share_of
 from .denoiser import BranchDenoise, Denoise, RowDenoise
 from .nfe import Meter
 
@@ -50,7 +51,7 @@ def evaluate(
         if mode is Mode.CACHED and run.capabilities.caches:
             for row, found in zip(rows, run.carried_out(step, rows), strict=True):
                 modes[row] = found
-        meter.learn([modes[row] for row in rows])
+        meter.learn([modes[row] for row in rows], share_of(denoise, step))
         if len(rows) == len(modes):
             return output, modes
         put(x0, rows, output)

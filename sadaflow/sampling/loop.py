@@ -13,7 +13,7 @@ from ..accelerators.base import Mode, Run, calibrated, fitted
 from ..accelerators.forwarding import begin_run
 from .adaptive import sample_adaptive
 from .agreement import require_same_nodes
-from .binding import bound
+from .binding import bound, share_of
 from .denoiser import Denoise, RowDenoise
 from .evaluation import evaluate, require_negative
 from .observing import STOP, Edit, Observer, ask, changed_rows
@@ -57,12 +57,12 @@ def sample(
         return sample_adaptive(solver, denoise, noise, accelerator, observer, trace)
     require_same_nodes(denoise, solver.nodes)
     run = _begin(accelerator, solver, denoise, noise.shape)
-    recorder = Recorder(solver, run, noise, selective=isinstance(denoise, RowDenoise), trace=trace)
-    state, edited = solver.start(noise), frozenset[int]()
+    recorder = Recorder(solver, run, denoise, noise, trace=trace)
+    state, renewed = solver.start(noise), frozenset[int]()
     while state.step < solver.n_evals:
         step = state.step
         with recorder.controller():
-            plan = _with_full(run.plan(step), edited)
+            plan = _with_full(run.plan(step), renewed)
             skipped = [row for row, mode in enumerate(plan) if not mode.evaluates]
             estimate = run.estimate(step, state.x, skipped) if skipped else None
         with recorder.network():
@@ -80,17 +80,25 @@ def sample(
         reply = None if observer is None else ask(observer, done)
         if reply is STOP:
             return recorder.finish(x0, stopped_after=step + 1)
-        edited = frozenset()
+        renewed = _changed_by_guidance(denoise, solver, step, noise.shape[0])
         if isinstance(reply, Edit):
             state, edited = _edited(solver, recorder, before, state, done, reply)
-            if edited:
-                with recorder.controller():
-                    run.edited(step, sorted(edited))
+            renewed |= edited
+        if renewed:
+            with recorder.controller():
+                run.edited(step, sorted(renewed))
     return recorder.finish(state.x)
 
 
+def _changed_by_guidance(denoise: Denoise, solver: Solver, step: int, samples: int) -> frozenset[int]:
+    """The samples, all or none, whose guidance begins or ends after a step: x0 of before does not continue there."""
+    last = step + 1 == solver.n_evals
+    changes = not last and share_of(denoise, step) != share_of(denoise, step + 1)
+    return frozenset(range(samples)) if changes else frozenset()
+
+
 def _with_full(plan: Sequence[Mode], rows: Iterable[int]) -> Sequence[Mode]:
-    """The plan, with full evaluations of the samples that were edited: no estimate of these is to be trusted."""
+    """The plan, with full evaluations of the samples that were edited, or whose guidance has changed."""
     chosen = frozenset(rows)
     return [Mode.FULL if row in chosen else mode for row, mode in enumerate(plan)] if chosen else plan
 
@@ -133,4 +141,9 @@ def _begin(accelerator: Accelerator | str | None, solver: Solver, denoise: Denoi
     run = begin_run(accelerator, solver, shape, seams=isinstance(denoise, RowDenoise))
     if run.capabilities.omits_negative:
         require_negative(denoise)
+    if run.capabilities.caches and share_of(denoise, 0) == 0:
+        raise ValueError(
+            f"accelerator {type(accelerator).__name__} fills its cache at the first step, and guidance evaluates no "
+            "network there: use CFGZeroStar(zero_steps=0), or another accelerator"
+        )
     return run

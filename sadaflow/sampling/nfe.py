@@ -37,10 +37,11 @@ class Meter:
 
     Args:
         counts: Whether to count at all; otherwise a cached evaluation counts as 1.
+        branches: Number of branches of guidance of a full evaluation.
     """
 
-    def __init__(self, counts: bool) -> None:
-        self._counts = counts
+    def __init__(self, counts: bool, branches: int = 2) -> None:
+        self._counts, self._branches = counts, branches
         self._operations: int | None = None
         self._written = 0
         self._estimated: set[str] = set()
@@ -60,26 +61,27 @@ class Meter:
         self._operations, self._written = counter.total, counter.written
         self._estimated |= counter.estimated
 
-    def learn(self, modes: Sequence[Mode]) -> None:
+    def learn(self, modes: Sequence[Mode], share: float = 1.0) -> None:
         """Learns from the evaluation just watched.
 
         Args:
             modes: How each of its samples was evaluated.
+            share: The part of the branches that guidance needed.
 
         Raises:
             ValueError: if samples were cached before any was evaluated in full.
         """
-        if self._operations is None:
+        if self._operations is None or share == 0:
             return
-        cached, total = modes.count(Mode.CACHED), self._operations
+        cached, total, written = modes.count(Mode.CACHED), self._operations / share, self._written / share
         if self._full is None:
             if cached:
                 raise ValueError("an evaluation took from a cache before any sample had been evaluated in full")
             if all(mode is Mode.FULL for mode in modes):
-                self._full, self._full_written = total / len(modes), self._written / len(modes)
+                self._full, self._full_written = total / len(modes), written / len(modes)
         elif cached:
             self._counts = False
-            counted, full = (total, self._full) if self._full > 0 else (self._written, self._full_written)
+            counted, full = (total, self._full) if self._full > 0 else (written, self._full_written)
             if full > 0:
                 self._share = (counted / full - (len(modes) - cached)) / cached
             self._warn()
@@ -94,12 +96,15 @@ class Meter:
             return
         warnings.warn(f"stats.nfe counts a cached evaluation as {self._share:.2f}, but {what}", stacklevel=4)
 
-    def cost(self, mode: Mode) -> float:
-        """Cost of an evaluation of one sample in units of a full evaluation.
+    def cost(self, mode: Mode, share: float = 1.0) -> float:
+        """Cost of an evaluation of one sample in units of a full evaluation, which is one of all branches of guidance.
 
-        A cached one counts as 1 before it is measured, and if no operator was seen at all, one of the conditional
-        branch alone as 1/2.
+        A cached one counts as 1 before it is measured, and if no operator was seen at all.
+
+        Args:
+            mode: How it was evaluated.
+            share: The part of the branches that guidance needed.
         """
         if mode is Mode.CONDITIONAL:
-            return 0.5
-        return self._share if mode is Mode.CACHED else float(mode.evaluates)
+            return min(share, 1 / self._branches)
+        return share * (self._share if mode is Mode.CACHED else float(mode.evaluates))

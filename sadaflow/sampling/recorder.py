@@ -9,10 +9,12 @@ from sadaflow.solvers import Solver
 from ..accelerators.base import Mode, Run
 from ..device.readback import arrives_later
 from ..device.timing import Stopwatch
+from .binding import share_of
+from .denoiser import Denoise, RowDenoise
 from .finite_check import FiniteCheck
 from .nfe import Meter
 from .results import Sampled, Stats, Step
-from .trace import TraceRecorder
+from .trace_recorder import TraceRecorder
 
 
 class Recorder:
@@ -23,20 +25,21 @@ class Recorder:
     Args:
         solver: The solver of the run.
         run: The accelerator's run.
+        denoise: The denoiser. If it is a `RowDenoise`, it evaluates single samples of the batch, and each counts for
+            itself.
         noise: Initial noise, (B, ...).
-        selective: Whether the denoiser evaluates single samples of the batch, so that each counts for itself.
         trace: Whether to keep the trajectory.
 
     Attributes:
         meter: Counts the operations of evaluations.
     """
 
-    def __init__(self, solver: Solver, run: Run, noise: Tensor, *, selective: bool, trace: bool) -> None:
+    def __init__(self, solver: Solver, run: Run, denoise: Denoise, noise: Tensor, *, trace: bool) -> None:
         samples = noise.shape[0]
-        self._run, self._selective = run, selective
+        self._run, self._denoise, self._selective = run, denoise, isinstance(denoise, RowDenoise)
         self._nfe = [0.0] * samples
         self._modes: list[list[str]] = [[] for _ in range(samples)]
-        self.meter = Meter(selective and run.capabilities.caches)
+        self.meter = Meter(self._selective and run.capabilities.caches, getattr(denoise, "branches", 2))
         self._finite = FiniteCheck(solver, lag=arrives_later(noise.device))
         self._trace = TraceRecorder(solver, noise) if trace else None
         self._watch = Stopwatch(noise.device)
@@ -62,10 +65,10 @@ class Recorder:
         Raises:
             FloatingPointError: if x or x0 is not finite (on CUDA, `observed` raises it one step later).
         """
-        called = any(mode.evaluates for mode in modes)
+        called, share = any(mode.evaluates for mode in modes), share_of(self._denoise, step)
         for row, mode in enumerate(modes):
             self._modes[row].append(mode.value)
-            self._nfe[row] += self.meter.cost(mode) if self._selective else float(called)
+            self._nfe[row] += self.meter.cost(mode, share) if self._selective else float(called)
         self._finite.check(x, x0, step)
 
     def stepped(self, step: Step) -> None:

@@ -1,15 +1,22 @@
 """The trajectory of a sampling run: states, predictions, modes and the numbers that decided."""
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sadaflow.solvers import Solver
+from ..display import html
+from ..display.trace_plot import plot_trajectory
+from ..explore import ExploredRun, explore_page
+from ..files.atomic import check_target, write_whole
 
-from ..accelerators.base import Run
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,73 +77,117 @@ class Trace:
         expected = reference.x0.double().flatten(2)
         return (self.x0.double().flatten(2) - expected).norm(dim=2) / expected.norm(dim=2)
 
+    def x0_change(self) -> Tensor:
+        """The relative change |x0 - x0 before| / |x0| of each sample from evaluation to evaluation, (B, N), float64.
 
-class TraceRecorder:
-    """Fills a trace during a run. Tensors are copied to the CPU at once, into memory allocated at the start.
+        NaN at the first evaluation.
+        """
+        x0 = self.x0.double().flatten(2)
+        first = x0.new_full((len(x0), 1), math.nan)
+        return torch.cat([first, x0.diff(dim=1).norm(dim=2) / x0[:, 1:].norm(dim=2)], dim=1)
 
-    Args:
-        solver: The solver of the run.
-        noise: Initial noise, (B, ...).
-    """
+    def rows(self) -> list[dict[str, Any]]:
+        """A row of numbers per sample and evaluation, without the tensors."""
+        changes, criterion = self.x0_change().tolist(), self.criterion.tolist()
+        of_step = {
+            name: getattr(self, name).tolist()
+            for name in ("t", "timestep", "sigma", "log_snr", "network_seconds", "controller_seconds")
+        }
+        return [
+            {
+                "sample": sample, "step": step, "mode": mode, "x0_change": changes[sample][step],
+                "criterion": criterion[sample][step], **{name: values[step] for name, values in of_step.items()},
+            }
+            for sample, modes in enumerate(self.modes)
+            for step, mode in enumerate(modes)
+        ]  # fmt: skip
 
-    def __init__(self, solver: Solver, noise: Tensor) -> None:
-        samples, steps = noise.shape[0], solver.n_evals
-        self.nodes = solver.nodes
-        shape = (samples, steps, *noise.shape[1:])
-        self.x, self.x0, self.y = (torch.empty(shape, dtype=noise.dtype) for _ in range(3))
-        self.criterion = torch.full((samples, steps), math.nan, dtype=torch.float64)
-        self.name: str | None = None
-        self.threshold: float | None = None
-        self.tokens: list[list[Tensor | None]] = [[None] * steps for _ in range(samples)]
-        self.totals = torch.zeros(2, steps + 1, dtype=torch.float64)
+    def to_dataframe(self) -> Any:
+        """The rows as a pandas DataFrame.
 
-    def record(
-        self, step: int, tensors: tuple[Tensor, Tensor, Tensor], run: Run, network: float, controller: float
-    ) -> None:
-        """Adds one evaluation, before the run has observed it.
+        Raises:
+            ImportError: If pandas is not installed; `rows` works without it.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("a data frame needs pandas: pip install pandas; or use trace.rows()") from error
+        return pandas.DataFrame(self.rows())
+
+    def plot(self, sample: int = 0) -> "Figure":
+        """Draws one sample's criterion, modes, and changes of x0, over the steps.
 
         Args:
-            step: Index of the evaluation.
-            tensors: x, x0 and y of the step, (B, ...) each.
-            run: The accelerator's run, asked to explain its plan.
-            network: Seconds spent in the network since the start.
-            controller: Seconds spent in the accelerator since the start.
+            sample: Index of the sample.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+
+        Raises:
+            ValueError: If there is no such sample.
+            ImportError: If matplotlib is not installed.
         """
-        self.totals[:, step + 1] = torch.tensor([network, controller], dtype=torch.float64)
-        self.replace(step, tensors)
-        if run.capabilities.explains:
-            explained = run.explain(step)
-            self.name, self.threshold = explained.name, explained.threshold
-            self.criterion[:, step] = torch.tensor(explained.values, dtype=torch.float64)
-            for row, mask in enumerate(explained.tokens):
-                self.tokens[row][step] = None if mask is None else mask.cpu()
+        if not -len(self.modes) <= sample < len(self.modes):
+            raise ValueError(f"sample={sample}: the trace has {len(self.modes)} samples")
+        criterion = self.criterion[sample]
+        name = self.criterion_name if bool(criterion.isfinite().any()) else None
+        changes = self.x0_change()[sample].tolist()
+        return plot_trajectory(self.modes[sample], changes, criterion.tolist(), name, self.threshold)
 
-    def replace(self, step: int, tensors: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Replaces x, x0 and y of a step that was recorded, (B, ...) each."""
-        for kept, value in zip((self.x, self.x0, self.y), tensors, strict=True):
-            kept[:, step] = value
+    def explored(
+        self, sample: int, label: str, pictures: Tensor | None = None, reference: "Trace | None" = None
+    ) -> ExploredRun:
+        """What the page to explore runs with shows of a sample.
 
-    def trace(self, modes: Sequence[Sequence[str]]) -> Trace:
-        """The trace of the steps recorded, with `modes[sample][step]`."""
-        made = len(modes[0])  # fewer than there are nodes if the run was stopped
+        Args:
+            sample: Index of the sample.
+            label: Name of the method.
+            pictures: x0 of each step as RGB pictures (N, 3, H, W) in [0, 1].
+            reference: The plain run, to which x0 is compared.
 
-        def of_nodes(name: str) -> Tensor:
-            return torch.tensor([getattr(node, name) for node in self.nodes[:made]], dtype=torch.float64)
+        Raises:
+            ValueError: If the two traces differ in shape or times.
+        """
+        curves = {"relative change of x0": self.x0_change()[sample].tolist()}
+        curves["velocity, root mean square"] = self.y[sample].double().flatten(1).square().mean(1).sqrt().tolist()
+        if reference is not None and reference is not self:
+            curves["relative error of x0"] = self.x0_error(reference)[sample].tolist()
+        thresholds = {}
+        if self.criterion_name is not None and bool(self.criterion[sample].isfinite().any()):
+            curves[self.criterion_name] = self.criterion[sample].tolist()
+            if self.threshold is not None:
+                thresholds[self.criterion_name] = self.threshold
+        facts = {name: getattr(self, name).tolist() for name in ("t", "timestep", "sigma", "log_snr")}
+        return ExploredRun(label, self.modes[sample], curves, pictures, thresholds, self.tokens[sample], facts)
 
-        network, controller = self.totals[:, : made + 1].diff(dim=1)
-        return Trace(
-            x=self.x[:, :made],
-            x0=self.x0[:, :made],
-            y=self.y[:, :made],
-            modes=tuple(map(tuple, modes)),
-            criterion=self.criterion[:, :made],
-            criterion_name=self.name,
-            threshold=self.threshold,
-            tokens=tuple(tuple(row[:made]) for row in self.tokens),
-            t=of_nodes("t"),
-            timestep=of_nodes("timestep"),
-            sigma=of_nodes("sigma"),
-            log_snr=of_nodes("log_snr"),
-            network_seconds=network,
-            controller_seconds=controller,
-        )
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        preview: Callable[[Tensor], Tensor] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes a page with a slider over the steps, as one HTML file that needs no network.
+
+        Args:
+            path: The file, which ends in .html.
+            preview: Maps latents (B, C, h, w) to RGB pictures (B, 3, H, W) in [0, 1], as `pipe.preview` does. None: the
+                page has curves and modes only.
+            overwrite: Whether an existing file is replaced.
+
+        Raises:
+            ValueError, FileExistsError, NotADirectoryError: See `check_target`.
+        """
+        check_target(Path(path), overwrite, ".html")
+        runs = {
+            f"sample {sample}": [self.explored(sample, "run", None if preview is None else preview(self.x0[sample]))]
+            for sample in range(len(self.modes))
+        }
+        text = explore_page(Path(path).stem, runs)
+        write_whole(Path(path), lambda file: file.write(text.encode()), overwrite)
+
+    def __repr__(self) -> str:
+        decided = "" if self.criterion_name is None else f", criterion={self.criterion_name!r}"
+        return f"Trace(x={tuple(self.x.shape)}, {html.counted(self.modes)}{decided})"
+
+    def _repr_html_(self) -> str:
+        return html.panel(repr(self), html.strip(self.modes))

@@ -49,26 +49,40 @@ def read_conditioning(conditioning: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_guidance(guided: Guided, conditioning: Mapping[str, Tensor]) -> None:
-    """Raises ValueError if guidance has no negative branch, or one that does not fit the conditioning."""
+    """Raises ValueError if guidance has no negative branch, or a branch that does not fit the conditioning."""
     if guided.scale != 1 and not guided.acts:
         how = (
             "a null label, as Guided(scale, negative={'y': 1000}), or a second network"
             if conditioning
             else "a second network, as Guided(scale, network=weaker), since this one has no conditioning"
         )
-        raise ValueError(f"guidance={guided.scale:g} needs a negative branch: give {how}")
+        shown = f"{guided.scale:g}" if isinstance(guided.scale, int | float) else repr(guided.scale)
+        raise ValueError(f"guidance={shown} needs a negative branch: give {how}")
     if guided.channels is not None and guided.channels < 1:
         raise ValueError(f"Guided.channels must be at least 1, got {guided.channels}")
-    if guided.negative is None or guided.network is not None:
-        return
-    for name, value in guided.negative.items():
+    if guided.acts and guided.rule.further != len(guided.others):
+        raise ValueError(
+            f"the guidance rule combines {guided.rule.further} further conditions, and Guided.others has "
+            f"{len(guided.others)}: give the arguments of each, as others=({{'y': 3}},) with Compose(weights=(0.5,))"
+        )
+    if guided.network is not None and guided.others:
+        raise ValueError("Guided.others does not combine with a second network")
+    if guided.negative is not None and guided.network is None:
+        _check_branch("Guided.negative", guided.negative, conditioning)
+    for index, other in enumerate(guided.others):
+        _check_branch(f"Guided.others[{index}]", other, conditioning)
+
+
+def _check_branch(label: str, given: Mapping[str, Any], conditioning: Mapping[str, Tensor]) -> None:
+    """Raises ValueError if the arguments of a branch are not among the conditioning, or have another shape."""
+    for name, value in given.items():
         if name not in conditioning:
             raise ValueError(
-                f"Guided.negative names {name!r}, which conditioning lacks: {', '.join(conditioning) or 'it is empty'}"
+                f"{label} names {name!r}, which conditioning lacks: {', '.join(conditioning) or 'it is empty'}"
             )
         shape, own = tuple(torch.as_tensor(value).shape), tuple(conditioning[name].shape)
         if shape not in ((), own):
-            raise ValueError(f"Guided.negative[{name!r}] has the shape {shape}, conditioning[{name!r}] {own}")
+            raise ValueError(f"{label}[{name!r}] has the shape {shape}, conditioning[{name!r}] {own}")
 
 
 def check_bound(network: Network, conditioning: Mapping[str, Tensor], noise: Tensor) -> None:

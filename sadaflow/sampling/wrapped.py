@@ -1,5 +1,6 @@
 """`Denoiser`: any network as a denoiser that solvers and accelerators can call."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 
 from sadaflow.models import Seam, Seams, call_through
-from sadaflow.solvers import Node, Preconditioned, Prediction, Schedule, input_scale, to_x0
+from sadaflow.solvers import Node, Preconditioned, Prediction, Schedule, Solver, input_scale, to_x0
 
+from ..guidance import Needs, Rule, Scale
+from ..guidance.running import GuidanceRun, require_pointwise
 from .agreement import require_schedule
 from .conditioning import Conditioned
 from .denoiser import Rows
@@ -38,7 +41,7 @@ class Denoiser:
         schedule: The noise schedule that it was trained on.
         time: What it is told of the time.
         conditioning: Arguments of the network, with a row for each sample, (B, ...) each.
-        guidance: Scale and negative branch.
+        guidance: Scale or rule, and negative branch.
         nodes: The nodes of the evaluations, once it is bound.
     """
 
@@ -51,6 +54,7 @@ class Denoiser:
     guidance: Guided
     nodes: Sequence[Node] = ()
     _branches: tuple[Conditioned, ...] = field(init=False, default=(), repr=False)
+    _run: GuidanceRun | None = field(init=False, default=None, repr=False)
 
     @classmethod
     def wrap(
@@ -61,7 +65,7 @@ class Denoiser:
         schedule: Schedule,
         time: Time | None = None,
         conditioning: Mapping[str, Any] = _NOTHING,
-        guidance: float | Guided = 1.0,
+        guidance: Scale | Rule | Guided = 1.0,
         seams: Seams | None = None,
         call: NetworkCall = NetworkCall(),  # noqa: B008 - frozen
     ) -> Self:
@@ -77,7 +81,7 @@ class Denoiser:
             time: What it is told: a name in `TIMES`, or a function of the node. None is "c_noise" for a
                 `Preconditioned` network, and otherwise the grid's "timestep".
             conditioning: Arguments of the network by name, with a row for each sample: class labels, text states.
-            guidance: Scale of classifier-free guidance, with its negative branch (`Guided`); 1 has none.
+            guidance: Scale of classifier-free guidance, or a rule, with its negative branch (`Guided`); 1 has none.
             seams: The network's sites, for accelerators that act inside.
             call: How it is called, where that differs from the usual.
 
@@ -114,21 +118,36 @@ class Denoiser:
             require_x0(self.prediction, nodes)
             check_bound(self.network, self.conditioning, noise)
         times = told_times(self.time, nodes, self.schedule)
-        negative, second = self.guidance.negative_of(self.conditioning), self.guidance.second(self.network)
+        second = self.guidance.second(self.network)
         if not self.has_negative:
             branches: tuple[Conditioned, ...] = (Conditioned(self.network, times, [self.conditioning]),)
-        elif second is None:
-            branches = (Conditioned(self.network, times, [negative, self.conditioning]),)
         else:
-            own = Conditioned(self.network, times, [self.conditioning])
-            branches = (Conditioned(second, times, [negative]), own)
+            negative = self.guidance.negative_of(self.conditioning)
+            others = self.guidance.others_of(self.conditioning)
+            if second is None:
+                branches = (Conditioned(self.network, times, [negative, *others, self.conditioning]),)
+            else:
+                own = Conditioned(self.network, times, [self.conditioning])
+                branches = (Conditioned(second, times, [negative]), own)
+            samples = branches[-1].samples if noise is None else len(noise)
+            run = GuidanceRun(self.guidance.rule, nodes, self.prediction, samples)
+            object.__setattr__(bound, "_run", run)
         object.__setattr__(bound, "_branches", branches)
         if noise is not None:
             bound._examine(noise, times[0])
         return bound
 
+    def begun(self, solver: Solver) -> Self:
+        """The bound denoiser at the beginning of a run of a solver, with the memory of its guidance rule empty."""
+        made = copy.copy(self)
+        if self._run is not None:
+            object.__setattr__(made, "_run", self._run.begun(self.nodes, solver))
+        return made
+
     def at(self, node: Node) -> Self:
         """The denoiser of one node, which adaptive solvers choose on the way."""
+        if self.has_negative:
+            require_pointwise(self.guidance.rule)
         return self.over((node,))
 
     def _examine(self, noise: Tensor, time: float) -> None:
@@ -149,20 +168,43 @@ class Denoiser:
         """Whether there is a negative branch."""
         return self.guidance.acts
 
+    @property
+    def branches(self) -> int:
+        """Number of branches of a full evaluation."""
+        return 1 if self._run is None else self._run.branches
+
+    def share(self, step: int) -> float:
+        """Cost of evaluation `step`, in units of an evaluation of all branches."""
+        return 1.0 if self._run is None else self._run.share(step)
+
     def evaluate(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         """x0 of the samples `rows`, whose states are x (len(rows), C, ...)."""
-        return self._x0(self._guided(*self._predictions(x, step, rows, seam)), x, step)
+        return self._x0(self._outputs(x, step, rows, seam)[0], x, step)
 
     def evaluate_branches(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> tuple[Tensor, Tensor]:
         """The guided x0, as from `evaluate`, and the x0 of the conditional branch; both as x."""
-        negative, conditional = self._predictions(x, step, rows, seam)
-        return self._x0(self._guided(negative, conditional), x, step), self._x0(conditional, x, step)
+        guided, conditional = self._outputs(x, step, rows, seam)
+        return self._x0(guided, x, step), self._x0(conditional, x, step)
 
     def evaluate_conditional(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
         """x0 of the conditional branch, which alone is evaluated."""
+        return self._x0(self._alone(x, step, rows, seam), x, step)
+
+    def _outputs(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> tuple[Tensor, Tensor]:
+        """The guided prediction and that of the conditional branch."""
+        needs = Needs.CONDITIONAL if self._run is None else self._run.needs(step)
+        if needs is Needs.NOTHING:
+            return torch.zeros_like(x), torch.zeros_like(x)
+        if self._run is None or needs is Needs.CONDITIONAL:
+            alone = self._alone(x, step, rows, seam)
+            return alone, alone
+        outputs = self._predictions(x, step, rows, seam)
+        return self.guidance.between(self._run, outputs, x, step, rows), outputs[-1]
+
+    def _alone(self, x: Tensor, step: int, rows: Rows, seam: Seam) -> Tensor:
+        """The prediction of the conditional branch, which alone is evaluated."""
         branches = self._bound()
-        own = len(branches) == 1 and self.has_negative
-        return self._x0(self._from(branches[-1], [int(own)], x, step, rows, seam), x, step)
+        return self._from(branches[-1], [self.branches - 1 if len(branches) == 1 else 0], x, step, rows, seam)
 
     def _bound(self) -> tuple[Conditioned, ...]:
         if not self._branches:
@@ -178,8 +220,7 @@ class Denoiser:
         if len(branches) == 2:
             other = self._from(branches[0], [0], x, step, rows, call_through)
             return other, self._from(branches[1], [0], x, step, rows, seam)
-        count = 1 + self.has_negative
-        return self._from(branches[0], range(count), x, step, rows, seam).chunk(count)
+        return self._from(branches[0], range(self.branches), x, step, rows, seam).chunk(self.branches)
 
     def _from(
         self, network: Conditioned, branches: Sequence[int], x: Tensor, step: int, rows: Rows, seam: Seam
@@ -187,17 +228,14 @@ class Denoiser:
         """The predictions of some branches of one network, (branches x rows, C, ...)."""
         inputs = torch.cat([self._inputs(x, step)] * len(branches))
         entries = [branch * network.samples + row for branch in branches for row in rows]
-        return network.evaluate(inputs, step, entries, seam, _NOTHING)
+        output = network.evaluate(inputs, step, entries, seam, _NOTHING).to(x.dtype)
+        return output if self.sign == 1 else self.sign * output
 
     def _inputs(self, x: Tensor, step: int) -> Tensor:
         node = self.nodes[step]
         scale = input_scale(self.prediction, node.alpha, node.sigma)
         return (x if scale == 1 else scale * x).to(self.network.dtype(x))
 
-    def _guided(self, *branches: Tensor) -> Tensor:
-        return branches[0] if len(branches) == 1 else self.guidance.between(*branches)
-
     def _x0(self, output: Tensor, x: Tensor, step: int) -> Tensor:
         node = self.nodes[step]
-        signed = output.to(x.dtype) if self.sign == 1 else self.sign * output.to(x.dtype)
-        return to_x0(self.prediction, signed, x, node.alpha, node.sigma)
+        return to_x0(self.prediction, output, x, node.alpha, node.sigma)

@@ -65,7 +65,18 @@ def _results(measure: _Measure, factory: AdaptiveFactory, name: str, looser: flo
 
 
 def check_adaptive(factory: AdaptiveFactory, **settings: Any) -> Report:
-    """Returns the report of `examine_adaptive`; raises AssertionError with it if a property does not hold."""
+    """Measures an adaptive solver.
+
+    Args:
+        factory: Makes the solver; as of `examine_adaptive`.
+        **settings: Further arguments of `examine_adaptive`.
+
+    Returns:
+        The report of `examine_adaptive`.
+
+    Raises:
+        AssertionError: If a property does not hold; the message is the report.
+    """
     report = examine_adaptive(factory, **settings)
     if not report.passed:
         raise AssertionError(str(report))

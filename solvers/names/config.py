@@ -22,19 +22,20 @@ from .settings import nearest
 FORMAT: Final = 1
 """Version of the layout of a config; another one is refused."""
 
-_OWN: Final = ("sadaflow.solvers", "sadaflow.accelerators")
+_OWN: Final = ("sadaflow.solvers", "sadaflow.accelerators", "sadaflow.guidance")
 """Packages whose public classes are named by them, wherever in them they are defined."""
 
 
 def to_config(made: Any) -> dict[str, Any]:
     """The config of a solver, grid, schedule or accelerator, which `from_config` reads.
 
-    The object, and those in its fields, are dataclasses whose fields hold numbers, text, tuples, tensors and such
-    objects; or they have a method `to_config()`, which returns such values by name, and a class method `from_config`,
-    which takes them.
+    Args:
+        made: The object. It, and the objects in its fields, are dataclasses whose fields hold numbers, text, tuples,
+            tensors and such objects; or they have a method `to_config()`, which returns such values by name, and a
+            class method `from_config`, which takes them.
 
     Raises:
-        ValueError: if a field holds something else, as a function; or if a class cannot be found by its name.
+        ValueError: If a field holds anything else, such as a function, or if a class cannot be found by its name.
     """
     return {"format": FORMAT, **_object_to_config(made, type(made).__name__)}
 

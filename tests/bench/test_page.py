@@ -3,9 +3,7 @@
 import base64
 import io
 import json
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -22,8 +20,9 @@ from sadaflow.bench.reporting.front_chart import chart, ticks
 from sadaflow.bench.reporting.fronts import rows
 from sadaflow.bench.reporting.strips import MODES, strip
 from sadaflow.bench.suite import Sample
-from sadaflow.compare.style import MODE_COLOURS
+from sadaflow.display.modes import MODE_COLOURS
 from support import checkpoints
+from support.browser import chromium
 
 PROMPTS = ["a", '</script><img src="http://example.invalid/x"> & "b"']
 
@@ -72,18 +71,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        reason = "no Chromium found; install it (apt-get install chromium)"
-        if os.environ.get("SADAFLOW_REQUIRE_BROWSER"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sadaflow.cli import main
 from sadaflow.compare import Comparison, Request, Row, table
 from sadaflow.compare.image_figure import draw
 from sadaflow.compare.sound_figure import draw_sound
-from sadaflow.compare.style import MODE_COLOURS
+from sadaflow.display.modes import MODE_COLOURS
 from sadaflow.files.images import from_pil, read_image, to_pil
 from sadaflow.files.png import read_text
 from sadaflow.files.wav import read_comment, write_wav

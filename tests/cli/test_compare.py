@@ -17,8 +17,8 @@ from sadaflow.cli import main
 from sadaflow.compare import Request, coarser, compare, table
 from sadaflow.compare.comparison import amplification
 from sadaflow.compare.image_figure import draw
-from sadaflow.compare.style import MODE_COLOURS
 from sadaflow.compare.trajectory_figure import MOST_PROMPTS, draw_trajectory, veiled
+from sadaflow.display.modes import MODE_COLOURS
 from sadaflow.files.png import read_text
 from sadaflow.solvers import Grid, RectifiedFlow, make_solver
 from support.cli import error_of
@@ -92,7 +92,7 @@ def test_amplification_never_clips(largest: float, factor: int) -> None:
 
 def test_compare_command_writes_two_pictures_and_the_table(pipe: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "red apple", "яблоко", "--steps", "20", "--out", "c.png"]) == 0
-    assert sorted(path.name for path in Path.cwd().iterdir()) == ["c-trajectory.png", "c.png"]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["c-trajectory.png", "c.html", "c.png"]
     assert read_text("c-trajectory.png") == read_text("c.png")
     printed = capsys.readouterr().out
     assert [line.split("  ")[0] for line in printed.splitlines()[1:7]] == [

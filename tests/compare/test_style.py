@@ -10,12 +10,10 @@ from sadaflow.bench.reporting.curves import shades
 from sadaflow.bench.suite.model import RIVALS
 from sadaflow.compare.style import (
     METHOD_SHADES,
-    MODE_COLOURS,
-    MODE_MEANINGS,
     OTHER_METHODS,
     method_shades,
-    mode_colours,
 )
+from sadaflow.display.modes import MODE_COLOURS, MODE_MEANINGS, mode_colours
 
 LIGHT, DARK = "#fdfdfc", "#16181a"  # --paper of the page
 SUITES = sorted(name for name in shipped_suites() if not name.startswith("paper-"))

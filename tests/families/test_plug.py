@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = {  # folder in models/ -> what its classes and modules are called
     "chroma": r"[Cc]hroma",
     "flux2": r"[Ff]lux2",
+    "qwen_image": r"qwen_image|QwenImage",
     "sd3": r"\bsd3\b|SD3|StableDiffusion3",
     "z_image": r"z_image|ZImage",
 }

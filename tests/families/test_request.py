@@ -24,6 +24,7 @@ from sadaflow.families import FAMILIES
 from sadaflow.families.argument import arguments
 from sadaflow.families.options import FluxOptions, SamplingOptions, XLOptions
 from sadaflow.families.request import ARGUMENTS, PER_LINE, PER_SAMPLE, Request, select_arguments
+from sadaflow.families.text_options import TextOptions
 from sadaflow.files.metadata import Recipe
 from sadaflow.files.png import read_text
 from sadaflow.generation.outputs import recorded_request
@@ -37,7 +38,8 @@ LOADING = {
     "vae", "base", "embedding", "embedding_token",
     "prediction", "device", "dtype", "offload", "tile", "quantize", "debug",
 }  # fmt: skip
-WITHOUT_FLAG = {"noise", "denoising_start", "denoising_end"}  # a tensor
+EMBEDS = {"prompt_embeds", "negative_embeds", "pooled_embeds", "negative_pooled_embeds"}
+WITHOUT_FLAG = {"noise", "denoising_start", "denoising_end", *EMBEDS}
 AS_WRITTEN_BEFORE = (
     '{"prompt": "fox", "model": "tiny-sd", "steps": 8, "seed": 5, "width": 32, "height": 16, "negative_prompt": null, '
     '"solver": "euler", "grid": null, "guidance": 3.0, "accelerator": null, "nfe": 8.0, "modes": ["full"], '
@@ -73,8 +75,8 @@ def test_every_argument_is_a_flag(command: str, kind: type[Options]) -> None:
 
 
 def test_a_line_of_a_prompt_file_may_set_what_each_sample_has_for_itself() -> None:
-    assert PER_SAMPLE == ("prompt", "negative_prompt", "seed", "image", "mask")
-    assert PER_LINE == ("strength",)
+    assert PER_SAMPLE == ("prompt", "negative_prompt", "seed", "image", "mask", "blend_prompt")
+    assert PER_LINE == ("guidance", "strength")
     assert set(FIELDS) == {*PER_SAMPLE, *PER_LINE, "id"}
     assert {item.name for item in fields(Prompt)} == {*PER_SAMPLE, *PER_LINE, "index", "name"}
     assert {item.name for item in fields(Sample)} <= set(PER_SAMPLE)
@@ -87,7 +89,8 @@ CHANGED: dict[str, Any] = {
     "control_scale": 0.5, "control_start": 0.25, "control_end": 0.75, "true_guidance": 2.0, "max_sequence_length": 77,
     "original_size": (512, 768), "crop": (1, 2), "target_size": (3, 4), "negative_original_size": (5, 6),
     "negative_crop": (7, 8), "negative_target_size": (9, 10), "aesthetic_score": 7.0, "negative_aesthetic_score": 1.5,
-    "class_labels": 3,
+    "class_labels": 3, "long_prompts": "chunks", "prompt_weights": True, "blend_prompt": "cat", "blend": (0.2, 0.8),
+    "guidance_rescale": 0.5, "guidance_interval": (0.3, 5.0),
 }  # fmt: skip
 
 
@@ -100,7 +103,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {"start_step": {"start_step": 3}, "denois
 
 def test_metadata_records_every_argument() -> None:
     named = {*CHANGED, *PICTURE, *OTHERWISE}
-    assert named == NAMES - {"noise", "control"}, "give a value for the new argument"
+    assert named == NAMES - {"noise", "control", "words", *EMBEDS}, "give a value for the new argument"
     for instead in ({}, *OTHERWISE.values()):
         request = Request("fox", steps=50, image="a.png", height=32, width=32, **instead)
         recipe = Recipe.of(request.given(), {}, model="m", prompt="fox", steps=50, seed=0)
@@ -185,9 +188,11 @@ def test_a_wrong_argument_is_refused_by_name(wrong: dict[str, Any], words: str) 
 
 
 def test_families_honour_arguments_that_exist() -> None:
-    special = arguments(FluxOptions).keys() | arguments(XLOptions).keys()
+    special = arguments(FluxOptions).keys() | arguments(TextOptions).keys() | arguments(XLOptions).keys()
     assert special.isdisjoint(arguments(SamplingOptions))
-    assert {name for name in FAMILIES["FluxPipeline"].options} == arguments(FluxOptions).keys()  # type: ignore[attr-defined]
+    of_clip_alone = {"long_prompts", "prompt_weights"}
+    honoured = arguments(FluxOptions).keys() | arguments(TextOptions).keys() - of_clip_alone
+    assert {name for name in FAMILIES["FluxPipeline"].options} == honoured  # type: ignore[attr-defined]
 
 
 def test_comparing_shares_the_request() -> None:

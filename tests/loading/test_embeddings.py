@@ -89,9 +89,10 @@ def test_both_encoders_of_xl(tmp_path: Path) -> None:
     ours.load_embedding(tmp_path / "toy.safetensors", token="<toy>")
     prompts = ["a <toy> fox", "the sea"]
     expected = reference.encode_prompt(prompts, device="cpu", do_classifier_free_guidance=False)
-    found = ours.family._encode(prompts)  # type: ignore[attr-defined]
-    assert float((found["context"] - expected[0]).abs().max() / expected[0].abs().max()) < 1e-6
-    assert torch.equal(found["pooled"][1], expected[2][1])
+    found = ours.encode(prompts).conditional
+    assert found.pooled is not None
+    assert float((found.states - expected[0]).abs().max() / expected[0].abs().max()) < 1e-6
+    assert torch.equal(found.pooled[1], expected[2][1])
 
 
 def test_the_pooled_state_is_that_of_the_end_token(tmp_path: Path) -> None:

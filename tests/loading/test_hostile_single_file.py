@@ -12,10 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sadaflow import Pipeline
-from sadaflow.loading.single_file.flux import to_original
 from support.checkpoints_flux import flux
 from support.checkpoints_original import original
-from support.flux import original_names
+from support.flux import original_names, to_original
 
 NETWORK = "model.diffusion_model."
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.text_model.", "conditioner.embedders.1.model."

@@ -48,6 +48,17 @@ RECOGNISED: dict[str, tuple[list[str], str]] = {
         [*(U + name for name in FLUX), "text_encoders.t5xxl.transformer.shared.weight", "vae.encoder.down.0.x"],
         "Flux.1, all in one",
     ),
+    "sd3_medium_incl_clips": (
+        [f"{U}joint_blocks.0.context_block.adaLN_modulation.1.bias", "text_encoders.clip_l.transformer.x"],
+        "transformer of Stable Diffusion 3, authors' names",
+    ),
+    "chroma-unlocked-v37": (
+        [*FLUX, "distilled_guidance_layer.in_proj.weight"], "transformer of Chroma, authors' names",
+    ),
+    "Chroma all in one": (
+        [*(U + name for name in FLUX), f"{U}distilled_guidance_layer.in_proj.weight", "text_encoders.t5xxl.x"],
+        "transformer of Chroma, authors' names",
+    ),
     "FLUX.1-dev transformer": (
         ["transformer_blocks.0.attn.add_q_proj.weight", "single_transformer_blocks.0.proj_mlp.weight",
          "context_embedder.weight"],
@@ -61,6 +72,11 @@ RECOGNISED: dict[str, tuple[list[str], str]] = {
     "sdxl_vae": (
         ["encoder.down_blocks.0.x", "decoder.up_blocks.0.x", "decoder.conv_in.weight"], "autoencoder, the Hub's names",
     ),
+    "taesd": (
+        ["encoder.layers.0.weight", "decoder.layers.0.weight", "decoder.layers.2.conv.0.weight"],
+        "tiny autoencoder (TAESD), the Hub's names",
+    ),
+    "taesd_decoder": (["1.weight", "3.conv.0.weight", "19.bias"], "tiny autoencoder (TAESD), authors' names"),
     "control_v11p_sd15_canny": ([f"control_model.{name}" for name in HINT], "ControlNet, authors' names"),
     "controlnet-sd21-canny": (HINT, "ControlNet, authors' names without prefix"),
     "xinsir/controlnet-tile-sdxl-1.0": (
@@ -88,15 +104,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "mixed precision": ([*FLUX, "single_blocks.0.linear1.comfy_quant"], "comfy_quant"),
     "svdq-int4-flux.1-dev": (["transformer_blocks.0.x.qweight", "transformer_blocks.0.x.wscales"], "SVDQuant"),
     "awq": (["model.layers.0.qweight", "model.layers.0.qzeros"], "GPTQ and AWQ weights are not read"),
-    "sd3_medium_incl_clips": (
-        [f"{U}joint_blocks.0.context_block.adaLN_modulation.1.bias", "text_encoders.clip_l.x"], "with text encoders",
-    ),
-    "chroma": ([*FLUX, "distilled_guidance_layer.in_proj.weight"], "Chroma is not supported"),
     "wan2.1": (["head.modulation", "patch_embedding.weight"], "Wan is not supported"),
-    "qwen_image": (["transformer_blocks.0.img_mod.1.weight"], "Qwen-Image is not supported"),
     "svd": ([*UNET, f"{U}input_blocks.1.0.time_stack.x"], "Stable Video Diffusion is not supported"),
     "x4-upscaler-ema": ([*UNET, f"{U}label_emb.weight"], "x4 upscaler is not supported"),
-    "taesd": (["encoder.layers.0.weight", "decoder.layers.0.weight"], "TAESD"),
     "clip_l": (["text_model.encoder.layers.0.mlp.fc1.weight"], "it is a text encoder alone"),
     "t5xxl_fp16": (["encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"], "it is a text encoder alone"),
     "lora": (["lora_unet_x.lora_down.weight"], "load it by pipe.load_lora"),

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from sadaflow.models import FluxConfig, FluxTransformer
 from sadaflow.loading.safetensors_file import read_headers
 from sadaflow.loading.single_file import flux
-from sadaflow.loading.single_file.flux import hub_names, original_modules, to_original
 from sadaflow.loading.single_file.layout import Section
 from sadaflow.loading.strict import Loader
 from sadaflow.loading.checkpoint import Checkpoint
@@ -37,10 +36,11 @@ def write(place, heads):
     place.mkdir(parents=True)
     state = build(heads).to(stored).state_dict()
     if layout == "single":
-        names = [f"{name}.{leaf}" for name in original_modules(config(heads)) for leaf in ("weight", "bias")]
-        norms = [("double_blocks", "img_attn.norm"), ("double_blocks", "txt_attn.norm"), ("single_blocks", "norm")]
-        names += [f"{g}.0.{n}.{kind}_norm.scale" for g, n in norms for kind in ("query", "key")]
-        save_file(to_original(state, names), place / "flux.safetensors")
+        original = FluxTransformer.original
+        modules = list(original.own_modules(state))
+        names = [f"{name}.{leaf}" for name in modules for leaf in ("weight", "bias") if ".norm." not in name]
+        names += [f"{name}.scale" for name in modules if ".norm." in name]
+        save_file({name: original.join(name, state) for name in names}, place / "flux.safetensors")
     elif layout != "sharded":
         save_file(state, place / f"{STEM}.safetensors")
     else:

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sadaflow import Pipeline
-from sadaflow.loading.single_file.flux import from_original, to_original
+from sadaflow.models import FluxTransformer
 from support.checkpoints_flux import flux
 from support.checkpoints_original import original
-from support.flux import original_names
+from support.flux import original_names, to_original
 from support.lora import CONV, OUT, QUERY, RANK, SCALE, factors
 
 SGM = {
@@ -155,7 +155,8 @@ def test_fused_projections_of_flux_are_taken_apart(form: str, dev: Path, tmp_pat
         up, down = factors(whole[f"{layer}.weight"].shape, seed)
         key = form.format(layer.replace(".", "_") if form.startswith("lora") else layer)
         tensors |= {key: down, key.replace("down", "up").replace("lora_A", "lora_B"): up}
-        fused |= from_original(f"{layer}.weight", whole[f"{layer}.weight"].double() + product(up, down))
+        changed = whole[f"{layer}.weight"].double() + product(up, down)
+        fused |= FluxTransformer.original.convert(f"{layer}.weight", changed)
     save_file(tensors, tmp_path / "flux.safetensors")
     handle = pipe.load_lora(tmp_path / "flux.safetensors")
     after = snapshot(pipe)

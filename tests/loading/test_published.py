@@ -20,7 +20,10 @@ from support.published.write import write_controlnet, write_folder, write_json
 
 needs_real = pytest.mark.skipif(real_root() is None, reason="no published configs beside the repository")
 SCALED = {folder["model_index.json"]["_class_name"] for folder in FOLDERS.values()}
-ENCODERS = {"Qwen3ForCausalLM": "Qwen3Model"}  # the class that is built
+ENCODERS = {  # the class that is built
+    "Qwen2_5_VLForConditionalGeneration": "Qwen2_5_VLModel",
+    "Qwen3ForCausalLM": "Qwen3Model",
+}
 BASES = {768: "sd-1.5", 1024: "sd-2.1-base", 2048: "sdxl-base"}
 
 

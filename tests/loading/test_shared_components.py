@@ -18,13 +18,12 @@ from sadaflow.cli import main
 from sadaflow.loading.embedded import EMBEDDED, component_folder, shared_components
 from sadaflow.loading.export import export_checkpoint
 from sadaflow.loading.json_file import read_object
-from sadaflow.loading.single_file.flux import to_original
 from sadaflow.models import FluxConfig, FluxTransformer
 from sadaflow.pipeline.inspection import inspect
 from sadaflow.training.export.flux import MODEL_INDEX, index_with_references, write_flux_checkpoint
 from sadaflow.training.export.t5_tokenizer import write_t5_tokenizer
 from sadaflow.training.loops.flow import build
-from support.flux import original_names
+from support.flux import original_names, to_original
 
 SHARED = ("text_encoder", "tokenizer", "vae")
 

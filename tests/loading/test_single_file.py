@@ -16,13 +16,12 @@ from sadaflow.loading.hub.locate import locate_file, locate_parts
 from sadaflow.loading.hub.options import HubOptions
 from sadaflow.loading.safetensors_file import Stored
 from sadaflow.loading.single_file import autoencoder, unet
-from sadaflow.loading.single_file.flux import to_original
-from sadaflow.loading.single_file.layout import Section, join_fused
+from sadaflow.loading.single_file.layout import Section
 from sadaflow.loading.single_file.text_encoder import from_open_clip, split_in_proj
 from sadaflow.models import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 from support.checkpoints_flux import flux
 from support.checkpoints_original import hub_text_names, original, text_to_open_clip
-from support.flux import original_names
+from support.flux import original_names, to_original
 from support.hub_server import serve
 
 PROMPTS = ["a red fox!", "the sea"]
@@ -94,7 +93,7 @@ def test_fused_text_projections_split_and_join(shape: tuple[int, ...]) -> None:
     fused = torch.randn(shape)
     parts = split_in_proj("layer", "weight", fused)
     assert list(parts) == [f"layer.self_attn.{name}_proj.weight" for name in "qkv"]
-    assert torch.equal(join_fused(list(parts.values())), fused)
+    assert torch.equal(torch.cat(list(parts.values())), fused)
 
 
 def changed(file: Path, target: Path, change: dict[str, Tensor | None], metadata: dict[str, str] | None = None) -> Path:

@@ -69,10 +69,10 @@ def test_parts_alone(made: dict[str, tuple[Path, Path]], tmp_path: Path) -> None
 
 
 def test_files_that_do_not_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path / "file.safetensors", {"transformer_blocks.0.img_mod.1.weight": torch.zeros(1)})
+    path = write(tmp_path / "file.safetensors", {"double_layers.0.attn.w1q.weight": torch.zeros(1)})
     assert main(["inspect", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "Qwen-Image (not supported)" in said and "loads        no: Qwen-Image is not" in said
+    assert "AuraFlow (not supported)" in said and "loads        no: AuraFlow is not" in said
     write(path, {"x": torch.zeros(1)})
     assert "no: it is not of a known layout: it holds 1 tensors" in describe(inspect(path))
     path.write_bytes(b"GGUF\x03\x00\x00\x00")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderTiny
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from sadaflow import STOP, Edit, Pipeline, Step
@@ -118,6 +119,27 @@ def test_a_preview_decoder_decodes_as_diffusers_does(tmp_path: Path) -> None:
     assert linear.shape[2:] == (16, 16) and pipe.preview(latents).shape[2:] == (64, 64)
 
 
+@pytest.mark.parametrize("prefix", ["", "decoder.", "hub"])
+def test_a_preview_decoder_in_a_single_file(prefix: str, tmp_path: Path) -> None:
+    """taesd_decoder.safetensors: layers by number, of which the first limits the range and has no weights."""
+    theirs = save_tiny(tmp_path, num_decoder_blocks=(2, 1, 1))
+    state = {name: x for name, x in theirs.state_dict().items() if name.startswith("decoder.")}
+    if prefix != "hub":
+        numbers = {name: name.removeprefix("decoder.layers.").partition(".") for name in state}
+        state = {f"{prefix}{int(numbers[name][0]) + 1}.{numbers[name][2]}": x for name, x in state.items()}
+    save_file(state, tmp_path / "taesd_decoder.safetensors")
+    pipe = Pipeline.from_pretrained("tiny-sd")
+    pipe.load_preview_decoder(tmp_path / "taesd_decoder.safetensors")
+    latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs.decode(latents).sample / 2 + 0.5
+    torch.testing.assert_close(pipe.preview(latents), expected.clamp(0, 1), rtol=0, atol=1e-5)
+    state.pop(list(state)[-1])  # the bias by which the last layer is known
+    save_file(state, tmp_path / "damaged.safetensors")
+    with pytest.raises(ValueError, match=r"damaged.safetensors.*no tiny decoder.*is missing"):
+        pipe.load_preview_decoder(tmp_path / "damaged.safetensors")
+
+
 def test_preview_decoders_that_do_not_fit_are_refused(tmp_path: Path, pipe: Pipeline) -> None:
     save_tiny(tmp_path / "flux", latent_channels=16)
     save_tiny(tmp_path / "deep", decoder_block_out_channels=(8,) * 4, num_decoder_blocks=(1,) * 4)
@@ -137,7 +159,7 @@ def test_preview_decoders_that_do_not_fit_are_refused(tmp_path: Path, pipe: Pipe
         (torch.zeros(1, 3, 8, 8), "tensor", r"x0 has shape \(1, 3, 8, 8\), expected \(B, 4, h, w\)"),
         (torch.zeros(4, 8, 8), "tensor", r"expected \(B, 4, h, w\)"),
         ([0.0], "tensor", r"x0=\[0.0\] cannot be used: give a tensor"),
-        (torch.zeros(1, 4, 8, 8), "png", "unknown output 'png'; known for previews"),
+        (torch.zeros(1, 4, 8, 8), "png", "unknown output 'png'; known: "),
     ],
 )
 def test_what_cannot_be_shown_is_refused(pipe: Pipeline, x0: Any, output: str, message: str) -> None:

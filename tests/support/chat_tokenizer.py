@@ -15,16 +15,20 @@ TEMPLATE = (
 )
 
 
-def chat_tokenizer() -> Qwen2TokenizerFast:
-    """A tokenizer without merges: each byte is a token. Fields of its config are those of published files."""
+def chat_tokenizer(further: tuple[str, ...] = ()) -> Qwen2TokenizerFast:
+    """A tokenizer without merges: each byte is a token. Fields of its config are those of published files.
+
+    Args:
+        further: Special tokens beside those of every chat.
+    """
     letters = sorted(ByteLevel.alphabet())
-    vocabulary = {word: index for index, word in enumerate([*letters, *SPECIAL])}
+    vocabulary = {word: index for index, word in enumerate([*letters, *SPECIAL, *further])}
     return Qwen2TokenizerFast(
         vocab=vocabulary,
         merges=[],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+        additional_special_tokens=["<|im_start|>", "<|im_end|>", *further],
         model_max_length=131072,
         errors="replace",
         split_special_tokens=False,

@@ -1,6 +1,8 @@
 """Flux.1 for tests: small transformers with random inputs, tensor names of the original layout, packed latents."""
 
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
@@ -23,6 +25,11 @@ def original_names(double: int, single: int) -> list[str]:
     norms += [f"single_blocks.{i}.norm" for i in range(single)]
     scales = [f"{norm}.{which}_norm.scale" for norm in norms for which in ("query", "key")]
     return [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")] + scales
+
+
+def to_original(state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors `names` of the original layout; `test_single_file_flux` compares the layout with Diffusers'."""
+    return {name: FluxTransformer.original.join(name, state) for name in names}
 
 
 def packed(latents: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from sadaflow import Pipeline
-from sadaflow.families.labels import with_texts
+from sadaflow.families.hooks import with_texts
 from sadaflow.families.request import Request
 from sadaflow.loading.embedded import EMBEDDED
 from sadaflow.models import DiT

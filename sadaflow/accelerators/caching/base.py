@@ -30,7 +30,18 @@ def batch_indices(batch: Tensor, samples: int, chosen: Sequence[int]) -> list[in
 
 
 def on_some(fn: Handler, samples: int, chosen: Sequence[int], hidden: Tensor, *args: Tensor | None) -> Tensor:
-    """Calls `fn` for the chosen ones of `samples` samples only, with all branches of each."""
+    """Calls `fn` for some samples only, with all branches of each.
+
+    Args:
+        fn: What is called.
+        samples: Number of samples in the batch.
+        chosen: Indices of the samples that `fn` gets.
+        hidden: First argument of `fn`, (branches x samples, ...).
+        *args: Further arguments, each as `hidden`, or None.
+
+    Returns:
+        What `fn` returns for them, (branches x chosen, ...).
+    """
     if len(chosen) == samples:
         return fn(hidden, *args)
     at = batch_indices(hidden, samples, chosen)

@@ -81,9 +81,9 @@ class _Run(ScheduledRun):
         known = [self.known[row] if step >= self.settings.first - 1 else 0 for row in rows]
         steps, new = _along(residual, [step - self.last[row] for row in rows]), residual
         for order, store in enumerate(self.derivatives):
-            old = store.take(rows) if store else None
+            old = store.take(rows) if order < max(known) else None
             store.put(rows, new)
-            if old is None or order == max(known):
+            if old is None:
                 new = torch.zeros_like(new)
             else:
                 new = torch.where(_along(new, known) > order, (new - old) / steps, 0)

@@ -52,10 +52,11 @@ class SADA:
         token_depth: Prune down to this many downsamplings below the latent's resolution.
         token_trunk: Whether to prune transformers such as Flux too. The paper does not, and the keys and values of all
             blocks take memory.
-        token_cell: One token of each cell of this side length is always computed. token_limit: Most unstable tokens
-        computed in a pruned block. token_keys: Keys and values of pruned tokens: "cached", those they last had, or
-        "dropped", none, as in the paper. token_memory: Most bytes that cached tokens may take, for the whole batch;
-        blocks without room are not pruned.
+        token_cell: One token of each cell of this side length is always computed.
+        token_limit: Most unstable tokens computed in a pruned block.
+        token_keys: Keys and values of pruned tokens: "cached", those they last had, or "dropped", none, as in the
+            paper.
+        token_memory: Most bytes that cached tokens may take, for the whole batch; blocks without room are not pruned.
             None: no bound but that of `TokenCache`, which does not grow with the steps.
     """
 

@@ -160,8 +160,10 @@ class TokenCache:
         if owner in self._refused:
             return False
         parts, branches = self._held.setdefault(owner, {}), fresh.shape[0] // len(rows)
+        shape = (branches * self.samples, *fresh.shape[1:])
+        if part in parts and parts[part].shape != shape:  # guidance begins or ends, and all samples are stored anew
+            del parts[part]
         if part not in parts:
-            shape = (branches * self.samples, *fresh.shape[1:])
             if self.limit is not None and self.nbytes + math.prod(shape) * fresh.element_size() > self.limit:
                 del self._held[owner]
                 self._refused.add(owner)

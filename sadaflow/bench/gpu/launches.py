@@ -36,8 +36,10 @@ class Launches:
     """Counts per step of a run, up to the end of the last step.
 
     Attributes:
-        launches: Kernel launches, mean. most_launches: Most in a step.
-        reads: Waits of the host for the device, mean. most_reads: Most in a step.
+        launches: Kernel launches, mean.
+        most_launches: Most in a step.
+        reads: Waits of the host for the device, mean.
+        most_reads: Most in a step.
         fetches: Copies to the host, mean; most have arrived when they are read.
         sends: Copies from the host, mean; they do not wait.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...compare.comparison import amplification
-from ...compare.style import mode_meaning
+from ...display.modes import mode_meaning
 from ...files.images import from_pil, to_image
 from ..run.lines import Record
 from ..run.sweep import case_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...compare.style import mode_colours
+from ...display.modes import mode_colours
 from ..run.lines import Record
 from ..run.sweep import LETTERS
 from ..suite.model import Sample

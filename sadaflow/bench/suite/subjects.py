@@ -14,7 +14,7 @@ from sadaflow.solvers.exact import GaussianMixture
 
 from ...accelerators import Accelerator
 from ...families import Request
-from ...families.labels import with_texts
+from ...families.hooks import with_texts
 from ...files.images import edge_maps
 from ...generation.fingerprint import fingerprint
 from ...pipeline.inputs import initial_noise

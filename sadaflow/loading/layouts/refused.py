@@ -35,7 +35,9 @@ FORMATS = (
     ),
 )
 
-_OTHER = "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2 and Z-Image are loaded"
+_OTHER = (
+    "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2, Chroma, Qwen-Image and Z-Image are loaded"
+)
 
 
 def _model(name: str, source: str, *has: str, lacks: tuple[str, ...] = ()) -> Layout:
@@ -43,12 +45,6 @@ def _model(name: str, source: str, *has: str, lacks: tuple[str, ...] = ()) -> La
 
 
 MODELS = (
-    Layout(
-        "Stable Diffusion 3 with text encoders", "network", ("*joint_blocks.0.context_block.*", "text_encoders.*"),
-        "stabilityai/stable-diffusion-3-medium sd3_medium_incl_clips.safetensors",
-        refused="text encoders are not read from a file of Stable Diffusion 3: take the file without them, and base=",
-    ),
-    _model("Chroma", "lodestones/Chroma", "*distilled_guidance_layer.*"),
     _model("HunyuanVideo", "tencent/HunyuanVideo", "*txt_in.individual_token_refiner.*"),
     _model("AuraFlow", "fal/AuraFlow", "*double_layers.*.attn.w1q.weight"),
     _model("LTX-Video", "Lightricks/LTX-Video", "*patchify_proj.weight"),
@@ -56,7 +52,6 @@ MODELS = (
     _model("Mochi", "genmo/mochi-1-preview", "*blocks.*.attn.qkv_x.weight"),
     _model("Sana", "Efficient-Large-Model/Sana_1600M_1024px", "*blocks.*.cross_attn.kv_linear.weight"),
     _model("Lumina Image 2", "Alpha-VLLM/Lumina-Image-2.0", "*cap_embedder.0.weight", lacks=("*cap_pad_token",)),
-    _model("Qwen-Image", "Qwen/Qwen-Image", "*transformer_blocks.*.img_mod.1.weight"),
     _model("Stable Cascade", "stabilityai/stable-cascade", "*down_blocks.*.channelwise.*"),
     _model("Stable Cascade", "stabilityai/stable-cascade", "*clip_txt_mapper.weight"),
     _model("Stable Video Diffusion", "stabilityai/stable-video-diffusion-img2vid", "*time_stack.*"),
@@ -69,7 +64,5 @@ MODELS = (
     _model("PixArt", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "*adaln_single.*"),
     _model("CosXL, an EDM schedule", "stabilityai/cosxl", "edm_vpred.*"),
     _model("Playground 2.5", "playgroundai/playground-v2.5-1024px-aesthetic", "edm_mean", "edm_std"),
-    _model("TAESD, a tiny autoencoder", "madebyollin/taesd", "*decoder.1.weight", "*decoder.3.conv.0.weight"),
-    _model("TAESD, a tiny autoencoder", "madebyollin/taesd", "decoder.layers.0.weight", "encoder.layers.0.weight"),
     _model("DC-AE, an autoencoder", "mit-han-lab/dc-ae-f32c32-in-1.0", "*decoder.stages.*.op_list.*"),
 )

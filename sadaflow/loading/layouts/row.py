@@ -15,7 +15,8 @@ class Layout:
 
     Attributes:
         name: What the file holds, in whose names.
-        kind: "pipeline", "network", "autoencoder", "text encoder", "controlnet", "adapter", "embedding" or "format".
+        kind: "pipeline", "network", "autoencoder", "tiny autoencoder", "text encoder", "controlnet", "adapter",
+            "embedding" or "format".
         has: Patterns of tensor names, each of which matches a name in the file; * stands for any characters.
         source: Who publishes such files, or a file that is an example.
         lacks: Patterns of tensor names, none of which matches a name in the file.
@@ -27,7 +28,8 @@ class Layout:
         use: How such a file is loaded, for messages.
         family: The family of a pipeline or network: "sd", "xl", "refiner" or "flux"; "" otherwise.
         prefix: What the names of the network's tensors begin with.
-        texts: Prefix and layout ("clip", "open_clip", "t5") of each text encoder.
+        texts: Prefix and layout ("clip", "open_clip", "t5", "decoder") of each text encoder. With `pipelines` they are
+            text_encoder, text_encoder_2 and so on, and each may be absent.
         pipelines: For a network whose config the checkpoint `base` has: the pipeline classes that this may be of.
     """
 

@@ -12,8 +12,11 @@ _SINGLE_G = "conditioner.embedders.0.model."
 _CLIP, _OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 _COMFY_L, _COMFY_T5 = "text_encoders.clip_l.transformer.", "text_encoders.t5xxl.transformer."
 _COMFY_G, _COMFY_H = "text_encoders.clip_g.transformer.", "text_encoders.clip_h.transformer."
+_COMFY_QWEN3 = "text_encoders.qwen3_4b.transformer."
 _FLUX = "double_blocks.*.img_attn.qkv.weight"
+_DISTILLED = "distilled_guidance_layer.in_proj.weight"
 _FLUX_TEXTS = ((_COMFY_L, "clip"), (_COMFY_T5, "t5"))
+_THREE_TEXTS = ((_COMFY_L, "clip"), (_COMFY_G, "clip_g"), (_COMFY_T5, "t5"))
 _OF_CONTROLNET = ("*input_hint_block.*", "*zero_convs.*", "*controlnet_*")
 _FILE, _BASE = "Pipeline.from_single_file(FILE)", "Pipeline.from_single_file(FILE, base=CHECKPOINT)"
 
@@ -67,14 +70,27 @@ PIPELINES = (
         use=_FILE, family="sd", prefix=NETWORK, texts=((_COMFY_H, "clip_h"),),
     ),
     Layout(
-        "Flux.1, all in one", "pipeline", (f"{NETWORK}{_FLUX}", "text_encoders.*"), "Comfy-Org/flux1-dev", use=_FILE,
-        family="flux", prefix=NETWORK, texts=_FLUX_TEXTS,
+        "Flux.1, all in one", "pipeline", (f"{NETWORK}{_FLUX}", "text_encoders.*"), "Comfy-Org/flux1-dev",
+        lacks=(f"{NETWORK}{_DISTILLED}",), use=_FILE, family="flux", prefix=NETWORK, texts=_FLUX_TEXTS,
     ),
 )
 
 _FLUX2 = ("Flux2Pipeline", "Flux2KleinPipeline")
-_ZIMAGE = ("ZImagePipeline",)
+_ZIMAGE, _CHROMA = ("ZImagePipeline",), ("ChromaPipeline",)
+_QWEN = ("QwenImagePipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline")
 NETWORKS = (
+    *(
+        Layout(
+            f"transformer of Chroma, {names} names", "network", signs, source, use=_BASE, prefix=prefix,
+            pipelines=_CHROMA, texts=((_COMFY_T5, "t5"),),
+        )
+        for names, prefix, signs, source in (
+            ("authors'", NETWORK, (f"{NETWORK}{_DISTILLED}", f"{NETWORK}{_FLUX}"), "files of merging tools"),
+            ("authors'", "", (_DISTILLED, _FLUX), "lodestones/Chroma chroma-unlocked-v*"),
+            ("the Hub's", "", (_DISTILLED, "single_transformer_blocks.*.proj_mlp.weight"),
+             "diffusion_pytorch_model.safetensors"),
+        )
+    ),
     *(
         Layout(
             f"transformer of FLUX.2, {names} names", "network", signs, source, use=_BASE, prefix=prefix,
@@ -90,11 +106,12 @@ NETWORKS = (
     *(
         Layout(
             f"transformer of Stable Diffusion 3, {names} names", "network", signs, source, use=_BASE, prefix=prefix,
-            pipelines=("StableDiffusion3Pipeline",),
+            pipelines=("StableDiffusion3Pipeline",), texts=_THREE_TEXTS,
         )
         for names, prefix, signs, source in (
             ("authors'", NETWORK, (f"{NETWORK}joint_blocks.0.context_block.*",),
-             "stabilityai/stable-diffusion-3-medium, 3.5-medium, 3.5-large, 3.5-large-turbo"),
+             "stabilityai/stable-diffusion-3-medium (with and without text encoders), 3.5-medium, 3.5-large, "
+             "3.5-large-turbo"),
             ("authors'", "", ("joint_blocks.0.context_block.*",), "files of merging tools"),
             ("the Hub's", "", ("pos_embed.pos_embed", "transformer_blocks.*.norm1_context.linear.weight"),
              "diffusion_pytorch_model.safetensors"),
@@ -104,11 +121,23 @@ NETWORKS = (
         Layout(
             f"transformer of Z-Image, {names} names", "network", (f"{prefix}noise_refiner.*", f"{prefix}cap_pad_token",
             f"{prefix}layers.*.attention.{sign}.weight"), source, use=_BASE, prefix=prefix, pipelines=_ZIMAGE,
+            texts=((_COMFY_QWEN3, "decoder"),),
         )
         for names, prefix, sign, source in (
             ("authors'", NETWORK, "qkv", "community fine-tunes"),
             ("authors'", "", "qkv", "Comfy-Org/z_image_turbo"),
             ("the Hub's", "", "to_q", "diffusion_pytorch_model.safetensors"),
+        )
+    ),
+    *(
+        Layout(
+            f"transformer of Qwen-Image{f', under {prefix}' if prefix else ''}", "network",
+            (f"{prefix}txt_norm.weight", f"{prefix}transformer_blocks.*.img_mod.1.weight"), source,
+            lacks=("*controlnet_*",), use=_BASE, prefix=prefix, pipelines=_QWEN,
+        )
+        for prefix, source in (
+            (NETWORK, "community fine-tunes"),
+            ("", "Comfy-Org/Qwen-Image_ComfyUI qwen_image_bf16.safetensors, diffusion_pytorch_model.safetensors"),
         )
     ),
     Layout(
@@ -153,6 +182,26 @@ AUTOENCODERS = (
             ("authors'", "down", "up", "stabilityai/sd-vae-ft-mse-original, FLUX.1's ae.safetensors"),
             ("the Hub's", "down_blocks", "up_blocks", "stabilityai/sdxl-vae"),
         )
+    ),
+)
+
+_TINY = "pipe.load_preview_decoder(FILE)"
+TINY_AUTOENCODERS = (
+    *(
+        Layout(
+            f"tiny autoencoder (TAESD), authors' names{f', under {prefix}' if prefix else ''}", "tiny autoencoder",
+            (f"{prefix}1.weight", f"{prefix}3.conv.0.weight"), source, lacks=lacks, use=_TINY, prefix=prefix,
+        )
+        for prefix, lacks, source in (
+            ("", ("0.weight",), "madebyollin/taesd taesd_decoder.safetensors, taesdxl, taesd3, taef1"),
+            ("decoder.", (), "files with encoder and decoder"),
+            ("taesd_decoder.", (), "files of user interfaces"),
+        )
+    ),
+    Layout(
+        "tiny autoencoder (TAESD), the Hub's names", "tiny autoencoder", ("decoder.layers.0.weight",
+        "decoder.layers.2.conv.0.weight"), "madebyollin/taesd diffusion_pytorch_model.safetensors", use=_TINY,
+        prefix="decoder.layers.",
     ),
 )
 

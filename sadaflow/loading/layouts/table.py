@@ -7,7 +7,7 @@ from .controlnets import CONTROLNETS
 from .leftovers import is_leftover
 from .refused import FORMATS, MODELS
 from .row import Layout, Names, Shapes, describe_unknown, identify
-from .single_files import AUTOENCODERS, NETWORKS, PIPELINES, TEXTS
+from .single_files import AUTOENCODERS, NETWORKS, PIPELINES, TEXTS, TINY_AUTOENCODERS
 
 LAYOUTS: tuple[Layout, ...] = (
     *FORMATS,
@@ -18,6 +18,7 @@ LAYOUTS: tuple[Layout, ...] = (
     *PIPELINES,
     *NETWORKS,
     *AUTOENCODERS,
+    *TINY_AUTOENCODERS,
     *TEXTS,
 )
 """All rows; a file is of the first that it matches."""

@@ -2,18 +2,18 @@
 
 kohya's tools join the parts of a path with underscores after lora_unet_, lora_te_, lora_te1_ or lora_te2_. Diffusers
 and PEFT join them with dots after unet., transformer., text_encoder., text_encoder_2. or base_model.model.; ComfyUI
-after diffusion_model. or text_encoders. The path is that of the Hub's layout or of the original layout, in which
-Flux.1 fuses projections.
+after diffusion_model. or text_encoders. The path is that of the Hub's layout or of the original layout, which fuses
+projections of attention.
 """
 
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
-from sadaflow.models import FluxTransformer, UNet
+from sadaflow.models import UNet
+from sadaflow.models.original_layout import OriginalLayout
 
-from ..single_file.flux import from_original, hub_names, original_modules, to_original
 from ..single_file.unet import original_module
 from .targets import Layer, Target, fused, whole
 
@@ -109,15 +109,15 @@ def _network_spellings(component: str, module: nn.Module) -> Iterator[Spelled]:
         for name, layer in layers.items():
             if name != "class_embedding":  # the original layout does not have it
                 yield spelled(original_module(name, module.config), layer)
-    if isinstance(module, FluxTransformer):
-        parameters = {name for name, _ in module.named_parameters()}
-        for path, layer in _flux_layers(module, parameters):
+    original = getattr(module, "original", None)
+    if isinstance(original, OriginalLayout):
+        for path, layer in _original_layers(original, {name for name, _ in module.named_parameters()}):
             yield spelled(path, layer)
 
 
-def _flux_layers(module: FluxTransformer, parameters: set[str]) -> Iterator[tuple[str, Layer]]:
+def _original_layers(original: OriginalLayout, parameters: set[str]) -> Iterator[tuple[str, Layer]]:
     """The layers of the original layout, and those that XLabs' processors name."""
-    found = {path: _original(path, parameters) for path in original_modules(module.config)}
+    found = {path: _original(original, path, parameters) for path in original.own_modules(parameters)}
     yield from found.items()
     for path, layer in found.items():
         group, _, rest = path.partition(".")
@@ -125,19 +125,23 @@ def _flux_layers(module: FluxTransformer, parameters: set[str]) -> Iterator[tupl
         for name, place in _XLABS.get(group, ()):
             if inner == place:
                 yield f"{group}.{index}.{name}", layer
-        if group == "single_blocks" and inner == "linear1":
-            names = hub_names(f"{path}.weight")[:3]
-            yield f"{group}.{index}.qkv_lora", Layer("", fused("", names), None)
+        names = layer.weight.weights
+        if group == "single_blocks" and inner == "linear1" and len(names) > 1:
+            yield f"{group}.{index}.qkv_lora", Layer("", fused("", names[:3]), None)
 
 
-def _original(path: str, parameters: set[str]) -> Layer:
+def _original(original: OriginalLayout, path: str, parameters: set[str]) -> Layer:
     def target(leaf: str) -> Target | None:
         name = f"{path}.{leaf}"
-        names = hub_names(name)
+        names = original.names(name)
         if not parameters.issuperset(names):
             return None
-        return Target("", names, partial(from_original, name), partial(to_original, names=[name]))
+        return Target("", names, partial(original.convert, name), partial(_joined, original, name))
 
     weight = target("weight")
     assert weight is not None
     return Layer("", weight, target("bias"))
+
+
+def _joined(original: OriginalLayout, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: original.join(name, state)}

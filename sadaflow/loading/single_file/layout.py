@@ -1,17 +1,17 @@
 """Safetensors files that hold several components, each under a prefix of its own."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..layouts.leftovers import is_leftover
 from ..safetensors_file import Stored, open_safetensors, read_headers
-from ..strict import Convert, Loader, Misshaped, UnknownTensor
+from ..strict import Convert, Loader, UnknownTensor
 from ..weight_files import build_empty, check_names
 from .scaled import Scales, read_scales, split_scales
 
@@ -137,8 +137,8 @@ class SingleFile:
         check_names(str(self.path), set(), {name for name in self.shapes if not name.startswith(known)})
 
 
-Original = Callable[[str, Tensor, Any], dict[str, Tensor]]
-"""From a tensor of the authors' layout, its name and the network's config to tensors by the Hub's names."""
+Conversion = Callable[[Any], Convert]
+"""From a network to the conversion of the names and tensors of a file to its own."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,7 @@ class FromSection:
     """
 
     section: Section
-    conversion: Callable[[Any], Convert]
-
-    @classmethod
-    def of(cls, section: Section, original: Original) -> Self:
-        """A network in the authors' names, which `original` converts, or the Hub's."""
-        return cls(section, lambda network: lambda name, tensor: original(name, tensor, network.config))
+    conversion: Conversion
 
     def load(self, build: Callable[[], Module], loader: Loader) -> Module:
         """Build the network on the meta device and match it with the section; the loader reads the weights later.
@@ -166,31 +161,6 @@ class FromSection:
         """
         network = self.section.build(build)
         return add_section(network, self.section, self.conversion(network), loader)
-
-
-def split_fused(fused: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:
-    """Split a weight or bias into the projections that are fused along its rows.
-
-    Args:
-        fused: Shape (rows, ...).
-        shares: Ratios of the projections' rows.
-
-    Returns:
-        Views of `fused`.
-
-    Raises:
-        Misshaped: If the rows do not divide so.
-    """
-    rows = len(fused) if fused.dim() else 1
-    unit, rest = divmod(rows, sum(shares))
-    if rest:
-        raise Misshaped(f"{rows} rows do not split as {':'.join(map(str, shares))}")
-    return fused.split([unit * share for share in shares])
-
-
-def join_fused(parts: Sequence[Tensor]) -> Tensor:
-    """The inverse of `split_fused`."""
-    return torch.cat(tuple(parts))
 
 
 def keys_by_original(network: nn.Module, original: Callable[[str], str]) -> dict[str, str]:

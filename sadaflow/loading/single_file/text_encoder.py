@@ -5,10 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sadaflow.models.original_layout import split_fused
+
 from ..strict import Convert, Loader, UnknownTensor
 from ..text_encoder import add_encoder, empty_encoder, hub_names
 from ..transformers_package import transformers_module
-from .layout import Section, split_fused
+from .layout import Section
 
 _HEAD_DIM = 64  # of all published CLIP and OpenCLIP text encoder
 _SD2_LAYERS = 23  # of the 24 of OpenCLIP ViT-H: SD 2.x reads the penultimate output
@@ -197,21 +199,24 @@ def load_t5(section: Section, loader: Loader) -> Any:
         use_cache=False,
     )
 
-    def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
-        return {} if name == "encoder.embed_tokens.weight" else {name: tensor}  # the same as shared.weight
+    return _add("T5EncoderModel", config, section, from_t5, loader)
 
-    return _add("T5EncoderModel", config, section, convert, loader)
+
+def from_t5(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """The conversion of T5, whose names are the Hub's; see `Convert`."""
+    return {} if name == "encoder.embed_tokens.weight" else {name: tensor}  # the same as shared.weight
 
 
 def _add(class_name: str, config: Any, section: Section, convert: Convert, loader: Loader) -> Any:
     """Build an encoder of a `transformers` class and match it with a section; the loader reads its weights later."""
-    encoder = empty_encoder(getattr(transformers_module(), class_name), config, section.stored, section.label)
-    return add_encoder(encoder, section.stored, _respelled(section.full(convert), encoder), section.label, loader)
+    cls = getattr(transformers_module(), class_name)
+    encoder = empty_encoder(lambda: cls(config), section.stored, section.label)
+    return add_encoder(encoder, section.stored, respelled(section.full(convert), encoder), section.label, loader)
 
 
-def _respelled(convert: Convert, encoder: nn.Module) -> Convert:
+def respelled(convert: Convert, encoder: nn.Module, ignored: tuple[str, ...] = ()) -> Convert:
     """The conversion `convert`, followed by the one to the names of the installed version of `transformers`."""
-    spell = hub_names(encoder)
+    spell = hub_names(encoder, ignored)
 
     def both(name: str, tensor: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
