@@ -1,6 +1,6 @@
 """Trains the embedded checkpoint `tiny-dit` from random weights: `python -m sadaflow.training.tiny_dit`.
 
-The stages are pictures, rectified flow, classifier and score, and export. Each is stored in the work folder and resumed
+The stages are pictures, rectified flow, classifier, score, and export. Each is stored in the work folder and resumed
 from there. `--export` exports the last checkpoint, also during training.
 """
 
@@ -23,7 +23,7 @@ from .export.contact_sheet import to_bytes, write_sheet
 from .export.dit import write_dit_checkpoint
 from .export.identity_vae import DIT_VAE_CONFIG, identity_autoencoder
 from .export.score import Score
-from .loops.classifier import ClassifierSettings, train_classifier
+from .loops.classifier import Classifier, ClassifierSettings, train_classifier
 from .loops.data_parallel import run_team
 from .loops.labelled_flow import GUIDANCE, SHIFT, STEPS, LabelledData, LabelledSettings, build, train_labelled
 from .loops.loop import restored
@@ -32,8 +32,8 @@ from .loops.state import Log, write_value
 CHECKPOINT = EMBEDDED / "tiny-dit"
 TRAINED = 500
 """Training pictures of each class."""
-SHEET_ROWS = 5
-SCORED = 50
+SHEET_ROWS = 3
+SCORED = 25
 """Pictures of each class that are scored."""
 HELD_OUT = 10_000_000
 """First seed of the held-out pictures; those of the training pictures are smaller."""
@@ -99,21 +99,22 @@ class SheetMaker:
 
 
 @torch.no_grad()
-def scores(net: DiT, vae: Autoencoder, pictures: Tensor, labels: Tensor, folder: Path, log: Log) -> dict[str, Score]:
-    """Stage 3: the score of generated pictures, and that of true ones.
+def scores(
+    net: DiT, vae: Autoencoder, classifier: Classifier, pictures: Tensor, folder: Path, log: Log
+) -> dict[str, Score]:
+    """Stage 4: the score of generated pictures, and that of true ones.
 
     Args:
         net: The transformer.
         vae: The autoencoder.
+        classifier: The classifier whose features are compared.
         pictures: Training pictures (N, 3, 32, 32) in bytes.
-        labels: Their labels (N,).
         folder: Folder of the stages.
         log: Writes progress.
 
     Returns:
         Scores against a held-out set: of "generated" pictures, and of another "held_out" set.
     """
-    classifier = train_classifier(ClassifierSettings(), pictures, labels, len(CLASSES), folder, log)
     asked = every_class(SCORED)
     reference, others = (draw_scenes(asked, HELD_OUT + part * len(asked)) for part in range(2))
     compared = {"generated": draw_labels(net, vae, asked, seed=1), "held_out": others}
@@ -139,13 +140,14 @@ def main(arguments: list[str] | None = None) -> None:
     pictures, labels = make_scenes(work, TRAINED)
     vae = identity_autoencoder(DIT_VAE_CONFIG)
     sheet = SheetMaker(vae)
-    settings = LabelledSettings(minutes=options.minutes, samples=options.samples)
+    settings = LabelledSettings(minutes=options.minutes, samples=options.samples, compile=not options.no_compile)
     data = LabelledData(pictures, labels, vae.config.scaling_factor)
     if not options.export:
         run_team(options.workers, train_labelled, settings, data, work, log, sheet)
     net = restored(work / "flow.pt", build())
     recorded = json.loads((work / "flow.json").read_text())
-    found = scores(net, vae, pictures, labels, work, log)
+    classifier = train_classifier(ClassifierSettings(), pictures, labels, len(CLASSES), work, log)
+    found = scores(net, vae, classifier, pictures, work, log)
     counts = {"pictures": len(pictures), "scored": SCORED * len(CLASSES), "workers": options.workers}
     write_dit_checkpoint(options.out, net, vae, dit_card(net, counts, asdict(settings), recorded, found))
     sheet(net, options.sheet)

@@ -51,7 +51,7 @@ def test_each_case_has_its_own_samples() -> None:
         (TWO.replace('"maze", "3"', '"maze", "maze"'), "case 2: prompts holds an entry twice"),
         (TWO.replace('"tiny-flux"', '"tiny-dit"'), "case 2: prompts differ from those of another case of tiny-dit"),
         (TWO.replace('["maze", "3"]', "3"), "case 2: prompts must be a list of texts"),
-        (MIXTURE.replace("steps = [9]", 'steps = [9]\nprompts = ["maze"]', 1), "case 2: unknown key 'prompts'"),
+        (MIXTURE.replace("steps = [9]", 'steps = [9]\nprompts = ["maze"]', 1), "case 1: unknown key 'prompts'"),
     ],
 )
 def test_prompts_that_do_not_fit_are_refused(text: str, words: str) -> None:
@@ -60,8 +60,8 @@ def test_prompts_that_do_not_fit_are_refused(text: str, words: str) -> None:
 
 
 def test_a_bench_samples_by_class_and_reports_every_case(tmp_path: Path) -> None:
-    run_bench(parse_suite(TWO, "m"), tmp_path)
-    found = [line for line in lines(tmp_path) if line["model"] == "tiny-dit"]
+    run_bench(parse_suite(TWO, "m"), tmp_path / "out")
+    found = [line for line in lines(tmp_path / "out") if line["model"] == "tiny-dit"]
     assert [(line["prompt"], line["seed"]) for line in found if line["setting"] == "plain"] == [
         ("maze", 0), ("maze", 4), ("3", 0), ("3", 4)
     ]  # fmt: skip
@@ -70,5 +70,5 @@ def test_a_bench_samples_by_class_and_reports_every_case(tmp_path: Path) -> None
     plain, few = (pipe(**call, steps=steps).images for steps in (6, 4))
     coarse = [line["psnr"] for line in found if line["setting"] == "fewer-steps steps=4"][:2]
     assert psnr(few, plain).tolist() == pytest.approx(coarse, abs=1e-3)
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
     assert "maze, seed 4" in page and "red apple, seed 0" in page

@@ -1,7 +1,7 @@
-"""Procedural pictures in twelve classes, without end: nothing of a picture is known from its class but its kind.
+"""Draws procedural pictures in twelve classes, as many as are asked for.
 
-All that is drawn comes from random numbers, so pictures of unused seeds are held-out data of the very same
-distribution.
+The class decides what is drawn and the colours, random numbers decide the rest. Pictures of seeds that were not used in
+training are held-out data of the same distribution.
 """
 
 import math
