@@ -14,8 +14,8 @@ class Site(NamedTuple):
     - "shell": a U-Net's skip connection, the layer that consumes it, and everything between; hidden is the skip
       connection (B, C, h, w).
     - "deep": the shell without the layer that consumes the skip connection; hidden is the same.
-    - "block": one transformer block; hidden is (B, prefix + h*w, C).
-    - "trunk": all blocks of a transformer; hidden is (B, h*w, C).
+    - "block": one transformer block; hidden is (B, prefix + h*w, C), of a video (B, prefix + T*h*w, C).
+    - "trunk": all blocks of a transformer; hidden is (B, h*w, C), of a video (B, T*h*w, C).
     - "attention": the attention of the tokens to each other inside a block; hidden is the queries
       (B, prefix + h*w, heads, head_dim), args are the keys and the values, shaped alike, and, if some tokens are
       padding, which of the prefix are attended to, bool (B, prefix).
@@ -24,7 +24,7 @@ class Site(NamedTuple):
         kind: one of the above.
         name: unique within the backbone.
         depth: number of downsamplings above (0 is the latent's own resolution).
-        size: (h, w) of the feature map.
+        size: (h, w) of the feature map; (T, h, w) of a video's.
         prefix: number of text tokens that precede the h*w positions in hidden.
         per_token: indices of the args that have one entry per token of hidden; a seam that gathers tokens of hidden
             must gather these too.
@@ -33,17 +33,19 @@ class Site(NamedTuple):
         probe: for a trunk, a cheap preview with the signature of `fn`; it returns the normed and modulated image tokens
             (B, h*w, C) that the first block's attention reads.
         tokens: whether `fn` may be called on some of the tokens.
+        time: for a trunk, index of the arg that embeds the time alone (B, width); None if the trunk has no such arg.
     """
 
     kind: str
     name: str
     depth: int
-    size: tuple[int, int]
+    size: tuple[int, ...]
     prefix: int = 0
     per_token: tuple[int, ...] = ()
     per_prefix: tuple[int, ...] = ()
     probe: Callable[..., Tensor] | None = None
     tokens: bool = True
+    time: int | None = None
 
     def attention(self, name: str) -> "Site":
         """Returns the site of the attention `name` inside this block."""

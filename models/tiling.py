@@ -1,4 +1,4 @@
-"""Decodes latents in overlapping tiles, so that memory depends on the tile and not on the image."""
+"""Decodes latents and encodes images in overlapping tiles, so that memory depends on the tile, not on the image."""
 
 from collections.abc import Callable
 
@@ -25,19 +25,39 @@ def decode_tiled(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int,
     Returns:
         Images or videos (B, C, ..., h factor, w factor) in the dtype of `latents`.
     """
-    height, width = latents.shape[-2:]
-    down, across = _spans(height, tile, factor), _spans(width, tile, factor)
+    return _tiled(decode, latents, tile, 1, factor)
+
+
+def encode_tiled(encode: Callable[[Tensor], Tensor], images: Tensor, tile: int, factor: int) -> Tensor:
+    """Encodes images in the tiles in which `decode_tiled` decodes their latents; tiles fade in the same way.
+
+    Args:
+        encode: maps images (B, C, ..., h factor, w factor) to latents (B, c, ..., h, w).
+        images: (B, C, ..., H, W), with sides divisible by `factor`.
+        tile: largest side of a tile, in latent positions.
+        factor: pixels per latent position.
+
+    Returns:
+        Latents (B, c, ..., H / factor, W / factor) in the dtype of `images`.
+    """
+    return _tiled(encode, images, tile, factor, 1)
+
+
+def _tiled(run: Callable[[Tensor], Tensor], whole: Tensor, tile: int, read: int, written: int) -> Tensor:
+    """Applies `run` to tiles of `whole` (B, C, ..., h read, w read); its output has `written` elements a position."""
+    height, width = (side // read for side in whole.shape[-2:])
+    down, across = _spans(height, tile, written), _spans(width, tile, written)
     canvas: Tensor | None = None
     for top, rows in down:
         for left, columns in across:
-            part = latents[..., top : top + len(rows) // factor, left : left + len(columns) // factor]
-            picture = decode(part).float() * (rows[:, None] * columns).to(latents.device)
+            bottom, right = top + len(rows) // written, left + len(columns) // written
+            part = run(whole[..., top * read : bottom * read, left * read : right * read]).float()
+            part = part * (rows[:, None] * columns).to(whole.device)
             if canvas is None:
-                canvas = picture.new_zeros(*picture.shape[:-2], height * factor, width * factor)
-            y, x = top * factor, left * factor
-            canvas[..., y : y + len(rows), x : x + len(columns)] += picture
+                canvas = part.new_zeros(*part.shape[:-2], height * written, width * written)
+            canvas[..., top * written : bottom * written, left * written : right * written] += part
     assert canvas is not None
-    return canvas.to(latents.dtype)
+    return canvas.to(whole.dtype)
 
 
 def _spans(length: int, tile: int, factor: int) -> list[tuple[int, Tensor]]:

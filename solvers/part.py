@@ -24,7 +24,7 @@ def from_point(solver: Solver, first: int) -> Solver:
     Raises:
         ValueError: if `first` is out of range, or the solver cannot be built anew on another grid.
     """
-    return _on(solver, solver.grid.part(first, start_scale=1.0))
+    return on_grid(solver, solver.grid.part(first, start_scale=1.0))
 
 
 def up_to_point(solver: Solver, last: int) -> Solver:
@@ -41,7 +41,7 @@ def up_to_point(solver: Solver, last: int) -> Solver:
     if last == grid.n_steps:
         return solver
     front = grid.part(0, last)
-    return Ended(solver, front, _on(solver, front).n_evals)
+    return Ended(solver, front, on_grid(solver, front).n_evals)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,13 @@ class Ended:
         return self.solver.velocity(x, x0, step)
 
 
-def _on(solver: Solver, grid: Grid) -> Solver:
+def evaluations_to(solver: Solver) -> tuple[int, ...]:
+    """Returns the number of evaluations up to each grid point but the first."""
+    fronts = [solver.grid.part(0, last) for last in range(1, solver.grid.n_steps)]
+    return (*(on_grid(solver, front).n_evals for front in fronts), solver.n_evals)
+
+
+def on_grid(solver: Solver, grid: Grid) -> Solver:
     """Returns the solver built anew on another grid."""
     names: Sequence[str] = [item.name for item in fields(solver) if item.init] if is_dataclass(solver) else ()
     if "grid" not in names:
@@ -89,5 +95,5 @@ def _on(solver: Solver, grid: Grid) -> Solver:
             f"{type(solver).__name__} cannot begin or end within its grid: it is not a dataclass with a field grid; "
             "construct it over a grid of the points wanted"
         )
-    on_grid: Solver = replace(cast(Any, solver), grid=grid)
-    return on_grid
+    anew: Solver = replace(cast(Any, solver), grid=grid)
+    return anew

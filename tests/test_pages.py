@@ -9,12 +9,15 @@ import rooms
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+REPOSITORY = "https://github.com/sadaflow/sadaflow/"
+FILES = re.compile(rf"{REPOSITORY}(?:blob|tree)/main/")  # the README is read outside of the repository too
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?://)([^)\s]+)\)")
 
 
 def content(page: Path) -> str:
-    """A page without its blocks of code."""
-    return re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.S | re.M)
+    """A page without its blocks of code; links to files of the repository lead to its root, as the README's do."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.S | re.M)
+    return FILES.sub("", text) if page.parent == ROOT else text
 
 
 def links(page: Path) -> list[tuple[str, Path, str]]:

@@ -64,7 +64,7 @@ BENCH = {
     "run": "suite",
     "reporting": "run suite",
     "speed": "run",
-    "command": "reporting run suite",
+    "command": "reporting run speed suite",
     "gpu": "run speed",
 }
 MODELS = {
@@ -93,6 +93,7 @@ MODELS = {
     "unet": "attention config conv embeddings resnet seam",
     "controlnet": "config conv embeddings seam unet",
     "dit": "attention config embeddings json_config seam streams",
+    "wan": "attention config embeddings json_config norm rope seam streams",
     "wrapped": "seam",
 }
 TRAINING = {

@@ -4,18 +4,24 @@
 
 The prompts are drawn from the captions of everyday things that the first two were trained on, without those of the
 model card, with seeds that no table reports; tiny-dit is measured on all of its classes. Every calibration is added to
-the checkpoint's file as soon as it has been measured, and not measured again.
+the checkpoint's file as soon as it has been measured, and not measured again; plans are added to those
+that have none.
 """
 
 import random
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from sadaflow import Auto
 from sadaflow.loading.embedded import embedded
 from sadaflow.pipeline import Pipeline
 from sadaflow.pipeline.calibrations import NAME, write_calibrations
+from sadaflow.pipeline.tuning import tuning_samples
 from sadaflow.sampling.auto_calibration import Effort
+from sadaflow.sampling.auto_forks import fit_forks
 from sadaflow.training.data.captions import CARD_PROMPTS, EVERYDAY
 from sadaflow.training.data.scenes import CLASSES as SCENES
 
@@ -30,14 +36,18 @@ STEPS = (50, 28, 20, 12)
 def main(models: list[str]) -> None:
     for model in models or list(SOLVERS):
         pipe = Pipeline.from_pretrained(model)
-        path = Path(embedded(model)) / NAME
+        path, texts = Path(embedded(model)) / NAME, CLASSES.get(model, PROMPTS)
         for solver, steps in ((solver, steps) for solver in SOLVERS[model] for steps in STEPS):
-            fits = (found.misfit(pipe.solver(solver, steps)) is None for found in pipe.calibrations.held)
-            if any(fits):
+            own, start = pipe.solver(solver, steps), time.perf_counter()
+            how: dict[str, Any] = {"solver": solver, "steps": steps, "guidance": GUIDANCE.get(model)}
+            found = next((known for known in pipe.calibrations.held if known.misfit(own) is None), None)
+            if found is None:
+                found = pipe.calibrate(texts, effort=EFFORT, **how)
+            elif not found.forks:
+                tuning = tuning_samples(pipe, texts, EFFORT.batch, how, lambda _: None, "calibrate")
+                found = replace(found, forks=fit_forks(own, tuning.batches(EFFORT.planned), found, Auto()))
+            else:
                 continue
-            start = time.perf_counter()
-            texts = CLASSES.get(model, PROMPTS)
-            found = pipe.calibrate(texts, effort=EFFORT, solver=solver, steps=steps, guidance=GUIDANCE.get(model))
             write_calibrations(path, [found])
             print(f"{model}, {solver}, {steps} steps: {time.perf_counter() - start:.0f} s", flush=True)
 

@@ -1,6 +1,6 @@
-"""The table of docs/pictures.md: calls with a picture, without acceleration and with it, on tiny-sd.
+"""The tables of docs/pictures.md and docs/inversion.md: calls with a picture, plain and accelerated, on tiny-sd.
 
-    python docs/scripts/measure_pictures.py [--pictures 20] [--steps 50]
+    python docs/scripts/measure_pictures.py [--pictures 20] [--steps 50] [--tasks picture mask edit]
 
 The pictures to start from are samples of tiny-sd of the prompts below; each is changed by the next prompt. PSNR and
 SSIM are against the run without acceleration; of repainted pictures PSNR counts the pixels under the mask alone.
@@ -20,7 +20,12 @@ PROMPTS = [
     "moon", "rose", "tulip", "lemon", "pizza", "strawberry", "house", "car", "balloon", "crown",
 ]  # fmt: skip
 SIZE = 64
-TASKS = ("picture, strength 0.6", "picture, strength 0.3", "mask, strength 1", "mask, strength 0.6")
+TASKS = (
+    *("picture, strength 0.6", "picture, strength 0.3", "mask, strength 1", "mask, strength 0.6"),
+    "edit, strength 0.7",
+)
+SOLVERS = {"edit": "euler-ancestral"}
+"""Solvers of tasks, where it is not DPM-Solver++ 2M. An edit is edit-friendly with one that draws noise."""
 WAYS = (("uniform", "uniform"), ("sada", "sada"), ("auto", "auto"))
 
 
@@ -41,13 +46,15 @@ def call(task: str, images: Tensor) -> dict[str, object]:
     kind, _, strength = task.partition(", strength ")
     mask = torch.zeros(1, SIZE, SIZE)
     mask[:, SIZE // 4 : SIZE * 3 // 4, SIZE // 4 : SIZE * 3 // 4] = 1
-    return {"image": images, "strength": float(strength), **({"mask": mask} if kind == "mask" else {})}
+    own: dict[str, dict[str, object]] = {"mask": {"mask": mask}, "edit": {"source_prompt": PROMPTS[: len(images)]}}
+    return {"image": images, "strength": float(strength), **own.get(kind, {})}
 
 
 def sampled(pipe: Pipeline, task: str, inputs: Tensor, steps: int, accelerator: str | None) -> Made:
     """Every picture changed by the next prompt."""
     prompts = [PROMPTS[(index + 1) % len(PROMPTS)] for index in range(len(inputs))]
-    how = {"steps": steps, "solver": "dpmpp2m", "seed": list(range(len(inputs))), "accelerator": accelerator}
+    solver = SOLVERS.get(task.partition(",")[0], "dpmpp2m")
+    how = {"steps": steps, "solver": solver, "seed": list(range(len(inputs))), "accelerator": accelerator}
     out = pipe(prompts, **how, **call(task, inputs), output="tensor", progress=False)  # type: ignore[arg-type]
     return Made(out.images, out.stats.nfe)
 
@@ -77,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=len(PROMPTS))
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--tasks", nargs="+", default=["picture", "mask"], choices=("picture", "mask", "edit"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     pipe = Pipeline.from_pretrained()
@@ -84,7 +92,7 @@ def main() -> None:
     seeds = [1000 + index for index in range(len(prompts))]
     inputs = pipe(prompts, steps=20, solver="dpmpp2m", seed=seeds, output="tensor").images
     print("| task | accelerator | NFE | PSNR mean / worst, dB | SSIM |\n|---|---|---|---|---|")
-    for task in TASKS:
+    for task in (task for task in TASKS if task.startswith(tuple(args.tasks))):
         print("\n".join(rows(pipe, task, inputs, args.steps)), flush=True)
 
 

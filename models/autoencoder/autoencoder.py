@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..attention import SpatialAttention, current_name
 from ..resnet import Downsample, ResnetBlock, Upsample
-from ..tiling import decode_tiled
+from ..tiling import decode_tiled, encode_tiled
 from .config import AutoencoderConfig
 
 _EPS = 1e-6
@@ -128,7 +128,7 @@ class Autoencoder(nn.Module):
 
     @property
     def tile(self) -> int | None:
-        """Side in pixels of the tiles in which larger images are decoded (see `decode_tiled`); None disables tiling."""
+        """Side in pixels of the tiles in which larger images are encoded and decoded (see `decode_tiled`), or None."""
         return self._tile
 
     @tile.setter
@@ -150,7 +150,12 @@ class Autoencoder(nn.Module):
         Returns:
             Mean and log-variance (B, latent_channels, h, w) of the posterior.
         """
-        mean, logvar = self._encode(images).chunk(2, dim=1)
+        factor = self.config.downscale
+        if self._tile is None or max(images.shape[-2:]) <= self._tile:
+            moments = self._encode(images)
+        else:
+            moments = encode_tiled(self._encode, images, self._tile // factor, factor)
+        mean, logvar = moments.chunk(2, dim=1)
         return mean, torch.clamp(logvar, -30.0, 20.0)
 
     def _encode(self, images: Tensor) -> Tensor:

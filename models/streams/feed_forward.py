@@ -37,15 +37,17 @@ class _GELU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GELU feed-forward network with an inner width of four times `dim`.
+    """GELU feed-forward network.
 
     Args:
         dim: width of the tokens.
+        inner: inner width; None is four times `dim`.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, inner: int | None = None) -> None:
         super().__init__()
-        self.net = nn.ModuleList([_GELU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])
+        inner = inner or 4 * dim
+        self.net = nn.ModuleList([_GELU(dim, inner), nn.Identity(), nn.Linear(inner, dim)])
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Maps (..., dim) to (..., dim)."""

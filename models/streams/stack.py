@@ -16,7 +16,7 @@ def run_blocks(
     modulations: Sequence[Tensor],
     shared: Sequence[Tensor | None],
     seam: Seam,
-    size: tuple[int, int],
+    size: tuple[int, ...],
 ) -> Tensor:
     """Runs blocks one after the other, each a "block" site, and returns the image tokens (B, N, dim).
 
@@ -26,7 +26,7 @@ def run_blocks(
         modulations: (B, parts * dim) for each block.
         shared: further arguments of every block, of which the first has one entry per token.
         seam: called at each block.
-        size: (h, w) of the image's grid of tokens.
+        size: (h, w) of the image's grid of tokens, or (T, h, w) of a video's.
     """
     joint, length = torch.cat(tokens, dim=1), tokens[0].shape[1]
     for (name, block), own in zip(blocks.items(), modulations, strict=True):

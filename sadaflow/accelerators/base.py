@@ -41,7 +41,8 @@ class Explanation:
         name: Name of the criterion.
         threshold: Samples whose value is at or below it skip the step, unless another rule forbids it.
         values: One per sample; nan where the schedule decided.
-        tokens: Per sample, a bool mask (h, w) on the network's grid of tokens, True where computed; None unless pruned.
+        tokens: Per sample, a bool mask (h, w), or (T, h, w) of a video, on the network's grid of tokens, True where
+            computed; None unless pruned.
     """
 
     name: str

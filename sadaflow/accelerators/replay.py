@@ -56,7 +56,7 @@ class Replay:
         """
         late = [row for row in rows if 0 <= self._steps[row] < state.step - 1]
         if late:
-            state = _with_rows(state, late, self._replayed(late, state.step, interpolated))
+            state = with_rows(state, late, tensors_of(self._replayed(late, state.step, interpolated)))
         self._keep(state, rows)
         return state
 
@@ -115,9 +115,9 @@ def with_tensors(state: State, tensors: Sequence[Tensor]) -> State:
     return replace(state, **{field.name: put(getattr(state, field.name)) for field in fields(state)})
 
 
-def _with_rows(state: State, rows: Sequence[int], part: State) -> State:
-    """`state` with the samples `rows` replaced by those of `part`, a batch of them."""
-    tensors, fresh = tensors_of(state), tensors_of(part)
+def with_rows(state: State, rows: Sequence[int], fresh: Sequence[Tensor]) -> State:
+    """`state` with the samples `rows` of its tensors replaced by `fresh`, (len(rows), ...) each."""
+    tensors = tensors_of(state)
     if len(rows) == len(tensors[0]):
         return with_tensors(state, fresh)
     index = index_of(rows, tensors[0].device)

@@ -3,7 +3,9 @@
 import io
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -20,6 +22,8 @@ from .run.lines import Record, Say
 from .run.repair import prepare
 from .run.sweep import check, measure_sets, sweep
 from .run.timing import measure, rounds
+from .speed.architectures import is_random
+from .speed.random_checkpoint import random_checkpoint
 from .suite.model import Sample, Suite
 from .suite.subjects import Subjects
 from .suite.toml import parse_suite
@@ -67,7 +71,9 @@ def run_bench(
     if timing and shard.size > 1:
         raise ValueError("--timing needs a single process: several would slow each other down")
     identity, session = environment.identity(device, dtype), environment.session(device)
-    subjects = Subjects(device, dtype)
+    passing = TemporaryDirectory()
+    find = partial(_found, cache=Path(passing.name), dtype=dtype)
+    subjects = Subjects(device, dtype, dict(suite.dimensions), find)
 
     def begin(held: ExitStack) -> Folder:
         opened = Folder.begin(out, suite, identity, session, resume or shard.start > 0)
@@ -79,7 +85,7 @@ def run_bench(
         share()
         return folder
 
-    with ExitStack() as held:
+    with passing, ExitStack() as held:
         if shard.size > 1:
             return _share(suite, out, identity, subjects, chosen, shard, lambda: begin(held))
         folder = begin(held)
@@ -92,6 +98,11 @@ def run_bench(
             with counting_bar(rounds(suite), unit="round", smoothing=0.05) as advance:
                 measure(suite, folder, subjects, advance)
         return report(out)
+
+
+def _found(model: str, cache: Path, dtype: torch.dtype) -> str:
+    """What `Pipeline.from_pretrained` takes for a model: its name, or the folder of a random checkpoint."""
+    return str(random_checkpoint(model, cache, dtype)) if is_random(model) else model
 
 
 def _share(

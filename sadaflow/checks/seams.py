@@ -1,5 +1,6 @@
 """Checks that the sites of a network obey what `Seam` and `Site` promise; `check_seams` is made for tests."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -123,7 +124,7 @@ def _shapes(seam: _Acting) -> Law:
     """The law on the shapes of sites: hidden has a token for each position, and the output the shape of hidden."""
     wrong = []
     for site, hidden, output in seam.met:
-        positions = site.size[0] * site.size[1] + site.prefix
+        positions = math.prod(site.size) + site.prefix
         counted = hidden[1] == positions if site.kind in ("block", "trunk", "attention") else len(hidden) == 4
         if not counted or (output != hidden and site.kind != "deep"):
             wrong.append(f"{site.name}: {tuple(hidden)} to {tuple(output)}, {site.size} and prefix {site.prefix}")

@@ -38,7 +38,7 @@ class CalibrateOptions:
     prompts: Annotated[
         Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv, .tsv or MS-COCO's .json.")
     ] = None
-    samples: Annotated[int, count("Samples that are measured.")] = _EFFORT.samples
+    samples: Annotated[int, count("Samples that are measured; plans are fitted to at most 16.")] = _EFFORT.samples
     batch: Annotated[int, count("Most samples in memory at a time.")] = _EFFORT.batch
     out: Annotated[
         Path | None,
@@ -71,7 +71,8 @@ def run(options: CalibrateOptions) -> None:
     Raises:
         ValueError: If an option does not fit the checkpoint or `auto`, before any evaluation.
     """
-    effort = Effort(samples=options.samples, batch=options.batch)
+    planned = min(options.samples, _EFFORT.planned)
+    effort = Effort(samples=options.samples, batch=options.batch, planned=planned)
     prompts = PROMPTS if options.prompts is None else [entry.prompt for entry in read_prompt_file(options.prompts)]
     how = {name: getattr(options, name) for name in ("revision", "variant")}
     quiet_libraries()
@@ -91,7 +92,9 @@ def run(options: CalibrateOptions) -> None:
         path = options.path(found.weights)
         write_calibrations(path, [found])
         say(f"{path}: {found.solver}, {steps} steps, guidance {found.guidance:g}")
-        for speedup in (1.5, 2.0, 2.5, 3.0):
-            if found.covers(steps / speedup, found.settings):
+        for speedup in (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0):
+            if (fork := found.fork_for(steps / speedup, found.settings)) is not None:
+                say(f"  speedup {speedup:g}: plans of {', '.join(map(str, fork.counts))} evaluations")
+            elif found.covers(steps / speedup, found.settings):
                 say(f"  speedup {speedup:g}: tolerance {found.tolerance_for(steps / speedup):.2g}")
-        say(f"  at most {steps / found.evaluations[-1]:.2f}x")
+        say(f"  at most {steps / found.least:.2f}x")

@@ -14,7 +14,7 @@ from ..bench.speed import run_speed
 from ..compare.comparison import Comparison, compare
 from ..compare.explored import decoder, explore_comparison
 from ..compare.table import table
-from ..families import AudioFamily
+from ..families import AudioFamily, VideoFamily
 from ..families.options import PLAIN
 from ..files.atomic import check_target, write_file
 from ..files.metadata import Recipe
@@ -35,16 +35,17 @@ from .check import check_solver as run_check_solver
 from .export import ExportOptions
 from .export import run as run_export
 from .generate_many import generate_many
+from .invert import run as run_invert
 from .load import load_generator, quiet_libraries
 from .options import Checkpoint, Debug, Device, Dtype, GenerateOptions, Options, Revision, Variant, chosen_device
 from .parsers import with_options
 from .previews import check_preview_flags, check_previews, preview_files
-from .repeat import RepeatOptions, generate_options, read_recipe
+from .repeat import RepeatOptions, endings_beside, generate_options, read_recipe
 from .repeat import repeat as run_repeat
 from .schedule import ScheduleOptions
 from .schedule import run as run_schedule
 from .speed_options import SpeedOptions
-from .targets import check_seconds, ending_of, targets
+from .targets import check_seconds, known_endings, targets
 from .terminal import say, say_line
 
 
@@ -74,28 +75,32 @@ def _options() -> None:
 @app.command()
 @with_options
 def generate(options: GenerateOptions) -> None:
-    """Write one picture (PNG) or sound (WAV) per prompt, with a record of the run in the file.
+    """Write one picture (PNG), sound (WAV) or video (MP4, GIF, WebP) per prompt, with a record of the run in the file.
 
     Files of several prompts are numbered: FILE-1, FILE-2. For thousands of prompts, name a file of prompts and a folder
-    to fill, with any number of processes under torchrun: --prompts FILE --out FOLDER.
+    to fill, with any number of processes under torchrun: --prompts FILE --out FOLDER. --invert FILE writes the noise of
+    a picture, from which --noise samples, and --edit FILE does both.
     """
     options.check()
     check_preview_flags(options)
-    ending = ending_of(options)
+    if options.invert is not None:
+        run_invert(options, load_generator)
+        return
+    endings = known_endings(options)
     if options.prompts is not None:
-        check_seconds(options, ending)
+        check_seconds(options, endings)
         generate_many(options, load_generator)
         return
-    outs = targets(options, ending)
+    outs = targets(options, endings)
     check_previews(options, outs)
     generator = load_generator(options)
-    if ending is None:
-        outs = targets(options, generator.ending)
+    if endings is None:
+        outs = targets(options, generator.endings)
         check_previews(options, outs)
     request = generator.request
     made = generator.sample(request, observer=preview_files(options, generator.pipe, outs))
     for index, path in enumerate(outs):
-        file = generator.file(made, request, index)
+        file = generator.file(made, request, index, path.suffix.lower())
         write_file(path, file.content, options.overwrite)
         say(f"{path}: {request.steps} steps, {file.recipe.nfe:g} of {len(file.recipe.modes)} evaluations")
     say(f"{made.stats.seconds:.2f} s of sampling")
@@ -104,15 +109,15 @@ def generate(options: GenerateOptions) -> None:
 @app.command()
 @with_options
 def repeat(options: RepeatOptions) -> None:
-    """Make a picture or a sound again from the record in its file, to the bit on the same machine and versions.
+    """Make a picture, sound or video again from the record in its file, to the bit on the same machine and versions.
 
     Solver and accelerator have all the settings that they had, whatever their names stand for now.
     """
     recipe = read_recipe(options.file)
     flags = generate_options(recipe, options)
     flags.check()
-    outs = targets(flags, options.file.suffix.lower())
-    made = run_repeat(recipe, flags)
+    outs = targets(flags, endings_beside(options.file))
+    made = run_repeat(recipe, flags, outs[0].suffix.lower())
     write_file(outs[0], made.content, options.overwrite)
     say(f"{outs[0]}: {recipe.steps} steps, {made.recipe.nfe:g} of {len(made.recipe.modes)} evaluations")
 
@@ -122,13 +127,14 @@ def repeat(options: RepeatOptions) -> None:
 def compare_(options: Options) -> None:
     """Compare an accelerator with plain sampling and naive baselines: a table, two figures and a page.
 
-    The first figure shows the pictures, or the log-mel spectrograms of sounds; the second, FILE-trajectory.png, shows
-    criterion, mode and error of every step. FILE.html shows x0 of every step under a slider.
+    The first figure shows the pictures, the log-mel spectrograms of sounds, or frames of videos; the second,
+    FILE-trajectory.png, shows criterion, mode and error of every step. FILE.html shows x0 of every step under a slider.
     """
     # These need matplotlib, which is slow to import.
     from ..compare.image_figure import draw
     from ..compare.sound_figure import draw_sound
     from ..compare.trajectory_figure import draw_trajectory
+    from ..compare.video_figure import draw_videos
 
     if options.request.accelerator == PLAIN:
         raise ValueError("compare needs an accelerator beside the plain run; --accelerate none is for generate")
@@ -138,7 +144,7 @@ def compare_(options: Options) -> None:
     page = out.with_suffix(".html")
     for path in (out, trajectory, page):
         check_target(path, options.overwrite, ".html" if path == page else ".png")
-    check_seconds(options, ending_of(options))
+    check_seconds(options, known_endings(options))
     generator = load_generator(options)
     pipe, request = generator.pipe, generator.request
     beside = () if request.accelerator == "sada" else ("sada",)
@@ -150,6 +156,8 @@ def compare_(options: Options) -> None:
     )
     if isinstance(pipe.family, AudioFamily):
         picture = draw_sound(comparison, pipe.family.frame_seconds, caption)
+    elif isinstance(pipe.family, VideoFamily):
+        picture = draw_videos(comparison, caption)
     else:
         shown = {"image": "input", "mask": "mask"}
         inputs = {shown[name]: [open_picture(file) for file in files] for name, files in files_of(request).items()}

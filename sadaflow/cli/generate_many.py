@@ -1,4 +1,4 @@
-"""`generate --prompts`: from a file of prompts to a folder of pictures or sounds and their manifest."""
+"""`generate --prompts`: from a file of prompts to a folder of pictures, sounds or videos and their manifest."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from ..files.images import picture_digest
+from ..files.video import VIDEO_ENDINGS, check_video_ending
 from ..generation.batches import PipelineMaker, sample_many, share_size, threads
 from ..generation.fingerprint import prompts_digest, weights_digest
 from ..generation.outputs import Generator
@@ -56,7 +57,9 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
         folder.check(resume)
     with threads(count), ExitStack() as held:
         generator = load(options)
-        check_seconds(options, generator.ending)
+        check_seconds(options, generator.endings)
+        if generator.ending in VIDEO_ENDINGS:
+            check_video_ending(generator.ending)
         shared = generator.recipe(generator.request).known()
         shared = {name: value for name, value in shared.items() if name not in ("prompt", "nfe", "modes")}
         identity = {"settings": shared, **known, "weights": weights_digest(generator.pipe)}

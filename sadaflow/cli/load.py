@@ -16,6 +16,7 @@ from ..generation.outputs import Generator, recorded_model
 from ..generation.workers import Shard
 from ..loading.hub.locate import locate_embedding, locate_lora
 from ..pipeline.inputs import read_dtype, with_samples
+from ..pipeline.inversion import SOLVER as INVERTED
 from ..pipeline.pipeline import Pipeline
 from .options import Options, chosen_device
 from .terminal import say
@@ -66,7 +67,9 @@ def load_pipeline(options: Options) -> Pipeline:
 def _filled(options: Options, pipe: Pipeline) -> Request:
     """The request with steps, solver, guidance and accelerator."""
     recommended = pipe.recommended
-    request = with_samples(options.request, pipe.family).filled(steps=recommended.steps, solver=recommended.solver)
+    request = with_samples(options.request, pipe.family)
+    own = recommended.solver if request.source_prompt is None else INVERTED
+    request = request.filled(steps=recommended.steps, solver=own)
     solver = SOLVER if options.scheduler is None else None  # a config that is named brings its own solver
     request = request.filled(steps=STEPS, solver=solver, guidance=pipe.default_guidance)
     if request.speedup is not None:
@@ -82,7 +85,7 @@ def _default_accelerator(pipe: Pipeline, request: Request) -> str | None:
     if request.strength == 0:
         return None
     solver = pipe.solver(name, request.steps or STEPS, request.grid, height=request.height, width=request.width)
-    reason = refusal(DEFAULT, solver if request.image is None else pipe.part(solver, request))
+    reason = refusal(DEFAULT, solver if not request.starts_from_data else pipe.part(solver, request))
     if reason is None:
         return DEFAULT
     if Shard.current().leads:

@@ -23,6 +23,7 @@ from ..pipeline.inputs import DTYPES, read_device, read_dtype
 from ..pipeline.picture_files import check_files, files_of
 from ..placement.offload import OFFLOADS
 from ..placement.quantization import QUANTIZATIONS
+from .invert import StartOptions, started
 from .parsers import count, real, text
 from .request_flags import request_flags
 
@@ -64,8 +65,8 @@ class Options:
         Path | None,
         text(
             "FILE",
-            "File to write: PNG, or WAV for generated sound.",
-            show_default="sadaflow.png, sadaflow.wav; compare.png",
+            "File to write: PNG; WAV for generated sound; MP4, GIF or WebP for generated video.",
+            show_default="sadaflow.png, .wav, .mp4; compare.png",
         ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False
@@ -178,7 +179,7 @@ class Options:
 
     def _check_control(self) -> None:
         request, nets, pictures = self.request, len(self.controlnet or ()), len(self.pictures)
-        if nets != pictures:
+        if nets != pictures and (nets or pictures > 1):  # a network may read a single one by itself
             raise ValueError(f"{nets} --controlnet but {pictures} --control: give one picture for each ControlNet")
         given = {name: value for name, value in request.given().items() if name in arguments(ControlOptions)}
         for name, value in given.items():
@@ -212,7 +213,7 @@ def _check_number(flag: str, values: int, owner: str, owners: int) -> None:
 
 
 @dataclass(frozen=True)
-class GenerateOptions(Options):
+class GenerateOptions(StartOptions, Options):
     """The flags of `generate`: those of `Options`, and prompts by the thousand."""
 
     prompts: Annotated[
@@ -236,8 +237,13 @@ class GenerateOptions(Options):
         str | None, text("NAME", "With --previews: AutoencoderTiny to decode with: Hub id or folder.")
     ] = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "request", started(self.request, self))
+
     def check(self) -> None:
         """Check what needs no checkpoint; see `Options.check`."""
+        if self.prompts is not None and (self.invert is not None or self.noise is not None):
+            raise ValueError("--invert and --noise are for the prompts of one call: leave out --prompts")
         if self.prompts is None:
             for name in self.given("batch", "threads") or (["resume"] if self.resume else []):
                 raise ValueError(f"--{name} is for many prompts, --prompts FILE --out FOLDER")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files.atomic import write_file
+from ..files.images import to_image
 from ..files.png import encode_png
+from ..files.video import strip
 from ..pipeline.pipeline import Pipeline
 from ..sampling.results import Step
 from .options import GenerateOptions
@@ -14,6 +16,8 @@ from .options import GenerateOptions
 @dataclass(frozen=True)
 class PreviewFiles:
     """An observer that writes the x0 of every k-th step and of the last one, in the size of the picture.
+
+    Of a video, some frames are shown side by side.
 
     Attributes:
         pipe: The checkpoint, which decodes x0 cheaply.
@@ -34,9 +38,10 @@ class PreviewFiles:
         made = step.index + 1
         if made % self.every and made != step.total:
             return
-        factor = self.pipe.family.vae.config.downscale
-        size = (step.x0.shape[3] * factor, step.x0.shape[2] * factor)
-        for name, picture in zip(self.names, self.pipe.preview(step.x0, output="pil"), strict=True):
+        factor, height = self.pipe.family.vae.config.downscale, step.x0.shape[-2]
+        for name, shown in zip(self.names, self.pipe.preview(step.x0), strict=True):
+            picture = to_image(shown if shown.dim() == 3 else strip(shown))
+            size = (picture.width * height * factor // picture.height, height * factor)
             content = encode_png(picture if picture.size == size else picture.resize(size))
             write_file(self.folder / f"{name}-step-{made:03}.png", content, self.overwrite)
 

@@ -1,5 +1,6 @@
-"""The command `repeat`: makes a picture or a sound again from the record in its file."""
+"""The command `repeat`: makes a picture, sound or video again from the record in its file."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -9,6 +10,7 @@ import typer
 from ..families.options import PLAIN
 from ..files.metadata import Recipe
 from ..files.png import read_text
+from ..files.video import VIDEO_ENDINGS, read_video_comment
 from ..files.wav import read_comment
 from ..generation.outputs import Made, recorded_request
 from ..pipeline.picture_files import check_digests
@@ -17,6 +19,12 @@ from .options import Debug, Device, GenerateOptions
 from .parsers import text
 
 _REPEATED: Final = ("controlnet", "lora", "lora_scale", "embedding", "embedding_token")
+_RECORDS: Final[Mapping[str, Callable[[Path], str]]] = {
+    ".png": lambda path: read_text(path).get("sadaflow", ""),
+    ".wav": read_comment,
+    **dict.fromkeys(VIDEO_ENDINGS, read_video_comment),
+}
+"""Reads the record of a file, by the file's ending."""
 _MEASURED: Final = ("nfe", "modes", "versions")
 
 
@@ -24,8 +32,8 @@ _MEASURED: Final = ("nfe", "modes", "versions")
 class RepeatOptions:
     """The flags in the order in which --help shows them."""
 
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="PNG or WAV file that sadaflow generate wrote.")]
-    out: Annotated[Path | None, text("FILE", "File to write.", show_default="sadaflow.png, sadaflow.wav")] = None
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File that sadaflow generate wrote.")]
+    out: Annotated[Path | None, text("FILE", "File to write.", show_default="sadaflow, with the same ending")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False
     model: Annotated[
         str | None, text("NAME", "Model, where the record holds only its folder's name.", show_default="the record's")
@@ -38,24 +46,31 @@ class RepeatOptions:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The record in a PNG or WAV file.
+    """The record in a PNG, WAV or video file.
 
     Raises:
         FileNotFoundError: If there is no file.
-        ValueError: If it is neither, or holds no record.
+        ValueError: If it is none of these, or holds no record.
+        ImportError: If a package is missing that reads such files.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file '{path}'")
     ending = path.suffix.lower()
-    if ending not in (".png", ".wav"):
-        raise ValueError(f"'{path}' is neither .png nor .wav")
+    if ending not in _RECORDS:
+        raise ValueError(f"'{path}' is none of {', '.join(_RECORDS)}")
     try:
-        record = read_text(path).get("sadaflow", "") if ending == ".png" else read_comment(path)
+        record = _RECORDS[ending](path)
     except (OSError, SyntaxError, UnicodeDecodeError) as error:  # Pillow raises SyntaxError for a damaged PNG
         raise ValueError(f"'{path}' cannot be read: {error}") from error
     if not record:
         raise ValueError(f"'{path}' holds no record of sadaflow generate")
     return Recipe.from_json(record)
+
+
+def endings_beside(path: Path) -> tuple[str, ...]:
+    """Endings that the sample of a file may be written to: its own, and for a video those of other formats."""
+    own = path.suffix.lower()
+    return (own, *(ending for ending in VIDEO_ENDINGS if own in VIDEO_ENDINGS and ending != own))
 
 
 def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
@@ -70,6 +85,8 @@ def generate_options(recipe: Recipe, options: RepeatOptions) -> GenerateOptions:
     """
     if (stopped := recipe.options.get("stopped_after")) is not None:
         raise ValueError(f"the run was stopped after {stopped} steps by a program, which the record does not hold")
+    if recipe.options.get("noise") is not None:
+        raise ValueError("the sample was made from noise of its own, of which the record holds the SHA-256 alone")
     request = recorded_request(recipe, exact=recipe.solver_config is not None, trusted=options.trusted)
     check_digests(request, recipe.options)
     height = request.height if request.seconds is None else None  # the seconds give that of the spectrogram
@@ -95,8 +112,14 @@ def _flag(name: str, value: Any) -> Any:
     return value
 
 
-def repeat(recipe: Recipe, options: GenerateOptions) -> Made:
-    """Makes the sample of a record; the new file's record is the same but for versions and what was measured."""
+def repeat(recipe: Recipe, options: GenerateOptions, ending: str) -> Made:
+    """Makes the sample of a record; the new file's record is the same but for versions and what was measured.
+
+    Args:
+        recipe: The record.
+        options: The flags with which it is made, from `generate_options`.
+        ending: Ending of the file.
+    """
     kept = {item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name not in _MEASURED}
     generator = replace(load_generator(options), recorded=kept)
-    return generator.file(generator.sample(generator.request), generator.request, 0)
+    return generator.file(generator.sample(generator.request), generator.request, 0, ending)

@@ -14,8 +14,8 @@ from ..accelerators import Accelerator
 from ..accelerators.default import refusal
 from ..families.options import STEPS
 from ..families.request import Request
-from ..metrics.fidelity import psnr, spectrogram_psnr, ssim
 from ..sampling.trace import Trace
+from .fidelity import fidelity_fields
 
 if TYPE_CHECKING:
     from ..pipeline.pipeline import Pipeline
@@ -31,14 +31,16 @@ class Row:
 
     Attributes:
         name: Label of the row.
-        images: Pictures (B, 3, H, W) in [0, 1], or of sounds log-mel spectrograms (B, 1, frames, mels).
+        images: Pictures (B, 3, H, W) in [0, 1], videos (B, frames, 3, H, W) in [0, 1], or of sounds log-mel
+            spectrograms (B, 1, frames, mels).
         nfe: Network evaluations.
         modes: What was done at each step.
         seconds: Seconds of sampling.
         controller_seconds: Seconds of these that were spent deciding and estimating.
-        psnr: PSNR in dB against the plain run, inf for equal images.
-        ssim: SSIM against the plain run; empty for sounds.
+        psnr: PSNR in dB against the plain run, inf for equal images; of videos the mean over the frames.
+        ssim: SSIM against the plain run; empty for sounds; of videos the mean over the frames.
         traces: Trajectories of one sample each, of the plain and the accelerated row, if they were asked for.
+        worst_frame: Of videos, the lowest PSNR of a frame in dB; else empty.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Row:
     psnr: tuple[float, ...]
     ssim: tuple[float, ...]
     traces: tuple[Trace, ...] = ()
+    worst_frame: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def compare(
     steps = request.steps or STEPS
     name = _label(accelerator)
     sampler = _Sampler(pipe, request, notify)
-    size: dict[str, Any] = {"height": request.height, "width": request.width}
+    size: dict[str, Any] = {"height": request.height, "width": request.width, "num_frames": request.num_frames}
     whole = pipe.solver(request.solver, steps, request.grid, **size)
     part = whole if request.image is None else pipe.part(whole, request)
     skips = refusal("uniform", part) is None
@@ -240,7 +243,6 @@ def _fewer_steps(steps: int, plain: _Run, accelerated: _Run) -> int:
 def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
     images = torch.cat([run.images for run in runs]).float().cpu()
     reference = torch.cat([run.images for run in plain]).float().cpu()
-    sound = images.shape[1] == 1
     return Row(
         name=name,
         images=images,
@@ -248,9 +250,8 @@ def _row(name: str, runs: Sequence[_Run], plain: Sequence[_Run]) -> Row:
         modes=tuple(run.modes for run in runs),
         seconds=tuple(run.seconds for run in runs),
         controller_seconds=tuple(run.controller_seconds for run in runs),
-        psnr=tuple((spectrogram_psnr if sound else psnr)(images, reference).tolist()),
-        ssim=() if sound else tuple(ssim(images, reference).tolist()),
         traces=tuple(run.trace for run in runs if run.trace is not None),
+        **fidelity_fields(images, reference),
     )
 
 

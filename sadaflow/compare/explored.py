@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from torch import Tensor
 
 from ..explore import explore_page
-from ..families import AudioFamily
+from ..families import AudioFamily, VideoFamily
 from .comparison import Comparison
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def explore_comparison(comparison: Comparison, title: str, decode: Decode | None
 def decoder(pipe: "Pipeline") -> Decode | None:
     """What makes the pictures of x0 at every step: the checkpoint's decoder, or its preview where that takes long.
 
+    Of videos it shows the frame in the middle, by the preview.
+
     Returns:
         None for checkpoints that make sound, or that have no latents of pictures.
     """
@@ -56,6 +58,9 @@ def decoder(pipe: "Pipeline") -> Decode | None:
         return None
 
     def decode(x0: Tensor) -> Tensor:
+        if isinstance(pipe.family, VideoFamily):
+            frames: Tensor = pipe.preview(x0)
+            return frames[:, frames.shape[1] // 2]
         small = x0.shape[-2] * x0.shape[-1] <= _DECODED
         shown: Tensor = pipe.decode(x0) if small else pipe.preview(x0)
         return shown

@@ -25,7 +25,7 @@ DPI = 128  # a power of two, so that sizes in inches give whole pixels
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """Sizes in pixels, all in proportion to the panels.
 
     Attributes:
@@ -71,10 +71,10 @@ class _Layout:
         return self.foot + (2 * self.unit if self.caption else 0)
 
 
-class _Page:
+class Page:
     """A figure on which positions are in pixels from the top left corner."""
 
-    def __init__(self, layout: _Layout) -> None:
+    def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.figure: Figure = new_figure(layout.total_width / DPI, layout.total_height / DPI, DPI)
 
@@ -113,23 +113,23 @@ def draw(
     height, width = comparison.plain.images.shape[-2:]
     zoom = max(1, round(PANEL / max(height, width)))
     colours = mode_colours(mode for modes in comparison.accelerated.modes for mode in modes)
-    layout = _Layout(width * zoom, height * zoom, 3 + len(controls) + len(inputs), len(comparison.prompts))
+    layout = Layout(width * zoom, height * zoom, 3 + len(controls) + len(inputs), len(comparison.prompts))
     size = LETTERS * layout.unit
     columns = legend_columns(colours, size, layout.room)
     layout = replace(layout, legend=-(-len(colours) // columns), caption=bool(caption))
-    page = _Page(layout)
+    page = Page(layout)
     names = [f"control {i + 1}" if len(controls) > 1 else "control" for i in range(len(controls))]
     given = {**dict(inputs), **{name: [control] for name, control in zip(names, controls, strict=True)}}
     shown = {name: [from_pil(picture, (height, width)) for picture in pictures] for name, pictures in given.items()}
     for index in range(len(comparison.prompts)):
         _draw_row(page, comparison, index, colours, {name: of[index % len(of)] for name, of in shown.items()})
-    _draw_legend(page, colours, columns, size)
+    draw_legend(page, colours, columns, size)
     page.write(caption, (layout.unit, layout.foot), LETTERS, layout.room, color=FAINT)
     return rendered(page.figure)
 
 
 def _draw_row(
-    page: _Page, comparison: Comparison, index: int, colours: dict[str, str], given: Mapping[str, Tensor]
+    page: Page, comparison: Comparison, index: int, colours: dict[str, str], given: Mapping[str, Tensor]
 ) -> None:
     layout, plain, fast = page.layout, comparison.plain, comparison.accelerated
     unit, top = layout.unit, index * layout.row_height
@@ -179,7 +179,8 @@ def mode_strip(modes: Sequence[str], size: tuple[int, int], colours: dict[str, s
     return pixels
 
 
-def _draw_legend(page: _Page, colours: dict[str, str], columns: int, size: float) -> None:
+def draw_legend(page: Page, colours: dict[str, str], columns: int, size: float) -> None:
+    """Draws the meaning of the modes below all rows, in `columns` columns and letters of `size` pixels."""
     layout = page.layout
     at = (layout.unit / layout.total_width, 1 - layout.rows * layout.row_height / layout.total_height)
     page.figure.legend(

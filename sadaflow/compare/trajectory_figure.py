@@ -189,9 +189,17 @@ def _draw_tokens(figure: Figure, page: Page, column: int, trace: Trace, image: T
         axes = figure.add_axes(page.token_panel(column, cell))
         mask = trace.tokens[0][step]
         assert mask is not None
-        axes.imshow(veiled(image, mask).permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.imshow(veiled(*_middle(image, mask)).permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_axis_off()
         axes.set_title(f"step {step}: {float(mask.float().mean()):.0%}", fontsize=7, color=INK, pad=3)
+
+
+def _middle(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """A picture and its mask; of a video (frames, 3, H, W) with a mask (T, h, w), those of the middle latent frame."""
+    if mask.dim() == 2:
+        return image, mask
+    latent = len(mask) // 2
+    return image[round(latent * (len(image) - 1) / max(1, len(mask) - 1))], mask[latent]
 
 
 def veiled(image: Tensor, computed: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ from typing import Final
 
 from sadaflow.solvers.names.registry import Kind, Registry
 
-from .base import AudioFamily, Family, Prompted
+from .base import Family, Prompted
 from .chroma import Chroma
 from .dit import ClassConditional
 from .flux import Flux, FluxFill
 from .flux2 import Flux2Dev, Flux2Klein
+from .media import AudioFamily, FirstFrameFamily, VideoFamily
 from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
@@ -20,6 +21,8 @@ from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
 from .unconditional import Unconditional, UnconditionalDDIM
+from .wan import Wan
+from .wan_image import WanImageToVideo
 from .z_image import ZImage
 
 _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
@@ -27,6 +30,7 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "ChromaPipeline": Chroma,
         "Flux2KleinPipeline": Flux2Klein,
         "Flux2Pipeline": Flux2Dev,
+        "FluxControlPipeline": Flux,
         "FluxFillPipeline": FluxFill,
         "FluxImg2ImgPipeline": Flux,
         "FluxInpaintPipeline": Flux,
@@ -37,6 +41,7 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "QwenImageEditPlusPipeline": QwenImageEditPlus,
         "QwenImagePipeline": QwenImage,
         "StableDiffusion3Pipeline": StableDiffusion3,
+        "StableDiffusionDepth2ImgPipeline": StableDiffusion,
         "StableDiffusionImg2ImgPipeline": StableDiffusion,
         "StableDiffusionInpaintPipeline": StableDiffusion,
         "StableDiffusionInstructPix2PixPipeline": StableDiffusion,
@@ -45,6 +50,8 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
         "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXL,
         "StableDiffusionXLPipeline": StableDiffusionXL,
+        "WanImageToVideoPipeline": WanImageToVideo,
+        "WanPipeline": Wan,
         "ZImagePipeline": ZImage,
         "DDPMPipeline": Unconditional,
         "DDIMPipeline": UnconditionalDDIM,
@@ -77,10 +84,8 @@ _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet a
 _EDITING = "it needs a picture beside the prompt"
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
-        "FluxControlPipeline": _EDITING,
         "FluxKontextPipeline": _EDITING,
         "StableDiffusionControlNetPipeline": _CONTROLLED,
-        "StableDiffusionDepth2ImgPipeline": "it needs a depth map beside the prompt",
         "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
         "StableDiffusionXLControlNetPipeline": _CONTROLLED,
     }
@@ -104,6 +109,7 @@ __all__ = [
     "AudioFamily",
     "ClassConditional",
     "Family",
+    "FirstFrameFamily",
     "Flux",
     "FluxFill",
     "LatentConsistency",
@@ -116,6 +122,7 @@ __all__ = [
     "StableDiffusionXL",
     "Unconditional",
     "UnconditionalDDIM",
+    "VideoFamily",
     "register_family",
     "unsupported",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class Prompted:
         negative: Arguments of the negative branch; None if there is none.
         guidance: Guidance between the branches; None is that of the request.
         picture: Arguments of the branch that has a picture to edit, and the negative prompt; None if there is none.
+        late_guidance: A timestep, and the guidance strength at earlier timesteps; None if it does not change.
         keeps_length: Latent positions along one side of the tokens at which the guided prediction keeps the length of
             the conditional one; None if it does not.
         then: Arguments that take the place of those of the conditional branch in the course of the steps; None if the
@@ -42,6 +43,7 @@ class Prompted:
     negative: Conditioning | None
     guidance: Guidance | None = None
     picture: Conditioning | None = None
+    late_guidance: tuple[float, float] | None = None
     keeps_length: int | None = None
     then: Conditioning | None = None
 
@@ -58,7 +60,7 @@ class Prompted:
         """A copy whose network reads `rows` (B, channels, h, w) beside the latents, in both branches.
 
         Args:
-            rows: What is read.
+            rows: What is read; of videos (B, channels, T, h, w).
             edited: Whether it is a picture to edit. The negative branch is then without it, and a third branch has it
                 without the prompt (Brooks et al. 2023, arXiv 2211.09800).
         """
@@ -158,31 +160,6 @@ class Family(Protocol):
 
     def decode(self, latents: Tensor) -> Any:
         """Decode latents (B, C, h, w) in the backbone's scaling to images (B, 3, H, W) in [0, 1], float32."""
-        ...
-
-
-@runtime_checkable
-class AudioFamily(Protocol):
-    """Further interface of families that generate sound; their `decode` returns log-mel spectrograms.
-
-    Attributes:
-        sample_rate: Sampling rate in Hz.
-        frame_seconds: Duration of a spectrogram frame.
-    """
-
-    sample_rate: int
-    frame_seconds: float
-
-    def frames(self, seconds: float) -> int:
-        """Number of spectrogram frames (the height) for a duration.
-
-        Raises:
-            ValueError: If the duration is not possible.
-        """
-        ...
-
-    def waveform(self, spectrograms: Tensor) -> Tensor:
-        """Convert log-mel spectrograms (B, 1, frames, mels) to waveforms (B, samples), float32 on the CPU."""
         ...
 
 

@@ -21,11 +21,11 @@ from .prompt_encoder import ClipText, T5Text
 from .request import Request
 from .text_encoding import Encoding
 from .text_family import BLENDED, ENCODED, POOLED, Text, TextFamily, TextShape
-from .unet import MASK
+from .unet import CONTROL, MASK
 
 
 class Flux(LatentTransformer, TextFamily):
-    """The components of a FluxPipeline checkpoint.
+    """The components of a FluxPipeline checkpoint, or a FluxControlPipeline one (Depth, Canny).
 
     The network of dev embeds `guidance`, on which it was distilled; schnell ignores it. With `true_guidance` above 1
     both are guided by a negative prompt, at twice the cost.
@@ -55,8 +55,8 @@ class Flux(LatentTransformer, TextFamily):
         self, backbone: FluxTransformer, vae: Autoencoder, clip: ClipText, t5: T5Text, dtype: torch.dtype
     ) -> None:
         _check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
-        self.needs = further_channels(backbone.config, vae.config)
-        self.reads = MASK if fills(backbone.config, vae.config) else None
+        self.needs = None
+        self.reads = reads_of(backbone.config, vae.config)
         self.default_size = trained_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae
@@ -70,7 +70,6 @@ class Flux(LatentTransformer, TextFamily):
         vae = autoencoder_config(checkpoint)
         clip, t5 = ClipText.prepare(checkpoint, pooled=True), T5Text.prepare(checkpoint)
         with naming(checkpoint.root):
-            _refuse_further(transformer, vae)
             _check_widths(transformer, vae, clip.config, t5.config)
             trained_size(vae, cls.patch)
         return lambda: cls(
@@ -95,12 +94,8 @@ class Flux(LatentTransformer, TextFamily):
 
     def exported(self) -> Exported | None:
         """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
-        times = self.backbone.config.latent_channels // self.vae.config.latent_channels
-        special = "FluxFillPipeline" if fills(self.backbone.config, self.vae.config) else _SPECIAL.get(times)
         tokenizers = {"tokenizer": self.clip.tokenizer, "tokenizer_2": self.t5.tokenizer}
-        if special is None and self.needs is not None:
-            return None
-        return Exported(special or "FluxPipeline", tokenizers)
+        return Exported("FluxPipeline" if self.reads is None else _PIPELINES[self.reads], tokenizers)
 
     @property
     def text_shape(self) -> TextShape:
@@ -131,10 +126,8 @@ class FluxFill(Flux):
     default_guidance: ClassVar[float] = 30.0
 
 
-_SPECIAL: Final = {2: "FluxControlPipeline"}
-"""Pipelines of transformers with further input, by their input channels in multiples of the latents'."""
-_FURTHER: Final = {2: "it reads a picture beside the latents, as FLUX.1 Depth and Canny do"}
-"""What transformers read beside the latents, by their input channels in multiples of the latents'."""
+_PIPELINES: Final = {MASK: "FluxFillPipeline", CONTROL: "FluxControlPipeline"}
+"""Pipelines of transformers by what they read beside the latents."""
 
 
 def fills(transformer: FluxConfig, vae: AutoencoderConfig) -> bool:
@@ -142,27 +135,17 @@ def fills(transformer: FluxConfig, vae: AutoencoderConfig) -> bool:
     return transformer.latent_channels == 2 * vae.latent_channels + vae.downscale**2
 
 
-def further_channels(transformer: FluxConfig, vae: AutoencoderConfig) -> str | None:
-    """What a transformer reads beside the latents and the prompt that cannot be sampled with; None if nothing."""
-    times, rest = divmod(transformer.latent_channels, vae.latent_channels)
-    return None if rest else _FURTHER.get(times)
-
-
-def _refuse_further(transformer: FluxConfig, vae: AutoencoderConfig) -> None:
-    """Raise ValueError if a transformer reads a picture beside the latents."""
-    if (reason := further_channels(transformer, vae)) is not None:
-        raise ValueError(
-            f"in_channels={transformer.in_channels} of the transformer is not supported: {reason}; text-to-image "
-            f"checkpoints have {4 * vae.latent_channels}"
-        )
+def reads_of(transformer: FluxConfig, vae: AutoencoderConfig) -> str | None:
+    """What a transformer reads beside the latents: a mask (Fill), or the latents of a picture (Depth and Canny)."""
+    if fills(transformer, vae):
+        return MASK
+    return CONTROL if transformer.latent_channels == 2 * vae.latent_channels else None
 
 
 def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5: Any) -> None:
     """Raise ValueError if components of these configs do not fit each other."""
     read, predicted = transformer.in_channels, transformer.out_channels or transformer.in_channels
-    if further_channels(transformer, vae) is not None or fills(
-        transformer, vae
-    ):  # then only the prediction has the latents' channels
+    if reads_of(transformer, vae) is not None:  # then only the prediction has the latents' channels
         read = predicted
     for label, found, field, expected in (
         ("text_encoder is", clip.hidden_size, "pooled_projection_dim", transformer.pooled_projection_dim),

@@ -16,6 +16,7 @@ from ..loading.text_encoder import prepare_encoder
 from ..loading.tokenizer_files import load_tokenizer
 from ..sampling.finite_check import require_finite_output
 from .base import Conditioning, Prompted, build_autoencoder, decode_latents
+from .mel import MelSettings, log_mel
 from .prompt_encoder import input_device, tokenize
 from .request import Request
 from .text_encoding import Encoding
@@ -135,6 +136,11 @@ class MusicLDM(LatentUNet, TextFamily):
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to log-mel spectrograms (B, 1, frames, mels), float32."""
         return decode_latents(self.vae, latents)
+
+    def spectrogram(self, waveform: Tensor) -> Tensor:
+        """The log-mel spectrogram (frames, mels) of a waveform (samples,) at `sample_rate`; see `log_mel`."""
+        hop = round(self.frame_seconds * self.sample_rate)
+        return log_mel(waveform, MelSettings(self.sample_rate, hop, self.mels))
 
     @torch.no_grad()
     def waveform(self, spectrograms: Tensor) -> Tensor:

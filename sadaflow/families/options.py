@@ -118,7 +118,7 @@ class SamplingOptions:
         seed: Seed of the start noise for all samples, or a sequence with one for each.
         height: Height in pixels (of a sound: in spectrogram frames); None is the checkpoint's own.
         width: Width in pixels (of a sound: in mel bands); None is the checkpoint's own.
-        noise: Start noise (B, C, h, w), unit normal, in place of the seeds'.
+        noise: Start noise (B, C, h, w), of videos (B, C, T, h, w), unit normal, in place of the seeds'.
     """
 
     prompt: str | Sequence[str] = argument(
@@ -169,11 +169,14 @@ class SoundOptions:
 
     Attributes:
         seconds: Length of the sound; None is the checkpoint's own.
+        audio: A sound to start from, for all samples: path of a WAV file, or (samples, rate), of which samples are
+            (samples,) or (channels, samples). It decides the length.
     """
 
     seconds: float | None = argument(
         None, optional(any_number), "Length of a sound in seconds.", flag_type=float, shown_default="the checkpoint's"
     )
+    audio: Any = argument(None, anything, "Sound to start from, a WAV file.", flag_type=str, metavar="FILE")
 
 
 @dataclass(frozen=True)

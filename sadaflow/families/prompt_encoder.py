@@ -113,7 +113,7 @@ class ClipText:
 
 
 class T5Text:
-    """A T5 encoder with its tokenizer."""
+    """A T5 or UMT5 encoder with its tokenizer."""
 
     longest = 512
     """Largest number of tokens of a prompt in training."""
@@ -124,10 +124,10 @@ class T5Text:
         self.added = AddedTokens(tokenizer)
 
     @staticmethod
-    def prepare(checkpoint: Checkpoint, suffix: str = "_2") -> PreparedEncoder:
+    def prepare(checkpoint: Checkpoint, suffix: str = "_2", class_name: str = "T5EncoderModel") -> PreparedEncoder:
         """Read and check the tokenizer and the config of the encoder; see `ClipText.prepare`."""
         tokenizer = load_tokenizer(checkpoint, f"tokenizer{suffix}", "T5TokenizerFast")
-        return prepare_encoder(checkpoint, f"text_encoder{suffix}", "T5EncoderModel", tokenizer)
+        return prepare_encoder(checkpoint, f"text_encoder{suffix}", class_name, tokenizer)
 
     @classmethod
     def build(cls, encoder: PreparedEncoder) -> Self:

@@ -13,8 +13,9 @@ from .guidance_options import Guidance, GuidanceOptions, is_guided, of_sample
 from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
 from .picture_options import PictureOptions, check_pictures, picture_of
 from .text_options import EMBEDS, NEGATIVE_EMBEDS, TextOptions, check_text, sliced
+from .video_options import VideoOptions
 
-FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, TextOptions, XLOptions)
+FAMILY_OPTIONS: Final = (FluxOptions, LabelOptions, TextOptions, VideoOptions, XLOptions)
 """Arguments that checkpoints of some classes honour and others refuse."""
 
 
@@ -25,6 +26,7 @@ class Request(
     TextOptions,
     LabelOptions,
     ControlOptions,
+    VideoOptions,
     SoundOptions,
     PictureOptions,
     GuidanceOptions,
@@ -68,6 +70,8 @@ class Request(
             )
         if samples and len(self.seeds) != samples:
             raise ValueError(f"{len(self.seeds)} seeds for {samples} prompts: give one seed, or one per prompt")
+        if samples and len(self.sources) != samples:
+            raise ValueError(f"{len(self.sources)} source prompts for {samples} prompts: give one for all, or one each")
         if samples and len(self.labels) != samples:
             raise ValueError(f"{len(self.labels)} class_labels for {samples} samples: give one for all, or one each")
         for name in ("guidance", "true_guidance"):
@@ -96,6 +100,11 @@ class Request(
     def negatives(self) -> list[str | None]:
         """The negative prompt of each sample, None where it has none."""
         return spread(self.negative_prompt, len(self.prompt))
+
+    @property
+    def sources(self) -> list[str | None]:
+        """The source prompt of each sample, None where it has none."""
+        return spread(self.source_prompt, len(self.prompt))
 
     @property
     def blend_prompts(self) -> list[str]:
@@ -170,6 +179,7 @@ class Request(
             prompt=prompt,
             negative_prompt=negative,
             seed=seed,
+            source_prompt=self.sources[index],
             class_labels=self.labels[index],
             guidance=of_sample(self.guidance, index),
             true_guidance=of_sample(self.true_guidance, index),
@@ -182,7 +192,7 @@ class Request(
 
     def of_text(self, prompt: str) -> Self:
         """The request with another prompt for all samples, as text."""
-        encoded = dict.fromkeys((*EMBEDS, *NEGATIVE_EMBEDS, "words", "blend_prompt"))
+        encoded: dict[str, Any] = dict.fromkeys((*EMBEDS, *NEGATIVE_EMBEDS, "words", "blend_prompt"))
         return replace(self, prompt=(prompt,) * self.samples, **encoded)
 
     def without_prompts(self) -> Self:

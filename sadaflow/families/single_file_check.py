@@ -17,7 +17,6 @@ from ..loading.single_file import autoencoder, controlnet, flux, schedulers, une
 from ..loading.single_file.layout import SingleFile
 from ..loading.single_file.text_encoder import load_text
 from ..loading.strict import Loader
-from .flux import further_channels
 from .single_file import scheduler_of_sd, scheduler_of_xl
 from .single_file_parts import Aid
 from .unet import further_inputs
@@ -125,7 +124,6 @@ def _check_checkpoint(file: SingleFile, layout: Layout, checked: CheckedFile, lo
     wanted = ["vae"] if layout.texts else ["vae", "text_encoder"]
     if isinstance(network, FluxTransformer):
         wanted = ["vae", "text_encoder", "text_encoder_2"]
-        checked.needs = further_channels(network.config, AutoencoderConfig(latent_channels=_FLUX_LATENT))
         checked.guided = network.config.guidance_embeds
         checked.scheduler = schedulers.flux(checked.guided)
     else:

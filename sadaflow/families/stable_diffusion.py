@@ -18,7 +18,7 @@ from .prompt_encoder import Batch, ClipText
 from .request import Request
 from .text_encoding import Encoding
 from .text_family import Text, TextShape
-from .unet import LatentUNet, read_configs
+from .unet import DEPTH, LatentUNet, read_configs
 
 
 class StableDiffusion(ClipUNet):
@@ -74,7 +74,7 @@ class StableDiffusion(ClipUNet):
     def exported(self) -> Exported | None:
         """What an exported folder says beside the networks; None if the network reads what no pipeline supplies."""
         special = self.edited_by("StableDiffusion")
-        if special is None and self.needs is not None:
+        if special is None and (self.needs is not None or self.reads == DEPTH):
             return None
         absent = {"safety_checker": ABSENT, "feature_extractor": ABSENT, "requires_safety_checker": False}
         return Exported(special or self.pipeline_class, {"tokenizer": self.text.tokenizer}, absent)

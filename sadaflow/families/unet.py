@@ -15,15 +15,16 @@ from .base import autoencoder_config, decode_images
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 
-MASK, PICTURE = "mask", "picture"
-"""What a backbone reads beside the latents: a mask and the masked picture (inpainting), or a picture to edit."""
+MASK, PICTURE, DEPTH, CONTROL, FIRST_FRAME = "mask", "picture", "depth", "control", "first frame"
+"""What a backbone reads beside the latents: a mask and the masked picture (inpainting), a picture to edit, a depth map,
+the latents of a control picture, or the picture that a video begins with."""
+
+CONDITIONS: Final = (DEPTH, CONTROL)
+"""Those that `control=` gives."""
 
 # Number of further channels of U-Nets of published checkpoints, and what they read with them.
-_READS: Final = {5: MASK, 4: PICTURE}
-_UNSUPPORTED: Final = {
-    3: "it is an upscaler: its U-Net reads the small picture beside the latents",
-    1: "its U-Net reads a depth map beside the latents",
-}
+_READS: Final = {5: MASK, 4: PICTURE, 1: DEPTH}
+_UNSUPPORTED: Final = {3: "it is an upscaler: its U-Net reads the small picture beside the latents"}
 
 _EDITED_BY = {5: "InpaintPipeline", 4: "InstructPix2PixPipeline"}
 """Endings of the classes in Diffusers, by the number of further input channels."""

@@ -1,24 +1,27 @@
 """From a request to the bytes of its files, for one prompt and for thousands."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sadaflow.solvers.names.config import config_or_reason, from_config
 
-from ..families import AudioFamily
 from ..families.request import Request, select_arguments
 from ..files.images import to_image
 from ..files.metadata import Recipe
 from ..files.png import encode_png
+from ..files.video import encode_video
 from ..files.wav import encode_wav
 from ..guidance import Rule, guidance_text
 from ..guidance.registry import names_foreign_code
 from ..pipeline.inputs import read_accelerator
+from ..pipeline.inversion import without_replayed_noise
 from ..pipeline.output import Output
 from ..pipeline.picture_files import digests_of
 from ..pipeline.pipeline import Pipeline
 from ..sampling.observing import Observer
+from .endings import endings_of
 
 _NAMED: Final = ("solver", "accelerator")
 _RULES: Final = ("guidance", "true_guidance")
@@ -29,7 +32,7 @@ class Made:
     """One file.
 
     Attributes:
-        content: Its bytes: PNG for a picture, WAV for a sound.
+        content: Its bytes: PNG for a picture, WAV for a sound, MP4, GIF or WebP for a video.
         recipe: The record of the run that it carries.
     """
 
@@ -58,9 +61,14 @@ class Generator:
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def endings(self) -> tuple[str, ...]:
+        """Endings that the files' names may have; the first is the usual one."""
+        return endings_of(self.pipe.family)
+
+    @property
     def ending(self) -> str:
-        """Ending of the files' names."""
-        return ".wav" if isinstance(self.pipe.family, AudioFamily) else ".png"
+        """The usual ending of the files' names."""
+        return self.endings[0]
 
     def recipe(self, request: Request, **known: Any) -> Recipe:
         """The record of a request, of which several prompts stand on a line each.
@@ -71,6 +79,8 @@ class Generator:
         """
         given = request.given()
         given |= {name: type(value).__name__ for name in _NAMED if not isinstance(value := given.get(name, ""), str)}
+        if request.noise is not None:
+            given["noise"] = f"sha256 {hashlib.sha256(request.noise.cpu().numpy().tobytes()).hexdigest()}"
         if request.words is not None:
             given["words"] = request.words.source
         given |= {name: guidance_text(rule) for name in _RULES if isinstance(rule := given.get(name), Rule)}
@@ -79,8 +89,8 @@ class Generator:
         own |= {"guidance_config": _config(request.guidance) if isinstance(request.guidance, Rule) else None}
         if "nfe" in known and len(request.prompts) == 1:  # a sample that was made
             sized = replace(request, height=known["height"], width=known["width"])
-            of_call = self.pipe.solver_for if request.image is None else self.pipe.whole_solver_for
-            own |= {"solver_config": _config(of_call(sized))}
+            of_call = self.pipe.solver_for if not request.starts_from_data else self.pipe.whole_solver_for
+            own |= {"solver_config": _config(without_replayed_noise(of_call(sized)))}
         own |= {"prompt": "\n".join(request.prompts), "negative_prompt": _lines(request.negative_prompt)}
         own |= {"height": request.height or 0, "width": request.width or 0, "versions": self.versions}
         options = {**self.options, **digests_of(request)}
@@ -91,13 +101,23 @@ class Generator:
         output = "audio" if self.ending == ".wav" else "tensor"
         return self.pipe(output=output, progress=progress, observer=observer, **request.arguments())
 
-    def file(self, output: Output, request: Request, index: int) -> Made:
-        """Encode the sample `index` of a request that was sampled to `output`."""
+    def file(self, output: Output, request: Request, index: int, ending: str | None = None) -> Made:
+        """Encode the sample `index` of a request that was sampled to `output`.
+
+        Args:
+            output: The samples.
+            request: The request.
+            index: Index of the sample.
+            ending: Ending of the file, one of `endings`; None is the usual one.
+        """
         height, width = self._size(output, request)
         nfe, modes = output.stats.nfe[index], tuple(output.stats.modes[index])
         recipe = self.recipe(request.sample(index), height=height, width=width, nfe=nfe, modes=modes)
         if (stopped := output.stats.stopped_after) is not None:
             recipe = replace(recipe, options={**recipe.options, "stopped_after": stopped})
+        if output.fps is not None:
+            content = encode_video(output.videos[index], output.fps, ending or self.ending, recipe.to_json())
+            return Made(content, recipe)
         if output.audio is None or output.sample_rate is None:
             return Made(encode_png(to_image(output.images[index]), recipe.chunks()), recipe)
         return Made(encode_wav(output.audio[index], output.sample_rate, recipe.to_json()), recipe)

@@ -16,7 +16,7 @@ from ..files.pictures import open_picture
 FIELDS: Final = (*PER_SAMPLE, *PER_LINE, "id")
 """Names that a line may use: the arguments that each sample may have for itself, and the name of its file."""
 
-OF_PICTURES: Final = ("image", "mask", "strength")
+OF_PICTURES: Final = ("image", "mask", "strength", "source_prompt")
 """Those of pictures to start from."""
 
 FURTHER: Final = (*OF_PICTURES, "blend_prompt", "guidance")
@@ -54,6 +54,7 @@ class Prompt:
         image: File of the picture that it starts from; None is that of the run.
         mask: File of its mask; likewise.
         strength: Its strength; likewise.
+        source_prompt: What its picture shows; likewise.
         blend_prompt: The prompt that it becomes in the course of the steps; likewise.
         guidance: Its guidance, a number or the text of a rule; likewise.
     """
@@ -66,6 +67,7 @@ class Prompt:
     image: str | None = None
     mask: str | None = None
     strength: float | None = None
+    source_prompt: str | None = None
     blend_prompt: str | None = None
     guidance: float | str | None = None
 
@@ -75,10 +77,11 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
 
     The ending decides the format. A .txt file has one prompt per line. A .jsonl file has an object per line with
     "prompt" and, optionally, "seed", "negative_prompt", "blend_prompt" and "id"; and of pictures to start from "image"
-    and "mask", files relative to the prompt file, and "strength"; and "guidance", a number or the text of a rule. A
-    picture or mask is given by all lines or by none. A .csv file has these names in its header, and an empty cell for
-    a field that is not given. A .json file holds captions as MS-COCO does (captions_val2017.json), of which the first
-    of every picture is read, in the order of the pictures' ids. All are UTF-8; blank lines are skipped.
+    and "mask", files relative to the prompt file, "strength" and "source_prompt"; and "guidance", a number or the text
+    of a rule. A picture, mask or source prompt is given by all lines or by none. A .csv file has these names in its
+    header, and an empty cell for a field that is not given. A .json file holds captions as MS-COCO does
+    (captions_val2017.json), of which the first of every picture is read, in the order of the pictures' ids. All are
+    UTF-8; blank lines are skipped.
 
     Benchmarks are read as they are published: DrawBench (.csv), PartiPrompts (.tsv) and GenEval (.jsonl); their
     categories are not used.
@@ -200,7 +203,7 @@ def _captions(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
         yield 1, {"prompt": caption, "id": image}
 
 
-_OTHER_TEXTS: Final = ("negative_prompt", "blend_prompt")
+_OTHER_TEXTS: Final = ("negative_prompt", "blend_prompt", "source_prompt")
 
 _FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table, ".tsv": _tabs, ".json": _captions}
 
@@ -265,7 +268,7 @@ def _guidance(value: Any) -> float | str:
 
 
 def _check_alike(prompts: Sequence[Prompt], prompt: Prompt) -> None:
-    """Check that a line has a picture and a mask if the lines before it have, and none otherwise."""
-    for name in ("image", "mask"):
+    """Check that a line has a picture, mask and source prompt if the lines before it have, and none otherwise."""
+    for name in ("image", "mask", "source_prompt"):
         if prompts and (getattr(prompt, name) is None) != (getattr(prompts[0], name) is None):
             raise ValueError(f"has {'no' if getattr(prompt, name) is None else 'an'} {name}, unlike the lines before")

@@ -6,6 +6,7 @@ from .cfg import CFG, Scaled, as_rule
 from .cfg_plus_plus import CFGPlusPlus
 from .compose import Compose
 from .interval import Interval
+from .late import Late
 from .length import KeepLength
 from .registry import GUIDANCE, guidance_text, make_guidance, register_guidance
 from .rescale import Rescale
@@ -24,6 +25,7 @@ __all__ = [
     "Cosine",
     "Interval",
     "KeepLength",
+    "Late",
     "Linear",
     "Moment",
     "Needs",

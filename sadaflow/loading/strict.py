@@ -15,6 +15,7 @@ from .origins import Origin, misshaped, tied_names
 from .safetensors_file import Stored, read_tensors
 from .weight_files import check_names, refuse
 from .weight_source import Keeper
+from .wide_parts import widen
 
 Network = TypeVar("Network", bound=nn.Module)
 Convert = Callable[[str, Tensor], Mapping[str, Tensor]]
@@ -155,7 +156,8 @@ class Loader:
         """Match a network on the meta device with stored tensors; `fill` reads them later.
 
         Args:
-            network: The network. Its dtype is set here.
+            network: The network. Its dtype is set here; modules and parameters whose last name is in its attribute
+                `float32`, if it has one, are kept in float32 at least.
             stored: All tensors that belong to it.
             convert: From the file's names and layout to the network's.
             label: The file or folder, for errors.
@@ -169,6 +171,7 @@ class Loader:
             ValueError: If tensors are missing, unexpected, misshaped or of the wrong type; each is named.
         """
         network = network.to(self.dtype if dtype is None else dtype).requires_grad_(False).eval()
+        widen(network, getattr(network, "float32", ()))
         origins = match(network, stored, convert, label)
         kept: nn.Module = network
         if keep:
@@ -178,8 +181,9 @@ class Loader:
         return network
 
     def stored(self, network: object) -> list[Stored]:
-        """The stored tensors of a pending network, each once; none if it is not pending."""
-        own = [matched.origins for matched in self.pending if matched.network is network]
+        """The stored tensors of a pending network, or of one that is made of pending ones, each once."""
+        parts = [network, *(network.children() if isinstance(network, nn.Module) else ())]
+        own = [matched.origins for matched in self.pending if any(matched.network is part for part in parts)]
         return list(dict.fromkeys(origin.stored for origins in own for origin in origins.values()))
 
     def fill(self) -> None:

@@ -99,7 +99,7 @@ def prepare_encoder(checkpoint: Checkpoint, component: str, class_name: str, tok
     with reading(folder) as transformers:
         config = getattr(transformers, class_name).config_class(**fields)
     ignored: tuple[str, ...] = ()
-    if class_name.startswith("CLIP") and is_whole_clip(raw):
+    if class_name.startswith("CLIPText") and is_whole_clip(raw):
         ignored = _OTHER_HALF if class_name == "CLIPTextModelWithProjection" else (*_OTHER_HALF, _PROJECTION)
     if class_name in DECODERS:
         ignored = BESIDE

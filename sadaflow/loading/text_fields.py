@@ -68,6 +68,19 @@ CLIP_TEXT = Table(
     },
     needs=_NEEDS,
 )
+CLIP_VISION = Table(
+    "CLIPVisionModelWithProjection",
+    kinds={
+        **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads", "projection_dim"), WIDTH),
+        **dict.fromkeys(("image_size", "patch_size", "num_channels"), WIDTH),
+        "num_hidden_layers": COUNT,
+        "hidden_act": _ACTIVATION,
+        "layer_norm_eps": POSITIVE,
+    },
+    only={"model_type": ("clip_vision_model",)},
+    ignored={**COMMON, "tie_word_embeddings": "the encoder has no embeddings of words"},
+    needs={"quantization_config": QUANTIZED},
+)
 T5 = Table(
     "T5EncoderModel",
     kinds={
@@ -98,6 +111,12 @@ T5 = Table(
         "bos_token_id": "T5 has no token that begins a prompt",
     },
     needs=_NEEDS,
+)
+UMT5 = replace(
+    T5,
+    owner="UMT5EncoderModel",
+    only={**_PLAIN, "model_type": ("umt5",), "scalable_attention": (True,)},
+    ignored={**T5.ignored, "output_past": DECODER},
 )
 CLAP_TEXT = Table(
     "ClapModel text_config",
@@ -187,6 +206,8 @@ TABLES = {
         owner="CLIPTextModelWithProjection",
         kinds={**CLIP_TEXT.kinds, "projection_dim": WIDTH},
     ),
+    "CLIPVisionModelWithProjection": CLIP_VISION,
     "T5EncoderModel": T5,
+    "UMT5EncoderModel": UMT5,
     "SpeechT5HifiGan": VOCODER,
 }

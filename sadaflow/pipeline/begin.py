@@ -1,7 +1,7 @@
 """The state that a call with a picture begins from, and what its network reads beside it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,13 +10,14 @@ from torch.nn.functional import pixel_unshuffle
 from sadaflow.models import Autoencoder
 from sadaflow.solvers import Adaptive, Solver
 
-from ..families import Family, Flux, Request
+from ..families import Family, FirstFrameFamily, Flux, Request
 from ..families.encoding import encode_images
-from ..families.unet import MASK, PICTURE
+from ..families.unet import FIRST_FRAME, MASK, PICTURE
 from ..files.images import to_pil
 from ..sampling.blending import BlendedDenoiser, blend
 from ..sampling.denoiser import BranchDenoise
 from ..sampling.results import Sampled, Stats
+from .first_frame import beside_video, square
 from .grid_part import on_its_part, starts_by_strength
 from .inputs import latent_shape
 from .output import Output, decode_output
@@ -33,6 +34,7 @@ class Beginning:
         mask: Which latent positions are repainted, bool (1 or B, 1, h, w), if the others are kept by blending x0.
         beside: What the network reads beside the latents, (1 or B, further channels, h, w); None if nothing.
         clean: Whether the grid ends at clean data.
+        given: Further arguments of the network, (1 or B, ...) each.
     """
 
     x: Tensor
@@ -40,6 +42,7 @@ class Beginning:
     mask: Tensor | None = None
     beside: Tensor | None = None
     clean: bool = True
+    given: Mapping[str, Tensor] = field(default_factory=dict)
 
     def blended(self, denoise: BranchDenoise) -> BranchDenoise:
         """The denoiser that keeps the picture outside the mask."""
@@ -74,6 +77,8 @@ def begin(pictures: Pictures, request: Request, family: Family, whole: Solver | 
     reads = getattr(family, "reads", None)
     if reads == PICTURE:
         return Beginning(start_scale * noise, beside=_edited(pictures, vae))
+    if reads == FIRST_FRAME:
+        return _continued(pictures, family, start_scale * noise)
     mask = pictures.repainted_latents(vae.config.downscale)
     # At pure noise nothing of the picture is in x anyway.
     whole_strength = request.effective_strength == 1 and starts_by_strength(request)
@@ -98,6 +103,16 @@ def _edited(pictures: Pictures, vae: Autoencoder) -> Tensor:
         raise ValueError("this checkpoint reads a picture: image= must be the picture, not its latents")
     dtype = next(vae.parameters()).dtype
     return torch.cat([vae.encode(image.to(dtype))[0] for image in pictures.images.split(1)]).float()
+
+
+def _continued(pictures: Pictures, family: Family, x: Tensor) -> Beginning:
+    """The beginning of a video whose first frame is the picture, from states x (B, C, T, h, w) of pure noise."""
+    assert isinstance(family, FirstFrameFamily) and isinstance(family.vae, Autoencoder) and pictures.images is not None
+    side, given = family.seen_side, dict[str, Tensor]()
+    if side is not None:
+        given |= family.see(torch.stack([square(original, side) for original in pictures.originals]))
+    beside = beside_video(pictures.images, family.vae, x.shape, family.frames_per_latent)
+    return Beginning(x, beside=beside, given=given)
 
 
 def _encoded(pictures: Pictures, vae: Autoencoder, draws: "_Draws") -> Tensor:
@@ -134,10 +149,10 @@ class _Draws:
 
     Args:
         request: The request, with its seeds.
-        shape: Shape (C, h, w) of the latents.
+        shape: Shape of the latents of a sample, (C, h, w).
     """
 
-    def __init__(self, request: Request, shape: tuple[int, int, int]) -> None:
+    def __init__(self, request: Request, shape: tuple[int, ...]) -> None:
         self._shape, self._sampled = shape, request.posterior == "sample"
         self._generators: Sequence[torch.Generator] = [torch.Generator().manual_seed(seed) for seed in request.seeds]
 

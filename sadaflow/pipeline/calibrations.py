@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from ..accelerators.auto.calibration import Calibration, near
 from ..files.atomic import write_file
+from ..guidance import CFG, KeepLength
 from ..loading.digest import weights_digest
 from ..loading.json_file import read_object
 from ..loading.safetensors_file import Stored
@@ -45,7 +46,11 @@ class Calibrations:
 
         There is none for guidance by a rule (None), since a calibration is one of classifier-free guidance.
         """
-        return [] if adapted or guidance is None else near(self.held, guidance)
+        return [] if guidance is None else near(self.usable(adapted), guidance)
+
+    def usable(self, adapted: bool) -> tuple[Calibration, ...]:
+        """The calibrations for all scales of guidance; none if LoRAs have changed the weights."""
+        return () if adapted else self.held
 
     def check(self, accelerator: object, adapted: bool, name: str) -> None:
         """Raises ValueError if an accelerator has a calibration of other weights than those of checkpoint `name`."""
@@ -71,6 +76,8 @@ def guidance_of(conditional: Mapping[str, object], negative: object, between: ob
         between: Guidance between the branches.
         embedded: The number that the network embeds, if it does.
     """
+    if isinstance(between, KeepLength) and isinstance(between.inner, CFG):
+        between = between.inner.scale  # the checkpoint itself corrects lengths, in the calibration as well
     guidance = between if negative is not None else embedded if "guidance" in conditional else 1.0
     return float(guidance) if isinstance(guidance, float | int) else None
 

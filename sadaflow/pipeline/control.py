@@ -37,8 +37,18 @@ class Control:
     end: tuple[float, ...]
 
     @classmethod
-    def of(cls, request: Request, nets: int) -> "Control | None":
-        """The control of a complete request on a pipeline with `nets` ControlNets; see `read`."""
+    def of(cls, request: Request, nets: int, conditions: bool = False) -> "Control | None":
+        """The control of a complete request on a pipeline with `nets` ControlNets; see `read`.
+
+        Args:
+            request: The request.
+            nets: Number of the pipeline's ControlNets.
+            conditions: Whether the backbone itself reads the picture `control`; see `read_condition`.
+        """
+        if conditions:
+            if nets:
+                raise ValueError("control= is read by the network itself: load it without controlnet=")
+            return None
         scale, start, end = request.control_scale, request.control_start, request.control_end
         samples, size = len(request.prompts), request.size
         return cls.read(request.control, scale, start, end, nets=nets, samples=samples, size=size)
@@ -74,7 +84,7 @@ class Control:
         if len(given) != nets:
             raise ValueError(f"control has {len(given)} image(s) for {nets} ControlNet(s): give one for each")
         scales, starts, ends = per_net(scale, start, end, nets)
-        rows = [_rows(image, samples, size) for image in given]
+        rows = [control_rows(image, samples, size) for image in given]
         return cls(torch.stack(rows, dim=1), scales, starts, ends)
 
     def beside(self, prompted: Prompted, backbone: Backbone, like: Tensor) -> Prompted:
@@ -125,7 +135,7 @@ def _spread(name: str, value: Any, nets: int) -> tuple[float, ...]:
     return tuple(real_number(name, entry) for entry in values)
 
 
-def _rows(image: Any, samples: int, size: tuple[int, int]) -> Tensor:
+def control_rows(image: Any, samples: int, size: tuple[int, int]) -> Tensor:
     """An image for each sample, (B, 3, H, W)."""
     if is_pil(image) or isinstance(image, np.ndarray):
         read = from_array if isinstance(image, np.ndarray) else from_pil

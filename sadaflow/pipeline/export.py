@@ -43,10 +43,8 @@ def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
         raise ValueError(f"{type(family).__name__} pipelines are not exported; supported: {', '.join(known)}")
     described: Exported | None = describe()
     if described is None:
-        raise ValueError(
-            f"{pipe.name} is not exported: {getattr(family, 'needs', None)}, and a folder would need more than the "
-            "networks"
-        )
+        reads = getattr(family, "needs", None) or "it reads a depth map"
+        raise ValueError(f"{pipe.name} is not exported: {reads}, and a folder would need more than the networks")
     networks = {**dict(family.adaptable), "vae": family.vae}
     with new_folder(folder) as draft:
         index: dict[str, Any] = {"_class_name": described.class_name, "_diffusers_version": _VERSION}

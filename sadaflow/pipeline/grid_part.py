@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 from sadaflow.solvers import Adaptive, Grid, RectifiedFlow, VPDiscrete, from_point, up_to_point
+from sadaflow.solvers.inversion import reversible
 
 from ..families import Family, Request
 from ..families.hooks import REFERENCE
-from ..families.unet import PICTURE
+from ..families.unet import FIRST_FRAME, PICTURE
 
 
 def starts_by_strength(request: Request) -> bool:
@@ -47,16 +48,18 @@ def first_step(request: Request, grid: Grid, up: bool) -> int:
 
 
 def on_its_part(solver: Any, request: Request, family: Family) -> Any:
-    """The solver on the part of its grid that a request takes.
+    """The solver on the part of its grid that a request takes; with a source prompt the grid ends above clean data.
 
     Raises:
         ValueError: If the solver has no grid to take a part of.
     """
-    begins = request.image is not None and getattr(family, "reads", None) not in (PICTURE, REFERENCE)
+    begins = request.starts_from_data and getattr(family, "reads", None) not in (PICTURE, REFERENCE, FIRST_FRAME)
     if not begins and request.denoising_end is None:
         return solver
     if isinstance(solver, Adaptive):
         raise ValueError("a call with image= begins on a point of a grid, and an adaptive solver has none: use another")
+    if request.source_prompt is not None:
+        solver = reversible(solver)
     last = last_step(request, solver.grid)
     first = first_step(request, solver.grid, isinstance(solver.grid.schedule, RectifiedFlow)) if begins else 0
     if first >= last:

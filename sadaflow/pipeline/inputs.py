@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from ..accelerators import Accelerator, Auto, make_accelerator
-from ..families import AudioFamily, Family, Request
+from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
-from ..families.hooks import REFERENCE, sized_by_family
+from ..families.hooks import sized_by_family
 from ..families.options import PLAIN
-from ..families.unet import MASK, PICTURE
 from ..parallel import Parallel
 from .encoded import check_encoded
+from .frames import noise_frames, read_frames
 from .memory_need import require_memory_for_pictures, require_memory_for_steps
+from .reads import check_read
 
 DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
     {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -102,16 +103,18 @@ def complete(
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
     check_encoded(request, family)
-    _check_read(request, getattr(family, "reads", None))
+    check_read(request, getattr(family, "reads", None))
     request = sized_by_family(family, request)
     height, width = _frames(request, family) or request.height, request.width
+    frames = request.num_frames
     if request.noise is not None:
         check_noise(request.noise, len(request.prompts), family)
-        height, width = (side * family.vae.config.downscale for side in request.noise.shape[2:])
+        height, width = (side * family.vae.config.downscale for side in request.noise.shape[-2:])
+        frames = noise_frames(request.noise, frames, family)
     height, width = read_size(height, width, family)
-    shape = latent_shape(family, height, width)
+    shape = latent_shape(family, height, width, frames)
     require_memory_for_pictures(family, len(request.prompts), shape, device, output)
-    request = replace(request, height=height, width=width).filled(**defaults)
+    request = replace(request, height=height, width=width, num_frames=read_frames(frames, family)).filled(**defaults)
     read_steps(request.steps)
     return request
 
@@ -119,24 +122,6 @@ def complete(
 def with_samples(request: Request, family: Family) -> Request:
     """The request, with an empty prompt for each sample if the family reads none."""
     return request if reads_prompts(family) else request.without_prompts()
-
-
-def _check_read(request: Request, reads: str | None) -> None:
-    """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
-    if reads == MASK and (request.image is None or request.mask is None):
-        raise ValueError("this is an inpainting checkpoint: it repaints a part of a picture, give image= and mask=")
-    if reads != PICTURE and request.image_guidance is not None:
-        raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
-    if reads not in (PICTURE, REFERENCE):
-        return
-    kind = " (InstructPix2Pix)" if reads == PICTURE else ""
-    if request.image is None:
-        raise ValueError(f"this checkpoint edits a picture{kind}: give image=")
-    for name in ("strength", "start_step", "mask", "denoising_start"):
-        if getattr(request, name) is not None:
-            raise ValueError(f"{name}= has no effect on a checkpoint that edits a picture{kind}")
-    if reads == REFERENCE and request.posterior != "mode":
-        raise ValueError("posterior= has no effect on this checkpoint, which reads the mode")
 
 
 def _frames(request: Request, family: Family) -> int | None:
@@ -207,35 +192,54 @@ def check_how(parallel: Any, observer: Any) -> None:
         raise ValueError(cannot_be_used("parallel", parallel, "a Parallel"))
 
 
-def latent_shape(family: Family, height: int | None, width: int | None) -> tuple[int, int, int]:
-    """Shape (C, h, w) of the latents of a picture in pixels; None is the checkpoint's own size."""
-    rows, columns = (side // family.vae.config.downscale for side in read_size(height, width, family))
-    return (family.latent_channels, rows, columns)
+def latent_shape(
+    family: Family, height: int | None = None, width: int | None = None, num_frames: int | None = None
+) -> tuple[int, ...]:
+    """Shape of the latents of a sample: (C, h, w) of a picture or sound, (C, T, h, w) of a video.
+
+    Args:
+        family: The checkpoint's networks.
+        height: Height in pixels; None, here and below, is the checkpoint's own.
+        width: Width in pixels.
+        num_frames: Number of frames of a video.
+
+    Raises:
+        ValueError: If a number does not fit the checkpoint.
+    """
+    sides = [side // family.vae.config.downscale for side in read_size(height, width, family)]
+    frames = read_frames(num_frames, family)
+    if frames is None or not isinstance(family, VideoFamily):
+        return (family.latent_channels, *sides)
+    return (family.latent_channels, (frames - 1) // family.frames_per_latent + 1, *sides)
 
 
 def start_noise(request: Request, family: Family) -> Tensor:
-    """The start noise (B, C, h, w) of a complete request: its own, or drawn from its seeds."""
+    """The start noise (B, C, h, w) of a complete request: its own, or drawn from its seeds. See `latent_shape`."""
     if request.noise is not None:
         return request.noise
-    return initial_noise(latent_shape(family, *request.size), request.seeds)
+    return initial_noise(latent_shape(family, *request.size, request.num_frames), request.seeds)
 
 
-def initial_noise(shape: tuple[int, int, int], seeds: Sequence[int]) -> Tensor:
-    """Unit-normal noise (B, C, h, w), each sample drawn on the CPU from a generator of its own."""
+def initial_noise(shape: tuple[int, ...], seeds: Sequence[int]) -> Tensor:
+    """Unit-normal noise (B, *shape), each sample drawn on the CPU from a generator of its own."""
     return torch.cat([torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def check_noise(noise: Any, samples: int, family: Family) -> None:
-    """Check that start noise has the shape (B, C, h, w) for the samples and whole tokens, and finite values."""
+    """Check that start noise has the shape (B, C, h, w) for the samples and whole tokens, and finite values.
+
+    That of videos is (B, C, T, h, w).
+    """
+    axes = "T, h, w" if isinstance(family, VideoFamily) else "h, w"
     if not isinstance(noise, Tensor):
-        raise ValueError(cannot_be_used("noise", noise, "a tensor (B, C, h, w)"))
+        raise ValueError(cannot_be_used("noise", noise, f"a tensor (B, C, {axes})"))
     if not noise.is_floating_point():
         raise ValueError(f"noise is {noise.dtype}, expected unit-normal floats")
     channels, patch = family.latent_channels, family.patch
-    whole = noise.dim() == 4 and not any(side < patch or side % patch for side in noise.shape[2:])
+    whole = noise.dim() == 3 + axes.count(",") and not any(side < patch or side % patch for side in noise.shape[-2:])
     if not whole or noise.shape[:2] != (samples, channels):
         multiple = f" with h and w divisible by {patch}" if patch > 1 else ""
-        raise ValueError(f"noise has shape {tuple(noise.shape)}, expected ({samples}, {channels}, h, w){multiple}")
+        raise ValueError(f"noise has shape {tuple(noise.shape)}, expected ({samples}, {channels}, {axes}){multiple}")
     if not bool(torch.isfinite(noise).all()):
         raise ValueError("noise holds NaN or infinity, expected unit-normal floats")
 

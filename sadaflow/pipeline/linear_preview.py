@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..families import Family
+from ..families import Family, VideoFamily
 
 _SAMPLES: Final = 8
 _SIDE: Final = 16  # latent positions along a side of what is decoded for the fit, at most
@@ -28,13 +28,13 @@ class LinearPreview:
     bias: Tensor
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """Maps latents (B, C, h, w) to pictures (B, 3, h, w) in [0, 1], float32."""
-        mapped = torch.einsum("pc,bchw->bphw", self.weight.to(latents.device), latents.float())
+        """Maps latents (B, C, h, w) to pictures (B, 3, h, w), or (B, C, T, h, w) to (B, T, 3, h, w), in [0, 1]."""
+        mapped = torch.einsum("pc,bc...hw->b...phw", self.weight.to(latents.device), latents.float())
         return (mapped + self.bias.to(latents.device)[:, None, None]).clamp(0, 1)
 
 
 def fit_linear_preview(family: Family, device: torch.device) -> LinearPreview:
-    """Fits the map by least squares to a few latents decoded by the checkpoint's decoder.
+    """Fits the map by least squares to a few latents decoded by the checkpoint's decoder, of videos with one frame.
 
     The latents are fixed: noise of unit variance with details of different sizes.
 
@@ -44,7 +44,10 @@ def fit_linear_preview(family: Family, device: torch.device) -> LinearPreview:
     """
     side = max(family.patch, _SIDE // family.patch * family.patch)
     latents = _smooth_noise(family.latent_channels, side)
-    decoded = torch.cat([family.decode(each.to(device)).float().cpu() for each in latents.split(1)])
+    moving = isinstance(family, VideoFamily)
+    given = latents[:, :, None] if moving else latents
+    decoded = torch.cat([family.decode(each.to(device)).float().cpu() for each in given.split(1)])
+    decoded = decoded[:, 0] if moving else decoded
     pixels = F.adaptive_avg_pool2d(decoded, side).double()
     ones = torch.ones(latents.shape[0] * side * side, 1, dtype=torch.float64)
     known = torch.cat([latents.double().permute(0, 2, 3, 1).flatten(0, 2), ones], dim=1)

@@ -4,13 +4,14 @@ It is a lower bound, so that no call is refused that could run: the sampler's st
 the decoder and the solver's grid. Weights, activations of the backbone and text are not counted.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Final
 
 import torch
 
-from ..families import AudioFamily, Family
+from ..families import AudioFamily, Family, VideoFamily
 
 _STATES: Final = 3  # noise, x and x0, in float32
 _STEP: Final = 250  # bytes of a step: its points on the grid and its node, measured with tracemalloc
@@ -33,37 +34,41 @@ def require_memory_for_steps(steps: int) -> None:
 
 
 def require_memory_for_pictures(
-    family: Family, samples: int, shape: tuple[int, int, int], device: torch.device, output: str
+    family: Family, samples: int, shape: tuple[int, ...], device: torch.device, output: str
 ) -> None:
     """Check that a call fits in the memory of its device and of the host.
 
     Args:
         family: The checkpoint's networks.
         samples: Number of samples in the batch.
-        shape: Shape (C, h, w) of the latents of a sample.
+        shape: Shape (C, h, w) of the latents of a sample, or (C, T, h, w) of a video.
         device: Where the networks run.
         output: The form of the output; "latent" decodes nothing.
 
     Raises:
         NotEnoughMemory: If it does not.
     """
-    channels, height, width = shape
     factor = family.vae.config.downscale
-    what = f"{samples} sample(s) of {height * factor}x{width * factor}"
-    state = samples * channels * height * width * _FLOAT
-    decoded = 0 if output == "latent" else _decoding(family, samples, height * factor, width * factor)
+    height, width = (side * factor for side in shape[-2:])
+    frames = (shape[1] - 1) * family.frames_per_latent + 1 if isinstance(family, VideoFamily) else 1
+    what = f"{samples} sample(s) of {height}x{width}" + (f" and {frames} frames" if frames > 1 else "")
+    state = samples * math.prod(shape) * _FLOAT
+    decoded = 0 if output == "latent" else _decoding(family, samples, frames, height, width)
     _require(max(_STATES * state, state + decoded), what, device)
     _require(state, what, None)  # the noise is drawn on the host
 
 
-def _decoding(family: Family, samples: int, height: int, width: int) -> int:
-    """Bytes of all decoded pictures or spectrograms, and of the input and output of the decoder's last level."""
+def _decoding(family: Family, samples: int, frames: int, height: int, width: int) -> int:
+    """Bytes of all decoded pictures or spectrograms, and of the input and output of the decoder's last level.
+
+    Videos are decoded a latent frame at a time.
+    """
     pixels = height * width
     channels = 1 if isinstance(family, AudioFamily) else 3
     tile = family.vae.tile
     level = min(height, tile or height) * min(width, tile or width) * family.vae.config.block_out_channels[0]
     weight = next(family.vae.parameters(), None)  # there is none if the network samples pixels
-    return samples * channels * pixels * _FLOAT + (0 if weight is None else 2 * level * weight.element_size())
+    return samples * frames * channels * pixels * _FLOAT + (0 if weight is None else 2 * level * weight.element_size())
 
 
 def _require(needed: int, what: str, device: torch.device | None) -> None:

@@ -7,9 +7,10 @@ from typing import Any, Final
 from torch import Tensor
 
 from ..display import html
-from ..families import AudioFamily, Family
+from ..families import AudioFamily, Family, VideoFamily
 from ..files.images import to_image, to_pil
 from ..files.png import encode_png
+from ..sampling.inversion.results import InversionStats
 from ..sampling.results import Sampled, Stats
 from ..sampling.trace import Trace
 
@@ -23,12 +24,16 @@ class Output:
 
     Attributes:
         images: A list of PIL images for "pil", a tensor (B, 3, H, W) in [0, 1] for "tensor", None for "latent". Of a
-            checkpoint that makes sound: log-mel spectrograms (B, 1, frames, mels), None for "latent".
-        latents: Latents (B, C, h, w) at the end of the grid, in the backbone's scaling.
+            checkpoint that makes sound: log-mel spectrograms (B, 1, frames, mels), None for "latent". Of one that makes
+            video: see `videos`.
+        latents: Latents (B, C, h, w), of videos (B, C, T, h, w), at the end of the grid, in the backbone's scaling.
         stats: Cost of the sampling run.
         audio: Sound (B, samples) for "audio", float32 on the CPU; else None.
         sample_rate: Samples of `audio` per second.
         trace: The trajectory, if the call asked for it.
+        fps: Frames of the videos per second; None if there are none.
+        inversion: Cost and accuracy of finding the noise of the picture, if the call had a source prompt; `stats` does
+            not include it.
     """
 
     images: Any
@@ -37,6 +42,21 @@ class Output:
     audio: Tensor | None = None
     sample_rate: int | None = None
     trace: Trace | None = None
+    fps: int | None = None
+    inversion: InversionStats | None = None
+
+    @property
+    def videos(self) -> Any:
+        """Videos: for "pil" a list of frames (PIL images) for each, for "tensor" (B, frames, 3, H, W) in [0, 1].
+
+        None if the checkpoint makes none, or for "latent".
+        """
+        return None if self.fps is None else self.images
+
+    @property
+    def video(self) -> Any:
+        """The first of `videos`; None if there is none."""
+        return None if self.videos is None else self.videos[0]
 
     def show(self) -> None:
         """Shows the pictures, or plays the sounds: in the notebook, or each picture in the system's viewer.
@@ -57,7 +77,8 @@ class Output:
             image.show()
 
     def __repr__(self) -> str:
-        made = "no pictures" if self.images is None else f"{len(self.images)} pictures"
+        kind = "pictures" if self.fps is None else "videos"
+        made = f"no {kind}" if self.images is None else f"{len(self.images)} {kind}"
         if self.audio is not None:
             made = f"{len(self.audio)} sounds of {self.audio.shape[1] / (self.sample_rate or 1):.3g} s"
         return f"Output({made}, latents={tuple(self.latents.shape)}, {self.stats})"
@@ -70,7 +91,13 @@ class Output:
         )  # fmt: skip
 
     def _pictures(self) -> list[Any]:
-        """The pictures as PIL images."""
+        """The pictures as PIL images; of each video its first, middle and last frame."""
+        if self.fps is not None:
+            return [
+                to_image(video[at]) if isinstance(video, Tensor) else video[at]
+                for video in self.images
+                for at in sorted({0, len(video) // 2, len(video) - 1})
+            ]
         return [to_image(image) for image in self.images] if isinstance(self.images, Tensor) else list(self.images)
 
     def _shown(self) -> list[str]:
@@ -98,7 +125,7 @@ def decode_output(
 
     Args:
         family: The networks.
-        sampled: Latents (B, C, h, w) and the cost of sampling them.
+        sampled: Latents (B, C, h, w) or (B, C, T, h, w) and the cost of sampling them.
         output: "pil", "tensor", "audio" or "latent"; see `Output`.
         seconds: Length that the sound is cut to; None keeps all of it.
         finish: What is done to the decoded pictures (B, 3, H, W) in [0, 1]; None is nothing.
@@ -112,7 +139,10 @@ def decode_output(
             seconds = images.shape[2] * family.frame_seconds
         audio = family.waveform(images)[:, : int(seconds * rate)]
         return Output(images, sampled.x, sampled.stats, audio, rate, trace=sampled.trace)
-    return Output(to_pil(images) if output == "pil" else images, sampled.x, sampled.stats, trace=sampled.trace)
+    fps = family.frames_per_second if isinstance(family, VideoFamily) else None
+    if output == "pil":
+        images = to_pil(images) if fps is None else [to_pil(frames) for frames in images]
+    return Output(images, sampled.x, sampled.stats, trace=sampled.trace, fps=fps)
 
 
 def _thumbnail(image: Any) -> Any:

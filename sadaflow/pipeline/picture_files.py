@@ -8,8 +8,12 @@ from typing import Any
 from ..families import Request
 from ..files.images import picture_digest
 from ..files.pictures import open_picture
+from ..files.sound import read_sound
 
-_NAMES = ("image", "mask")
+_NAMES = ("image", "mask", "audio")
+
+_RATE = 16000
+"""Any sampling rate will do to check a file."""
 
 
 def check_files(request: Request) -> None:
@@ -21,7 +25,7 @@ def check_files(request: Request) -> None:
     for name, files in files_of(request).items():
         for file in files:
             try:
-                open_picture(file)
+                _ = open_picture(file) if name != "audio" else read_sound(file, _RATE)
             except ValueError as error:
                 raise ValueError(f"--{name}: {error}") from error
 

@@ -10,13 +10,17 @@ from torch import Tensor
 
 from sadaflow.models import Autoencoder
 
-from ..families import AudioFamily, Family, Request
+from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.hooks import REFERENCE
+from ..families.unet import FIRST_FRAME
 from ..files.pictures import open_picture, rgb, size_of
+from ..files.sound import read_sound
 from .mask_crop import Crop, crop_of, pasted
 from .masks import WHITE, about, check_size, read_mask
 
 Size = tuple[int, int]
+SHORTEST = 1024
+"""Samples of the shortest sound that is read, a window of its spectrogram."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,12 @@ class Pictures:
 
     Attributes:
         size: Height and width in pixels.
-        images: RGB (1 or B, 3, H, W) in [-1, 1]; None if latents were given.
+        images: RGB (1 or B, 3, H, W) in [-1, 1], or log-mel spectrograms (1, 1, frames, mels); None if latents were
+            given.
         latents: Latents (1 or B, C, h, w) in the backbone's scaling, if they were given in place of pictures.
         mask: Grey (1 or B, 1, H, W), from 0 (kept) to 1 (repainted); None if there is none.
         crops: The parts of the pictures that are repainted; empty if they are repainted whole.
+        originals: The pictures as they were opened, in their own size, if a network reads them so.
     """
 
     size: Size
@@ -36,6 +42,7 @@ class Pictures:
     latents: Tensor | None = None
     mask: Tensor | None = None
     crops: tuple[Crop, ...] = ()
+    originals: tuple[Any, ...] = ()
 
     @property
     def seen(self) -> dict[str, Tensor | None]:
@@ -86,12 +93,16 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
     Raises:
         ValueError: If a picture cannot be read or does not fit. The argument is named.
     """
-    if request.image is None or not request.prompts or getattr(family, "reads", None) == REFERENCE:
+    if not request.starts_from_data or not request.prompts or getattr(family, "reads", None) == REFERENCE:
         return None
     if isinstance(family, AudioFamily):
-        raise ValueError("image= starts from a picture, and this checkpoint makes sound: leave it out")
+        return _sound(request, family)
+    if request.audio is not None:
+        raise ValueError("audio= starts from a sound, and this checkpoint makes pictures: leave it out")
     if not isinstance(family.vae, Autoencoder):
         raise ValueError(f"image= needs an autoencoder, and {type(family).__name__} checkpoints have none")
+    if isinstance(family, VideoFamily):
+        return _first_frames(request, family)
     samples, latents = len(request.prompts), latents_of(request.image, family.latent_channels)
     if latents is not None:
         return _from_latents(request, latents, family, samples)
@@ -102,6 +113,35 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
     size = _asked_size(request, family, _common_size(images, family))
     pixels = torch.stack([_pixels(image, size, index) for index, image in enumerate(images)])
     return Pictures(size, _signed(pixels, images), None, _mask_rows(request, masks, size))
+
+
+def _first_frames(request: Request, family: Family) -> Pictures:
+    """The pictures that a video begins with, stretched to its size, which is not that of the pictures."""
+    if getattr(family, "reads", None) != FIRST_FRAME:
+        raise ValueError("image= has no effect on this checkpoint, which makes video from text alone: leave it out")
+    images = _entries("image", request.image, len(request.prompts))
+    size = _asked_size(request, family, family.default_size)
+    pixels = torch.stack([_pixels(image, size, index) for index, image in enumerate(images)])
+    return Pictures(size, _signed(pixels, images), originals=tuple(images))
+
+
+def _sound(request: Request, family: Any) -> Pictures:
+    """The spectrogram of the sound of a request, in whole latent positions."""
+    if request.image is not None:
+        raise ValueError("image= starts from a picture, and this checkpoint makes sound: give audio=")
+    for name in ("seconds", "height", "noise"):
+        if getattr(request, name) is not None:
+            raise ValueError(f"{name}= and audio= both give the length: leave one out")
+    if request.strength == 0:
+        raise ValueError("strength=0 changes nothing of the sound: give more, up to 1")
+    factor, rate = family.vae.config.downscale, family.sample_rate
+    waveform = read_sound(request.audio, rate)
+    frames = int(len(waveform) / (family.frame_seconds * rate)) // factor * factor
+    least = max(factor * family.frame_seconds, SHORTEST / rate)
+    if frames < factor or len(waveform) < SHORTEST:
+        raise ValueError(f"audio: a sound of {len(waveform) / rate:.3g} s is shorter than {least:.3g} s")
+    spectrogram = family.spectrogram(waveform)[:frames]
+    return Pictures((frames, spectrogram.shape[1]), images=spectrogram[None, None])
 
 
 def latents_of(image: Any, channels: int) -> Tensor | None:
@@ -156,9 +196,9 @@ def _check_number(name: str, given: int, samples: int) -> None:
 
 def _asked_size(request: Request, family: Family, own: Size) -> Size:
     """The size of the request, or that of its noise; `own` for a side that it leaves open."""
-    if isinstance(request.noise, Tensor) and request.noise.dim() == 4:
+    if isinstance(request.noise, Tensor) and request.noise.dim() in (4, 5):
         factor = family.vae.config.downscale
-        return request.noise.shape[2] * factor, request.noise.shape[3] * factor
+        return request.noise.shape[-2] * factor, request.noise.shape[-1] * factor
     return request.height or own[0], request.width or own[1]
 
 

@@ -23,22 +23,22 @@ from ..loading.hub.locate import Name
 from ..loading.hub.options import HubOptions
 from ..parallel import Parallel
 from ..sampling.observing import Observer
-from .adapters import Adaptable
 from .calibrate import PROMPTS, calibrate_pipeline
 from .described import described
 from .diffusers_names import refuses_unknown
 from .encoded import encode_prompts
 from .export import export_pipeline
 from .inputs import Seed
+from .inverting import Inverting
 from .load import LoadOptions, SingleFileParts, load_pretrained, load_single_file
 from .output import Output
 from .prepare import SchedulerSource
 
 
-class Pipeline(Adaptable):
+class Pipeline(Inverting):
     """A loaded checkpoint, which is called to sample from it.
 
-    `Sampler` documents its attributes, `Adaptable` what changes its weights and words.
+    `Sampler` documents its attributes, `Adaptable` what changes its weights and words, `Inverting` what leads back.
     """
 
     def __repr__(self) -> str:
@@ -196,6 +196,8 @@ class Pipeline(Adaptable):
         padding_mask_crop: int | None = None,
         paste: bool = False,
         posterior: str = "mode",
+        source_prompt: str | Sequence[str] | None = None,
+        inversion: str | None = None,
         image_guidance: float | None = None,
         denoising_start: float | None = None,
         denoising_end: float | None = None,
@@ -214,17 +216,21 @@ class Pipeline(Adaptable):
         aesthetic_score: float | None = None,
         negative_aesthetic_score: float | None = None,
         seconds: float | None = None,
+        num_frames: int | None = None,
+        late_guidance: float | None = None,
+        audio: Any = None,
         output: str | None = None,
         progress: bool | None = None,
         trace: bool = False,
         parallel: Parallel | None = None,
         observer: Observer | None = None,
     ) -> Output:
-        """Sample one image, or sound, for each prompt. The same prompt and seed give the same picture in any batch.
+        """Sample one image, sound or video for each prompt. The same prompt and seed give the same in any batch.
 
         None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `LabelOptions`,
         `FluxOptions` and `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints
-        have, and `PictureOptions` in picture_options.py those of pictures to start from.
+        have, `PictureOptions` in picture_options.py those of pictures to start from, and `VideoOptions` in
+        video_options.py those of video.
 
         Args:
             prompt: A prompt, or a sequence with one for each sample; checkpoints that read no text have none.
@@ -250,20 +256,23 @@ class Pipeline(Adaptable):
             true_guidance: On Flux.1, guidance by the negative prompt, as `guidance` elsewhere.
             height, width: Size in pixels.
             seed: Seed of the start noise for all samples, or a sequence with one for each.
-            noise: Start noise (B, C, h, w), unit normal, in place of the seeds'; it decides the size.
+            noise: Start noise (B, C, h, w), of videos (B, C, T, h, w), unit normal, in place of the seeds'; it decides
+                the size.
             accelerator: Name of an accelerator, with settings if wanted ("auto budget=25"), `module:Class`, or an
                 accelerator; None evaluates the network at every step.
             speedup: Evaluations without an accelerator divided by those to be made in the mean; see `Auto`.
             image: A picture to start from, for all samples, or a list with one for each: path, PIL image, array,
                 tensor (3, H, W) or (B, 3, H, W) in [0, 1], or latents. It decides the size, rounded down to whole
                 tokens, or is stretched to `height` and `width`. See docs/pictures.md.
-            strength: Fraction of the steps that are taken; None is 0.8, and 1 with a mask. 0 returns the picture.
+            strength: Fraction of the steps that are taken; None is 0.8, and 1 with a mask or a source prompt.
             start_step: Index of the first step that is taken, in place of `strength`.
             mask: What of the picture is repainted, white on black, as `image`.
             mask_blur: Radius in pixels by which the mask is blurred.
             padding_mask_crop: Repaint only the part around the mask, at the size made, with so many pixels of margin.
             paste: Whether pixels outside the mask are those of the picture, not what the autoencoder makes of them.
             posterior: "mode", or "sample" to draw the picture's latents from the seed.
+            source_prompt: What the picture shows: sampling starts from its noise. See docs/inversion.md.
+            inversion: How it is found: "exact", "ode" or "edit-friendly".
             image_guidance: On InstructPix2Pix, scale of guidance by the picture.
             denoising_start, denoising_end: On SDXL, the fraction of the schedule at which the latents `image` arrive
                 from another call, and at which sampling stops.
@@ -279,6 +288,9 @@ class Pipeline(Adaptable):
             negative_original_size, negative_crop, negative_target_size: The same for the negative branch.
             aesthetic_score, negative_aesthetic_score: On SDXL's refiner, scores in place of the target sizes.
             seconds: Length of a sound.
+            num_frames: Number of frames of a video.
+            late_guidance: On Wan 2.2 with two transformers, guidance of the second, at less noise.
+            audio: On MusicLDM, a sound to start from: a WAV file, or (samples, rate).
             output: "pil", "tensor" or "latent"; for sounds "audio", "tensor" or "latent"; None is the first of them.
             progress: Whether to show a progress bar; None shows it on a terminal.
             trace: Whether to keep the trajectory in the output (see `Trace` for its memory).

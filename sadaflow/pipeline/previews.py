@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sadaflow.models import TinyAutoencoder, TinyAutoencoderConfig
 
-from ..families import AudioFamily
+from ..families import AudioFamily, VideoFamily
 from ..families.argument import cannot_be_used
 from ..files.images import to_pil
 from ..loading.checkpoint import Checkpoint
@@ -62,11 +62,12 @@ class Previewing(Sampler):
         decoding eight small latents with the checkpoint's decoder, and is always the same for the same weights.
 
         Args:
-            x0: Latents (B, C, h, w) in the backbone's scaling.
-            output: "tensor", or "pil" for a list of PIL images.
+            x0: Latents (B, C, h, w), of videos (B, C, T, h, w), in the backbone's scaling.
+            output: "tensor", or "pil" for a list of PIL images; of videos, for a list of frames for each.
 
         Returns:
-            Pictures (B, 3, h, w), or (B, 3, H, W) with a preview decoder, in [0, 1], float32.
+            Pictures (B, 3, h, w), or (B, 3, H, W) with a preview decoder, in [0, 1], float32. Of videos, a picture for
+            each latent frame: (B, T, 3, h, w).
 
         Raises:
             ValueError: If `x0` has another number of dimensions or channels, or if the checkpoint makes sound.
@@ -76,7 +77,7 @@ class Previewing(Sampler):
             if self._preview is None:
                 self._preview = fit_linear_preview(self.family, self.device)
             shown = self._preview(x0)
-        return to_pil(shown) if output == "pil" else shown
+        return self._shown(shown, output)
 
     @reads_mapped_weights
     @torch.no_grad()
@@ -84,11 +85,12 @@ class Previewing(Sampler):
         """Decode latents by the checkpoint's own decoder, one at a time.
 
         Args:
-            latents: (B, C, h, w) in the backbone's scaling, such as `out.latents` or the `x0` of a trace.
-            output: "tensor", or "pil" for a list of PIL images.
+            latents: (B, C, h, w), of videos (B, C, T, h, w), in the backbone's scaling, such as `out.latents` or the
+                `x0` of a trace.
+            output: "tensor", or "pil" for a list of PIL images; of videos, for a list of frames for each.
 
         Returns:
-            Pictures (B, 3, H, W) in [0, 1], float32, on the CPU.
+            Pictures (B, 3, H, W), videos (B, frames, 3, H, W), in [0, 1], float32, on the CPU.
 
         Raises:
             ValueError: If the latents have another number of dimensions or channels, or if the checkpoint makes sound.
@@ -96,8 +98,12 @@ class Previewing(Sampler):
         self._check_latents(latents, output)
         with self._turns.taken(self._residence.offload is not None or self._compiled):
             decoded = [self.family.decode(each.to(self.device)).float().cpu() for each in latents.split(1)]
-        shown = torch.cat(decoded)
-        return to_pil(shown) if output == "pil" else shown
+        return self._shown(torch.cat(decoded), output)
+
+    def _shown(self, pictures: Tensor, output: str) -> Any:
+        if output == "tensor":
+            return pictures
+        return [to_pil(frames) for frames in pictures] if isinstance(self.family, VideoFamily) else to_pil(pictures)
 
     def _check_latents(self, latents: Tensor, output: str) -> None:
         if output not in ("tensor", "pil"):
@@ -105,10 +111,11 @@ class Previewing(Sampler):
         if isinstance(self.family, AudioFamily):
             raise ValueError("latents are decoded to pictures here, and this checkpoint makes sound")
         if not isinstance(latents, Tensor):
-            raise ValueError(cannot_be_used("x0", latents, "a tensor (B, C, h, w)"))
+            raise ValueError(cannot_be_used("x0", latents, "a tensor of latents"))
         channels = self.family.latent_channels
-        if latents.dim() != 4 or latents.shape[1] != channels:
-            raise ValueError(f"x0 has shape {tuple(latents.shape)}, expected (B, {channels}, h, w)")
+        sides = "T, h, w" if isinstance(self.family, VideoFamily) else "h, w"
+        if latents.dim() != len(sides.split()) + 2 or latents.shape[1] != channels:
+            raise ValueError(f"x0 has shape {tuple(latents.shape)}, expected (B, {channels}, {sides})")
 
     @refuses_unknown
     def load_preview_decoder(
@@ -133,6 +140,8 @@ class Previewing(Sampler):
                 number of channels or another size than those of the checkpoint.
             FileNotFoundError, ConnectionError, PermissionError, OSError: If a file cannot be fetched.
         """
+        if isinstance(self.family, VideoFamily):
+            raise ValueError("preview decoders are for pictures, and this checkpoint makes video: leave it out")
         hub = HubOptions(revision, None, cache_dir, token, local_files_only)
         loader = Loader(self.dtype, self.device)
         if is_file_name(model):

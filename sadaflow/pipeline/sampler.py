@@ -1,8 +1,11 @@
 """Samples requests with the networks of a loaded checkpoint."""
 
+import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -19,7 +22,7 @@ from ..families.options import STEPS
 from ..families.picture_options import IMAGE_GUIDANCE
 from ..families.pixels import Pixels
 from ..families.unet import PICTURE
-from ..guidance import KeepLength, as_rule
+from ..guidance import KeepLength, Late, as_rule
 from ..guidance.compose import further_prompts
 from ..loading.embeddings import Embedding
 from ..loading.lora.merge import LoraStack
@@ -36,6 +39,7 @@ from ..sampling.observing import Observer
 from .begin import Beginning, begin, unchanged
 from .calibrations import NONE, Calibrations, guidance_of
 from .compilation import compile_backbone
+from .condition import read_condition, with_condition
 from .control import Control
 from .diffusers_names import refuses_unknown
 from .encoded import blend_of
@@ -50,6 +54,7 @@ from .inputs import (
     start_noise,
     with_samples,
 )
+from .inversion import SOLVER, inverted_request, refuse_parallel
 from .output import Output, decode_output
 from .pictures import read_pictures
 from .progress import progress_observer
@@ -165,6 +170,7 @@ class Sampler:
         *,
         height: int | None = None,
         width: int | None = None,
+        num_frames: int | None = None,
     ) -> Solver:
         """A solver on this checkpoint's schedule.
 
@@ -175,13 +181,14 @@ class Sampler:
             noise: What a stochastic solver draws from.
             height: Height in pixels, None for the checkpoint's own; matters if the schedule shifts with the size.
             width: Width in pixels, likewise.
+            num_frames: Number of frames of a video, likewise.
 
         Raises:
             ValueError: If a name is unknown, or if solver, grid and steps do not fit.
         """
-        steps, sized = read_steps(steps), Request(height=height, width=width)
-        _, rows, columns = latent_shape(self.family, sized.height, sized.width)
-        tokens = rows * columns // self.family.patch**2
+        steps, sized = read_steps(steps), Request(height=height, width=width, num_frames=num_frames)
+        _, *sides = latent_shape(self.family, sized.height, sized.width, sized.num_frames)
+        tokens = math.prod(sides) // self.family.patch**2
         config = scheduler_of_call(self.family, self.scheduler_config, tokens, steps)
         if isinstance(grid, Grid):
             steps = grid.n_steps
@@ -226,22 +233,28 @@ class Sampler:
         noise, whole = start_noise(request, self.family), self.whole_solver_for(request)
         solver = self.part(whole, request)
         require_schedule(self.schedule, solver.nodes)
-        accelerator, control = read_accelerator(request), Control.of(request, self.controlnets)
+        condition = read_condition(request, self.family)
+        accelerator, control = read_accelerator(request), Control.of(request, self.controlnets, condition is not None)
         self.calibrations.check(accelerator, self.adapted, self.name)
         if isinstance(solver, Adaptive):
             fixed = {"control": control, "parallel": parallel, "blend": request.blend_prompt}
             require_plain(accelerator, trace, **{name: value is not None for name, value in fixed.items()})
         elif accelerator is not None:
-            check_fit(accelerator, solver, noise.shape, self.backbone)
+            check_fit(accelerator, solver, noise.shape, self.backbone, self.calibrations.usable(self.adapted))
         if parallel is not None:
-            made = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
-            made |= {} if pictures is None else pictures.seen
+            refuse_parallel(request)
+            shared = {"solver": solver, "noise": noise, "accelerator": accelerator, "control": control, "seed": None}
+            shared |= {} if pictures is None else pictures.seen
             own = {"dtype": self.dtype, "split_guidance": self.split_guidance}
-            parallel.require_same({**request.arguments(), **made, **own}, self.device)
+            parallel.require_same({**request.arguments(), **shared, **own}, self.device)
         with turn:
             noise = noise.to(self.device, torch.float32)
             begun = Beginning(noise) if pictures is None else begin(pictures, request, self.family, whole, noise)
-            denoise: Any = self.denoiser(solver, request, control, begun.beside)
+            begun = with_condition(begun, condition, self.family, self.device)
+            inverted = inverted_request(self, request, solver, begun, control)
+            if inverted is not None:
+                solver, begun = inverted.solver, replace(begun, x=inverted.x, clean=True)
+            denoise: Any = self.denoiser(solver, request, control, begun.beside, begun.given)
             denoise = begun.blended(denoise if parallel is None else parallel.denoiser(denoise))
             total = None if isinstance(solver, Adaptive) else solver.n_evals
             with progress_observer(progress, total, observer) as watching, kept_layouts(self.backbone):
@@ -249,7 +262,8 @@ class Sampler:
             sampled = replace(sampled, x=begun.ended(sampled.x))
             del denoise, noise, begun  # frees the conditioning before the decoder needs memory
             finish = None if pictures is None else partial(pictures.finished, paste=request.paste)
-            return decode_output(self.family, sampled, output, request.seconds, finish)
+            made = decode_output(self.family, sampled, output, request.seconds, finish)
+            return made if inverted is None else replace(made, inversion=inverted.stats)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -276,7 +290,9 @@ class Sampler:
         if request.solver is not None and not isinstance(request.solver, str):
             return request.solver
         (height, width), noise = request.size, SeededNoise(tuple(request.seeds))
-        return self.solver(request.solver, request.steps or STEPS, request.grid, noise, height=height, width=width)
+        name = SOLVER if request.solver is None and request.source_prompt is not None else request.solver
+        size = {"height": height, "width": width, "num_frames": request.num_frames}
+        return self.solver(name, request.steps or STEPS, request.grid, noise, **size)
 
     def denoiser(
         self,
@@ -284,6 +300,7 @@ class Sampler:
         request: Request,
         control: Control | None = None,
         beside: Tensor | None = None,
+        given: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> GuidedDenoiser:
         """Encode a request as a denoiser, which predicts x0 at the evaluation points of a solver.
 
@@ -291,15 +308,19 @@ class Sampler:
             solver: The solver.
             request: Prompts and their conditioning; guidance and size that are None are the checkpoint's own.
             control: Images and weights of the ControlNets; None is none.
-            beside: What the network reads beside the latents, (1 or B, channels, h, w); None if nothing.
+            beside: What the network reads beside the latents, (1 or B, channels, h, w), or (1 or B, channels, T, h, w)
+                of videos; None if nothing.
+            given: Further arguments of the network, (1 or B, ...) each.
         """
         height, width = self.family.default_size
         request = request.filled(**self.defaults, height=height, width=width)
-        prompted = self._prompted(request, control, beside)
+        prompted = self._prompted(request, control, beside, given)
         both = prompted.conditional, prompted.negative
         if prompted.negative is None:
             request.refuse_without_negative(prompted.guidance or request.guidance)
-        guidance = request.wrapped(request.known_guidance if prompted.guidance is None else prompted.guidance)
+        chosen = request.known_guidance if prompted.guidance is None else prompted.guidance
+        late = prompted.late_guidance
+        guidance = request.wrapped(chosen if late is None or both[1] is None else Late(as_rule(chosen), *late))
         return GuidedDenoiser(
             self.backbone,
             solver.nodes,
@@ -313,20 +334,26 @@ class Sampler:
             prompted.picture,
             IMAGE_GUIDANCE if request.image_guidance is None else request.image_guidance,
             [
-                self._prompted(request.of_text(text), control, beside).conditional
+                self._prompted(request.of_text(text), control, beside, given).conditional
                 for text in further_prompts(guidance)
             ],
             blend_of(prompted, request, len(solver.nodes)),
         )
 
-    def _prompted(self, request: Request, control: Control | None, beside: Tensor | None) -> Prompted:
+    def _prompted(
+        self, request: Request, control: Control | None, beside: Tensor | None, given: Mapping[str, Tensor]
+    ) -> Prompted:
         """The encoded prompts of a request, with what else the network reads; see `denoiser`."""
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
             prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
         if beside is not None:
-            rows = beside.to(self.dtype).expand(len(request.prompts), -1, -1, -1)
+            rows = beside.to(self.dtype).expand(len(request.prompts), *beside.shape[1:])
             prompted = prompted.beside(rows, edited=getattr(self.family, "reads", None) == PICTURE)
+        if given:
+            samples = len(request.prompts)
+            of_all = {name: rows.to(self.device).expand(samples, *rows.shape[1:]) for name, rows in given.items()}
+            prompted = prompted.both(**of_all)
         return prompted
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sadaflow.solvers import Solver
 
 from ..accelerators.auto.auto import Auto
 from ..accelerators.auto.calibration import Calibration, describe_solver
+from .auto_forks import fit_forks
 from .cost_curve import cost_curve
 from .denoiser import RowDenoise
 from .error_gains import error_gains, gains_of_all_steps
@@ -27,17 +28,21 @@ class Effort:
         perturbed: Samples whose errors are followed to the end.
         points: Steps at which errors are made.
         batch: Most samples per evaluation of the network.
+        planned: Samples that plans of few evaluations are fitted to; 0 fits none.
     """
 
     samples: int = 16
     perturbed: int = 6
     points: int = 17
     batch: int = 8
+    planned: int = 16
 
     def __post_init__(self) -> None:
         for name in ("samples", "perturbed", "points", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} of a calibration must be at least 1, got {getattr(self, name)}")
+        if self.planned < 0:
+            raise ValueError(f"planned of a calibration must be at least 0, got {self.planned}")
 
 
 def calibrate(
@@ -53,7 +58,8 @@ def calibrate(
     """Measures a calibration of a network on a solver's steps.
 
     Gains are measured first, by replacing x0 of single steps (`error_gains`); under these gains the evaluations that
-    `auto` makes are then counted for a series of tolerances (`cost_curve`).
+    `auto` makes are then counted for a series of tolerances (`cost_curve`). Last, plans of few evaluations are fitted
+    (`fit_forks`).
 
     Args:
         solver: The solver, with its grid.
@@ -90,4 +96,8 @@ def calibrate(
         samples=0,
     )
     curve = cost_curve(solver, lambda: batches(effort.samples), replace(settings, calibration=found), fewest, notify)
-    return replace(found, **vars(curve))
+    found = replace(found, **vars(curve))
+    if effort.planned:
+        notify(f"plans of few evaluations, {effort.planned} samples")
+        found = replace(found, forks=fit_forks(solver, batches(effort.planned), found, settings))
+    return found

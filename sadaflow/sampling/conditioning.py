@@ -36,6 +36,15 @@ class PreparedBackbone(Backbone, Protocol):
         ...
 
 
+@runtime_checkable
+class StagedBackbone(Backbone, Protocol):
+    """A backbone of several networks that share their conditioning, of which the timestep chooses one."""
+
+    def stage(self, timestep: float) -> Backbone:
+        """The network that is evaluated at a timestep."""
+        ...
+
+
 class Conditioned:
     """A backbone with the conditioning of all samples and guidance branches, evaluated for some of them at a time.
 
@@ -97,3 +106,40 @@ class Conditioned:
         """The time-dependent part of the steps from `begin` up to `end`, for all entries."""
         timesteps = sent(self.timesteps[begin:end], device, torch.float32)
         return backbone.prepare_times(timesteps[:, None], self._given)
+
+
+class ConditionedStages:
+    """A `StagedBackbone` with the conditioning of all samples; see `Conditioned`.
+
+    What a network can compute before it is evaluated is computed when it is evaluated for the first time, so that
+    networks that are offloaded come to the device once.
+
+    Args:
+        backbone: The networks.
+        timesteps: Timestep of each evaluation.
+        branches: Conditioning by name for each branch, (samples, ...) each.
+    """
+
+    def __init__(
+        self, backbone: StagedBackbone, timesteps: Sequence[float], branches: Sequence[Mapping[str, Tensor]]
+    ) -> None:
+        self._stages = [backbone.stage(timestep) for timestep in timesteps]
+        self._how = timesteps, branches
+        self._conditioned: dict[int, Conditioned] = {}
+        self.samples = max((len(tensor) for tensor in branches[0].values()), default=0)
+
+    def evaluate(self, x: Tensor, step: int, entries: Sequence[int], seam: Seam, settings: Mapping[str, Any]) -> Tensor:
+        """The prediction for some entries; see `Conditioned.evaluate`."""
+        stage = self._stages[step]
+        if id(stage) not in self._conditioned:
+            self._conditioned[id(stage)] = Conditioned(stage, *self._how)
+        return self._conditioned[id(stage)].evaluate(x, step, entries, seam, settings)
+
+
+def conditioned(
+    backbone: Backbone, timesteps: Sequence[float], branches: Sequence[Mapping[str, Tensor]]
+) -> Conditioned | ConditionedStages:
+    """A backbone with its conditioning; arguments as in `Conditioned`."""
+    if isinstance(backbone, StagedBackbone):
+        return ConditionedStages(backbone, timesteps, branches)
+    return Conditioned(backbone, timesteps, branches)

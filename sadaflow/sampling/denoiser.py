@@ -14,7 +14,7 @@ from sadaflow.solvers import Node, Prediction, Solver, input_scale, to_x0
 from ..guidance import Needs, Rule, as_rule
 from ..guidance.picture import PictureGuidance
 from ..guidance.running import GuidanceRun, require_pointwise
-from .conditioning import Backbone, Conditioned
+from .conditioning import Backbone, Conditioned, ConditionedStages, conditioned
 from .prompt_blend import Blend, BlendedConditioned
 
 Rows = Sequence[int]
@@ -118,7 +118,7 @@ class GuidedDenoiser:
     picture_guidance: float = 1.0
     others: Sequence[Mapping[str, Tensor]] = ()
     blend: Blend | None = None
-    _conditioned: Conditioned | BlendedConditioned = field(init=False, repr=False, compare=False)
+    _conditioned: Conditioned | ConditionedStages | BlendedConditioned = field(init=False, repr=False, compare=False)
     _run: GuidanceRun | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -128,11 +128,11 @@ class GuidedDenoiser:
         if self.blend is not None and len(self.blend.weights) != len(timesteps):
             raise ValueError(f"a blend of {len(self.blend.weights)} weights for {len(timesteps)} evaluations")
         arguments = self.backbone, timesteps, branches
-        conditioned = Conditioned(*arguments) if self.blend is None else BlendedConditioned(*arguments, self.blend)
-        object.__setattr__(self, "_conditioned", conditioned)
+        made = conditioned(*arguments) if self.blend is None else BlendedConditioned(*arguments, self.blend)
+        object.__setattr__(self, "_conditioned", made)
         run = None
         if self.negative is not None:
-            run = GuidanceRun(self.rule, self.nodes, self.prediction, conditioned.samples)
+            run = GuidanceRun(self.rule, self.nodes, self.prediction, made.samples)
             require_branches(run, len(branches))
         object.__setattr__(self, "_run", run)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sadaflow.models import Seam
 
-from .conditioning import Backbone, Conditioned
+from .conditioning import Backbone, Conditioned, ConditionedStages, conditioned
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +63,11 @@ class BlendedConditioned:
             self._now = self._conditioned(self._stretch)
         return self._now.evaluate(x, step - self._stretch.start, entries, seam, settings)
 
-    def _conditioned(self, stretch: range) -> Conditioned:
+    def _conditioned(self, stretch: range) -> Conditioned | ConditionedStages:
         weight, conditional = self._blend.weights[stretch.start], self._branches[-1]
         blended = {name: _between(conditional[name], other, weight) for name, other in self._blend.then.items()}
         branches = [*self._branches[:-1], {**conditional, **blended}]
-        return Conditioned(self._backbone, self._timesteps[stretch.start : stretch.stop], branches)
+        return conditioned(self._backbone, self._timesteps[stretch.start : stretch.stop], branches)
 
 
 def _stretches(weights: Sequence[float]) -> list[range]:

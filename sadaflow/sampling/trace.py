@@ -37,8 +37,8 @@ class Trace:
             where the schedule decided.
         criterion_name: Name of the criterion; None if the accelerator explains nothing.
         threshold: The threshold of the last step; None if the accelerator explains nothing.
-        tokens: `tokens[sample][step]`: bool (h, w) on the network's grid of tokens, True where computed; None unless
-            pruned.
+        tokens: `tokens[sample][step]`: bool (h, w), or (T, h, w) of a video, on the network's grid of tokens, True
+            where computed; None unless pruned.
         t: Time of each evaluation on the solver's schedule, (N,), float64.
         timestep: Timestep that the network is given, (N,), float64.
         sigma: Noise level, (N,), float64.

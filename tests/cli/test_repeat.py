@@ -94,7 +94,7 @@ def test_what_is_no_record_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     Path("text.txt").write_text("x")
     bad = {"format": 9}
     for file, said in (
-        ("none.png", "there is no file 'none.png'"), ("text.txt", "is neither .png nor .wav"),
+        ("none.png", "there is no file 'none.png'"), ("text.txt", "is none of .png, .wav, .mp4"),
         ("damaged.png", "cannot be read"), ("empty.wav", "holds no record"), (picture("a.png", {}), "holds no record"),
         (picture("b.png", {"sadaflow": "{}"}), "is not the record of a run"),
         (picture("c.png", {"sadaflow": recipe(solver="os:system").to_json()}), "code outside of this library"),

@@ -16,7 +16,7 @@ from sadaflow.compare.style import (
 from sadaflow.display.modes import MODE_COLOURS, MODE_MEANINGS, mode_colours
 
 LIGHT, DARK = "#fdfdfc", "#16181a"  # --paper of the page
-SUITES = sorted(name for name in shipped_suites() if not name.startswith("paper-"))
+SUITES = sorted(name for name in shipped_suites() if not name.startswith(("paper-", "vbench-")))
 
 
 def luminance(colour: str) -> float:

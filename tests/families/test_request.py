@@ -75,7 +75,7 @@ def test_every_argument_is_a_flag(command: str, kind: type[Options]) -> None:
 
 
 def test_a_line_of_a_prompt_file_may_set_what_each_sample_has_for_itself() -> None:
-    assert PER_SAMPLE == ("prompt", "negative_prompt", "seed", "image", "mask", "blend_prompt")
+    assert PER_SAMPLE == ("prompt", "negative_prompt", "seed", "image", "mask", "source_prompt", "blend_prompt")
     assert PER_LINE == ("guidance", "strength")
     assert set(FIELDS) == {*PER_SAMPLE, *PER_LINE, "id"}
     assert {item.name for item in fields(Prompt)} == {*PER_SAMPLE, *PER_LINE, "index", "name"}
@@ -84,13 +84,15 @@ def test_a_line_of_a_prompt_file_may_set_what_each_sample_has_for_itself() -> No
 
 
 CHANGED: dict[str, Any] = {
+    "num_frames": 5,
+    "late_guidance": 3.0,
     "prompt": "fox", "negative_prompt": "blur", "steps": 7, "solver": "euler", "grid": "karras",
     "accelerator": "auto", "speedup": 2.0, "guidance": 2.5, "seed": 9, "height": 64, "width": 128, "seconds": 1.5,
     "control_scale": 0.5, "control_start": 0.25, "control_end": 0.75, "true_guidance": 2.0, "max_sequence_length": 77,
     "original_size": (512, 768), "crop": (1, 2), "target_size": (3, 4), "negative_original_size": (5, 6),
     "negative_crop": (7, 8), "negative_target_size": (9, 10), "aesthetic_score": 7.0, "negative_aesthetic_score": 1.5,
     "class_labels": 3, "long_prompts": "chunks", "prompt_weights": True, "blend_prompt": "cat", "blend": (0.2, 0.8),
-    "guidance_rescale": 0.5, "guidance_interval": (0.3, 5.0),
+    "guidance_rescale": 0.5, "guidance_interval": (0.3, 5.0), "audio": "sound.wav",
 }  # fmt: skip
 
 
@@ -98,7 +100,12 @@ PICTURE: dict[str, Any] = {
     "image": "a.png", "mask": "b.png", "strength": 0.5, "mask_blur": 2.0, "padding_mask_crop": 8, "paste": True,
     "posterior": "sample", "image_guidance": 2.0, "denoising_end": 0.9,
 }  # fmt: skip
-OTHERWISE: dict[str, dict[str, Any]] = {"start_step": {"start_step": 3}, "denoising_start": {"denoising_start": 0.5}}
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "start_step": {"start_step": 3},
+    "denoising_start": {"denoising_start": 0.5},
+    "source_prompt": {"source_prompt": "dog"},
+    "inversion": {"source_prompt": "dog", "inversion": "ode"},
+}
 
 
 def test_metadata_records_every_argument() -> None:

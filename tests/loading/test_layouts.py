@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "mixed precision": ([*FLUX, "single_blocks.0.linear1.comfy_quant"], "comfy_quant"),
     "svdq-int4-flux.1-dev": (["transformer_blocks.0.x.qweight", "transformer_blocks.0.x.wscales"], "SVDQuant"),
     "awq": (["model.layers.0.qweight", "model.layers.0.qzeros"], "GPTQ and AWQ weights are not read"),
-    "wan2.1": (["head.modulation", "patch_embedding.weight"], "Wan is not supported"),
+    "wan-vace": (["vace_blocks.0.after_proj.weight", "vace_patch_embedding.weight"], "Wan VACE is not supported"),
     "svd": ([*UNET, f"{U}input_blocks.1.0.time_stack.x"], "Stable Video Diffusion is not supported"),
     "x4-upscaler-ema": ([*UNET, f"{U}label_emb.weight"], "x4 upscaler is not supported"),
     "clip_l": (["text_model.encoder.layers.0.mlp.fc1.weight"], "it is a text encoder alone"),

@@ -222,7 +222,8 @@ def test_names_that_say_how_a_network_was_distilled(stem: str, title: str, kind:
         ("sd15", 9, r"inpainting checkpoint: .* image= and mask="),
         ("sdxl", 9, r"image= and mask="),
         ("sd15", 8, r"edits a picture \(InstructPix2Pix\): give image="),
-        ("sd21", 5, "cannot be sampled yet: .*depth map"),
+        ("sd15", 5, "reads a depth map beside the prompt: give control="),
+        ("sd21", 7, "cannot be sampled yet: .*upscaler"),
     ],
 )
 def test_files_that_read_a_picture_load_and_say_so(
@@ -236,13 +237,14 @@ def test_files_that_read_a_picture_load_and_say_so(
         return {**tensors, name: torch.cat([first, torch.randn(len(first), channels - 4, 3, 3)], 1)}
 
     path = variant(file, tmp_path / "file.safetensors", widened)
-    said = pytest.warns(UserWarning, match=words) if channels == 5 else nullcontext()
+    said = pytest.warns(UserWarning, match=words) if channels == 7 else nullcontext()
     with said:
         pipe = Pipeline.from_single_file(path, tokenizer=folder)
     assert pipe.backbone.config.in_channels == channels and pipe.prediction == "epsilon"
     with pytest.raises(ValueError, match=words):
         pipe(PROMPTS, **CALL)
-    if channels == 5:
+    if channels == 7:
         return
     seen = {"image": torch.rand(3, 32, 16), **({"mask": torch.ones(1, 32, 16)} if channels == 9 else {})}
+    seen |= {"control": torch.rand(32, 16)} if channels == 5 else {}
     assert torch.isfinite(pipe(PROMPTS, **CALL, **seen).latents).all()

@@ -52,6 +52,21 @@ def test_tiles_are_those_of_the_reference(reference: AutoencoderKL, vae: Autoenc
     assert (vae.decode(latents) - theirs).abs().max() > 0.01  # the whole is something else
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("tall", [True, False])
+def test_images_are_encoded_in_the_tiles_of_the_reference(
+    reference: AutoencoderKL, vae: Autoencoder, tall: bool
+) -> None:
+    size = (2 * (TILE + 2 * (TILE - 8)), 2 * TILE)
+    images = torch.randn(1, 3, *(size if tall else size[::-1]), generator=torch.Generator().manual_seed(1))
+    ours, theirs = vae.encode(images), reference.encode(images).latent_dist
+    rows, columns = (side // 2 - 8 for side in images.shape[2:])  # as above, without the reference's last tile
+    for mine, other in zip(ours, (theirs.mean, theirs.logvar), strict=True):
+        torch.testing.assert_close(mine[..., :rows, :columns], other[..., :rows, :columns], rtol=0, atol=1e-5)
+    vae.tile = None
+    assert (vae.encode(images)[0] - theirs.mean).abs().max() > 0.001
+
+
 @pytest.mark.parametrize("length", [32, 33, 47, 56, 57, 80, 81, 97, 200])
 def test_one_tile_fades_into_the_next(length: int) -> None:
     starts = []

@@ -49,8 +49,8 @@ def test_what_a_file_lacks_or_leaves_open_is_said(made: dict[str, tuple[Path, Pa
     assert "base=CHECKPOINT supplies" in said and "it holds no vae, no text_encoder" in said
     tensors = load_file(made["sd15"][1])
     name = f"{NETWORK}input_blocks.0.0.weight"
-    wide = write(tmp_path / "wide.safetensors", {**tensors, name: torch.zeros(32, 5, 3, 3)})
-    assert "it loads, but cannot be sampled yet: its U-Net reads a depth map" in describe(inspect(wide))
+    wide = write(tmp_path / "wide.safetensors", {**tensors, name: torch.zeros(32, 7, 3, 3)})
+    assert "it loads, but cannot be sampled yet: it is an upscaler" in describe(inspect(wide))
     fp8 = inspect(write(tmp_path / "fp8.safetensors", scaled(tensors)))
     assert fp8.refused is None and "F32+F8_E4M3" in describe(fp8)
     del tensors[f"{NETWORK}out.2.bias"]

@@ -64,7 +64,8 @@ def test_what_is_asked_for_is_what_comes_and_a_hard_sample_gets_more() -> None:
         for first in range(0, number, 8):
             yield drawn(1, range(first, min(first + 8, number)))
 
-    found = calibrate(solver, batches, weights="w", effort=Effort(samples=count, perturbed=count, points=9))
+    effort = Effort(samples=count, perturbed=count, points=9, planned=count)
+    found = calibrate(solver, batches, weights="w", effort=effort)
     assert found.misfit(solver) is None and found.samples == count
     for speedup in (1.5, 2.0, 2.5, 3.0):
         denoise, noise = drawn(2, range(count))

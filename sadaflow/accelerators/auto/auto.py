@@ -28,6 +28,8 @@ from .cost import TYPICAL_MEMORY, Cost, fewest_evaluations, least_evaluations, t
 from .error_model import MEASURED, Gaps, Situation, Whole, longest_within
 from .kriging import predict
 from .motion import Motions
+from .planned import PlannedRun
+from .plans import Fork
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Auto:
 
     With `speedup` or `budget` the mean cost is prescribed instead: hard samples get more evaluations than easy ones.
     The tolerance is then read off the cost curve of a `Calibration`. Without one it is that of a typical network, which
-    each sample corrects as it proceeds.
+    each sample corrects as it proceeds. At low cost a calibration has plans, which replace error control: searched sets
+    of steps, each with a linear multistep method that was fitted to it (see `plans`).
 
     Attributes:
         tolerance: Twice the root mean square by which one gap may move the final latents (of about unit variance).
@@ -85,20 +88,38 @@ class Auto:
         fitting = (found for found in calibrations if isinstance(found, Calibration) and found.misfit(solver) is None)
         return self if self.calibration is not None else replace(self, calibration=next(fitting, None))
 
-    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
+    def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
         require_falling_times(solver, "auto")
         require_steps(solver, "'auto'", self.warm_up + 3)
         if self.calibration is not None and (reason := self.calibration.misfit(solver)):
             raise ValueError(f"the calibration does not fit: {reason}; make one with `sadaflow calibrate`")
+        if (mean := self._mean(solver.n_evals)) is not None and (fork := self._fork(mean)) is not None:
+            return PlannedRun(solver, shape[0], fork, mean)
         measured = None if self.calibration is None else [MEASURED * gain for gain in self.calibration.gains]
         gaps = Gaps.of(solver, self.max_skips, self.nodes, measured)
         return _Run(self, solver, shape[0], gaps, self._cost(gaps))
 
+    def _mean(self, steps: int) -> float | None:
+        """Evaluations asked for in the mean over samples."""
+        return steps / self.speedup if self.speedup is not None else self.budget
+
+    def _fork(self, mean: float) -> Fork | None:
+        """The plans for `mean` evaluations, within `max_nfe`; None if error control is to be used."""
+        if self.calibration is None:
+            return None
+        fork = self.calibration.fork_for(mean, self.shape_settings())
+        return None if fork is None else fork.up_to(self.max_nfe)
+
     def _cost(self, gaps: Gaps) -> Cost:
         """The cost that is asked for; raises ValueError if it is below what is possible."""
-        mean = gaps.steps / self.speedup if self.speedup is not None else self.budget
+        mean = self._mean(gaps.steps)
+        fewest, remedy = fewest_evaluations(gaps, self.warm_up), "lower speedup, raise budget"
+        if self.calibration is not None and self.calibration.planned(self.shape_settings()):
+            fewest = min(fewest, int(self.calibration.least))
+        else:
+            remedy += ", measure plans of fewer by `sadaflow calibrate`"
         limits = (
-            (mean, fewest_evaluations(gaps, self.warm_up), "lower speedup, raise budget"),
+            (mean, fewest, remedy),
             (self.max_nfe, least_evaluations(gaps, self.warm_up), "raise max_nfe"),
         )
         for asked, least, remedy in limits:

@@ -10,6 +10,7 @@ import numpy as np
 from sadaflow.solvers import Solver
 
 from ..history import Array
+from .plans import Fork
 
 FORMAT: Final = 2
 """Version of the fields; another one is refused."""
@@ -37,6 +38,7 @@ class Calibration:
         course: Share of a run's evaluations that are made up to each step and with it, in the mean under the tolerance
             whose cost is nearest to half of the steps, (N,).
         samples: Number of samples that the cost curve is the mean of.
+        forks: Plans for costs at which they keep more than error control, by rising number of evaluations.
 
     Raises:
         ValueError: If the numbers do not fit each other.
@@ -52,6 +54,7 @@ class Calibration:
     evaluations: tuple[float, ...]
     course: tuple[float, ...]
     samples: int
+    forks: tuple[Fork, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.gains) != len(self.log_snr):
@@ -66,6 +69,8 @@ class Calibration:
         falling = all(a >= b for a, b in zip(self.evaluations, self.evaluations[1:], strict=False))
         if not (rising and falling and self.tolerances[0] > 0):
             raise ValueError("in a cost curve tolerances must rise from above 0, and evaluations must not")
+        if any(len(plan.targets[0]) != len(self.log_snr) for fork in self.forks for plan in fork.plans):
+            raise ValueError(f"the plans of a calibration must be those of {len(self.log_snr)} steps")
 
     def misfit(self, solver: Solver) -> str | None:
         """Why the calibration cannot be used with a solver; None if it can."""
@@ -99,6 +104,23 @@ class Calibration:
         found: Array = tolerances[low] * (tolerances[high] / tolerances[low]) ** part
         return found
 
+    @property
+    def least(self) -> float:
+        """The fewest evaluations, as a mean over samples, that were measured."""
+        return float(min(self.forks[0].counts)) if self.forks else self.evaluations[-1]
+
+    def planned(self, settings: Mapping[str, Any]) -> bool:
+        """Whether there are plans, and they were fitted under these settings of `Auto`."""
+        return bool(self.forks) and self.settings == settings
+
+    def fork_for(self, evaluations: float, settings: Mapping[str, Any]) -> Fork | None:
+        """The plans for a number of evaluations; None if there are none, or they were fitted under other settings."""
+        if not self.planned(settings) or evaluations < self.least:
+            return None
+        if evaluations > self.forks[-1].middle and evaluations >= self.evaluations[-1]:
+            return None  # error control reaches so low, and keeps more
+        return min(self.forks, key=lambda fork: abs(math.log(fork.middle / evaluations)))
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any], label: str) -> Self:
         """Reads what `to_json` made.
@@ -115,17 +137,21 @@ class Calibration:
                 f"{label}: the calibration has format {found!r}, this version reads {FORMAT}; make it again "
                 "with `sadaflow calibrate`"
             )
-        names = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)} - ({"forks"} - set(content))
         if unlike := names.symmetric_difference(content) - {"format"}:
             raise ValueError(f"{label}: the calibration lacks or has unknown fields: {', '.join(sorted(unlike))}")
         try:
             return cls(**{name: _read(name, content[name]) for name in names})
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise ValueError(f"{label}: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON can hold them, with the version of the format."""
         content = {"format": FORMAT, **asdict(self)}
+        if self.forks:
+            content["forks"] = [fork.to_json() for fork in self.forks]
+        else:
+            del content["forks"]  # as calibrations were before there were plans
         content["log_snr"] = [value if math.isfinite(value) else None for value in self.log_snr]
         return content
 
@@ -162,6 +188,8 @@ def _read(name: str, value: Any) -> Any:
         return tuple(-math.inf if number is None else float(number) for number in value)
     if name in ("gains", "tolerances", "evaluations", "course"):
         return tuple(map(float, value))
+    if name == "forks":
+        return tuple(map(Fork.from_json, value))
     if name == "settings":
         return {str(key): tuple(held) if isinstance(held, list) else held for key, held in value.items()}
     return float(value) if name == "guidance" else int(value) if name == "samples" else str(value)

@@ -1,7 +1,7 @@
 """What accelerators that act inside the network share: batch indices, the outermost seam, and refusals."""
 
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from sadaflow.solvers import Solver
 
 from ...device.indexing import taken
 from ...device.readback import Readback
-from ..base import Accelerator, Mode, Run
+from ..base import Accelerator, Mode, Run, calibrated
 from ..forwarding import begin_run, innermost
 
 Handler = Callable[..., Tensor]
@@ -112,8 +112,10 @@ class InsideRun(Run):
                 f"accelerator {self.name!r} acts inside the network, and this denoiser is a plain callable: it needs "
                 "one with `evaluate`, as `RowDenoise` describes"
             )
-        if len(shape) != 4:
-            raise ValueError(f"accelerator {self.name!r} needs states (B, C, h, w), got {tuple(shape)}")
+        if len(shape) not in (4, 5):
+            raise ValueError(
+                f"accelerator {self.name!r} needs states (B, C, h, w), or (B, C, T, h, w) of videos, got {tuple(shape)}"
+            )
 
     def carried_out(self, step: int, rows: Sequence[int]) -> Sequence[Mode]:
         return [Mode.CACHED] * len(rows)
@@ -127,12 +129,22 @@ class InsideRun(Run):
         raise ValueError(f"accelerator {self.name!r} needs {self.needs}, which this network does not have")
 
 
-def check_fit(accelerator: Accelerator, solver: Solver, shape: torch.Size, network: object) -> None:
+def check_fit(
+    accelerator: Accelerator, solver: Solver, shape: torch.Size, network: object, calibrations: Sequence[Any] = ()
+) -> None:
     """Checks that an accelerator can begin a run, and that the network has a site for it if it lists its `sites`.
+
+    Args:
+        accelerator: The accelerator.
+        solver: The solver, with its grid.
+        shape: Shape of the states, (B, ...).
+        network: The network.
+        calibrations: What was measured of the network. A run may yet be refused, if none fits its guidance.
 
     Raises:
         ValueError: if not.
     """
+    accelerator = calibrated(accelerator, calibrations, solver)
     run, sites = innermost(begin_run(accelerator, solver, shape, seams=True)), getattr(network, "sites", None)
     if isinstance(run, InsideRun) and sites is not None and run.sites.isdisjoint(sites):
         run.refuse()

@@ -71,8 +71,8 @@ class _Run(SeriesRun):
         change = last - ahead
         if site.kind != "trunk":
             return ahead + low_frequencies(change, self.cut)
-        grid = change.unflatten(2, site.size).movedim(-1, 2)  # (R, branches, C, h, w)
-        return ahead + low_frequencies(grid, self.cut).movedim(2, -1).flatten(2, 3)
+        axes, grid = len(site.size), change.unflatten(2, site.size).movedim(-1, 2)  # (R, branches, C, h, w)
+        return ahead + low_frequencies(grid, self.cut, axes).movedim(2, -1).flatten(2, axes + 1)
 
 
 def held(times: Array, at: float | Array) -> Array:
@@ -80,16 +80,25 @@ def held(times: Array, at: float | Array) -> Array:
     return lagrange(np.where(np.arange(times.shape[-1]) == 0, times, math.nan), at)
 
 
-def low_frequencies(x: Tensor, cut: float) -> Tensor:
+def low_frequencies(x: Tensor, cut: float, axes: int = 2) -> Tensor:
     """The part of x (..., h, w) whose frequencies have a radius of at most `cut` of the largest, by the DCT-II.
 
     The DCT-II is the Fourier transform of the values continued by their mirror image. So computed, it holds no product
     of matrices, which would be counted as one of the network's.
+
+    Args:
+        x: The values.
+        cut: Fraction of the largest radius.
+        axes: How many axes at the end are transformed: 3 for videos (..., T, h, w).
     """
-    height, width = x.shape[-2:]
-    exact = x.to(torch.promote_types(x.dtype, torch.float32))
-    mirrored = torch.cat((exact, exact.flip(-1)), dim=-1)
-    mirrored = torch.cat((mirrored, mirrored.flip(-2)), dim=-2)
-    along, across = (torch.fft.fftfreq(2 * count, 0.5 / count, device=x.device) for count in (height, width))
-    low = torch.hypot(along[:, None], across) <= cut * math.hypot(height - 1, width - 1) + _ROUNDING
-    return torch.fft.ifft2(torch.fft.fft2(mirrored) * low).real[..., :height, :width].to(x.dtype)
+    dims, sides = tuple(range(-axes, 0)), x.shape[-axes:]
+    mirrored = x.to(torch.promote_types(x.dtype, torch.float32))
+    for dim in dims:
+        mirrored = torch.cat((mirrored, mirrored.flip(dim)), dim=dim)
+    radius = torch.zeros((), device=x.device)
+    for dim, side in zip(dims, sides, strict=True):
+        along = torch.fft.fftfreq(2 * side, 0.5 / side, device=x.device)
+        radius = torch.hypot(radius, along.view(-1, *[1] * (-dim - 1)))
+    low = radius <= cut * math.hypot(*(side - 1 for side in sides)) + _ROUNDING
+    filtered = torch.fft.ifftn(torch.fft.fftn(mirrored, dim=dims) * low, dim=dims).real
+    return filtered[(..., *(slice(side) for side in sides))].to(x.dtype)

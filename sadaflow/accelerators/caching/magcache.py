@@ -13,13 +13,10 @@ from sadaflow.solvers import Solver
 from ..base import Mode
 from ..settings import check_fractions, check_numbers, check_sequence, check_whole
 from .base import Outermost, ScheduledRun
+from .published import MAGCACHE, published
 from .residual import Residuals
 
-FLUX_DEV: Final = (
-    1.0, 1.21094, 1.11719, 1.07812, 1.0625, 1.03906, 1.03125, 1.03906, 1.02344, 1.03125, 1.02344, 0.98047, 1.01562,
-    1.00781, 1.0, 1.00781, 1.0, 1.00781, 1.0, 1.0, 0.99609, 0.99609, 0.98047, 0.98828, 0.96484, 0.95703, 0.93359,
-    0.89062,
-)  # fmt: skip
+FLUX_DEV: Final = MAGCACHE["flux-dev"]
 """The ratios published for Flux.1 dev at 28 steps."""
 
 
@@ -38,32 +35,35 @@ class MagCache:
         threshold: Largest accumulated error of a skipped step.
         max_skips: Most steps skipped in a row.
         retention: Fraction of the steps, from the start, that are all full.
-        ratios: Ratio of each step, the first 1. With another number of steps each step uses the nearest one.
+        ratios: Ratio of each step, the first 1, or a name in `published.MAGCACHE`. With another number of steps each
+            step uses the nearest one.
         never: Indices in `ratios` of steps that are always full.
     """
 
     threshold: float = 0.24
     max_skips: int = 5
     retention: float = 0.1
-    ratios: tuple[float, ...] = FLUX_DEV
+    ratios: tuple[float, ...] | str = FLUX_DEV
     never: tuple[int, ...] = (11,)
 
     def __post_init__(self) -> None:
         check_numbers(self, "threshold", least=0, finite=False)
         check_whole(self, max_skips=0)
         check_fractions(self, "retention")
-        check_sequence(self, "ratios")
+        if not isinstance(self.ratios, str):
+            check_sequence(self, "ratios")
+        published(MAGCACHE, self.ratios)
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         return _Run(self, solver, shape, seams)
 
     def full_steps(self, steps: int) -> frozenset[int]:
         """Indices of those of `steps` steps that compute the whole network."""
-        full, product, error, skips = [], 1.0, 0.0, 0
+        ratios, full, product, error, skips = published(MAGCACHE, self.ratios), [], 1.0, 0.0, 0
         for step in range(steps):
-            index = round(step * (len(self.ratios) - 1) / max(1, steps - 1))
+            index = round(step * (len(ratios) - 1) / max(1, steps - 1))
             if 0 < step >= int(self.retention * steps + 0.5):
-                product *= self.ratios[index]
+                product *= ratios[index]
                 skips += 1
                 error += abs(1 - product)
                 if error <= self.threshold and skips <= self.max_skips and index not in self.never:

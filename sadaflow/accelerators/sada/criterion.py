@@ -60,5 +60,5 @@ def stepwise_x0(predicted: Tensor, eps: Tensor, alpha: float, sigma: float) -> T
 
 
 def token_scores(scores: Tensor) -> Tensor:
-    """Instability per position (B, h, w): the mean over channels of elementwise scores (B, C, h, w)."""
+    """Instability per position (B, ...): the mean over channels of elementwise scores (B, C, ...)."""
     return scores.mean(dim=1)

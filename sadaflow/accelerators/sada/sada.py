@@ -155,7 +155,7 @@ class _Run(Run):
         self.settings, self.limits, self.solver = settings, limits, solver
         self.estimator = settings.extrapolation()
         require_falling_times(solver, "sada")
-        spatial = seams and settings.tokens and len(shape) == 4
+        spatial = seams and settings.tokens and len(shape) in (4, 5)
         how = (settings.token_depth, settings.token_memory, settings.token_keys, settings.token_trunk)
         self.cache = TokenCache(self.samples, *how) if spatial else None
         self.nodes = NodeBuffer(settings.terms, self.samples)

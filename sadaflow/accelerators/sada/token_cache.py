@@ -21,8 +21,8 @@ from ..caching.base import batch_indices
 from .token_choice import KeptTokens, keep_tokens, unstable_counts
 
 KEYS = ("cached", "dropped")
-Size = tuple[int, int]
-"""Height and width of a site's grid of tokens."""
+Size = tuple[int, ...]
+"""Height and width of a site's grid of tokens; of a video's frames, height and width."""
 
 
 class TokenCache:
@@ -64,12 +64,15 @@ class TokenCache:
         return row in self._filled
 
     def computed(self, row: int) -> Tensor | None:
-        """Mask of the tokens that sample `row`'s last pruned evaluation computed: bool (h, w), at the finest site."""
+        """Mask of the tokens that sample `row`'s last pruned evaluation computed, at the finest site, bool.
+
+        Its shape is that of the site's grid of tokens, (h, w) or (T, h, w).
+        """
         kept_at, i = self._chosen[row]
-        for (height, width), kept in kept_at.items():  # the first on the way down is the finest
+        for size, kept in kept_at.items():  # the first on the way down is the finest
             positions = kept[i]
-            mask = torch.zeros(height * width, dtype=torch.bool, device=positions.device)
-            return mask.index_fill(0, positions, True).view(height, width)
+            mask = torch.zeros(math.prod(size), dtype=torch.bool, device=positions.device)
+            return mask.index_fill(0, positions, True).view(size)
         return None
 
     @property
@@ -101,7 +104,7 @@ class TokenCache:
         return seam
 
     def unstable(self, scores: Tensor, cell: int) -> dict[Size, Tensor]:
-        """What `unstable_counts` returns at each size of the cached sites, from scores (B, h, w)."""
+        """What `unstable_counts` returns at each size of the cached sites, from scores (B, h, w) or (B, T, h, w)."""
         return {size: unstable_counts(_resized(scores, size), cell) for size in self._sizes}
 
     def pruning(
@@ -116,7 +119,7 @@ class TokenCache:
 
         Args:
             rows: Indices of the samples.
-            scores: Instability of each position, (len(rows), h, w).
+            scores: Instability of each position, (len(rows), h, w) or (len(rows), T, h, w).
             cell: Side length of a cell, as in `keep_tokens`.
             limit: Most unstable positions computed, as in `keep_tokens`.
             unstable: What `unstable` returned for these samples, if it has been read.
@@ -218,8 +221,13 @@ def _groups(kept: KeptTokens, rows: Sequence[int], samples: int, hidden: Tensor,
 
 
 def _resized(scores: Tensor, size: Size) -> Tensor:
-    """Scores (B, h, w) on a site's grid of tokens."""
-    return scores if scores.shape[1:] == size else F.adaptive_avg_pool2d(scores, size)
+    """Scores (B, h, w) or (B, T, h, w) on a site's grid of tokens."""
+    if scores.shape[1:] == size:
+        return scores
+    if len(size) == 2:
+        return F.adaptive_avg_pool2d(scores, size)
+    frames, rows, columns = size
+    return F.adaptive_avg_pool3d(scores, (frames, rows, columns))
 
 
 def _completed(

@@ -17,7 +17,7 @@ class KeptTokens:
     """The positions that samples compute; entry `i` is the sorted indices of sample i's, (count,) int64.
 
     Attributes:
-        order: All positions of each sample, those that it computes first, (B, h*w) int64.
+        order: All positions of each sample, those that it computes first, (B, positions) int64.
         counts: How many each sample computes.
     """
 
@@ -47,12 +47,12 @@ def keep_tokens(scores: Tensor, cell: int, limit: int, unstable: Sequence[float]
     sizes repeat. The selection of a sample depends on its own scores only.
 
     Args:
-        scores: Instability of each position, (B, h, w).
-        cell: Side length of a cell.
+        scores: Instability of each position, (B, h, w), or (B, T, h, w) of a video.
+        cell: Side length of a cell, also in frames.
         limit: Most unstable positions kept, those of the highest scores.
         unstable: What `unstable_counts` returns for the samples, if it has been read; None reads it from the device.
     """
-    total, centres = scores.shape[-2] * scores.shape[-1], _centres(scores.shape[-2], scores.shape[-1], cell)
+    total, centres = scores[0].numel(), _centres(scores.shape[1:], cell)
     ranked = _ranked(scores, centres)
     order = ranked.argsort(dim=1, descending=True, stable=True)
     numbers = Readback((ranked >= 0).sum(dim=1)).read() if unstable is None else unstable
@@ -64,19 +64,22 @@ def unstable_counts(scores: Tensor, cell: int) -> Tensor:
     """Number of positions of each sample that are unstable or the centre of a cell, (B,) float32.
 
     Args:
-        scores: Instability of each position, (B, h, w).
+        scores: Instability of each position, (B, h, w), or (B, T, h, w) of a video.
         cell: Side length of a cell.
     """
-    ranked = _ranked(scores, _centres(scores.shape[-2], scores.shape[-1], cell))
+    ranked = _ranked(scores, _centres(scores.shape[1:], cell))
     return (ranked >= 0).sum(dim=1, dtype=torch.float32)
 
 
 def _ranked(scores: Tensor, centres: Sequence[int]) -> Tensor:
-    """Scores of all positions, (B, h*w), infinite at the centres."""
+    """Scores of all positions, (B, positions), infinite at the centres."""
     return scores.flatten(1).index_fill(1, index_of(centres, scores.device), torch.inf)
 
 
-def _centres(height: int, width: int, cell: int) -> list[int]:
-    """Positions of the centres of all cells, row by row."""
-    rows, columns = ([min(start + cell // 2, side - 1) for start in range(0, side, cell)] for side in (height, width))
-    return [row * width + column for row in dict.fromkeys(rows) for column in dict.fromkeys(columns)]
+def _centres(sides: Sequence[int], cell: int) -> list[int]:
+    """Positions of the centres of all cells in a grid of these sides, the last axis running fastest."""
+    positions = [0]
+    for side in sides:
+        along = dict.fromkeys(min(start + cell // 2, side - 1) for start in range(0, side, cell))
+        positions = [before * side + place for before in positions for place in along]
+    return positions

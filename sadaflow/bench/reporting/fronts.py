@@ -29,6 +29,7 @@ class Row:
         error: Mean of ||latents - plain|| / ||plain||.
         worst_error: Largest of these errors.
         metrics: Further metrics by name: mean, least and largest value.
+        worst_frame: Of videos, the lowest PSNR of a frame in dB; None for others.
     """
 
     setting: Setting
@@ -41,6 +42,7 @@ class Row:
     error: float
     worst_error: float
     metrics: Mapping[str, tuple[float, float, float]]
+    worst_frame: float | None = None
 
 
 def decibels(error: float) -> float:
@@ -87,6 +89,7 @@ def _row(setting: Setting, records: Sequence[Record]) -> Row:
         error=statistics.fmean(errors),
         worst_error=max(errors),
         metrics=_metrics(records),
+        worst_frame=min((float(record["worst_psnr"]) for record in records if "worst_psnr" in record), default=None),
     )
 
 

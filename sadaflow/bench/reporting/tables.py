@@ -103,6 +103,8 @@ def provenance(suite: Suite, header: Record, measured: Measured) -> list[str]:
 def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequence[Record]) -> Table:
     pictured, what = table[0].ssim is not None, _measure(table)
     head = ["method", "setting", "cost", f"{what} mean", f"{what} worst"]
+    moving = any(row.worst_frame is not None for row in table)
+    head += [f"{what} worst frame"] if moving else []
     head += ["SSIM mean", "SSIM worst"] if pictured else []
     head += ["latent error mean", "latent error worst"]
     for name, about in metrics.items():
@@ -113,9 +115,10 @@ def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequen
         label = row.setting.label + ("" if row.samples == expected else f" ({row.samples} of {expected} samples)")
         cells = [row.setting.method, label, f"{row.cost:.1f}"]
         if row.setting == PLAIN:
-            cells += ["-"] * (6 if pictured else 4)
+            cells += ["-"] * ((6 if pictured else 4) + moving)
         else:
             cells += [f"{row.fidelity:.2f}", f"{row.worst:.2f}"]
+            cells += ["-" if row.worst_frame is None else f"{min(CEILING, row.worst_frame):.2f}"] if moving else []
             cells += [f"{row.ssim:.4f}", f"{row.worst_ssim:.4f}"] if pictured else []
             cells += [f"{row.error:.2e}", f"{row.worst_error:.2e}"]
         for name, about in metrics.items():

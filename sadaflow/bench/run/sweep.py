@@ -1,19 +1,22 @@
 """Measures fidelity: every setting on every sample, against the plain run of the same seed."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
 from sadaflow.solvers.names.config import config_or_reason
 
 from ...accelerators import Mode
+from ...files.video import strip
 from ...generation.workers import Shard
-from ...metrics.fidelity import psnr, spectrogram_pictures, spectrogram_psnr, spectrogram_ssim, ssim
+from ...metrics.fidelity import spectrogram_pictures
 from ...metrics.registry import Metric, SetMetric
+from ...metrics.video import is_sound, is_video
 from ..suite.model import PLAIN, Case, Sample, Setting, Suite
 from ..suite.subjects import Made, Subject, Subjects
+from .fidelity import Fidelity, fidelity_of
 from .folder import WORST, Folder
 from .lines import SAMPLE, Lines, Record
 from .uncounted import Uncounted
@@ -136,13 +139,10 @@ def _records(
 ) -> list[Record]:
     latents, images = reference
     errors = relative_error(made.latents.cpu(), latents)
-    fidelity: list[tuple[float | str | None, float | None]] = [(None, None)] * len(samples)
+    fidelity: list[Fidelity] = [(None, None)] * len(samples)
+    frames: list[Record] = [{}] * len(samples)
     if made.images is not None and images is not None:
-        pictures, sound = made.images.float().cpu(), images.shape[1] == 1
-        values = (spectrogram_psnr if sound else psnr)(pictures, images).tolist()
-        decibels = [value if math.isfinite(value) else "inf" for value in values]
-        similarity = (spectrogram_ssim if sound else ssim)(pictures, images).tolist()
-        fidelity = list(zip(decibels, similarity, strict=True))
+        fidelity, frames = fidelity_of(made.images.float().cpu(), images)
     return [
         {
             "model": case.model,
@@ -159,6 +159,7 @@ def _records(
             "ssim": fidelity[row][1],
             "error": errors[row],
             "seconds": made.stats.seconds / len(samples),  # an equal share of the batch
+            **frames[row],
         }
         for row, sample in enumerate(samples)
     ]
@@ -176,14 +177,23 @@ def _measure_pictures(
 ) -> None:
     """Keeps the worst picture of a batch, and adds the values of further metrics to `records`."""
     psnr, nfe = [float(record["psnr"]) for record in records], [record["nfe"] for record in records]
-    keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, pictures, plain)
-    if pictures.shape[1] == 1:
+    frames = pictures.shape[1] if is_video(pictures) else None
+    if frames is not None:
+        strips = (torch.stack([strip(video, 4) for video in videos]) for videos in (pictures, plain))
+        keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, *strips)
+        pictures, plain = pictures.flatten(0, 1), plain.flatten(0, 1)
+    else:
+        keep_worst(folder.part / WORST, case, setting, samples, psnr, nfe, pictures, plain)
+    if is_sound(pictures):
         pictures, plain = spectrogram_pictures(pictures, plain)
+    prompts = [sample.prompt for sample in samples for _ in range(frames or 1)]
     for name, metric in metrics.items():
         if isinstance(metric, SetMetric):
+            if frames is not None:
+                raise ValueError(f"metric {name!r} compares sets of pictures, and {case.model} makes videos")
             folder.keep_features(name, case, setting.label, samples, metric.features(pictures))
             continue
-        values = metric.measure(pictures, plain, [sample.prompt for sample in samples])
+        values = metric.measure(pictures, plain, prompts).unflatten(0, (len(samples), -1)).mean(dim=1)
         for record, value in zip(records, values.tolist(), strict=True):
             record.setdefault("metrics", {})[name] = value
 

@@ -10,7 +10,7 @@ from ...loading.single_file import schedulers
 
 Config = Mapping[str, Any]
 
-_NAME: Final = re.compile(r"random-(sd21|sdxl|flux)(?:/([1-9][0-9]?))?")
+_NAME: Final = re.compile(r"random-(sd21|sdxl|flux|wan)(?:/([1-9][0-9]?))?")
 _LEVELS: Final = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "steps_offset", "prediction_type")
 _HEADS: Final = {"sd21": (5, 10, 20, 20), "sdxl": (5, 10, 20)}
 
@@ -44,8 +44,9 @@ def architecture(name: str) -> Architecture:
     """Returns the architecture of a name.
 
     Args:
-        name: "random-sd21" (Stable Diffusion 2.1), "random-sdxl" or "random-flux" (Flux.1 dev). "random-flux/4" has a
-            quarter of the channels, the layers and the default size in pixels.
+        name: "random-sd21" (Stable Diffusion 2.1), "random-sdxl", "random-flux" (Flux.1 dev) or "random-wan" (Wan 2.1
+            T2V 1.3B). "random-flux/4" has a quarter of the channels, the layers and the default size in pixels; the
+            default size of video is not divided.
 
     Raises:
         ValueError: If the name is unknown, or the widths cannot be divided by the number.
@@ -53,11 +54,11 @@ def architecture(name: str) -> Architecture:
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(
-            f"unknown random checkpoint {name!r}; known: random-sd21, random-sdxl and random-flux, at full size or "
-            "divided as in random-sd21/2"
+            f"unknown random checkpoint {name!r}; known: random-sd21, random-sdxl, random-flux and random-wan, at full "
+            "size or divided as in random-sd21/2"
         )
     model, part = found[1], int(found[2] or 1)
-    makers = {"sd21": _sd21, "sdxl": _sdxl, "flux": _flux}
+    makers = {"sd21": _sd21, "sdxl": _sdxl, "flux": _flux, "wan": _wan}
     if 16 % part:
         raise ValueError(f"{name!r}: the widths can be divided by 1, 2, 4, 8 and 16")
     return makers[model](part)
@@ -112,7 +113,45 @@ def _flux(part: int) -> Architecture:
     }
     vae = _vae(part, 1024, 16, scaling_factor=0.3611, shift_factor=0.1159)
     vae |= {"use_quant_conv": False, "use_post_quant_conv": False}
-    t5 = {
+    text = {"text_encoder": _clip(768 // part, 12), "text_encoder_2": _t5(width)}
+    components = {"transformer": transformer, "vae": vae}
+    return Architecture("FluxPipeline", 1024 // part, components, text, schedulers.flux(guidance_embeds=True))
+
+
+def _wan(part: int) -> Architecture:
+    width = 4096 // part
+    transformer: dict[str, Any] = {
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_layers": _fewer(30, part),
+        "attention_head_dim": 128,
+        "num_attention_heads": _fewer(12, part),
+        "ffn_dim": 8960 // part,
+        "freq_dim": 256,
+        "text_dim": width,
+    }
+    vae: dict[str, Any] = {
+        "base_dim": 96 // part,
+        "z_dim": 16,
+        "dim_mult": [1, 2, 4, 4],
+        "num_res_blocks": _fewer(2, part),
+        "temperal_downsample": [False, True, True],
+        "latents_mean": [0.0] * 16,
+        "latents_std": [2.0] * 16,
+    }
+    text: dict[str, Any] = {"model_type": "umt5", **_t5(width)}
+    scheduler = {
+        "_class_name": "UniPCMultistepScheduler",
+        "prediction_type": "flow_prediction",
+        "use_flow_sigmas": True,
+        "flow_shift": 3.0,
+    }
+    components = {"transformer": transformer, "vae": vae}
+    return Architecture("WanPipeline", 832, components, {"text_encoder": text}, scheduler)
+
+
+def _t5(width: int) -> dict[str, Any]:
+    return {
         "d_model": width,
         "d_kv": 64,
         "d_ff": 2 * width,
@@ -122,9 +161,6 @@ def _flux(part: int) -> Architecture:
         "is_encoder_decoder": False,
         "use_cache": False,
     }
-    text = {"text_encoder": _clip(768 // part, 12), "text_encoder_2": t5}
-    components = {"transformer": transformer, "vae": vae}
-    return Architecture("FluxPipeline", 1024 // part, components, text, schedulers.flux(guidance_embeds=True))
 
 
 def _leading(scheduler: str, published: Config) -> dict[str, Any]:

@@ -167,7 +167,8 @@ def _measure_loading(
 
 def _check_fit(name: str, accelerator: Accelerator, ours: Ours, task: Task) -> None:
     try:
-        check_fit(accelerator, ours.pipe.solver(task.solver, task.steps), task.noise.shape, ours.pipe.backbone)
+        solver, measured = ours.pipe.solver(task.solver, task.steps), ours.pipe.calibrations.held
+        check_fit(accelerator, solver, task.noise.shape, ours.pipe.backbone, measured)
     except ValueError as error:
         raise ValueError(f"accelerator {name!r} on {ours.pipe.name}: {error}") from error
 

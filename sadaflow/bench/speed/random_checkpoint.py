@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, UNet, UNetConfig
+from sadaflow.models.causal_autoencoder import CausalAutoencoder, CausalAutoencoderConfig
+from sadaflow.models.wan import WanConfig, WanTransformer
 
 from ...loading.embedded import EMBEDDED
 from ...loading.hub.write import published_keys, write_json
@@ -20,10 +22,19 @@ from ...loading.transformers_package import transformers_module
 from .architectures import Architecture, Config, architecture
 
 _SHARD: Final = 2 * 2**30
-_CLASSES: Final = {
-    "unet": "UNet2DConditionModel",
-    "transformer": "FluxTransformer2DModel",
-    "vae": "AutoencoderKL",
+
+Build = Callable[[Config], nn.Module]
+_NETWORKS: Final[Mapping[str, Mapping[str, tuple[str, Build]]]] = {
+    "WanPipeline": {
+        "transformer": ("WanTransformer3DModel", lambda config: WanTransformer(WanConfig.from_dict(config))),
+        "vae": ("AutoencoderKLWan", lambda config: CausalAutoencoder(CausalAutoencoderConfig.from_dict(config))),
+    },
+}
+"""Class name and constructor of the components of a pipeline class, where they are not those of `_USUAL`."""
+_USUAL: Final[Mapping[str, tuple[str, Build]]] = {
+    "unet": ("UNet2DConditionModel", lambda config: UNet(UNetConfig.from_dict(config))),
+    "transformer": ("FluxTransformer2DModel", lambda config: FluxTransformer(FluxConfig.from_dict(config))),
+    "vae": ("AutoencoderKL", lambda config: Autoencoder(AutoencoderConfig.from_dict(config))),
 }
 _IDS: Final = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 _TOKENIZERS: Final = {
@@ -70,14 +81,14 @@ def write_random(made: Architecture, folder: Path, dtype: torch.dtype) -> None:
         index |= {"safety_checker": [None, None], "requires_safety_checker": False}
     generator = torch.Generator().manual_seed(0)
     for component, config in made.components.items():
-        index[component] = ["diffusers", _CLASSES[component]]
+        index[component] = ["diffusers", _network(made.pipeline, component)[0]]
         _write_config(folder / component, config)
-        names = empty_backbone(component, config).state_dict()
+        names = empty_backbone(component, config, made.pipeline).state_dict()
         _write_weights(folder / component, "diffusion_pytorch_model", names, dtype, generator)
     for component, config in made.text.items():
         suffix = component.removeprefix("text_encoder")
         cls = _text_class(config)
-        tokenizer = "T5TokenizerFast" if cls.startswith("T5") else "CLIPTokenizer"
+        tokenizer = "CLIPTokenizer" if cls.startswith("CLIP") else "T5TokenizerFast"
         index[component], index[f"tokenizer{suffix}"] = ["transformers", cls], ["transformers", tokenizer]
         _write_tokenizer(folder / f"tokenizer{suffix}", tokenizer)
         _write_text_encoder(folder / component, cls, config, dtype, generator)
@@ -85,19 +96,20 @@ def write_random(made: Architecture, folder: Path, dtype: torch.dtype) -> None:
     write_json(folder / "model_index.json", index)
 
 
-def empty_backbone(component: str, config: Config) -> nn.Module:
-    """Builds the network of a config on the meta device."""
+def empty_backbone(component: str, config: Config, pipeline: str = "") -> nn.Module:
+    """Builds the network of a config, which is a component of a pipeline class, on the meta device."""
     with torch.device("meta"):
-        if component == "unet":
-            return UNet(UNetConfig.from_dict(config))
-        if component == "transformer":
-            return FluxTransformer(FluxConfig.from_dict(config))
-        return Autoencoder(AutoencoderConfig.from_dict(config))
+        return _network(pipeline, component)[1](config)
+
+
+def _network(pipeline: str, component: str) -> tuple[str, Build]:
+    """Class name and constructor of a component."""
+    return {**_USUAL, **_NETWORKS.get(pipeline, {})}[component]
 
 
 def _text_class(config: Config) -> str:
     if "d_model" in config:
-        return "T5EncoderModel"
+        return "UMT5EncoderModel" if config.get("model_type") == "umt5" else "T5EncoderModel"
     return "CLIPTextModelWithProjection" if "projection_dim" in config else "CLIPTextModel"
 
 
@@ -105,12 +117,12 @@ def _write_text_encoder(
     folder: Path, name: str, config: Config, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
     """Writes a text encoder with the vocabulary of its tokenizer, which is an embedded checkpoint's."""
-    model, component = ("tiny-flux", "text_encoder_2") if name.startswith("T5") else ("tiny-sd", "text_encoder")
+    model, component = ("tiny-flux", "text_encoder_2") if "T5" in name else ("tiny-sd", "text_encoder")
     known = read_object(EMBEDDED / model / component / "config.json")
     ids = {key: known[key] for key in _IDS if key in known}
     cls = getattr(transformers_module(), name)
     with torch.device("meta"):
-        encoder = cls(cls.config_class(**config, **ids))
+        encoder = cls(cls.config_class(**{key: value for key, value in config.items() if key != "model_type"}, **ids))
     state = {key: value for key, value in encoder.state_dict().items() if key != "encoder.embed_tokens.weight"}
     if name == "CLIPTextModel":
         state = published_keys(state)

@@ -83,7 +83,7 @@ class Setting:
             return subject.solver(case.solver, case.steps, coarser_grid(solver.grid, arguments["steps"])), None
         accelerator = make_accelerator(self.accelerator, **arguments)
         try:
-            check_fit(accelerator, solver, subject.shape, subject.network)
+            check_fit(accelerator, solver, subject.shape, subject.network, subject.calibrations)
         except ValueError as error:
             raise ValueError(f"setting {self.label!r} on {case.title}: {error}") from error
         return solver, accelerator
@@ -173,6 +173,7 @@ class Suite:
         given: Whether the samples come from a prompt file instead of the suite's text.
         metrics: Names of metrics beside PSNR, SSIM and latent error.
         own: Samples in place of `samples`, by model.
+        dimensions: Height, width and num_frames of the samples by name, where they are not the checkpoint's own.
     """
 
     name: str
@@ -185,6 +186,7 @@ class Suite:
     timing: Timing | None
     given: bool = False
     metrics: tuple[str, ...] = ()
+    dimensions: tuple[tuple[str, int], ...] = ()
     own: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
 
     def samples_of(self, case: Case) -> tuple[Sample, ...]:

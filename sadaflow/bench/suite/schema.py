@@ -69,6 +69,14 @@ class ReportTable(_Table):
     nearest: Factors | None = Field(default=None, description=FACTORS)
 
 
+class SizeTable(_Table):
+    """The table [size]: height, width and number of frames of the samples; absent: the checkpoint's own."""
+
+    height: Count | None = Field(default=None, description=COUNT)
+    width: Count | None = Field(default=None, description=COUNT)
+    num_frames: Count | None = Field(default=None, description=COUNT)
+
+
 class TimingTable(_Table):
     """The table [timing]: which settings are timed, and how often."""
 
@@ -93,10 +101,11 @@ class SuiteTable(_Table):
     method: Annotated[list[MethodTable], Field(min_length=1)] = Field(description=TABLES)
     report: ReportTable = Field(default=ReportTable(), description=TABLE)
     timing: TimingTable | None = Field(default=None, description=TABLE)
+    size: SizeTable = Field(default=SizeTable(), description=TABLE)
 
 
 _LISTED: Final[Mapping[str, type[_Table]]] = {"case": CaseTable, "method": MethodTable}
-_SINGLE: Final[Mapping[str, type[_Table]]] = {"report": ReportTable, "timing": TimingTable}
+_SINGLE: Final[Mapping[str, type[_Table]]] = {"report": ReportTable, "timing": TimingTable, "size": SizeTable}
 
 
 def read_tables(values: Mapping[str, Any], name: str) -> SuiteTable:

@@ -1,8 +1,9 @@
 """The models that a bench samples: checkpoints, and analytic problems with an exact denoiser."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
 import torch
@@ -17,7 +18,7 @@ from ...families import Request
 from ...families.hooks import with_texts
 from ...files.images import edge_maps
 from ...generation.fingerprint import fingerprint
-from ...pipeline.inputs import initial_noise
+from ...pipeline.inputs import initial_noise, latent_shape
 from ...pipeline.pipeline import Pipeline
 from ...sampling.loop import sample
 from ...sampling.results import Stats
@@ -29,8 +30,8 @@ class Made:
 
     Attributes:
         latents: (B, ...).
-        images: Pictures (B, 3, H, W) in [0, 1], or of sounds spectrograms (B, 1, frames, mels). None for analytic
-            problems.
+        images: Pictures (B, 3, H, W) in [0, 1], videos (B, frames, 3, H, W) in [0, 1], or of sounds spectrograms
+            (B, 1, frames, mels). None for analytic problems.
         stats: Cost and modes.
     """
 
@@ -57,6 +58,11 @@ class Subject(Protocol):
         """The network, for accelerators that act inside it; None if there is none."""
         ...
 
+    @property
+    def calibrations(self) -> Sequence[Any]:
+        """What was measured of the network, for accelerators."""
+        ...
+
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
         """Builds a solver on the model's schedule; on `grid` if it is given."""
         ...
@@ -81,10 +87,12 @@ class PipelineSubject:
         pipe: Its pipeline.
         edges: For checkpoints with ControlNets: makes the edge maps that the ControlNets are shown, from the picture of
             the same sample without ControlNets.
+        size: Height, width and num_frames of the samples by name, as far as they are not the checkpoint's own.
     """
 
     pipe: Pipeline
     edges: "_Edges | None" = None
+    size: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,16 +101,18 @@ class PipelineSubject:
 
     @cached_property
     def shape(self) -> torch.Size:
-        family = self.pipe.family
-        height, width = (side // self.pipe.vae.config.downscale for side in family.default_size)
-        return torch.Size((1, family.latent_channels, height, width))
+        return torch.Size((1, *latent_shape(self.pipe.family, **self.size)))
 
     @property
     def network(self) -> object:
         return self.pipe.backbone
 
+    @property
+    def calibrations(self) -> Sequence[Any]:
+        return self.pipe.calibrations.held
+
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
-        return self.pipe.solver(name, steps, grid)
+        return self.pipe.solver(name, steps, grid, **self.size)
 
     def run(
         self,
@@ -112,7 +122,8 @@ class PipelineSubject:
         solver: Solver,
         accelerator: Accelerator | None,
     ) -> Made:
-        request = with_texts(Request(seed=seeds, guidance=guidance), self.pipe.family, prompts)
+        request = Request(seed=seeds, guidance=guidance, **self.size)
+        request = with_texts(request, self.pipe.family, prompts)
         if self.edges is not None:
             request = replace(request, control=[self.edges(request)] * self.pipe.controlnets)
         request = replace(request, solver=solver, accelerator=accelerator)
@@ -200,6 +211,7 @@ class MixtureSubject:
     fingerprint: str = "mixture-1"
     shape: torch.Size = torch.Size((1, *_SHAPE))
     network: object = None
+    calibrations: Sequence[Any] = ()
 
     def solver(self, name: str, steps: int, grid: Grid | None = None) -> Solver:
         steps = steps if grid is None else grid.n_steps
@@ -227,10 +239,23 @@ WITH: Final = " + "
 
 
 class Subjects:
-    """Loads models by name, and keeps the last. "BASE + NET" is a base checkpoint with a ControlNet."""
+    """Loads models by name, and keeps the last. "BASE + NET" is a base checkpoint with a ControlNet.
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
+    Args:
+        device: Where they compute.
+        dtype: Type of their weights.
+        size: See `PipelineSubject`.
+        find: From the name of a model to what `Pipeline.from_pretrained` takes.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        size: Mapping[str, Any] = MappingProxyType({}),
+        find: Callable[[str], str] = str,
+    ) -> None:
+        self.device, self.dtype, self.size, self.find = device, dtype, size, find
         self._last: tuple[str, Subject] | None = None
 
     def __call__(self, model: str) -> Subject:
@@ -243,5 +268,6 @@ class Subjects:
         if model in ANALYTIC:
             return ANALYTIC[model]()
         base, *nets = (name.strip() for name in model.split(WITH))
-        pipe = Pipeline.from_pretrained(base, controlnet=nets or None, device=self.device, dtype=self.dtype)
-        return PipelineSubject(pipe, _Edges(pipe) if nets else None)
+        how: dict[str, Any] = {"controlnet": nets or None, "device": self.device, "dtype": self.dtype}
+        pipe = Pipeline.from_pretrained(self.find(base), **how)
+        return PipelineSubject(pipe, _Edges(pipe) if nets else None, self.size)

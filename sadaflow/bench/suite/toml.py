@@ -93,6 +93,7 @@ def parse_suite(text: str, name: str, given: Sequence[Sample] | None = None) -> 
         given=given is not None,
         metrics=_tuple(tables.metrics),
         own=_own_samples(where, tables),
+        dimensions=frozen(tables.size.model_dump(exclude_none=True)),
     )
     analytic = suite.cases[0].model in ANALYTIC
     _need(not (suite.metrics and analytic), where, "metrics compare pictures, which analytic problems do not have")

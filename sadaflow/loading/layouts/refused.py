@@ -36,7 +36,7 @@ FORMATS = (
 )
 
 _OTHER = (
-    "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2, Chroma, Qwen-Image and Z-Image are loaded"
+    "files of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, Flux.1, FLUX.2, Chroma, Qwen-Image, Z-Image and Wan are loaded"
 )
 
 
@@ -48,7 +48,7 @@ MODELS = (
     _model("HunyuanVideo", "tencent/HunyuanVideo", "*txt_in.individual_token_refiner.*"),
     _model("AuraFlow", "fal/AuraFlow", "*double_layers.*.attn.w1q.weight"),
     _model("LTX-Video", "Lightricks/LTX-Video", "*patchify_proj.weight"),
-    _model("Wan", "Wan-AI/Wan2.1-T2V-14B", "*head.modulation", "*patch_embedding.weight"),
+    _model("Wan VACE", "Wan-AI/Wan2.1-VACE-14B", "*vace_blocks.*", "*vace_patch_embedding.weight"),
     _model("Mochi", "genmo/mochi-1-preview", "*blocks.*.attn.qkv_x.weight"),
     _model("Sana", "Efficient-Large-Model/Sana_1600M_1024px", "*blocks.*.cross_attn.kv_linear.weight"),
     _model("Lumina Image 2", "Alpha-VLLM/Lumina-Image-2.0", "*cap_embedder.0.weight", lacks=("*cap_pad_token",)),

@@ -78,6 +78,7 @@ PIPELINES = (
 _FLUX2 = ("Flux2Pipeline", "Flux2KleinPipeline")
 _ZIMAGE, _CHROMA = ("ZImagePipeline",), ("ChromaPipeline",)
 _QWEN = ("QwenImagePipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline")
+_WAN = ("WanImageToVideoPipeline", "WanPipeline")
 NETWORKS = (
     *(
         Layout(
@@ -127,6 +128,17 @@ NETWORKS = (
             ("authors'", NETWORK, "qkv", "community fine-tunes"),
             ("authors'", "", "qkv", "Comfy-Org/z_image_turbo"),
             ("the Hub's", "", "to_q", "diffusion_pytorch_model.safetensors"),
+        )
+    ),
+    *(
+        Layout(
+            f"transformer of Wan, {names} names", "network", (f"{prefix}blocks.*.{sign}.weight",
+            f"{prefix}patch_embedding.weight"), source, lacks=("*vace_*",), use=_BASE, prefix=prefix, pipelines=_WAN,
+        )
+        for names, prefix, sign, source in (
+            ("authors'", NETWORK, "cross_attn.norm_k", "community fine-tunes"),
+            ("authors'", "", "cross_attn.norm_k", "Wan-AI/Wan2.1-T2V-1.3B, Comfy-Org/Wan_2.1_ComfyUI_repackaged"),
+            ("the Hub's", "", "attn2.norm_k", "diffusion_pytorch_model.safetensors"),
         )
     ),
     *(
