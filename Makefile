@@ -16,7 +16,9 @@
 #              mutation testing of solvers/ and accelerators/ into outputs/mutants.jsonl: docs/checks.md; SAMPLE=200 mutants
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
 # make tiny-flux, make tiny-controlnet
-#              the other two embedded checkpoints, of the autoencoder, the text encoder and the U-Net of tiny-sd
+#              two other embedded checkpoints, of the autoencoder, the text encoder and the U-Net of tiny-sd
+# make tiny-dit
+#              the embedded checkpoint that is sampled by class, of pictures that are drawn from random numbers
 # make clean   remove the environment and everything built
 #
 # PYTHON chooses the interpreter the environment is made with: make test PYTHON=python3.12
@@ -34,7 +36,7 @@ GPU_OUT ?= outputs/gpu
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow speed speed-gpu gpu typed docs lint attack audit release mutants tiny-sd tiny-flux tiny-controlnet clean
+.PHONY: demo test slow speed speed-gpu gpu typed docs lint attack audit release mutants tiny-sd tiny-flux tiny-controlnet tiny-dit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -103,6 +105,9 @@ tiny-flux: $(VENV)/.installed-dev
 
 tiny-controlnet: $(VENV)/.installed-dev
 	$(BIN)/python -m sadaflow.training.tiny_controlnet
+
+tiny-dit: $(VENV)/.installed-dev
+	$(BIN)/python -m sadaflow.training.tiny_dit
 
 clean:
 	rm -rf $(VENV) build dist outputs *.egg-info

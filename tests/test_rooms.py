@@ -32,7 +32,7 @@ HOUSE = {
     "parallel": "accelerators models sampling",
     "compare": "accelerators display explore families files metrics sampling solvers",
     "pipeline": "accelerators display families files guidance loading models parallel placement sampling solvers",
-    "training": "families files loading models",
+    "training": "families files loading metrics models",
     "generation": "families files guidance pipeline sampling solvers",
     "bench": (
         "accelerators compare device display families files generation loading metrics models "
@@ -104,6 +104,7 @@ TRAINING = {
     "tiny_sd": "arguments data export loops",
     "tiny_flux": "arguments data export loops tiny_sd",
     "tiny_controlnet": "arguments data export loops tiny_flux tiny_sd",
+    "tiny_dit": "arguments data export loops",
 }
 TABLES = {
     "sadaflow": HOUSE,

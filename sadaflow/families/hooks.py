@@ -1,6 +1,6 @@
 """Members that a family may have beside those of `Family`, and what holds for families without them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -73,6 +73,19 @@ def empty_negative(family: Family) -> str | None:
     """The negative prompt of calls that measure a checkpoint: its `empty_negative` if guidance needs one, else None."""
     found: str | None = getattr(family, "empty_negative", None)
     return found
+
+
+def with_texts(request: Request, family: Family, texts: Sequence[str]) -> Request:
+    """A request with texts: prompts, or the class labels of a checkpoint that is sampled by class.
+
+    Args:
+        request: The request, without prompts and labels.
+        family: The family of the checkpoint.
+        texts: Prompts, which get the family's empty negative prompt; or names or numbers of labels.
+    """
+    if "class_labels" not in family.options:
+        return replace(request, prompt=tuple(texts), negative_prompt=empty_negative(family))
+    return replace(request, class_labels=tuple(int(text) if text.isdigit() else text for text in texts))
 
 
 def sized_by_family(family: Family, request: Request) -> Request:

@@ -11,7 +11,7 @@ from sadaflow.models import Seam, call_through
 from sadaflow.solvers import Adaptive, Prediction, Solver
 
 from ..families import Request
-from ..families.hooks import empty_negative
+from ..families.hooks import with_texts
 from ..sampling.auto_calibration import Batches
 from ..sampling.denoiser import GuidedDenoiser
 from .calibrations import guidance_of
@@ -67,7 +67,7 @@ def tuning_samples(
 
     Args:
         pipe: The pipeline, without LoRAs.
-        prompts: Prompts, which are taken in turn, each time with another seed.
+        prompts: Prompts, or class labels (see `with_texts`), which are taken in turn, each time with another seed.
         batch: Most samples per evaluation of the network.
         arguments: Solver, steps, grid, guidance, height and width, as for a call.
         advance: Called with the number of samples of every evaluation.
@@ -87,8 +87,7 @@ def tuning_samples(
 
     def requested(rows: Sequence[int]) -> Request:
         own = [prompts[row % len(prompts)] for row in rows]
-        seeds, negative = [_SEED + row for row in rows], empty_negative(pipe.family)
-        filled = replace(request, prompt=own, seed=seeds, negative_prompt=negative)
+        filled = with_texts(replace(request, seed=[_SEED + row for row in rows]), pipe.family, own)
         return complete(filled, pipe.family, pipe.defaults, device=pipe.device, output="latent")
 
     def batches(count: int) -> Iterator[tuple["_Counted", Tensor]]:

@@ -25,7 +25,8 @@ def test_shipped_suites_are_sound() -> None:
     prompted = [name for name in shipped_suites() if name not in PROMPTED and not name.startswith("paper-")]
     suites = {name: load_suite(name) for name in prompted}
     assert set(suites) == {
-        "fronts-mixture", "fronts-tiny-flux", "fronts-tiny-sd", "quick", "quick-video", "tune-tiny-flux", "tune-tiny-sd"
+        "fronts-mixture", "fronts-tiny-dit", "fronts-tiny-flux", "fronts-tiny-sd", "quick", "quick-video",
+        "tune-tiny-flux", "tune-tiny-sd",
     }  # fmt: skip
     for name in ("tiny-sd", "tiny-flux"):
         shown, tuned = suites[f"fronts-{name}"], suites[f"tune-{name}"]

@@ -254,7 +254,8 @@ def test_methods_run_on_the_models_that_they_name() -> None:
 def test_quick_has_every_method_on_every_case() -> None:
     suite = load_suite("quick")
     assert {Case(case.model, case.solver, case.steps) for case in suite.cases} == {
-        Case("tiny-sd", "euler", 50), Case("tiny-sd", "dpmpp2m", 50), Case("tiny-flux", "euler", 50)
+        Case("tiny-sd", "euler", 50), Case("tiny-sd", "dpmpp2m", 50), Case("tiny-flux", "euler", 50),
+        Case("tiny-dit", "euler", 50),
     }  # fmt: skip
     everywhere = {None, "auto", "sada", "sada-released", "uniform", "sub-grid", "adaptive-diffusion", "taylorseer",
                   "seacache"}  # fmt: skip

@@ -59,7 +59,7 @@ def _figure(suite: Suite, panels: Sequence[tuple[Case, list[Row]]]) -> Figure:
            for style, text in ((MEAN, "mean"), (WORST, "worst sample"))]  # fmt: skip
     figure.legend(handles=key, loc="upper right", ncols=2, fontsize=8, frameon=False, labelcolor=INK, handlelength=2.6)
     guidance = "" if case.guidance is None else f", guidance {case.guidance:g}"
-    title = f"{case.model}, {case.solver}{guidance}, {len(suite.samples)} samples"
+    title = f"{case.model}, {case.solver}{guidance}, {len(suite.samples_of(case))} samples"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     return figure
 

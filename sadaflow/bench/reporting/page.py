@@ -52,7 +52,7 @@ def page(suite: Suite, header: Record, found: Measured, pictures: Path) -> str:
         cases=cases,
         methods={method: number for number, method in enumerate(colours)},
         shades=list(colours.values()),
-        samples=[", ".join(filter(None, (sample.prompt, f"seed {sample.seed}"))) for sample in suite.samples],
+        samples=[case.samples for case in cases],
         **_reproduction(suite, header),
     )
 
@@ -109,7 +109,7 @@ class _Panels:
 
 @dataclass(frozen=True)
 class _Case:
-    """What the page shows of a case. `modes` holds the colour of each mode that occurs in the strips."""
+    """What the page shows of a case; `modes` holds the colours of modes in the strips, `samples` the names of rows."""
 
     title: str
     chart: Chart | None
@@ -117,13 +117,15 @@ class _Case:
     modes: dict[str, str]
     strips: Sequence[Strip]
     worst: Sequence[_Panels]
+    samples: Sequence[str]
 
 
 def _case(
     suite: Suite, header: Record, case: Case, table: Sequence[Row], measured: Measured, pictures: Path
 ) -> _Case:
     records = [record for record in measured.records if case_of(record) == case]
-    modes, strips = mode_strips(suite, table, records)
+    samples = suite.samples_of(case)
+    modes, strips = mode_strips(samples, table, records)
     kept = [(row.setting, found) for row in table if (found := worst(pictures, case, row.setting))]
     return _Case(
         title=case.title,
@@ -132,6 +134,7 @@ def _case(
         modes=modes,
         strips=strips,
         worst=[_panels(setting, found) for setting, found in kept],
+        samples=[", ".join(filter(None, (sample.prompt, f"seed {sample.seed}"))) for sample in samples],
     )
 
 

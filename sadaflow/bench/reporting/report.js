@@ -60,7 +60,7 @@ document.addEventListener("pointermove", (event) => {
   const [across, down] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   const column = Math.min(Math.max(Math.floor(across * over.naturalWidth), 0), over.naturalWidth - 1);
   const row = Math.min(Math.max(Math.floor(down * over.naturalHeight), 0), over.naturalHeight - 1);
-  show(`step ${column}: ${mode(over, column, row)}\n${samples[row]}`, event);
+  show(`step ${column}: ${mode(over, column, row)}\n${samples[over.closest(".strips").dataset.case][row]}`, event);
 });
 
 // The method under the pointer is highlighted in its chart.

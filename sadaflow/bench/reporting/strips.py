@@ -9,7 +9,7 @@ import numpy as np
 from ...display.modes import mode_colours
 from ..run.lines import Record
 from ..run.sweep import LETTERS
-from ..suite.model import Sample, Suite
+from ..suite.model import Sample
 from .fronts import Row
 
 MODES = {letter: mode.value for mode, letter in LETTERS.items()}
@@ -32,11 +32,13 @@ class Strip:
     height: int
 
 
-def mode_strips(suite: Suite, table: Sequence[Row], records: Sequence[Record]) -> tuple[dict[str, str], list[Strip]]:
+def mode_strips(
+    samples: Sequence[Sample], table: Sequence[Row], records: Sequence[Record]
+) -> tuple[dict[str, str], list[Strip]]:
     """Draws a strip for every accelerated setting; the others run the network in full at each of their steps.
 
     Args:
-        suite: The suite that was measured.
+        samples: Samples of the case.
         table: Rows of a case, in the order to show.
         records: Lines of `samples.jsonl` of that case.
 
@@ -49,9 +51,9 @@ def mode_strips(suite: Suite, table: Sequence[Row], records: Sequence[Record]) -
             by_setting.setdefault(record["setting"], []).append(record)
     accelerated = [record for some in by_setting.values() for record in some]
     colours = mode_colours(MODES[letter] for record in accelerated for letter in record["modes"])
-    height = min(max(4 * len(suite.samples), 12), 160)
+    height = min(max(4 * len(samples), 12), 160)
     return colours, [
-        Strip(label, row.cost, strip(by_setting[label], suite.samples, colours), height)
+        Strip(label, row.cost, strip(by_setting[label], samples, colours), height)
         for row in table
         if (label := row.setting.label) in by_setting
     ]
@@ -62,7 +64,7 @@ def strip(records: Sequence[Record], samples: Sequence[Sample], colours: Mapping
 
     Args:
         records: Lines of `samples.jsonl` of the setting; `modes` holds one letter per step.
-        samples: All samples of the suite, one row each. Rows that were not measured are transparent.
+        samples: All samples of the case, one row each. Rows that were not measured are transparent.
         colours: Colour of each mode, as "#rrggbb".
 
     Returns:

@@ -56,7 +56,7 @@ def case_tables(suite: Suite, header: Record, case: Case, table: Sequence[Row], 
     timed = speeds(case, measured.timings)
     sets = [line for line in measured.sets if case_of(line) == case]
     tables = [_nearest(target, table, timed) for target in suite.questions.nearest if len(table) > 1]
-    tables += [_settings(table, len(suite.samples), header.get("metrics", {}), sets)]
+    tables += [_settings(table, len(suite.samples_of(case)), header.get("metrics", {}), sets)]
     tables += _questions(suite, case, table)
     if timed:
         tables.append(_speeds(timed))
@@ -79,8 +79,9 @@ def provenance(suite: Suite, header: Record, measured: Measured) -> list[str]:
     found, timed = len(measured.records), len(measured.timings)
     sessions = header["sessions"]
     now = sessions[-1]
+    counts = " or ".join(map(str, sorted({len(suite.samples_of(case)) for case in suite.cases})))
     lines = [
-        f"{len(suite.samples)} samples per setting against the plain run of the same seed; cost is network evaluations "
+        f"{counts} samples per setting against the plain run of the same seed; cost is network evaluations "
         "per sample; worst is the lowest value of all prompts and seeds; a sample counts at most "
         f"{CEILING:g} dB; fronts are interpolated linearly, >= and <= mark bounds beyond their ends.",
         f"sadaflow {header['sadaflow']} (source {now['source']}), torch {header['torch']}, Python {now['python']}, "

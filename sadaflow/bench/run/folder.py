@@ -178,13 +178,13 @@ class Folder:
 
     def check_tensors(self, suite: Suite, say: Say) -> None:
         """Reads all references and features of a suite; removes those that are damaged, which are made again."""
-        kept = [self._reference(case, sample) for case in suite.cases for sample in suite.samples]
+        kept = [self._reference(case, sample) for case in suite.cases for sample in suite.samples_of(case)]
         kept += [
             self._features(metric, case, setting.label, samples)
             for metric in suite.metrics
             for case in suite.cases
             for setting in suite.settings(case)
-            for samples in suite.batches()
+            for samples in suite.batches(case)
         ]
         for path, named in kept:
             try:

@@ -11,7 +11,7 @@ from .folder import GATHERING, PARTS, WORST, Folder
 from .gather import gather
 from .lines import SAMPLE, Lines, Record, Say
 from .sweep import case_of, key_of, keys
-from .timing import timed
+from .timing import firsts, timed
 from .worst import damaged_worst
 
 _RUN: Final[Fields] = dict.fromkeys(("nfe", "seconds", "network", "controller", "memory"), NUMBER)
@@ -80,7 +80,7 @@ def _round_keys(suite: Suite) -> Iterable[_Key]:
     if suite.timing is None:
         return
     for case in suite.cases:
-        for first in range(0, min(suite.timing.samples, len(suite.samples)), suite.timing.batch):
+        for first in firsts(suite, suite.timing, case):
             yield from ((case, first, index) for index in range(suite.timing.rounds))
 
 

@@ -74,7 +74,7 @@ def sweep(
         shard: Which share of the batches of all cases this process measures.
     """
     done = {key_of(record) for record in Lines(folder.path / "samples.jsonl", SAMPLE).read()}
-    batches = [(case, samples) for case in suite.cases for samples in suite.batches()]
+    batches = [(case, samples) for case in suite.cases for samples in suite.batches(case)]
     for number in shard.share(len(batches)):
         case, samples = batches[number]
         _batch(suite.settings(case), case, samples, folder, subjects(case.model), metrics, done, advance)
@@ -83,7 +83,7 @@ def sweep(
 def keys(suite: Suite) -> Iterator[Key]:
     """Yields the keys of all measurements of a suite, in order."""
     for case in suite.cases:
-        for samples in suite.batches():
+        for samples in suite.batches(case):
             for setting in suite.settings(case):
                 yield from (_key(case, setting, sample) for sample in samples)
 
@@ -210,9 +210,9 @@ def _sets(suite: Suite, case: Case, folder: Folder, metrics: Mapping[str, Metric
     for name, metric in metrics.items():
         if not isinstance(metric, SetMetric):
             continue
-        plain = folder.features(name, case, PLAIN.label, suite.batches())
+        plain = folder.features(name, case, PLAIN.label, suite.batches(case))
         for setting in suite.settings(case):
-            found = folder.features(name, case, setting.label, suite.batches())
+            found = folder.features(name, case, setting.label, suite.batches(case))
             if plain is not None and found is not None and (case, setting.label, name) not in done:
                 value = metric.distance(found, plain)
                 folder.sets.append([{**named, "setting": setting.label, "metric": name, "value": value}])

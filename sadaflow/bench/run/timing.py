@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..suite.model import PLAIN, Case, Sample, Setting, Suite
+from ..suite.model import PLAIN, Case, Sample, Setting, Suite, Timing
 from ..suite.subjects import Subject, Subjects
 from .folder import Folder
 from .lines import Record
@@ -29,8 +29,13 @@ def rounds(suite: Suite) -> int:
     """Returns the number of measured rounds of the whole suite."""
     if suite.timing is None:
         return 0
-    batches = -(-min(suite.timing.samples, len(suite.samples)) // suite.timing.batch)
-    return sum(bool(timed(suite, case)) for case in suite.cases) * batches * suite.timing.rounds
+    batches = sum(len(firsts(suite, suite.timing, case)) for case in suite.cases if timed(suite, case))
+    return batches * suite.timing.rounds
+
+
+def firsts(suite: Suite, timing: Timing, case: Case) -> range:
+    """Returns the index of the first sample of every batch of a case that is timed."""
+    return range(0, min(timing.samples, len(suite.samples_of(case))), timing.batch)
 
 
 def measure(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance = lambda rounds: None) -> None:
@@ -56,12 +61,12 @@ def measure(suite: Suite, folder: Folder, subjects: Subjects, advance: Advance =
         settings = timed(suite, case)
         if not settings:
             continue
-        for first in range(0, min(timing.samples, len(suite.samples)), timing.batch):
+        for first in firsts(suite, timing, case):
             missing = [index for index in range(timing.rounds) if (case, first, index) not in done]
             advance(timing.rounds - len(missing))
             if not missing:
                 continue
-            samples = suite.samples[first : min(first + timing.batch, timing.samples)]
+            samples = suite.samples_of(case)[first : min(first + timing.batch, timing.samples)]
             subject = subjects(case.model)
             run(PLAIN, case, samples, subject)
             warm_ups = {

@@ -1,7 +1,7 @@
 """A suite: samples, cases, and the settings that are compared on them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sadaflow.solvers import Solver
@@ -19,7 +19,7 @@ RIVALS: Final = (FEWER_STEPS, SUB_GRID)
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt and the seed of its initial noise."""
+    """A prompt, or the name of a class, and the seed of the initial noise."""
 
     prompt: str
     seed: int
@@ -172,6 +172,7 @@ class Suite:
         timing: What is timed. None: nothing.
         given: Whether the samples come from a prompt file instead of the suite's text.
         metrics: Names of metrics beside PSNR, SSIM and latent error.
+        own: Samples in place of `samples`, by model.
         dimensions: Height, width and num_frames of the samples by name, where they are not the checkpoint's own.
     """
 
@@ -186,20 +187,26 @@ class Suite:
     given: bool = False
     metrics: tuple[str, ...] = ()
     dimensions: tuple[tuple[str, int], ...] = ()
+    own: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+
+    def samples_of(self, case: Case) -> tuple[Sample, ...]:
+        """Returns the samples of a case."""
+        return self.own.get(case.model, self.samples)
 
     def settings(self, case: Case) -> tuple[Setting, ...]:
         """Returns the settings that run on a case, the plain run first."""
         return (PLAIN, *(setting for method in self.methods if method.runs_on(case) for setting in method.settings))
 
-    def batches(self) -> Iterator[tuple[Sample, ...]]:
-        """Yields the samples in batches."""
-        for start in range(0, len(self.samples), self.batch):
-            yield self.samples[start : start + self.batch]
+    def batches(self, case: Case) -> Iterator[tuple[Sample, ...]]:
+        """Yields the samples of a case in batches."""
+        samples = self.samples_of(case)
+        for start in range(0, len(samples), self.batch):
+            yield samples[start : start + self.batch]
 
     @property
     def size(self) -> int:
         """Number of samples to generate, over all settings and cases."""
-        return len(self.samples) * sum(len(self.settings(case)) for case in self.cases)
+        return sum(len(self.samples_of(case)) * len(self.settings(case)) for case in self.cases)
 
 
 def frozen(arguments: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -41,10 +41,11 @@ class _Table(BaseModel):
 
 
 class CaseTable(_Table):
-    """A table [[case]]: a model (absent: the suite's), solvers and numbers of steps."""
+    """A table [[case]]: a model and prompts (absent: the suite's), solvers and numbers of steps."""
 
     model: Text | None = Field(default=None, description=TEXT)
     guidance: Number | None = Field(default=None, description=NUMBER)
+    prompts: Texts | None = Field(default=None, description=TEXTS)
     solvers: Texts = Field(description=TEXTS)
     steps: Counts = Field(description=COUNTS)
 

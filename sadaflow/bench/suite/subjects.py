@@ -15,7 +15,7 @@ from sadaflow.solvers.exact import GaussianMixture
 
 from ...accelerators import Accelerator
 from ...families import Request
-from ...families.hooks import empty_negative
+from ...families.hooks import with_texts
 from ...files.images import edge_maps
 from ...generation.fingerprint import fingerprint
 from ...pipeline.inputs import initial_noise, latent_shape
@@ -122,7 +122,8 @@ class PipelineSubject:
         solver: Solver,
         accelerator: Accelerator | None,
     ) -> Made:
-        request = Request(prompts, empty_negative(self.pipe.family), seed=seeds, guidance=guidance, **self.size)
+        request = Request(seed=seeds, guidance=guidance, **self.size)
+        request = with_texts(request, self.pipe.family, prompts)
         if self.edges is not None:
             request = replace(request, control=[self.edges(request)] * self.pipe.controlnets)
         request = replace(request, solver=solver, accelerator=accelerator)

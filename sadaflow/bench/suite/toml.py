@@ -96,6 +96,7 @@ def parse_suite(text: str, name: str, given: Sequence[Sample] | None = None) -> 
         timing=None if tables.timing is None else _timing(f"{where}: timing", tables.timing, cases),
         given=given is not None,
         metrics=_tuple(tables.metrics),
+        own=_own_samples(where, tables),
         dimensions=frozen(tables.size.model_dump(exclude_none=True)),
     )
     analytic = suite.cases[0].model in ANALYTIC
@@ -128,6 +129,22 @@ def _samples(
             return tuple(given)
     if prompts is None:
         raise ValueError(f"{where}: prompts is missing; list texts, or name a file of them (--prompts FILE)")
+    return _pairs(where, prompts, seeds)
+
+
+def _own_samples(where: str, tables: "SuiteTable") -> dict[str, tuple[Sample, ...]]:
+    """Reads the samples of models whose cases have prompts of their own, which a prompt file does not replace."""
+    own: dict[str | None, tuple[Sample, ...] | None] = {}
+    for number, table in enumerate(tables.case, 1):
+        model, here = table.model or tables.model, f"{where}: case {number}"
+        found = None if table.prompts is None else _pairs(here, table.prompts, tables.seeds)
+        _need(found is None or model not in ANALYTIC, here, f"unknown key 'prompts': {model} has none; leave it out")
+        _need(own.setdefault(model, found) == found, here, f"prompts differ from those of another case of {model}")
+    return {str(model): found for model, found in own.items() if found is not None}
+
+
+def _pairs(where: str, prompts: Sequence[str], seeds: Sequence[int] | None) -> tuple[Sample, ...]:
+    """Pairs each prompt with each seed."""
     if seeds is None:
         raise ValueError(f"{where}: seeds is missing; it is a list of whole numbers, each at least 0, not empty")
     for name, values in (("prompts", prompts), ("seeds", seeds)):

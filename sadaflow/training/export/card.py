@@ -12,7 +12,12 @@ from torch import nn
 
 from ...files.images import THRESHOLD
 from ..data.captions import CARD_PROMPTS
+from ..data.scenes import CLASSES
+from ..loops.classifier import FEATURES
 from ..loops.flow import T5_LENGTH, TRANSFORMER_CONFIG
+from ..loops.labelled_flow import GUIDANCE, STEPS
+from ..loops.labelled_flow import TRANSFORMER_CONFIG as LABELLED_CONFIG
+from .score import Score
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,40 @@ def flux_card(
         lowest_guidance=distillation["lowest_guidance"],
         highest_guidance=distillation["highest_guidance"],
         prompts=", ".join(CARD_PROMPTS),
+    )
+
+
+def dit_card(
+    net: nn.Module,
+    counts: Mapping[str, int],
+    settings: Mapping[str, Any],
+    recorded: Mapping[str, Any],
+    scores: Mapping[str, Score],
+) -> str:
+    """Returns the card of `tiny-dit` in Markdown.
+
+    Args:
+        net: The transformer.
+        counts: Numbers of pictures, scored pictures and processor cores, by the template's names.
+        settings: Settings of the training.
+        recorded: What it recorded: samples, minutes, loss.
+        scores: Scores by what was scored: "generated" and "held_out" pictures.
+    """
+    config = LABELLED_CONFIG
+    return _render(
+        "tiny-dit",
+        **counts,
+        **recorded,
+        **scores,
+        classes=", ".join(CLASSES),
+        config=config,
+        dim=config["attention_head_dim"] * config["num_attention_heads"],
+        parameters=_parameters(net),
+        features=FEATURES,
+        label_dropout=settings["label_dropout"],
+        settings=_listed(settings),
+        guidance=GUIDANCE,
+        steps_drawn=STEPS,
     )
 
 
