@@ -4,6 +4,7 @@
 """
 
 import argparse
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 from torch import Tensor
 
 from sadaflow import Output, Pipeline
@@ -89,7 +91,9 @@ def main() -> None:
     with torch.no_grad():
         plain, fast = pipe(PROMPTS, **call), pipe(PROMPTS, speedup=SPEEDUP, **call)
     for name, theme in THEMES.items():
-        hero(plain, fast, theme).savefig(folder / f"hero-{name}.png", facecolor=theme.paper)
+        content = io.BytesIO()
+        hero(plain, fast, theme).savefig(content, facecolor=theme.paper)
+        Image.open(content).convert("RGB").quantize(256).save(folder / f"hero-{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
