@@ -111,6 +111,8 @@ class Autoencoder(nn.Module):
 
     config_class: ClassVar[type[AutoencoderConfig]] = AutoencoderConfig
     """Class of its config."""
+    encodes: bool = True
+    """Whether it has an encoder."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()

@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from ..autoencoder.autoencoder import Autoencoder
 from ..autoencoder.config import AutoencoderConfig
+from ..original_layout import OriginalLayout
 from .config import CausalAutoencoderConfig
 from .layers import CausalConv3d, ChannelNorm, Downsample, FrameAttention, Past, ResidualBlock, Upsample
+from .original import original_layout
 
 _POINT = (1, 1, 1)
 
@@ -100,8 +102,8 @@ class CausalAutoencoder(Autoencoder):
     """Autoencoder between videos, or images, in [-1, 1] and unscaled latents.
 
     A video of 1 + k n frames has 1 + n latent frames, where k is `frames_per_latent` of the config. It is encoded and
-    decoded one latent frame after another, so that memory depends little on its length. An image (B, C, H, W) is a
-    video of one frame; its latents are (B, latent_channels, h, w).
+    decoded one latent frame after another, so that memory depends little on its length; with `tile`, each in tiles. An
+    image (B, C, H, W) is a video of one frame; its latents are (B, latent_channels, h, w).
 
     Args:
         config: the architecture.
@@ -109,6 +111,11 @@ class CausalAutoencoder(Autoencoder):
 
     config: CausalAutoencoderConfig
     config_class: ClassVar[type[AutoencoderConfig]] = CausalAutoencoderConfig
+
+    @property
+    def original(self) -> OriginalLayout:
+        """The names of the authors' layout."""
+        return original_layout(self.config)
 
     def build(self) -> None:
         latent = self.config.latent_channels

@@ -83,9 +83,12 @@ class Flux2Autoencoder(Autoencoder):
         Returns:
             Mean and log-variance (B, 4 latent_channels, h, w) of the posterior of the latents.
         """
-        mean, logvar = (_patches(part) for part in super().encode(images))
+        mean, logvar = super().encode(images)
         centre, deviation = self._statistics()
         return (mean - centre) / deviation, logvar - 2 * deviation.log()
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return rearrange(super()._encode(images), "b c (h p) (w q) -> b (c p q) h w", p=PATCH, q=PATCH)
 
     def _decode(self, latents: Tensor) -> Tensor:
         centre, deviation = self._statistics()
@@ -97,7 +100,3 @@ class Flux2Autoencoder(Autoencoder):
         mean, variance = self.bn.running_mean, self.bn.running_var
         assert mean is not None and variance is not None
         return mean[:, None, None], torch.sqrt(variance + self.bn.eps)[:, None, None]
-
-
-def _patches(latents: Tensor) -> Tensor:
-    return rearrange(latents, "b c (h p) (w q) -> b (c p q) h w", p=PATCH, q=PATCH)

@@ -2,5 +2,6 @@
 
 from .config import TinyAutoencoderConfig
 from .tiny_autoencoder import TinyAutoencoder
+from .tiny_vae import TinyVae
 
-__all__ = ["TinyAutoencoder", "TinyAutoencoderConfig"]
+__all__ = ["TinyAutoencoder", "TinyAutoencoderConfig", "TinyVae"]

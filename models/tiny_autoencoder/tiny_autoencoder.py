@@ -73,16 +73,23 @@ class TinyAutoencoder(nn.Module):
 
     Args:
         config: the architecture.
+        encodes: whether it has an encoder; files may hold the decoder alone.
     """
 
-    def __init__(self, config: TinyAutoencoderConfig) -> None:
+    def __init__(self, config: TinyAutoencoderConfig, *, encodes: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.encoder = _Encoder(config)
+        self.encoder = _Encoder(config) if encodes else None
         self.decoder = _Decoder(config)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encodes images (B, 3, H, W) in [-1, 1] to latents (B, latent_channels, h, w)."""
+        """Encodes images (B, 3, H, W) in [-1, 1] to latents (B, latent_channels, h, w).
+
+        Raises:
+            ValueError: if there is no encoder.
+        """
+        if self.encoder is None:
+            raise ValueError("this tiny autoencoder has a decoder alone, and cannot encode images")
         return self.encoder((images + 1) / 2)
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The commands `bench` and `bench speed`."""
+"""The commands `bench`, `bench speed` and `bench peers`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 import typer
 
 from ..bench import load_suite, run_bench
+from ..bench.peers import run_peers
 from ..bench.speed import run_speed
 from ..generation.batches import threads
 from ..generation.workers import Shard
@@ -16,6 +17,7 @@ from ..pipeline.inputs import read_dtype
 from .flags import Config, Debug, Device, Dtype, chosen_device
 from .load import quiet_libraries
 from .parsers import text
+from .peers_options import PeersOptions
 from .speed_options import SpeedOptions
 from .terminal import say, say_line
 
@@ -59,3 +61,14 @@ def speed(options: SpeedOptions) -> None:
     quiet_libraries()
     with TemporaryDirectory() as passing, threads(options.threads or torch.get_num_threads()):
         say(run_speed(chosen, options.out, options.cache or Path(passing), device=device, dtype=dtype))
+
+
+def peers(options: PeersOptions) -> None:
+    """Measure DeepCache, cache-dit and Diffusers' hooks through Diffusers, beside the accelerators of sadaflow.
+
+    Both sides sample the same noise, and each picture is compared with the same side's plain one. A package that is not
+    installed is named in its rows: pip install 'sadaflow[peers]'.
+    """
+    device, dtype = chosen_device(options.device), read_dtype(options.dtype)
+    quiet_libraries()
+    say(run_peers(options.peers(), options.out, device=device, dtype=dtype))

@@ -74,6 +74,12 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             ("bench speed --model random-sdxl/4 --out outputs/speed",),
             "speed",
         ),
+        "bench peers": Command(
+            "bench",
+            "Measure the packages of peers beside sadaflow.",
+            ("bench peers --out outputs/peers", "bench peers --model tiny-flux --steps 28 --out outputs/peers-flux"),
+            "peers",
+        ),
         "calibrate": Command(
             "calibrate",
             "Measure what `auto` needs to keep to a cost.",

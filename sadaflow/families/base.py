@@ -218,7 +218,7 @@ def replace_vae(family: Family, source: VaeSource, loader: Loader) -> None:
     if isinstance(old, Pixels):
         raise ValueError(f"vae={source.path}: this checkpoint samples pixels, and has no autoencoder")
     fields = ("scaling_factor", "shift_factor", "force_upcast", "sample_size", "latents_mean", "latents_std")
-    new = source.build({field: getattr(old.config, field) for field in fields}, loader)
+    new = source.build(type(old), {field: getattr(old.config, field) for field in fields}, loader)
     for name, found, expected in (
         ("channels", new.config.latent_channels, old.config.latent_channels),
         ("pixels per position along a side", new.config.downscale, old.config.downscale),

@@ -112,16 +112,3 @@ class ChatText:
         )
         states = [output.hidden_states[layer] for layer in layers]
         return torch.cat(states, dim=-1), batch["attention_mask"].bool()
-
-
-def as_context(states: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """Arguments of a transformer: states with zeros for padding as "context", and a "mask" if there is any padding.
-
-    Args:
-        states: (B, L, width).
-        known: Which tokens are not padding, bool (B, L), on any device.
-    """
-    if bool(known.all()):
-        return {"context": states}
-    mask = known.to(states.device)
-    return {"context": states * mask[:, :, None], "mask": mask}

@@ -92,13 +92,9 @@ class Chroma(LatentTransformer, TextFamily):
 
     def given(self, encoding: Encoding) -> Conditioning:
         """Arguments of the transformer, without tokens that no prompt attends to."""
-        lengths = encoding.all_lengths
-        longest = max(lengths)
-        given = {"context": encoding.states[:, :longest]}
-        if min(lengths) == longest:
-            return given
-        device = encoding.states.device
-        return {**given, "mask": torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]}
+        known = encoding.known.to(encoding.states.device)
+        context = encoding.states[:, : known.shape[1]]
+        return {"context": context} if encoding.even else {"context": context, "mask": known}
 
 
 def _check_widths(transformer: ChromaConfig, vae: AutoencoderConfig, t5: Any) -> None:

@@ -1,6 +1,7 @@
 """Qwen-Image (Qwen team 2025, arXiv 2508.02324): Qwen2.5-VL as text encoder, a transformer, a video autoencoder."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,8 +15,10 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, trained_size
-from .chat_text import ChatText, as_context
+from .chat_text import ChatText
 from .encoding import encode_images
+from .exported import Exported
+from .guidance_options import Guidance
 from .hooks import REFERENCE, ReadJson
 from .latent_transformer import LatentTransformer
 from .picture_patches import PatchSettings
@@ -23,7 +26,9 @@ from .picture_text import PICTURE_TOKEN, PictureText
 from .prompt_encoder import PreparedEncoder, input_device
 from .reference_pictures import fitted, opened, resized
 from .request import Request
-from .required_negatives import required_negatives
+from .required_negatives import has_negatives, required_guidance
+from .text_encoding import Encoding, unpadded
+from .text_family import ENCODED, Sides, Text, TextFamily, TextShape
 
 _DESCRIBE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
@@ -43,8 +48,8 @@ _LONGEST, _USUAL = 1024, 512
 """Largest number of tokens of a prompt and of what follows it, and the number to which the published pipeline cuts."""
 
 
-class QwenImage(LatentTransformer):
-    """The components of a QwenImagePipeline checkpoint.
+class _QwenImage(LatentTransformer, TextFamily):
+    """What the pipelines of Qwen-Image share; subclasses differ in what the text encoder reads.
 
     Guidance needs a negative prompt, as in the published pipeline: a request without any is not guided. The guided
     prediction is as long as the conditional one at each token.
@@ -57,9 +62,8 @@ class QwenImage(LatentTransformer):
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {
         "transformer": "QwenImageTransformer2DModel",
         "vae": "AutoencoderKLQwenImage",
-        "text_encoder": "Qwen2_5_VLForConditionalGeneration",
+        "text_encoder": ("Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLTextModel"),
     }
-    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
     default_guidance: ClassVar[float] = 4.0
     empty_negative: ClassVar[str] = " "
     patch: ClassVar[int] = 2
@@ -79,8 +83,7 @@ class QwenImage(LatentTransformer):
     @classmethod
     def prepare_text(cls, checkpoint: Checkpoint) -> tuple[PreparedEncoder, Callable[[], ChatText]]:
         """Reads and checks the text encoder's config and its tokenizer; also returns the function that builds it."""
-        text = ChatText.prepare(checkpoint, "Qwen2_5_VLTextModel", _TOKENIZER, padding_side="right")
-        return text, lambda: ChatText.build(text)
+        raise NotImplementedError
 
     @classmethod
     def prepare(cls, checkpoint: Checkpoint) -> Callable[[], Self]:
@@ -106,32 +109,54 @@ class QwenImage(LatentTransformer):
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone, "text_encoder": self.text.encoder}
 
+    @property
+    def text_shape(self) -> TextShape:
+        return TextShape(self.backbone.config.joint_attention_dim, ragged=True)
+
+    def negatives(self, request: Request) -> Sequence[str | None] | None:
+        return request.negatives if has_negatives(request) else None
+
+    def negative_guidance(self, request: Request) -> Guidance | None:
+        return required_guidance(request)
+
+    def given(self, encoding: Encoding) -> Conditioning:
+        """Arguments of the transformer: states with zeros for padding, and a mask if there is any."""
+        known = encoding.known.to(encoding.states.device)
+        context = encoding.states[:, : known.shape[1]]
+        return {"context": context} if encoding.even else {"context": context * known[:, :, None], "mask": known}
+
     def condition(self, request: Request) -> Prompted:
-        prompts, negatives = list(request.prompts), required_negatives(request)
-        unique = list(dict.fromkeys([*prompts, *negatives]))
-        given = self._encoded(unique, request.text_tokens(_LONGEST, _USUAL))
-
-        def branch(chosen: Sequence[str]) -> Conditioning:
-            indices = [unique.index(prompt) for prompt in chosen]
-            return {name: tensor[indices] for name, tensor in given.items()}
-
-        return Prompted(branch(prompts), branch(negatives) if negatives else None, keeps_length=self.patch)
-
-    def _encoded(self, prompts: Sequence[str], length: int) -> Conditioning:
-        """Text arguments of the transformer, a row for each prompt."""
-        texts = [_DESCRIBE.format(prompt) for prompt in prompts]
-        states, known = self.text.encode(texts, _BEFORE + length, (-1,), fill=False)
-        return as_context(states[:, _BEFORE:].to(self.dtype), known[:, _BEFORE:])
+        return replace(super().condition(request), keeps_length=self.patch)
 
 
-class QwenImageEdit(QwenImage):
+class QwenImage(_QwenImage):
+    """The components of a QwenImagePipeline checkpoint."""
+
+    options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED
+
+    @classmethod
+    def prepare_text(cls, checkpoint: Checkpoint) -> tuple[PreparedEncoder, Callable[[], ChatText]]:
+        text = ChatText.prepare(checkpoint, "Qwen2_5_VLTextModel", _TOKENIZER, padding_side="right")
+        return text, lambda: ChatText.build(text)
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        return Exported("QwenImagePipeline", {"tokenizer": self.text.tokenizer})
+
+    def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
+        messages = [_DESCRIBE.format(text) for text, _ in texts]
+        length = _BEFORE + request.text_tokens(_LONGEST, _USUAL)
+        return unpadded(*self.text.encode(messages, length, (-1,), fill=False), start=_BEFORE)
+
+
+class QwenImageEdit(_QwenImage):
     """The components of a QwenImageEditPipeline checkpoint, which changes a picture as the prompt says.
 
     The picture is resized to about a million pixels. The text encoder reads it with the prompt, and the transformer its
     latents as further tokens.
     """
 
-    options: ClassVar[frozenset[str]] = frozenset()
+    options: ClassVar[frozenset[str]] = frozenset({"prompt_embeds", "negative_embeds"})
     reads: ClassVar[str] = REFERENCE
     several: ClassVar[bool] = False
     """Whether a sample may have more than one picture."""
@@ -150,34 +175,32 @@ class QwenImageEdit(QwenImage):
 
     def size_for(self, request: Request) -> tuple[int, int]:
         """Height and width in pixels of a request that gives none: those of its last picture, resized."""
-        return fitted(opened(request.image, len(request.prompts), several=self.several)[0][-1], self.area)
+        return fitted(self._opened(request)[0][-1], self.area)
 
     def condition(self, request: Request) -> Prompted:
-        prompts, negatives = list(request.prompts), required_negatives(request)
-        pictures = opened(request.image, len(prompts), several=self.several)
+        pictures = resized(self._opened(request), self.area)
         edited = {
             f"edited{index}": self._latents(torch.stack(position)).to(self.dtype)
-            for index, position in enumerate(zip(*resized(pictures, self.area), strict=True))
+            for index, position in enumerate(zip(*pictures, strict=True))
         }
-        seen = resized(pictures, self.seen_area)
-        given = self._seen([*prompts, *negatives], seen * (2 if negatives else 1))
+        return super().condition(request).both(**edited)
 
-        def branch(rows: slice) -> Conditioning:
-            return {**{name: tensor[rows] for name, tensor in given.items()}, **edited}
-
-        count = len(prompts)
-        negative = branch(slice(count, None)) if negatives else None
-        return Prompted(branch(slice(count)), negative, keeps_length=self.patch)
+    def encode(self, sides: Sides, request: Request) -> dict[str, Encoding]:
+        """Encode prompts with the pictures of their samples."""
+        pictures = resized(self._opened(request), self.seen_area)
+        pairs = [(text, row) for side in sides.values() for text, row in zip(side, pictures, strict=True)]
+        texts = [self.template(len(row)).format(text) for text, row in pairs]
+        encoded = unpadded(*self.text.encode_pictures(texts, [row for _, row in pairs]), start=_BEFORE_EDIT)
+        count = request.samples
+        return {name: encoded.rows(range(index * count, (index + 1) * count)) for index, name in enumerate(sides)}
 
     def template(self, pictures: int) -> str:
         """The text around a prompt with this number of pictures."""
         return _EDIT.format(_PICTURE + "{}")
 
-    def _seen(self, prompts: Sequence[str], pictures: Sequence[Sequence[Tensor]]) -> Conditioning:
-        """Text arguments of the transformer, a row for each prompt and its pictures."""
-        texts = [self.template(len(row)).format(prompt) for prompt, row in zip(prompts, pictures, strict=True)]
-        states, known = self.text.encode_pictures(texts, pictures)
-        return as_context(states[:, _BEFORE_EDIT:].to(self.dtype), known[:, _BEFORE_EDIT:])
+    def _opened(self, request: Request) -> list[list[Any]]:
+        """The pictures of each sample."""
+        return opened(request.image, request.samples, several=self.several)
 
     def _latents(self, pictures: Tensor) -> Tensor:
         """Latents (B, C, h, w) of pictures (B, 3, H, W) in [0, 1]."""

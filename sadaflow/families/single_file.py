@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from sadaflow.models import UNetConfig
+from sadaflow.models.causal_autoencoder import CausalAutoencoder
 
 from ..loading.checkpoint import Checkpoint, Replacement
+from ..loading.layouts.autoencoders import VAES
 from ..loading.layouts.row import Layout
-from ..loading.layouts.single_files import VAES
 from ..loading.layouts.table import require_layout
-from ..loading.single_file import autoencoder, flux, schedulers, unet
+from ..loading.single_file import autoencoder, causal_autoencoder, flux, schedulers, unet
 from ..loading.single_file.layout import FromSection, SingleFile
 from ..loading.single_file.text_section import TextOfSection
 from . import FAMILIES
 from .base import Family, replace_vae
 from .flux import Flux, FluxFill, fills
-from .hooks import original_of
+from .hooks import autoencoder_class, original_of
 from .prompt_encoder import ClipText
 from .sdxl import StableDiffusionXL
 from .single_file_parts import Aid, load_clip, load_t5, load_vae
@@ -77,8 +78,9 @@ def _of_base(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[s
     family_class = FAMILIES[name]
     network = FromSection(file.section(layout.prefix), original_of(family_class))
     replaced: dict[str, Replacement] = {"transformer": network, **_texts_of_file(file, layout, base)}
+    causal = issubclass(autoencoder_class(family_class), CausalAutoencoder)
     for prefix in filter(file.has, VAES):
-        replaced["vae"] = autoencoder.from_section(file.section(prefix))
+        replaced["vae"] = (causal_autoencoder if causal else autoencoder).from_section(file.section(prefix))
     family = family_class.prepare(replace(base, replaced=replaced))()
     if aid.vae is not None:
         replace_vae(family, aid.vae, aid.loader)

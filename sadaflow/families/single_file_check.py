@@ -9,11 +9,11 @@ import torch
 
 from sadaflow.models import AutoencoderConfig, FluxTransformer, UNet, UNetConfig
 
+from ..loading.layouts.autoencoders import CAUSAL, VAES
 from ..loading.layouts.row import Layout
-from ..loading.layouts.single_files import VAES
 from ..loading.layouts.table import layout_of
 from ..loading.safetensors_file import Stored
-from ..loading.single_file import autoencoder, controlnet, flux, schedulers, unet
+from ..loading.single_file import autoencoder, causal_autoencoder, controlnet, flux, schedulers, unet
 from ..loading.single_file.layout import SingleFile
 from ..loading.single_file.text_encoder import load_text
 from ..loading.strict import Loader
@@ -94,7 +94,8 @@ def check_single_file(file: SingleFile, checked: CheckedFile) -> None:
         return
     section = file.section(layout.prefix)
     if layout.kind == "autoencoder":
-        autoencoder.load(section, {}, loader)
+        load = causal_autoencoder.load if layout.family == CAUSAL else autoencoder.load
+        load(section, {}, loader)
     elif layout.kind == "controlnet":
         names = unet.names_of(section)
         width = section.shapes.get(f"{names.added}.weight", (0, 0))[-1]

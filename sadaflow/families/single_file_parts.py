@@ -10,7 +10,7 @@ import torch
 from sadaflow.models import Autoencoder
 
 from ..loading.checkpoint import Checkpoint
-from ..loading.layouts.single_files import VAES
+from ..loading.layouts.autoencoders import VAES
 from ..loading.single_file import autoencoder
 from ..loading.single_file import text_encoder as text
 from ..loading.single_file.layout import SingleFile
@@ -82,7 +82,7 @@ def load_vae(file: SingleFile, aid: Aid, scaling: dict[str, Any], *, statistics:
         ValueError: If there is none, or if its tensors do not fit.
     """
     if aid.vae is not None:
-        return aid.vae.build(scaling, aid.loader)
+        return aid.vae.build(Autoencoder, scaling, aid.loader)
     prefix = next((prefix for prefix in VAES if file.has(prefix)), None)
     if prefix is not None:
         return autoencoder.load(file.section(prefix), scaling, aid.loader)

@@ -45,6 +45,17 @@ class Encoding:
         """Number of tokens of each row that are read."""
         return self.lengths or (self.states.shape[1],) * len(self)
 
+    @property
+    def even(self) -> bool:
+        """Whether as many tokens of all rows are read."""
+        return len(set(self.all_lengths)) == 1
+
+    @property
+    def known(self) -> Tensor:
+        """Which tokens of each row are read, bool (B, L) on the CPU, where L is that of the longest row."""
+        lengths = torch.tensor(self.all_lengths)
+        return torch.arange(max(self.all_lengths)) < lengths[:, None]
+
 
 def stacked(rows: Sequence[Tensor], pooled: Tensor | None = None) -> Encoding:
     """An encoding of rows (L, width) of different lengths."""
@@ -52,6 +63,17 @@ def stacked(rows: Sequence[Tensor], pooled: Tensor | None = None) -> Encoding:
     longest = max(lengths)
     states = torch.stack([F.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
     return Encoding(states, pooled, None if min(lengths) == longest else lengths)
+
+
+def unpadded(states: Tensor, known: Tensor, start: int = 0) -> Encoding:
+    """An encoding of states (B, L, width) without their padding.
+
+    Args:
+        states: The states.
+        known: Which tokens are not padding, bool (B, L), on any device.
+        start: Number of tokens at the start of each row that are left out.
+    """
+    return stacked([state[own][start:] for state, own in zip(states, known.to(states.device), strict=True)])
 
 
 def joined(parts: Sequence[Encoding]) -> Encoding:

@@ -86,6 +86,10 @@ class TextFamily:
         """Guidance between the branches; None if the negative branch is left out."""
         return request.known_guidance if request.guided and self.guidable else None
 
+    def negatives(self, request: Request) -> Sequence[str | None] | None:
+        """The negative prompts that are encoded with the prompts for other calls; None if they are not read."""
+        return request.negatives if self.guidable else None
+
     def windows(self, sides: Sides, request: Request) -> list[int]:
         """Number of windows of each sample, which all its prompts in `sides` share."""
         return [1] * request.samples
@@ -147,7 +151,8 @@ class TextFamily:
 
     def words(self, request: Request) -> Words:
         """The prompts of a request, encoded for use in other calls, on the CPU."""
-        sides = {PROMPT: request.prompts, **({NEGATIVE: request.negatives} if self.guidable else {})}
+        negatives = self.negatives(request)
+        sides = {PROMPT: request.prompts, **({} if negatives is None else {NEGATIVE: negatives})}
         encoded = {side: part.to(torch.device("cpu")) for side, part in self.encode(sides, request).items()}
         return Words(request.prompts, encoded[PROMPT], encoded.get(NEGATIVE), type(self).__name__, self.probe)
 

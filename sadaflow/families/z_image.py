@@ -22,7 +22,7 @@ from .guidance_options import Guidance, is_guided
 from .hooks import ReadJson
 from .latent_transformer import LatentTransformer
 from .request import Request
-from .text_encoding import Encoding, stacked
+from .text_encoding import Encoding, unpadded
 from .text_family import ENCODED, Text, TextFamily, TextShape
 
 _TURBO_SHIFT = 3.0
@@ -95,8 +95,7 @@ class ZImage(LatentTransformer, TextFamily):
 
     def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
         messages = [chat_message(text or "", thinking=True) for text, _ in texts]
-        states, known = self.text.encode(messages, request.text_tokens(self.text.longest), _STATES)
-        return stacked([state[own] for state, own in zip(states, known.to(states.device), strict=True)])
+        return unpadded(*self.text.encode(messages, request.text_tokens(self.text.longest), _STATES))
 
     def given(self, encoding: Encoding) -> Conditioning:
         """Arguments of the transformer; see `ZImageTransformer`."""

@@ -1,19 +1,26 @@
 """The autoencoder that a user names: a single file, or a folder in the Hub's layout."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sadaflow.models import Autoencoder, AutoencoderConfig
+from sadaflow.models import Autoencoder
+from sadaflow.models.causal_autoencoder import CausalAutoencoder
+from sadaflow.models.tiny_autoencoder import TinyVae
+from sadaflow.models.tiny_autoencoder.config import TABLE as _TINY
 
 from .checkpoint import Checkpoint
 from .embedded import embedded
 from .hub.locate import Name, is_file_name, locate_checkpoint, locate_file, locate_parts
 from .hub.options import HubOptions
+from .json_file import naming
+from .layouts.autoencoders import CAUSAL
+from .layouts.row import Layout
 from .layouts.table import require_layout
-from .single_file import autoencoder
-from .single_file.layout import SingleFile
+from .single_file import autoencoder, causal_autoencoder, tiny
+from .single_file.layout import Section, SingleFile
 from .strict import Loader
 
 
@@ -22,7 +29,7 @@ class VaeSource:
     """An autoencoder in a file or folder.
 
     Attributes:
-        path: The file; or the folder of the autoencoder, or of a checkpoint that has it in vae/.
+        path: The file; or the folder of the autoencoder, tiny or not, or of a checkpoint that has it in vae/.
     """
 
     path: Path
@@ -43,7 +50,7 @@ class VaeSource:
             raise ValueError(f"vae={type(name).__name__} is not a name: pass a file, a folder or a Hub id")
         if is_file_name(name):
             path = locate_file(name, hub)
-            require_layout(SingleFile(path).all_shapes, path, ("autoencoder",), "an autoencoder")
+            _layout(SingleFile(path))
             return cls(path)
         name = embedded(name)
         folder = Path(name)
@@ -54,29 +61,62 @@ class VaeSource:
         except FileNotFoundError:
             return cls(locate_parts(name, ("vae",), hub))
 
-    def build(self, scaling: dict[str, Any], loader: Loader) -> Autoencoder:
+    def build(self, kind: type[Autoencoder], scaling: dict[str, Any], loader: Loader) -> Autoencoder:
         """Build the autoencoder; the loader reads its weights.
 
         Args:
+            kind: Class of the checkpoint's autoencoder.
             scaling: Fields of the config that the shapes of a single file do not show. A folder has its own.
             loader: Reads the weights.
 
         Raises:
-            ValueError: If tensors are missing, unexpected, misshaped or of the wrong type, or if the folder holds
-                another class.
+            ValueError: If it is of another class, or if tensors are missing, unexpected, misshaped or of the wrong
+                type.
             FileNotFoundError: If the folder has no config.json.
         """
         if self.path.is_file():
-            file = SingleFile(self.path)
-            layout = require_layout(file.all_shapes, self.path, ("autoencoder",), "an autoencoder")
-            file.check_read((layout.prefix,))
-            return autoencoder.load(file.section(layout.prefix), scaling, loader)
-        checkpoint = Checkpoint(self.path, None, loader.dtype, loader.device, loader.keeper, loader.pending)
+            return self._from_file(kind, scaling, loader)
         component = "" if (self.path / "config.json").is_file() else "vae"
-        if not checkpoint.path(component, "config.json").is_file():
+        folder = self.path / component
+        if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"vae={str(self.path)!r}: neither it nor a folder vae/ in it has a config.json")
-        config = checkpoint.read(AutoencoderConfig.from_dict, component, "config.json")
-        held = Checkpoint(
-            self.path, None, config.safe_dtype(loader.dtype), loader.device, loader.keeper, loader.pending
-        )
-        return held.network(component, lambda: Autoencoder(config), Autoencoder.rename)
+        checkpoint = Checkpoint(folder, None, loader.dtype, loader.device, loader.keeper, loader.pending)
+        if checkpoint.json("config.json").get("_class_name") == _TINY.owner:
+            return self._tiny(kind, scaling, folder, loader)
+        config = checkpoint.read(kind.config_class.from_dict, "config.json")
+        held = replace(checkpoint, dtype=config.safe_dtype(loader.dtype))
+        return held.network("", lambda: kind(config), kind.rename)
+
+    def _from_file(self, kind: type[Autoencoder], scaling: dict[str, Any], loader: Loader) -> Autoencoder:
+        file = SingleFile(self.path)
+        layout = _layout(file)
+        if layout.kind == tiny.KIND:
+            return self._tiny(kind, scaling, self.path, loader)
+        load = _LOADERS.get(kind)
+        if load is None or load is not _LOADERS[CausalAutoencoder if layout.family == CAUSAL else Autoencoder]:
+            raise ValueError(f"vae={self.path} holds: {layout.name}; {_needs(kind)}")
+        file.check_read((layout.prefix,))
+        return load(file.section(layout.prefix), scaling, loader)
+
+    def _tiny(self, kind: type[Autoencoder], scaling: dict[str, Any], source: Path, loader: Loader) -> Autoencoder:
+        """Build a tiny autoencoder, whose latents are those of KL autoencoders without normalisation."""
+        if kind is not Autoencoder:
+            raise ValueError(f"vae={source} is a tiny autoencoder; {_needs(kind)}")
+        if scaling.get("latents_mean") is not None:
+            raise ValueError(f"vae={source} is a tiny autoencoder, and this checkpoint's latents are normalised")
+        with naming(source):
+            return TinyVae(tiny.load_tiny(source, loader))
+
+
+_LOADERS: Final[dict[type[Autoencoder], Callable[[Section, dict[str, Any], Loader], Autoencoder]]] = {
+    Autoencoder: autoencoder.load,
+    CausalAutoencoder: causal_autoencoder.load,
+}
+
+
+def _layout(file: SingleFile) -> Layout:
+    return require_layout(file.all_shapes, file.path, ("autoencoder", tiny.KIND), "an autoencoder")
+
+
+def _needs(kind: type[Autoencoder]) -> str:
+    return f"this checkpoint's latents are those of an {kind.config_class.table.owner}"

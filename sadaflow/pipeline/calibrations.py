@@ -73,12 +73,15 @@ def guidance_of(conditional: Mapping[str, object], negative: object, between: ob
     Args:
         conditional: What the conditional branch is given.
         negative: What the negative branch is given; None without one.
-        between: Guidance between the branches.
+        between: Guidance between the branches. A number whose prediction keeps its length counts as the number: the
+            checkpoint decides on that, not the call.
         embedded: The number that the network embeds, if it does.
     """
     if isinstance(between, KeepLength) and isinstance(between.inner, CFG):
         between = between.inner.scale  # the checkpoint itself corrects lengths, in the calibration as well
     guidance = between if negative is not None else embedded if "guidance" in conditional else 1.0
+    if isinstance(guidance, KeepLength) and type(guidance.inner) is CFG:
+        guidance = guidance.inner.scale
     return float(guidance) if isinstance(guidance, float | int) else None
 
 

@@ -27,8 +27,8 @@ def encode_prompts(pipe: Any, request: Request) -> Words:
         ValueError: If there is no prompt, or if the checkpoint does not read prompts or an argument.
     """
     family = pipe.family
-    if not isinstance(family, TextFamily):
-        raise ValueError(f"encode() is for the checkpoints of the library that read prompts, not {_name(family)}")
+    if not isinstance(family, TextFamily) or "words" not in pipe.family.options:
+        raise ValueError(f"encode() is for the checkpoints of the library that read prompts alone, not {_name(family)}")
     if not request.prompts:
         raise ValueError("no prompt: give a string, or a list with at least one")
     request.refuse_idle(pipe.family.options, _name(family))

@@ -9,6 +9,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sadaflow.models.tiny_autoencoder import TinyVae
+
 from ..families import REGISTRY
 from ..families.exported import Exported
 from ..loading.export import new_folder
@@ -45,6 +47,8 @@ def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
     if described is None:
         reads = getattr(family, "needs", None) or "it reads a depth map"
         raise ValueError(f"{pipe.name} is not exported: {reads}, and a folder would need more than the networks")
+    if isinstance(family.vae, TinyVae):
+        raise ValueError(f"{pipe.name} is not exported with a tiny autoencoder: load it without vae=")
     networks = {**dict(family.adaptable), "vae": family.vae}
     with new_folder(folder) as draft:
         index: dict[str, Any] = {"_class_name": described.class_name, "_diffusers_version": _VERSION}

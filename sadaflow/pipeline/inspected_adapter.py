@@ -8,7 +8,7 @@ from ..loading.layouts.adapted_model import made_for, made_for_width
 from ..loading.layouts.row import Layout
 from ..loading.layouts.table import adapters_of
 from ..loading.lora.complaints import check_adapter
-from ..loading.safetensors_file import Stored
+from ..loading.safetensors_file import Stored, open_safetensors
 from ..loading.sampling_defaults import Recommended
 from .inspected import Component, Inspection, sampling_of
 
@@ -27,7 +27,8 @@ def inspect_adapter(path: Path, layout: Layout, stored: Sequence[Stored], compon
     refused, notes = layout.refused, []
     if layout.kind == "adapter":
         rows = adapters_of(shapes) or rows
-        model = made_for(shapes.items())
+        with open_safetensors(path) as file:
+            model = made_for(shapes.items(), file.metadata())
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:

@@ -106,6 +106,8 @@ def read_pictures(request: Request, family: Family) -> Pictures | None:
     samples, latents = len(request.prompts), latents_of(request.image, family.latent_channels)
     if latents is not None:
         return _from_latents(request, latents, family, samples)
+    if not family.vae.encodes:
+        raise ValueError("image= needs an encoder, and the file given as vae= holds a decoder alone")
     images = _entries("image", request.image, samples)
     masks = [] if request.mask is None else _entries("mask", request.mask, samples)
     if request.padding_mask_crop is not None:

@@ -8,17 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sadaflow.models import TinyAutoencoder, TinyAutoencoderConfig
+from sadaflow.models import TinyAutoencoder
 
 from ..families import AudioFamily, VideoFamily
 from ..families.argument import cannot_be_used
 from ..files.images import to_pil
-from ..loading.checkpoint import Checkpoint
 from ..loading.hub.locate import is_file_name, locate_checkpoint, locate_file
 from ..loading.hub.options import HubOptions
 from ..loading.mapped_weights import reads_mapped_weights
-from ..loading.single_file.layout import SingleFile
-from ..loading.single_file.tiny import load_decoder
+from ..loading.single_file.tiny import load_tiny
 from ..loading.strict import Loader
 from ..sampling.finite_check import require_finite_output
 from .diffusers_names import refuses_unknown
@@ -144,14 +142,8 @@ class Previewing(Sampler):
             raise ValueError("preview decoders are for pictures, and this checkpoint makes video: leave it out")
         hub = HubOptions(revision, None, cache_dir, token, local_files_only)
         loader = Loader(self.dtype, self.device)
-        if is_file_name(model):
-            source = locate_file(model, hub)
-            network = load_decoder(SingleFile(source), loader)
-        else:
-            source = locate_checkpoint(model, hub, marker="config.json")
-            checkpoint = Checkpoint(source, None, loader.dtype, loader.device, pending=loader.pending)
-            config = checkpoint.read(TinyAutoencoderConfig.from_dict, "config.json")
-            network = checkpoint.network("", lambda: TinyAutoencoder(config))
+        source = locate_file(model, hub) if is_file_name(model) else locate_checkpoint(model, hub, marker="config.json")
+        network = load_tiny(source, loader)
         vae, config = self.family.vae.config, network.config
         for what, found, expected in (
             ("channels", config.latent_channels, self.family.latent_channels),

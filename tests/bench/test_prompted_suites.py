@@ -12,9 +12,11 @@ from sadaflow import Pipeline
 from sadaflow.bench import load_suite, parse_suite, run_bench, shipped_suites
 from sadaflow.bench.suite.model import FEWER_STEPS, SUB_GRID, Suite
 from sadaflow.bench.suite.subjects import ANALYTIC, PipelineSubject
+from sadaflow.families import base
 from sadaflow.generation.prompt_file import read_prompt_file
 from support.bench import lines
 from support.checkpoints_flux import flux
+from support.checkpoints_qwen_image import qwen_image
 from support.checkpoints_sd3 import sd3
 from support.checkpoints_z_image import z_image
 
@@ -75,6 +77,7 @@ def test_each_has_both_baselines_at_the_evaluations_of_uniform_skipping(name: st
 
 SMALL: dict[str, Callable[[Path], Path]] = {
     "black-forest-labs/FLUX.1-dev": lambda folder: flux(folder, "dev", num_layers=1, num_single_layers=1),
+    "Qwen/Qwen-Image": qwen_image,
     "Tongyi-MAI/Z-Image": z_image,
     "stabilityai/stable-diffusion-3.5-medium": lambda folder: sd3(folder, "3.5 medium"),
 }
@@ -86,7 +89,9 @@ def small(name: str, tmp_path: Path) -> Suite:
     model = tomllib.loads(text)["case"][-1]["model"]
     folder = SMALL[model](tmp_path / "small")
     vae = folder / "vae" / "config.json"
-    vae.write_text(json.dumps({**json.loads(vae.read_text()), "sample_size": 16}))  # the size of the pictures
+    fields = json.loads(vae.read_text())
+    if "sample_size" in fields:  # the size of the pictures; `small_pictures` is for autoencoders without it
+        vae.write_text(json.dumps({**fields, "sample_size": 16}))
     (tmp_path / "one.txt").write_text("a red apple\n")
     samples = load_suite(name, tmp_path / "one.txt").samples
     suite = parse_suite(text.replace(model, str(folder)), name, samples)
@@ -94,7 +99,13 @@ def small(name: str, tmp_path: Path) -> Suite:
     return replace(suite, cases=(case,), timing=None)
 
 
-@pytest.mark.parametrize("name", ["drawbench-flux", "drawbench-zimage", "geneval"])
+@pytest.fixture
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_DEFAULT_SIDE", 2)
+
+
+@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.usefixtures("small_pictures")
 def test_all_settings_fit_small_networks(name: str, tmp_path: Path) -> None:
     suite = small(name, tmp_path)
     (case,) = suite.cases
@@ -104,7 +115,8 @@ def test_all_settings_fit_small_networks(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["drawbench-flux", "drawbench-zimage", "geneval"])
+@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.usefixtures("small_pictures")
 def test_all_settings_run_on_small_networks(name: str, tmp_path: Path, undrawn: None) -> None:
     suite = small(name, tmp_path)
     run_bench(suite, tmp_path / "out")

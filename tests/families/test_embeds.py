@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support.checkpoints import musicldm, stable_diffusion, stable_diffusion_xl
 from support.checkpoints_chroma import chroma
 from support.checkpoints_flux import flux
 from support.checkpoints_flux2 import flux2_klein
+from support.checkpoints_qwen_image import qwen_image
 from support.checkpoints_sd3 import sd3
 from support.checkpoints_z_image import z_image
 from support.flux import packed
@@ -56,14 +58,14 @@ def ragged(width: int) -> dict[str, list[Tensor]]:
     return {name: [normal(length, width, seed=length) for length in own] for name, own in LENGTHS.items()}
 
 
-def masked(embeds: Mapping[str, Any]) -> dict[str, Any]:
+def masked(embeds: Mapping[str, Any], mask: str = "attention_mask") -> dict[str, Any]:
     """The same, padded with noise that the masks leave out, as ChromaPipeline takes them."""
     found: dict[str, Any] = {}
     for name, rows in embeds.items():
         longest = max(map(len, rows))
         named = RENAMED.get(name, name)
         found[named] = torch.stack([torch.cat([row, normal(longest - len(row), row.shape[1])]) for row in rows])
-        found[named.replace("embeds", "attention_mask")] = (
+        found[named.replace("embeds", mask)] = (
             torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
         )
     return found
@@ -103,6 +105,10 @@ CASES = {
     "flux2": Case(flux2_klein, diffusers.Flux2KleinPipeline, both_sides((20, 48))),
     "z_image": Case(z_image, diffusers.ZImagePipeline, ragged(32)),
     "chroma": Case(chroma, Masked, ragged(48), latents=packed, names=masked),
+    "qwen_image": Case(
+        qwen_image, diffusers.QwenImagePipeline, ragged(32), latents=packed,
+        names=partial(masked, mask="embeds_mask"), theirs={"true_cfg_scale": 3.0},
+    ),
     "musicldm": Case(
         musicldm, diffusers.MusicLDMPipeline, both_sides((24,)), size=(32, 8), loading={"feature_extractor": None}
     ),

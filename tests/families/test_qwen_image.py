@@ -121,6 +121,18 @@ def test_guidance_needs_a_negative_prompt_for_every_sample(pipe: Pipeline) -> No
         pipe("a", height=40, width=32, guidance=1)
 
 
+def test_words_are_what_their_prompts_are(pipe: Pipeline, tmp_path: Path) -> None:
+    size = {"height": 32, "width": 32, "steps": 2, "output": "latent", "guidance": 3.0, "seed": [1, 2]}
+    file = pipe.encode(PROMPTS, NEGATIVES).save(tmp_path / "w.safetensors")
+    assert relative(pipe(words=file, **size).latents, pipe(PROMPTS, negative_prompt=NEGATIVES, **size).latents) < 1e-6
+    plain = pipe.encode(PROMPTS)
+    assert plain.negative is None
+    with pytest.warns(UserWarning, match=r"give negative_prompt=' ' to encode\(\)"):
+        assert pipe(words=plain, **size).stats.nfe == [2.0, 2.0]
+    with pytest.raises(ValueError, match="negative_prompt is None for some samples"):
+        pipe.encode(PROMPTS, ["blurry", None])
+
+
 def test_what_is_measured_is_guided(pipe: Pipeline) -> None:
     tuning = tuning_samples(pipe, ["a"], 2, {"steps": 2, "height": 32, "width": 32}, len, "calibrate")
     denoise, _ = next(iter(tuning.batches(1)))

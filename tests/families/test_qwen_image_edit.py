@@ -109,14 +109,20 @@ def test_latents_and_images_match(folder: Path, pipe: Pipeline) -> None:
     pictures = [picture(1, (70, 50)), picture(2, (40, 60))] if plus else picture(1, (70, 50))
     noise = initial_noise((16, SIZE[0] // 8, SIZE[1] // 8), [3])
     size = {"height": SIZE[0], "width": SIZE[1]}
+    theirs, encoded = reference(folder, plus), []
+    encode = theirs.encode_prompt
+    theirs.encode_prompt = lambda *args, **given: encoded.append(encode(*args, **given)) or encoded[-1]
     call = partial(
-        reference(folder, plus), pictures, "make it blue", negative_prompt="blurry", true_cfg_scale=2.5, **size,
+        theirs, pictures, "make it blue", negative_prompt="blurry", true_cfg_scale=2.5, **size,
         num_inference_steps=3, latents=QwenImagePipeline._pack_latents(noise[:, :, None], 1, *noise.shape[1:]),
     )  # fmt: skip
     latents = QwenImagePipeline._unpack_latents(call(output_type="latent").images, *SIZE, 8)[:, :, 0]
     ours = {"negative_prompt": "blurry", "guidance": 2.5, "steps": 3, "output": "tensor", **size}
     out = pipe("make it blue", image=pictures, seed=3, **ours)
     assert relative(out.latents, latents) < 1e-4
+    given = {"prompt_embeds": encoded[0][0], "negative_embeds": encoded[1][0]}
+    unnamed = {name: value for name, value in ours.items() if name != "negative_prompt"}
+    assert relative(pipe(**given, image=pictures, seed=3, **unnamed).latents, latents) < 1e-4
     assert relative(out.images, torch.as_tensor(call(output_type="pt").images)) < 1e-4
     rows = [pictures, [picture(4, (70, 50)), picture(5, (40, 60))]] if plus else [pictures, picture(4, (70, 50))]
     both = pipe(["make it blue", "a far longer prompt"], image=rows, seed=[3, 4], **ours)
@@ -170,6 +176,8 @@ def test_pictures_that_cannot_be_read_are_refused(pipe: Pipeline) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             pipe("darker", guidance=1, steps=2, **wrong)
+    with pytest.raises(ValueError, match="read prompts alone, not QwenImageEdit"):
+        pipe.encode("darker")
     with pytest.raises(ValueError, match="must not contain <.image_pad"):
         pipe("a <|image_pad|>", image=one, guidance=1, steps=2)
     with pytest.raises(ValueError, match="pictures of several proportions"):

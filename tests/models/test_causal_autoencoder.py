@@ -111,6 +111,19 @@ def test_tiles_are_those_of_the_reference(reference: Any, vae: CausalAutoencoder
     assert (whole - theirs).abs().max() > 0.01
 
 
+def test_encoded_tiles_are_those_of_the_reference(reference: Any, vae: CausalAutoencoder) -> None:
+    video = noise(1, 3, 5, 8 * (TILE + 2 * (TILE - 2)), 8 * TILE)
+    reference.enable_tiling(8 * TILE, 8 * TILE, 6 * TILE, 6 * TILE)
+    theirs = reference.encode(video).latent_dist
+    reference.use_tiling = False
+    vae.tile = 8 * TILE
+    ours, vae.tile = vae.encode(video), None
+    rows, columns = (side // 8 - 2 for side in video.shape[-2:])  # see above
+    for found, expected in zip(ours, (theirs.mean, theirs.logvar), strict=True):
+        torch.testing.assert_close(found[..., :rows, :columns], expected[..., :rows, :columns], rtol=0, atol=1e-5)
+    assert (vae.encode(video)[0] - theirs.mean).abs().max() > 1e-3
+
+
 def test_half_precision_stays_close(vae: CausalAutoencoder) -> None:
     latents = noise(1, 16, 2, 2, 3)
     half = CausalAutoencoder(vae.config).requires_grad_(False)

@@ -12,13 +12,15 @@ from safetensors.torch import save_file
 from sadaflow import Pipeline
 from support.checkpoints_chroma import chroma
 from support.checkpoints_flux2 import flux2_dev, flux2_klein
+from support.checkpoints_qwen_image import qwen_image
 from support.checkpoints_sd3 import sd3
 from support.checkpoints_z_image import z_image
 
-CALL = {"height": 24, "width": 16, "steps": 2, "seed": [1, 2], "output": "latent"}
+CALL = {"height": 32, "width": 16, "steps": 2, "seed": [1, 2], "output": "latent"}
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "chroma": chroma,
     "flux2": lambda folder: flux2_klein(folder, distilled=True),
+    "qwen_image": qwen_image,
     "sd3": lambda folder: sd3(folder, "3.5 medium"),
     "sd3 without T5": lambda folder: sd3(folder, "3 medium", t5=False),
     "z_image": z_image,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sadaflow import Pipeline
 from sadaflow.cli import main
@@ -93,6 +93,25 @@ ADAPTER_FILES: dict[str, tuple[dict[str, tuple[int, ...]], str, str]] = {
     "PEFT": ({"base_model.model.x.lora_A.weight": (4, 4)}, "LoRA of PEFT", "there is no adapter_config.json"),
     "LoKr of PEFT": ({"base_model.model.x.lokr_w1": (4, 4)}, "LoKr + LoRA of PEFT", "do not tell which model"),
     "BFL": ({"single_blocks.0.linear1.lora_A.weight": (4, 4)}, "LoRA under the layers' own names", "for Flux.1"),
+    "FLUX.2 dev, own names": (
+        {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": (4, 6144)}, "LoRA of ComfyUI", "for FLUX.2$",
+    ),
+    "FLUX.2 klein 4B, own names": (
+        {"diffusion_model.single_blocks.3.linear2.lora_A.weight": (4, 12288)}, "LoRA of ComfyUI", "made for FLUX.2$",
+    ),
+    "FLUX.2 klein, kohya": (
+        {"lora_unet_double_blocks_0_img_mlp_0.lora_up.weight": (18432, 4)}, "LoRA of kohya, Flux.1", "made for FLUX.2$",
+    ),
+    "FLUX.2, Diffusers": (
+        {"transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj.lora_A.weight": (4, 3072)},
+        "LoRA of Diffusers, ai-toolkit", "made for FLUX.2$",
+    ),
+    "Flux.1, own names": (
+        {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": (4, 3072),
+         "diffusion_model.double_blocks.0.img_mlp.2.lora_A.weight": (4, 12288),
+         "diffusion_model.single_blocks.0.linear2.lora_A.weight": (4, 15360)},
+        "LoRA of ComfyUI", "made for Flux.1$",
+    ),
     "Wan": ({"diffusion_model.blocks.3.self_attn.q.lora_A.weight": (4, 4)}, "LoRA of ComfyUI", "made for Wan"),
     "DyLoRA": ({"lora_unet_x.up_list.0": (4, 4)}, "DyLoRA (not supported)", "no: it holds all ranks at once"),
     "LLLite": ({"lllite_unet_x.down.0.weight": (4, 4)}, "ControlNet-LLLite (not supported)", "no: it modifies"),
@@ -112,7 +131,25 @@ def test_adapters_and_textual_inversions(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / "file.safetensors", {key: torch.zeros(shape) for key, shape in shapes.items()})
     said = describe(inspect(path))
     assert said.startswith(f"{path}: {kind}")
-    assert re.search(words, said)
+    assert re.search(words, said, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "model"),
+    [
+        ({"ss_base_model_version": "chroma"}, "Chroma"),
+        ({"modelspec.architecture": "chroma/lora"}, "Chroma"),
+        ({"ss_base_model_version": "flux2_klein_4b"}, "FLUX.2"),
+        ({"ss_base_model_version": "flux1", "modelspec.architecture": "flux-1-dev/lora"}, "Flux.1"),
+        ({"ss_learning_rate": "0.0001"}, "Flux.1"),
+    ],
+)
+def test_metadata_tells_models_with_the_same_layers_apart(
+    metadata: dict[str, str], model: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "lora.safetensors"
+    save_file({"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": torch.zeros(4, 3072)}, path, metadata)
+    assert re.search(f"made for {model}$", describe(inspect(path)), re.MULTILINE)
 
 
 @pytest.mark.parametrize("row", [*ADAPTERS, *EMBEDDINGS], ids=lambda row: row.name)

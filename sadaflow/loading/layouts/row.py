@@ -26,7 +26,8 @@ class Layout:
         shape: A pattern, an axis and its size, if shapes decide; None otherwise.
         refused: Why such files are not loaded, and what to do; None if they are.
         use: How such a file is loaded, for messages.
-        family: The family of a pipeline or network: "sd", "xl", "refiner" or "flux"; "" otherwise.
+        family: The family of a pipeline or network: "sd", "xl", "refiner" or "flux"; "causal" for such an autoencoder;
+            "" otherwise.
         prefix: What the names of the network's tensors begin with.
         texts: Prefix and layout ("clip", "open_clip", "t5", "decoder") of each text encoder. With `pipelines` they are
             text_encoder, text_encoder_2 and so on, and each may be absent.

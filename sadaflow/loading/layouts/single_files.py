@@ -1,10 +1,8 @@
-"""Layouts of Stable Diffusion and Flux.1: whole checkpoints, networks alone, autoencoders and text encoders."""
+"""Layouts of whole checkpoints, networks alone and text encoders."""
 
 from .row import Layout
 
 NETWORK = "model.diffusion_model."
-VAES = ("first_stage_model.", "vae.")
-"""What the names of an autoencoder's tensors begin with in a file of several components."""
 
 _UNET = (f"{NETWORK}input_blocks.*", f"{NETWORK}output_blocks.*")
 _CLIP_L, _CLIP_G = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
@@ -178,42 +176,6 @@ NETWORKS = (
         "U-Net of Stable Diffusion, the Hub's names", "network", ("down_blocks.*.resnets.*", "up_blocks.*.resnets.*",
         "time_embedding.linear_1.weight", "conv_in.weight"), "diffusion_pytorch_model.safetensors",
         lacks=(*_OF_CONTROLNET, "*motion_modules*", "*temporal*"), use=_BASE, family="sd",
-    ),
-)
-
-_VAE = "vae=FILE, beside a checkpoint"
-AUTOENCODERS = (
-    *(
-        Layout(
-            f"autoencoder, {names} names{f', under {prefix}' if prefix else ''}", "autoencoder",
-            (f"{prefix}encoder.{down}.*", f"{prefix}decoder.{up}.*", f"{prefix}decoder.conv_in.weight"), source,
-            use=_VAE, prefix=prefix,
-        )
-        for prefix in ("", *VAES)
-        for names, down, up, source in (
-            ("authors'", "down", "up", "stabilityai/sd-vae-ft-mse-original, FLUX.1's ae.safetensors"),
-            ("the Hub's", "down_blocks", "up_blocks", "stabilityai/sdxl-vae"),
-        )
-    ),
-)
-
-_TINY = "pipe.load_preview_decoder(FILE)"
-TINY_AUTOENCODERS = (
-    *(
-        Layout(
-            f"tiny autoencoder (TAESD), authors' names{f', under {prefix}' if prefix else ''}", "tiny autoencoder",
-            (f"{prefix}1.weight", f"{prefix}3.conv.0.weight"), source, lacks=lacks, use=_TINY, prefix=prefix,
-        )
-        for prefix, lacks, source in (
-            ("", ("0.weight",), "madebyollin/taesd taesd_decoder.safetensors, taesdxl, taesd3, taef1"),
-            ("decoder.", (), "files with encoder and decoder"),
-            ("taesd_decoder.", (), "files of user interfaces"),
-        )
-    ),
-    Layout(
-        "tiny autoencoder (TAESD), the Hub's names", "tiny autoencoder", ("decoder.layers.0.weight",
-        "decoder.layers.2.conv.0.weight"), "madebyollin/taesd diffusion_pytorch_model.safetensors", use=_TINY,
-        prefix="decoder.layers.",
     ),
 )
 

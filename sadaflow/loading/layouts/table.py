@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from .adapters import ADAPTERS, EMBEDDINGS, REFUSED_ADAPTERS
+from .autoencoders import AUTOENCODERS, TINY_AUTOENCODERS
 from .controlnets import CONTROLNETS
 from .leftovers import is_leftover
 from .refused import FORMATS, MODELS
 from .row import Layout, Names, Shapes, describe_unknown, identify
-from .single_files import AUTOENCODERS, NETWORKS, PIPELINES, TEXTS, TINY_AUTOENCODERS
+from .single_files import NETWORKS, PIPELINES, TEXTS
 
 LAYOUTS: tuple[Layout, ...] = (
     *FORMATS,

@@ -1,12 +1,14 @@
-"""Loads the decoders of tiny autoencoders (TAESD) from single files; the config is inferred from the shapes."""
+"""Loads tiny autoencoders (TAESD) from folders, and their decoders from single files, by the tensors' shapes."""
 
 import re
 from itertools import count
+from pathlib import Path
 
 from torch import Tensor
 
 from sadaflow.models import TinyAutoencoder, TinyAutoencoderConfig
 
+from ..checkpoint import Checkpoint
 from ..layouts.table import require_layout
 from ..strict import Convert, Loader, UnknownTensor
 from .layout import Section, SingleFile, add_section
@@ -14,6 +16,23 @@ from .layout import Section, SingleFile, add_section
 KIND = "tiny autoencoder"
 _HUB = "decoder.layers."
 _NAME = re.compile(r"(\d+)\.(.+)")
+
+
+def load_tiny(source: Path, loader: Loader) -> TinyAutoencoder:
+    """Build the tiny autoencoder of a file, without its encoder, or of a folder of the Hub.
+
+    Args:
+        source: The file or folder.
+        loader: Reads the weights.
+
+    Raises:
+        ValueError: If it is of another layout or class, or if tensors are missing, unexpected or misshaped.
+    """
+    if source.is_file():
+        return load_decoder(SingleFile(source), loader)
+    checkpoint = Checkpoint(source, None, loader.dtype, loader.device, loader.keeper, loader.pending)
+    config = checkpoint.read(TinyAutoencoderConfig.from_dict, "config.json")
+    return checkpoint.network("", lambda: TinyAutoencoder(config))
 
 
 def load_decoder(file: SingleFile, loader: Loader) -> TinyAutoencoder:
@@ -31,7 +50,7 @@ def load_decoder(file: SingleFile, loader: Loader) -> TinyAutoencoder:
     # The authors' first layer limits the latents' range and has no weights; the Hub's layout does not count it.
     first = 0 if layout.prefix == _HUB else 1
     config = section.config(TinyAutoencoderConfig.from_dict, infer_config(section, first))
-    network = section.build(lambda: TinyAutoencoder(config))
+    network = section.build(lambda: TinyAutoencoder(config, encodes=False))
     add_section(network.decoder, section, _renumbered(first), loader)
     return network
 
