@@ -33,7 +33,8 @@ def unloaded_pipeline(
     """
     hub = HubOptions(revision, variant)
     files = open_files(model, hub)
-    checkpoint, missing = files.checkpoint(), ()
+    checkpoint = files.checkpoint()
+    missing: tuple[RepoFile, ...] = ()
     with explaining(str(model), revision) if isinstance(files, RemoteFiles) else nullcontext():
         prepared = prepare_pipeline(checkpoint, scheduler_config(scheduler, hub.for_other_repository()))
         family = prepared.build()

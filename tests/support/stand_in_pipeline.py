@@ -22,6 +22,7 @@ class Made:
     stats: Stats
     trace: Trace | None = None
     audio: None = None
+    fps: None = None
 
 
 @dataclass
