@@ -27,6 +27,11 @@ _UNKNOWN_TO_TORCH = {
 }
 
 
+def operation_count() -> OperationCount:
+    """A counter that knows the operators that torch counts under other names."""
+    return OperationCount(_UNKNOWN_TO_TORCH)
+
+
 class Meter:
     """Measures the cost of a cached evaluation relative to a full one.
 
@@ -56,7 +61,7 @@ class Meter:
         if not self._counts or (mode is not Mode.CACHED and self._full is not None):
             yield
             return
-        with OperationCount(_UNKNOWN_TO_TORCH) as counter:
+        with operation_count() as counter:
             yield
         self._operations, self._written = counter.total, counter.written
         self._estimated |= counter.estimated

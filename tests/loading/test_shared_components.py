@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import sadaflow.loading.embedded
 from sadaflow import Pipeline
-from sadaflow.bench.speed.command import _checkpoint_folder
+from sadaflow.bench.speed.folders import checkpoint_folder
 from sadaflow.bench.speed.sides import Theirs
 from sadaflow.cli import main
 from sadaflow.loading.embedded import EMBEDDED, component_folder, shared_components
@@ -110,7 +110,7 @@ def test_a_single_file_takes_shared_components_from_an_embedded_base(tmp_path: P
 
 
 def test_the_bench_gives_diffusers_a_complete_folder(tmp_path: Path) -> None:
-    folder = _checkpoint_folder("tiny-flux", tmp_path / "cache", str(tmp_path), torch.float32)
+    folder = checkpoint_folder("tiny-flux", tmp_path / "cache", str(tmp_path), torch.float32)
     assert folder.name == "tiny-flux" and not (tmp_path / "cache").exists()
     assert Theirs(folder, torch.float32, torch.device("cpu")).pipe.vae.config.shift_factor == 0
 

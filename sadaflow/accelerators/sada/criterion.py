@@ -62,3 +62,21 @@ def stepwise_x0(predicted: Tensor, eps: Tensor, alpha: float, sigma: float) -> T
 def token_scores(scores: Tensor) -> Tensor:
     """Instability per position (B, ...): the mean over channels of elementwise scores (B, C, ...)."""
     return scores.mean(dim=1)
+
+
+def change_scores(scores: Tensor, velocities: Sequence[Tensor]) -> Tensor:
+    """Scores per position by the change of the velocity, with as many of them at least 0 as in `scores`.
+
+    The criterion then says how many positions are computed, and the change which: those whose velocity changed most.
+
+    Args:
+        scores: Instability per position, (B, ...), as `token_scores` returns it.
+        velocities: dx/dt at the current and the previous step at least, newest first, (B, C, ...) each.
+
+    Returns:
+        The mean over channels of |y_t - y_{t+1}| less that of the last computed position, as `scores`.
+    """
+    change = (velocities[0] - velocities[1]).abs().mean(dim=1).flatten(1)
+    count = (scores.flatten(1) >= 0).sum(dim=1, keepdim=True)
+    least = change.sort(dim=1, descending=True).values.gather(1, (count - 1).clamp(min=0))
+    return torch.where(count > 0, change - least, -torch.inf).view_as(scores)

@@ -22,7 +22,8 @@ from ..history import NodeBuffer
 from ..settings import check_fractions, check_whole
 from .criterion import extrapolate, instability, noise_of, sample_scores, stepwise_x0
 from .estimators import released
-from .sada import SADA, Limits
+from .limits import Limits
+from .sada import SADA
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..base import WITHOUT, Explanation, Mode, Run, require_falling_times
 from ..history import NodeBuffer
 from ..settings import check_choice, check_fractions, check_sequence, check_whole
 from .criterion import (
+    change_scores,
     extrapolate,
     instability,
     noise_of,
@@ -25,8 +26,10 @@ from .criterion import (
     token_scores,
 )
 from .estimators import Estimator, known_estimator
+from .limits import Limits
 from .token_cache import KEYS, Size, TokenCache
 
+RANKS = ("criterion", "change")
 _REFERENCE_STEPS = 50  # the step count for which the paper states `interval` and `max_skips`
 
 
@@ -56,6 +59,8 @@ class SADA:
         token_limit: Most unstable tokens computed in a pruned block.
         token_keys: Keys and values of pruned tokens: "cached", those they last had, or "dropped", none, as in the
             paper.
+        token_rank: Which tokens are computed: "criterion", the unstable ones, as in the paper, or "change", as many of
+            those whose velocity changed most since the step before.
         token_memory: Most bytes that cached tokens may take, for the whole batch; blocks without room are not pruned.
             None: no bound but that of `TokenCache`, which does not grow with the steps.
     """
@@ -75,12 +80,14 @@ class SADA:
     token_limit: int = 5 * 1024
     token_keys: str = "cached"
     token_memory: int | None = None
+    token_rank: str = "criterion"
 
     def __post_init__(self) -> None:
         check_fractions(self, "start", "multistep_start", "end")
         check_whole(self, max_skips=1, interval=2, terms=2, token_depth=0, token_cell=1, token_limit=1)
         check_whole(self, optional=True, token_memory=0)
         check_choice(self, "token_keys", KEYS)
+        check_choice(self, "token_rank", RANKS)
         known_estimator(self.estimator)
         if self.weights is None:
             return
@@ -95,7 +102,7 @@ class SADA:
         own = self.weights
         return known_estimator(self.estimator) if own is None else lambda times, end: own
 
-    def limits(self, steps: int) -> "Limits":
+    def limits(self, steps: int) -> Limits:
         """The settings in steps, for a run of `steps` steps.
 
         Raises:
@@ -111,7 +118,7 @@ class SADA:
             f"{WITHOUT}"
         )
 
-    def _scaled(self, steps: int) -> "Limits":
+    def _scaled(self, steps: int) -> Limits:
         scale = steps / _REFERENCE_STEPS
         return Limits(
             first=round(self.start * steps),
@@ -123,30 +130,6 @@ class SADA:
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> "_Run":
         return _Run(self, self.limits(solver.n_evals), solver, shape, seams=seams)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """SADA's settings for a given number of steps.
-
-    Attributes:
-        first: First step that may be skipped.
-        multistep: First step that is interpolated by a Lagrange polynomial.
-        end: First of the last steps, which are evaluated.
-        interval: Distance between evaluations in the multistep part.
-        max_skips: Most consecutive skips.
-    """
-
-    first: int
-    multistep: int
-    end: int
-    interval: int
-    max_skips: int
-
-    @property
-    def usable(self) -> bool:
-        """Whether there are three velocities for the criterion before `first`, and steps to skip after it."""
-        return self.first >= 3 and self.end > self.first
 
 
 class _Run(Run):
@@ -220,6 +203,8 @@ class _Run(Run):
             counts: dict[Size, Tensor] = {}
             if self.cache is not None:
                 self.scores = token_scores(scores)
+                if self.settings.token_rank == "change":
+                    self.scores = change_scores(self.scores, self.velocities)
                 counts = self.cache.unstable(self.scores, self.settings.token_cell)
             self.sizes, self.pending = tuple(counts), sample_scores(scores, *counts.values())
 

@@ -5,23 +5,18 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import torch
 
 from ...accelerators import Accelerator, make_accelerator
-from ...accelerators.caching.base import check_fit
 from ...files.atomic import write_atomically
-from ...loading.embedded import embedded, embedded_names
-from ...loading.export import export_checkpoint
-from ...loading.hub.locate import locate_checkpoint
 from ...pipeline.progress import counting_bar
 from ..run import environment
 from . import controller, loading, starts
-from .architectures import is_random
+from .folders import check_folder, checkpoint_folder
 from .forced import replayed
-from .random_checkpoint import random_checkpoint
 from .rounds import interleaved
 from .sampling import Record, measure_sampling
 from .settings import MEASURES, Speed
@@ -57,7 +52,7 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
     accelerators = {name: make_accelerator(name) for name in speed.accelerators}
     if speed.replay is not None:
         accelerators |= {f"replayed {name}": forced for name, forced in replayed(speed.replay, speed.steps).items()}
-    _check_folder(out)
+    check_folder(out, _FILES)
     results = _header(speed, device, dtype)
     out.mkdir(parents=True, exist_ok=True)
 
@@ -68,7 +63,7 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
 
     with TemporaryDirectory() as scratch:
         for model in speed.models:
-            folder = _checkpoint_folder(model, cache, scratch, dtype)
+            folder = checkpoint_folder(model, cache, scratch, dtype)
             if {"sampling", "starts", "memory"} & set(speed.measures):
                 _measure_pictures(speed, model, folder, accelerators, device, dtype, results, keep)
             if "loading" in speed.measures:
@@ -81,15 +76,6 @@ def run_speed(speed: Speed, out: Path, cache: Path, *, device: torch.device, dty
         made = _rounds("controller", acts, speed.rounds)
         keep("controller", {"steps": speed.steps, "unfit": unfit, "rounds": made})
     return markdown(results)
-
-
-def _checkpoint_folder(model: str, cache: Path, scratch: str, dtype: torch.dtype) -> Path:
-    """A folder that both sides can load; an embedded checkpoint is exported to `scratch`, complete for Diffusers."""
-    if is_random(model):
-        return random_checkpoint(model, cache, dtype)
-    if model in embedded_names():
-        return export_checkpoint(model, Path(mkdtemp(dir=scratch)) / model)
-    return locate_checkpoint(embedded(model))
 
 
 def _measure_pictures(
@@ -109,13 +95,13 @@ def _measure_pictures(
     ]
     for name, accelerator in accelerators.items():
         for task in tasks:
-            _check_fit(name, accelerator, ours, task)
+            ours.check_fit(name, accelerator, task)
     named = [_description(speed, model, task, downscale) for task in tasks]
     if "sampling" in speed.measures:
         theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver, speed.compiled, speed.mode)
         for task, names in zip(tasks, named, strict=True):
             total = (speed.rounds + 1) * (len(speed.sides) + len(accelerators))
-            with counting_bar(total, desc=f"{model}, batch {names['batch']}", leave=False) as advance:
+            with counting_bar(total, label=f"{model}, batch {names['batch']}", unit="run", leave=False) as advance:
                 found = measure_sampling(ours, theirs, task, accelerators, speed.rounds, advance, latent=speed.latent)
             for name, modes in found.pop("modes").items():
                 results["modes"][f"{name} on {model}, {speed.steps} steps, batch {names['batch']}"] = modes
@@ -165,30 +151,14 @@ def _measure_loading(
         keep("loading", {"model": model, "bytes": size, "cold": cold, "rounds": made})
 
 
-def _check_fit(name: str, accelerator: Accelerator, ours: Ours, task: Task) -> None:
-    try:
-        solver, measured = ours.pipe.solver(task.solver, task.steps), ours.pipe.calibrations.held
-        check_fit(accelerator, solver, task.noise.shape, ours.pipe.backbone, measured)
-    except ValueError as error:
-        raise ValueError(f"accelerator {name!r} on {ours.pipe.name}: {error}") from error
-
-
 def _rounds(
     label: str, acts: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, warm: bool = True
 ) -> list[Mapping[str, Mapping[str, float]]]:
     """Runs interleaved rounds; with `warm`, after a round that does not count."""
-    with counting_bar((rounds + warm) * len(acts), desc=label, leave=False) as advance:
+    with counting_bar((rounds + warm) * len(acts), label=label, unit="run", leave=False) as advance:
         if warm:
             interleaved(acts, 1, advance)
         return interleaved(acts, rounds, advance)
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; name a folder for the results")
-    for name in _FILES:
-        if (out / name).exists():
-            raise FileExistsError(f"{out / name} exists; name another folder")
 
 
 def _header(speed: Speed, device: torch.device, dtype: torch.dtype) -> Record:

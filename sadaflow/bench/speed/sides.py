@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...accelerators import Accelerator
+from ...accelerators.caching.base import check_fit
 from ...device.timing import Stopwatch
 from ...loading.json_file import read_object
 from ...pipeline.pipeline import Pipeline
@@ -72,6 +73,18 @@ class Ours:
         if compiled:
             self.pipe.compile(freeze=device.type == "cpu", mode=mode)
         self.device = device
+
+    def check_fit(self, name: str, accelerator: Accelerator, task: Task) -> None:
+        """Checks that an accelerator can sample a task.
+
+        Raises:
+            ValueError: If not; it names the accelerator by `name`.
+        """
+        try:
+            solver, measured = self.pipe.solver(task.solver, task.steps), self.pipe.calibrations.held
+            check_fit(accelerator, solver, task.noise.shape, self.pipe.backbone, measured)
+        except ValueError as error:
+            raise ValueError(f"accelerator {name!r} on {self.pipe.name}: {error}") from error
 
     def run(self, task: Task, *, latent: bool = False, accelerator: Accelerator | None = None) -> Ran:
         """Samples `task`; with `latent`, without the decoder."""
@@ -140,9 +153,9 @@ class Theirs:
         part = "transformer" if self.flux else "unet"
         if compiled:
             setattr(self.pipe, part, torch.compile(getattr(self.pipe, part), mode=mode))
-        network = getattr(self.pipe, part)
-        network.register_forward_pre_hook(self._enter)
-        network.register_forward_hook(self._leave)
+        self.network: nn.Module = getattr(self.pipe, part)
+        self.network.register_forward_pre_hook(self._enter)
+        self.network.register_forward_hook(self._leave)
 
     def run(self, task: Task, *, latent: bool = False) -> Ran:
         """Samples `task`; with `latent`, without the decoder."""
@@ -174,18 +187,21 @@ class Theirs:
         self._parts.pop().__exit__(None, None, None)
 
 
-def diffusers_module() -> Any:
+def diffusers_module(
+    advice: str = "pip install 'sadaflow[dev]' (or diffusers); or leave it out with --alone",
+) -> Any:
     """Imports `diffusers` and silences its log.
 
+    Args:
+        advice: How to install it or to do without, for the message.
+
     Raises:
-        ImportError: If it is not installed; the message says how to install it or to do without.
+        ImportError: If it is not installed.
     """
     try:
         import diffusers
     except ImportError as error:
-        raise ImportError(
-            "the comparison needs Diffusers: pip install 'sadaflow[dev]' (or diffusers); or leave it out with --alone"
-        ) from error
+        raise ImportError(f"the comparison needs Diffusers: {advice}") from error
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     return diffusers
