@@ -143,6 +143,22 @@ def test_a_dev_transformer_embeds_its_guidance() -> None:
         ours(x, times, context=context)
 
 
+def test_pictures_are_encoded_in_tiles(pipe: Pipeline) -> None:
+    vae, tile = pipe.vae, 8
+    side = tile * vae.config.downscale
+    picture = torch.rand(1, 3, 2 * side - side // 4, side) * 2 - 1  # two tiles, which share a quarter
+    try:
+        with torch.no_grad():
+            first = vae.encode(picture[..., :side, :])[0]
+            vae.tile = side
+            tiled = vae.encode(picture)[0]
+    finally:
+        vae.tile = None
+    own = tile - tile // 4
+    assert tiled.shape[-2:] == (2 * tile - tile // 4, tile)
+    torch.testing.assert_close(tiled[..., :own, :], first[..., :own, :], rtol=0, atol=1e-5)
+
+
 def test_encoding_is_undone_by_decoding(pipe: Pipeline, folder: Path) -> None:
     reference = AutoencoderKLFlux2.from_pretrained(folder, subfolder="vae")
     images = torch.rand(1, 3, 32, 24) * 2 - 1
