@@ -75,6 +75,11 @@ def empty_negative(family: Family) -> str | None:
     return found
 
 
+def picture_optional(family: Family) -> bool:
+    """Whether a family with pictures as references is also sampled without any: its `picture_optional`, or False."""
+    return bool(getattr(family, "picture_optional", False))
+
+
 def sized_by_family(family: Family, request: Request) -> Request:
     """The request with the height and width that a family with pictures as references gives it.
 

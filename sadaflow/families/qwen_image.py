@@ -1,6 +1,7 @@
 """Qwen-Image (Qwen team 2025, arXiv 2508.02324): Qwen2.5-VL as text encoder, a transformer, a video autoencoder."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
@@ -15,13 +16,12 @@ from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, trained_size
 from .chat_text import ChatText, as_context
-from .encoding import encode_images
 from .hooks import REFERENCE, ReadJson
 from .latent_transformer import LatentTransformer
 from .picture_patches import PatchSettings
 from .picture_text import PICTURE_TOKEN, PictureText
-from .prompt_encoder import PreparedEncoder, input_device
-from .reference_pictures import fitted, opened, resized
+from .prompt_encoder import PreparedEncoder
+from .reference_pictures import encoded, fitted, opened, resized
 from .request import Request
 from .required_negatives import required_negatives
 
@@ -156,10 +156,10 @@ class QwenImageEdit(QwenImage):
         prompts, negatives = list(request.prompts), required_negatives(request)
         pictures = opened(request.image, len(prompts), several=self.several)
         edited = {
-            f"edited{index}": self._latents(torch.stack(position)).to(self.dtype)
-            for index, position in enumerate(zip(*resized(pictures, self.area), strict=True))
+            f"edited{index}": encoded(self.vae, position).to(self.dtype)
+            for index, position in enumerate(zip(*resized(pictures, partial(fitted, area=self.area)), strict=True))
         }
-        seen = resized(pictures, self.seen_area)
+        seen = resized(pictures, partial(fitted, area=self.seen_area))
         given = self._seen([*prompts, *negatives], seen * (2 if negatives else 1))
 
         def branch(rows: slice) -> Conditioning:
@@ -178,10 +178,6 @@ class QwenImageEdit(QwenImage):
         texts = [self.template(len(row)).format(prompt) for prompt, row in zip(prompts, pictures, strict=True)]
         states, known = self.text.encode_pictures(texts, pictures)
         return as_context(states[:, _BEFORE_EDIT:].to(self.dtype), known[:, _BEFORE_EDIT:])
-
-    def _latents(self, pictures: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of pictures (B, 3, H, W) in [0, 1]."""
-        return encode_images(self.vae, 2 * pictures.to(input_device(self.vae)) - 1)
 
 
 class QwenImageEditPlus(QwenImageEdit):
