@@ -160,9 +160,12 @@ def test_the_house_stays_small() -> None:
 
 
 def test_only_the_package_itself_lies_flat_in_sadaflow() -> None:
-    """A module in no room would be a room of one file; `_checkout` must lie beside models/ and solvers/."""
+    """A module in no room would be a room of one file; `_checkout` must lie beside models/ and solvers/.
+
+    `__main__` starts the command line.
+    """
     folder = Path(rooms.__file__).resolve().parents[2] / "sadaflow"
-    assert sorted(path.name for path in folder.glob("*.py")) == ["__init__.py", "_checkout.py"]
+    assert sorted(path.name for path in folder.glob("*.py")) == ["__init__.py", "__main__.py", "_checkout.py"]
 
 
 def test_no_test_file_is_longer_than_300_lines() -> None:

@@ -21,7 +21,7 @@ from sadaflow.training.data.captions import CARD_PROMPTS
 MEASURED = """
 import json, resource, sys, time
 from sadaflow.cli import main
-import sadaflow.cli.commands
+import sadaflow.cli.generate
 began = time.perf_counter()
 status = main(sys.argv[1:])
 usage = resource.getrusage(resource.RUSAGE_SELF)

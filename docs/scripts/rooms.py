@@ -80,9 +80,9 @@ def rooms(modules: Iterable[str], package: str) -> list[str]:
 
 
 def room_of(module: str, package: str) -> str | None:
-    """The room of `package` in which `module` lies; None for the package itself and for what lies elsewhere."""
+    """The room of `package` in which `module` lies; None for the package, its `__main__`, and what lies elsewhere."""
     inside = module.removeprefix(package + ".")
-    return None if inside == module else f"{package}.{inside.partition('.')[0]}"
+    return None if inside in (module, "__main__") else f"{package}.{inside.partition('.')[0]}"
 
 
 def arrows(imports: Iterable[Import], package: str) -> Counter[Arrow]:

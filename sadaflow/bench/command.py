@@ -90,12 +90,12 @@ def run_bench(
             return _share(suite, out, identity, subjects, chosen, shard, lambda: begin(held))
         folder = begin(held)
         if not timing:
-            with counting_bar(suite.size, unit="sample", smoothing=0.05) as advance:
+            with counting_bar(suite.size, label=suite.name, unit="sample", smoothing=0.05) as advance:
                 sweep(suite, folder, subjects, chosen, advance)
             arrange(out, suite)
             measure_sets(suite, folder, chosen)
         if timing or (suite.timing is not None and suite.timing.always):
-            with counting_bar(rounds(suite), unit="round", smoothing=0.05) as advance:
+            with counting_bar(rounds(suite), label=suite.name, unit="round", smoothing=0.05) as advance:
                 measure(suite, folder, subjects, advance)
         return report(out)
 
@@ -118,7 +118,7 @@ def _share(
     shard.lead(begin)
     with Folder.join(out, suite, identity, str(shard.rank)) as folder:
         check(suite, folder, subjects)
-        with counting_bar(suite.size // shard.size, unit="sample", smoothing=0.05) as advance:
+        with counting_bar(suite.size // shard.size, label=suite.name, unit="sample", smoothing=0.05) as advance:
             sweep(suite, folder, subjects, metrics, advance, shard)
         if not finish(out, suite):
             return f"process {shard.rank} of {shard.size} has finished; others have not, or --resume is needed"

@@ -12,8 +12,8 @@ from ..pipeline.inputs import read_dtype
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.recorded import record_accelerator
 from ..sampling.auto_calibration import Effort
+from .flags import Checkpoint, Config, Debug, Device, Dtype, Revision, Variant, chosen_device
 from .load import SOLVER, quiet_libraries
-from .options import Checkpoint, Debug, Device, Dtype, Revision, Variant, chosen_device
 from .parsers import count, real, text
 from .terminal import say
 
@@ -48,6 +48,7 @@ class CalibrateOptions:
     variant: Variant = None
     device: Device = None
     dtype: Dtype = "float32"
+    config: Config = None
     debug: Debug = False
 
     def path(self, weights: str) -> Path:
@@ -66,10 +67,9 @@ def setting_text(accelerator: TeaCache | MagCache) -> str:
 
 
 def run(options: CalibrateOptions) -> None:
-    """Measures the calibration of every number of steps in turn, and stores or prints each as soon as it is known.
+    """Measure how errors grow in a checkpoint and what a tolerance costs, so that --speedup keeps its word.
 
-    Raises:
-        ValueError: If an option does not fit the checkpoint or `auto`, before any evaluation.
+    It takes minutes on one device. Later runs with the same weights, solver and steps use it by themselves.
     """
     planned = min(options.samples, _EFFORT.planned)
     effort = Effort(samples=options.samples, batch=options.batch, planned=planned)

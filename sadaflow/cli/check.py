@@ -9,7 +9,7 @@ import typer
 from sadaflow.solvers.registry import draws_noise, make_solver
 
 from ..accelerators import make_accelerator
-from .options import Debug, Names
+from .flags import Debug, Names
 from .parsers import count, real, text
 from .terminal import say
 
@@ -59,7 +59,10 @@ class CheckAcceleratorOptions:
 
 
 def check_solver(options: CheckSolverOptions) -> None:
-    """Prints the report on a solver; raises typer.Exit with status 1 if a law does not hold."""
+    """Measure a solver against the properties that solvers must have, and against exact references.
+
+    The status is 1 if a property does not hold. docs/checks.md explains each of them.
+    """
     from sadaflow.solvers.checks import examine_solver  # slow to import
 
     stochastic = draws_noise(options.name)
@@ -82,7 +85,10 @@ def check_solver(options: CheckSolverOptions) -> None:
 
 
 def check_accelerator(options: CheckAcceleratorOptions) -> None:
-    """Prints the report on an accelerator; raises typer.Exit with status 1 if a law does not hold."""
+    """Measure an accelerator against the laws of the interface, on data whose denoiser is known exactly.
+
+    The status is 1 if a law does not hold. docs/checks-accelerators.md explains each of them.
+    """
     from ..checks import examine_accelerator  # slow to import
 
     for name in (options.name, options.never):

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from .current_folder import importable_here
 from .terminal import say_error, warnings_on_one_line
 
 DONE, RUN_ERROR, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -52,8 +53,7 @@ def _run(arguments: list[str]) -> int:
         import typer
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}: pip install 'sadaflow[cli]'", name=error.name) from error
-    from .commands import app
-    from .foreign import importable_here
+    from .app import app
 
     try:
         with importable_here():

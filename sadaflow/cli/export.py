@@ -8,9 +8,11 @@ import typer
 
 from ..loading.embedded import embedded_names
 from ..loading.export import export_checkpoint
-from .load import load_pipeline
-from .options import Debug, Device, Dtype, Names, Numbers, Options, Revision, Variant
+from .flags import Debug, Device, Dtype, Names, Numbers, Revision, Variant
+from .load import load_pipeline, quiet_libraries
+from .options import Options
 from .parsers import real, text
+from .terminal import say
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,17 @@ class ExportOptions:
         )
 
 
-def run(options: ExportOptions) -> str:
-    """Write the checkpoint, and return a line that says so.
+def run(options: ExportOptions) -> None:
+    """Write a checkpoint to a new folder in the Hub's layout, with merged LoRAs, as Diffusers loads it."""
+    quiet_libraries()
+    say(f"{_export(options)}: {options.model} with all its components")
 
-    An embedded checkpoint is copied file by file, unless flags change it.
-    """
+
+def _export(options: ExportOptions) -> Path:
+    """The folder that was written; an embedded checkpoint is copied file by file, unless flags change it."""
     changed = options.lora or options.vae or options.scheduler or options.dtype != "float32"
     if options.model in embedded_names() and not changed:
-        return f"{export_checkpoint(options.model, options.folder)}: {options.model} with all its components"
+        return export_checkpoint(options.model, options.folder)
     loading = options.loading()
     loading.check_flags()
-    return f"{load_pipeline(loading).export(options.folder)}: {options.model} with all its components"
+    return load_pipeline(loading).export(options.folder)

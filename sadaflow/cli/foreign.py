@@ -1,10 +1,6 @@
-"""Code that is not ours at the command line: the current folder is importable, and its errors name it."""
+"""Names the code outside of this library that an error is due to."""
 
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,20 +10,6 @@ from sadaflow.solvers.registry import REGISTRY as SOLVERS
 
 from ..accelerators.registry import REGISTRY as ACCELERATORS
 from ..families import REGISTRY as FAMILIES
-
-
-@contextmanager
-def importable_here() -> Iterator[None]:
-    """Lets `module:Class` find modules in the current folder, after those that are installed."""
-    here = str(Path.cwd()) if os.path.isdir(os.curdir) else ""
-    added = here not in ("", *sys.path) and "" not in sys.path
-    if added:
-        sys.path.append(here)
-    try:
-        yield
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
 
 
 def owner(error: BaseException) -> str | None:

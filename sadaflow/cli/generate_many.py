@@ -17,7 +17,9 @@ from ..generation.run_folder import Folder
 from ..generation.workers import Shard
 from ..pipeline.picture_files import files_of
 from ..pipeline.progress import counting_bar
-from .options import GenerateOptions, Options, chosen_device
+from .flags import chosen_device
+from .generate_options import GenerateOptions
+from .options import Options
 from .targets import check_seconds
 from .terminal import say, say_line
 
@@ -69,7 +71,7 @@ def generate_many(options: GenerateOptions, load: Load) -> None:
             held.enter_context(folder.join())
         try:
             share = share_size(len(prompts), batch, shard)
-            with counting_bar(share, unit="prompt", smoothing=0.05) as advance:
+            with counting_bar(share, label="generate", unit="prompt", smoothing=0.05) as advance:
                 sample_many(folder, prompts, batch, PipelineMaker(generator), shard, advance, say_line)
         except ValueError:  # the request does not fit the checkpoint
             folder.withdraw()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,15 @@ from ..files.atomic import check_target
 from ..files.pictures import open_picture
 from ..generation.outputs import Generator
 from ..pipeline.inversion import SOLVER, Inversion
+from .help import PICTURES
 from .parsers import text
 from .terminal import say
 
 if TYPE_CHECKING:
-    from .options import GenerateOptions, Options
+    from .generate_options import GenerateOptions
+    from .options import Options
 
+_picture = partial(text, rich_help_panel=PICTURES)
 DEFAULT_OUT = Path("noise.safetensors")
 
 
@@ -24,13 +28,13 @@ class StartOptions:
     """Flags of `generate` that lead a picture back to noise, and start from there."""
 
     edit: Annotated[
-        str | None, text("FILE", "Picture to edit: --image FILE, with --source-prompt, which is empty by default.")
+        str | None, _picture("FILE", "Picture to edit: --image with an empty --source-prompt.")
     ] = None
     invert: Annotated[
-        str | None, text("FILE", "Picture to find the noise of, with PROMPT; --out is then a .safetensors file.")
+        str | None, _picture("FILE", "Picture to find the noise of; --out is a .safetensors file.")
     ] = None
     noise: Annotated[
-        Path | None, text("FILE", "Noise that --invert has written; solver and steps are those of the file.")
+        Path | None, _picture("FILE", "Noise that --invert wrote, with its solver and steps.")
     ] = None
 
 

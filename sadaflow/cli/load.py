@@ -18,7 +18,8 @@ from ..loading.hub.locate import locate_embedding, locate_lora
 from ..pipeline.inputs import read_dtype, with_samples
 from ..pipeline.inversion import SOLVER as INVERTED
 from ..pipeline.pipeline import Pipeline
-from .options import Options, chosen_device
+from .flags import chosen_device
+from .options import Options
 from .terminal import say
 
 SOLVER = "dpmpp2m"  # if neither flag nor checkpoint names a solver
@@ -32,7 +33,7 @@ def load_generator(options: Options) -> Generator:
     """Load the pipeline, and fill in what the checkpoint recommends for arguments that were not given."""
     pictures = [read_image(name) for name in options.pictures]
     pipe = load_pipeline(options)
-    request = _filled(options, pipe)
+    request = filled_request(options, pipe)
     if pictures:
         request = replace(request, control=pictures)
     names: dict[str, Any] = {"control": options.pictures} if pictures else {}
@@ -64,8 +65,8 @@ def load_pipeline(options: Options) -> Pipeline:
     return pipe
 
 
-def _filled(options: Options, pipe: Pipeline) -> Request:
-    """The request with steps, solver, guidance and accelerator."""
+def filled_request(options: Options, pipe: Pipeline) -> Request:
+    """The request, with the checkpoint's steps, solver, guidance and accelerator where the flags name none."""
     recommended = pipe.recommended
     request = with_samples(options.request, pipe.family)
     own = recommended.solver if request.source_prompt is None else INVERTED

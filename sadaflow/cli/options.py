@@ -1,12 +1,14 @@
-"""The flags of `generate` and `compare`, and the checks that need no checkpoint."""
+"""The flags of `generate`, `compare` and `explore`, and the checks that need no checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
+
+from sadaflow.solvers.names.settings import nearest
 
 from ..families import FAMILIES
 from ..families.argument import arguments
@@ -19,30 +21,18 @@ from ..loading.hub.locate import is_file_name
 from ..loading.json_file import read_object
 from ..loading.single_file.layout import SingleFile
 from ..pipeline.control import as_list, per_net
-from ..pipeline.inputs import DTYPES, read_device, read_dtype
+from ..pipeline.inputs import read_dtype
 from ..pipeline.picture_files import check_files, files_of
 from ..placement.offload import OFFLOADS
 from ..placement.quantization import QUANTIZATIONS
-from .invert import StartOptions, started
+from .flags import Config, Debug, Device, DryRun, Dtype, Names, Numbers, Revision, Variant, chosen_device
+from .help import ADAPTERS, BASICS, LOADING, MEMORY
 from .parsers import count, real, text
 from .request_flags import request_flags
 
-Device = Annotated[str | None, text("NAME", "Where the networks run.", show_default="cuda if there is one, else cpu")]
-Dtype = Annotated[str, text("NAME", f"What the networks compute in: {', '.join(DTYPES)}.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Revision = Annotated[str | None, text("NAME", "Branch, tag or commit of a Hub id.")]
-Checkpoint = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="NAME",
-        help="Hub id, folder, or name of an embedded checkpoint.",
-        show_default="the embedded tiny-sd",
-    ),
-]
-Variant = Annotated[str | None, text("NAME", 'Variant of the weights, as in "fp16".')]
-
-Names = list[str] | None
-Numbers = list[float] | None
+_basic, _adapter, _loading, _memory = (
+    partial(text, rich_help_panel=group) for group in (BASICS, ADAPTERS, LOADING, MEMORY)
+)
 
 
 @dataclass(frozen=True)
@@ -55,55 +45,45 @@ class Options:
 
     model: Annotated[
         str | None,
-        text(
-            "NAME",
-            "Hub id, folder in the Hub's layout, name of an embedded checkpoint, or single .safetensors file.",
-            show_default="the embedded tiny-sd",
-        ),
+        _basic("NAME", "Hub id, folder, embedded checkpoint or .safetensors file.", show_default="tiny-sd"),
     ] = None
     out: Annotated[
         Path | None,
-        text(
-            "FILE",
-            "File to write: PNG; WAV for generated sound; MP4, GIF or WebP for generated video.",
-            show_default="sadaflow.png, .wav, .mp4; compare.png",
-        ),
+        _basic("FILE", "File to write.", show_default="sadaflow.png, .wav or .mp4; compare.png; explore.html"),
     ] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=BASICS)
+    ] = False
     request: Annotated[Request, request_flags()] = Request()
-    controlnet: Annotated[
-        Names, text("NAME", "ControlNet: Hub id, folder, single file or embedded name; may be repeated.")
-    ] = None
-    vae: Annotated[str | None, text("NAME", "Autoencoder in place of the model's: Hub id, folder or single file.")] = (
+    controlnet: Annotated[Names, _adapter("NAME", "ControlNet: Hub id, folder, file or embedded name. Repeatable.")] = (
         None
     )
-    lora: Annotated[
-        Names, text("NAME", "LoRA to merge: file, folder, Hub id or owner/name/file.safetensors; may be repeated.")
+    vae: Annotated[str | None, _loading("NAME", "Autoencoder in place of the model's.")] = None
+    lora: Annotated[Names, _adapter("NAME", "LoRA to merge: file, folder or Hub id. Repeatable.")] = None
+    lora_scale: Annotated[
+        Numbers, real("Scale of the LoRAs: one for all, or one for each.", rich_help_panel=ADAPTERS)
     ] = None
-    lora_scale: Annotated[Numbers, real("Scale of the LoRAs, in their order: one for all, or one for each.")] = None
-    embedding: Annotated[
-        Names, text("NAME", "Textual inversion, a word for prompts: file, folder or Hub id; may be repeated.")
-    ] = None
+    embedding: Annotated[Names, _adapter("NAME", "Textual inversion: file, folder or Hub id. Repeatable.")] = None
     embedding_token: Annotated[
-        Names, text("WORD", "Words of the embeddings, in their order.", show_default="those of the files")
+        Names, _adapter("WORD", "Words of the embeddings, in order.", show_default="those of the files")
     ] = None
-    scheduler: Annotated[
-        str | None, text("NAME", "Scheduler config in place of the model's: JSON file, folder or Hub id.")
-    ] = None
+    scheduler: Annotated[str | None, _loading("NAME", "Scheduler config in place of the model's.")] = None
     revision: Revision = None
     variant: Variant = None
-    tokenizer: Annotated[str | None, text("NAME", "For a single file: checkpoint with its tokenizer.")] = None
-    base: Annotated[str | None, text("NAME", "For a single file: checkpoint with whatever it lacks.")] = None
-    prediction: Annotated[str | None, text("NAME", "For a single file: epsilon or v_prediction.")] = None
+    tokenizer: Annotated[str | None, _loading("NAME", "For a single file: checkpoint with its tokenizer.")] = None
+    base: Annotated[str | None, _loading("NAME", "For a single file: checkpoint with what it lacks.")] = None
+    prediction: Annotated[str | None, _loading("NAME", "For a single file: epsilon or v_prediction.")] = None
     device: Device = None
     dtype: Dtype = "float32"
     offload: Annotated[
-        str | None, text("NAME", f"Keep out of the device's memory what is not in use: {', '.join(OFFLOADS)}.")
+        str | None, _memory("NAME", f"Keep unused weights off the device: {', '.join(OFFLOADS)}.")
     ] = None
-    tile: Annotated[int | None, count("Side in pixels of the tiles in which large pictures are decoded.")] = None
+    tile: Annotated[int | None, count("Decode in tiles of so many pixels a side.", rich_help_panel=MEMORY)] = None
     quantize: Annotated[
-        str | None, text("NAME", f"Hold the large networks' weights in eight bits: {', '.join(QUANTIZATIONS)}.")
+        str | None, _memory("NAME", f"Hold large networks in eight bits: {', '.join(QUANTIZATIONS)}.")
     ] = None
+    config: Config = None
+    dry_run: DryRun = False
     debug: Debug = False
 
     @property
@@ -165,7 +145,7 @@ class Options:
         read_dtype(self.dtype)
         for name, known in (("offload", OFFLOADS), ("quantize", QUANTIZATIONS)):
             if (value := getattr(self, name)) is not None and value not in known:
-                raise ValueError(f"unknown --{name} {value!r}; known: {', '.join(known)}")
+                raise ValueError(f"unknown --{name} {value!r}{nearest(value, known)}; known: {', '.join(known)}")
         self._check_control()
         check_files(self.request)
         if self.lora and self.quantize is not None:
@@ -210,66 +190,3 @@ def _check_number(flag: str, values: int, owner: str, owners: int) -> None:
     """Check that a repeated flag has one value for all owners, or one for each."""
     if values not in (1, owners):
         raise ValueError(f"{values} {flag} for {owners} {owner}: give one for all, or one for each")
-
-
-@dataclass(frozen=True)
-class GenerateOptions(StartOptions, Options):
-    """The flags of `generate`: those of `Options`, and prompts by the thousand."""
-
-    prompts: Annotated[
-        Path | None,
-        text("FILE", "File of prompts: .txt, .jsonl, .csv or .tsv. --out is then a folder, and prompt i has seed + i."),
-    ] = None
-    batch: Annotated[
-        int | None, count("With --prompts: number of prompts that are sampled together.", show_default="4")
-    ] = None
-    threads: Annotated[int | None, count("With --prompts, on a CPU: threads of each process.", show_default="1")] = None
-    resume: Annotated[bool, typer.Option("--resume", help="With --prompts: continue the folder where it stopped.")] = (
-        False
-    )
-    previews: Annotated[
-        Path | None, text("FOLDER", "Folder to fill with what the picture looks like after each step, cheaply decoded.")
-    ] = None
-    preview_every: Annotated[
-        int | None, count("With --previews: steps from one file to the next.", show_default="1")
-    ] = None
-    preview_decoder: Annotated[
-        str | None, text("NAME", "With --previews: AutoencoderTiny to decode with: Hub id or folder.")
-    ] = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "request", started(self.request, self))
-
-    def check(self) -> None:
-        """Check what needs no checkpoint; see `Options.check`."""
-        if self.prompts is not None and (self.invert is not None or self.noise is not None):
-            raise ValueError("--invert and --noise are for the prompts of one call: leave out --prompts")
-        if self.prompts is None:
-            for name in self.given("batch", "threads") or (["resume"] if self.resume else []):
-                raise ValueError(f"--{name} is for many prompts, --prompts FILE --out FOLDER")
-            super().check()
-            return
-        if self.request.words is not None:
-            raise ValueError("--words hold the prompts: leave out --prompts")
-        if self.request.prompts:
-            raise ValueError(f"prompts are given twice: {self.request.prompts[0]!r} and --prompts {self.prompts}")
-        if self.out is None:
-            raise ValueError("--prompts needs a folder to fill: --out FOLDER")
-        if self.overwrite:
-            raise ValueError("--overwrite has no meaning with --prompts: a folder is new, or continued with --resume")
-        for name, number in self.given("batch", "threads").items():
-            if number < 1:
-                raise ValueError(f"--{name} must be at least 1, got {number}")
-        if isinstance(self.request.negative_prompt, tuple):
-            raise ValueError("with --prompts, negative prompts that differ stand in the file: negative_prompt")
-        for name in ("image", "mask"):
-            if isinstance(getattr(self.request, name), list):
-                raise ValueError(f"with --prompts, pictures that differ stand in the file: {name}")
-        self.check_flags()
-
-
-def chosen_device(name: str | None) -> torch.device:
-    """The device of that name; None is a GPU if there is one. Raises ValueError if it cannot be used here."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.empty(0, device=read_device(name, "--device ")).device  # with its number: cuda:0

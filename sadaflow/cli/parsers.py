@@ -8,6 +8,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
+from .flag_errors import errors_in_flags
+
 T = TypeVar("T")
 
 
@@ -18,10 +20,12 @@ class Group:
     Attributes:
         flags: Type hints by name, each annotated for typer; all of them default to None.
         build: Makes the field's value from the values of the flags by name.
+        names: The flag of each argument that errors may name, where the flag has another name.
     """
 
     flags: Mapping[str, Any]
     build: Callable[[Mapping[str, Any]], Any]
+    names: Mapping[str, str]
 
 
 def whole(value: str) -> int:
@@ -90,8 +94,11 @@ def with_options(command: Callable[[T], None]) -> Callable[..., None]:
     groups = {name: group for name, hint in hints.items() if (group := _group(hint)) is not None}
 
     def run(**values: Any) -> None:
-        made = {name: group.build({flag: values.pop(flag) for flag in group.flags}) for name, group in groups.items()}
-        command(kind(**values, **made))
+        with errors_in_flags(names):
+            made = {
+                name: group.build({flag: values.pop(flag) for flag in group.flags}) for name, group in groups.items()
+            }
+            command(kind(**values, **made))
 
     flags: dict[str, tuple[Any, Any]] = {}
     for field in fields(kind):
@@ -100,6 +107,9 @@ def with_options(command: Callable[[T], None]) -> Callable[..., None]:
         else:
             default = Parameter.empty if field.default is MISSING else field.default
             flags[field.name] = (hints[field.name], default)
+    names = {flag: flag for flag in flags}
+    for group in groups.values():
+        names |= group.names
     parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
         for name, (hint, default) in flags.items()

@@ -10,7 +10,7 @@ from ..files.png import encode_png
 from ..files.video import strip
 from ..pipeline.pipeline import Pipeline
 from ..sampling.results import Step
-from .options import GenerateOptions
+from .generate_options import GenerateOptions
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,19 @@ from typing import Annotated, Any, Final
 import typer
 
 from ..families.options import PLAIN
+from ..files.atomic import write_file
 from ..files.metadata import Recipe
 from ..files.png import read_text
 from ..files.video import VIDEO_ENDINGS, read_video_comment
 from ..files.wav import read_comment
 from ..generation.outputs import Made, recorded_request
 from ..pipeline.picture_files import check_digests
+from .flags import Debug, Device
+from .generate_options import GenerateOptions
 from .load import RECORDED, load_generator
-from .options import Debug, Device, GenerateOptions
 from .parsers import text
+from .targets import targets
+from .terminal import say
 
 _REPEATED: Final = ("controlnet", "lora", "lora_scale", "embedding", "embedding_token")
 _RECORDS: Final[Mapping[str, Callable[[Path], str]]] = {
@@ -43,6 +47,20 @@ class RepeatOptions:
     ] = False
     device: Device = None
     debug: Debug = False
+
+
+def run(options: RepeatOptions) -> None:
+    """Make a picture, sound or video again from the record in its file, to the bit on the same machine and versions.
+
+    Solver and accelerator have all the settings that they had, whatever their names stand for now.
+    """
+    recipe = read_recipe(options.file)
+    flags = generate_options(recipe, options)
+    flags.check()
+    outs = targets(flags, endings_beside(options.file))
+    made = _repeat(recipe, flags, outs[0].suffix.lower())
+    write_file(outs[0], made.content, options.overwrite)
+    say(f"{outs[0]}: {recipe.steps} steps, {made.recipe.nfe:g} of {len(made.recipe.modes)} evaluations")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -112,7 +130,7 @@ def _flag(name: str, value: Any) -> Any:
     return value
 
 
-def repeat(recipe: Recipe, options: GenerateOptions, ending: str) -> Made:
+def _repeat(recipe: Recipe, options: GenerateOptions, ending: str) -> Made:
     """Makes the sample of a record; the new file's record is the same but for versions and what was measured.
 
     Args:

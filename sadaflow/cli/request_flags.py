@@ -5,8 +5,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ..families.argument import Argument
+from ..families.argument import Argument, arguments
+from ..families.guidance_options import GuidanceOptions
+from ..families.options import ControlOptions, SamplingOptions
+from ..families.picture_options import PictureOptions
 from ..families.request import ARGUMENTS, Request
+from ..families.text_options import TextOptions
+from .help import ACCELERATION, ADAPTERS, BASICS, GUIDANCE, MODEL, PICTURES, WORDS
 from .parsers import Group, finite, number_or_text, seed, whole
 
 POSITIONAL: Final = "prompt"
@@ -16,9 +21,21 @@ _PARSERS: Final = {
 _METAVARS: Final = {int: "N", float: "X", list[float]: "X"}
 
 
+_GROUPS: Final = {
+    **dict.fromkeys(arguments(SamplingOptions), BASICS),
+    **dict.fromkeys(("accelerator", "speedup"), ACCELERATION),
+    **dict.fromkeys(("guidance", *arguments(GuidanceOptions)), GUIDANCE),
+    **dict.fromkeys(arguments(PictureOptions), PICTURES),
+    **dict.fromkeys(arguments(ControlOptions), ADAPTERS),
+    **dict.fromkeys(arguments(TextOptions), WORDS),
+}
+"""The group of --help that shows each argument; those of other arguments are specific to some models."""
+
+
 def request_flags() -> Group:
     """The flags of all arguments that have one, which together make a `Request`."""
-    return Group({flag_of(name): _hint(name, declared) for name, declared in _flagged().items()}, _request)
+    flags = {flag_of(name): _hint(name, declared) for name, declared in _flagged().items()}
+    return Group(flags, _request, {name: flag_of(name) for name in _flagged() if name != POSITIONAL})
 
 
 def flag_of(name: str) -> str:
@@ -32,12 +49,13 @@ def _flagged() -> dict[str, Argument]:
 
 def _hint(name: str, declared: Argument) -> Any:
     """The flag's type, annotated for typer."""
-    kind, shown = declared.flag_type, declared.help if isinstance(declared.help, str) else declared.help()
+    kind = declared.flag_type
+    how: dict[str, Any] = {"help": declared.help, "rich_help_panel": _GROUPS.get(name, MODEL)}
     if name == POSITIONAL:
-        return Annotated[kind | None, typer.Argument(metavar=declared.metavar, help=shown)]
+        return Annotated[kind | None, typer.Argument(metavar=declared.metavar, help=declared.help)]
     if kind is bool:
-        return Annotated[bool | None, typer.Option(f"--{flag_of(name).replace('_', '-')}", help=shown)]
-    how: dict[str, Any] = {"help": shown, "metavar": _METAVARS.get(kind, declared.metavar)}
+        return Annotated[bool | None, typer.Option(f"--{flag_of(name).replace('_', '-')}", **how)]
+    how["metavar"] = _METAVARS.get(kind, declared.metavar)
     if kind in _PARSERS:
         how["parser"] = seed if name == "seed" else _PARSERS[kind]
         kind = str if kind == float | str else kind  # typer takes no unions

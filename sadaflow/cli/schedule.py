@@ -12,8 +12,8 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.schedule_search import SearchSettings, search_pipeline
 from ..pipeline.tuning import PROMPTS
 from ..sampling.schedule_search import SearchEffort
+from .flags import Checkpoint, Config, Debug, Device, Dtype, Revision, Variant, chosen_device
 from .load import SOLVER, quiet_libraries
-from .options import Checkpoint, Debug, Device, Dtype, Revision, Variant, chosen_device
 from .parsers import count, real, text
 from .terminal import say
 
@@ -45,14 +45,14 @@ class ScheduleOptions:
     variant: Variant = None
     device: Device = None
     dtype: Dtype = "float32"
+    config: Config = None
     debug: Debug = False
 
 
 def run(options: ScheduleOptions) -> None:
-    """Searches the set of steps, and writes the file after every try.
+    """Search the set of evaluated steps that keeps most of plain samples, for the accelerator `schedule`.
 
-    Raises:
-        ValueError: If an option does not fit the checkpoint, before any evaluation.
+    It takes minutes on one device, writes FILE after every try, and goes on from it if it is started again.
     """
     effort = SearchEffort(samples=options.samples, tries=options.tries, batch=options.batch)
     settings = SearchSettings(options.budget, options.predictor, options.correct, effort)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..bench.speed import MEASURES, MODES, Speed
-from .options import Debug, Device, Dtype, Names
+from .flags import Config, Debug, Device, Dtype, Names
 from .parsers import count, real, text
 
 _DEFAULT = Speed()
@@ -49,6 +49,7 @@ class SpeedOptions:
     threads: Annotated[int | None, count("Threads of the processor.", show_default="torch's")] = None
     device: Device = None
     dtype: Dtype = "float32"
+    config: Config = None
     debug: Debug = False
 
     def speed(self) -> Speed:

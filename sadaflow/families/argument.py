@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from sadaflow.solvers.names.settings import nearest
+
 from .values import listed, real_number, whole_number
 
 Read = Callable[[str, Any], Any]
@@ -23,7 +25,7 @@ class Argument:
 
     Attributes:
         read: Checks and converts a value.
-        help: One sentence for --help, or a function that makes it, for names that are not known until it is shown.
+        help: One short sentence for --help.
         flag_type: Type of the command-line flag: int, float, str, list[str], list[float], tuple[int, int],
             tuple[float, float], or float | str for a number or text; None for an argument of the Python API only.
         flag: Name on the command line, if it is not the argument's.
@@ -34,7 +36,7 @@ class Argument:
     """
 
     read: Read
-    help: str | Callable[[], str]
+    help: str
     flag_type: Any = None
     flag: str | None = None
     metavar: str = "NAME"
@@ -43,7 +45,7 @@ class Argument:
     per_line: bool = False
 
 
-def argument(default: Any, read: Read, help: str | Callable[[], str], **how: Any) -> Any:
+def argument(default: Any, read: Read, help: str, **how: Any) -> Any:
     """A dataclass field that holds an `Argument`; `how` are the further fields of that."""
     return field(default=default, metadata={"argument": Argument(read, help, **how)})
 
@@ -109,7 +111,7 @@ def choice(known: Sequence[str]) -> Read:
 
     def read(name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in known:
-            raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+            raise ValueError(f"unknown {name} {value!r}{nearest(str(value), known)}; known: {', '.join(known)}")
         return value
 
     return read

@@ -82,11 +82,11 @@ class GuidanceOptions:
     """
 
     guidance_rescale: float = argument(
-        0.0, number_between(0, 1), "Scale the guided prediction to the conditional one's deviation, from 0 to 1.",
+        0.0, number_between(0, 1), "Scale to the conditional prediction's deviation, 0 to 1.",
         flag_type=float,
     )  # fmt: skip
     guidance_interval: tuple[float, float] | None = argument(
-        None, optional(_read_interval), "Guide between these noise levels sigma/alpha only.",
+        None, optional(_read_interval), "Guide between these noise levels sigma/alpha.",
         flag_type=tuple[float, float], metavar="LOW HIGH", shown_default="all",
     )  # fmt: skip
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from sadaflow.solvers import Grid, Solver
 from sadaflow.solvers.levels import LEVEL_RULES
-from sadaflow.solvers.registry import SOLVERS, known_solver
+from sadaflow.solvers.names.settings import nearest
+from sadaflow.solvers.registry import known_solver
 from sadaflow.solvers.spacing import RAMPS, SPACINGS
 
-from ..accelerators import ACCELERATORS, Accelerator, make_accelerator
+from ..accelerators import Accelerator, make_accelerator
 from ..accelerators.default import DEFAULT
-from ..guidance import GUIDANCE
 from .argument import (
     any_number,
     anything,
@@ -62,7 +62,7 @@ def _read_solver(name: str, value: Any) -> Any:
 
 def _read_grid(name: str, value: Any) -> Any:
     if isinstance(value, str) and value not in GRIDS:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(GRIDS)}")
+        raise ValueError(f"unknown {name} {value!r}{nearest(value, GRIDS)}; known: {', '.join(GRIDS)}")
     if not isinstance(value, (str, Grid)):
         raise ValueError(cannot_be_used(name, value, 'a name ("karras") or a Grid'))
     return value
@@ -77,23 +77,8 @@ def _read_accelerator(name: str, value: Any) -> Any:
     return value
 
 
-def _solver_help() -> str:
-    return f'Solver, with settings as in "dpmpp2m-sde eta=0.5": {", ".join(SOLVERS)}; or module:Class.'
-
-
-def _accelerator_help() -> str:
-    return f'Accelerator, with settings as in "auto budget=25": {", ".join(ACCELERATORS)}; {PLAIN}; or module:Class.'
-
-
 def _read_prompts(name: str, value: Any) -> tuple[str, ...]:
     return () if value is None else texts(name, value)
-
-
-def _guidance_help() -> str:
-    return (
-        "Classifier-free guidance, 1 or less is none; of Flux.1 dev the number that it embeds; or a rule as in "
-        f'"apg scale=7 eta=0": {", ".join(GUIDANCE)}; or module:Class.'
-    )
 
 
 @dataclass(frozen=True)
@@ -125,30 +110,30 @@ class SamplingOptions:
         (), _read_prompts, "One image, sound or row per prompt.", flag_type=list[str], metavar="PROMPT", per_sample=True
     )
     negative_prompt: Negative = argument(
-        None, text_or_texts, "Negative prompt: one for all prompts, or repeated, one for each in order.",
+        None, text_or_texts, "Negative prompt: one for all, or one for each.",
         flag_type=list[str], flag="negative", metavar="TEXT", per_sample=True,
     )  # fmt: skip
     steps: int | None = argument(
         None, optional(count(1)), "Steps of the solver.", flag_type=int, shown_default="the checkpoint's, or 50"
     )
     solver: str | Solver | None = argument(
-        None, optional(_read_solver), _solver_help, flag_type=str,
+        None, optional(_read_solver), 'Solver, as in "dpmpp2m-sde eta=0.5": sadaflow list solvers.', flag_type=str,
         shown_default="the checkpoint's, or dpmpp2m",
     )  # fmt: skip
     grid: str | Grid | None = argument(
-        None, optional(_read_grid), f"Time grid: {', '.join(GRIDS)}.", flag_type=str, shown_default="the checkpoint's"
+        None, optional(_read_grid), "Time grid, as in karras.", flag_type=str, shown_default="the checkpoint's"
     )
     accelerator: str | Accelerator | None = argument(
-        None, optional(_read_accelerator), _accelerator_help, flag_type=str,
-        flag="accelerate", shown_default=f"{DEFAULT}, or none where the steps are too few for it",
+        None, optional(_read_accelerator), 'As in "auto budget=25", or none: sadaflow list accelerators.',
+        flag_type=str, flag="accelerate", shown_default=f"{DEFAULT}, or none if the steps are too few",
     )  # fmt: skip
     speedup: float | None = argument(
-        None, optional(number_from(1)), "Save evaluations by this factor with the accelerator auto: 2 halves them.",
-        flag_type=float, shown_default="auto's own tolerance",
+        None, optional(number_from(1)), "Evaluate so many times less often, with auto: 2 halves the cost.",
+        flag_type=float, shown_default="auto's tolerance",
     )  # fmt: skip
     guidance: Guidance | None = argument(
-        None, optional(read_guidance), _guidance_help, flag_type=float | str, metavar="X",
-        shown_default="the checkpoint's, or 7.5; SDXL 5, DiT 4, Flux.1 3.5, MusicLDM 2", per_line=True,
+        None, optional(read_guidance), 'Scale, or a rule as in "apg scale=7": sadaflow list guidance.',
+        flag_type=float | str, metavar="X", shown_default="the checkpoint's", per_line=True,
     )  # fmt: skip
     seed: Any = argument(
         0, whole_numbers(*_SEEDS), "Seed of the start noise, the same for every prompt.", flag_type=int, metavar="N",
@@ -192,7 +177,7 @@ class ControlOptions:
     """
 
     control: Any = argument(
-        None, anything, "Picture for a ControlNet, stretched to the size made; repeated, one for each in order.",
+        None, anything, "Picture for a ControlNet; one for each, in order.",
         flag_type=list[str], metavar="FILE",
     )  # fmt: skip
     control_scale: float | Sequence[float] = argument(
@@ -233,7 +218,7 @@ class LabelOptions:
     """
 
     class_labels: Label | Sequence[Label] | None = argument(
-        None, _read_labels, "On DiT: class to sample, a number or a name; repeated, one picture for each.",
+        None, _read_labels, "On DiT: number or name of a class. Repeatable.",
         flag_type=list[str], flag="class_label", metavar="LABEL",
     )  # fmt: skip
 

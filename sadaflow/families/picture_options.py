@@ -45,33 +45,33 @@ class PictureOptions:
     """
 
     image: Any = argument(
-        None, anything, "Picture to start from; repeated, one for each prompt.", flag_type=list[str], metavar="FILE",
+        None, anything, "Picture to start from: one for all, or one for each.", flag_type=list[str], metavar="FILE",
         per_sample=True,
     )  # fmt: skip
     strength: float | None = argument(
-        None, optional(number_between(0, 1)), "With --image: fraction of the steps that change the picture, 0 to 1.",
+        None, optional(number_between(0, 1)), "Fraction of the steps that are taken, 0 to 1.",
         flag_type=float, shown_default=f"{STRENGTH:g}, and 1 with --mask or --source-prompt", per_line=True,
     )  # fmt: skip
     start_step: int | None = argument(
-        None, optional(count(0)), "With --image: index of the first step, in place of --strength.", flag_type=int
+        None, optional(count(0)), "Index of the first step, in place of --strength.", flag_type=int
     )
     mask: Any = argument(
-        None, anything, "With --image: what to repaint, white on black; repeated, one for each prompt.",
+        None, anything, "What to repaint, white on black: one for all, or one for each.",
         flag_type=list[str], metavar="FILE", per_sample=True,
     )  # fmt: skip
     mask_blur: float = argument(
         0.0, number_between(0, 4096), "Radius in pixels by which the mask is blurred.", flag_type=float
     )
     padding_mask_crop: int | None = argument(
-        None, optional(count(0)), "Repaint only the part around the mask, with so many pixels of margin.", flag_type=int
+        None, optional(count(0)), "Repaint only around the mask, with so many pixels of margin.", flag_type=int
     )
     paste: bool = argument(False, flag, "Keep the picture's own pixels outside the mask.", flag_type=bool)
     posterior: str = argument(
-        "mode", choice(POSTERIORS), "What is taken of the encoded picture: mode, or a sample by the seed.",
+        "mode", choice(POSTERIORS), "Of the encoded picture: mode, or a sample by the seed.",
         flag_type=str,
     )  # fmt: skip
     source_prompt: str | Sequence[str] | None = argument(
-        None, text_or_texts, "With --image: what it shows; sampling starts from the noise that leads to it.",
+        None, text_or_texts, "What the picture shows: sampling starts from its noise.",
         flag_type=list[str], metavar="TEXT", per_sample=True,
     )  # fmt: skip
     inversion: str | None = argument(

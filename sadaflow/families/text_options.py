@@ -82,7 +82,7 @@ class TextOptions:
         None, optional(_read_pooled), "Pooled states of the negative prompts."
     )
     words: Words | None = argument(
-        None, optional(read_words), "Encoded prompts in place of prompts, as Pipeline.encode saves them.",
+        None, optional(read_words), "Encoded prompts, as Pipeline.encode saves them.",
         flag_type=str, metavar="FILE",
     )  # fmt: skip
     long_prompts: str = argument(
@@ -90,14 +90,14 @@ class TextOptions:
         metavar="cut|chunks", shown_default=CUT,
     )  # fmt: skip
     prompt_weights: bool = argument(
-        False, flag, "On SD and SDXL: brackets in prompts are weights: (word:1.3), (word), [word].", flag_type=bool
+        False, flag, "On SD and SDXL: (word:1.3), (word) and [word] are weights.", flag_type=bool
     )
     blend_prompt: str | None | Sequence[str | None] = argument(
-        None, _read_blend_prompt, "Prompt that the prompt becomes in the course of the steps.",
+        None, _read_blend_prompt, "Prompt that the prompt becomes during the steps.",
         flag_type=list[str], metavar="PROMPT", per_sample=True,
     )  # fmt: skip
     blend: Blend = argument(
-        (0.0, 1.0), _read_blend, "Fractions of the steps between which --blend-prompt replaces the prompt.",
+        (0.0, 1.0), _read_blend, "Fractions of the steps between which it does.",
         flag_type=tuple[float, float], metavar="START END", shown_default="0 1",
     )  # fmt: skip
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sadaflow.solvers.names.settings import nearest
+
 from .hub.layout import lies_at_root
 from .json_file import read_object
 from .sampling_defaults import FIELD, SHARED
@@ -39,8 +41,8 @@ def embedded(model: str | os.PathLike[str] | None) -> str:
         return str(EMBEDDED / name)
     if not set("/\\") & set(name) and not Path(name).exists():
         raise ValueError(
-            f"{name!r} is neither a folder, nor a Hub id of the form owner/name, nor an embedded checkpoint: "
-            f"{', '.join(embedded_names())}"
+            f"{name!r} is neither a folder, nor a Hub id of the form owner/name, nor an embedded checkpoint"
+            f"{nearest(name, embedded_names())}: {', '.join(embedded_names())}"
         )
     return name
 

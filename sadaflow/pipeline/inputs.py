@@ -12,6 +12,8 @@ from typing import Any, Final, SupportsIndex
 import torch
 from torch import Tensor
 
+from sadaflow.solvers.names.settings import nearest
+
 from ..accelerators import Accelerator, Auto, make_accelerator
 from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.argument import cannot_be_used, count
@@ -53,7 +55,8 @@ def read_dtype(dtype: Any) -> torch.dtype:
         found = DTYPES.get(name, _OTHER_DTYPES.get(name))
     if found not in _COMPUTING:
         hint = '; eight bits are quantize="int8" or "fp8"' if "8" in str(dtype) else ""
-        raise ValueError(f"unknown dtype {reprlib.repr(dtype)}; known: {', '.join(DTYPES)}{hint}")
+        near = nearest(str(dtype), (*DTYPES, *_OTHER_DTYPES))
+        raise ValueError(f"unknown dtype {reprlib.repr(dtype)}{near}; known: {', '.join(DTYPES)}{hint}")
     return found
 
 

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,18 +47,43 @@ def inspect(
     hub = HubOptions(revision, variant, cache_dir, token, local_files_only, endpoint)
     if model is not None and is_file_name(model):
         return inspect_file(locate_file(model, hub))
+    name = str(model or DEFAULT)
+    files = open_files(model, hub)
+    if isinstance(files, LocalFiles):
+        return _describe(name, files)
+    with explaining(name, revision):
+        return _describe(name, files)
+
+
+def open_files(model: str | os.PathLike[str] | None, hub: HubOptions) -> Files:
+    """The files of a checkpoint; of a repository that is not here, all but the weights are downloaded.
+
+    Args:
+        model: A Hub id, a folder, or the name of an embedded checkpoint; None is tiny-sd.
+        hub: How the Hub is reached.
+
+    Raises:
+        FileNotFoundError, ConnectionError, PermissionError, OSError: If a file cannot be fetched.
+    """
     name, folder = str(model or DEFAULT), Path(embedded(model))
     marker = "config.json" if (folder / "config.json").is_file() else "model_index.json"
     if folder.exists() or not is_hub_id(name) or hub.offline:
         root = locate_checkpoint(folder, replace(hub, local_files_only=True), marker=marker)
-        return _describe(name, LocalFiles(root, variant))
-    try:
+        return LocalFiles(root, hub.variant)
+    with explaining(name, hub.revision):
         repository = Repository.open(name, hub)
         names = {file.name for file in repository.files}
         single = "config.json" in names and "model_index.json" not in names
         index = None if single else repository.read("model_index.json")
         repository.fetch([file for file in repository.needed(index) if not file.name.endswith(".safetensors")])
-        return _describe(name, RemoteFiles(repository))
+        return RemoteFiles(repository)
+
+
+@contextmanager
+def explaining(name: str, revision: str | None) -> Iterator[None]:
+    """Context manager in which errors of the Hub say what to do about the checkpoint `name`."""
+    try:
+        yield
     except Exception as error:
         raise explained(error, name, revision) from error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..sampling.observing import Observer, Reply
 from ..sampling.results import Step
+from .heartbeat import Heartbeat
 
 
 @contextmanager
@@ -35,16 +36,21 @@ def progress_observer(
 
 
 @contextmanager
-def counting_bar(total: int, **how: Any) -> Iterator[Callable[[int], None]]:
-    """A function that advances a progress bar by a number; the bar is shown on stderr if that is a terminal.
+def counting_bar(total: int, *, label: str, unit: str, **how: Any) -> Iterator[Callable[[int], None]]:
+    """A function that advances a progress bar on stderr by a number; without a terminal, lines say how far it is.
 
     Args:
         total: The number at the end.
+        label: What is being done.
+        unit: What is counted, in the singular.
         how: Further arguments of tqdm.
     """
+    if not sys.stderr.isatty():
+        yield Heartbeat(label, total, unit)
+        return
     from tqdm import tqdm
 
-    with tqdm(total=total, disable=None, **how) as bar:
+    with tqdm(total=total, desc=label, unit=unit, **how) as bar:
         yield lambda count: bar.update(count) and None
 
 

@@ -138,7 +138,7 @@ class Registry(Mapping[str, T]):
         except KeyError:
             near = nearest(name, self)
             raise ValueError(
-                f"unknown {self.kind.what} {name!r}; known are {', '.join(self)}{near}; one of your own is written "
+                f"unknown {self.kind.what} {name!r}{near}; known are {', '.join(self)}; one of your own is written "
                 "module:Name"
             ) from None
 

@@ -1,5 +1,6 @@
 """The palette: every method and mode has a colour of its own, which can be read on light and dark pages."""
 
+import tomllib
 from itertools import combinations
 
 import pytest
@@ -16,7 +17,8 @@ from sadaflow.compare.style import (
 from sadaflow.display.modes import MODE_COLOURS, MODE_MEANINGS, mode_colours
 
 LIGHT, DARK = "#fdfdfc", "#16181a"  # --paper of the page
-SUITES = sorted(name for name in shipped_suites() if not name.startswith(("paper-", "vbench-")))
+OF_THEIR_OWN = [name for name, text in shipped_suites().items() if tomllib.loads(text).get("prompts")]
+SUITES = sorted([*OF_THEIR_OWN, "fronts-mixture"])  # the others are given prompts
 
 
 def luminance(colour: str) -> float:

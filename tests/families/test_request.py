@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import sadaflow.cli.commands
 from sadaflow import SADA, Pipeline
 from sadaflow.bench.suite.model import Case, Sample
 from sadaflow.cli import main
-from sadaflow.cli.options import GenerateOptions, Options
+from sadaflow.cli.app import load_command
+from sadaflow.cli.generate_options import GenerateOptions
+from sadaflow.cli.options import Options
 from sadaflow.compare import compare
 from sadaflow.families import FAMILIES
 from sadaflow.families.argument import arguments
@@ -36,7 +36,8 @@ HOW_IT_RUNS = {"output", "progress", "trace", "parallel", "observer"}
 LOADING = {
     "model", "out", "overwrite", "controlnet", "lora", "lora_scale", "scheduler", "revision", "variant", "tokenizer",
     "vae", "base", "embedding", "embedding_token",
-    "prediction", "device", "dtype", "offload", "tile", "quantize", "debug",
+    "prediction", "device", "dtype", "offload", "tile", "quantize", "config", "dry_run",
+    "debug",
 }  # fmt: skip
 EMBEDS = {"prompt_embeds", "negative_embeds", "pooled_embeds", "negative_pooled_embeds"}
 WITHOUT_FLAG = {"noise", "denoising_start", "denoising_end", *EMBEDS}
@@ -65,9 +66,11 @@ def test_every_argument_is_described_in_its_class_and_in_the_call() -> None:
     assert all(f"{name}" in str(Pipeline.__call__.__doc__) for name in NAMES)
 
 
-@pytest.mark.parametrize(("command", "kind"), [("generate", GenerateOptions), ("compare", Options)])
+@pytest.mark.parametrize(
+    ("command", "kind"), [("generate", GenerateOptions), ("compare", Options), ("explore", Options)]
+)
 def test_every_argument_is_a_flag(command: str, kind: type[Options]) -> None:
-    found = {item.name for item in typer.main.get_command(sadaflow.cli.commands.app).commands[command].params}  # type: ignore[attr-defined]
+    found = {item.name for item in load_command(command).params}
     own = {item.name for item in fields(kind)} - {"request"}
     flags = {declared.flag or name for name, declared in ARGUMENTS.items() if name not in WITHOUT_FLAG}
     assert found - {"help"} == flags | own

@@ -115,7 +115,7 @@ def _measure_pictures(
         theirs = None if speed.alone else Theirs(folder, dtype, device, speed.solver, speed.compiled, speed.mode)
         for task, names in zip(tasks, named, strict=True):
             total = (speed.rounds + 1) * (len(speed.sides) + len(accelerators))
-            with counting_bar(total, desc=f"{model}, batch {names['batch']}", leave=False) as advance:
+            with counting_bar(total, label=f"{model}, batch {names['batch']}", unit="run", leave=False) as advance:
                 found = measure_sampling(ours, theirs, task, accelerators, speed.rounds, advance, latent=speed.latent)
             for name, modes in found.pop("modes").items():
                 results["modes"][f"{name} on {model}, {speed.steps} steps, batch {names['batch']}"] = modes
@@ -177,7 +177,7 @@ def _rounds(
     label: str, acts: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, warm: bool = True
 ) -> list[Mapping[str, Mapping[str, float]]]:
     """Runs interleaved rounds; with `warm`, after a round that does not count."""
-    with counting_bar((rounds + warm) * len(acts), desc=label, leave=False) as advance:
+    with counting_bar((rounds + warm) * len(acts), label=label, unit="run", leave=False) as advance:
         if warm:
             interleaved(acts, 1, advance)
         return interleaved(acts, rounds, advance)

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sadaflow.solvers.names.settings import nearest
 from sadaflow.solvers.registry import draws_noise, known_solver
 
 from ...accelerators import make_accelerator
@@ -45,7 +46,10 @@ def load_suite(name: str, prompts: Path | None = None) -> Suite:
         return parse_suite(shipped[name], name, given)
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
-        raise FileNotFoundError(f"no suite {name!r}: known are {', '.join(shipped)}, or name a .toml file that exists")
+        raise FileNotFoundError(
+            f"no suite {name!r}{nearest(name, shipped)}: known are {', '.join(shipped)}, or name a .toml file that "
+            "exists"
+        )
     if (size := path.stat().st_size) > _LARGEST:
         raise ValueError(f"suite {path} has {size} bytes; a suite has at most {_LARGEST}")
     try:
