@@ -7,18 +7,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def rotary_table(size: tuple[int, int], dims: tuple[int, int, int], device: torch.device) -> Tensor:
-    """Computes cosines and sines for the positions (0, row, column) of an (h, w) grid; angles are computed in float64.
+def rotary_table(
+    size: tuple[int, int], dims: tuple[int, int, int], device: torch.device, index: int = 0
+) -> Tensor:
+    """Computes cosines and sines for the positions (index, row, column) of an (h, w) grid.
+
+    Angles are computed in float64.
 
     Args:
         size: (h, w) of the token grid.
         dims: number of channels that each of the three coordinates rotates.
         device: device of the result.
+        index: coordinate of all tokens along the first axis.
 
     Returns:
         (h*w, sum(dims)/2, 2) in float32.
     """
-    return rotary_grid((range(1), range(size[0]), range(size[1])), dims, device)
+    return rotary_grid((range(index, index + 1), range(size[0]), range(size[1])), dims, device)
 
 
 def rotary_grid(axes: Sequence[range], dims: Sequence[int], device: torch.device, theta: float = 10_000.0) -> Tensor:

@@ -64,6 +64,7 @@ BENCH = {
     "run": "suite",
     "reporting": "run suite",
     "speed": "run",
+    "peers": "run speed",
     "command": "reporting run speed suite",
     "gpu": "run speed",
 }

@@ -64,6 +64,7 @@ class FluxTransformer(PackedTransformer):
         pooled: Tensor,
         guidance: Tensor | None = None,
         beside: Tensor | None = None,
+        edited: Tensor | None = None,
         seam: Seam = call_through,
     ) -> Tensor:
         """Computes the prediction.
@@ -75,25 +76,32 @@ class FluxTransformer(PackedTransformer):
             pooled: (B, pooled_projection_dim), pooled CLIP text.
             guidance: (B,), guidance strengths; required if and only if the config has guidance_embeds.
             beside: (B, channels, h, w), what is read beside x: the latents of the masked picture and the mask (Fill).
+            edited: (B, C, h', w'), latents of a picture to edit, read as further tokens (Kontext); h' and w' even.
             seam: called at each site.
 
         Returns:
             The flow (B, C, h, w).
 
         Raises:
-            ValueError: if `guidance` does not match the config, or if h or w is odd.
+            ValueError: if `guidance` does not match the config, or if a side of the latents is odd.
         """
-        given = self.prepare(context=context, pooled=pooled, guidance=guidance, beside=beside)
+        given = self.prepare(context=context, pooled=pooled, guidance=guidance, beside=beside, edited=edited)
         time = self.prepare_times(single_time(timestep, x.device), given)[0]
         return self.evaluate(x, time, given, seam)
 
     def prepare(
-        self, *, context: Tensor, pooled: Tensor, guidance: Tensor | None = None, beside: Tensor | None = None
+        self,
+        *,
+        context: Tensor,
+        pooled: Tensor,
+        guidance: Tensor | None = None,
+        beside: Tensor | None = None,
+        edited: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Computes what all evaluations of a prompt share; arguments and errors as in `forward`.
 
         Returns:
-            "text": tokens (B, L, dim); "pooled" and "guidance": embeddings (B, dim); "beside": as given.
+            "text": tokens (B, L, dim); "pooled" and "guidance": embeddings (B, dim); "beside" and "edited": as given.
         """
         if (guidance is None) == self.config.guidance_embeds:
             remedy = "give guidance (B,)" if guidance is None else "leave guidance out"
@@ -103,7 +111,8 @@ class FluxTransformer(PackedTransformer):
         if guidance is not None:
             strength = guidance.to(pooled.dtype) * 1000
             given["guidance"] = embed.guidance_embedder(sinusoids(strength, _FEATURES).to(pooled.dtype))
-        return given if beside is None else {**given, "beside": beside.to(pooled.dtype)}
+        read = {"beside": beside, "edited": edited}
+        return given | {name: latents.to(pooled.dtype) for name, latents in read.items() if latents is not None}
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         """Computes the modulations of all blocks.

@@ -59,7 +59,15 @@ class DoubleBlock(nn.Module):
         return modulated(image, *parts_of(modulations, self.parts)[:2])
 
     def forward(
-        self, joint: Tensor, modulations: Tensor, rope: Tensor, mask: Tensor | None = None, *, seam: Seam, site: Site
+        self,
+        joint: Tensor,
+        modulations: Tensor,
+        rope: Tensor,
+        mask: Tensor | None = None,
+        *,
+        edited: int = 0,
+        seam: Seam,
+        site: Site,
     ) -> Tensor:
         """Runs the block.
 
@@ -68,15 +76,17 @@ class DoubleBlock(nn.Module):
             modulations: (B, parts * dim).
             rope: (B, L + N, head_dim/2, 2), rotary table.
             mask: (B, L), bool: which text tokens are attended to; None for all.
+            edited: how many of the N image tokens are of a picture to edit; they come first.
             seam: called at the attention.
-            site: the block's site; its `prefix` is the number of text tokens.
+            site: the block's site; its `prefix` is L + edited.
 
         Returns:
             (B, L + N, dim).
         """
-        heads = self.enter(joint, modulations, rope, site.prefix)
+        length = site.prefix - edited
+        heads = self.enter(joint, modulations, rope, length)
         mixed = attended(seam, site.attention("attn"), heads, mask)
-        return self.leave(joint, mixed, modulations, site.prefix)
+        return self.leave(joint, mixed, modulations, length)
 
     def enter(self, joint: Tensor, modulations: Tensor, rope: Tensor, length: int) -> Heads:
         """Computes query, key and value; the first `length` tokens are text."""

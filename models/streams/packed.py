@@ -1,6 +1,6 @@
 """The part that Flux.1 and its relatives share: packed latents, double-stream blocks, then single-stream blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import ClassVar
 
@@ -26,9 +26,10 @@ class PackedTransformer(nn.Module):
     dim) to image tokens, given text tokens (B, L, dim), the modulations of all blocks (B, width) and the rotary table
     (B, N, head_dim/2, 2) of the image tokens; a mask (B, L) of text tokens follows if some are padding. A seam may drop
     image tokens if it gathers the rows of `rope` alike (`Site.per_token`); the remaining tokens keep their positions.
-    Inside it, each block is a "block" on the joint sequence (text first, `Site.prefix` tokens) with `fn(joint,
-    modulations, rope)`, its own modulations and the rotary table of all tokens. Its attention is an "attention", with
-    keys already rotated.
+    With a picture to edit its M tokens (B, M, dim) follow the mask, or None, and then the rotary table (B, L + M,
+    head_dim/2, 2) of all tokens before the image. Inside it, each block is a "block" on the joint sequence (text and
+    picture to edit, `Site.prefix` tokens, then the image) with `fn(joint, modulations, rope)`, its own modulations and
+    the rotary table of all tokens. Its attention is an "attention", with keys already rotated.
 
     Subclasses call `add_streams` and set `proj_out`, which gives output tokens.
 
@@ -70,31 +71,27 @@ class PackedTransformer(nn.Module):
             x: (B, C, h, w), h and w even.
             time: (1 or B, width), one step of `prepare_times`.
             given: output of `prepare`, with the rows of x: "text" (B, L, dim), and "mask" (B, L) if some text tokens
-                are not attended to; "beside" (B, channels, h, w) if the network reads more than x.
+                are not attended to; "beside" (B, channels, h, w) if the network reads more than x; "edited" (B, C, h',
+                w') if it reads a picture to edit.
             seam: called at each site.
 
         Returns:
             The flow (B, C, h, w).
 
         Raises:
-            ValueError: if h or w is odd.
+            ValueError: if h or w, or a side of the picture to edit, is odd.
         """
-        height, width = x.shape[-2:]
-        if height % PATCH or width % PATCH:
-            name = type(self).__name__
-            raise ValueError(f"x has {height}x{width} positions; {name} needs multiples of {PATCH}")
-        if "beside" in given:
-            x = torch.cat((x, given["beside"]), dim=1)
-        size, dim = (height // PATCH, width // PATCH), self.dim
-        image = self.x_embedder(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH))
-        table = rotary_table if torch.compiler.is_compiling() else _known_rotary_table
-        rope = table(size, self.axes, x.device).expand(x.shape[0], -1, -1, -1)
-        time = time.expand(x.shape[0], -1)
+        image, rope, size = self._embedded(torch.cat((x, given["beside"]), dim=1) if "beside" in given else x)
+        time, text, dim = time.expand(x.shape[0], -1), given["text"], self.dim
         modulations, last = time.split((time.shape[-1] - 2 * dim, 2 * dim), dim=-1)
         trunk = partial(self._trunk, seam=seam, size=size)
         site = Site("trunk", "trunk", 0, size, per_token=(2,), per_prefix=(0,), probe=self._first_look)
-        mask = (given["mask"],) if "mask" in given else ()
-        image = seam(site, trunk, image, given["text"], modulations, rope, *mask)
+        further: tuple[Tensor | None, ...] = (given["mask"],) if "mask" in given else ()
+        if "edited" in given:
+            edited, own, _ = self._embedded(given["edited"], index=1)
+            further = (given.get("mask"), edited, after_text(own, text.shape[1]))
+            site = site._replace(per_prefix=(0, 5))
+        image = seam(site, trunk, image, text, modulations, rope, *further)
         first, second = parts_of(last, 2)
         scale, shift = (first, second) if self.scale_first else (second, first)
         tokens = self.proj_out(modulated(image, shift, scale))
@@ -106,9 +103,23 @@ class PackedTransformer(nn.Module):
         stacks = ("transformer_blocks", "single_transformer_blocks")
         return {f"{stack}.{index}": block for stack in stacks for index, block in enumerate(getattr(self, stack))}
 
-    def _first_look(
-        self, image: Tensor, text: Tensor, modulations: Tensor, rope: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def _embedded(self, latents: Tensor, index: int = 0) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Embeds latents (B, C, h, w) as tokens (B, N, dim); also returns their rotary table, and the size of the grid.
+
+        Args:
+            latents: the latents.
+            index: coordinate of the tokens along the first axis.
+        """
+        height, width = latents.shape[-2:]
+        if height % PATCH or width % PATCH:
+            name = type(self).__name__
+            raise ValueError(f"latents have {height}x{width} positions; {name} needs multiples of {PATCH}")
+        tokens = self.x_embedder(rearrange(latents, "b c (h p) (w q) -> b (h w) (c p q)", p=PATCH, q=PATCH))
+        size = (height // PATCH, width // PATCH)
+        table = rotary_table if torch.compiler.is_compiling() else _known_rotary_table
+        return tokens, table(size, self.axes, latents.device, index).expand(len(latents), -1, -1, -1), size
+
+    def _first_look(self, image: Tensor, text: Tensor, modulations: Tensor, *_: Tensor | None) -> Tensor:
         """Computes the normed and modulated image tokens (B, N, dim) that the first block's attention reads."""
         first = next(iter(self._blocks.values()))
         return first.first_look(image, modulations[:, : first.parts * self.dim])
@@ -120,13 +131,22 @@ class PackedTransformer(nn.Module):
         modulations: Tensor,
         rope: Tensor,
         mask: Tensor | None = None,
+        edited: Tensor | None = None,
+        rope_before: Tensor | None = None,
         *,
         seam: Seam,
         size: tuple[int, int],
     ) -> Tensor:
         """Runs all blocks on the joint sequence and returns the image tokens (B, N, dim)."""
-        blocks, rope = self._blocks, after_text(rope, text.shape[1])
-        own = modulations.split([block.parts * self.dim for block in blocks.values()], dim=-1)
+        blocks: dict[str, Callable[..., Tensor]] = {**self._blocks}
+        own = modulations.split([block.parts * self.dim for block in self._blocks.values()], dim=-1)
+        if edited is None or rope_before is None:
+            rope = after_text(rope, text.shape[1])
+        else:
+            text, rope = torch.cat((text, edited), dim=1), torch.cat((rope_before, rope), dim=1)
+            for name, block in self._blocks.items():
+                if isinstance(block, DoubleBlock):
+                    blocks[name] = partial(block, edited=edited.shape[1])
         shared = (rope,) if mask is None else (rope, mask)
         return run_blocks(blocks, (text, image), own, shared, seam, size)
 

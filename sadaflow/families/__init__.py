@@ -11,6 +11,7 @@ from .chroma import Chroma
 from .dit import ClassConditional
 from .flux import Flux, FluxFill
 from .flux2 import Flux2Dev, Flux2Klein
+from .flux_kontext import FluxKontext
 from .media import AudioFamily, FirstFrameFamily, VideoFamily
 from .members import family_of
 from .musicldm import MusicLDM
@@ -34,6 +35,7 @@ _BUILT_IN: Mapping[str, type[Family]] = MappingProxyType(
         "FluxFillPipeline": FluxFill,
         "FluxImg2ImgPipeline": Flux,
         "FluxInpaintPipeline": Flux,
+        "FluxKontextPipeline": FluxKontext,
         "FluxPipeline": Flux,
         "LatentConsistencyModelPipeline": LatentConsistency,
         "MusicLDMPipeline": MusicLDM,
@@ -81,10 +83,8 @@ def register_family(class_name: str, family: type[Family], *, replace: bool = Fa
 
 
 _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
-_EDITING = "it needs a picture beside the prompt"
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
-        "FluxKontextPipeline": _EDITING,
         "StableDiffusionControlNetPipeline": _CONTROLLED,
         "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
         "StableDiffusionXLControlNetPipeline": _CONTROLLED,

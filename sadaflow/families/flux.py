@@ -15,6 +15,7 @@ from .argument import arguments
 from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder, trained_size
 from .exported import Exported
 from .guidance_options import Guidance, is_guided
+from .hooks import REFERENCE
 from .latent_transformer import LatentTransformer
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
@@ -54,9 +55,9 @@ class Flux(LatentTransformer, TextFamily):
     def __init__(
         self, backbone: FluxTransformer, vae: Autoencoder, clip: ClipText, t5: T5Text, dtype: torch.dtype
     ) -> None:
-        _check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
+        self._check_widths(backbone.config, vae.config, clip.encoder.config, t5.encoder.config)
         self.needs = None
-        self.reads = reads_of(backbone.config, vae.config)
+        self.reads = self.reads_of(backbone.config, vae.config)
         self.default_size = trained_size(vae.config, self.patch)
         self.backbone = backbone
         self.vae = vae
@@ -70,7 +71,7 @@ class Flux(LatentTransformer, TextFamily):
         vae = autoencoder_config(checkpoint)
         clip, t5 = ClipText.prepare(checkpoint, pooled=True), T5Text.prepare(checkpoint)
         with naming(checkpoint.root):
-            _check_widths(transformer, vae, clip.config, t5.config)
+            cls._check_widths(transformer, vae, clip.config, t5.config)
             trained_size(vae, cls.patch)
         return lambda: cls(
             checkpoint.network("transformer", lambda: FluxTransformer(transformer)),
@@ -79,6 +80,13 @@ class Flux(LatentTransformer, TextFamily):
             T5Text.build(t5),
             checkpoint.dtype,
         )
+
+    @classmethod
+    def reads_of(cls, transformer: FluxConfig, vae: AutoencoderConfig) -> str | None:
+        """What a transformer reads beside the latents: a mask (Fill), or latents of a picture (Depth and Canny)."""
+        if fills(transformer, vae):
+            return MASK
+        return CONTROL if transformer.latent_channels == 2 * vae.latent_channels else None
 
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
@@ -119,6 +127,24 @@ class Flux(LatentTransformer, TextFamily):
             warnings.warn("negative_prompt has no effect on this checkpoint unless true_guidance > 1", stacklevel=4)
         return super().condition(request)
 
+    @classmethod
+    def _check_widths(cls, transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5: Any) -> None:
+        """Raise ValueError if components of these configs do not fit each other."""
+        read, predicted = transformer.in_channels, transformer.out_channels or transformer.in_channels
+        if cls.reads_of(transformer, vae) in (MASK, CONTROL):  # then only the prediction has the latents' channels
+            read = predicted
+        for label, found, field, expected in (
+            ("text_encoder is", clip.hidden_size, "pooled_projection_dim", transformer.pooled_projection_dim),
+            ("text_encoder_2 is", t5.d_model, "joint_attention_dim", transformer.joint_attention_dim),
+            ("vae's latents are", vae.latent_channels, "in_channels / 4", read // 4),
+            ("prediction is", predicted, "in_channels", read),
+        ):
+            if found != expected:
+                raise ValueError(
+                    f"the {label} {found} wide, the transformer's {field} is {expected} (transformer/config.json, and "
+                    "config.json in text_encoder/, text_encoder_2/ and vae/)"
+                )
+
 
 class FluxFill(Flux):
     """The components of a FluxFillPipeline checkpoint, whose network reads a mask and the masked picture."""
@@ -126,35 +152,10 @@ class FluxFill(Flux):
     default_guidance: ClassVar[float] = 30.0
 
 
-_PIPELINES: Final = {MASK: "FluxFillPipeline", CONTROL: "FluxControlPipeline"}
+_PIPELINES: Final = {MASK: "FluxFillPipeline", CONTROL: "FluxControlPipeline", REFERENCE: "FluxKontextPipeline"}
 """Pipelines of transformers by what they read beside the latents."""
 
 
 def fills(transformer: FluxConfig, vae: AutoencoderConfig) -> bool:
     """Whether a transformer reads the masked picture and all pixels of the mask beside the latents (Fill)."""
     return transformer.latent_channels == 2 * vae.latent_channels + vae.downscale**2
-
-
-def reads_of(transformer: FluxConfig, vae: AutoencoderConfig) -> str | None:
-    """What a transformer reads beside the latents: a mask (Fill), or the latents of a picture (Depth and Canny)."""
-    if fills(transformer, vae):
-        return MASK
-    return CONTROL if transformer.latent_channels == 2 * vae.latent_channels else None
-
-
-def _check_widths(transformer: FluxConfig, vae: AutoencoderConfig, clip: Any, t5: Any) -> None:
-    """Raise ValueError if components of these configs do not fit each other."""
-    read, predicted = transformer.in_channels, transformer.out_channels or transformer.in_channels
-    if reads_of(transformer, vae) is not None:  # then only the prediction has the latents' channels
-        read = predicted
-    for label, found, field, expected in (
-        ("text_encoder is", clip.hidden_size, "pooled_projection_dim", transformer.pooled_projection_dim),
-        ("text_encoder_2 is", t5.d_model, "joint_attention_dim", transformer.joint_attention_dim),
-        ("vae's latents are", vae.latent_channels, "in_channels / 4", read // 4),
-        ("prediction is", predicted, "in_channels", read),
-    ):
-        if found != expected:
-            raise ValueError(
-                f"the {label} {found} wide, the transformer's {field} is {expected} (transformer/config.json, and "
-                "config.json in text_encoder/, text_encoder_2/ and vae/)"
-            )

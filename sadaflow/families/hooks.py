@@ -88,6 +88,11 @@ def with_texts(request: Request, family: Family, texts: Sequence[str]) -> Reques
     return replace(request, class_labels=tuple(int(text) if text.isdigit() else text for text in texts))
 
 
+def picture_optional(family: Family) -> bool:
+    """Whether a family with pictures as references is also sampled without any: its `picture_optional`, or False."""
+    return bool(getattr(family, "picture_optional", False))
+
+
 def sized_by_family(family: Family, request: Request) -> Request:
     """The request with the height and width that a family with pictures as references gives it.
 

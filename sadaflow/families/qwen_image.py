@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
 from sadaflow.models.causal_autoencoder import CausalAutoencoder, CausalAutoencoderConfig
@@ -16,15 +17,14 @@ from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Conditioning, Prompted, trained_size
 from .chat_text import ChatText
-from .encoding import encode_images
 from .exported import Exported
 from .guidance_options import Guidance
 from .hooks import REFERENCE, ReadJson
 from .latent_transformer import LatentTransformer
 from .picture_patches import PatchSettings
 from .picture_text import PICTURE_TOKEN, PictureText
-from .prompt_encoder import PreparedEncoder, input_device
-from .reference_pictures import fitted, opened, resized
+from .prompt_encoder import PreparedEncoder
+from .reference_pictures import encoded, fitted, opened, resized
 from .request import Request
 from .required_negatives import has_negatives, required_guidance
 from .text_encoding import Encoding, unpadded
@@ -178,21 +178,21 @@ class QwenImageEdit(_QwenImage):
         return fitted(self._opened(request)[0][-1], self.area)
 
     def condition(self, request: Request) -> Prompted:
-        pictures = resized(self._opened(request), self.area)
+        pictures = resized(self._opened(request), partial(fitted, area=self.area))
         edited = {
-            f"edited{index}": self._latents(torch.stack(position)).to(self.dtype)
+            f"edited{index}": encoded(self.vae, position).to(self.dtype)
             for index, position in enumerate(zip(*pictures, strict=True))
         }
         return super().condition(request).both(**edited)
 
     def encode(self, sides: Sides, request: Request) -> dict[str, Encoding]:
         """Encode prompts with the pictures of their samples."""
-        pictures = resized(self._opened(request), self.seen_area)
+        pictures = resized(self._opened(request), partial(fitted, area=self.seen_area))
         pairs = [(text, row) for side in sides.values() for text, row in zip(side, pictures, strict=True)]
         texts = [self.template(len(row)).format(text) for text, row in pairs]
-        encoded = unpadded(*self.text.encode_pictures(texts, [row for _, row in pairs]), start=_BEFORE_EDIT)
+        states = unpadded(*self.text.encode_pictures(texts, [row for _, row in pairs]), start=_BEFORE_EDIT)
         count = request.samples
-        return {name: encoded.rows(range(index * count, (index + 1) * count)) for index, name in enumerate(sides)}
+        return {name: states.rows(range(index * count, (index + 1) * count)) for index, name in enumerate(sides)}
 
     def template(self, pictures: int) -> str:
         """The text around a prompt with this number of pictures."""
@@ -201,10 +201,6 @@ class QwenImageEdit(_QwenImage):
     def _opened(self, request: Request) -> list[list[Any]]:
         """The pictures of each sample."""
         return opened(request.image, request.samples, several=self.several)
-
-    def _latents(self, pictures: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of pictures (B, 3, H, W) in [0, 1]."""
-        return encode_images(self.vae, 2 * pictures.to(input_device(self.vae)) - 1)
 
 
 class QwenImageEditPlus(QwenImageEdit):

@@ -1,13 +1,18 @@
 """Pictures that a network reads beside the prompt, as they are and not as the start of sampling."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from sadaflow.models import Autoencoder
+
 from ..files.pictures import open_picture, rgb, size_of
+from .encoding import encode_images
+from .prompt_encoder import input_device
 
 Size = tuple[int, int]
 _UNIT = 32  # pixels, to which published pipelines round the sides
@@ -47,17 +52,22 @@ def fitted(picture: Any, area: int) -> Size:
     return round(across / (width / height) / _UNIT) * _UNIT, round(across / _UNIT) * _UNIT
 
 
-def resized(pictures: Sequence[Sequence[Any]], area: int) -> list[list[Tensor]]:
-    """Opened pictures of each sample as RGB (3, H, W) in [0, 1], resized to about `area` pixels.
+def resized(pictures: Sequence[Sequence[Any]], fit: Callable[[Any], Size]) -> list[list[Tensor]]:
+    """Opened pictures of each sample as RGB (3, H, W) in [0, 1], resized to the height and width that `fit` gives.
 
     Raises:
         ValueError: If pictures at the same position of two samples get different sizes.
     """
-    made = [[rgb(picture, fitted(picture, area)) for picture in row] for row in pictures]
+    made = [[rgb(picture, fit(picture)) for picture in row] for row in pictures]
     for position in zip(*made, strict=True):
         if len({picture.shape for picture in position}) > 1:
             raise ValueError("image: pictures of several proportions in one call; call once for each")
     return made
+
+
+def encoded(vae: Autoencoder, pictures: Sequence[Tensor]) -> Tensor:
+    """Latents (B, C, h, w) of a picture (3, H, W) in [0, 1] of each sample, all of one size."""
+    return encode_images(vae, 2 * torch.stack(list(pictures)).to(input_device(vae)) - 1)
 
 
 def _opened(picture: Any, sample: int) -> Any:

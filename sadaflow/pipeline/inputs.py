@@ -18,7 +18,7 @@ from ..accelerators import Accelerator, Auto, make_accelerator
 from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.argument import cannot_be_used, count
 from ..families.base import reads_prompts
-from ..families.hooks import sized_by_family
+from ..families.hooks import picture_optional, sized_by_family
 from ..families.options import PLAIN
 from ..parallel import Parallel
 from .encoded import check_encoded
@@ -106,7 +106,7 @@ def complete(
         raise ValueError(f"this checkpoint loads, but cannot be sampled yet: {needs}")
     request.refuse_idle(family.options, type(family).__name__)
     check_encoded(request, family)
-    check_read(request, getattr(family, "reads", None))
+    check_read(request, getattr(family, "reads", None), optional=picture_optional(family))
     request = sized_by_family(family, request)
     height, width = _frames(request, family) or request.height, request.width
     frames = request.num_frames

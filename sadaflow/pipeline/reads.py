@@ -8,8 +8,14 @@ _EDITS = "edits a picture"
 _ROLES = {PICTURE: f"{_EDITS} (InstructPix2Pix)", REFERENCE: _EDITS, FIRST_FRAME: "continues a picture"}
 
 
-def check_read(request: Request, reads: str | None) -> None:
-    """Check that a request has what the network reads beside the latents, and nothing that it would ignore."""
+def check_read(request: Request, reads: str | None, *, optional: bool = False) -> None:
+    """Check that a request has what the network reads beside the latents, and nothing that it would ignore.
+
+    Args:
+        request: The request.
+        reads: What the network reads, as the family says it.
+        optional: Whether the picture that it reads may be missing.
+    """
     if request.source_prompt is not None:
         if request.image is None:
             raise ValueError("source_prompt= needs the picture that it describes: image=")
@@ -24,7 +30,7 @@ def check_read(request: Request, reads: str | None) -> None:
         raise ValueError("image_guidance= is for InstructPix2Pix checkpoints, and this is none; leave it out")
     if reads not in _ROLES:
         return
-    if request.image is None:
+    if request.image is None and not optional:
         what = "image=, the first frame of the video" if reads == FIRST_FRAME else "image="
         raise ValueError(f"this checkpoint {_ROLES[reads]}: give {what}")
     for name in ("strength", "start_step", "mask", "denoising_start"):
