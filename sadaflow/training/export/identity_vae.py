@@ -52,12 +52,14 @@ def identity_autoencoder(config: Mapping[str, Any]) -> Autoencoder:
         if isinstance(module, nn.Conv2d):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all have one
-    for half in (vae.encoder, vae.decoder):
+    for half in ("encoder", "decoder"):
+        enters, leaves = vae.get_submodule(f"{half}.conv_in"), vae.get_submodule(f"{half}.conv_out")
+        assert isinstance(enters, nn.Conv2d) and isinstance(leaves, nn.Conv2d) and enters.bias is not None
         for colour in range(COLOURS):
             plus, minus, above, below = range(4 * colour, 4 * colour + 4)
-            half.conv_in.weight[plus, colour, 1, 1] = half.conv_out.weight[colour, plus, 1, 1] = 1
-            half.conv_in.weight[minus, colour, 1, 1] = half.conv_out.weight[colour, minus, 1, 1] = -1
-            half.conv_in.bias[above], half.conv_in.bias[below] = CONSTANT, -CONSTANT  # type: ignore[index]
-        half.conv_norm_out.weight.fill_(CONSTANT / math.sqrt(2))
-    vae.encoder.conv_out.bias[COLOURS:] = LOG_VARIANCE  # type: ignore[index]
+            enters.weight[plus, colour, 1, 1] = leaves.weight[colour, plus, 1, 1] = 1
+            enters.weight[minus, colour, 1, 1] = leaves.weight[colour, minus, 1, 1] = -1
+            enters.bias[above], enters.bias[below] = CONSTANT, -CONSTANT
+        vae.get_parameter(f"{half}.conv_norm_out.weight").fill_(CONSTANT / math.sqrt(2))
+    vae.get_parameter("encoder.conv_out.bias")[COLOURS:] = LOG_VARIANCE
     return vae.eval().requires_grad_(False)
