@@ -33,7 +33,7 @@ def test_deepcaches_own_package_agrees_with_ours_and_what_fails_has_a_note(tmp_p
     pytest.importorskip("DeepCache")
     absent, failing = Peer("absent", "no-such-package", refuse), Peer("failing", "diffusers", refuse)
     ours = {name: make_accelerator(name) for name in ("deepcache interval=3", "auto budget=1")}
-    bench = bench_of("tiny-sd", 6, "ddim", tmp_path)
+    bench = bench_of("tiny-sd", 6, "dpmpp2m", tmp_path)
     theirs, missing, failed, own, unfit = bench.measure(Methods([DEEPCACHE, absent, failing], ours), 1, ignore)
     assert theirs.note is None and theirs.package == "DeepCache " + (DEEPCACHE.version or "")
     assert theirs.psnr == pytest.approx(own.psnr, abs=0.01) and 10 < theirs.psnr[0] < 80

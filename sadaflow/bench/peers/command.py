@@ -19,7 +19,7 @@ from ...pipeline.pipeline import Pipeline
 from ...pipeline.progress import counting_bar
 from ...sampling.calibration import magcache_ratios
 from ..run import environment
-from ..speed.command import check_folder, checkpoint_folder
+from ..speed.folders import check_folder, checkpoint_folder
 from ..speed.sides import THEIRS, diffusers_module
 from ..speed.task import Task, task_for
 from .measure import PeerBench, Row
@@ -58,7 +58,7 @@ def run_peers(peers: Peers, out: Path, *, device: torch.device, dtype: torch.dty
         task = replace(task, prompts=peers.prompts)
         bench, methods = PeerBench(folder, task, dtype, device), _methods(pipe, task)
         runs = (peers.rounds + 1) * (len(methods.theirs) + len(methods.ours)) + 2 * peers.rounds
-        with counting_bar(runs, desc=peers.model, leave=False) as advance:
+        with counting_bar(runs, label=peers.model, unit="run", leave=False) as advance:
             rows = bench.measure(methods, peers.rounds, advance)
         difference = bench.difference()
     settings = {**asdict(peers), "guidance": task.guidance}

@@ -153,10 +153,10 @@ def _counting(network: nn.Module) -> Iterator[OperationCount]:
     count = operation_count()
 
     def enter(module: nn.Module, inputs: object) -> None:
-        count.__enter__()
+        count.__enter__()  # type: ignore[no-untyped-call]  # of torch
 
     def leave(module: nn.Module, inputs: object, outputs: object) -> None:
-        count.__exit__(None, None, None)
+        count.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     hooks = network.register_forward_pre_hook(enter), network.register_forward_hook(leave)
     try:
