@@ -14,7 +14,6 @@ from ..families import AudioFamily, Family, Request, VideoFamily
 from ..families.hooks import REFERENCE
 from ..families.unet import FIRST_FRAME
 from ..files.pictures import open_picture, rgb, size_of
-from ..files.sound import read_sound
 from .mask_crop import Crop, crop_of, pasted
 from .masks import WHITE, about, check_size, read_mask
 
@@ -129,6 +128,8 @@ def _first_frames(request: Request, family: Family) -> Pictures:
 
 def _sound(request: Request, family: Any) -> Pictures:
     """The spectrogram of the sound of a request, in whole latent positions."""
+    from ..files.sound import read_sound  # imports scipy, which pictures do without
+
     if request.image is not None:
         raise ValueError("image= starts from a picture, and this checkpoint makes sound: give audio=")
     for name in ("seconds", "height", "noise"):

@@ -203,11 +203,11 @@ def test_refused_before_loading(
     [
         (["--model", "@music", "--out", "a.png"], ["a.png", ".wav"]),
         (["--model", "@music", "--out", "a.mp3"], ["a.mp3", ".wav"]),
-        (["--model", "@music", "--seconds", "0.001"], ["seconds=0.001"]),
+        (["--model", "@music", "--seconds", "0.001"], ["--seconds 0.001"]),
         (["--model", "@music", "--seconds", "1e15"], ["not enough memory"]),
         (["--model", "@music", *NET], ["ControlNet"]),
         (["--model", "@sd15", "--lora", "@stray.safetensors"], ["2 of 2 keys", "another model"]),
-        (["--model", "@sd15", "--true-guidance", "2"], ["true_guidance=2.0", "StableDiffusion"]),
+        (["--model", "@sd15", "--true-guidance", "2"], ["--true-guidance 2.0", "StableDiffusion"]),
         (["--model", "@sd15", "--controlnet", "@music", "--control", "@edges.png"], ["music", "config.json"]),
         (["--model", "@stray.safetensors", "--tokenizer", "@sd15"], ["stray.safetensors", "known layout"]),
         (["--model", "@net5"], ["net5", "model_index.json"]),

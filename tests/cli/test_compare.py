@@ -150,7 +150,7 @@ def test_embedded_checkpoint_end_to_end(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     printed = [line.split() for line in done.stdout.splitlines()]
-    for steps, rows in ((50, printed[1:7]), (24, printed[10:16])):
+    for steps, rows in ((50, printed[1:7]), (24, printed[11:17])):
         nfe = [float(row[-5]) for row in rows]
         assert nfe[0] == steps and nfe[1] == nfe[2] == math.ceil(nfe[5])
         assert nfe[4] < 0.8 * steps and nfe[5] < 0.9 * steps

@@ -182,7 +182,7 @@ def test_what_is_filled_in_was_none() -> None:
         ({"prompt": ["a"], "negative_prompt": ["b", "c"]}, "2 negative prompts for 1 prompts"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"solver": "eulr"}, "unknown solver 'eulr'"),
-        ({"grid": "kerras"}, "unknown grid 'kerras'; known: linspace"),
+        ({"grid": "kerras"}, r"unknown grid 'kerras' \(did you mean 'karras'\?\); known: linspace"),
         ({"accelerator": "warp"}, "unknown accelerator 'warp'"),
         ({"accelerator": SADA}, "the class SADA"),
         ({"crop": (1,)}, r"crop must be \(top, left\)"),

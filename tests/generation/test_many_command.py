@@ -90,7 +90,7 @@ def test_sounds(here: Path, tmp_path: Path) -> None:
         (["generate", "--prompts", "p.txt", "--out", "."], ["'.'", "not empty", "another folder"]),
         (["generate", "--prompts", "p.txt", "--out", ".", "--resume"], ["'.'", "not empty", "another folder"]),
         (["generate", "--prompts", "p.txt", "--out", "out", "--seconds", "3"], ["--seconds", "pictures"]),
-        (["generate", "--prompts", "p.txt", "--out", "out", "--height", "30"], ["height=30"]),
+        (["generate", "--prompts", "p.txt", "--out", "out", "--height", "30"], ["--height 30"]),
         (["compare", "--prompts", "p.txt"], ["--prompts"]),
     ],
 )

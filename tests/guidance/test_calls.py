@@ -134,7 +134,7 @@ def test_a_wrong_rule_in_a_file_of_prompts_is_named_with_its_line(
     prompts = tmp_path / "prompts.csv"
     prompts.write_text("prompt,guidance\nfox,3\nowl,apq\n")
     assert main(["generate", "--prompts", str(prompts), "--out", str(tmp_path / "out")]) == 2
-    assert "line 3 guidance='apq' cannot be used" in capsys.readouterr().err
+    assert "line 3 --guidance 'apq' cannot be used" in capsys.readouterr().err
 
 
 def test_the_page_lists_every_rule() -> None:

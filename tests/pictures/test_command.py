@@ -88,7 +88,7 @@ def test_lines_that_cannot_be_used(lines: list[str], words: str) -> None:
     [
         (["--image", "none.png"], "--image: the picture 'none.png' cannot be read"),
         (["--image", "https://example.org/a.png"], "--image: 'https://example.org/a.png' is a URL"),
-        (["--mask", "mask.png"], "mask= needs a picture"),
+        (["--mask", "mask.png"], "--mask needs a picture"),
         (["--image", "in.png", "--strength", "2"], "--strength must lie between 0 and 1, got 2"),
         (["--image", "in.png", "--image", "other.png"], "image has 2 pictures for 1 prompt(s): give one for all"),
     ],

@@ -170,7 +170,7 @@ def test_command_line(
         (["--invert", "apple.png", "--out", "x.png"], "must end in .safetensors"),
         (["--invert", "apple.png", "--guidance", "3"], "--guidance has no effect on --invert"),
         (["--invert", "none.png"], "the picture 'none.png' cannot be read"),
-        (["--source-prompt", "a"], "source_prompt= needs the picture"),
+        (["--source-prompt", "a"], "--source-prompt needs the picture"),
     ):
         assert words in error_of(capsys, "generate", "a", *flags)
     Path("prompts.jsonl").write_text(json.dumps({"prompt": "a", "image": "apple.png", "source_prompt": "b"}))

@@ -102,7 +102,7 @@ def test_every_fixed_field_is_refused_by_name(name: str) -> None:
         ({"timestep_spacing": "even"}, {}, "timestep_spacing 'even'"),
         ({"prediction_type": "score"}, {}, "prediction_type"),
         ({"new_idea": 1}, {}, "new_idea"),
-        ({}, {"solver": "rk45"}, "unknown solver 'rk45'; known are euler, ddim"),
+        ({}, {"solver": "rk45"}, r"unknown solver 'rk45' \(did you mean 'rk4'\?\); known are euler, ddim"),
         ({}, {"grid": "even"}, "unknown grid 'even'; known for PNDMScheduler are linspace"),
         ({}, {"steps": 0}, "steps=0"),
         ({}, {"steps": 1001}, "1 to 1000 steps"),
@@ -117,7 +117,7 @@ def test_refused(change: dict[str, Any], keywords: dict[str, Any], message: str)
 
 def test_unknown_solver_lists_the_known_ones() -> None:
     grid = from_scheduler_config(SD15, 10).grid
-    with pytest.raises(ValueError, match="unknown solver 'rk45'; known are euler, ddim, dpmpp1, dpmpp2m"):
+    with pytest.raises(ValueError, match=r"unknown solver 'rk45' \(did you mean 'rk4'\?\); known are euler, ddim, dpmpp1, dpmpp2m"):
         make_solver("rk45", grid)
 
 

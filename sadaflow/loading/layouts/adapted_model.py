@@ -60,11 +60,11 @@ def made_for(shapes: Iterable[tuple[str, tuple[int, ...]]], metadata: Mapping[st
             return _WIDTHS[shape[-1]]
     for model, sign in _MODELS:
         if any(re.search(sign, name) and not (model.startswith("LTX") and _UNET.search(name)) for name, _ in found):
-            return "FLUX.2" if model == "Flux.1" and any(map(_of_flux2, found)) else model
+            return "FLUX.2" if model == "Flux.1" and any(map(_has_own_size, found)) else model
     return "Stable Diffusion 1.x or 2.x" if any(_UNET.search(name) for name, _ in found) else None
 
 
-def _of_flux2(key: tuple[str, tuple[int, ...]]) -> bool:
+def _has_own_size(key: tuple[str, tuple[int, ...]]) -> bool:
     """Whether a factor has a size that occurs in FLUX.2 and not in Flux.1 under the same name."""
     name, shape = key
     return any(re.search(sign, name) and shape and shape[axis] in sizes for sign, axis, sizes in _FLUX2_SIZES)
