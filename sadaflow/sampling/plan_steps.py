@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
 
 from sadaflow.solvers import Solver
 
@@ -52,6 +51,8 @@ class PlanCosts:
 
     def cost(self, nodes: Sequence[int]) -> float:
         """Squared error of the end of runs that evaluate the steps `nodes`, which rise from 0."""
+        from scipy.linalg import cholesky, solve_triangular  # slow to import
+
         known = [0, *[step + 1 for step in nodes]]
         ends = [*nodes[1:], len(self.gains) - 1]
         values = self.values[np.ix_(known, known)]

@@ -117,7 +117,7 @@ def test_refused(change: dict[str, Any], keywords: dict[str, Any], message: str)
 
 def test_unknown_solver_lists_the_known_ones() -> None:
     grid = from_scheduler_config(SD15, 10).grid
-    with pytest.raises(ValueError, match=r"unknown solver 'rk45' \(did you mean 'rk4'\?\); known are euler, ddim, dpmpp1, dpmpp2m"):
+    with pytest.raises(ValueError, match=r"unknown solver 'rk45' .*; known are euler, ddim, dpmpp1, dpmpp2m"):
         make_solver("rk45", grid)
 
 

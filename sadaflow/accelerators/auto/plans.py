@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
-from scipy.linalg import solve
-from scipy.special import ndtr
 
 from ..history import Array
 
@@ -78,6 +76,8 @@ class Plan:
 
 def _least_squares(products: Array, targets: Array) -> Array:
     """Weights of values from their products (n, n) and their products with what they predict, (n, ...)."""
+    from scipy.linalg import solve  # slow to import
+
     found: Array = solve(products + RIDGE * np.diag(products.diagonal()), targets, assume_a="pos")
     return found
 
@@ -128,6 +128,8 @@ class Fork:
 
     def ranks(self, errors: Array) -> Array:
         """The share of a calibration's samples whose errors are smaller than `errors` (R,), from a normal law: (R,)."""
+        from scipy.special import ndtr  # slow to import
+
         found: Array = ndtr((np.log(np.maximum(errors, 1e-30)) - self.usual) / self.deviation)
         return found
 
