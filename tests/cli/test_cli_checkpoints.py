@@ -169,7 +169,7 @@ SINGLE = ["--model", "@sd15.safetensors"]
         (["--controlnet", "@net5", "--control", "gone.png"], ["gone.png"]),
         (["--controlnet", "@net5", "--control", "@broken.png"], ["broken.png", "cannot be read"]),
         (["--controlnet", "@net5"], ["1 --controlnet", "0 --control"]),
-        (["--control", "@edges.png"], ["0 --controlnet", "1 --control"]),
+        (["--control", "@edges.png"], ["--control needs a --controlnet"]),
         (["--control-end", "0.5"], ["--control-end", "--controlnet"]),
         ([*NET, "--control-scale", "1", "--control-scale", "2"], ["2 --control-scale for 1 --controlnet"]),
         ([*NET, "--control-start", "0.9", "--control-end", "0.2"], ["0.9", "0.2"]),
