@@ -52,3 +52,20 @@ class JsonConfig:
                 f"{self.table.owner} config: {name}={list(axes)} must be {_NUMBERS[count]} even numbers that sum to "
                 f"{of}={total}"
             )
+
+
+class HeadsConfig(JsonConfig):
+    """Base class of those that give the width of the tokens by the number of heads and their width.
+
+    Attributes:
+        num_attention_heads: number of heads.
+        attention_head_dim: width of a head.
+    """
+
+    num_attention_heads: int
+    attention_head_dim: int
+
+    @property
+    def dim(self) -> int:
+        """Width of the tokens."""
+        return self.num_attention_heads * self.attention_head_dim

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
 from ..config import NONE as NULL
-from ..json_config import JsonConfig
 from ..streams.packed import PATCH
+from ..streams.packed_config import PackedConfig
 
 OWNER: Final = "ChromaTransformer2DModel"
 TABLE: Final = Table(
@@ -30,7 +30,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class ChromaConfig(JsonConfig):
+class ChromaConfig(PackedConfig):
     """Architecture of a Chroma transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -60,16 +60,6 @@ class ChromaConfig(JsonConfig):
     approximator_num_channels: int = 64
     approximator_hidden_dim: int = 5120
     approximator_layers: int = 5
-
-    @property
-    def dim(self) -> int:
-        """Width of the tokens."""
-        return self.num_attention_heads * self.attention_head_dim
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents."""
-        return self.in_channels // PATCH**2
 
     def check(self) -> None:
         for name, unit in (("in_channels", PATCH**2), ("approximator_num_channels", 8)):

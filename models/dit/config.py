@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from ..config import COUNT, EMA_LEFTOVERS, NONE, POSITIVE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, Table
-from ..json_config import JsonConfig
+from ..json_config import HeadsConfig
 
 OWNER = "DiTTransformer2DModel"
 _OLD_OWNER = "Transformer2DModel"
@@ -53,7 +53,7 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class DiTConfig(JsonConfig):
+class DiTConfig(HeadsConfig):
     """Architecture of a DiT; field names and defaults are those of its config.json.
 
     Attributes:
@@ -81,11 +81,6 @@ class DiTConfig(JsonConfig):
     patch_size: int = 2
     num_embeds_ada_norm: int = 1000
     norm_eps: float = 1e-5
-
-    @property
-    def dim(self) -> int:
-        """Width of the tokens."""
-        return self.num_attention_heads * self.attention_head_dim
 
     @property
     def predicted_channels(self) -> int:

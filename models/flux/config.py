@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from ..config import COUNT, EMA_LEFTOVERS, NONE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
-from ..json_config import JsonConfig
 from ..streams.packed import PATCH
+from ..streams.packed_config import PackedConfig
 
 OWNER = "FluxTransformer2DModel"
 TABLE = Table(
@@ -33,7 +33,7 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class FluxConfig(JsonConfig):
+class FluxConfig(PackedConfig):
     """Architecture of a Flux transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -61,16 +61,6 @@ class FluxConfig(JsonConfig):
     pooled_projection_dim: int = 768
     guidance_embeds: bool = False
     axes_dims_rope: tuple[int, int, int] = (16, 56, 56)
-
-    @property
-    def dim(self) -> int:
-        """Width of the tokens."""
-        return self.num_attention_heads * self.attention_head_dim
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents."""
-        return self.in_channels // PATCH**2
 
     def check(self) -> None:
         for name in ("in_channels", "out_channels"):

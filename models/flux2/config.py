@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, POSITIVE, QUANTIZED, SWITCH, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
 from ..config import NONE as NULL
-from ..json_config import JsonConfig
+from ..json_config import HeadsConfig
 
 OWNER: Final = "Flux2Transformer2DModel"
 TABLE: Final = Table(
@@ -27,7 +27,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class Flux2Config(JsonConfig):
+class Flux2Config(HeadsConfig):
     """Architecture of a FLUX.2 transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -60,11 +60,6 @@ class Flux2Config(JsonConfig):
     axes_dims_rope: tuple[int, ...] = (32, 32, 32, 32)
     rope_theta: float = 2000.0
     guidance_embeds: bool = True
-
-    @property
-    def dim(self) -> int:
-        """Width of the tokens."""
-        return self.num_attention_heads * self.attention_head_dim
 
     def check(self) -> None:
         self.check_axes("axes_dims_rope", 4, self.attention_head_dim, "attention_head_dim")

@@ -4,11 +4,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, FLAG, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
-from ..json_config import JsonConfig
+from ..streams.packed import PATCH
+from ..streams.packed_config import PackedConfig
 
 OWNER: Final = "QwenImageTransformer2DModel"
-PATCH: Final = 2
-"""Latent positions along each side of an image token."""
 _LAYERED: Final = "Qwen-Image-Layered samples several layers of a picture"
 TABLE: Final = Table(
     OWNER,
@@ -41,7 +40,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class QwenImageConfig(JsonConfig):
+class QwenImageConfig(PackedConfig):
     """Architecture of a Qwen-Image transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -65,16 +64,6 @@ class QwenImageConfig(JsonConfig):
     joint_attention_dim: int = 3584
     axes_dims_rope: tuple[int, int, int] = (16, 56, 56)
     zero_cond_t: bool = False
-
-    @property
-    def dim(self) -> int:
-        """Width of the tokens."""
-        return self.num_attention_heads * self.attention_head_dim
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents."""
-        return self.in_channels // PATCH**2
 
     def check(self) -> None:
         if self.in_channels != PATCH**2 * self.out_channels:

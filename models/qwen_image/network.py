@@ -14,9 +14,10 @@ from ..embeddings import TimestepEmbedding, single_time, sinusoids
 from ..norm import RMSNorm
 from ..seam import Seam, Site, call_through
 from ..streams.modulation import EPS, Modulation, modulated, parts_of
+from ..streams.packed import PATCH
 from ..streams.stack import run_blocks
 from .block import QwenImageBlock
-from .config import OWNER, PATCH, QwenImageConfig
+from .config import OWNER, QwenImageConfig
 from .positions import known_tables, tables
 
 _FEATURES = 256

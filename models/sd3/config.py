@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, Kind, Table, list_of, whole
 from ..config import NONE as NULL
-from ..json_config import JsonConfig
+from ..json_config import HeadsConfig
 
 OWNER: Final = "SD3Transformer2DModel"
 PATCH: Final = 2
@@ -29,7 +29,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class SD3Config(JsonConfig):
+class SD3Config(HeadsConfig):
     """Architecture of a Stable Diffusion 3 transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -61,11 +61,6 @@ class SD3Config(JsonConfig):
     sample_size: int = 128
     dual_attention_layers: tuple[int, ...] = ()
     qk_norm: str | None = None
-
-    @property
-    def dim(self) -> int:
-        """Width of the tokens."""
-        return self.num_attention_heads * self.attention_head_dim
 
     def check(self) -> None:
         if self.caption_projection_dim != self.dim:

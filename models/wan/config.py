@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 
 from ..config import COUNT, EMA_LEFTOVERS, POSITIVE, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, WIDTHS, Table
 from ..config import NONE as NULL
-from ..json_config import JsonConfig
+from ..json_config import HeadsConfig
 
 OWNER: Final = "WanTransformer3DModel"
 TABLE: Final = Table(
@@ -36,7 +36,7 @@ TABLE: Final = Table(
 
 
 @dataclass(frozen=True)
-class WanConfig(JsonConfig):
+class WanConfig(HeadsConfig):
     """Architecture of a Wan transformer; field names and defaults are those of its config.json.
 
     Attributes:
@@ -68,11 +68,6 @@ class WanConfig(JsonConfig):
     eps: float = 1e-6
     image_dim: int | None = None
     added_kv_proj_dim: int | None = None
-
-    @property
-    def dim(self) -> int:
-        """Width of the tokens."""
-        return self.num_attention_heads * self.attention_head_dim
 
     @property
     def predicted_channels(self) -> int:

@@ -106,7 +106,7 @@ class Wan(LatentTransformer, TextFamily):
         return replace(prompted, late_guidance=(self.backbone.boundary, request.late_guidance))
 
     def encode_texts(self, texts: Sequence[Text], request: Request) -> Encoding:
-        """Encode texts; states are zero where there is no token, and the transformer attends to all."""
+        """Encode texts. States of positions without a token are zero, and the transformer attends to them too."""
         length = request.text_tokens(T5Text.longest)
         states, known = self.text.encode_masked([cleaned(text or "") for text, _ in texts], length)
         return Encoding(states * known[..., None].to(states))

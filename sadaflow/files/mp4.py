@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-_OPTIONS: Final = {  # visually lossless; players are told the colours
+_OPTIONS: Final = {  # visually lossless; the file names its colour space
     "crf": "17",
     "preset": "medium",
     "x264-params": "colorprim=bt709:transfer=bt709:colormatrix=bt709",

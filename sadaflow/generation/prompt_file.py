@@ -1,20 +1,15 @@
-"""Reads files of prompts (text, JSON Lines, CSV, MS-COCO captions) and checks them before any work."""
+"""Reads files of prompts and checks them before any work."""
 
-import csv
-import io
-import json
 import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from ..families.request import ARGUMENTS, PER_LINE, PER_SAMPLE
+from ..families.request import ARGUMENTS
 from ..files.pictures import open_picture
-
-FIELDS: Final = (*PER_SAMPLE, *PER_LINE, "id")
-"""Names that a line may use: the arguments that each sample may have for itself, and the name of its file."""
+from .prompt_forms import FIELDS, FORMS, BadLine, Entry
 
 OF_PICTURES: Final = ("image", "mask", "strength", "source_prompt")
 """Those of pictures to start from."""
@@ -25,20 +20,8 @@ FURTHER: Final = (*OF_PICTURES, "blend_prompt", "guidance")
 LAST_SEED: Final = 2**63 - 1
 _LARGEST: Final = 2**30
 """Bytes of the largest prompt file."""
-_LONGEST: Final = 1000
-"""Characters of the longest message on a line."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-
-_PUBLISHED: Final[Mapping[tuple[str, ...], str]] = {
-    ("Prompts", "Category"): "Prompts",
-    ("Prompt", "Category", "Challenge", "Note"): "Prompt",
-}
-"""Headers of tables as DrawBench and PartiPrompts publish them, and the column that holds the prompt."""
-_GENEVAL: Final = frozenset({"tag", "include", "exclude"})
-"""Fields of GenEval's lines beside the prompt, which say what a detector must find."""
-
-Entry = Mapping[str, Any]
-"""The fields of a line by the names of `FIELDS`."""
+_OTHER_TEXTS: Final = ("negative_prompt", "blend_prompt", "source_prompt")
 
 
 @dataclass(frozen=True)
@@ -95,8 +78,8 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
         FileNotFoundError: If there is no such file.
     """
     ending = path.suffix.lower()
-    if ending not in _FORMS:
-        raise ValueError(f"prompt file '{path}' must end in {', '.join(_FORMS)}")
+    if ending not in FORMS:
+        raise ValueError(f"prompt file '{path}' must end in {', '.join(FORMS)}")
     if not path.is_file():
         what = "is not a regular file, which could be read twice" if path.exists() else "does not exist"
         raise FileNotFoundError(f"prompt file '{path}' {what}")
@@ -106,106 +89,23 @@ def read_prompt_file(path: Path, seed: int = 0) -> list[Prompt]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _Bad(path, content.count(b"\n", 0, error.start) + 1, "is not UTF-8") from error
+        raise BadLine(path, content.count(b"\n", 0, error.start) + 1, "is not UTF-8") from error
     prompts: list[Prompt] = []
     lines: dict[str, int] = {}
-    for line, entry in _FORMS[ending](path, text.replace("\r\n", "\n")):
+    for line, entry in FORMS[ending](path, text.replace("\r\n", "\n")):
         try:
             prompt = _prompt(len(prompts), _beside(path, entry), seed)
             _check_alike(prompts, prompt)
         except ValueError as error:
-            raise _Bad(path, line, str(error)) from error
+            raise BadLine(path, line, str(error)) from error
         first = lines.setdefault(prompt.name.lower(), line)  # on some systems A.png and a.png are one file
         if first != line:
-            raise _Bad(path, line, f"would be written to the same file as line {first}: {prompt.name}; change its id")
+            problem = f"would be written to the same file as line {first}: {prompt.name}; change its id"
+            raise BadLine(path, line, problem)
         prompts.append(prompt)
     if not prompts:
         raise ValueError(f"prompt file '{path}' holds no prompt")
     return prompts
-
-
-class _Bad(ValueError):
-    def __init__(self, path: Path, line: int, problem: str) -> None:
-        shown = problem if len(problem) <= _LONGEST else f"{problem[:_LONGEST]}..."
-        super().__init__(f"prompt file '{path}', line {line} {shown}")
-
-
-def _text(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    for line, text in enumerate(content.split("\n"), 1):
-        if text.strip():
-            yield line, {"prompt": text.strip()}
-
-
-def _objects(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    for line, text in enumerate(content.split("\n"), 1):
-        if not text.strip():
-            continue
-        try:
-            entry = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise _Bad(path, line, f"is not valid JSON: {error}") from error
-        if not isinstance(entry, dict):
-            raise _Bad(path, line, f'holds {reprlib.repr(entry)}, expected an object like {{"prompt": "red apple"}}')
-        yield line, {name: entry[name] for name in entry if name not in _GENEVAL}
-
-
-def _tabs(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    return _rows(path, content, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _table(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    return _rows(path, content, strict=True)
-
-
-def _rows(path: Path, content: str, **dialect: Any) -> Iterator[tuple[int, Entry]]:
-    rows = csv.reader(io.StringIO(content, newline=""), **dialect)
-    header: list[str] | None = None
-    while True:
-        line = rows.line_num + 1
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise _Bad(path, line, f"is not valid CSV: {error}") from error
-        if row is None:
-            return
-        if not row:
-            continue
-        if header is None:
-            published = _PUBLISHED.get(tuple(row))
-            header = row if published is None else ["prompt" if name == published else "" for name in row]
-            if published is not None:
-                continue
-            if "prompt" not in header or len(set(header)) < len(header):
-                raise _Bad(path, line, f"is the header and names {', '.join(header)}; of {', '.join(FIELDS)} it must "
-                           "name prompt, and none twice")  # fmt: skip
-            continue
-        if len(row) != len(header):
-            raise _Bad(path, line, f"has {len(row)} cells, the header {len(header)}")
-        cells = zip(header, row, strict=True)
-        entry: dict[str, Any] = {name: cell for name, cell in cells if name and cell or name == "prompt"}
-        if re.fullmatch("[0-9]{1,30}", entry.get("seed", "")):
-            entry["seed"] = int(entry["seed"])
-        yield line, entry
-
-
-def _captions(path: Path, content: str) -> Iterator[tuple[int, Entry]]:
-    """Reads MS-COCO's {"annotations": [{"image_id": 139, "id": 371, "caption": "..."}, ...]}, without line numbers."""
-    try:
-        first: dict[int, tuple[int, str]] = {}
-        for entry in json.loads(content)["annotations"]:
-            image, number, caption = int(entry["image_id"]), int(entry["id"]), entry["caption"].strip()
-            first[image] = min(first.get(image, (number, caption)), (number, caption))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-        raise ValueError(
-            f"prompt file '{path}' does not hold captions as MS-COCO's do: {type(error).__name__}: {error}"
-        ) from error
-    for image, (_, caption) in sorted(first.items()):
-        yield 1, {"prompt": caption, "id": image}
-
-
-_OTHER_TEXTS: Final = ("negative_prompt", "blend_prompt", "source_prompt")
-
-_FORMS: Final = {".txt": _text, ".jsonl": _objects, ".csv": _table, ".tsv": _tabs, ".json": _captions}
 
 
 def _prompt(index: int, entry: Entry, first_seed: int) -> Prompt:

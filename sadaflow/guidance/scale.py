@@ -15,8 +15,8 @@ Scale = float | tuple[float, ...] | Callable[[Moment], float]
 
 
 @dataclass(frozen=True)
-class Linear:
-    """A scale that changes linearly with the step.
+class _Ramp:
+    """A scale that goes from one value to another over the run.
 
     Attributes:
         first: Scale of the first evaluation.
@@ -25,22 +25,19 @@ class Linear:
 
     first: float
     last: float
+
+
+@dataclass(frozen=True)
+class Linear(_Ramp):
+    """A scale that changes linearly with the step."""
 
     def __call__(self, moment: Moment) -> float:
         return self.first + (self.last - self.first) * moment.fraction
 
 
 @dataclass(frozen=True)
-class Cosine:
-    """A scale that changes along half a cosine: slowly at both ends.
-
-    Attributes:
-        first: Scale of the first evaluation.
-        last: Scale of the last evaluation.
-    """
-
-    first: float
-    last: float
+class Cosine(_Ramp):
+    """A scale that changes along half a cosine: slowly at both ends."""
 
     def __call__(self, moment: Moment) -> float:
         return self.last + (self.first - self.last) * (1 + math.cos(math.pi * moment.fraction)) / 2

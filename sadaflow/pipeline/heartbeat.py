@@ -1,4 +1,4 @@
-"""Lines that say how far long work is, where there is no terminal for a progress bar."""
+"""Progress lines of long work, where no terminal shows a progress bar."""
 
 import sys
 import time

@@ -1,22 +1,21 @@
 """A denoiser that repaints a part of a picture: outside the mask its x0 is the picture's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sadaflow.models import Seam
-from sadaflow.solvers import Prediction, Solver
 
 from ..device.indexing import taken
-from .binding import begun, share_of
+from .around import Around
 from .denoiser import BranchDenoise, Rows
 
 
 @dataclass(frozen=True)
-class BlendedDenoiser:
+class BlendedDenoiser(Around):
     """A denoiser whose x0 is that of another inside a mask, and that of a picture outside it.
 
     A state that starts outside the mask at alpha kept + sigma noise stays on that path under every solver that is exact
@@ -39,11 +38,6 @@ class BlendedDenoiser:
         return getattr(self.inner, "nodes", None)
 
     @property
-    def prediction(self) -> Prediction | None:
-        """What the network predicts."""
-        return getattr(self.inner, "prediction", None)
-
-    @property
     def calibrations(self) -> Sequence[Any]:
         """What was measured of the network."""
         return getattr(self.inner, "calibrations", ())
@@ -52,19 +46,6 @@ class BlendedDenoiser:
     def has_negative(self) -> bool:
         """Whether there is a negative branch."""
         return self.inner.has_negative
-
-    @property
-    def branches(self) -> int:
-        """Number of branches of a full evaluation."""
-        return getattr(self.inner, "branches", 1)
-
-    def share(self, step: int) -> float:
-        """Cost of evaluation `step`, in units of an evaluation of all branches."""
-        return share_of(self.inner, step)
-
-    def begun(self, solver: Solver) -> Self:
-        """The denoiser at the beginning of a run of a solver."""
-        return replace(self, inner=begun(self.inner, solver))
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return blend(self.inner(x, step), self.mask, self.kept)

@@ -58,8 +58,8 @@ class PlanCosts:
         values = self.values[np.ix_(known, known)]
         ridge = RIDGE * values.trace() / len(values) * np.eye(len(values))
         root = cholesky(values + ridge, lower=True, check_finite=False)
-        told = solve_triangular(root, self.shared[np.ix_(known, ends)], lower=True, check_finite=False) ** 2
-        left = self.squares[ends] - np.diagonal(told.cumsum(axis=0)[1:])
+        explained = solve_triangular(root, self.shared[np.ix_(known, ends)], lower=True, check_finite=False) ** 2
+        left = self.squares[ends] - np.diagonal(explained.cumsum(axis=0)[1:])
         return float((self.gains[ends] * np.maximum(left, 0.0)).sum())
 
     def searched(self, evaluations: int, fixed: Sequence[int] = (0,)) -> tuple[int, ...]:

@@ -1,16 +1,15 @@
 """Sampling from a posterior: x0 is corrected by the gradient of a log-likelihood, through the network."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sadaflow.models import Seam, call_through
-from sadaflow.solvers import Node, Prediction, Solver
+from sadaflow.solvers import Node
 
-from .binding import begun, share_of
+from .around import Around
 from .denoiser import Rows
 
 LogLikelihood = Callable[[Tensor, Node, Rows], Tensor]
@@ -18,7 +17,7 @@ LogLikelihood = Callable[[Tensor, Node, Rows], Tensor]
 
 
 @dataclass(frozen=True)
-class Steered:
+class Steered(Around):
     """A denoiser of the posterior p(x0 | y), from one of the prior p(x0) and a model of p(y | x).
 
     By Tweedie's formula the posterior's x0 is that of the prior plus (sigma^2 / alpha) times the gradient of log
@@ -35,27 +34,8 @@ class Steered:
         log_likelihood: log p(y | x), see `LogLikelihood`.
     """
 
-    inner: Any
     nodes: Sequence[Node]
     log_likelihood: LogLikelihood
-
-    @property
-    def prediction(self) -> Prediction | None:
-        """What the network predicts."""
-        return getattr(self.inner, "prediction", None)
-
-    @property
-    def branches(self) -> int:
-        """Number of branches of a full evaluation."""
-        return getattr(self.inner, "branches", 1)
-
-    def share(self, step: int) -> float:
-        """Cost of evaluation `step`, in units of an evaluation of all branches."""
-        return share_of(self.inner, step)
-
-    def begun(self, solver: Solver) -> Self:
-        """The denoiser at the beginning of a run of a solver."""
-        return replace(self, inner=begun(self.inner, solver))
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         return self.evaluate(x, step, range(len(x)), call_through)

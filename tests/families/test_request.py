@@ -28,7 +28,8 @@ from sadaflow.families.text_options import TextOptions
 from sadaflow.files.metadata import Recipe
 from sadaflow.files.png import read_text
 from sadaflow.generation.outputs import recorded_request
-from sadaflow.generation.prompt_file import FIELDS, Prompt
+from sadaflow.generation.prompt_file import Prompt
+from sadaflow.generation.prompt_forms import FIELDS
 from sadaflow.pipeline.diffusers_names import UnknownArgument
 
 NAMES = set(ARGUMENTS)

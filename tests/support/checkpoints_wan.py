@@ -20,6 +20,8 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from support.small_t5 import letters, small_config
+
 TRANSFORMER = {  # the fields of the published config.json of T2V 1.3B
     "_class_name": "WanTransformer3DModel",
     "_diffusers_version": "0.33.0.dev0",
@@ -96,22 +98,12 @@ SCHEDULER = {
 
 def small_umt5() -> tuple[UMT5EncoderModel, T5TokenizerFast]:
     """An encoder of width 48, and a tokenizer of which each character is a token; ids as published."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    pieces += [(chr(code), -3.0) for code in range(33, 127)]
-    config = UMT5Config(
-        vocab_size=len(pieces),
-        d_model=48,
-        d_kv=8,
-        d_ff=48,
-        num_layers=2,
-        num_heads=4,
-        decoder_start_token_id=0,
-        is_encoder_decoder=True,
-        output_past=True,
-        scalable_attention=True,
-        tie_word_embeddings=False,
-    )
-    return UMT5EncoderModel(config), T5TokenizerFast(vocab=pieces, extra_ids=0)
+    pieces = letters("<pad>", "</s>", "<s>", "<unk>")
+    fields = {
+        "decoder_start_token_id": 0, "is_encoder_decoder": True, "output_past": True, "scalable_attention": True,
+        "tie_word_embeddings": False,
+    }  # fmt: skip
+    return UMT5EncoderModel(small_config(UMT5Config, pieces, **fields)), T5TokenizerFast(vocab=pieces, extra_ids=0)
 
 
 def small_transformer(**fields: Any) -> WanTransformer3DModel:
