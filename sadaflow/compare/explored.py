@@ -52,9 +52,9 @@ def decoder(pipe: "Pipeline") -> Decode | None:
     Of videos it shows the frame in the middle, by the preview.
 
     Returns:
-        None for checkpoints that make sound, or that have no latents of pictures.
+        None for checkpoints that make sound.
     """
-    if isinstance(pipe.family, AudioFamily) or not hasattr(pipe.family, "decode"):
+    if isinstance(pipe.family, AudioFamily):
         return None
 
     def decode(x0: Tensor) -> Tensor:

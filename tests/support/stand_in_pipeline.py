@@ -57,6 +57,9 @@ class StandIn:
         points = grid if isinstance(grid, Grid) else Grid.from_t(RectifiedFlow(), torch.linspace(1, 0, steps + 1))
         return make_solver(name or "dpmpp2m", points)
 
+    def decode(self, x0: Tensor) -> Tensor:
+        return torch.zeros(len(x0), 3, *self.size)
+
     def solver_for(self, request: Request) -> Solver:
         return StandIn().solver(request.solver, request.steps or 20, request.grid)
 
