@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from sadaflow.accelerators.registry import REGISTRY as ACCELERATORS
+from sadaflow.solvers.registry import REGISTRY as SOLVERS
+
 FOLDER = Path(__file__).resolve().parents[1] / "docs/notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
@@ -17,7 +20,9 @@ def cells(path: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def run(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names that a notebook has defined after all cells have run in order."""
+    """The names that a notebook has defined after all cells have run in order; what it registers is forgotten."""
+    for registry in (SOLVERS, ACCELERATORS):
+        monkeypatch.setattr(registry, "_added", dict(registry._added))
     module = ModuleType(f"notebook_{path.stem.replace('-', '_')}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look names up
     module.__dict__["display"] = lambda shown: shown._repr_html_()

@@ -76,5 +76,5 @@ class Labels:
         labels: Sequence[Any] = request.labels
         if None in labels:
             known = f"0 to {self.count - 1}" + (", or a name" if self.names else "")
-            raise ValueError(f"this checkpoint is sampled by class: give class_labels= (--class-label), {known}")
+            raise ValueError(f"this checkpoint is sampled by class: give class_labels=, {known}")
         return torch.tensor([self.number(label) for label in labels], dtype=torch.long)

@@ -205,7 +205,7 @@ class Request(
             if any(given):
                 raise ValueError(
                     f"{name}={next(filter(None, given))[:80]!r}: this checkpoint reads no prompt; it is sampled from "
-                    "noise, by class if it has class labels (class_labels=, --class-label)"
+                    "noise, by class if it has class labels (class_labels=)"
                 )
         return replace(self, prompt=("",) * self.samples)
 

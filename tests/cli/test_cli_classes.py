@@ -56,7 +56,7 @@ def test_inspect(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_refusals_are_one_line(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for given, words in (
         (["generate", "a fox", "--model", str(folders / "dit")], "this checkpoint reads no prompt"),
-        (["generate", "--model", str(folders / "dit")], "give class_labels= (--class-label)"),
+        (["generate", "--model", str(folders / "dit")], "give --class-label, 0 to 9, or a name"),
         (["generate", "--model", "tiny-sd"], "no prompt given"),
         (["generate", "fox", "--class-label", "3"], "has no effect on a StableDiffusion checkpoint"),
     ):
