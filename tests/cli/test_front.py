@@ -99,6 +99,9 @@ def test_errors_speak_in_flags() -> None:
         'accelerator="auto" needs calibration': '--accelerate "auto" needs calibration',
         "give image= and mask=": "give --image and --mask",
         "accelerator 'sub-grid steps=5' and SubGrid(steps=5)": "accelerator 'sub-grid steps=5' and SubGrid(steps=5)",
+        "image: a picture is too small": "--image: a picture is too small",
+        "mask[1]: nothing in it is white": "--mask[1]: nothing in it is white",
+        "the file image: a picture": "the file image: a picture",
         "the checkpoint's own steps=5": "the checkpoint's own --steps 5",
     }
     assert {text: in_flags(text, names) for text in said} == said
