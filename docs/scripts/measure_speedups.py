@@ -25,7 +25,8 @@ from sadaflow import SADA, Auto, Pipeline, Uniform
 from sadaflow.accelerators import Accelerator
 from sadaflow.accelerators.auto.calibration import Calibration
 from sadaflow.accelerators.sada.released import ReleasedSADA
-from sadaflow.bench.suite.subjects import ANALYTIC, Subject
+from sadaflow.bench.suite.mixture import ANALYTIC
+from sadaflow.bench.suite.subject import Subject
 from sadaflow.metrics.fidelity import psnr
 from sadaflow.solvers import Solver, State
 
