@@ -4,7 +4,7 @@ from .row import Layout
 
 _USE = "controlnet=FILE, beside a checkpoint"
 _UNET = ("input_hint_block.0.weight", "zero_convs.0.0.weight", "input_blocks.0.0.weight")
-_FOLDER = "of a transformer a folder with config.json is read: controlnet=FOLDER or a Hub id"
+_FOLDER = "a file alone does not say its use (num_mode, ...): use controlnet=FOLDER with config.json, or a Hub id"
 PREFIX = "control_model."
 
 CONTROLNETS = (
