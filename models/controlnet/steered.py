@@ -131,7 +131,8 @@ class SteeredTransformer(nn.Module):
         A seam that leaves out the transformer's blocks leaves out the ControlNets.
         """
         times = time.split([part.time_width for part in (self.network, *self._nets)], dim=-1)
-        active, inputs = [], ()
+        active: list[tuple[SteeringNet, float]] = []
+        inputs: tuple[Tensor | None, ...] = ()
         for index, (net, scale) in enumerate(zip(self._nets, control_scales, strict=True)):
             if scale != 0:
                 active.append((net, scale))

@@ -91,7 +91,7 @@ class Control:
 
     def beside(self, prompted: Prompted, family: Family, like: Tensor) -> Prompted:
         """The encoded prompts with what the ControlNets of a family read, on the device and in the dtype of `like`."""
-        return family.steered(prompted, self.images.to(like), self.modes)  # type: ignore[attr-defined,no-any-return]
+        return family.steered(prompted, self.images.to(like), self.modes)  # type: ignore[attr-defined]
 
     def settings(self, evaluations: int) -> list[dict[str, tuple[float, ...]]]:
         """The further arguments of a network with ControlNets, for each evaluation of the network.
