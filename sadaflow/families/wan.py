@@ -16,7 +16,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Prompted, decode_images
-from .hooks import ReadJson
+from .hooks import Builders, ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_cleaning import cleaned
 from .prompt_encoder import ClipText, T5Text
@@ -42,6 +42,10 @@ class Wan(LatentTransformer, TextFamily):
         "transformer": "WanTransformer3DModel",
         "vae": "AutoencoderKLWan",
         "text_encoder": _TEXT,
+    }
+    builders: ClassVar[Builders] = {
+        "transformer": ("WanTransformer3DModel", lambda config: WanTransformer(WanConfig.from_dict(config))),
+        "vae": ("AutoencoderKLWan", lambda config: CausalAutoencoder(CausalAutoencoderConfig.from_dict(config))),
     }
     default_guidance: ClassVar[float] = 5.0
     default_size: ClassVar[tuple[int, int]] = (480, 832)
