@@ -148,10 +148,50 @@ def test_pointer_tells_of_steps_and_points(page: Any, folder: Path) -> None:
         first, second = tip.inner_text().split("\n")
         assert first.startswith(f"step {step}: {mode}: ") and second == f"{prompt}, seed {seed}"
     page.locator("circle.large").first.hover()
-    assert re.match(r"\S.*\n[\d.]+ evaluations\nmean [\d.]+ dB, worst [\d.]+ dB", tip.inner_text())
+    cost, fidelity = r"[\d.]+ evaluations, \d+ % of the plain run's", r"mean [\d.]+ dB, worst [\d.]+ dB"
+    assert re.match(rf"\S.*\n{cost}\n{fidelity}", tip.inner_text())
     assert page.locator("svg.dimmed .method.lit").count() == 1
     page.locator("h1").hover()
     assert tip.is_hidden() and page.locator("svg.dimmed").count() == 0
+
+
+@pytest.mark.parametrize("key", ["Enter", "click"])
+def test_a_point_opens_the_pictures_of_its_setting(page: Any, key: str) -> None:
+    """Its modes and its worst sample; a baseline of fewer steps has no modes to show."""
+    viewer = page.locator("#viewer")
+    assert not viewer.is_visible()
+    for setting, pictures in (("uniform every=3", 2), ("fewer-steps steps=4", 1)):
+        point = page.locator(f"circle.large[data-setting='{setting}']").first
+        if key == "click":
+            point.click()
+        else:
+            point.focus()
+            page.keyboard.press(key)
+        assert viewer.is_visible() and page.inner_text("#viewed") == setting
+        numbers = page.inner_text("#numbers")
+        assert re.fullmatch(r"[\d.]+ evaluations, .*; mean [\d.]+ dB, worst [\d.]+ dB; SSIM .*", numbers)
+        assert page.locator("#shown img").count() == pictures
+        assert page.locator("#shown figcaption").first.inner_text().startswith(setting)
+        page.keyboard.press("Escape")
+        assert not viewer.is_visible()
+
+
+def test_the_menu_closes_and_opens_parts(page: Any) -> None:
+    titles = page.locator("nav a").all_inner_texts()
+    assert titles[-1] == "Reproduce" and len(titles) == page.locator("details.part").count() == 3
+    page.click("#fold")
+    assert not page.locator("svg.chart").first.is_visible() and not page.locator("table").first.is_visible()
+    page.locator("nav a").nth(1).click()
+    assert [one.is_visible() for one in page.locator("svg.chart").all()] == [False, True]
+    page.click("#unfold")
+    assert all(one.is_visible() for one in page.locator("table").all())
+
+
+def test_the_report_fits_a_phone(browser: Any, folder: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto((folder / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    page.close()
 
 
 def test_report_is_readable_by_night(browser: Any, folder: Path) -> None:
@@ -236,7 +276,7 @@ def test_dots_of_the_chart_lie_where_the_axes_say(folder: Path) -> None:
     for setting, (x, y) in positions.items():
         some = [one for one in found if one["setting"] == setting]
         cost, level = (float(np.mean([one[name] for one in some])) for name in ("nfe", "psnr"))
-        for at, ticks_drawn, value in ((x, drawn.x_ticks, cost), (y, drawn.y_ticks, level)):
+        for at, ticks_drawn, value in ((x, drawn.x_ticks, 100 * cost / 8), (y, drawn.y_ticks, level)):
             places, numbers = zip(*sorted(ticks_drawn), strict=True)
             assert np.interp(at, places, numbers) == pytest.approx(value)
     assert len(positions) == 3 and all(0 < line.name_y < drawn.height for line in drawn.lines)
