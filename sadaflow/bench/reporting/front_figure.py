@@ -96,7 +96,7 @@ def _dress(panel: Axes, left: float, right: float, label: str) -> None:
     margin = 0.05 * (right - left)
     width = right - left + 2 * margin
     panel.set_xlim(left - margin, left - margin + (1 + NAMES) * width)
-    ticks = MaxNLocator(6, integer=True).tick_values(left, right)
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10], integer=True).tick_values(left, right)
     panel.set_xticks([tick for tick in ticks if left - margin <= tick <= right + margin])
     panel.spines["bottom"].set_bounds(left - margin, right + margin)
     for side in ("top", "right"):
