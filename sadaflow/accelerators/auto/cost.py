@@ -53,9 +53,9 @@ class Cost:
         part, made = now.of(known), used[known]
         motion = (part.steps, part.memory, part.speed / gaps.pace[part.steps])
         if self.calibration is None and self.mean is not None:
-            # Early in a run a sample's motion says little about the rest of it, so its weight grows with the steps.
+            # Early in a run a sample's motion says less about the rest of it, so its weight grows with the steps.
             own = self.forecast.tolerances(*motion, np.subtract(self.mean, made, dtype=np.float64))
-            chosen[known] = self.tolerance * (own / self.tolerance) ** (part.steps / gaps.steps)
+            chosen[known] = self.tolerance * (own / self.tolerance) ** np.sqrt(part.steps / gaps.steps)
         if self.most is not None:
             least = self.forecast.tolerances(*motion, (self.most - made).astype(np.float64))
             chosen[known] = np.maximum(chosen[known], least)
