@@ -9,9 +9,16 @@
 #              outputs/gpu: docs/performance.md; MINUTES=4 takes less time, SMALL=1 rehearses it on a CPU in one minute
 # make lint    ruff, mypy --strict on the built package, and the site, built strictly
 # make docs    the site of docs/ and of the docstrings, served on http://127.0.0.1:8000
+# make site-test
+#              every page of the site in headless Chromium, on a desktop and a phone, light and dark, in two minutes
+# make docs-numbers
+#              where the measured numbers of the pages come from, and which are older than the code that they measure
 # make attack  fuzzers against files, folders, the Hub and the command for MINUTES=30: docs/attacks.md
 # make audit   bandit over the code, and pip-audit over what is installed, which needs the network: SECURITY.md
 # make release wheel, source archive and bill of materials of this commit, the same bytes everywhere, into dist/
+# make try-release
+#              installs that wheel into clean environments of Python 3.11, 3.12 and 3.13, as far as they are there, and
+#              makes pictures; TORCH_INDEX=URL is a package index for torch, such as that of its CPU builds
 # make mutants
 #              mutation testing of solvers/ and accelerators/ into outputs/mutants.jsonl: docs/checks.md; SAMPLE=200 mutants
 # make tiny-sd train the embedded checkpoint again (hours on two cores; resumes where it stopped)
@@ -36,7 +43,7 @@ GPU_OUT ?= outputs/gpu
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test slow speed speed-gpu gpu typed docs lint attack audit release mutants tiny-sd tiny-flux tiny-controlnet tiny-dit clean
+.PHONY: demo test slow speed speed-gpu gpu typed docs site-test docs-numbers lint attack audit release try-release mutants tiny-sd tiny-flux tiny-controlnet tiny-dit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sadaflow compare "red apple" --out outputs/demo.png --overwrite
@@ -59,6 +66,12 @@ typed: $(VENV)/.installed-dev
 
 docs: typed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
+
+site-test: typed
+	SADAFLOW_REQUIRE_BROWSER=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_site_in_browser.py
+
+docs-numbers:
+	$(GPU_PYTHON) docs/scripts/docs_numbers.py
 
 lint: typed
 	$(BIN)/ruff check .
@@ -92,6 +105,10 @@ release: $(VENV)/.installed-dev
 	mkdir -p build/release
 	git archive HEAD | tar -x -C build/release
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python docs/scripts/build_release.py build/release dist
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+
+try-release:
+	$(BIN)/python docs/scripts/try_release.py dist/*.whl $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "cosmic-ray>=8.3"

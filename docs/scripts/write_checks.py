@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python docs/scripts/write_checks.py --page docs/checks.md [--table noise]
 
-Tables stand between marks; the line above each names the commit that it was measured at.
+Tables stand between marks; the line below each names its source, as docs/scripts/docs_numbers.py reads it.
 """
 
 import argparse
@@ -69,7 +69,8 @@ def main() -> None:
     text = chosen.page.read_text("utf-8")
     for name in chosen.table or TABLES:
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        made = f"{begin}Measured at commit {commit}.\n\n{TABLES[name]()}\n{end}"
+        command = f"python docs/scripts/write_checks.py --page docs/checks.md --table {name}"
+        made = f"{begin}{TABLES[name]()}\n\nSource: `{command}`, commit {commit}, code `solvers`.\n{end}"
         text, count = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _, made=made: made, text, flags=re.S)
         assert count == 1, f"{chosen.page} has no marks of the table {name!r}"
     chosen.page.write_text(text, "utf-8")

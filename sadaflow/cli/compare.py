@@ -8,7 +8,7 @@ from typing import Any
 from ..compare.comparison import Comparison, compare
 from ..compare.explored import decoder, explore_comparison
 from ..compare.table import table
-from ..families import AudioFamily, VideoFamily
+from ..families import AudioFamily, MelFamily, VideoFamily
 from ..families.options import PLAIN
 from ..files.atomic import check_target, write_file
 from ..files.metadata import Recipe
@@ -62,7 +62,8 @@ class _Compared:
 
         request, family = self.generator.request, self.generator.pipe.family
         if isinstance(family, AudioFamily):
-            return draw_sound(self.comparison, family.frame_seconds, self.caption)
+            frequencies = family.band_frequencies if isinstance(family, MelFamily) else ()
+            return draw_sound(self.comparison, family.frame_seconds, self.caption, frequencies)
         if isinstance(family, VideoFamily):
             return draw_videos(self.comparison, self.caption)
         shown = {"image": "input", "mask": "mask"}

@@ -3,6 +3,8 @@
 Needs matplotlib, the extra `plots`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
@@ -17,9 +19,12 @@ WIDTH, HEIGHT, FOOT = 11.0, 7.6, 0.7  # inches; HEIGHT is per prompt
 DOTS = 100  # per inch
 LETTERS = 13  # size of the legend's letters, in pixels
 RATIOS = (5, 5, 5, 0.6)
+MARKED = (250, 500, 1000, 2000, 4000, 8000)  # Hz
 
 
-def draw_sound(comparison: Comparison, frame_seconds: float, caption: str = "") -> Image:
+def draw_sound(
+    comparison: Comparison, frame_seconds: float, caption: str = "", frequencies: Sequence[float] = ()
+) -> Image:
     """Draws for each prompt, one above the other: plain, accelerated, their difference, and the mode of every step.
 
     The first two share a colour scale; the scale of the difference has 0 in its middle.
@@ -28,6 +33,7 @@ def draw_sound(comparison: Comparison, frame_seconds: float, caption: str = "") 
         comparison: The comparison, of log-mel spectrograms (B, 1, frames, mels).
         frame_seconds: Seconds from one frame of a spectrogram to the next.
         caption: Line at the foot.
+        frequencies: The frequency in Hz in the middle of each mel band. Without them bands are numbered.
 
     Returns:
         RGB picture.
@@ -37,7 +43,7 @@ def draw_sound(comparison: Comparison, frame_seconds: float, caption: str = "") 
     figure = new_figure(WIDTH, HEIGHT * count + FOOT, DOTS)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.06)
     for index, part in enumerate(figure.subfigures(count, 1, squeeze=False)[:, 0]):
-        _draw_prompt(part, comparison, index, frame_seconds, colours)
+        _draw_prompt(part, comparison, index, frame_seconds, colours, frequencies)
     columns = legend_columns(colours, LETTERS, (WIDTH - 0.5) * DOTS)
     legend = figure.legend(
         handles=mode_patches(colours), loc="outside lower center", ncols=columns, fontsize=LETTERS * POINTS / DOTS,
@@ -48,7 +54,12 @@ def draw_sound(comparison: Comparison, frame_seconds: float, caption: str = "") 
 
 
 def _draw_prompt(
-    part: SubFigure, comparison: Comparison, index: int, frame_seconds: float, colours: dict[str, str]
+    part: SubFigure,
+    comparison: Comparison,
+    index: int,
+    frame_seconds: float,
+    colours: dict[str, str],
+    frequencies: Sequence[float],
 ) -> None:
     plain, fast = comparison.plain, comparison.accelerated
     before, after = (row.images[index, 0].T.numpy() for row in (plain, fast))
@@ -69,7 +80,7 @@ def _draw_prompt(
             interpolation="nearest",
         )  # fmt: skip
         axes.set_title(heading, loc="left", fontsize=11, color=INK, parse_math=False)
-        axes.set_ylabel("mel band", color=INK)
+        mark_bands(axes, frequencies)
         axes.tick_params(labelbottom=axes is third)
         part.colorbar(image, ax=axes, label="log amplitude" if axes is not third else "difference", pad=0.01)
         _dress(axes)
@@ -78,6 +89,15 @@ def _draw_prompt(
     strip.set_xlabel("step (0 is noise)", color=INK)
     strip.locator_params(axis="x", integer=True)
     _dress(strip)
+
+
+def mark_bands(axes: Axes, frequencies: Sequence[float]) -> None:
+    """Labels the axis of mel bands, band i from i to i + 1, with frequencies if they are known."""
+    axes.set_ylabel("frequency (Hz, mel scale)" if frequencies else "mel band", color=INK)
+    if frequencies:
+        marked = [hz for hz in MARKED if frequencies[0] <= hz <= frequencies[-1]]
+        middles = np.arange(len(frequencies)) + 0.5
+        axes.set_yticks(np.interp(marked, frequencies, middles), [f"{hz}" for hz in marked])
 
 
 def _dress(axes: Axes) -> None:

@@ -18,7 +18,7 @@ MODE_MEANINGS = {
     "full": "the whole network",
     "tokens": "the network on some tokens",
     "cached": "a part of the network, the rest from a cache",
-    "conditional": "conditional branch alone",
+    "conditional": "the network without its unconditional branch",
     "stepwise": "skipped, SADA's step-wise estimate",
     "multistep": "skipped, SADA's multistep estimate",
     "extrapolated": "skipped, x0 from past evaluations",

@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const get = id => document.getElementById(id);
 const slider = get("step"), chooser = get("group"), play = get("play");
 const SVG = "http://www.w3.org/2000/svg";
-const colour = index => `var(--r${index % 4})`;
+const colour = label => `var(--r${data.labels.indexOf(label)})`;
 let group, redraw = [], timer = null, generation = 0;
 
 function made(parent, tag, attributes = {}, text = "") {
@@ -115,16 +115,16 @@ function axis(values) {
 
 function drawCharts() {
   for (const name of new Set(group.runs.flatMap(run => Object.keys(run.curves)))) {
-    const runs = group.runs.map((run, index) => [run, index]).filter(([run]) => run.curves[name]);
-    const levels = runs.map(([run]) => run.thresholds[name]).filter(level => level !== undefined);
-    const values = [...runs.flatMap(([run]) => run.curves[name]), ...levels].filter(value => value !== null);
+    const runs = group.runs.filter(run => run.curves[name]);
+    const levels = runs.map(run => run.thresholds[name]).filter(level => level !== undefined);
+    const values = [...runs.flatMap(run => run.curves[name]), ...levels].filter(value => value !== null);
     if (!values.length) continue;
     const scale = axis(values), chart = made(get("charts"), "div", {class: "chart"});
     made(made(chart, "h2", {}, name), "small", {}, `${shown(scale.low)} to ${shown(scale.high)}${scale.log ? ", logarithmic" : ""}`);
     const svg = timeline(chart, 100, `${name} at each step`);
     for (const level of levels) made(svg, "line", {class: "level", x1: 0, x2: steps(), y1: scale.y(level), y2: scale.y(level)});
-    for (const [run, index] of runs) {
-      const line = made(svg, "path", {d: path(run.curves[name], scale.y), stroke: colour(index)});
+    for (const run of runs) {
+      const line = made(svg, "path", {d: path(run.curves[name], scale.y), stroke: colour(run.label)});
       made(line, "title", {}, run.label);
     }
     cursor(svg, 100);
@@ -146,7 +146,7 @@ function path(values, y) {
 function drawFacts() {
   const head = made(get("head"), "tr");
   made(head, "th", {scope: "col"}, "");
-  group.runs.forEach((run, index) => made(head, "th", {scope: "col"}, run.label).style.color = colour(index));
+  group.runs.forEach(run => made(head, "th", {scope: "col"}, run.label).style.color = colour(run.label));
   const names = new Set(group.runs.flatMap(run => [...Object.keys(run.facts), ...Object.keys(run.curves)]));
   for (const name of ["mode", ...names]) {
     const row = made(get("facts"), "tr");

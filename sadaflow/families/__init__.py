@@ -12,7 +12,7 @@ from .dit import ClassConditional
 from .flux import Flux, FluxFill
 from .flux2 import Flux2Dev, Flux2Klein
 from .flux_kontext import FluxKontext
-from .media import AudioFamily, FirstFrameFamily, VideoFamily
+from .media import AudioFamily, FirstFrameFamily, MelFamily, VideoFamily
 from .members import family_of
 from .musicldm import MusicLDM
 from .options import Negative, Pair
@@ -129,6 +129,7 @@ __all__ = [
     "Flux",
     "FluxFill",
     "LatentConsistency",
+    "MelFamily",
     "MusicLDM",
     "Negative",
     "Pair",

@@ -32,6 +32,17 @@ class AudioFamily(Protocol):
 
 
 @runtime_checkable
+class MelFamily(AudioFamily, Protocol):
+    """Further interface of families of sound that know the frequencies of their spectrograms.
+
+    Attributes:
+        band_frequencies: The frequency in Hz in the middle of each mel band, from the lowest band on.
+    """
+
+    band_frequencies: tuple[float, ...]
+
+
+@runtime_checkable
 class VideoFamily(Protocol):
     """Further interface of families that generate video.
 

@@ -62,12 +62,22 @@ def log_mel(waveform: Tensor, settings: MelSettings) -> Tensor:
 
 def mel_bands(settings: MelSettings) -> Tensor:
     """Weights (bands, window / 2 + 1) of the frequencies in each band: triangles of equal area on Slaney's scale."""
-    top = _to_mel(torch.tensor(min(settings.highest, settings.rate / 2), dtype=torch.float64))
-    edges = _to_hz(torch.linspace(0, float(top), settings.bands + 2, dtype=torch.float64))
+    edges = _edges(settings)
     frequencies = torch.linspace(0, settings.rate / 2, settings.window // 2 + 1, dtype=torch.float64)
     low, middle, high = (edges[start : start + settings.bands, None] for start in range(3))
     rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
     return torch.minimum(rising, falling).clamp(min=0) * 2 / (high - low)
+
+
+def band_frequencies(settings: MelSettings) -> tuple[float, ...]:
+    """The frequency in Hz in the middle of each band, from the lowest band on."""
+    return tuple(_edges(settings)[1:-1].tolist())
+
+
+def _edges(settings: MelSettings) -> Tensor:
+    """Ends and middles of the bands in Hz, (bands + 2,), float64: a band begins in the middle of the one before."""
+    top = _to_mel(torch.tensor(min(settings.highest, settings.rate / 2), dtype=torch.float64))
+    return _to_hz(torch.linspace(0, float(top), settings.bands + 2, dtype=torch.float64))
 
 
 def _to_mel(hz: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..loading.text_encoder import prepare_encoder
 from ..loading.tokenizer_files import load_tokenizer
 from ..sampling.finite_check import require_finite_output
 from .base import Conditioning, Prompted, build_autoencoder, decode_latents
-from .mel import MelSettings, log_mel
+from .mel import MelSettings, band_frequencies, log_mel
 from .prompt_encoder import input_device, tokenize
 from .request import Request
 from .text_encoding import Encoding
@@ -60,7 +60,10 @@ class MusicLDM(LatentUNet, TextFamily):
         self.vocoder = vocoder
         self.mels = vocoder.config.model_in_dim
         self.sample_rate: int = vocoder.config.sampling_rate
-        self.frame_seconds: float = math.prod(vocoder.config.upsample_rates) / self.sample_rate
+        hop = math.prod(vocoder.config.upsample_rates)
+        self.frame_seconds: float = hop / self.sample_rate
+        self._spectrogram = MelSettings(self.sample_rate, hop, self.mels)
+        self.band_frequencies = band_frequencies(self._spectrogram)
         _check_widths(backbone.config, vae.config, clap.config, vocoder.config)
 
     @classmethod
@@ -139,8 +142,7 @@ class MusicLDM(LatentUNet, TextFamily):
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """The log-mel spectrogram (frames, mels) of a waveform (samples,) at `sample_rate`; see `log_mel`."""
-        hop = round(self.frame_seconds * self.sample_rate)
-        return log_mel(waveform, MelSettings(self.sample_rate, hop, self.mels))
+        return log_mel(waveform, self._spectrogram)
 
     @torch.no_grad()
     def waveform(self, spectrograms: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 from sadaflow.bench import parse_suite, run_bench
 from support import checkpoints
 from support.bench import MIXTURE
+from support.paged_bench import paged_bench
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +33,10 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.stable_diffusion(tmp_path_factory.mktemp("sd") / "tiny", "sd21")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished bench on a tiny random checkpoint; tests read it."""
+    model = checkpoints.stable_diffusion(tmp_path_factory.mktemp("sd") / "tiny", "sd21")
+    return paged_bench(model, tmp_path_factory.mktemp("bench") / "out")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from sadaflow.compare import Request, compare
 from sadaflow.compare.explored import explore_comparison
+from sadaflow.display.methods import METHOD_SHADES
 from sadaflow.explore import ExploredRun, explore_page
 from support.browser import chromium
 from support.stand_in_pipeline import StandIn
@@ -52,6 +53,14 @@ def test_the_page_holds_every_number_and_picture() -> None:
         row, column = divmod(step, sheet["columns"])
         tile = pixels[row * sheet["height"] :, column * sheet["width"] :][: sheet["height"], : sheet["width"]]
         assert np.unique(tile).tolist() == [round(255 * (0.5 + step / 100))]
+
+
+def test_a_method_has_the_colour_of_every_figure() -> None:
+    page = explore_page("t", {"a": [run("plain", 0.2), run("auto budget=9", 0.5)], "b": [run("sada", 0.3)]})
+    assert data_of(page)["labels"] == ["plain", "auto budget=9", "sada"]
+    for version in ("light", "dark"):
+        shades = [getattr(METHOD_SHADES[name], version) for name in ("plain", "auto", "sada")]
+        assert ";".join(f"--r{index}:{shade}" for index, shade in enumerate(shades)) in page
 
 
 def test_large_pictures_are_shrunk_and_keep_their_shape() -> None:

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy.io import wavfile
-from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
+from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz, spectrogram, window_function
 
 from sadaflow import Pipeline
-from sadaflow.families.mel import MelSettings, log_mel, mel_bands
+from sadaflow.compare.sound_figure import mark_bands
+from sadaflow.families.mel import MelSettings, band_frequencies, log_mel, mel_bands
 from sadaflow.files.sound import read_sound
 from support.checkpoints import musicldm
 
@@ -35,6 +37,21 @@ def test_mel_spectrogram() -> None:
     ours = log_mel(torch.from_numpy(wave), SETTINGS)
     assert ours.shape == (50, 64) and ours.dtype == torch.float32
     torch.testing.assert_close(ours, torch.from_numpy(theirs.T[:50]).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_axis_of_a_spectrogram_is_in_hertz() -> None:
+    """Ticks lie where transformers' mel scale has their frequencies, bands from i to i + 1."""
+    top = hertz_to_mel(8000.0, "slaney")
+    middles = mel_to_hertz(np.linspace(0, top, 66)[1:-1], "slaney")
+    np.testing.assert_allclose(band_frequencies(SETTINGS), middles, rtol=1e-9)
+    axes = Figure().subplots()
+    mark_bands(axes, band_frequencies(SETTINGS))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["250", "500", "1000", "2000", "4000"]
+    expected = [65 * hertz_to_mel(hz, "slaney") / top - 0.5 for hz in (250.0, 500.0, 1000.0, 2000.0, 4000.0)]
+    np.testing.assert_allclose(axes.get_yticks(), expected, atol=0.02)
+    assert "Hz" in axes.get_ylabel()
+    mark_bands(axes, ())
+    assert axes.get_ylabel() == "mel band"
 
 
 def test_sounds_of_every_form(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...compare.style import Shade, method_shades
+from ...display.methods import Shade, method_shades
 from ..suite.model import PLAIN, Suite
 from .fronts import CEILING, Front, Point, Row, front
 
-AXIS_COST = "network evaluations per sample"
+HALF = 50.0  # % of the plain run's evaluations
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,45 @@ class Curve:
     beaten: Front
 
 
-def curve(table: Sequence[Row], method: str, *, worst: bool) -> Curve:
-    """Returns the curve of a method.
+@dataclass(frozen=True)
+class Compared:
+    """The settings of a case beside its plain run, with costs as shares of the plain run's.
 
-    Args:
-        table: Rows of a case. The plain run and values at the ceiling (see `CEILING`) are left out.
-        method: Name of the method.
-        worst: Whether the fidelity is that of the worst sample instead of the mean.
+    Attributes:
+        plain: Network evaluations of the plain run.
+        rows: The other settings; those that equal the plain run (see `CEILING`) are left out.
     """
-    points = [point_of(row, worst) for row in table if row.setting.method == method and row.setting != PLAIN]
-    points = [point for point in points if point.fidelity < CEILING]
-    best = front(points)
-    return Curve(best, [point for point in points if point not in best])
 
+    plain: float
+    rows: tuple[Row, ...]
 
-def point_of(row: Row, worst: bool) -> Point:
-    """Returns cost and fidelity of a setting: of the worst sample, or the mean."""
-    return Point(row.cost, row.worst if worst else row.fidelity)
+    @classmethod
+    def of(cls, table: Sequence[Row]) -> "Compared":
+        """Splits the rows of a case; the largest cost stands for a plain run that was not measured."""
+        costs = [row.cost for row in table if row.setting == PLAIN] or [row.cost for row in table]
+        others = (row for row in table if row.setting != PLAIN and min(row.fidelity, row.worst) < CEILING)
+        return cls(max(costs), tuple(others))
+
+    @property
+    def axis(self) -> str:
+        """Label of the axis of costs."""
+        return f"network evaluations, % of the plain run's {self.plain:.3g}"
+
+    def point(self, row: Row, *, worst: bool) -> Point:
+        """Returns the share of the plain run's evaluations in % and the fidelity, mean or that of the worst sample."""
+        return Point(100 * row.cost / self.plain, row.worst if worst else row.fidelity)
+
+    def curve(self, method: str, *, worst: bool) -> Curve:
+        """Returns the curve of a method.
+
+        Args:
+            method: Name of the method.
+            worst: Whether the fidelity is that of the worst sample instead of the mean.
+        """
+        points = [self.point(row, worst=worst) for row in self.rows if row.setting.method == method]
+        points = [point for point in points if point.fidelity < CEILING]
+        best = front(points)
+        return Curve(best, [point for point in points if point not in best])
 
 
 def shades(suite: Suite) -> dict[str, Shade]:

@@ -55,7 +55,7 @@ function mode(strip, column, row) {
 document.addEventListener("pointermove", (event) => {
   const over = event.target;
   if (over.dataset?.tip) return show(over.dataset.tip, event);
-  if (!over.classList?.contains("strip")) return (tip.hidden = true);
+  if (!over.classList?.contains("strip") || !over.closest(".strips")) return (tip.hidden = true);
   const box = over.getBoundingClientRect();
   const [across, down] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   const column = Math.min(Math.max(Math.floor(across * over.naturalWidth), 0), over.naturalWidth - 1);
@@ -71,4 +71,36 @@ for (const method of document.querySelectorAll(".method")) {
   };
   method.addEventListener("pointerenter", () => light(true));
   method.addEventListener("pointerleave", () => light(false));
+}
+
+// A point of a chart opens the pictures and modes of its setting.
+const viewer = document.getElementById("viewer");
+
+function view(point) {
+  const { setting, tip: numbers } = point.dataset;
+  const figures = [...point.closest("section").querySelectorAll("figure[data-setting]")];
+  const shown = figures.filter((figure) => figure.dataset.setting === setting).map((figure) => figure.cloneNode(true));
+  document.getElementById("viewed").textContent = setting;
+  document.getElementById("numbers").textContent = numbers.split("\n").slice(1).join("; ");
+  document.getElementById("shown").replaceChildren(...shown.reverse());
+  tip.hidden = true;
+  viewer.showModal();
+}
+
+for (const point of document.querySelectorAll("circle[data-setting]")) {
+  point.addEventListener("click", () => view(point));
+  point.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    view(point);
+  });
+}
+viewer.addEventListener("click", (event) => event.target === viewer && viewer.close());
+
+// The menu opens what it leads to.
+const parts = [...document.querySelectorAll("details.part, details.table")];
+document.getElementById("unfold").addEventListener("click", () => parts.forEach((part) => (part.open = true)));
+document.getElementById("fold").addEventListener("click", () => parts.forEach((part) => (part.open = false)));
+for (const link of document.querySelectorAll("nav a")) {
+  link.addEventListener("click", () => (document.querySelector(`${link.hash} > details`).open = true));
 }

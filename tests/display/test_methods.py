@@ -9,11 +9,7 @@ from sadaflow.accelerators import ACCELERATORS, Mode
 from sadaflow.bench import load_suite, shipped_suites
 from sadaflow.bench.reporting.curves import shades
 from sadaflow.bench.suite.model import RIVALS
-from sadaflow.compare.style import (
-    METHOD_SHADES,
-    OTHER_METHODS,
-    method_shades,
-)
+from sadaflow.display.methods import METHOD_SHADES, OTHER_METHODS, method_of, method_shades
 from sadaflow.display.modes import MODE_COLOURS, MODE_MEANINGS, mode_colours
 
 LIGHT, DARK = "#fdfdfc", "#16181a"  # --paper of the page
@@ -71,3 +67,8 @@ def test_colours_of_modes_come_in_the_order_of_the_legend() -> None:
     found = mode_colours(["reused", "mine", "full", "reused"])
     assert list(found) == ["full", "reused", "mine"]
     assert found["full"] == MODE_COLOURS["full"] and found["mine"] not in MODE_COLOURS.values()
+
+
+def test_the_method_of_a_label_is_its_name_without_settings() -> None:
+    labels = ("auto budget=25", "sada tokens=false + guidance", "uniform, quadratic", "./mine.py:Mine every=2", "plain")
+    assert list(map(method_of, labels)) == ["auto", "sada", "uniform, quadratic", "./mine.py:Mine", "plain"]
