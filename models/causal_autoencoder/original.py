@@ -1,8 +1,8 @@
-"""Names of the causal autoencoder's tensors in the layout of Wan 2.1's authors, which files of Qwen-Image share."""
+"""Names of the causal autoencoder's tensors in the layout of Wan's authors, which files of Qwen-Image share."""
 
 from typing import Final
 
-from ..original_layout import OriginalLayout, in_blocks
+from ..original_layout import Fused, OriginalLayout, in_blocks
 from .config import CausalAutoencoderConfig
 
 _RESIDUAL: Final = {
@@ -18,17 +18,29 @@ _MIDDLE: Final = (("resnets.0", _RESIDUAL), ("attentions.0", _ATTENTION), ("resn
 
 
 def original_layout(config: CausalAutoencoderConfig) -> OriginalLayout:
-    """Returns the authors' names for a network of this config; they number the decoder's layers without its levels."""
-    return OriginalLayout(
-        {
-            "conv1": "quant_conv",
-            "conv2": "post_quant_conv",
-            **_ends("encoder"),
-            **_ends("decoder"),
-            **in_blocks("encoder.downsamples", "encoder.down_blocks", {**_RESIDUAL, **_RESAMPLE}),
-            **_upsamples(len(config.block_out_channels), config.layers_per_block + 1),
-        }
-    )
+    """Returns the authors' names for a network of this config."""
+    ends = {"conv1": "quant_conv", "conv2": "post_quant_conv", **_ends("encoder"), **_ends("decoder")}
+    return OriginalLayout({**ends, **(_levels(config) if config.residual else _numbered(config))})
+
+
+def _numbered(config: CausalAutoencoderConfig) -> dict[str, str | Fused]:
+    """Names within the stacks of Wan 2.1, whose authors number the decoder's layers without its levels."""
+    return {
+        **in_blocks("encoder.downsamples", "encoder.down_blocks", {**_RESIDUAL, **_RESAMPLE}),
+        **_upsamples(len(config.block_out_channels), config.layers_per_block + 1),
+    }
+
+
+def _levels(config: CausalAutoencoderConfig) -> dict[str, str | Fused]:
+    """Names within the levels of Wan 2.2, whose authors count the resampling as the last layer of a level."""
+    found: dict[str, str | Fused] = {}
+    for level in range(len(config.block_out_channels)):
+        for half, way, blocks in (("en", "down", config.layers_per_block), ("de", "up", config.layers_per_block + 1)):
+            authors, hub = f"{half}coder.{way}samples.{level}.{way}samples", f"{half}coder.{way}_blocks.{level}"
+            for block in range(blocks):
+                found |= _within(f"{authors}.{block}", f"{hub}.resnets.{block}", _RESIDUAL)
+            found |= _within(f"{authors}.{blocks}", f"{hub}.{way}sampler", _RESAMPLE)
+    return found
 
 
 def _ends(half: str) -> dict[str, str]:
