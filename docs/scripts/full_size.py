@@ -1,4 +1,4 @@
-"""Configs of published size of Flux.1 dev, Z-Image-Turbo, FLUX.2 klein 4B and Wan, and their networks without memory."""
+"""Configs of published size (Flux.1 dev, Z-Image-Turbo, FLUX.2 klein 4B, Wan), and their networks without memory."""
 
 import json
 import sys
@@ -76,8 +76,9 @@ def _bytes() -> Any:
 
 def _letters() -> Any:
     """A tokenizer of UMT5 in which each character is a token."""
-    from support.small_t5 import letters
     from transformers import T5TokenizerFast
+
+    from support.small_t5 import letters
 
     return T5TokenizerFast(vocab=letters("<pad>", "</s>", "<s>", "<unk>"), extra_ids=0)
 

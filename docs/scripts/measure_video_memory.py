@@ -37,7 +37,7 @@ def main() -> None:
         latent = partial(torch.zeros, 1, config.latent_channels, dtype=torch.bfloat16)
         vae.decode(latent(2, 2, 2))  # libraries take what they then keep
         vae.tile = options.tile
-        print("| frames | the video | peak memory beside weights and video | seconds of the processor |\n|---|---|---|---|")
+        print("| frames | the video | peak beside weights and video | seconds of the processor |\n|---|---|---|---|")
         for frames in options.frames:
             latents = latent((frames - 1) // 4 + 1, height // config.downscale, width // config.downscale)
             began = time.process_time()

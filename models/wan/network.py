@@ -21,14 +21,14 @@ class WanTransformer(nn.Module):
     """Transformer that predicts the flow eps - x0 of the latents of a video, x (B, C, T, h, w).
 
     `forward` runs three parts: `prepare` depends only on the prompt, `prepare_times` on the time, `evaluate` also on x.
-    Latents that are given as "first" take the place of the first frame of x, and the time of its tokens is 0: so Wan 2.2
-    TI2V continues a picture.
+    Latents that are given as "first" take the place of the first frame of x, and the time of its tokens is 0: so Wan
+    2.2 TI2V continues a picture.
 
     Sites: the stack of blocks is a "trunk" with `fn(tokens, text, time, rope, image)`, which maps the tokens (B, N,
-    dim) of all frames, given text tokens (B, L, dim), the embedded time (B, 6 dim), or (B, N, 6 dim) with a first frame,
-    the rotary table (B, N, head_dim/2, 2) and the tokens of an image, or None. A seam may drop tokens if it gathers the
-    rows of `rope`, and of the time if there are N, alike (`Site.per_token`). Inside it, each block is a "block" with the same arguments, and its self-attention an
-    "attention". `Site.size` is (T, h/2, w/2).
+    dim) of all frames, given text tokens (B, L, dim), the embedded time (B, 6 dim), or (B, N, 6 dim) with a first
+    frame, the rotary table (B, N, head_dim/2, 2) and the tokens of an image, or None. A seam may drop tokens if it
+    gathers the rows of `rope`, and of the time if there are N, alike (`Site.per_token`). Inside it, each block is a
+    "block" with the same arguments, and its self-attention an "attention". `Site.size` is (T, h/2, w/2).
 
     Args:
         config: the architecture.

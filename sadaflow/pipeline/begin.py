@@ -32,8 +32,8 @@ class Beginning:
         x: States (B, C, h, w) at the first point of the grid.
         kept: Latents of the picture (1 or B, C, h, w), of the first frame (1 or B, C, 1, h, w); None if the call has no
             use for them.
-        mask: Which latent positions are repainted, bool (1 or B, 1, h, w), or which frames, bool (1, 1, T, 1, 1), if the
-            others are kept by blending x0.
+        mask: Which latent positions are repainted, bool (1 or B, 1, h, w), or which latent frames are sampled, bool
+            (1, 1, T, 1, 1), if the others are kept by blending x0.
         beside: What the network reads beside the latents, (1 or B, further channels, h, w); None if nothing.
         clean: Whether the grid ends at clean data.
         given: Further arguments of the network, (1 or B, ...) each.

@@ -1,8 +1,8 @@
 """Trains the embedded checkpoint `tiny-dit`: `python -m sadaflow.training.tiny_dit`.
 
 The stages are pictures, rectified flow, classifier, score, and export. Each is stored in the work folder and resumed
-from there. The flow begins from random weights, or with `--from FOLDER` from those of an exported checkpoint. `--export`
-exports the last checkpoint, also during training.
+from there. The flow begins from random weights, or with `--from FOLDER` from those of an exported checkpoint.
+`--export` exports the last checkpoint, also during training.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from .loops.loop import restored
 from .loops.state import Log, write_value
 
 CHECKPOINT = EMBEDDED / "tiny-dit"
-TRAINED = 500
+TRAINED = 1000
 """Training pictures of each class."""
 SHEET_ROWS = 3
 SCORED = 25

@@ -46,9 +46,8 @@ def theirs(kind: type[Any], folder: Path, frames: int, guidance: float, **furthe
     reference.set_progress_bar_config(disable=True)
     noise = initial_noise((48, (frames - 1) // 4 + 1, 4, 6), [3, 4])
     how = {"num_frames": frames, "num_inference_steps": 4, "max_sequence_length": 40, "guidance_scale": guidance}
-    prompts = {"prompt": PROMPTS, "negative_prompt": NEGATIVES}
-    made = {name: reference(**prompts, latents=noise, output_type=name, **SIZE, **how, **further) for name in ("latent", "pt")}
-    return {name: torch.as_tensor(output.frames) for name, output in made.items()}
+    call = {"prompt": PROMPTS, "negative_prompt": NEGATIVES, "latents": noise, **SIZE, **how, **further}
+    return {name: torch.as_tensor(reference(**call, output_type=name).frames) for name in ("latent", "pt")}
 
 
 @pytest.mark.parametrize(("frames", "guidance"), [(1, 1.0), (5, 4.0)])
@@ -73,7 +72,7 @@ def test_videos_that_continue_a_picture_match(folder: Path, pipe: Pipeline, pict
     assert relative(alone.latents, out.latents[1:]) < 1e-4
 
 
-def test_a_checkpoint_of_the_other_class_needs_the_picture(folder: Path, pipe: Pipeline, picture: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_other_class_needs_the_picture(pipe: Pipeline, picture: Any, tmp_path: Path) -> None:
     other = Pipeline.from_pretrained(wan_text_image(tmp_path / "image", WanImageToVideoPipeline))
     call = {**CALL, "steps": 2, "output": "latent"}
     with pytest.raises(ValueError, match="give image=, the first frame"):

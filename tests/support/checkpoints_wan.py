@@ -175,8 +175,8 @@ def wan(folder: Path, *, stages: bool = False, **fields: Any) -> Path:
 
 def small_vae_ti2v() -> AutoencoderKLWan:
     """An autoencoder of TI2V with few channels, whose weights are far from their initial values."""
-    fields = {**VAE_TI2V, "base_dim": 4, "decoder_base_dim": 8, "num_res_blocks": 1}
-    vae = AutoencoderKLWan(**{name: value for name, value in fields.items() if name[0] != "_" and name != "clip_output"})
+    fields = {name: value for name, value in VAE_TI2V.items() if name[0] != "_" and name != "clip_output"}
+    vae = AutoencoderKLWan(**{**fields, "base_dim": 4, "decoder_base_dim": 8, "num_res_blocks": 1})
     for parameter in vae.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
     return vae.eval().requires_grad_(False)
