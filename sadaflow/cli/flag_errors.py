@@ -21,7 +21,7 @@ def errors_in_flags(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def in_flags(text: str, names: Mapping[str, str]) -> str:
-    """The text with `name=value` written as `--flag value`, and `name=` as `--flag`.
+    """The text with `name=value` written as `--flag value`, and `name=`, or `name: ` at its start, as `--flag`.
 
     Quoted text is left as it is, and so are calls: 'uniform every=3', SubGrid(steps=5).
 
@@ -32,11 +32,15 @@ def in_flags(text: str, names: Mapping[str, str]) -> str:
     known = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
     pattern = rf"""(?<!\w)(?:'[^']*'|"[^"]*")(?!\w)|(?<![\w.-])(?<!\w\()({known})=(True\b)?(?=(\S?))"""
 
+    def written(name: str) -> str:
+        return f"--{names[name].replace('_', '-')}"
+
     def flag(match: re.Match[str]) -> str:
         name, true, following = match.groups()
         if name is None:
             return match[0]
-        written = f"--{names[name].replace('_', '-')}"
-        return written if true or not following or following in ",;:.)" else f"{written} "
+        ends = true or not following or following in ",;:.)"
+        return written(name) if ends else f"{written(name)} "
 
-    return re.sub(pattern, flag, text)
+    text = re.sub(pattern, flag, text)
+    return re.sub(rf"^({known})(?=(\[\d+\])?: )", lambda match: written(match[1]), text)

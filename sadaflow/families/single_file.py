@@ -18,6 +18,7 @@ from ..loading.single_file.text_section import TextOfSection
 from . import FAMILIES
 from .base import Family, replace_vae
 from .flux import Flux, FluxFill, fills
+from .flux_kontext import FluxKontext
 from .hooks import autoencoder_class, original_of
 from .prompt_encoder import ClipText
 from .sdxl import StableDiffusionXL
@@ -181,6 +182,15 @@ def _base_texts(file: SingleFile, width: int, aid: Aid) -> list[ClipText]:
     return [ClipText.build(ClipText.prepare(base)), ClipText.build(second)]
 
 
+def _flux_class(file: SingleFile, aid: Aid, fill: bool) -> type[Flux]:
+    """The class of a Flux.1. Kontext has dev's tensors: it is told by `base`, the file's name or its metadata."""
+    if fill:
+        return FluxFill
+    base = {} if aid.base is None else aid.checkpoint(aid.base()).json("model_index.json")
+    of_base = base.get("_class_name") == "FluxKontextPipeline"
+    return FluxKontext if of_base or schedulers.says("kontext", file.path.stem, file.metadata) else Flux
+
+
 def _flux(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str, Any]]:
     if aid.prediction is not None:
         raise ValueError(f"prediction={aid.prediction!r}: Flux.1 predicts the flow; leave it out")
@@ -191,6 +201,6 @@ def _flux(file: SingleFile, layout: Layout, aid: Aid) -> tuple[Family, dict[str,
         clip = load_clip(file, aid, texts["clip"], "clip")
     else:
         clip = ClipText.build(ClipText.prepare(aid.from_base("CLIP text encoder", file), pooled=True))
-    kind = FluxFill if fills(backbone.config, vae.config) else Flux
-    family = kind(backbone, vae, clip, load_t5(file, aid, texts.get("t5")), aid.dtype)
+    family_class = _flux_class(file, aid, fills(backbone.config, vae.config))
+    family = family_class(backbone, vae, clip, load_t5(file, aid, texts.get("t5")), aid.dtype)
     return family, schedulers.flux(backbone.config.guidance_embeds)

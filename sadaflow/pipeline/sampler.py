@@ -15,6 +15,7 @@ from sadaflow.models import Autoencoder, kept_layouts
 from sadaflow.solvers import Adaptive, Grid, NoiseSource, SeededNoise, Solver, from_scheduler_config, read_schedule
 
 from ..accelerators.caching.base import check_fit
+from ..device.freed_memory import retain_freed_memory
 from ..families import Family, Request
 from ..families.base import Prompted
 from ..families.hooks import scheduler_of_call
@@ -107,6 +108,7 @@ class Sampler:
         self._residence = residence or Residence(device)
         self._residence.take(family.networks)
         self._frozen, self._compiled, self._turns = False, False, Turns()
+        retain_freed_memory(device)
 
     @property
     def backbone(self) -> Backbone:

@@ -99,16 +99,20 @@ def test_errors_speak_in_flags() -> None:
         'accelerator="auto" needs calibration': '--accelerate "auto" needs calibration',
         "give image= and mask=": "give --image and --mask",
         "accelerator 'sub-grid steps=5' and SubGrid(steps=5)": "accelerator 'sub-grid steps=5' and SubGrid(steps=5)",
+        "image: a picture is too small": "--image: a picture is too small",
+        "mask[1]: nothing in it is white": "--mask[1]: nothing in it is white",
+        "the file image: a picture": "the file image: a picture",
         "the checkpoint's own steps=5": "the checkpoint's own --steps 5",
     }
     assert {text: in_flags(text, names) for text in said} == said
 
 
-def test_an_error_of_the_checkpoint_names_the_flag(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    out = str(tmp_path / "x.png")
-    assert error_of(capsys, "generate", "x", "--dry-run", "--height", "33", "--out", out).startswith(
-        "--height 33 is not"
-    )
+def test_an_error_of_the_checkpoint_names_the_flag(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = error_of(capsys, "generate", "x", "--dry-run", "--height", "33", "--out", "x.png")
+    assert error.startswith("--height 33 is not")
 
 
 def test_a_config_file_holds_flags_and_the_command_line_wins(pipe: StandIn) -> None:

@@ -1,5 +1,6 @@
 """Flux.1 in the authors' layout: against Diffusers' conversion, converted back and forth, and loaded from a file."""
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
+from safetensors.torch import load_file as load_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sadaflow import Pipeline
+from sadaflow.families import FAMILIES
 from sadaflow.loading.single_file.flux import load
 from sadaflow.loading.single_file.layout import SingleFile
 from sadaflow.loading.strict import Loader
@@ -113,7 +116,7 @@ CALL: dict[str, Any] = {"steps": 2, "height": 32, "width": 32, "max_sequence_len
 @pytest.mark.parametrize(
     ("style", "channels", "words"),
     [
-        ("dev", 64, None),  # FLUX.1 dev, Krea, and Kontext, whose shapes are dev's
+        ("dev", 64, None),  # FLUX.1 dev and Krea
         ("schnell", 64, None),
         ("dev", 128, "reads a control picture, such as edges or depth beside the prompt: give control="),
     ],
@@ -150,3 +153,22 @@ def test_transformers_alone_load_beside_a_base(style: str, channels: int, words:
             continue
         with pytest.raises(ValueError, match=words):
             pipe("a", **CALL)
+
+
+def test_kontext_is_told_from_dev_by_its_base_or_its_name(tmp_path: Path) -> None:
+    """Its tensors are those of dev: "flux1-kontext-dev.safetensors", "flux1-dev-kontext_fp8_scaled.safetensors"."""
+    dev = flux(tmp_path / "dev", "dev", num_layers=1, num_single_layers=1, **ONE_HEAD)
+    kontext = tmp_path / "kontext"
+    shutil.copytree(dev, kontext)
+    index = kontext / "model_index.json"
+    index.write_text(index.read_text("utf-8").replace('"FluxPipeline"', '"FluxKontextPipeline"'), "utf-8")
+    state = load_safetensors(dev / "transformer/diffusion_pytorch_model.safetensors")
+    authors = to_original(state, original_names(1, 1))
+    for name, base, expected in (
+        ("mine", dev, "FluxPipeline"),
+        ("mine", kontext, "FluxKontextPipeline"),
+        ("flux1-kontext-dev", dev, "FluxKontextPipeline"),
+        ("flux1-dev-kontext_fp8_scaled", dev, "FluxKontextPipeline"),
+    ):
+        pipe = Pipeline.from_single_file(write(tmp_path / f"{name}.safetensors", authors), base=base)
+        assert type(pipe.family) is FAMILIES[expected]

@@ -53,9 +53,14 @@ def few_steps(stem: str, metadata: Mapping[str, str]) -> str | None:
 
     The weights do not show it.
     """
+    return next((kind for kind in _FEW_STEPS if says(kind, stem, metadata)), None)
+
+
+def says(word: str, stem: str, metadata: Mapping[str, str]) -> bool:
+    """Whether a file's name or metadata has a word, also as a part of aNameLikeThis."""
     words = " ".join((stem, *(metadata.get(f"modelspec.{field}", "") for field in ("architecture", "title"))))
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", words).lower()  # also of fileNamesLikeThis
-    return next((kind for kind in _FEW_STEPS if re.search(rf"(?<![a-z]){kind}(?![a-z])", words)), None)
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", words).lower()
+    return re.search(rf"(?<![a-z]){word}(?![a-z])", words) is not None
 
 
 def stable_diffusion(prediction: str, distilled: str | None = None) -> dict[str, Any]:
