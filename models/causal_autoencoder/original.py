@@ -32,14 +32,22 @@ def _numbered(config: CausalAutoencoderConfig) -> dict[str, str | Fused]:
 
 
 def _levels(config: CausalAutoencoderConfig) -> dict[str, str | Fused]:
-    """Names within the levels of Wan 2.2, whose authors count the resampling as the last layer of a level."""
-    found: dict[str, str | Fused] = {}
-    for level in range(len(config.block_out_channels)):
-        for half, way, blocks in (("en", "down", config.layers_per_block), ("de", "up", config.layers_per_block + 1)):
-            authors, hub = f"{half}coder.{way}samples.{level}.{way}samples", f"{half}coder.{way}_blocks.{level}"
-            for block in range(blocks):
-                found |= _within(f"{authors}.{block}", f"{hub}.resnets.{block}", _RESIDUAL)
-            found |= _within(f"{authors}.{blocks}", f"{hub}.{way}sampler", _RESAMPLE)
+    """Names within the levels of Wan 2.2."""
+    levels, blocks = len(config.block_out_channels), config.layers_per_block
+    return {
+        **_in_levels(levels, blocks, "encoder.downsamples.{}.downsamples", "encoder.down_blocks.{}", "downsampler"),
+        **_in_levels(levels, blocks + 1, "decoder.upsamples.{}.upsamples", "decoder.up_blocks.{}", "upsampler"),
+    }
+
+
+def _in_levels(levels: int, blocks: int, authors: str, hub: str, resample: str) -> dict[str, str]:
+    """Names within the levels of a half, whose resampling the authors count as the layer after the residual blocks."""
+    found: dict[str, str] = {}
+    for level in range(levels):
+        for block in range(blocks):
+            found |= _within(f"{authors.format(level)}.{block}", f"{hub.format(level)}.resnets.{block}", _RESIDUAL)
+        if level < levels - 1:
+            found |= _within(f"{authors.format(level)}.{blocks}", f"{hub.format(level)}.{resample}", _RESAMPLE)
     return found
 
 

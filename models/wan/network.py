@@ -56,8 +56,8 @@ class WanTransformer(nn.Module):
         timestep: Tensor | float,
         context: Tensor,
         image: Tensor | None = None,
-        first: Tensor | None = None,
         seam: Seam = call_through,
+        first: Tensor | None = None,
     ) -> Tensor:
         """Computes the prediction.
 
@@ -66,8 +66,8 @@ class WanTransformer(nn.Module):
             timestep: from 0 to 1000, a number or (B,).
             context: (B, L, text_dim), states of the text encoder.
             image: (B, M, image_dim), states of the image encoder; required if and only if the config has image_dim.
-            first: (B, in_channels, 1, h, w), clean latents of the first frame; None if it is sampled as the others.
             seam: called at each site.
+            first: (B, in_channels, 1, h, w), clean latents of the first frame; None if it is sampled as the others.
 
         Returns:
             The flow (B, C, T, h, w).
