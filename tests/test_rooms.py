@@ -31,7 +31,9 @@ HOUSE = {
     "families": "accelerators files guidance loading models sampling solvers",
     "parallel": "accelerators models sampling",
     "compare": "accelerators display explore families files metrics sampling solvers",
-    "pipeline": "accelerators device display families files guidance loading models parallel placement sampling solvers",
+    "pipeline": (
+        "accelerators device display families files guidance loading models parallel placement sampling solvers"
+    ),
     "training": "families files loading metrics models",
     "generation": "families files guidance pipeline sampling solvers",
     "bench": (

@@ -4,7 +4,8 @@
 
 Prompts and seeds are those of the suite fronts-tiny-sd, on which nothing is tuned or calibrated. A table is printed,
 and every sample's evaluations and PSNR against the plain run are written to the file. Rows that the file already holds
-are not measured again.
+are not measured again. mixture-vp and mixture-flow are a Gaussian mixture with its exact denoiser, which has no
+calibration; there the PSNR is the signal-to-error ratio of the samples.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from sadaflow import SADA, Auto, Pipeline, Uniform
 from sadaflow.accelerators import Accelerator
 from sadaflow.accelerators.auto.calibration import Calibration
 from sadaflow.accelerators.sada.released import ReleasedSADA
+from sadaflow.bench.suite.mixture import ANALYTIC
+from sadaflow.bench.suite.subject import Subject
 from sadaflow.metrics.fidelity import psnr
 from sadaflow.solvers import Solver, State
 
@@ -104,6 +107,18 @@ def sampled(
     return torch.cat(pictures), nfe
 
 
+def sampled_mixture(subject: Subject, way: Way, prompts: list[str], seeds: list[int]) -> tuple[Any, list[float]]:
+    """Samples (B, 2, ...) of an analytic problem and the evaluations of each."""
+    made = subject.run(prompts, seeds, None, subject.solver(way.solver, way.steps), way.accelerator)
+    return made.latents, made.stats.nfe
+
+
+def signal_to_error(samples: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+    """20 log10 of the norm of the plain samples over that of the difference, in dB: (B,)."""
+    error = (samples - plain).flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1)
+    return -20 * error.log10()
+
+
 def line(name: str, nfe: list[float], quality: list[float]) -> str:
     """A row of the table."""
     shown = [f"{np.mean(quality):.1f}", f"{np.percentile(quality, 5):.1f}", f"{min(quality):.1f}"]
@@ -119,28 +134,36 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regular expression: only rows that begin so")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    suite = tomllib.loads((files("sadaflow") / "bench/suites" / f"fronts-{options.model}.toml").read_text("utf-8"))
-    prompts = [prompt for _ in range(options.seeds) for prompt in suite["prompts"]]
-    seeds = [seed for seed in range(options.seeds) for _ in suite["prompts"]]
-    guidance = suite.get("guidance")
-    pipe = Pipeline.from_pretrained(options.model)
+    analytic = options.model in ANALYTIC
+    name = "mixture" if analytic else options.model
+    suite = tomllib.loads((files("sadaflow") / "bench/suites" / f"fronts-{name}.toml").read_text("utf-8"))
+    captions = [""] * 20 if analytic else suite["prompts"]
+    prompts = [prompt for _ in range(options.seeds) for prompt in captions]
+    seeds = list(range(len(prompts))) if analytic else [seed for seed in range(options.seeds) for _ in captions]
+    subject = ANALYTIC[options.model]() if analytic else None
+    pipe = None if analytic else Pipeline.from_pretrained(options.model)
     rows = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
     plain = None
     print(f"{options.model}, {options.solver}, {options.steps} steps, {len(prompts)} samples")
     print("| | evaluations | PSNR mean | 5th percentile | worst |\n|---|---|---|---|---|")
-    fitting = (one for one in pipe.calibrations.held if one.misfit(pipe.solver(options.solver, options.steps)) is None)
+    held = () if pipe is None else pipe.calibrations.held
+    fitting = (one for one in held if pipe and one.misfit(pipe.solver(options.solver, options.steps)) is None)
     for way in ways(options.solver, options.steps, next(fitting, None)):
         if way.name != "plain" and (way.name in rows or not re.match(options.only, way.name)):
             continue
         try:
-            pictures, nfe = sampled(pipe, way, prompts, seeds, guidance)
+            if subject is not None:
+                pictures, nfe = sampled_mixture(subject, way, prompts, seeds)
+            else:
+                pictures, nfe = sampled(pipe, way, prompts, seeds, suite.get("guidance"))
         except ValueError as refusal:
             print(f"| {way.name} | {refusal} | | | |", flush=True)
             continue
         if plain is None:
             plain = pictures
             continue
-        rows[way.name] = {"nfe": nfe, "psnr": psnr(pictures, plain).tolist()}
+        quality = signal_to_error(pictures, plain) if analytic else psnr(pictures, plain)
+        rows[way.name] = {"nfe": nfe, "psnr": quality.tolist()}
         print(line(way.name, nfe, rows[way.name]["psnr"]), flush=True)
         options.out.write_text(json.dumps(rows), "utf-8")
 

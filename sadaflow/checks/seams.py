@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sadaflow.models import Seam, Site, call_through
 from sadaflow.sampling.binding import bound
-from sadaflow.sampling.denoiser import Denoise, RowDenoise
+from sadaflow.sampling.denoiser import Denoise, evaluates_rows
 from sadaflow.solvers import Solver
 from sadaflow.solvers.checks.report import Law, Report
 
@@ -60,7 +60,7 @@ def examine_seams(denoise: Denoise, solver: Solver, noise: Tensor, *, step: int 
         ValueError: If the denoiser lets no seam in, or if the noise has fewer than two samples.
     """
     made = bound(denoise, solver, noise)
-    if not isinstance(made, RowDenoise):
+    if not evaluates_rows(made):
         raise ValueError("this denoiser lets no seam into its network: it has no `evaluate`, as `RowDenoise` describes")
     if len(noise) < 2:
         raise ValueError(f"the rows of a seam need at least two samples of noise, got {len(noise)}")

@@ -150,13 +150,18 @@ def _draw_row(
         left = unit + column * (layout.width + unit)
         page.write(heading, (left, top + 2.7 * unit), LETTERS, layout.width)
         panel = to_image(image).resize((layout.width, layout.height), resampling)
-        page.paste(np.asarray(panel), left, top + 4 * unit)
+        page.paste(framed(np.asarray(panel)), left - 1, top + 4 * unit - 1)
     modes, strip = fast.modes[index], top + 4 * unit + layout.height + unit // 2
     page.paste(mode_strip(modes, (layout.room, unit), colours), unit, strip)
     below = strip + 1.2 * unit
     page.write("step 0 (noise)", (unit, below), 0.65, layout.room, color=FAINT)
     last = f"step {len(modes) - 1} (image)"
     page.write(last, (unit + layout.room, below), 0.65, layout.room, color=FAINT, ha="right")
+
+
+def framed(pixels: Any) -> Any:
+    """Pixels (height, width, 3) in a grey frame of one pixel, so that white pictures have an edge on a white page."""
+    return np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=204)
 
 
 def mode_strip(modes: Sequence[str], size: tuple[int, int], colours: dict[str, str]) -> Any:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sadaflow.solvers import Adaptive, Node, Solver
 
-from .denoiser import Denoise, SharedDenoise
+from .denoiser import Denoise, has_shares
 
 
 @runtime_checkable
@@ -40,4 +40,4 @@ def begun(denoise: Any, solver: Solver) -> Any:
 
 def share_of(denoise: object, step: int) -> float:
     """Cost of evaluation `step` of a denoiser, in units of an evaluation of all its branches."""
-    return denoise.share(step) if isinstance(denoise, SharedDenoise) else 1.0
+    return denoise.share(step) if has_shares(denoise) else 1.0

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..accelerators.base import Mode, Run
 from ..device.indexing import index_of, put, taken
 from .binding import share_of
-from .denoiser import BranchDenoise, Denoise, RowDenoise
+from .denoiser import BranchDenoise, Denoise, RowDenoise, evaluates_rows
 from .nfe import Meter
 
 
@@ -37,7 +37,7 @@ def evaluate(
     skipped = [row for row, mode in enumerate(modes) if not mode.evaluates]
     if estimate is not None and len(skipped) == len(modes):
         return estimate, modes
-    if not isinstance(denoise, RowDenoise):
+    if not evaluates_rows(denoise):
         x0 = denoise(x, step)
         _check_shape(x0, x, step)
         return x0 if estimate is None else x0.index_copy(0, index_of(skipped, x0.device), estimate), modes

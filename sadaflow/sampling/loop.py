@@ -14,7 +14,7 @@ from ..accelerators.forwarding import begin_run
 from .adaptive import sample_adaptive
 from .agreement import require_same_nodes
 from .binding import bound, share_of
-from .denoiser import Denoise, RowDenoise
+from .denoiser import Denoise, evaluates_rows
 from .evaluation import evaluate, require_negative
 from .observing import STOP, Edit, Observer, ask, changed_rows
 from .recorder import Recorder
@@ -138,7 +138,7 @@ def _begin(accelerator: Accelerator | str | None, solver: Solver, denoise: Denoi
     if prediction is not None:
         accelerator = fitted(accelerator, prediction)
     accelerator = calibrated(accelerator, getattr(denoise, "calibrations", ()), solver)
-    run = begin_run(accelerator, solver, shape, seams=isinstance(denoise, RowDenoise))
+    run = begin_run(accelerator, solver, shape, seams=evaluates_rows(denoise))
     if run.capabilities.omits_negative:
         require_negative(denoise)
     if run.capabilities.caches and share_of(denoise, 0) == 0:

@@ -10,7 +10,7 @@ from ..accelerators.base import Mode, Run
 from ..device.readback import arrives_later
 from ..device.timing import Stopwatch
 from .binding import share_of
-from .denoiser import Denoise, RowDenoise
+from .denoiser import Denoise, evaluates_rows
 from .finite_check import FiniteCheck
 from .nfe import Meter
 from .results import Sampled, Stats, Step
@@ -36,7 +36,7 @@ class Recorder:
 
     def __init__(self, solver: Solver, run: Run, denoise: Denoise, noise: Tensor, *, trace: bool) -> None:
         samples = noise.shape[0]
-        self._run, self._denoise, self._selective = run, denoise, isinstance(denoise, RowDenoise)
+        self._run, self._denoise, self._selective = run, denoise, evaluates_rows(denoise)
         self._nfe = [0.0] * samples
         self._modes: list[list[str]] = [[] for _ in range(samples)]
         self.meter = Meter(self._selective and run.capabilities.caches, getattr(denoise, "branches", 2))

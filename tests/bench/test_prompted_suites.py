@@ -10,8 +10,9 @@ import pytest
 
 from sadaflow import Pipeline
 from sadaflow.bench import load_suite, parse_suite, run_bench, shipped_suites
+from sadaflow.bench.suite.mixture import ANALYTIC
 from sadaflow.bench.suite.model import FEWER_STEPS, SUB_GRID, Suite
-from sadaflow.bench.suite.subjects import ANALYTIC, PipelineSubject
+from sadaflow.bench.suite.subjects import PipelineSubject
 from sadaflow.families import base
 from sadaflow.generation.prompt_file import read_prompt_file
 from support.bench import lines

@@ -11,8 +11,9 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from sadaflow import Pipeline
 from sadaflow.bench import load_suite, parse_suite, run_bench, shipped_suites
+from sadaflow.bench.suite.mixture import ANALYTIC
 from sadaflow.bench.suite.model import PLAIN
-from sadaflow.bench.suite.subjects import ANALYTIC, PipelineSubject
+from sadaflow.bench.suite.subjects import PipelineSubject
 from sadaflow.cli import main
 from sadaflow.training.data.captions import CARD_PROMPTS
 from support.bench import MIXTURE, change, lines, table_of

@@ -15,7 +15,7 @@ from sadaflow.bench.speed import Speed, run_speed
 from sadaflow.bench.speed.controller import settings as controlled
 from sadaflow.bench.speed.controller import unfit
 from sadaflow.bench.speed.forced import Forced, read_modes, replayed
-from sadaflow.bench.suite.subjects import ANALYTIC
+from sadaflow.bench.suite.mixture import ANALYTIC
 from sadaflow.solvers.exact import GaussianMixture
 from support.speed import CPU, FLOAT
 

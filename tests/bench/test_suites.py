@@ -17,8 +17,9 @@ from sadaflow.bench.reporting.fronts import rows
 from sadaflow.bench.reporting.tables import Measured, case_tables
 from sadaflow.bench.run.timing import timed
 from sadaflow.bench.suite import Case
+from sadaflow.bench.suite.mixture import ANALYTIC
 from sadaflow.bench.suite.model import PLAIN
-from sadaflow.bench.suite.subjects import ANALYTIC, Subjects
+from sadaflow.bench.suite.subjects import Subjects
 from sadaflow.cli import main
 from sadaflow.compare import coarser
 from sadaflow.files.images import edge_maps

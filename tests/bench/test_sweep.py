@@ -16,7 +16,7 @@ from sadaflow import Uniform
 from sadaflow.bench import parse_suite, run_bench
 from sadaflow.bench.run.folder import Lines
 from sadaflow.bench.run.sweep import key_of
-from sadaflow.bench.suite.subjects import ANALYTIC
+from sadaflow.bench.suite.mixture import ANALYTIC
 from sadaflow.generation.workers import Shard
 from support.bench import MIXTURE, cut, lines
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from ...files.atomic import write_atomically
 from ...files.folder_lock import occupied
 from ..suite.model import Case, Sample, Suite
-from ..suite.subjects import Made
+from ..suite.subject import Made
 from .header import check_same, new_header, read_header
 from .lines import ROUND, SAMPLE, SET, Lines, Record, Say
 from .tensor_file import read_tensors, write_tensors

@@ -15,7 +15,8 @@ from ...metrics.fidelity import spectrogram_pictures
 from ...metrics.registry import Metric, SetMetric
 from ...metrics.video import is_sound, is_video
 from ..suite.model import PLAIN, Case, Sample, Setting, Suite
-from ..suite.subjects import Made, Subject, Subjects
+from ..suite.subject import Made, Subject
+from ..suite.subjects import Subjects
 from .fidelity import Fidelity, fidelity_of
 from .folder import WORST, Folder
 from .lines import SAMPLE, Lines, Record

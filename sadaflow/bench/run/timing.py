@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from ..suite.model import PLAIN, Case, Sample, Setting, Suite, Timing
-from ..suite.subjects import Subject, Subjects
+from ..suite.subject import Subject
+from ..suite.subjects import Subjects
 from .folder import Folder
 from .lines import Record
 from .memory import peak_memory

@@ -9,7 +9,7 @@ from sadaflow.solvers import Solver
 from ...accelerators import Accelerator, make_accelerator
 from ...accelerators.caching.base import check_fit
 from ...compare.comparison import coarser_grid
-from .subjects import Subject
+from .subject import Subject
 
 # Naive baselines: the plain solver with fewer steps.
 FEWER_STEPS: Final = "fewer-steps"  # on the solver's own grid for that number of steps

@@ -12,8 +12,8 @@ from sadaflow.solvers.registry import draws_noise, known_solver
 from ...accelerators import make_accelerator
 from ...accelerators.registry import ALIASES
 from ...generation.prompt_file import read_prompt_file
+from .mixture import ANALYTIC
 from .model import RIVALS, Case, Method, Questions, Sample, Setting, Suite, Timing, frozen
-from .subjects import ANALYTIC
 
 if TYPE_CHECKING:
     from .schema import CaseTable, MethodTable, SuiteTable, TimingTable

@@ -10,7 +10,7 @@ from sadaflow.models import call_through
 from sadaflow.solvers import Solver, State
 
 from ...device.indexing import taken
-from ..denoiser import Denoise, RowDenoise
+from ..denoiser import Denoise, evaluates_rows
 
 
 class Walk:
@@ -54,7 +54,7 @@ class Walk:
         return x0
 
     def _predicted(self, x: Tensor, evaluation: int, rows: Sequence[int]) -> Tensor:
-        if isinstance(self._denoise, RowDenoise):
+        if evaluates_rows(self._denoise):
             return self._denoise.evaluate(x, evaluation, rows, call_through)
         if len(rows) == len(self.nfe):
             return self._denoise(x, evaluation)
