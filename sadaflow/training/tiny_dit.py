@@ -31,7 +31,7 @@ from .loops.loop import restored
 from .loops.state import Log, write_value
 
 CHECKPOINT = EMBEDDED / "tiny-dit"
-TRAINED = 1000
+TRAINED = 500
 """Training pictures of each class."""
 SHEET_ROWS = 3
 SCORED = 25

@@ -57,9 +57,9 @@ class LabelledSettings(LoopSettings):
         compile: Whether the network is compiled.
     """
 
-    minutes: float = 44.0
+    minutes: float = 58.0
     samples: int = 1_000_000
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 1.5e-3
     warm_up_steps: int = 100
     cooldown: float = 0.5
