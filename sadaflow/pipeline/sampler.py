@@ -355,7 +355,9 @@ class Sampler:
             prompted = prompted.beside(rows, edited=getattr(self.family, "reads", None) == PICTURE)
         if given:
             samples = len(request.prompts)
-            of_all = {name: rows.to(self.device).expand(samples, *rows.shape[1:]) for name, rows in given.items()}
+            of_all = {
+                name: rows.to(self.device, self.dtype).expand(samples, *rows.shape[1:]) for name, rows in given.items()
+            }
             prompted = prompted.both(**of_all)
         return prompted
 
