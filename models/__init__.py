@@ -9,6 +9,7 @@ from .compiled import compile_regions, compile_whole
 from .controlnet.config import ControlNetConfig
 from .controlnet.controlled import ControlledUNet
 from .controlnet.controlnet import ControlNet
+from .controlnet.steered import SteeredTransformer
 from .conv import kept_layouts, lay_out_channels_last
 from .dit.config import DiTConfig
 from .dit.dit import DiT
@@ -37,6 +38,7 @@ __all__ = [
     "SeamedNetwork",
     "Seams",
     "Site",
+    "SteeredTransformer",
     "TinyAutoencoder",
     "TinyAutoencoderConfig",
     "UNet",

@@ -33,7 +33,8 @@ class Site(NamedTuple):
         probe: for a trunk, a cheap preview with the signature of `fn`; it returns the normed and modulated image tokens
             (B, h*w, C) that the first block's attention reads.
         tokens: whether `fn` may be called on some of the tokens.
-        time: for a trunk, index of the arg that embeds the time alone (B, width); None if the trunk has no such arg.
+        time: for a trunk, index of the arg that embeds the time alone, (B, width) or per token (B, h*w, width); None if
+            the trunk has no such arg.
     """
 
     kind: str

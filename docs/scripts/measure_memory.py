@@ -4,7 +4,8 @@
     python docs/scripts/measure_memory.py parts               what each part of Flux.1 dev takes on a device (computed)
     python docs/scripts/measure_memory.py precision           half precision against float32, embedded checkpoints
     python docs/scripts/measure_memory.py write FOLDER        Flux.1 dev's configuration on disk: 33.7 GB; with --model
-                                                              z-image-turbo or flux2-klein-4b that of others
+                                                              z-image-turbo, flux2-klein-4b or wan2.1-t2v-1.3b that
+                                                              of others
     python docs/scripts/measure_memory.py run FOLDER --limit 12  prompt to picture from it on the CPU, in so many GB:
                                                               streamed, or with --quantize int8 or fp8 all in memory
 
@@ -146,7 +147,7 @@ def write(folder: Path, model: str) -> None:
         (folder / name / "config.json").write_text(json.dumps(configs[name]))
         stem = "model" if name.startswith("text") else "diffusion_pytorch_model"
         state = part.state_dict()
-        if name == "text_encoder_2":
+        if "shared.weight" in state:  # of T5, whose files hold its embedding once
             state.pop("encoder.embed_tokens.weight")
         count, names = SHARDS.get(name, 1), list(state)
         groups = [names[index * len(names) // count : (index + 1) * len(names) // count] for index in range(count)]
@@ -189,7 +190,9 @@ def _weights(name: str, tensor: Tensor, values: Tensor) -> Iterator[Tensor]:
         left -= len(part)
 
 
-def run(folder: Path, limit: float, side: int, steps: int, tokens: int, quantize: str | None) -> None:
+def run(
+    folder: Path, limit: float, side: int, steps: int, tokens: int, quantize: str | None, frames: int | None
+) -> None:
     began = time.perf_counter()
 
     def note(what: str) -> float:
@@ -208,11 +211,13 @@ def run(folder: Path, limit: float, side: int, steps: int, tokens: int, quantize
     pipe = Pipeline.from_pretrained(folder, dtype=torch.bfloat16, **how)
     note("loaded")
     call = {"height": side, "width": side, "steps": steps, "max_sequence_length": tokens}
-    guided = {"guidance": 3.5} if isinstance(pipe.family, Flux) else {}
-    made = pipe("red apple", output="tensor", progress=False, **call, **guided)
-    if not bool(torch.isfinite(made.images).all()):
-        raise RuntimeError("the picture is not finite")
-    peak = note(f"{steps} evaluations and a picture of {tuple(made.images.shape)}")
+    guided: dict[str, Any] = {"guidance": 3.5} if isinstance(pipe.family, Flux) else {}
+    guided |= {} if frames is None else {"num_frames": frames}
+    made = pipe("red apple", output="latent" if frames else "tensor", progress=False, **call, **guided)
+    shown = made.latents if frames else made.images
+    if not bool(torch.isfinite(shown).all()):
+        raise RuntimeError("the output is not finite")
+    peak = note(f"{steps} evaluations and {'latents' if frames else 'a picture'} of {tuple(shown.shape)}")
     print(f"sampling: {made.stats.seconds:.0f} s; NFE {made.stats.nfe}")
     if peak > limit:
         raise RuntimeError(f"{peak:.2f} GB are more than {limit:g}")
@@ -232,6 +237,7 @@ def main() -> None:
     for flag, default in (("--side", 256), ("--steps", 2), ("--tokens", 512)):
         tasks.choices["run"].add_argument(flag, type=int, default=default)
     tasks.choices["run"].add_argument("--limit", type=float, default=12.0, metavar="GB")
+    tasks.choices["run"].add_argument("--frames", type=int, help="of a video, of which only the latents are made")
     tasks.choices["run"].add_argument("--quantize", choices=tuple(QUANTIZATIONS))
     options = vars(parser.parse_args())
     acts: dict[str, Callable[..., None]] = {

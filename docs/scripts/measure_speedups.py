@@ -4,8 +4,8 @@
 
 Prompts and seeds are those of the suite fronts-tiny-sd, on which nothing is tuned or calibrated. A table is printed,
 and every sample's evaluations and PSNR against the plain run are written to the file. Rows that the file already holds
-are not measured again. mixture-vp and mixture-flow are a Gaussian mixture with its exact denoiser, which has no
-calibration; there the PSNR is the signal-to-error ratio of the samples.
+are not measured again. mixture-vp and mixture-flow are a Gaussian mixture with its exact denoiser, calibrated on other
+seeds; there the PSNR is the signal-to-error ratio of the samples.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -25,9 +26,10 @@ from sadaflow import SADA, Auto, Pipeline, Uniform
 from sadaflow.accelerators import Accelerator
 from sadaflow.accelerators.auto.calibration import Calibration
 from sadaflow.accelerators.sada.released import ReleasedSADA
-from sadaflow.bench.suite.mixture import ANALYTIC
-from sadaflow.bench.suite.subject import Subject
+from sadaflow.bench.suite.mixture import ANALYTIC, SHAPE, Exact, MixtureSubject
 from sadaflow.metrics.fidelity import psnr
+from sadaflow.pipeline.inputs import initial_noise
+from sadaflow.sampling.auto_calibration import calibrate
 from sadaflow.solvers import Solver, State
 
 SPEEDUPS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -107,9 +109,20 @@ def sampled(
     return torch.cat(pictures), nfe
 
 
-def sampled_mixture(subject: Subject, way: Way, prompts: list[str], seeds: list[int]) -> tuple[Any, list[float]]:
-    """Samples (B, 2, ...) of an analytic problem and the evaluations of each."""
-    made = subject.run(prompts, seeds, None, subject.solver(way.solver, way.steps), way.accelerator)
+def calibrated_mixture(subject: MixtureSubject, solver: str, steps: int) -> MixtureSubject:
+    """The mixture with a calibration of `auto`."""
+    nodes = subject.solver(solver, steps)
+
+    def batches(count: int) -> Iterator[tuple[Exact, torch.Tensor]]:
+        yield Exact(nodes), initial_noise(SHAPE, range(20_000, 20_000 + count)).double()
+
+    return replace(subject, calibrations=(calibrate(nodes, batches, weights=subject.fingerprint),))
+
+
+def sampled_mixture(subject: MixtureSubject, way: Way, seeds: list[int]) -> tuple[Any, list[float]]:
+    """Samples (B, ...) of the mixture and the evaluations of each."""
+    used = subject if way.calibrated else replace(subject, calibrations=())
+    made = used.run([""] * len(seeds), seeds, None, used.solver(way.solver, way.steps), way.accelerator)
     return made.latents, made.stats.nfe
 
 
@@ -140,20 +153,21 @@ def main() -> None:
     captions = [""] * 20 if analytic else suite["prompts"]
     prompts = [prompt for _ in range(options.seeds) for prompt in captions]
     seeds = list(range(len(prompts))) if analytic else [seed for seed in range(options.seeds) for _ in captions]
-    subject = ANALYTIC[options.model]() if analytic else None
+    subject = calibrated_mixture(ANALYTIC[options.model](), options.solver, options.steps) if analytic else None
     pipe = None if analytic else Pipeline.from_pretrained(options.model)
     rows = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
     plain = None
     print(f"{options.model}, {options.solver}, {options.steps} steps, {len(prompts)} samples")
     print("| | evaluations | PSNR mean | 5th percentile | worst |\n|---|---|---|---|---|")
-    held = () if pipe is None else pipe.calibrations.held
-    fitting = (one for one in held if pipe and one.misfit(pipe.solver(options.solver, options.steps)) is None)
+    held = subject.calibrations if subject is not None else pipe.calibrations.held
+    solver = (subject or pipe).solver(options.solver, options.steps)
+    fitting = (one for one in held if one.misfit(solver) is None)
     for way in ways(options.solver, options.steps, next(fitting, None)):
         if way.name != "plain" and (way.name in rows or not re.match(options.only, way.name)):
             continue
         try:
             if subject is not None:
-                pictures, nfe = sampled_mixture(subject, way, prompts, seeds)
+                pictures, nfe = sampled_mixture(subject, way, seeds)
             else:
                 pictures, nfe = sampled(pipe, way, prompts, seeds, suite.get("guidance"))
         except ValueError as refusal:

@@ -1,12 +1,13 @@
-"""The causal video autoencoder of Wan 2.1 (arXiv 2503.20314), also that of Qwen-Image (arXiv 2508.02324).
+"""The causal video autoencoder of Wan 2.1 (arXiv 2503.20314) and Wan 2.2, also that of Qwen-Image (arXiv 2508.02324).
 
-Parameter names are those of the Hub's AutoencoderKLQwenImage, which AutoencoderKLWan shares.
+Parameter names are those of the Hub's AutoencoderKLWan, which AutoencoderKLQwenImage shares.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +17,7 @@ from ..original_layout import OriginalLayout
 from .config import CausalAutoencoderConfig
 from .layers import CausalConv3d, ChannelNorm, Downsample, FrameAttention, Past, ResidualBlock, Upsample
 from .original import original_layout
+from .residual import DownLevel, UpLevel
 
 _POINT = (1, 1, 1)
 
@@ -52,22 +54,17 @@ class Encoder(nn.Module):
 
     def __init__(self, config: CausalAutoencoderConfig) -> None:
         super().__init__()
-        widths = config.block_out_channels
-        self.conv_in = CausalConv3d(config.in_channels, widths[0])
-        layers: list[nn.Module] = []
-        for index, width in enumerate(widths):
-            before = [widths[max(index - 1, 0)]] + [width] * (config.layers_per_block - 1)
-            layers += [ResidualBlock(channels, width) for channels in before]
-            if index < len(widths) - 1:
-                layers.append(Downsample(width, config.halves_time[index]))
-        self.down_blocks = nn.ModuleList(layers)
+        widths, self.patch = config.block_out_channels, config.patch
+        self.conv_in = CausalConv3d(config.in_channels * config.patch**2, widths[0])
+        self.down_blocks = nn.ModuleList(_down_levels(config) if config.residual else _down_layers(config))
         self.mid_block = _Middle(widths[-1])
         self.norm_out = ChannelNorm(widths[-1])
         self.conv_out = CausalConv3d(widths[-1], 2 * config.latent_channels)
 
     def forward(self, frames: Tensor, past: Past | None) -> Tensor:
         """Maps a part of a video (B, in_channels, T, H, W) to moments (B, 2 latent_channels, t, h, w)."""
-        hidden = self.conv_in(frames, past)
+        side = self.patch
+        hidden = self.conv_in(rearrange(frames, "b c t (h p) (w q) -> b (c q p) t h w", p=side, q=side), past)
         for layer in self.down_blocks:
             hidden = layer(hidden, past)
         return self.conv_out(F.silu(self.norm_out(self.mid_block(hidden, past))), past)
@@ -78,24 +75,48 @@ class Decoder(nn.Module):
 
     def __init__(self, config: CausalAutoencoderConfig) -> None:
         super().__init__()
-        widths, doubles_time = config.block_out_channels[::-1], config.halves_time[::-1]
+        widths, self.patch = config.block_out_channels[::-1], config.patch
         self.conv_in = CausalConv3d(config.latent_channels, widths[0])
         self.mid_block = _Middle(widths[0])
-        levels: list[nn.Module] = []
-        for index, width in enumerate(widths):
-            channels = width if index == 0 else widths[index - 1] // 2
-            up = Upsample(width, doubles_time[index]) if index < len(widths) - 1 else None
-            levels.append(_UpLevel(channels, width, config.layers_per_block + 1, up))
-        self.up_blocks = nn.ModuleList(levels)
+        self.up_blocks = nn.ModuleList(_up_levels(config))
         self.norm_out = ChannelNorm(widths[-1])
-        self.conv_out = CausalConv3d(widths[-1], config.out_channels)
+        self.conv_out = CausalConv3d(widths[-1], config.out_channels * config.patch**2)
 
     def forward(self, latents: Tensor, past: Past | None) -> Tensor:
         """Maps a part of a video's latents (B, latent_channels, t, h, w) to frames (B, out_channels, T, H, W)."""
-        hidden = self.mid_block(self.conv_in(latents, past), past)
+        hidden, side = self.mid_block(self.conv_in(latents, past), past), self.patch
         for level in self.up_blocks:
             hidden = level(hidden, past)
-        return self.conv_out(F.silu(self.norm_out(hidden)), past)
+        frames = self.conv_out(F.silu(self.norm_out(hidden)), past)
+        return rearrange(frames, "b (c q p) t h w -> b c t (h p) (w q)", p=side, q=side)
+
+
+def _down_layers(config: CausalAutoencoderConfig) -> Iterator[nn.Module]:
+    """Residual blocks and downsamplings of the encoder, one after another without levels, as in Wan 2.1."""
+    widths = config.block_out_channels
+    for index, width in enumerate(widths):
+        before = [widths[max(index - 1, 0)]] + [width] * (config.layers_per_block - 1)
+        yield from (ResidualBlock(channels, width) for channels in before)
+        if index < len(widths) - 1:
+            yield Downsample(width, config.halves_time[index])
+
+
+def _down_levels(config: CausalAutoencoderConfig) -> Iterator[DownLevel]:
+    """Levels of the encoder of Wan 2.2."""
+    widths = config.block_out_channels
+    for index, width in enumerate(widths):
+        down = Downsample(width, config.halves_time[index]) if index < len(widths) - 1 else None
+        yield DownLevel(widths[max(index - 1, 0)], width, config.layers_per_block, down)
+
+
+def _up_levels(config: CausalAutoencoderConfig) -> Iterator[nn.Module]:
+    """Levels of the decoder. In Wan 2.1 it is the upsampling that halves the channels, in 2.2 the next level."""
+    widths, doubles_time = config.block_out_channels[::-1], config.halves_time[::-1]
+    level, left = (UpLevel, 1) if config.residual else (_UpLevel, 2)
+    for index, width in enumerate(widths):
+        channels = width if index == 0 else widths[index - 1] // left
+        up = Upsample(width, width // left, doubles_time[index]) if index < len(widths) - 1 else None
+        yield level(channels, width, config.layers_per_block + 1, up)
 
 
 class CausalAutoencoder(Autoencoder):
@@ -119,7 +140,7 @@ class CausalAutoencoder(Autoencoder):
 
     def build(self) -> None:
         latent = self.config.latent_channels
-        self.encoder, self.decoder = Encoder(self.config), Decoder(self.config)
+        self.encoder, self.decoder = Encoder(self.config), Decoder(self.config.for_decoder)
         self.quant_conv = CausalConv3d(2 * latent, 2 * latent, _POINT)
         self.post_quant_conv = CausalConv3d(latent, latent, _POINT)
 

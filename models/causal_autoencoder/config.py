@@ -1,13 +1,12 @@
 """Architecture of a causal video autoencoder, read from its config.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from ..autoencoder.config import AutoencoderConfig
-from ..config import COUNT, COUNTS, FLAG, NUMBERS, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, Table, list_of
+from ..config import COUNT, COUNTS, FLAG, NONE, NUMBERS, QUANTIZED, TRAINING_LEFTOVERS, WIDTH, Table, list_of
 
-_RESIDUAL = "the autoencoder of Wan 2.2 TI2V has another architecture"
 TABLE = Table(
     "AutoencoderKLQwenImage",
     names=("AutoencoderKLQwenImage", "AutoencoderKLWan"),
@@ -17,17 +16,17 @@ TABLE = Table(
         "dim_mult": COUNTS,
         "num_res_blocks": COUNT,
         "temperal_downsample": list_of(FLAG, "true or false"),
+        "is_residual": FLAG,
+        **dict.fromkeys(("decoder_base_dim", "patch_size"), WIDTH | NONE),
+        **dict.fromkeys(("scale_factor_spatial", "scale_factor_temporal"), COUNT | NONE),
     },
-    only={
-        "attn_scales": ([],),
-        "decoder_base_dim": (None,),
-        "is_residual": (False,),
-        "patch_size": (None,),
-        "scale_factor_spatial": (8,),
-        "scale_factor_temporal": (4,),
+    only={"attn_scales": ([],)},
+    ignored={
+        "clip_output": "videos are always clipped to the range of pixels, as in the published code",
+        "dropout": "matters in training alone",
+        **TRAINING_LEFTOVERS,
     },
-    ignored={"dropout": "matters in training alone", **TRAINING_LEFTOVERS},
-    needs={"quantization_config": QUANTIZED, "is_residual": _RESIDUAL, "patch_size": _RESIDUAL},
+    needs={"quantization_config": QUANTIZED},
 )
 
 
@@ -37,6 +36,9 @@ class CausalAutoencoderConfig(AutoencoderConfig):
 
     Attributes:
         halves_time: whether the step from each level of the encoder to the next halves the number of frames too.
+        residual: whether levels have shortcuts without parameters across their resampling (Wan 2.2 TI2V).
+        patch: pixels along each side of a square that the networks see as one position of patch^2 as many channels.
+        decoder_channels: channels of each level of the decoder, outermost first; None means block_out_channels.
     """
 
     table: ClassVar[Table] = TABLE
@@ -46,6 +48,17 @@ class CausalAutoencoderConfig(AutoencoderConfig):
     layers_per_block: int = 2
     scaling_factor: float = 1.0
     halves_time: tuple[bool, ...] = (False, True, True)
+    residual: bool = False
+    patch: int = 1
+    decoder_channels: tuple[int, ...] | None = None
+
+    @property
+    def downscale(self) -> int:
+        return self.patch * super().downscale
+
+    @property
+    def for_decoder(self) -> Self:
+        return replace(self, block_out_channels=self.decoder_channels or self.block_out_channels)
 
     @property
     def frames_per_latent(self) -> int:
@@ -70,17 +83,46 @@ class CausalAutoencoderConfig(AutoencoderConfig):
                 f"{cls.table.owner} config: temperal_downsample has {len(halves_time)} entries for {len(multiples)} "
                 "levels (dim_mult); it needs an entry fewer than there are levels"
             )
-        colours = fields.get("input_channels", 3)
-        return cls(
-            in_channels=fields.get("in_channels", colours),
-            out_channels=fields.get("out_channels", colours),
+        patch, decoder_base = fields.get("patch_size") or 1, fields.get("decoder_base_dim")
+        config = cls(
+            in_channels=cls._colours(fields, "in_channels", patch),
+            out_channels=cls._colours(fields, "out_channels", patch),
             latent_channels=fields.get("z_dim", cls.latent_channels),
             block_out_channels=tuple(fields.get("base_dim", 96) * multiple for multiple in multiples),
             layers_per_block=fields.get("num_res_blocks", cls.layers_per_block),
             latents_mean=fields["latents_mean"],
             latents_std=fields["latents_std"],
             halves_time=halves_time,
+            residual=fields.get("is_residual", False),
+            patch=patch,
+            decoder_channels=None if decoder_base is None else tuple(decoder_base * multiple for multiple in multiples),
         )
+        config._check(fields)
+        return config
+
+    @classmethod
+    def _colours(cls, fields: Mapping[str, Any], name: str, patch: int) -> int:
+        """Channels of a picture, from the channels `name` that the networks see."""
+        channels: int = fields.get(name, fields.get("input_channels", 3))
+        if channels % patch**2:
+            raise ValueError(
+                f"{cls.table.owner} config: {name}={channels} is not a multiple of {patch**2}, the pixels of a patch "
+                f"(patch_size={patch})"
+            )
+        return channels // patch**2
+
+    def _check(self, fields: Mapping[str, Any]) -> None:
+        """Raises ValueError if fields of a config.json contradict the architecture, or if shortcuts are impossible."""
+        for name, own in (("scale_factor_spatial", self.downscale), ("scale_factor_temporal", self.frames_per_latent)):
+            if fields.get(name, own) not in (own, None):
+                raise ValueError(f"{self.table.owner} config: {name}={fields[name]}, but the levels make it {own}")
+        widths = self.block_out_channels
+        rests = [4 * before % width for before, width in zip(widths[:-2], widths[1:-1], strict=True)]
+        if self.residual and any((*rests, widths[-2] % widths[-1])):
+            raise ValueError(
+                f"{self.table.owner} config: is_residual=true needs levels (dim_mult) whose width divides four times "
+                f"that of the level before, and at the last level that width itself; they are {list(widths)} wide"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of a config.json that `from_dict` reads as this architecture."""
@@ -97,4 +139,18 @@ class CausalAutoencoderConfig(AutoencoderConfig):
             "input_channels": self.in_channels,
             "latents_mean": list(self.latents_mean or ()),
             "latents_std": list(self.latents_std or ()),
+            **self._of_wan_22(),
         }
+
+    def _of_wan_22(self) -> dict[str, Any]:
+        """Further fields of a config.json, of those alone that are not as in Wan 2.1."""
+        fields: dict[str, Any] = {}
+        if self.residual:
+            fields["is_residual"] = True
+        if self.decoder_channels is not None:
+            fields["decoder_base_dim"] = self.decoder_channels[0]
+        if self.patch > 1:
+            channels = {"in_channels": self.in_channels, "out_channels": self.out_channels}
+            fields |= {name: count * self.patch**2 for name, count in channels.items()}
+            fields |= {"patch_size": self.patch, "scale_factor_spatial": self.downscale}
+        return fields

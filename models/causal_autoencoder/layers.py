@@ -147,17 +147,17 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width, halves the channels, and doubles the number of frames after the first if `time`."""
+    """Doubles height and width, and the number of frames after the first if `time`."""
 
-    def __init__(self, channels: int, time: bool) -> None:
+    def __init__(self, channels: int, out_channels: int, time: bool) -> None:
         super().__init__()
         self.resample = nn.Sequential(
-            nn.Upsample(scale_factor=2.0, mode="nearest-exact"), nn.Conv2d(channels, channels // 2, 3, padding=1)
+            nn.Upsample(scale_factor=2.0, mode="nearest-exact"), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
         self.time_conv = CausalConv3d(channels, 2 * channels, (3, 1, 1)) if time else None
 
     def forward(self, hidden: Tensor, past: Past | None) -> Tensor:
-        """Maps (B, C, T, h, w) to (B, C/2, T', 2 h, 2 w).
+        """Maps (B, channels, T, h, w) to (B, out_channels, T', 2 h, 2 w).
 
         T' is T without `time`; otherwise 2 T - 1 for the first part of a video and 2 T for each later part.
         """

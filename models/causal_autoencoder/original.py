@@ -1,8 +1,8 @@
-"""Names of the causal autoencoder's tensors in the layout of Wan 2.1's authors, which files of Qwen-Image share."""
+"""Names of the causal autoencoder's tensors in the layout of Wan's authors, which files of Qwen-Image share."""
 
 from typing import Final
 
-from ..original_layout import OriginalLayout, in_blocks
+from ..original_layout import Fused, OriginalLayout, in_blocks
 from .config import CausalAutoencoderConfig
 
 _RESIDUAL: Final = {
@@ -18,17 +18,37 @@ _MIDDLE: Final = (("resnets.0", _RESIDUAL), ("attentions.0", _ATTENTION), ("resn
 
 
 def original_layout(config: CausalAutoencoderConfig) -> OriginalLayout:
-    """Returns the authors' names for a network of this config; they number the decoder's layers without its levels."""
-    return OriginalLayout(
-        {
-            "conv1": "quant_conv",
-            "conv2": "post_quant_conv",
-            **_ends("encoder"),
-            **_ends("decoder"),
-            **in_blocks("encoder.downsamples", "encoder.down_blocks", {**_RESIDUAL, **_RESAMPLE}),
-            **_upsamples(len(config.block_out_channels), config.layers_per_block + 1),
-        }
-    )
+    """Returns the authors' names for a network of this config."""
+    ends = {"conv1": "quant_conv", "conv2": "post_quant_conv", **_ends("encoder"), **_ends("decoder")}
+    return OriginalLayout({**ends, **(_levels(config) if config.residual else _numbered(config))})
+
+
+def _numbered(config: CausalAutoencoderConfig) -> dict[str, str | Fused]:
+    """Names within the stacks of Wan 2.1, whose authors number the decoder's layers without its levels."""
+    return {
+        **in_blocks("encoder.downsamples", "encoder.down_blocks", {**_RESIDUAL, **_RESAMPLE}),
+        **_upsamples(len(config.block_out_channels), config.layers_per_block + 1),
+    }
+
+
+def _levels(config: CausalAutoencoderConfig) -> dict[str, str | Fused]:
+    """Names within the levels of Wan 2.2."""
+    levels, blocks = len(config.block_out_channels), config.layers_per_block
+    return {
+        **_in_levels(levels, blocks, "encoder.downsamples.{}.downsamples", "encoder.down_blocks.{}", "downsampler"),
+        **_in_levels(levels, blocks + 1, "decoder.upsamples.{}.upsamples", "decoder.up_blocks.{}", "upsampler"),
+    }
+
+
+def _in_levels(levels: int, blocks: int, authors: str, hub: str, resample: str) -> dict[str, str]:
+    """Names within the levels of a half, whose resampling the authors count as the layer after the residual blocks."""
+    found: dict[str, str] = {}
+    for level in range(levels):
+        for block in range(blocks):
+            found |= _within(f"{authors.format(level)}.{block}", f"{hub.format(level)}.resnets.{block}", _RESIDUAL)
+        if level < levels - 1:
+            found |= _within(f"{authors.format(level)}.{blocks}", f"{hub.format(level)}.{resample}", _RESAMPLE)
+    return found
 
 
 def _ends(half: str) -> dict[str, str]:

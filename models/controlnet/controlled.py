@@ -11,6 +11,7 @@ from ..seam import Seam, call_through
 from ..unet.config import UNetConfig
 from ..unet.unet import UNet
 from .controlnet import ControlNet
+from .parts import joined_times, of_part
 
 STEERED = "steered"
 """Argument with the factors of each row's residuals: 0 for rows that the ControlNets do not steer."""
@@ -115,11 +116,7 @@ class ControlledUNet(nn.Module):
 
     def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         """Computes `prepare_times` of the U-Net and of each ControlNet, concatenated along the last axis."""
-        parts = [self.unet.prepare_times(timesteps, given)]
-        for index, net in enumerate(self.nets):
-            parts.append(cast(ControlNet, net).prepare_times(timesteps, _own(given, index)))
-        rows = max(part.shape[1] for part in parts)
-        return torch.cat([part.expand(-1, rows, -1) for part in parts], dim=-1)
+        return joined_times([self.unet, *self.nets], timesteps, given)
 
     def evaluate(
         self,
@@ -137,18 +134,12 @@ class ControlledUNet(nn.Module):
         for index, (net, scale) in enumerate(zip(nets, control_scales, strict=True)):
             if scale == 0:
                 continue
-            residuals = net.evaluate(x, times[1 + index], _own(given, index))
+            residuals = net.evaluate(x, times[1 + index], of_part(given, index))
             scaled = [residual * scale for residual in residuals]
             if STEERED in given:
                 scaled = [residual * given[STEERED] for residual in scaled]
             total = scaled if total is None else [torch.add(*pair) for pair in zip(total, scaled, strict=True)]
         return self.unet.evaluate(x, times[0], given, seam, residuals=total)
-
-
-def _own(given: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
-    """Returns the tensors of ControlNet `index` from those of the combined network."""
-    start = f"{index}."
-    return {name.removeprefix(start): tensor for name, tensor in given.items() if name.startswith(start)}
 
 
 def _check_fit(unet: UNetConfig, net: UNetConfig, index: int) -> None:

@@ -1,38 +1,15 @@
 """ControlNet (Zhang et al. 2023, arXiv 2302.05543), with the parameter names of the Hub's ControlNetModel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..conv import Conv2d
 from ..embeddings import single_time
 from ..unet.encoder import UNetEncoder
 from .config import ControlNetConfig
-
-
-class _ImageEmbedding(nn.Module):
-    """Maps control images (B, 3, H, W) to feature maps (B, channels, h, w) at the latent's resolution."""
-
-    def __init__(self, widths: Sequence[int], channels: int) -> None:
-        super().__init__()
-        self.conv_in = Conv2d(3, widths[0], 3, padding=1)
-        pairs = zip(widths, widths[1:], strict=False)
-        self.blocks = nn.ModuleList(
-            [conv for here, there in pairs for conv in (_conv(here, here, 1), _conv(here, there, 2))]
-        )
-        self.conv_out = _conv(widths[-1], channels, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        hidden = F.silu(self.conv_in(images))
-        for block in self.blocks:
-            hidden = F.silu(block(hidden))
-        return self.conv_out(hidden)
-
-
-def _conv(channels: int, out_channels: int, stride: int) -> Conv2d:
-    """3x3 convolution with padding 1."""
-    return Conv2d(channels, out_channels, 3, stride=stride, padding=1)
+from .image_embedding import ImageEmbedding
 
 
 class ControlNet(UNetEncoder):
@@ -42,10 +19,12 @@ class ControlNet(UNetEncoder):
         config: the architecture.
     """
 
+    steers: ClassVar[bool] = True
+
     def __init__(self, config: ControlNetConfig) -> None:
         super().__init__(config.unet)
         self.bgr, self.downscale, self.global_pool = config.bgr, config.downscale, config.global_pool
-        self.controlnet_cond_embedding = _ImageEmbedding(config.embedding_widths, config.unet.block_out_channels[0])
+        self.controlnet_cond_embedding = ImageEmbedding(config.embedding_widths, config.unet.block_out_channels[0])
         self.controlnet_down_blocks = nn.ModuleList([Conv2d(width, width, 1) for width in self.skip_widths])
         width = config.unet.block_out_channels[-1]
         self.controlnet_mid_block = Conv2d(width, width, 1)

@@ -1,36 +1,20 @@
 """The Flux.1 transformer (Black Forest Labs 2024), with the parameter names of the Hub's FluxTransformer2DModel."""
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..embeddings import TimestepEmbedding, single_time, sinusoids
+from ..embeddings import single_time
 from ..original_layout import OriginalLayout
 from ..seam import Seam, call_through
 from ..streams.modulation import Modulation
 from ..streams.packed import PackedTransformer
-from ..streams.style import Style
-from .config import OWNER, FluxConfig
+from .config import FluxConfig
 from .original import ORIGINAL
-
-_FEATURES = 256
-
-
-class _Embedding(nn.Module):
-    """Embedders of time, guidance (if the checkpoint is distilled on it) and pooled text; modulations use the sum."""
-
-    def __init__(self, config: FluxConfig) -> None:
-        super().__init__()
-        self.timestep_embedder = TimestepEmbedding(_FEATURES, config.dim)
-        if config.guidance_embeds:
-            self.guidance_embedder = TimestepEmbedding(_FEATURES, config.dim)
-        self.text_embedder = TimestepEmbedding(config.pooled_projection_dim, config.dim)
+from .streams import FluxStreams
 
 
-class FluxTransformer(PackedTransformer):
+class FluxTransformer(FluxStreams, PackedTransformer):
     """Flux.1 transformer that predicts the flow eps - x0 of latents x (B, C, h, w).
 
     `forward` runs three parts: `prepare` depends only on the prompt, `prepare_times` on the prompt and the time,
@@ -46,12 +30,7 @@ class FluxTransformer(PackedTransformer):
     """Names in the authors' layout."""
 
     def __init__(self, config: FluxConfig) -> None:
-        super().__init__(config.dim, config.axes_dims_rope)
-        self.config = config
-        channels = (config.joint_attention_dim, config.in_channels)
-        layers = (config.num_layers, config.num_single_layers)
-        self.time_text_embed = _Embedding(config)
-        self.add_streams(channels, config.num_attention_heads, layers, Style())
+        super().__init__(config)
         self.norm_out = Modulation(config.dim, 2)
         self.proj_out = nn.Linear(config.dim, config.out_channels or config.in_channels)
 
@@ -103,34 +82,10 @@ class FluxTransformer(PackedTransformer):
         Returns:
             "text": tokens (B, L, dim); "pooled" and "guidance": embeddings (B, dim); "beside" and "edited": as given.
         """
-        if (guidance is None) == self.config.guidance_embeds:
-            remedy = "give guidance (B,)" if guidance is None else "leave guidance out"
-            raise ValueError(f"guidance_embeds={self.config.guidance_embeds} in the {OWNER} config: {remedy}")
-        embed = self.time_text_embed
-        given = {"text": self.context_embedder(context), "pooled": embed.text_embedder(pooled)}
-        if guidance is not None:
-            strength = guidance.to(pooled.dtype) * 1000
-            given["guidance"] = embed.guidance_embedder(sinusoids(strength, _FEATURES).to(pooled.dtype))
+        given = self.embed_prompt(context, pooled, guidance)
         read = {"beside": beside, "edited": edited}
         return given | {name: latents.to(pooled.dtype) for name, latents in read.items() if latents is not None}
 
-    def prepare_times(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-        """Computes the modulations of all blocks.
-
-        Args:
-            timesteps: (S, 1) or (S, B), timesteps of S steps.
-            given: output of `prepare`.
-
-        Returns:
-            (S, B, width).
-        """
-        pooled = given["pooled"]
-        # In half precision published codes round time and guidance like this, and the embedding amplifies it.
-        times = timesteps.to(pooled.dtype) / 1000 * 1000
-        features = sinusoids(times.flatten(), _FEATURES).to(pooled.dtype)
-        embedding = self.time_text_embed.timestep_embedder(features).unflatten(0, times.shape)
-        if "guidance" in given:
-            embedding = embedding + given["guidance"]
-        activated = F.silu(embedding + pooled)
-        layers = [layer for block in self._blocks.values() for layer in block.modulations]
-        return torch.cat([layer(activated) for layer in (*layers, self.norm_out)], dim=-1)
+    @property
+    def modulations(self) -> list[Modulation]:
+        return [*super().modulations, self.norm_out]

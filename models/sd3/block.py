@@ -100,3 +100,41 @@ class JointBlock(nn.Module):
             own = parts[self.image_parts + 2 :]
             text = finished(text, self.attn.to_add_out(mixed[:, :length]), own, self.ff_context)
         return torch.cat((text, image), dim=1)
+
+
+class ImageBlock(nn.Module):
+    """Image tokens attend to each other, without text: the block of ControlNets for 3.5 large.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+    """
+
+    regions: ClassVar[tuple[str, ...]] = ("enter", "leave")
+    parts: ClassVar[int] = 6
+    """Number of modulation vectors."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = Modulation(dim, self.parts)
+        self.attn = ImageAttention(dim, heads, Style(normed=False))
+        self.ff = FeedForward(dim)
+
+    @property
+    def modulations(self) -> list[Modulation]:
+        """The layer that computes the block's modulations."""
+        return [self.norm1]
+
+    def forward(self, image: Tensor, modulations: Tensor, *, seam: Seam, site: Site) -> Tensor:
+        """Runs the block; arguments as in `JointBlock.forward`, for a sequence without text."""
+        mixed = attended(seam, site.attention("attn"), self.enter(image, modulations), None)
+        return self.leave(image, mixed, modulations)
+
+    def enter(self, image: Tensor, modulations: Tensor) -> Heads:
+        """Computes query, key and value."""
+        return self.attn.project(modulated(image, *parts_of(modulations, self.parts)[:2]))
+
+    def leave(self, image: Tensor, mixed: Tensor, modulations: Tensor) -> Tensor:
+        """Computes everything after the attention."""
+        change = self.attn.to_out[0](mixed.flatten(2))
+        return finished(image, change, parts_of(modulations, self.parts)[2:], self.ff)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..attention import attend, attend_some
 from ..seam import Seam, Site
+from .steering import Residuals
 
 
 def run_blocks(
@@ -17,6 +18,7 @@ def run_blocks(
     shared: Sequence[Tensor | None],
     seam: Seam,
     size: tuple[int, ...],
+    residuals: Residuals | None = None,
 ) -> Tensor:
     """Runs blocks one after the other, each a "block" site, and returns the image tokens (B, N, dim).
 
@@ -27,12 +29,24 @@ def run_blocks(
         shared: further arguments of every block, of which the first has one entry per token.
         seam: called at each block.
         size: (h, w) of the image's grid of tokens, or (T, h, w) of a video's.
+        residuals: what ControlNets add to the image tokens; where something is added it is a block's last argument.
     """
     joint, length = torch.cat(tokens, dim=1), tokens[0].shape[1]
-    for (name, block), own in zip(blocks.items(), modulations, strict=True):
+    added = [None] * len(blocks) if residuals is None else residuals.by_block(length)
+    for (name, block), own, residual in zip(blocks.items(), modulations, added, strict=True):
         site = Site("block", name, 0, size, prefix=length, per_token=(1,) if shared else ())
-        joint = seam(site, partial(block, seam=seam, site=site), joint, own, *shared)
+        run = partial(block, seam=seam, site=site)
+        if residual is None:
+            joint = seam(site, run, joint, own, *shared)
+        else:
+            steered = site._replace(per_token=(*site.per_token, 1 + len(shared)))
+            joint = seam(steered, partial(_then_added, run), joint, own, *shared, residual)
     return joint[:, length:]
+
+
+def _then_added(block: Callable[..., Tensor], joint: Tensor, *args: Tensor) -> Tensor:
+    """Runs a block, and adds the last argument."""
+    return block(joint, *args[:-1]) + args[-1]
 
 
 def attended(seam: Seam, site: Site, heads: Sequence[Tensor], mask: Tensor | None) -> Tensor:

@@ -61,3 +61,28 @@ def unet_2d_config(raw: Mapping[str, Any]) -> UNetConfig:
     )
     check_consistency(OWNER, config, values.get("time_embedding_dim"))
     return config
+
+
+def unet_2d_dict(config: UNetConfig) -> dict[str, Any]:
+    """Returns the fields of a config.json that `unet_2d_config` reads as this architecture."""
+    first = config.block_out_channels[0] // config.heads[0]
+    shift = config.freq_shift
+    labels = {} if config.classes is None else {"num_class_embeds": config.classes}
+    return {
+        "_class_name": OWNER,
+        "sample_size": config.sample_size,
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "block_out_channels": list(config.block_out_channels),
+        "down_block_types": [_ATTENDING[0] if has else _DOWNS[0] for has in config.cross_attention],
+        "up_block_types": [_ATTENDING[1] if has else _UPS[-1] for has in reversed(config.cross_attention)],
+        "layers_per_block": config.layers_per_block[0],
+        "attention_head_dim": None if set(config.heads) == {1} else first,
+        "norm_num_groups": config.norm_num_groups,
+        "norm_eps": config.norm_eps,
+        "flip_sin_to_cos": config.flip_sin_to_cos,
+        "freq_shift": int(shift) if shift == int(shift) else shift,
+        "add_attention": config.mid_attention,
+        "downsample_padding": 0 if config.pad_after else 1,
+        **labels,
+    }

@@ -89,7 +89,7 @@ class WanBlock(nn.Module):
 
     def first_look(self, hidden: Tensor, time: Tensor) -> Tensor:
         """Computes the normed and modulated tokens (B, N, dim) that self-attention reads."""
-        return self._modulated(hidden, *self._parts(time)[:2])
+        return self._modulated(hidden, *self._parts(time, 0, 2))
 
     def forward(
         self, hidden: Tensor, text: Tensor, time: Tensor, rope: Tensor, image: Tensor | None, *, seam: Seam, site: Site
@@ -117,16 +117,21 @@ class WanBlock(nn.Module):
 
     def leave(self, hidden: Tensor, attended: Tensor, text: Tensor, time: Tensor, image: Tensor | None) -> Tensor:
         """Computes everything after self-attention, whose output is `attended` (B, N, heads, head_dim)."""
-        _, _, attention_gate, shift, scale, gate = self._parts(time)
+        (attention_gate,) = self._parts(time, 2, 3)
         hidden = _added(hidden, attention_gate, self.attn1.to_out[0](attended.flatten(2)))
         normed = self.norm2(hidden.to(self.norm2.weight.dtype)).to(hidden.dtype)
         hidden = hidden + self.attn2(normed, text, image)
+        shift, scale, gate = self._parts(time, 3, 6)
         return _added(hidden, gate, self.ffn(self._modulated(hidden, shift, scale)))
 
-    def _parts(self, time: Tensor) -> tuple[Tensor, ...]:
-        """Shift, scale and gate of attention, then of the feed-forward: (B, 1 or N, dim) each."""
-        table = self.scale_shift_table
-        rows = time.unflatten(-1, (6, -1)) if time.dim() == 3 else time.unflatten(-1, (6, -1))[:, None]
+    def _parts(self, time: Tensor, begin: int, end: int) -> tuple[Tensor, ...]:
+        """Of shift, scale and gate of attention, then of the feed-forward, those from `begin` to `end`.
+
+        Returns:
+            (B, 1 or N, dim) each. Those of tokens with times of their own are as large as the tokens in float32.
+        """
+        table = self.scale_shift_table[:, begin:end]
+        rows = (time if time.dim() == 3 else time[:, None]).unflatten(-1, (6, -1))[:, :, begin:end]
         return (rows.to(table.dtype) + table).unbind(2)
 
     def _modulated(self, hidden: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

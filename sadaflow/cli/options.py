@@ -13,7 +13,7 @@ from sadaflow.solvers.names.settings import nearest
 from ..families import FAMILIES
 from ..families.argument import arguments
 from ..families.base import reads_prompts
-from ..families.options import ControlOptions
+from ..families.control_options import ControlOptions
 from ..families.request import Request
 from ..families.single_file import layout_of_checkpoint
 from ..loading.embedded import embedded

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from ..families.argument import Argument, arguments
+from ..families.control_options import ControlOptions
 from ..families.guidance_options import GuidanceOptions
-from ..families.options import ControlOptions, SamplingOptions
+from ..families.options import SamplingOptions
 from ..families.picture_options import PictureOptions
 from ..families.request import ARGUMENTS, Request
 from ..families.text_options import TextOptions

@@ -21,6 +21,7 @@ from .request import Request
 from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import LatentConsistency, StableDiffusion
+from .steered import ControlNetClass
 from .unconditional import Unconditional, UnconditionalDDIM
 from .wan import Wan
 from .wan_image import WanImageToVideo
@@ -82,9 +83,22 @@ def register_family(class_name: str, family: type[Family], *, replace: bool = Fa
     REGISTRY.register(class_name, family, replace=replace)
 
 
+CONTROLNETS: Final[Mapping[str, ControlNetClass]] = MappingProxyType(
+    {
+        name: known
+        for family in _BUILT_IN.values()
+        if (classes := getattr(family, "controlnets", None)) is not None
+        for name, known in classes.items()
+    }
+)
+"""The supported classes of ControlNets by name."""
+
+
 _CONTROLLED = "load the checkpoint without ControlNet, and pass the ControlNet as controlnet="
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
+        "FluxControlNetPipeline": _CONTROLLED,
+        "StableDiffusion3ControlNetPipeline": _CONTROLLED,
         "StableDiffusionControlNetPipeline": _CONTROLLED,
         "StableDiffusionUpscalePipeline": "an upscaler needs a small picture beside the prompt",
         "StableDiffusionXLControlNetPipeline": _CONTROLLED,
@@ -105,9 +119,11 @@ def unsupported(name: str) -> str:
 
 
 __all__ = [
+    "CONTROLNETS",
     "FAMILIES",
     "AudioFamily",
     "ClassConditional",
+    "ControlNetClass",
     "Family",
     "FirstFrameFamily",
     "Flux",

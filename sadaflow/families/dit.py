@@ -11,6 +11,7 @@ from sadaflow.models import Autoencoder, AutoencoderConfig, DiT, DiTConfig
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from .base import Prompted, autoencoder_config, build_autoencoder
+from .exported import Exported
 from .labels import Labels
 from .latent_transformer import LatentTransformer
 from .request import Request
@@ -71,6 +72,11 @@ class ClassConditional(LatentTransformer):
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {"transformer": self.backbone}
+
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        names = dict(self.labels.published)
+        return Exported("DiTPipeline", {}, {"id2label": names} if names else {})
 
     def condition(self, request: Request) -> Prompted:
         labels = self.labels.of(request)

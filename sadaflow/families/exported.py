@@ -16,8 +16,10 @@ class Exported:
         class_name: The pipeline class in Diffusers.
         tokenizers: The tokenizers, by component.
         fields: Further fields of model_index.json.
+        configs: config.json of networks, by component, if it is not that of their architecture's `to_dict`.
     """
 
     class_name: str
     tokenizers: Mapping[str, Any]
     fields: Mapping[str, Any] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

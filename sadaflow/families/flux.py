@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer
+from sadaflow.models.flux import FluxControlNet, FluxControlNetConfig
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
@@ -16,16 +17,16 @@ from .base import Conditioning, Prompted, autoencoder_config, build_autoencoder,
 from .exported import Exported
 from .guidance_options import Guidance, is_guided
 from .hooks import REFERENCE
-from .latent_transformer import LatentTransformer
 from .options import FluxOptions
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
+from .steered import ControlNetClass, Modes, SteeredFamily
 from .text_encoding import Encoding
 from .text_family import BLENDED, ENCODED, POOLED, Text, TextFamily, TextShape
 from .unet import CONTROL, MASK
 
 
-class Flux(LatentTransformer, TextFamily):
+class Flux(SteeredFamily, TextFamily):
     """The components of a FluxPipeline checkpoint, or a FluxControlPipeline one (Depth, Canny).
 
     The network of dev embeds `guidance`, on which it was distilled; schnell ignores it. With `true_guidance` above 1
@@ -47,6 +48,9 @@ class Flux(LatentTransformer, TextFamily):
         "vae": "AutoencoderKL",
         "text_encoder": "CLIPTextModel",
         "text_encoder_2": "T5EncoderModel",
+    }
+    controlnets: ClassVar[Mapping[str, ControlNetClass]] = {
+        "FluxControlNetModel": ControlNetClass(FluxControlNetConfig.from_dict, FluxControlNet)
     }
     options: ClassVar[frozenset[str]] = frozenset(arguments(FluxOptions)) | ENCODED | POOLED | BLENDED
     default_guidance: ClassVar[float] = 3.5
@@ -91,7 +95,7 @@ class Flux(LatentTransformer, TextFamily):
     @property
     def adaptable(self) -> Mapping[str, nn.Module]:
         return {
-            "transformer": self.backbone,
+            "transformer": self.transformer,
             "text_encoder": self.clip.encoder,
             "text_encoder_2": self.t5.encoder,
         }
@@ -118,9 +122,24 @@ class Flux(LatentTransformer, TextFamily):
         return Encoding(self.t5.encode(prompts, length), self.clip.encode_pooled(prompts))
 
     def beside_text(self, request: Request, like: Tensor, *, negative: bool) -> Conditioning:
-        if not self.backbone.config.guidance_embeds:
+        embedding = [network.config.guidance_embeds for network in (self.transformer, *self.steering)]
+        if not any(embedding):
             return {}
-        return {"guidance": torch.tensor(request.embedded_guidance, device=like.device)}
+        name = "guidance" if embedding[0] else "control_guidance"
+        return {name: torch.tensor(request.embedded_guidance, device=like.device)}
+
+    def steered(self, prompted: Prompted, pictures: Tensor, modes: Modes) -> Prompted:
+        """The encoded prompts with what the ControlNets read: the prompt in both branches, as published."""
+        steered = super().steered(prompted, pictures, modes)
+        if steered.negative is None:
+            return steered
+        return steered.both(**{f"control_{name}": prompted.conditional[name] for name in ("context", "pooled")})
+
+    def control_latents(self, net: FluxControlNet, pictures: Tensor) -> Tensor:
+        """What a ControlNet reads: the latents of the picture, or what its own convolutions make of it."""
+        if net.downscale is None:
+            return super().control_latents(net, pictures)
+        return net.embed_picture(2 * pictures - 1)
 
     def condition(self, request: Request) -> Prompted:
         if any(request.negatives) and self.negative_guidance(request) is None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from torch import nn
+
 from sadaflow.models import Autoencoder
 from sadaflow.models.original_layout import OriginalLayout
 
@@ -25,6 +27,19 @@ def autoencoder_class(family: type[Family]) -> type[Autoencoder]:
 
 ReadJson = Callable[[str], Mapping[str, Any]]
 """Reads a JSON file of a checkpoint by its path in it ("transformer/config.json")."""
+
+
+Build = Callable[[Mapping[str, Any]], nn.Module]
+"""Builds a network from its config.json."""
+
+Builders = Mapping[str, tuple[str, Build]]
+"""By component the class in Diffusers of a network, and what builds it."""
+
+
+def builders_of(family: type[Family]) -> Builders:
+    """How the networks of a family are built for checkpoints with random weights: its `builders`; empty without."""
+    found: Builders = getattr(family, "builders", {})
+    return found
 
 
 def recommended_by(family: type[Family], read: ReadJson) -> Recommended:

@@ -18,10 +18,12 @@ class Labels:
     Attributes:
         count: Number of labels; they are numbered from 0.
         names: The number of each label that has a name, in lower case.
+        published: The names as the checkpoint publishes them, by number as a string.
     """
 
     count: int
     names: Mapping[str, int]
+    published: Mapping[str, str]
 
     @classmethod
     def read(cls, count: int, id2label: Any) -> Self:
@@ -43,7 +45,7 @@ class Labels:
                 raise ValueError(f"id2label has an entry {entry}; labels are 0 to {count - 1}, and names are text")
             for name in (value, *value.split(",")):
                 names.setdefault(name.strip().lower(), int(key))
-        return cls(count, names)
+        return cls(count, names, id2label or {})
 
     def number(self, label: int | str) -> int:
         """The number of a label.

@@ -64,9 +64,12 @@ class FirstFrameFamily(VideoFamily, Protocol):
     """Further interface of families whose videos begin with a picture.
 
     Attributes:
+        replaces_first: Whether the latents of the picture take the place of the first latent frame, as the argument
+            "first" of the backbone; otherwise they are read beside the latents, with a mask.
         seen_side: Height and width of the pictures that `see` takes; None if the checkpoint has no image encoder.
     """
 
+    replaces_first: bool
     seen_side: int | None
 
     def see(self, pictures: Tensor) -> Mapping[str, Tensor]:

@@ -26,7 +26,6 @@ from .argument import (
     count,
     number,
     number_from,
-    numbers,
     optional,
     pair,
     text_or_texts,
@@ -162,33 +161,6 @@ class SoundOptions:
         None, optional(any_number), "Length of a sound in seconds.", flag_type=float, shown_default="the checkpoint's"
     )
     audio: Any = argument(None, anything, "Sound to start from, a WAV file.", flag_type=str, metavar="FILE")
-
-
-@dataclass(frozen=True)
-class ControlOptions:
-    """Arguments of ControlNets.
-
-    Attributes:
-        control: An image for the ControlNet, or a list with one for each: PIL, array, or tensor (3, H, W) or
-            (B, 3, H, W), RGB in [0, 1].
-        control_scale: Weight of the ControlNets' residuals: a number, or a sequence with one for each.
-        control_start: Where they begin to act, as a fraction of the evaluations; likewise.
-        control_end: Where they cease to act; likewise.
-    """
-
-    control: Any = argument(
-        None, anything, "Picture for a ControlNet; one for each, in order.",
-        flag_type=list[str], metavar="FILE",
-    )  # fmt: skip
-    control_scale: float | Sequence[float] = argument(
-        1.0, numbers, "Weight of the ControlNets: one for all, or one for each.", flag_type=list[float]
-    )
-    control_start: float | Sequence[float] = argument(
-        0.0, numbers, "Where they begin to act, as a fraction of the steps.", flag_type=list[float]
-    )
-    control_end: float | Sequence[float] = argument(
-        1.0, numbers, "Where they cease to act, as a fraction of the steps.", flag_type=list[float]
-    )
 
 
 Label = int | str

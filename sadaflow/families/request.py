@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..accelerators.default import AUTO
 from .argument import arguments, spread
+from .control_options import ControlOptions
 from .guidance_options import Guidance, GuidanceOptions, is_guided, of_sample
-from .options import ControlOptions, FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
+from .options import FluxOptions, LabelOptions, SamplingOptions, SoundOptions, XLOptions
 from .picture_options import PictureOptions, check_pictures, picture_of
 from .text_options import EMBEDS, NEGATIVE_EMBEDS, TextOptions, check_text, sliced
 from .video_options import VideoOptions

@@ -4,21 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sadaflow.models import Autoencoder, AutoencoderConfig
-from sadaflow.models.sd3 import SD3Config, SD3Transformer
+from sadaflow.models.sd3 import SD3Config, SD3ControlNet, SD3ControlNetConfig, SD3Transformer
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import autoencoder_config, build_autoencoder
+from .encoding import encode_images
 from .exported import ABSENT, Exported
 from .hooks import ReadJson
-from .latent_transformer import LatentTransformer
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
+from .steered import ControlNetClass, SteeredFamily
 from .text_encoding import Encoding
 from .text_family import BLENDED, ENCODED, POOLED, Text, TextFamily, TextShape
 
@@ -28,7 +29,7 @@ _CLIP = "CLIPTextModelWithProjection"
 _EULER = "FlowMatchEulerDiscreteScheduler"
 
 
-class StableDiffusion3(LatentTransformer, TextFamily):
+class StableDiffusion3(SteeredFamily, TextFamily):
     """The components of a StableDiffusion3Pipeline checkpoint; T5 may be missing, and then counts as zeros.
 
     Raises:
@@ -40,6 +41,9 @@ class StableDiffusion3(LatentTransformer, TextFamily):
         "vae": "AutoencoderKL",
         "text_encoder": _CLIP,
         "text_encoder_2": _CLIP,
+    }
+    controlnets: ClassVar[Mapping[str, ControlNetClass]] = {
+        "SD3ControlNetModel": ControlNetClass(SD3ControlNetConfig.from_dict, SD3ControlNet)
     }
     options: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"}) | ENCODED | POOLED | BLENDED
     default_guidance: ClassVar[float] = 7.0
@@ -101,7 +105,7 @@ class StableDiffusion3(LatentTransformer, TextFamily):
     def adaptable(self) -> Mapping[str, nn.Module]:
         encoders = {"text_encoder": self.clips[0].encoder, "text_encoder_2": self.clips[1].encoder}
         third = {} if self.t5 is None else {"text_encoder_3": self.t5.encoder}
-        return {"transformer": self.backbone, **encoders, **third}
+        return {"transformer": self.transformer, **encoders, **third}
 
     @property
     def prompt_encoders(self) -> Mapping[str, ClipText | T5Text]:
@@ -114,6 +118,13 @@ class StableDiffusion3(LatentTransformer, TextFamily):
             absent = dict.fromkeys(("text_encoder_3", "tokenizer_3"), ABSENT)
             return Exported("StableDiffusion3Pipeline", tokenizers, absent)
         return Exported("StableDiffusion3Pipeline", {**tokenizers, "tokenizer_3": self.t5.tokenizer})
+
+    def control_latents(self, net: SD3ControlNet, pictures: Tensor) -> Tensor:
+        """What a ControlNet reads: the latents of the picture, scaled as in its training."""
+        latents = encode_images(self.vae, 127.5 * pictures + 0.5 if net.config.byte_range else 2 * pictures - 1)
+        if not net.config.force_zeros_for_pooled_projection:
+            return latents
+        return latents + (self.vae.config.shift_factor or 0.0) * self.vae.config.scaling_factor
 
     @property
     def text_shape(self) -> TextShape:

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from sadaflow.models import UNet, unet_2d_config
 from sadaflow.models.attention import current_name
+from sadaflow.models.unet.config_2d import unet_2d_dict
 
 from ..guidance import guidance_text
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..sampling.finite_check import require_finite_output
 from .base import Prompted
+from .exported import Exported
 from .labels import Labels
 from .pixels import Pixels
 from .prompt_encoder import ClipText, T5Text
@@ -34,6 +36,8 @@ class Unconditional:
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {"unet": "UNet2DModel"}
     default_guidance: ClassVar[float] = 1.0
     prompted: ClassVar[bool] = False
+    pipeline: ClassVar[str] = "DDPMPipeline"
+    """The pipeline class in Diffusers."""
     patch: ClassVar[int] = 1
 
     def __init__(self, backbone: UNet, labels: Labels | None, dtype: torch.dtype) -> None:
@@ -85,6 +89,12 @@ class Unconditional:
     def networks(self) -> Mapping[str, nn.Module]:
         return {"unet": self.backbone}
 
+    def exported(self) -> Exported:
+        """What an exported folder says beside the networks."""
+        names = {} if self.labels is None else dict(self.labels.published)
+        fields = {"id2label": names} if names else {}
+        return Exported(self.pipeline, {}, fields, {"unet": unet_2d_dict(self.backbone.config)})
+
     def condition(self, request: Request) -> Prompted:
         if request.known_guidance != self.default_guidance:
             raise ValueError(
@@ -101,6 +111,8 @@ class Unconditional:
 
 class UnconditionalDDIM(Unconditional):
     """The components of a DDIMPipeline checkpoint."""
+
+    pipeline: ClassVar[str] = "DDIMPipeline"
 
     @classmethod
     def scheduler_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,22 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from sadaflow.models import Autoencoder, AutoencoderConfig, ControlledUNet, ControlNet, UNet, UNetConfig
+from sadaflow.models import (
+    Autoencoder,
+    AutoencoderConfig,
+    ControlledUNet,
+    ControlNet,
+    ControlNetConfig,
+    UNet,
+    UNetConfig,
+)
 
 from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
-from .base import autoencoder_config, decode_images
+from .base import Prompted, autoencoder_config, decode_images
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
+from .steered import ControlNetClass, Modes
 
 MASK, PICTURE, DEPTH, CONTROL, FIRST_FRAME = "mask", "picture", "depth", "control", "first frame"
 """What a backbone reads beside the latents: a mask and the masked picture (inpainting), a picture to edit, a depth map,
@@ -82,6 +91,9 @@ class LatentUNet:
     """A U-Net and an autoencoder; subclasses add the text encoders."""
 
     components: ClassVar[dict[str, str | tuple[str, ...]]] = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+    controlnets: ClassVar[Mapping[str, ControlNetClass]] = {
+        "ControlNetModel": ControlNetClass(ControlNetConfig.from_dict, ControlNet)
+    }
     default_guidance: ClassVar[float] = 7.5
     patch: ClassVar[int] = 1
 
@@ -111,6 +123,29 @@ class LatentUNet:
                     f"{self.vae.config.downscale}"
                 )
         self.backbone = ControlledUNet(self.backbone, nets).requires_grad_(False).eval()
+
+    def control_modes(self, modes: Modes) -> Modes:
+        """Check the conditions of the ControlNets; raises ValueError if there are any, since these have one alone."""
+        if any(mode is not None for mode in modes):
+            raise ValueError(f"control_mode={modes}: the ControlNets of a U-Net have a single condition; leave it out")
+        return modes
+
+    def steered(self, prompted: Prompted, pictures: Tensor, modes: Modes) -> Prompted:
+        """The encoded prompts with what the ControlNets read.
+
+        ControlNets that average their residuals over the image steer the conditional branch only.
+
+        Args:
+            prompted: The encoded prompts.
+            pictures: Control pictures (B, nets, 3, H, W), RGB in [0, 1].
+            modes: Condition of each ControlNet; not used.
+        """
+        prompted, backbone = prompted.both(control=pictures), self.backbone
+        assert isinstance(backbone, ControlledUNet)
+        if prompted.negative is None or not backbone.conditional_only:
+            return prompted
+        ones = torch.ones(len(pictures), device=pictures.device)
+        return prompted.both(steered=ones).with_negative(steered=torch.zeros_like(ones))
 
     def edited_by(self, start: str) -> str | None:
         """The pipeline class in Diffusers of a network that reads a picture beside the latents; None for others.

@@ -16,13 +16,14 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.json_file import naming
 from ..loading.sampling_defaults import Recommended
 from .base import Prompted, decode_images
-from .hooks import ReadJson
+from .hooks import Builders, ReadJson
 from .latent_transformer import LatentTransformer
 from .prompt_cleaning import cleaned
 from .prompt_encoder import ClipText, T5Text
 from .request import Request
 from .text_encoding import Encoding
 from .text_family import BLENDED, ENCODED, Text, TextFamily, TextShape
+from .unet import FIRST_FRAME
 
 _TEXT = "UMT5EncoderModel"
 _TRAINED_STEPS = 1000
@@ -32,6 +33,14 @@ class Wan(LatentTransformer, TextFamily):
     """The components of a WanPipeline checkpoint.
 
     Wan 2.2 A14B has a second transformer, which takes over where the timestep falls below `boundary_ratio` of 1000.
+    Wan 2.2 TI2V also continues a picture, whose latents take the place of the first latent frame.
+
+    Args:
+        backbone: The transformer or transformers.
+        vae: The autoencoder.
+        text: The text encoder.
+        dtype: Number format of the transformer.
+        expanded: Whether tokens have times of their own (`expand_timesteps` of model_index.json, Wan 2.2 TI2V).
 
     Raises:
         ValueError: If the components do not fit each other.
@@ -43,16 +52,32 @@ class Wan(LatentTransformer, TextFamily):
         "vae": "AutoencoderKLWan",
         "text_encoder": _TEXT,
     }
+    builders: ClassVar[Builders] = {
+        "transformer": ("WanTransformer3DModel", lambda config: WanTransformer(WanConfig.from_dict(config))),
+        "vae": ("AutoencoderKLWan", lambda config: CausalAutoencoder(CausalAutoencoderConfig.from_dict(config))),
+    }
     default_guidance: ClassVar[float] = 5.0
-    default_size: ClassVar[tuple[int, int]] = (480, 832)
-    default_frames: ClassVar[int] = 81
-    frames_per_second: ClassVar[int] = 16
+    default_size: tuple[int, int] = (480, 832)
+    default_frames: int = 81
+    frames_per_second: int = 16
+    picture_needed: ClassVar[bool] = False
+    seen_side: int | None = None
     original = staticmethod(from_original)
 
     def __init__(
-        self, backbone: WanTransformer | WanStages, vae: CausalAutoencoder, text: T5Text, dtype: torch.dtype
+        self,
+        backbone: WanTransformer | WanStages,
+        vae: CausalAutoencoder,
+        text: T5Text,
+        dtype: torch.dtype,
+        expanded: bool = False,
     ) -> None:
-        _check_widths(type(self), backbone.config, vae.config, text.encoder.config)
+        _check_widths(type(self), expanded, backbone.config, vae.config, text.encoder.config)
+        self.replaces_first = expanded
+        self.reads = FIRST_FRAME if expanded or self.picture_needed else None
+        self.picture_optional = not self.picture_needed
+        if expanded:
+            self.default_size, self.default_frames, self.frames_per_second = (704, 1280), 121, 24
         self.backbone = backbone
         self.vae = vae
         self.frames_per_latent = vae.config.frames_per_latent
@@ -66,8 +91,12 @@ class Wan(LatentTransformer, TextFamily):
 
     @classmethod
     def beside_channels(cls, latent_channels: int, frames_per_latent: int) -> int:
-        """Channels that the transformer reads beside the latents."""
+        """Channels that the transformer reads beside the latents, unless tokens have times of their own."""
         return 0
+
+    def see(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Arguments of the transformer for pictures (B, 3, side, side) in [0, 1], which an image encoder sees: none."""
+        return {}
 
     @classmethod
     def recommended(cls, read: ReadJson) -> Recommended:
@@ -116,7 +145,7 @@ class Wan(LatentTransformer, TextFamily):
         return decode_images(self.vae, latents).transpose(1, 2)
 
 
-Parts = tuple[WanTransformer | WanStages, CausalAutoencoder, T5Text, torch.dtype]
+Parts = tuple[WanTransformer | WanStages, CausalAutoencoder, T5Text, torch.dtype, bool]
 
 
 def prepare_parts(family: type[Wan], checkpoint: Checkpoint) -> Callable[[], Parts]:
@@ -132,14 +161,16 @@ def prepare_parts(family: type[Wan], checkpoint: Checkpoint) -> Callable[[], Par
     transformer = checkpoint.read(WanConfig.from_dict, "transformer", "config.json")
     vae = checkpoint.read(CausalAutoencoderConfig.from_dict, "vae", "config.json")
     text = T5Text.prepare(checkpoint, "", _TEXT)
+    expanded = bool(checkpoint.json("model_index.json").get("expand_timesteps"))
     with naming(checkpoint.root):
-        _check_widths(family, transformer, vae, text.config)
+        _check_widths(family, expanded, transformer, vae, text.config)
     boundary = _boundary(checkpoint, transformer)
     return lambda: (
         _backbone(checkpoint, transformer, boundary),
         checkpoint.network("vae", lambda: CausalAutoencoder(vae)),
         T5Text.build(text),
         checkpoint.dtype,
+        expanded,
     )
 
 
@@ -151,8 +182,6 @@ def _boundary(checkpoint: Checkpoint, first: WanConfig) -> float | None:
     """
     index, path = checkpoint.json("model_index.json"), checkpoint.path("", "model_index.json")
     ratio, second = index.get("boundary_ratio"), index.get("transformer_2") not in (None, [None, None])
-    if index.get("expand_timesteps"):
-        raise ValueError(f"{path}: expand_timesteps=true (Wan 2.2 TI2V) is not supported: its autoencoder is another")
     if not second and ratio is None:
         return None
     if not second or not isinstance(ratio, float) or not 0 < ratio < 1:
@@ -174,10 +203,12 @@ def _backbone(checkpoint: Checkpoint, config: WanConfig, boundary: float | None)
     return WanStages(high, checkpoint.network("transformer_2", lambda: WanTransformer(config)), boundary)
 
 
-def _check_widths(family: type[Wan], transformer: WanConfig, vae: CausalAutoencoderConfig, text: Any) -> None:
+def _check_widths(
+    family: type[Wan], expanded: bool, transformer: WanConfig, vae: CausalAutoencoderConfig, text: Any
+) -> None:
     """Raise ValueError if components of these configs do not fit each other."""
     latents = transformer.predicted_channels
-    read = latents + family.beside_channels(latents, vae.frames_per_latent)
+    read = latents + (0 if expanded else family.beside_channels(latents, vae.frames_per_latent))
     for label, found, field, expected in (
         ("text_encoder is", text.d_model, "text_dim", transformer.text_dim),
         ("vae's latents are", vae.latent_channels, "out_channels", latents),

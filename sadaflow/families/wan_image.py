@@ -12,7 +12,6 @@ from sadaflow.models.wan import WanConfig, WanStages, WanTransformer
 from ..loading.checkpoint import Checkpoint
 from .image_encoder import ClipImage
 from .prompt_encoder import T5Text
-from .unet import FIRST_FRAME
 from .wan import Wan, prepare_parts
 
 _IMAGE = "CLIPVisionModelWithProjection"
@@ -22,13 +21,14 @@ class WanImageToVideo(Wan):
     """The components of a WanImageToVideoPipeline checkpoint.
 
     Beside the latents the transformer reads a mask of the frames that are given, a channel for each frame of a latent
-    frame, and the latents of a video of the picture and of grey frames.
+    frame, and the latents of a video of the picture and of grey frames. Wan 2.2 TI2V reads the latents of the picture
+    in place of the first latent frame instead, see `Wan`.
 
     Raises:
         ValueError: If the components do not fit each other.
     """
 
-    reads: ClassVar[str] = FIRST_FRAME
+    picture_needed: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -36,9 +36,10 @@ class WanImageToVideo(Wan):
         vae: CausalAutoencoder,
         text: T5Text,
         dtype: torch.dtype,
+        expanded: bool = False,
         image: ClipImage | None = None,
     ) -> None:
-        super().__init__(backbone, vae, text, dtype)
+        super().__init__(backbone, vae, text, dtype, expanded)
         self.image = image
         self.seen_side = None if image is None else image.side
 
@@ -67,4 +68,4 @@ class WanImageToVideo(Wan):
 
     def see(self, pictures: Tensor) -> dict[str, Tensor]:
         """Arguments of the transformer for pictures (B, 3, side, side) in [0, 1]."""
-        return {} if self.image is None else {"image": self.image.encode(pictures).to(self.dtype)}
+        return {} if self.image is None else {"image": self.image.encode(pictures)}

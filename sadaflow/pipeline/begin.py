@@ -17,7 +17,7 @@ from ..files.images import to_pil
 from ..sampling.blending import BlendedDenoiser, blend
 from ..sampling.denoiser import BranchDenoise
 from ..sampling.results import Sampled, Stats
-from .first_frame import beside_video, square
+from .first_frame import after_first, beside_video, square
 from .grid_part import on_its_part, starts_by_strength
 from .inputs import latent_shape
 from .output import Output, decode_output
@@ -30,8 +30,10 @@ class Beginning:
 
     Attributes:
         x: States (B, C, h, w) at the first point of the grid.
-        kept: Latents of the picture (1 or B, C, h, w); None if the call has no use for them.
-        mask: Which latent positions are repainted, bool (1 or B, 1, h, w), if the others are kept by blending x0.
+        kept: Latents of the picture (1 or B, C, h, w), of the first frame (1 or B, C, 1, h, w); None if the call has no
+            use for them.
+        mask: Which latent positions are repainted, bool (1 or B, 1, h, w), or which latent frames are sampled, bool
+            (1, 1, T, 1, 1), if the others are kept by blending x0.
         beside: What the network reads beside the latents, (1 or B, further channels, h, w); None if nothing.
         clean: Whether the grid ends at clean data.
         given: Further arguments of the network, (1 or B, ...) each.
@@ -108,6 +110,9 @@ def _edited(pictures: Pictures, vae: Autoencoder) -> Tensor:
 def _continued(pictures: Pictures, family: Family, x: Tensor) -> Beginning:
     """The beginning of a video whose first frame is the picture, from states x (B, C, T, h, w) of pure noise."""
     assert isinstance(family, FirstFrameFamily) and isinstance(family.vae, Autoencoder) and pictures.images is not None
+    if family.replaces_first:
+        first = encode_images(family.vae, pictures.images[:, :, None])
+        return Beginning(x, kept=first, mask=after_first(x), given={"first": first})
     side, given = family.seen_side, dict[str, Tensor]()
     if side is not None:
         given |= family.see(torch.stack([square(original, side) for original in pictures.originals]))

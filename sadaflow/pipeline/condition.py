@@ -47,7 +47,7 @@ def read_condition(request: Request, family: Family) -> Condition | None:
     reads = getattr(family, "reads", None)
     if reads not in CONDITIONS:
         return None
-    for name, default in (("control_scale", 1.0), ("control_start", 0.0), ("control_end", 1.0)):
+    for name, default in (("control_scale", 1.0), ("control_start", 0.0), ("control_end", 1.0), ("control_mode", None)):
         if getattr(request, name) != default:
             raise ValueError(f"{name}= is for ControlNets; this checkpoint reads control= by itself: leave it out")
     picture = request.control

@@ -1,18 +1,15 @@
 """Reads the arguments of a call that concern ControlNets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sadaflow.models import ControlledUNet
-
-from ..families import Prompted, Request
+from ..families import Family, Prompted, Request
 from ..families.values import listed, real_number
 from ..files.images import from_array, from_pil, is_pil
-from ..sampling.conditioning import Backbone
 
 
 def as_list(value: Any) -> list[Any]:
@@ -29,19 +26,22 @@ class Control:
         scale: Weight of each ControlNet.
         start: Fraction of the evaluations at which each begins to act.
         end: Fraction at which each ceases to act.
+        modes: Condition of each union ControlNet; None for the others.
     """
 
     images: Tensor
     scale: tuple[float, ...]
     start: tuple[float, ...]
     end: tuple[float, ...]
+    modes: tuple[int | None, ...] = ()
 
     @classmethod
-    def of(cls, request: Request, nets: int, conditions: bool = False) -> "Control | None":
+    def of(cls, request: Request, family: Family, nets: int, conditions: bool = False) -> "Control | None":
         """The control of a complete request on a pipeline with `nets` ControlNets; see `read`.
 
         Args:
             request: The request.
+            family: The pipeline's networks.
             nets: Number of the pipeline's ControlNets.
             conditions: Whether the backbone itself reads the picture `control`; see `read_condition`.
         """
@@ -51,7 +51,9 @@ class Control:
             return None
         scale, start, end = request.control_scale, request.control_start, request.control_end
         samples, size = len(request.prompts), request.size
-        return cls.read(request.control, scale, start, end, nets=nets, samples=samples, size=size)
+        read = cls.read(request.control, scale, start, end, nets=nets, samples=samples, size=size)
+        modes = _modes(request.control_mode, nets)
+        return None if read is None else replace(read, modes=family.control_modes(modes))  # type: ignore[attr-defined]
 
     @classmethod
     def read(
@@ -87,19 +89,12 @@ class Control:
         rows = [control_rows(image, samples, size) for image in given]
         return cls(torch.stack(rows, dim=1), scales, starts, ends)
 
-    def beside(self, prompted: Prompted, backbone: Backbone, like: Tensor) -> Prompted:
-        """The encoded prompts with the images, on the device and in the dtype of `like`.
-
-        ControlNets that average their residuals over the image steer the conditional branch only.
-        """
-        prompted = prompted.both(control=self.images.to(like))
-        if prompted.negative is None or not isinstance(backbone, ControlledUNet) or not backbone.conditional_only:
-            return prompted
-        ones = torch.ones(len(self.images), device=like.device)
-        return prompted.both(steered=ones).with_negative(steered=torch.zeros_like(ones))
+    def beside(self, prompted: Prompted, family: Family, like: Tensor) -> Prompted:
+        """The encoded prompts with what the ControlNets of a family read, on the device and in the dtype of `like`."""
+        return family.steered(prompted, self.images.to(like), self.modes)  # type: ignore[attr-defined]
 
     def settings(self, evaluations: int) -> list[dict[str, tuple[float, ...]]]:
-        """The further arguments of `ControlledUNet`, for each evaluation of the network.
+        """The further arguments of a network with ControlNets, for each evaluation of the network.
 
         A ControlNet acts in evaluation i of n if both i/n and (i+1)/n lie between its start and end.
         """
@@ -125,6 +120,16 @@ def per_net(scale: Any, start: Any, end: Any, nets: int) -> tuple[tuple[float, .
                 "give fractions with 0 <= control_start < control_end <= 1"
             )
     return scales, starts, ends
+
+
+def _modes(value: Any, nets: int) -> tuple[int | None, ...]:
+    """Conditions of the ControlNets, from a single one or one for each of the `nets`."""
+    if nets == 0 and value is not None:
+        raise ValueError("control_mode= needs ControlNets: load the pipeline with controlnet=")
+    modes = value if isinstance(value, tuple) else (value,) * nets
+    if len(modes) != nets:
+        raise ValueError(f"control_mode has {len(modes)} entries for {nets} ControlNet(s): give one, or one for each")
+    return modes
 
 
 def _spread(name: str, value: Any, nets: int) -> tuple[float, ...]:

@@ -1,17 +1,16 @@
-"""Loads ControlNets beside a U-Net: folders in the Hub's layout, and single files."""
+"""Loads the ControlNets of a checkpoint: folders in the Hub's layout, and for U-Nets single files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sadaflow.models import ControlNet, ControlNetConfig
+from torch import nn
 
-from ..families import Family
+from ..families import CONTROLNETS, REGISTRY, Family
 from ..families.unet import LatentUNet
 from ..loading.checkpoint import Checkpoint
 from ..loading.hub.locate import Name, is_file_name, locate_checkpoint, locate_file
 from ..loading.hub.options import HubOptions
-from ..loading.layouts.controlnets import WORKS_WITH
 from ..loading.layouts.table import require_layout
 from ..loading.single_file import controlnet
 from ..loading.single_file.layout import Section, SingleFile
@@ -23,18 +22,30 @@ _OTHER_CLASSES = {
         "reads the type of its picture as well, which is not supported; use the ControlNet of a single condition, such "
         "as xinsir/controlnet-canny-sdxl-1.0",
     ),
-    "FluxControlNetModel": ("num_mode", f"steers a transformer, which is not supported; {WORKS_WITH}"),
-    "SD3ControlNetModel": ("num_layers", f"steers a transformer, which is not supported; {WORKS_WITH}"),
     "T2IAdapter": ("adapter_type", "is not a ControlNet, and not supported; use a ControlNet of the same condition"),
 }
 """Published classes that steer by a picture and are not supported: the field that differs, and the reason."""
 
 
-def prepare_controlnet(checkpoint: Checkpoint) -> Callable[[], ControlNet]:
+@dataclass(frozen=True)
+class PreparedControlNet:
+    """A ControlNet whose config has been read and checked, and whose weight files have not.
+
+    Attributes:
+        class_name: Its class, as config.json names it.
+        build: Builds the network and matches it with the weight files; `checkpoint.fill` reads these.
+    """
+
+    class_name: str
+    build: Callable[[], nn.Module]
+
+
+def prepare_controlnet(checkpoint: Checkpoint, name: str = "") -> PreparedControlNet:
     """Read and check the config of a ControlNet, in a folder with config.json and weights.
 
-    Returns:
-        A function that builds the network and matches it with the weight files; `checkpoint.fill` reads these.
+    Args:
+        checkpoint: The folder, and how it is loaded.
+        name: The name that it was published under.
 
     Raises:
         ValueError: If the folder holds another class, or if the config cannot be honoured.
@@ -45,10 +56,13 @@ def prepare_controlnet(checkpoint: Checkpoint) -> Callable[[], ControlNet]:
         field, reason = _OTHER_CLASSES[found]
         value = f"{field}={raw.get(field)!r}: " if raw.get(field) is not None else ""
         raise ValueError(f"{checkpoint.path('', 'config.json')}: {value}a {found} {reason}")
-    if found != "ControlNetModel":
-        raise ValueError(f"{checkpoint.root} holds a {found[:80]}; controlnet= takes a ControlNetModel")
-    config = checkpoint.read(ControlNetConfig.from_dict, "config.json")
-    return lambda: checkpoint.network("", lambda: ControlNet(config))
+    if found not in CONTROLNETS:
+        raise ValueError(f"{checkpoint.root} holds a {found[:80]}; controlnet= takes a {' or '.join(CONTROLNETS)}")
+    known = CONTROLNETS[found]
+    config = checkpoint.read(known.config, "config.json")
+    if hasattr(config, "named"):
+        config = config.named(name)
+    return PreparedControlNet(found, lambda: checkpoint.network("", lambda: known.network(config)))
 
 
 @dataclass(frozen=True)
@@ -77,22 +91,40 @@ class ControlNets:
             prepare_controlnet(replace(like, root=root))
 
     def attach(self, family: Family, like: Checkpoint) -> None:
-        """Build the ControlNets, whose weights `like.fill` reads, beside the U-Net of `family`.
+        """Build the ControlNets, whose weights `like.fill` reads, beside the network of `family`.
+
+        One that is named several times is built once, and steers by several pictures.
 
         Raises:
-            ValueError: If the family has no U-Net, or if a ControlNet does not fit it or its own weight files.
+            ValueError: If the family has no ControlNets, or if one does not fit its network or its own weight files.
         """
         if not self.names:
             return
-        if not isinstance(family, LatentUNet):
-            raise ValueError(f"controlnet= needs a checkpoint with a U-Net, not {type(family).__name__}")
-        family.control([self._build(name, family, like) for name in self.names])
+        if not getattr(family, "controlnets", None):
+            steerable = sorted({kind.__name__ for kind in REGISTRY.built_in.values() if hasattr(kind, "controlnets")})
+            raise ValueError(
+                f"controlnet= is not for {type(family).__name__} checkpoints; those of {', '.join(steerable)} have it"
+            )
+        built = {name: self._build(name, family, like) for name in dict.fromkeys(self.names)}
+        family.control([built[name] for name in self.names])  # type: ignore[attr-defined]
 
-    def _build(self, name: Name, family: LatentUNet, like: Checkpoint) -> ControlNet:
+    def _build(self, name: Name, family: Family, like: Checkpoint) -> nn.Module:
+        known: Sequence[str] = [*family.controlnets]  # type: ignore[attr-defined]
         if not is_file_name(name):
             root = locate_checkpoint(name, self.hub, marker="config.json")
-            return prepare_controlnet(replace(like, root=root))()
+            prepared = prepare_controlnet(replace(like, root=root), Path(name).name)
+            if prepared.class_name not in known:
+                raise ValueError(
+                    f"controlnet={str(name)!r} is a {prepared.class_name}; a {type(family).__name__} checkpoint takes "
+                    f"a {' or '.join(known)}"
+                )
+            return prepared.build()
         section = read_controlnet_file(path := locate_file(name, self.hub))
+        if not isinstance(family, LatentUNet):
+            raise ValueError(
+                f"controlnet={str(name)!r} is the ControlNet of a U-Net in a single file; a {type(family).__name__} "
+                f"checkpoint takes a folder or a Hub id of a {' or '.join(known)}"
+            )
         # The weights do not show it, and the only published ControlNet of this kind is named so.
         pooled = "shuffle" in path.stem.lower()
         return controlnet.load(section, family.backbone.config, like.loader, pooled=pooled)

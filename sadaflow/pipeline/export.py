@@ -49,7 +49,9 @@ def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
         raise ValueError(f"{pipe.name} is not exported: {reads}, and a folder would need more than the networks")
     if isinstance(family.vae, TinyVae):
         raise ValueError(f"{pipe.name} is not exported with a tiny autoencoder: load it without vae=")
-    networks = {**dict(family.adaptable), "vae": family.vae}
+    networks = dict(family.adaptable)
+    if "vae" in family.networks:  # networks that sample pixels have none
+        networks["vae"] = family.vae
     with new_folder(folder) as draft:
         index: dict[str, Any] = {"_class_name": described.class_name, "_diffusers_version": _VERSION}
         index |= described.fields
@@ -57,9 +59,11 @@ def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
         scheduler = {name: value for name, value in pipe.scheduler_config.items() if name not in _ADDED}
         write_json(draft / "scheduler" / "scheduler_config.json", scheduler)
         for name, network in networks.items():
-            library = "transformers" if name.startswith("text_encoder") else "diffusers"
-            written = _write_encoder if library == "transformers" else _write_network
-            index[name] = [library, written(draft / name, network)]
+            if name.startswith("text_encoder"):
+                index[name] = ["transformers", _write_encoder(draft / name, network)]
+            else:
+                config = described.configs.get(name) or network.config.to_dict()  # type: ignore[union-attr,operator]
+                index[name] = ["diffusers", _write_network(draft / name, network, config)]
         for name, tokenizer in described.tokenizers.items():
             tokenizer.save_pretrained(draft / name)
             _forget_origin(draft / name / "tokenizer_config.json")
@@ -68,9 +72,8 @@ def export_pipeline(pipe: Sampler, folder: str | os.PathLike[str]) -> Path:
     return Path(folder)
 
 
-def _write_network(folder: Path, network: Any) -> str:
+def _write_network(folder: Path, network: Any, config: Mapping[str, Any]) -> str:
     """Write a network's config and weights; returns its class."""
-    config = network.config.to_dict()
     write_json(folder / "config.json", config)
     _save(network.state_dict(), folder / "diffusion_pytorch_model.safetensors")
     return str(config["_class_name"])

@@ -33,6 +33,11 @@ def beside_video(images: Tensor, vae: Autoencoder, shape: torch.Size, frames_per
     return torch.cat([mask, latents], dim=1)
 
 
+def after_first(x: Tensor) -> Tensor:
+    """Which latent frames of states (B, C, T, h, w) come after the first, bool (1, 1, T, 1, 1)."""
+    return (torch.arange(x.shape[2], device=x.device) > 0).view(1, 1, -1, 1, 1)
+
+
 def square(picture: Any, side: int) -> Tensor:
     """A picture stretched to a square by the bicubic filter: RGB (3, side, side) in [0, 1].
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..families import FAMILIES
+from ..families import CONTROLNETS, FAMILIES
 from ..families.hooks import recommended_by
 from ..loading.checkpoint import Checkpoint
 from ..loading.embedded import DEFAULT, embedded
@@ -102,7 +102,7 @@ def _describe(place: str, source: Files) -> Inspection:
     return Inspection(
         place,
         kind,
-        kind in FAMILIES or kind == "ControlNetModel",
+        kind in FAMILIES or kind in CONTROLNETS,
         components,
         **_sampling(kind, source, set(files), recommended),
         downloads=downloads,
@@ -138,8 +138,8 @@ def _verdict(kind: str, checkpoint: Checkpoint) -> tuple[str | None, tuple[str, 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            if kind == "ControlNetModel":
-                prepare_controlnet(checkpoint)()
+            if kind in CONTROLNETS:
+                prepare_controlnet(checkpoint).build()
             else:
                 prepare_pipeline(checkpoint).build()
         except (ValueError, OSError, ImportError) as error:

@@ -85,7 +85,8 @@ class Inverting(Adaptable):
         request = complete(pictures.sized(request), self.family, self.defaults, device=self.device, output="latent")
         whole = self.whole_solver_for(request)
         condition = read_condition(request, self.family)
-        part, nets = self.part(whole, request), Control.of(request, self.controlnets, condition is not None)
+        part = self.part(whole, request)
+        nets = Control.of(request, self.family, self.controlnets, condition is not None)
         with self.turn():
             noise = start_noise(request, self.family).to(self.device, torch.float32)
             begun = begin(pictures, request, self.family, whole, noise)

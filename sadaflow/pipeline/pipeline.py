@@ -14,6 +14,7 @@ from ..accelerators import Accelerator
 from ..accelerators.auto.calibration import Calibration
 from ..display import html
 from ..families import Negative, Pair, Request
+from ..families.control_options import Mode
 from ..families.guidance_options import Guided
 from ..families.options import Label
 from ..families.request import select_arguments
@@ -73,7 +74,7 @@ class Pipeline(Inverting):
             model: A Hub id, a folder in the same layout, or the name of an embedded checkpoint; None is tiny-sd.
             revision: Branch, tag or commit of `model` on the Hub.
             variant: Variant of the weight files, such as "fp16".
-            controlnet: A ControlNetModel, named like `model` or in a single file, or several of them.
+            controlnet: A ControlNet, named like `model` or in a single file, or several of them.
             vae: An autoencoder to use in place of the checkpoint's: a folder, a Hub id, or a single file.
             scheduler: Replaces the checkpoint's scheduler config: a dict, a JSON file, a folder or a Hub id.
             dtype: Number format of the networks, or its name.
@@ -205,6 +206,7 @@ class Pipeline(Inverting):
         control_scale: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
+        control_mode: Mode | None | Sequence[Mode | None] = None,
         class_labels: Label | Sequence[Label] | None = None,
         max_sequence_length: int | None = None,
         original_size: Pair | None = None,
@@ -227,10 +229,10 @@ class Pipeline(Inverting):
     ) -> Output:
         """Sample one image, sound or video for each prompt. The same prompt and seed give the same in any batch.
 
-        None leaves an argument to the checkpoint. `SamplingOptions`, `ControlOptions`, `SoundOptions`, `LabelOptions`,
-        `FluxOptions` and `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints
-        have, `PictureOptions` in picture_options.py those of pictures to start from, and `VideoOptions` in
-        video_options.py those of video.
+        None leaves an argument to the checkpoint. `SamplingOptions`, `SoundOptions`, `LabelOptions`, `FluxOptions` and
+        `XLOptions` in sadaflow/families/options.py document the arguments that only some checkpoints have,
+        `PictureOptions` in picture_options.py those of pictures to start from, `ControlOptions` in control_options.py
+        those of ControlNets, and `VideoOptions` in video_options.py those of video.
 
         Args:
             prompt: A prompt, or a sequence with one for each sample; checkpoints that read no text have none.
@@ -280,6 +282,7 @@ class Pipeline(Inverting):
                 (B, 3, H, W), RGB in [0, 1]. PIL images and arrays are stretched to the size made.
             control_scale, control_start, control_end: Weight of the ControlNets, and the fractions of the evaluations
                 between which they act; a number, or a sequence with one for each.
+            control_mode: Condition of a union ControlNet, as "depth" or 2, or a sequence with one for each.
             class_labels: On DiT, the number or name of a class, or a sequence with one for each sample.
             max_sequence_length: Length in tokens of the prompt of T5 or of a language model; None is 512, or 256 for
                 Stable Diffusion 3.

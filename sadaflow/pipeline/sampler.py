@@ -236,7 +236,8 @@ class Sampler:
         solver = self.part(whole, request)
         require_schedule(self.schedule, solver.nodes)
         condition = read_condition(request, self.family)
-        accelerator, control = read_accelerator(request), Control.of(request, self.controlnets, condition is not None)
+        accelerator, conditions = read_accelerator(request), condition is not None
+        control = Control.of(request, self.family, self.controlnets, conditions)
         self.calibrations.check(accelerator, self.adapted, self.name)
         if isinstance(solver, Adaptive):
             fixed = {"control": control, "parallel": parallel, "blend": request.blend_prompt}
@@ -348,13 +349,15 @@ class Sampler:
         """The encoded prompts of a request, with what else the network reads; see `denoiser`."""
         prompted = self.family.condition(request).to(self.device)
         if control is not None:
-            prompted = control.beside(prompted, self.backbone, torch.empty(0, dtype=self.dtype, device=self.device))
+            prompted = control.beside(prompted, self.family, torch.empty(0, dtype=self.dtype, device=self.device))
         if beside is not None:
             rows = beside.to(self.dtype).expand(len(request.prompts), *beside.shape[1:])
             prompted = prompted.beside(rows, edited=getattr(self.family, "reads", None) == PICTURE)
         if given:
             samples = len(request.prompts)
-            of_all = {name: rows.to(self.device).expand(samples, *rows.shape[1:]) for name, rows in given.items()}
+            of_all = {
+                name: rows.to(self.device, self.dtype).expand(samples, *rows.shape[1:]) for name, rows in given.items()
+            }
             prompted = prompted.both(**of_all)
         return prompted
 

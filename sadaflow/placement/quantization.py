@@ -5,8 +5,6 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from sadaflow.models import ControlNet
-
 from ..loading.decoder_fields import DECODERS
 from ..loading.weight_source import ReadLayer
 from .streaming import fill
@@ -64,7 +62,7 @@ class Quantize:
 
 def _is_large(network: nn.Module) -> bool:
     """Whether a network is a backbone, which has sites, a ControlNet, or a large text encoder."""
-    if isinstance(network, ControlNet) or type(network).__name__ in ("T5EncoderModel", *DECODERS):
+    if getattr(network, "steers", False) or type(network).__name__ in ("T5EncoderModel", *DECODERS):
         return True
     return hasattr(network, "sites") and not any(hasattr(part, "sites") for part in network.children())
 

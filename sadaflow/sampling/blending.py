@@ -24,8 +24,8 @@ class BlendedDenoiser(Around):
 
     Attributes:
         inner: The denoiser of the whole picture.
-        mask: Where the picture is repainted, bool (1 or B, 1, h, w).
-        kept: Latents of the picture, (1 or B, C, h, w).
+        mask: Where the picture is repainted, bool (1 or B, 1, h, w); of a video which frames, bool (1, 1, T, 1, 1).
+        kept: Latents of the picture, (1 or B, C, h, w), or (1 or B, C, 1, h, w).
     """
 
     inner: BranchDenoise
@@ -68,7 +68,7 @@ class BlendedDenoiser(Around):
 
 
 def blend(x: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
-    """`x` (B, C, h, w) inside the mask, bool (1 or B, 1, h, w), and `kept` (1 or B, C, h, w) outside it."""
+    """`x` inside the mask, and `kept` outside it; shapes as in `BlendedDenoiser`."""
     return torch.where(mask, x, kept)
 
 

@@ -1,7 +1,8 @@
-"""Trains the embedded checkpoint `tiny-dit` from random weights: `python -m sadaflow.training.tiny_dit`.
+"""Trains the embedded checkpoint `tiny-dit`: `python -m sadaflow.training.tiny_dit`.
 
 The stages are pictures, rectified flow, classifier, score, and export. Each is stored in the work folder and resumed
-from there. `--export` exports the last checkpoint, also during training.
+from there. The flow begins from random weights, or with `--from FOLDER` from those of an exported checkpoint.
+`--export` exports the last checkpoint, also during training.
 """
 
 import argparse
@@ -129,6 +130,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = training_parser(__doc__, CHECKPOINT)
     parser.add_argument("--minutes", type=float, default=LabelledSettings.minutes, help="end of the flow's training")
     parser.add_argument("--samples", type=int, default=LabelledSettings.samples, help="end of the flow's training")
+    parser.add_argument("--from", dest="start", type=Path, metavar="FOLDER", help="checkpoint to begin from")
     return parser.parse_args(arguments)
 
 
@@ -143,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = LabelledSettings(minutes=options.minutes, samples=options.samples, compile=not options.no_compile)
     data = LabelledData(pictures, labels, vae.config.scaling_factor)
     if not options.export:
-        run_team(options.workers, train_labelled, settings, data, work, log, sheet)
+        run_team(options.workers, train_labelled, settings, data, work, log, sheet, options.start)
     net = restored(work / "flow.pt", build())
     recorded = json.loads((work / "flow.json").read_text())
     classifier = train_classifier(ClassifierSettings(), pictures, labels, len(CLASSES), work, log)

@@ -128,6 +128,15 @@ def test_peak_memory_is_of_tensors_alive_at_once() -> None:
         assert peak_memory(act, torch.device("cpu")) == 8000
 
 
+def test_peak_memory_of_tensors_without_memory_is_what_they_would_take() -> None:
+    def act() -> None:
+        first = torch.zeros(1000, device="meta").double()  # 8000 after 4000
+        first[:10].clone()
+
+    assert peak_memory(act, torch.device("meta")) == 12000
+    assert peak_memory(act, torch.device("cpu")) == 0  # networks are built there before they have weights
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_timing_goes_round_by_round_and_resumes(tmp_path: Path) -> None:
     suite, folder = parse_suite(MIXTURE, "m"), tmp_path / "timed"

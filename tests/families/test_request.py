@@ -93,6 +93,7 @@ CHANGED: dict[str, Any] = {
     "prompt": "fox", "negative_prompt": "blur", "steps": 7, "solver": "euler", "grid": "karras",
     "accelerator": "auto", "speedup": 2.0, "guidance": 2.5, "seed": 9, "height": 64, "width": 128, "seconds": 1.5,
     "control_scale": 0.5, "control_start": 0.25, "control_end": 0.75, "true_guidance": 2.0, "max_sequence_length": 77,
+    "control_mode": 2,
     "original_size": (512, 768), "crop": (1, 2), "target_size": (3, 4), "negative_original_size": (5, 6),
     "negative_crop": (7, 8), "negative_target_size": (9, 10), "aesthetic_score": 7.0, "negative_aesthetic_score": 1.5,
     "class_labels": 3, "long_prompts": "chunks", "prompt_weights": True, "blend_prompt": "cat", "blend": (0.2, 0.8),

@@ -14,8 +14,9 @@ from sadaflow.cli import main
 from sadaflow.models.causal_autoencoder import CausalAutoencoder, CausalAutoencoderConfig
 from support.checkpoints import stable_diffusion
 from support.checkpoints_qwen_image import qwen_image
+from support.checkpoints_wan import small_vae_ti2v, wan_text_image
 from support.single_files import write
-from support.wan_vae import to_authors
+from support.wan_vae import authors_name_ti2v, to_authors
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -62,6 +63,19 @@ def test_files_in_any_layout_and_folders(folder: Path, state: dict[str, Tensor],
             assert vae.config == published  # also the statistics, which a file does not have
         else:
             assert vae.config.latents_mean == (0.5,) * 16
+
+
+@pytest.mark.parametrize(("authors", "prefix"), [(True, ""), (True, "vae."), (False, "")])
+def test_files_of_wan_22_ti2v(tmp_path: Path, authors: bool, prefix: str) -> None:
+    folder = wan_text_image(tmp_path / "made")
+    torch.manual_seed(32)
+    hub = small_vae_ti2v().state_dict()
+    named = {prefix + (authors_name_ti2v(name) if authors else name): tensor for name, tensor in hub.items()}
+    assert len(named) == len(hub)
+    published = Pipeline.from_pretrained(folder).vae.config
+    vae = Pipeline.from_pretrained(folder, vae=write(tmp_path / "wan2.2_vae.safetensors", named)).vae
+    assert vae.config == published
+    assert all(torch.equal(vae.state_dict()[name], tensor) for name, tensor in hub.items())
 
 
 def test_a_file_with_transformer_and_autoencoder(folder: Path, state: dict[str, Tensor], tmp_path: Path) -> None:

@@ -81,6 +81,15 @@ RECOGNISED: dict[str, tuple[list[str], str]] = {
          "decoder.up_blocks.0.resnets.0.conv1.weight", "decoder.conv_in.weight"],
         "autoencoder of Wan 2.1 and Qwen-Image, the Hub's names",
     ),
+    "wan2.2_vae": (
+        ["conv1.weight", "decoder.head.0.gamma", "encoder.downsamples.0.downsamples.0.residual.0.gamma"],
+        "autoencoder of Wan 2.2 TI2V, authors' names",
+    ),
+    "Wan2.2-TI2V-5B-Diffusers vae": (
+        ["quant_conv.weight", "decoder.norm_out.gamma", "encoder.down_blocks.0.downsampler.resample.1.weight",
+         "decoder.up_blocks.0.resnets.0.conv1.weight", "decoder.conv_in.weight"],
+        "autoencoder of Wan 2.2 TI2V, the Hub's names",
+    ),
     "taesd": (
         ["encoder.layers.0.weight", "decoder.layers.0.weight", "decoder.layers.2.conv.0.weight"],
         "tiny autoencoder (TAESD), the Hub's names",
@@ -113,10 +122,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "mixed precision": ([*FLUX, "single_blocks.0.linear1.comfy_quant"], "comfy_quant"),
     "svdq-int4-flux.1-dev": (["transformer_blocks.0.x.qweight", "transformer_blocks.0.x.wscales"], "SVDQuant"),
     "awq": (["model.layers.0.qweight", "model.layers.0.qzeros"], "GPTQ and AWQ weights are not read"),
-    "wan2.2_vae": (
-        ["conv1.weight", "decoder.head.0.gamma", "encoder.downsamples.0.downsamples.0.residual.0.gamma"],
-        "another architecture than that of Wan 2.1",
-    ),
     "wan-vace": (["vace_blocks.0.after_proj.weight", "vace_patch_embedding.weight"], "Wan VACE is not supported"),
     "svd": ([*UNET, f"{U}input_blocks.1.0.time_stack.x"], "Stable Video Diffusion is not supported"),
     "x4-upscaler-ema": ([*UNET, f"{U}label_emb.weight"], "x4 upscaler is not supported"),

@@ -136,7 +136,7 @@ def test_config_round_trip_and_errors(vae: CausalAutoencoder) -> None:
     assert CausalAutoencoderConfig.from_dict(config.to_dict()) == config
     assert (config.downscale, config.frames_per_latent, config.latent_channels) == (8, 4, 16)
     for wrong, message in (
-        ({"is_residual": True}, "is_residual=True is not supported: the autoencoder of Wan 2.2 TI2V"),
+        ({"attn_scales": [1.0]}, "attn_scales=[1.0] is not supported"),
         ({"temperal_downsample": [True]}, "temperal_downsample has 1 entries for 4 levels"),
         ({"dim_mult": [2, 4, 4, 4]}, "must begin with 1"),
         ({"latents_std": [1.0]}, "latents_std has 1 entries for 16 channels"),

@@ -68,6 +68,41 @@ VAE = {  # of the published config.json, without the class
         *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.916),
     ],
 }
+TRANSFORMER_TI2V = {
+    **TRANSFORMER, "_diffusers_version": "0.35.0.dev0", "ffn_dim": 14336, "in_channels": 48, "num_attention_heads": 24,
+    "out_channels": 48,
+}  # fmt: skip
+VAE_TI2V = {  # the fields of the published config.json
+    "_class_name": "AutoencoderKLWan",
+    "_diffusers_version": "0.35.0.dev0",
+    "attn_scales": [],
+    "base_dim": 160,
+    "clip_output": False,
+    "decoder_base_dim": 256,
+    "dim_mult": [1, 2, 4, 4],
+    "dropout": 0.0,
+    "in_channels": 12,
+    "is_residual": True,
+    "latents_mean": [
+        *(-0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891),
+        *(0.157, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502),
+        *(-0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.123, -0.0313, -0.1649, 0.0117, 0.0723),
+        *(-0.2839, -0.2083, -0.052, 0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667),
+    ],
+    "latents_std": [
+        *(0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.499, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901),
+        *(0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659),
+        *(0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944),
+        *(0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.06, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744),
+    ],
+    "num_res_blocks": 2,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "scale_factor_temporal": 4,
+    "temperal_downsample": [False, True, True],
+    "z_dim": 48,
+}
 SCHEDULER = {
     "beta_end": 0.02,
     "beta_schedule": "linear",
@@ -134,6 +169,35 @@ def wan(folder: Path, *, stages: bool = False, **fields: Any) -> Path:
         scheduler=UniPCMultistepScheduler(**{**SCHEDULER, **fields}),
         transformer=small_transformer(),
         **second,
+    ).save_pretrained(folder)
+    return folder
+
+
+def small_vae_ti2v() -> AutoencoderKLWan:
+    """An autoencoder of TI2V with few channels, whose weights are far from their initial values."""
+    fields = {name: value for name, value in VAE_TI2V.items() if name[0] != "_" and name != "clip_output"}
+    vae = AutoencoderKLWan(**{**fields, "base_dim": 4, "decoder_base_dim": 8, "num_res_blocks": 1})
+    for parameter in vae.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    return vae.eval().requires_grad_(False)
+
+
+def wan_text_image(folder: Path, pipeline: type[Any] = WanPipeline) -> Path:
+    """Write a checkpoint of Wan 2.2 TI2V; returns its folder.
+
+    Args:
+        folder: Where it is written.
+        pipeline: Class of the pipeline that writes it; `WanPipeline` is the published one.
+    """
+    torch.manual_seed(13)
+    text, tokenizer = small_umt5()
+    pipeline(
+        tokenizer=tokenizer,
+        text_encoder=text,
+        vae=small_vae_ti2v(),
+        scheduler=UniPCMultistepScheduler(**{**SCHEDULER, "flow_shift": 5.0}),
+        transformer=small_transformer(in_channels=48, out_channels=48),
+        expand_timesteps=True,
     ).save_pretrained(folder)
     return folder
 

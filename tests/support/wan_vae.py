@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+LAYERS_TI2V = 1
+"""Residual blocks of a level of the encoder of `checkpoints_wan.small_vae_ti2v`."""
 _INNER = {"norm1": "residual.0", "conv1": "residual.2", "norm2": "residual.3", "conv2": "residual.6"}
 _TOP = {
     "quant_conv": "conv1",
@@ -31,6 +33,19 @@ def authors_name(name: str, blocks: int) -> str:
     rest = rest.replace("conv_shortcut", "shortcut")
     inner = re.search(r"\.(norm1|conv1|norm2|conv2)\.", rest)
     return f"{half}.{rest.replace(inner[1], _INNER[inner[1]]) if inner else rest}"
+
+
+def authors_name_ti2v(name: str) -> str:
+    """The authors' name in Wan 2.2 TI2V, whose levels count the resampling after the residual blocks; see above."""
+    level = re.fullmatch(r"(en|de)coder\.(down|up)_blocks\.(\d)\.(?:resnets\.(\d)|(?:down|up)sampler)\.(.+)", name)
+    if level is None:
+        return authors_name(name, 0)
+    half, way, number, block, rest = level.groups()
+    index = block or str(LAYERS_TI2V + (half == "de"))
+    inner = re.match(r"(norm1|conv1|norm2|conv2|conv_shortcut)\b", rest)
+    if inner:
+        rest = {**_INNER, "conv_shortcut": "shortcut"}[inner[1]] + rest[inner.end() :]
+    return f"{half}coder.{way}samples.{number}.{way}samples.{index}.{rest}"
 
 
 def to_authors(state: Mapping[str, Tensor], blocks: int, prefix: str = "") -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
@@ -23,13 +24,18 @@ from sadaflow.training.data.scenes import CLASSES, SIZE, draw_scene, draw_scenes
 from sadaflow.training.export.dit import MODEL_INDEX, SCHEDULER_CONFIG, write_dit_checkpoint
 from sadaflow.training.export.identity_vae import DIT_VAE_CONFIG, identity_autoencoder
 from sadaflow.training.export.score import nearest
+from sadaflow.training.loops.data_parallel import Team
 from sadaflow.training.loops.labelled_flow import (
     TRANSFORMER_CONFIG,
     LabelledData,
     LabelledSettings,
     build,
     labelled_loss,
+    train_labelled,
 )
+from sadaflow.training.loops.loop import restored
+from sadaflow.training.loops.state import Log
+from sadaflow.training.tiny_dit import parse
 
 FOLDER = EMBEDDED / "tiny-dit"
 
@@ -105,6 +111,17 @@ def test_an_untrained_network_predicts_zero_and_has_one_embedding() -> None:
     assert len({id(block.norm1.emb) for block in net.transformer_blocks}) == 1
     names = DiT(net.config).state_dict().keys()
     assert names == net.state_dict().keys()
+
+
+def test_a_training_begins_from_exported_weights(tmp_path: Path) -> None:
+    start = parse(["--from", str(FOLDER)]).start
+    labels, settings = torch.arange(12), LabelledSettings(samples=1, batch=4, compile=False)
+    data = LabelledData(draw_scenes(labels, 0), labels, 2.0)
+    train_labelled(Team(), settings, data, tmp_path, Log(tmp_path / "log.txt"), lambda net, path: None, start)
+    found = restored(tmp_path / "flow.pt", build()).state_dict()
+    shipped = load_file(FOLDER / "transformer" / "diffusion_pytorch_model.safetensors")
+    change = max(float((found[name] - tensor.float()).abs().max()) for name, tensor in shipped.items())
+    assert 0 < change < 1e-4  # by one step of the optimiser, whose learning rate begins at a hundredth
 
 
 def test_the_nearest_picture_is_found() -> None:

@@ -15,7 +15,8 @@ def peak_memory(act: Callable[[], object], device: torch.device) -> int:
 
     On CUDA it is the count of torch's allocator. Elsewhere it is the bytes of tensors that operators return, for as
     long as they are alive; memory that an operator allocates and frees internally is not counted. (Resident memory is
-    not used, because freed memory stays with the process.)
+    not used, because freed memory stays with the process.) On the meta device it is what its tensors would take; on
+    others, tensors of the meta device do not count.
 
     Args:
         act: What to measure. It should have run before, because libraries and caches allocate memory that they keep.
@@ -31,29 +32,39 @@ def peak_memory(act: Callable[[], object], device: torch.device) -> int:
         act()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with _Storages() as storages:
+    with _Storages(device.type == "meta") as storages:
         act()
     return storages.peak
 
 
 class _Storages(TorchDispatchMode):
-    """Sums the bytes of storages that were created inside the mode and are alive."""
+    """Sums the bytes of storages that were created inside the mode and are alive.
 
-    def __init__(self) -> None:
+    Args:
+        meta: Whether tensors of the meta device are counted, or those of all other devices.
+    """
+
+    def __init__(self, meta: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.meta = meta
         self.alive = self.peak = 0
         self._known: set[int] = set()
 
     def __torch_dispatch__(
         self, operator: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
     ) -> Any:
-        for holder, key, _ in _holders((arguments, named)):
+        for holder, key, _ in self._holders((arguments, named)):
             self._note(holder, key, 0)  # inputs that are not known yet existed before the mode
         outputs = operator(*arguments, **(named or {}))
-        for holder, key, size in _holders(outputs):
+        for holder, key, size in self._holders(outputs):
             self._note(holder, key, size)
         self.peak = max(self.peak, self.alive)
         return outputs
+
+    def _holders(self, tree: Any) -> list[tuple[object, int, int]]:
+        """For each tensor that is counted: the object that holds it, a key of that object, and its bytes."""
+        tensors = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.is_meta == self.meta)
+        return [_holder(tensor) for tensor in tensors]
 
     def _note(self, holder: object, key: int, size: int) -> None:
         if key not in self._known:
@@ -64,11 +75,6 @@ class _Storages(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.alive -= size
-
-
-def _holders(tree: Any) -> list[tuple[object, int, int]]:
-    """Returns for each tensor that has memory: the object that holds it, a key of that object, and its bytes."""
-    return [_holder(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.device.type != "meta"]
 
 
 def _holder(tensor: Tensor) -> tuple[object, int, int]:

@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sadaflow.models import Autoencoder, AutoencoderConfig, FluxConfig, FluxTransformer, UNet, UNetConfig
-from sadaflow.models.causal_autoencoder import CausalAutoencoder, CausalAutoencoderConfig
-from sadaflow.models.wan import WanConfig, WanTransformer
 
+from ...families import FAMILIES
+from ...families.hooks import Build, Builders, builders_of
 from ...loading.embedded import EMBEDDED
 from ...loading.hub.write import published_keys, write_json
 from ...loading.json_file import read_object
@@ -23,15 +23,7 @@ from .architectures import Architecture, Config, architecture
 
 _SHARD: Final = 2 * 2**30
 
-Build = Callable[[Config], nn.Module]
-_NETWORKS: Final[Mapping[str, Mapping[str, tuple[str, Build]]]] = {
-    "WanPipeline": {
-        "transformer": ("WanTransformer3DModel", lambda config: WanTransformer(WanConfig.from_dict(config))),
-        "vae": ("AutoencoderKLWan", lambda config: CausalAutoencoder(CausalAutoencoderConfig.from_dict(config))),
-    },
-}
-"""Class name and constructor of the components of a pipeline class, where they are not those of `_USUAL`."""
-_USUAL: Final[Mapping[str, tuple[str, Build]]] = {
+_USUAL: Final[Builders] = {
     "unet": ("UNet2DConditionModel", lambda config: UNet(UNetConfig.from_dict(config))),
     "transformer": ("FluxTransformer2DModel", lambda config: FluxTransformer(FluxConfig.from_dict(config))),
     "vae": ("AutoencoderKL", lambda config: Autoencoder(AutoencoderConfig.from_dict(config))),
@@ -104,7 +96,8 @@ def empty_backbone(component: str, config: Config, pipeline: str = "") -> nn.Mod
 
 def _network(pipeline: str, component: str) -> tuple[str, Build]:
     """Class name and constructor of a component."""
-    return {**_USUAL, **_NETWORKS.get(pipeline, {})}[component]
+    own = builders_of(FAMILIES[pipeline]) if pipeline else {}
+    return {**_USUAL, **own}[component]
 
 
 def _text_class(config: Config) -> str:

@@ -15,9 +15,10 @@ from sadaflow.solvers.exact import GaussianMixture
 from ...accelerators import Accelerator
 from ...pipeline.inputs import initial_noise
 from ...sampling.loop import sample
-from .subject import Made, Subject
+from .subject import Made
 
-_SHAPE: Final = (3, 8, 8)
+SHAPE: Final = (3, 8, 8)
+"""Shape of a sample."""
 _VP: Final = {
     "_class_name": "DPMSolverMultistepScheduler",
     "beta_schedule": "scaled_linear",
@@ -53,10 +54,16 @@ def mixture() -> GaussianMixture:
 
 
 @dataclass(frozen=True)
-class _Exact:
-    """The exact denoiser of the mixture."""
+class Exact:
+    """The exact denoiser of the mixture.
+
+    Attributes:
+        solver: The solver whose nodes it is evaluated at.
+        calibrations: What was measured of it, for accelerators.
+    """
 
     solver: Solver
+    calibrations: Sequence[Any] = ()
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         node = self.solver.nodes[step]
@@ -72,11 +79,12 @@ class MixtureSubject:
 
     Attributes:
         config: Scheduler config in the layout of Diffusers.
+        calibrations: What was measured of it, for accelerators.
     """
 
     config: Mapping[str, Any]
     fingerprint: str = "mixture-1"
-    shape: torch.Size = torch.Size((1, *_SHAPE))
+    shape: torch.Size = torch.Size((1, *SHAPE))
     network: object = None
     calibrations: Sequence[Any] = ()
 
@@ -92,11 +100,11 @@ class MixtureSubject:
         solver: Solver,
         accelerator: Accelerator | None,
     ) -> Made:
-        sampled = sample(solver, _Exact(solver), initial_noise(_SHAPE, seeds).double(), accelerator)
+        sampled = sample(solver, Exact(solver, self.calibrations), initial_noise(SHAPE, seeds).double(), accelerator)
         return Made(sampled.x, None, sampled.stats)
 
 
-ANALYTIC: Final[Mapping[str, Callable[[], Subject]]] = {
+ANALYTIC: Final[Mapping[str, Callable[[], MixtureSubject]]] = {
     "mixture-vp": lambda: MixtureSubject(_VP),
     "mixture-flow": lambda: MixtureSubject(_FLOW),
 }

@@ -1,4 +1,4 @@
-"""Layouts of autoencoders: those of latent diffusion, the causal one of Wan 2.1 and Qwen-Image, and tiny ones."""
+"""Layouts of autoencoders: those of latent diffusion, the causal ones of Wan and Qwen-Image, and tiny ones."""
 
 from .row import Layout
 
@@ -7,14 +7,23 @@ VAES = ("first_stage_model.", "vae.")
 
 _VAE = "vae=FILE, beside a checkpoint"
 CAUSAL = "causal"
-"""The `family` of rows of the causal autoencoder."""
+"""The `family` of rows of causal autoencoders."""
 AUTOENCODERS = (
-    Layout(
-        "autoencoder of Wan 2.2 TI2V",
-        "autoencoder",
-        ("*encoder.downsamples.0.downsamples.*",),
-        "Wan-AI/Wan2.2-TI2V-5B, Comfy-Org wan2.2_vae.safetensors",
-        refused="it has another architecture than that of Wan 2.1, and is not supported",
+    *(
+        Layout(
+            f"autoencoder of Wan 2.2 TI2V, {names} names{f', under {prefix}' if prefix else ''}",
+            "autoencoder",
+            (f"{prefix}encoder.{stack}.*",),
+            source,
+            use=_VAE,
+            family=CAUSAL,
+            prefix=prefix,
+        )
+        for prefix in ("", *VAES)
+        for names, stack, source in (
+            ("authors'", "downsamples.0.downsamples", "Wan-AI/Wan2.2-TI2V-5B, Comfy-Org wan2.2_vae.safetensors"),
+            ("the Hub's", "down_blocks.0.downsampler", "Wan-AI/Wan2.2-TI2V-5B-Diffusers"),
+        )
     ),
     *(
         Layout(

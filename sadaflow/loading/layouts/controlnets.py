@@ -4,7 +4,7 @@ from .row import Layout
 
 _USE = "controlnet=FILE, beside a checkpoint"
 _UNET = ("input_hint_block.0.weight", "zero_convs.0.0.weight", "input_blocks.0.0.weight")
-WORKS_WITH = "controlnet= works with Stable Diffusion 1.x, 2.x and XL"
+_FOLDER = "a file alone does not say its use (num_mode, ...): use controlnet=FOLDER with config.json, or a Hub id"
 PREFIX = "control_model."
 
 CONTROLNETS = (
@@ -41,17 +41,18 @@ CONTROLNETS = (
     Layout(
         "ControlNet of Flux.1 (XLabs)", "controlnet", ("input_hint_block.*", "controlnet_blocks.*", "double_blocks.*"),
         "XLabs-AI/flux-controlnet-collections",
-        refused=f"ControlNets of Flux.1 are not supported; {WORKS_WITH}",
+        refused="the authors' names of ControlNets of Flux.1 are not read; use the folder or Hub id of the same one in "
+        "the Hub's layout (XLabs-AI/flux-controlnet-canny-diffusers)",
     ),
     Layout(
         "ControlNet union of Flux.1, the Hub's names", "controlnet", ("controlnet_blocks.*",
         "controlnet_mode_embedder.weight"), "InstantX/FLUX.1-dev-Controlnet-Union, Shakker-Labs",
-        refused=f"num_mode: ControlNets of Flux.1 are not supported; {WORKS_WITH}",
+        refused=_FOLDER,
     ),
     Layout(
         "ControlNet of a transformer, the Hub's names", "controlnet", ("controlnet_blocks.*", "transformer_blocks.*"),
         "Shakker-Labs/FLUX.1-dev-ControlNet-Depth, InstantX/SD3-Controlnet-Canny",
-        refused=f"ControlNets of transformers are not supported; {WORKS_WITH}",
+        refused=_FOLDER,
     ),
     Layout(
         "T2I-Adapter", "controlnet", ("*body.*.block1.weight", "*conv_in.weight"), "TencentARC/T2I-Adapter",

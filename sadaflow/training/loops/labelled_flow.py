@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
@@ -110,6 +111,21 @@ def build() -> DiT:
     return net
 
 
+def exported(folder: Path) -> DiT:
+    """The DiT of a checkpoint that a training exported, in float32, to be trained further.
+
+    Args:
+        folder: Folder of the checkpoint.
+
+    Raises:
+        FileNotFoundError: If the folder has no weights.
+        RuntimeError: If they are those of another architecture.
+    """
+    net = build()
+    net.load_state_dict(load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors"))
+    return net
+
+
 def labelled_loss(
     net: Any, data: LabelledData, settings: LabelledSettings, null: int, count: int, generator: torch.Generator
 ) -> Tensor:
@@ -129,6 +145,7 @@ def train_labelled(
     folder: Path,
     log: Log,
     sheet: Callable[[DiT, Path], None],
+    start: Path | None = None,
 ) -> None:
     """Trains the transformer; the result is folder/flow.pt.
 
@@ -139,9 +156,10 @@ def train_labelled(
         folder: Folder to write to and to resume from.
         log: Writes progress.
         sheet: `sheet(net, path)` writes a contact sheet of the averaged network.
+        start: Folder of an exported checkpoint whose weights a new training begins from; None begins from random ones.
     """
     torch.manual_seed(settings.seed)
-    net = build()
+    net = build() if start is None else exported(start)
     network = compiled(net, settings.compile)
 
     def loss(count: int, generator: torch.Generator) -> Tensor:
