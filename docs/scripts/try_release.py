@@ -20,7 +20,7 @@ COMMANDS = (
     ("--version",),
     ("list", "accelerators"),
     ("generate", "red apple", "--steps", "10", "--out", "apple.png"),
-    ("generate", "panda face", "--model", "tiny-flux", "--steps", "10", "--speedup", "2", "--out", "panda.png"),
+    ("generate", "panda face", "--model", "tiny-flux", "--steps", "20", "--speedup", "2", "--out", "panda.png"),
 )
 
 
