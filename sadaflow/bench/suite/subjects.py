@@ -95,9 +95,6 @@ class _Edges:
         return self._last[1]
 
 
-_EDGES_STEPS: Final = 20
-
-
 class Subjects:
     """Loads models by name, and keeps the last. "BASE + NET" is a base checkpoint with a ControlNet.
 
