@@ -25,11 +25,14 @@ def compile_backbone(network: object, whole: bool, freeze: bool, options: Mappin
         options: Further arguments of `torch.compile`.
 
     Raises:
-        ValueError: If it is not one of sadaflow's networks, or if `whole=False` is combined with CUDA graphs or
+        ValueError: If it is no `PreparedBackbone`, or if `whole=False` is combined with CUDA graphs or
             `freeze`.
     """
     if not (isinstance(network, nn.Module) and isinstance(network, PreparedBackbone)):
-        raise ValueError(f"compile() supports sadaflow's own backbones, not {type(network).__name__}")
+        raise ValueError(
+            f"compile() needs a network with `prepare`, `prepare_times` and `evaluate`, as sadaflow's own: "
+            f"{type(network).__name__} has not all of them"
+        )
     if freeze and not whole:
         raise ValueError("freeze=True needs whole=True: only a network compiled in one piece has its weights frozen")
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
