@@ -117,8 +117,9 @@ class Calibration:
         """The plans for a number of evaluations; None if there are none, or they were fitted under other settings."""
         if not self.planned(settings) or evaluations < self.least:
             return None
-        if evaluations > self.forks[-1].middle and evaluations >= self.evaluations[-1]:
-            return None  # error control reaches so low, and keeps more
+        last = self.forks[-1]
+        if evaluations > (last.middle + max(last.counts)) / 2 and evaluations >= self.evaluations[-1]:
+            return None  # error control reaches so low, and keeps more than plans of about as many
         return min(self.forks, key=lambda fork: abs(math.log(fork.middle / evaluations)))
 
     @classmethod
