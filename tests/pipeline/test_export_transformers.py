@@ -55,6 +55,6 @@ def test_a_folder_with_a_merged_lora(name: str, tmp_path: Path) -> None:
 def test_half_a_language_model_is_not_exported(tmp_path: Path) -> None:
     """Of FLUX.2 dev's text encoder the half that reads pictures is not loaded."""
     flux2_dev(tmp_path / "in")
-    with pytest.raises(ValueError, match="Flux2Dev pipelines are not exported; supported: Chroma, Flux, Flux2Klein"):
+    with pytest.raises(ValueError, match="Flux2Dev pipelines are not exported; supported: Chroma, .*, Flux2Klein"):
         Pipeline.from_pretrained(tmp_path / "in").export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
