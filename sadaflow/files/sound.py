@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.io import wavfile
-from scipy.signal import resample_poly
 from torch import Tensor
 
 _RATES = (1000, 768_000)
@@ -47,6 +45,8 @@ def read_sound(value: Any, rate: int) -> Tensor:
         raise ValueError("audio: the sound holds NaN or infinity")
     divisor = math.gcd(int(own), rate)
     if own != rate:
+        from scipy.signal import resample_poly  # slow to import
+
         mono = resample_poly(mono, rate // divisor, int(own) // divisor)
     return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
 
@@ -55,6 +55,8 @@ def _read_file(path: str) -> tuple[NDArray[np.float64], int]:
     if "://" in path:
         raise ValueError(f"audio: {path[:80]!r} is a URL: download it, and give the file")
     try:
+        from scipy.io import wavfile  # slow to import
+
         rate, samples = wavfile.read(path)
     except (OSError, ValueError, EOFError, struct.error) as error:
         raise ValueError(f"audio: the WAV file {path!r} cannot be read: {error}") from error

@@ -5,7 +5,6 @@ import struct
 from pathlib import Path
 
 import torch
-from scipy.io import wavfile
 from torch import Tensor
 
 from .atomic import check_target, write_whole
@@ -38,6 +37,8 @@ def encode_wav(audio: Tensor, rate: int, comment: str = "") -> bytes:
     if not bool(torch.isfinite(audio).all()):
         raise FloatingPointError("the sound is not finite: float16 overflows where bfloat16 and float32 do not")
     plain = io.BytesIO()
+    from scipy.io import wavfile  # slow to import
+
     wavfile.write(plain, rate, (audio.cpu().clamp(-1, 1) * _LOUDEST).round().to(torch.int16).numpy())
     entry = _chunk(b"ICMT", comment.encode() + b"\0")
     chunks = plain.getvalue()[12:] + _chunk(b"LIST", b"INFO" + entry)
