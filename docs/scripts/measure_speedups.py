@@ -26,6 +26,8 @@ from sadaflow import SADA, Auto, Pipeline, Uniform
 from sadaflow.accelerators import Accelerator
 from sadaflow.accelerators.auto.calibration import Calibration
 from sadaflow.accelerators.sada.released import ReleasedSADA
+from sadaflow.bench.reporting.fronts import decibels
+from sadaflow.bench.run.sweep import relative_error
 from sadaflow.bench.suite.mixture import ANALYTIC, SHAPE, Exact, MixtureSubject
 from sadaflow.metrics.fidelity import psnr
 from sadaflow.pipeline.inputs import initial_noise
@@ -126,12 +128,6 @@ def sampled_mixture(subject: MixtureSubject, way: Way, seeds: list[int]) -> tupl
     return made.latents, made.stats.nfe
 
 
-def signal_to_error(samples: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
-    """20 log10 of the norm of the plain samples over that of the difference, in dB: (B,)."""
-    error = (samples - plain).flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1)
-    return -20 * error.log10()
-
-
 def line(name: str, nfe: list[float], quality: list[float]) -> str:
     """A row of the table."""
     shown = [f"{np.mean(quality):.1f}", f"{np.percentile(quality, 5):.1f}", f"{min(quality):.1f}"]
@@ -176,8 +172,11 @@ def main() -> None:
         if plain is None:
             plain = pictures
             continue
-        quality = signal_to_error(pictures, plain) if analytic else psnr(pictures, plain)
-        rows[way.name] = {"nfe": nfe, "psnr": quality.tolist()}
+        if analytic:
+            quality = [decibels(error) for error in relative_error(pictures, plain)]
+        else:
+            quality = psnr(pictures, plain).tolist()
+        rows[way.name] = {"nfe": nfe, "psnr": quality}
         print(line(way.name, nfe, rows[way.name]["psnr"]), flush=True)
         options.out.write_text(json.dumps(rows), "utf-8")
 

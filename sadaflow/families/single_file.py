@@ -183,7 +183,7 @@ def _base_texts(file: SingleFile, width: int, aid: Aid) -> list[ClipText]:
 
 
 def _flux_class(file: SingleFile, aid: Aid, fill: bool) -> type[Flux]:
-    """The class of a Flux.1. Kontext has dev's tensors: it is told by `base`, the file's name or its metadata."""
+    """The class of a Flux.1 checkpoint. Kontext has the tensors of dev; `base`, the file's name or metadata tell it."""
     if fill:
         return FluxFill
     base = {} if aid.base is None else aid.checkpoint(aid.base()).json("model_index.json")
