@@ -2,14 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
 import torch
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from sadaflow import Pipeline
@@ -20,18 +18,13 @@ from sadaflow.pipeline.inspection import inspect
 from support.accelerated import ACCELERATORS, STEPS, check_acceleration
 from support.checkpoints_flux import flux
 from support.checkpoints_steered import FLUX_NETS, flux_controlnet
-from support.pictures import SIZE, generators, mask, picture, quiet, relative
+from support.pictures import SIZE, generators, mask, picture, posterior_mode, quiet, relative
+
+pytestmark = pytest.mark.usefixtures(posterior_mode.__name__)
 
 PROMPTS = ["a red apple", "grinning face on wood!"]
 CALL: dict[str, Any] = {"height": SIZE[0], "width": SIZE[1], "max_sequence_length": 48, "output": "latent"}
 NOISE = initial_noise((16, SIZE[0] // 2, SIZE[1] // 2), [3, 4])
-
-
-@pytest.fixture(autouse=True)
-def drawn_mode(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The autoencoder's mode in place of a draw from its posterior, as ours by default."""
-    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
-    yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """ControlNets of Stable Diffusion 3 and 3.5: latents of Diffusers on random weights, accelerators, and refusals."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import diffusers
 import pytest
 import torch
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from sadaflow import Pipeline
 from sadaflow.models.sd3 import SD3ControlNet, SD3ControlNetConfig
@@ -17,20 +15,15 @@ from support.accelerated import ACCELERATORS, STEPS, check_acceleration
 from support.checkpoints_flux import flux
 from support.checkpoints_sd3 import sd3
 from support.checkpoints_steered import SD3_NETS, flux_controlnet, sd3_controlnet
-from support.pictures import picture, quiet, relative
+from support.pictures import picture, posterior_mode, quiet, relative
+
+pytestmark = pytest.mark.usefixtures(posterior_mode.__name__)
 
 PROMPTS = ["a red apple", "grinning face on wood!"]
 NEGATIVES = ["blurry", "cut off at a side"]
 SIZE = (24, 16)
 CALL: dict[str, Any] = {"height": SIZE[0], "width": SIZE[1], "output": "latent", "guidance": 2.5}
 NOISE = initial_noise((16, SIZE[0] // 2, SIZE[1] // 2), [3, 4])
-
-
-@pytest.fixture(autouse=True)
-def drawn_mode(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The autoencoder's mode in place of a draw from its posterior, as ours by default."""
-    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
-    yield
 
 
 @pytest.fixture(scope="module")

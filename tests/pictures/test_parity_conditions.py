@@ -1,28 +1,21 @@
 """Networks that read a depth map or a control picture, against Diffusers."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
 import torch
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from sadaflow import Pipeline
 from support.checkpoints import stable_diffusion
 from support.checkpoints_flux import flux
-from support.pictures import SIZE, generators, picture, quiet, relative, widened
+from support.pictures import SIZE, generators, picture, posterior_mode, quiet, relative, widened
+
+pytestmark = pytest.mark.usefixtures(posterior_mode.__name__)
 
 PROMPT = "a red apple"
-
-
-@pytest.fixture(autouse=True)
-def mode(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The autoencoder's mode in place of a draw from its posterior, as ours by default."""
-    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
-    yield
 
 
 @pytest.fixture(scope="module")
