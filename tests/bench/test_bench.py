@@ -35,10 +35,10 @@ def test_table_against_the_lines(mixture: Path) -> None:
         errors = np.array([one["error"] for one in records if one["setting"] == setting])
         levels = -10 * np.log10(errors**2)
         assert table[setting][2:] == [
-            f"{nfe.mean():.1f}", f"{levels.mean():.2f}", f"{levels.min():.2f}",
+            f"{nfe.mean():.1f}", f"{levels.mean():.2f}", f"{np.percentile(levels, 5):.2f}", f"{levels.min():.2f}",
             f"{errors.mean():.2e}", f"{errors.max():.2e}",
         ]  # fmt: skip
-    assert table["plain"][2:] == ["8.0", "-", "-", "-", "-"]
+    assert table["plain"][2:] == ["8.0", "-", "-", "-", "-", "-"]
 
 
 def test_readings_against_the_lines(mixture: Path) -> None:
@@ -77,6 +77,7 @@ def test_samples_count_at_most_the_ceiling() -> None:
     records = [{**base, "seed": seed, "psnr": value} for seed, value in enumerate(["inf", 130.0, 40.0])]
     (row,) = fronts.rows(suite, case, records)
     assert row.fidelity == pytest.approx((2 * CEILING + 40) / 3) and row.worst == 40
+    assert row.fifth == pytest.approx(44)  # a tenth of the way from 40 to 80
 
 
 def test_front_holds_what_no_other_point_beats() -> None:

@@ -12,14 +12,21 @@ from skimage.metrics import peak_signal_noise_ratio
 from sadaflow import Pipeline
 from sadaflow.bench import load_suite, parse_suite, run_bench, shipped_suites
 from sadaflow.bench.suite.mixture import ANALYTIC
-from sadaflow.bench.suite.model import PLAIN
-from sadaflow.bench.suite.subjects import PipelineSubject
+from sadaflow.bench.suite.model import FEWER_STEPS, PLAIN
+from sadaflow.bench.suite.subjects import PipelineSubject, Subjects
 from sadaflow.cli import main
+from sadaflow.solvers import UniPC
 from sadaflow.training.data.captions import CARD_PROMPTS
 from support.bench import MIXTURE, change, lines, table_of
 
 PROMPTED = ("drawbench-flux", "drawbench-qwen", "drawbench-zimage", "geneval", "parti", "vbench-wan")
 # by files of their own
+
+
+def fewer(solver: str) -> str:
+    """The suite `MIXTURE` with a solver for the run of fewer steps."""
+    row = "steps = [9]\nsettings = [{steps = 4"
+    return change(row + "}]", f"{row}, solver = {solver}}}]")
 
 
 def test_shipped_suites_are_sound() -> None:
@@ -38,12 +45,11 @@ def test_shipped_suites_are_sound() -> None:
         assert {case.model for case in (*shown.cases, *tuned.cases)} == {name}
 
 
-@pytest.mark.parametrize("name", ["fronts-tiny-sd", "fronts-mixture"])
+@pytest.mark.parametrize("name", ["fronts-tiny-sd", "fronts-tiny-flux", "fronts-mixture"])
 def test_every_setting_of_a_shipped_suite_can_run(name: str) -> None:
-    """On the analytic problems, which have the schedules of the checkpoints."""
-    suite = load_suite(name)
+    suite, subjects = load_suite(name), Subjects(torch.device("cpu"), torch.float32)
     for case in suite.cases:
-        subject = ANALYTIC[case.model if case.model in ANALYTIC else "mixture-vp"]()
+        subject = subjects(case.model)
         for setting in suite.settings(case):
             solver, accelerator = setting.arrange(case, subject)
             assert (solver.n_evals < case.steps) == (setting != PLAIN and accelerator is None)
@@ -73,6 +79,10 @@ def test_every_setting_of_a_shipped_suite_can_run(name: str) -> None:
         (change("{steps = 6}", "{step = 6}"), ["method 2: setting 2", "sub-grid has no setting 'step'; known: steps"]),
         (change("{steps = 6}", "{}"), ["method 2: setting 2", "steps is missing"]),
         (change("{steps = 6}", "{steps = 6, every = 2}"), ["method 2: setting 2", "no setting 'every'", "steps"]),
+        (change("{steps = 6}", '{steps = 6, solver = "deis"}'), ["method 2: setting 2", "no setting 'solver'"]),
+        (fewer("6.5"), ["method 3: setting 1", "solver must be a name", "6.5"]),
+        (fewer('"deas"'), ["method 3: setting 1", "'deas'", "deis"]),
+        (fewer('"ddpm"'), ["method 3: setting 1", "'ddpm' draws noise"]),
         (change("{steps = 6}", "{steps = 10}"), ["method 2: setting 2", "10", "8 of a case"]),
         (change("steps = [9]\nsettings", "steps = [7]\nsettings"), ["method 3", "no case has 7 steps", "9, 8"]),
         (change("speedups = [1.5]", "speedups = [0.5]"), ["report", "speedups", "at least 1"]),
@@ -92,6 +102,15 @@ def test_a_bad_suite_is_refused_with_place_and_remedy(text: str, words: list[str
     with pytest.raises(ValueError) as caught:
         parse_suite(text, "m")
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_fewer_steps_may_be_another_solvers() -> None:
+    suite = parse_suite(fewer('"unipc"'), "m")
+    (setting,) = (one for method in suite.methods for one in method.settings if one.accelerator == FEWER_STEPS)
+    case = suite.cases[0]
+    solver, accelerator = setting.arrange(case, ANALYTIC[case.model]())
+    assert (case.solver, setting.label) == ("euler", "fewer-steps steps=4 solver=unipc")
+    assert isinstance(solver, UniPC) and solver.n_evals == 4 and accelerator is None
 
 
 def test_prompts_are_needed_by_checkpoints_alone() -> None:
@@ -150,8 +169,8 @@ def test_command_measures_a_checkpoint(
     expected = [peak_signal_noise_ratio(plain[i], fewer[i], data_range=1) for i in range(2)]
     found = [record for record in lines(Path("out")) if record["setting"] == "fewer-steps steps=4"]
     assert [record["psnr"] for record in found] == pytest.approx(expected, abs=1e-3)
-    assert table_of(printed, f"{checkpoint}, euler, 8 steps, guidance 3", 0)["fewer-steps steps=4"][3:5] == [
-        f"{np.mean(expected):.2f}", f"{min(expected):.2f}"
+    assert table_of(printed, f"{checkpoint}, euler, 8 steps, guidance 3", 0)["fewer-steps steps=4"][3:6] == [
+        f"{np.mean(expected):.2f}", f"{np.percentile(expected, 5):.2f}", f"{min(expected):.2f}"
     ]  # fmt: skip
     assert main(["bench", "mine.toml", "--out", "out"]) == 2
     assert "--resume" in capsys.readouterr().err

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from ..run.lines import Record
 from ..run.sweep import case_of, key_of
 from ..suite.model import PLAIN, Case, Setting, Suite
@@ -23,6 +25,7 @@ class Row:
         cost: Mean network evaluations; an evaluation of the conditional branch alone counts 1/2.
         fidelity: Mean PSNR in dB, or mean signal-to-error ratio of the latents if there are no pictures. A sample
             counts at most `CEILING`.
+        fifth: 5th percentile of the samples' fidelity, linear between samples.
         worst: Lowest fidelity of all samples.
         ssim: Mean SSIM; None if there are no pictures.
         worst_ssim: Lowest SSIM; None if there are no pictures.
@@ -36,6 +39,7 @@ class Row:
     samples: int
     cost: float
     fidelity: float
+    fifth: float
     worst: float
     ssim: float | None
     worst_ssim: float | None
@@ -83,6 +87,7 @@ def _row(setting: Setting, records: Sequence[Record]) -> Row:
         samples=len(records),
         cost=statistics.fmean(record["nfe"] for record in records),
         fidelity=statistics.fmean(fidelity),
+        fifth=float(np.percentile(fidelity, 5)),
         worst=min(fidelity),
         ssim=statistics.fmean(ssim) if pictured else None,
         worst_ssim=min(ssim, default=None),

@@ -82,7 +82,7 @@ def provenance(suite: Suite, header: Record, measured: Measured) -> list[str]:
     counts = " or ".join(map(str, sorted({len(suite.samples_of(case)) for case in suite.cases})))
     lines = [
         f"{counts} samples per setting against the plain run of the same seed; cost is network evaluations "
-        "per sample; worst is the lowest value of all prompts and seeds; a sample counts at most "
+        "per sample; percentile and worst are over all prompts and seeds; a sample counts at most "
         f"{CEILING:g} dB; fronts are interpolated linearly, >= and <= mark bounds beyond their ends.",
         f"sadaflow {header['sadaflow']} (source {now['source']}), torch {header['torch']}, Python {now['python']}, "
         f"{header['dtype']} on {header['device']}: {now['hardware']}, {now['threads']} threads, {now['platform']}.",
@@ -102,7 +102,7 @@ def provenance(suite: Suite, header: Record, measured: Measured) -> list[str]:
 
 def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequence[Record]) -> Table:
     pictured, what = table[0].ssim is not None, _measure(table)
-    head = ["method", "setting", "cost", f"{what} mean", f"{what} worst"]
+    head = ["method", "setting", "cost", f"{what} mean", f"{what} 5th percentile", f"{what} worst"]
     moving = any(row.worst_frame is not None for row in table)
     head += [f"{what} worst frame"] if moving else []
     head += ["SSIM mean", "SSIM worst"] if pictured else []
@@ -115,9 +115,9 @@ def _settings(table: Sequence[Row], expected: int, metrics: Record, sets: Sequen
         label = row.setting.label + ("" if row.samples == expected else f" ({row.samples} of {expected} samples)")
         cells = [row.setting.method, label, f"{row.cost:.1f}"]
         if row.setting == PLAIN:
-            cells += ["-"] * ((6 if pictured else 4) + moving)
+            cells += ["-"] * ((7 if pictured else 5) + moving)
         else:
-            cells += [f"{row.fidelity:.2f}", f"{row.worst:.2f}"]
+            cells += [f"{row.fidelity:.2f}", f"{row.fifth:.2f}", f"{row.worst:.2f}"]
             cells += ["-" if row.worst_frame is None else f"{min(CEILING, row.worst_frame):.2f}"] if moving else []
             cells += [f"{row.ssim:.4f}", f"{row.worst_ssim:.4f}"] if pictured else []
             cells += [f"{row.error:.2e}", f"{row.worst_error:.2e}"]

@@ -11,8 +11,8 @@ from ...accelerators.caching.base import check_fit
 from ...compare.comparison import coarser_grid
 from .subject import Subject
 
-# Naive baselines: the plain solver with fewer steps.
-FEWER_STEPS: Final = "fewer-steps"  # on the solver's own grid for that number of steps
+# Naive baselines: fewer steps without an accelerator.
+FEWER_STEPS: Final = "fewer-steps"  # of the case's solver or another, on its own grid for that number of steps
 SUB_GRID: Final = "sub-grid"  # on a subset of the points of the plain run's grid
 RIVALS: Final = (FEWER_STEPS, SUB_GRID)
 
@@ -78,7 +78,7 @@ class Setting:
             return solver, None
         arguments = dict(self.arguments)
         if self.accelerator == FEWER_STEPS:
-            return subject.solver(case.solver, arguments["steps"]), None
+            return subject.solver(arguments.get("solver", case.solver), arguments["steps"]), None
         if self.accelerator == SUB_GRID:
             return subject.solver(case.solver, case.steps, coarser_grid(solver.grid, arguments["steps"])), None
         accelerator = make_accelerator(self.accelerator, **arguments)

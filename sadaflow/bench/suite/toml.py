@@ -13,7 +13,7 @@ from ...accelerators import make_accelerator
 from ...accelerators.registry import ALIASES
 from ...generation.prompt_file import read_prompt_file
 from .mixture import ANALYTIC
-from .model import RIVALS, Case, Method, Questions, Sample, Setting, Suite, Timing, frozen
+from .model import FEWER_STEPS, RIVALS, Case, Method, Questions, Sample, Setting, Suite, Timing, frozen
 
 if TYPE_CHECKING:
     from .schema import CaseTable, MethodTable, SuiteTable, TimingTable
@@ -159,12 +159,17 @@ def _cases(where: str, table: "CaseTable", model: str | None, guidance: float | 
         raise ValueError(f"{where}: a model is missing: a Hub id, a folder, tiny-sd, or {', '.join(ANALYTIC)}")
     _need(guidance is None or model not in ANALYTIC, where, f"{model} has no guidance; leave it out")
     for solver in table.solvers:
-        try:
-            known_solver(solver)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        _need(not draws_noise(solver), where, f"{solver!r} draws noise at every step, so runs cannot be compared")
+        _check_solver(where, solver)
     return [Case(model, solver, steps, guidance) for solver in table.solvers for steps in table.steps]
+
+
+def _check_solver(where: str, solver: Any) -> None:
+    _need(isinstance(solver, str), where, f"solver must be a name, got {solver!r}")
+    try:
+        known_solver(solver)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    _need(not draws_noise(solver), where, f"{solver!r} draws noise at every step, so runs cannot be compared")
 
 
 def _method(where: str, table: "MethodTable", cases: Sequence[Case]) -> Method:
@@ -191,13 +196,16 @@ def _check_arguments(where: str, arguments: Mapping[str, Any], accelerator: str,
         least: Least number of steps of the cases that the method runs on.
     """
     if accelerator in RIVALS:
+        known = ("steps", "solver") if accelerator == FEWER_STEPS else ("steps",)
         for name in arguments:
-            _need(name == "steps", where, f"{accelerator} has no setting {name!r}; known: steps")
+            _need(name in known, where, f"{accelerator} has no setting {name!r}; known: {', '.join(known)}")
         _need("steps" in arguments, where, "steps is missing; it is a whole number, at least 1")
         steps = arguments["steps"]
         whole = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
         _need(whole, where, f"steps must be a whole number, at least 1, got {steps!r}")
         _need(steps <= least, where, f"steps = {steps}, more than the {least} of a case of the method")
+        if "solver" in arguments:
+            _check_solver(where, arguments["solver"])
         return
     try:
         make_accelerator(accelerator, **dict(frozen(arguments)))
