@@ -98,6 +98,7 @@ ACCELERATORS: Runs = {
     "caching/freqca": ((SERIES, "forecasts or dct"),),
     "caching/front": ((INSIDE, "first_block"), (SERIES, "dbcache or dicache"), (FIT, "")),
     "caching/hicache": ((SERIES, "forecasts"),),
+    "caching/speca": ((SERIES, "speca"),),
     "caching/series": ((SERIES, "forecasts or unet"),),
     "caching/deepcache": ((OF_UNET, ""), (INSIDE, ""), (FIT, "")),
     "caching/first_block": ((INSIDE, ""), (FIT, "")),

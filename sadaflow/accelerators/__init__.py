@@ -14,6 +14,7 @@ from .caching.fora import Fora
 from .caching.freqca import FreqCa
 from .caching.hicache import HiCache
 from .caching.magcache import MagCache
+from .caching.speca import SpeCa
 from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
 from .combined import Combined
@@ -70,6 +71,7 @@ __all__ = [
     "Schedule",
     "ScheduledRun",
     "SeaCache",
+    "SpeCa",
     "Spectrum",
     "TaylorSeer",
     "TeaCache",

@@ -22,6 +22,7 @@ from .caching.fora import Fora
 from .caching.freqca import FreqCa
 from .caching.hicache import HiCache
 from .caching.magcache import MagCache
+from .caching.speca import SpeCa
 from .caching.taylorseer import TaylorSeer
 from .caching.teacache import TeaCache
 from .combined import Combined
@@ -59,6 +60,7 @@ _BUILT_IN: Mapping[str, Callable[..., Accelerator]] = MappingProxyType(
         "sada-released": ReleasedSADA,
         "schedule": Schedule,
         "seacache": SeaCache,
+        "speca": SpeCa,
         "spectrum": Spectrum,
         "taylorseer": TaylorSeer,
         "teacache": TeaCache,

@@ -46,6 +46,7 @@ METHOD_SHADES: Mapping[str, Shade] = {
     "hicache": Shade("#ff26b7", "#ff26db"),
     "meancache": Shade("#bf0000", "#607300"),
     "schedule": Shade("#264aff", "#1d6ebf"),
+    "speca": Shade("#c30087", "#78ff00"),
     "spectrum": Shade("#4c0099", "#d2a6ff"),
     "zeus": Shade("#e65c5c", "#bf4000"),
 }

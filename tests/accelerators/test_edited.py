@@ -18,8 +18,8 @@ from sadaflow.models import call_through
 from sadaflow.sampling.observing import Reply
 
 STEPS, ROW, OTHERS = 40, 1, [0, 2, 3]
-NETWORK = dict.fromkeys(("dbcache", "dicache", "first-block", "teacache"), TRANSFORMER)
-HELD = ("dicache", "hicache", "meancache")  # too coarse right after an edit to find the mode of the data
+NETWORK = dict.fromkeys(("dbcache", "dicache", "first-block", "speca", "teacache"), TRANSFORMER)
+HELD = ("dicache", "hicache", "meancache", "speca")  # too coarse right after an edit to find the mode of the data
 NAMES = [*ACCELERATORS, "uniform+guidance", "auto+deepcache"]
 
 

@@ -13,7 +13,7 @@ import torch
 from scipy.fft import dctn, idctn
 from torch import Tensor
 
-from sadaflow.accelerators import DBCache, DiCache, FoCa, Fora, FreqCa, HiCache, make_accelerator
+from sadaflow.accelerators import DBCache, DiCache, FoCa, Fora, FreqCa, HiCache, SpeCa, make_accelerator
 from sadaflow.accelerators.caching.freqca import low_frequencies
 from sadaflow.checks import check_accelerator
 from sadaflow.models import FluxTransformer
@@ -152,6 +152,55 @@ def test_dicache(flux: FluxTransformer, settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
+        {"threshold": 0.7, "floor": 0.3},
+        {"threshold": 0.9, "decay": 0.5, "unchecked": 0, "order": 2, "first": 2},
+        {"threshold": 2.0, "decay": 0.1, "max_drafts": 3, "released": True},
+    ],
+    ids=["checked", "from-the-first", "released"],
+)
+def test_speca(flux: FluxTransformer, settings: dict[str, Any]) -> None:
+    most, unchecked = settings.get("max_drafts", 8), settings.get("unchecked", 1)
+    largest, decay, floor = settings["threshold"], settings.get("decay", 0.3), settings.get("floor", 0.1)
+
+    def expected(trace: Trace, row: int) -> Iterator[tuple[str, Tensor]]:
+        past: tuple[list[tuple[int, Any]], list[tuple[int, Any]]] = ([], [])
+        in_a_row, error = 0, 0.0
+        for step, branches in enumerate(states(flux, trace, row)):
+            bound = max(largest * decay ** (step / STEPS), floor)
+            early = step < settings.get("first", 3)
+            if settings.get("released"):
+                full = step == 0 or (in_a_row > 0 and (early or error > bound or in_a_row >= most))
+            else:
+                few = len(past[0]) <= settings.get("order", 1)
+                full = early or (few if in_a_row == 0 else error > bound or in_a_row >= most)
+            if full:
+                in_a_row, error = 0, 0.0
+                past[0].append((step, torch.stack([branch.joint[-2] - branch.joint[0] for branch in branches])))
+                past[1].append((step, torch.stack([branch.joint[-1] - branch.joint[-2] for branch in branches])))
+                yield "full", guided([branch.head(branch.image(-1)) for branch in branches])
+                continue
+            before, last = (series(part, step, settings.get("order", 1), lambda k, u: u**k) for part in past)
+            drafted = [branch.joint[0] + added for branch, added in zip(branches, before, strict=True)]
+            if in_a_row >= unchecked:
+                computed = torch.stack([b.last_block(x) - x for b, x in zip(branches, drafted, strict=True)])
+                length = branches[0].length
+                error = float(((last - computed).abs() / computed.abs())[..., length:, :].mean())
+            in_a_row += 1
+            ends = [(x + added)[:, branches[0].length :] for x, added in zip(drafted, last, strict=True)]
+            yield "cached", guided([branch.head(end) for branch, end in zip(branches, ends, strict=True)])
+
+    trace = recorded(flux, SpeCa(**settings))
+    compare(trace, [list(expected(trace, row)) for row in range(2)], {"full", "cached"})
+
+
+def test_speca_needs_two_blocks() -> None:
+    with pytest.raises(ValueError, match="'speca' needs a transformer of more than one block"):
+        recorded(small_flux(0, double=1), SpeCa())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
         {"threshold": 0.3, "max_skips": 3, "warmup": 6, "warmup_interval": 2},
         {"threshold": 0.3, "max_accumulated": 0.9, "max_cached": 9, "warmup": 2},
         {"threshold": 0.3, "evaluated": "1" * 4 + "0001" * 5},
@@ -220,8 +269,8 @@ def test_a_unet_runs_with_forecasts(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "factory",
-    [lambda: DBCache(threshold=0.2, warmup=2), DiCache, HiCache, FoCa, Fora, lambda: FreqCa(interval=3)],
-    ids=["dbcache", "dicache", "hicache", "foca", "fora", "freqca"],
+    [lambda: DBCache(threshold=0.2, warmup=2), DiCache, HiCache, FoCa, Fora, lambda: FreqCa(interval=3), SpeCa],
+    ids=["dbcache", "dicache", "hicache", "foca", "fora", "freqca", "speca"],
 )
 def test_they_pass_the_examination(factory: Any) -> None:
     check_accelerator(factory, solvers=("dpmpp2m", "heun", "midpoint", "dpmpp2m-sde"))

@@ -23,6 +23,7 @@ from sadaflow.accelerators import (
     MeanCache,
     ReleasedSADA,
     SeaCache,
+    SpeCa,
     Spectrum,
     TaylorSeer,
     TeaCache,
@@ -97,6 +98,7 @@ def test_the_bounds_themselves_are_allowed() -> None:
         (FreqCa(), {"interval": 6, "order": 2, "first": 3, "scale": 0.71, "cut": 0.1}),  # arXiv 2510.08669, Flux.1
         (HiCache(), {"interval": 6, "order": 1, "first": 3, "scale": 0.5}),  # arXiv 2508.16984
         (MeanCache(), {"evaluated": "meancache-qwen-17", "released": False}),
+        (SpeCa(), {"threshold": 7.0, "decay": 0.3, "floor": 0.1, "unchecked": 1, "max_drafts": 8}),  # 2509.11628
         (Spectrum(), {"degree": 4, "ridge": 0.1, "blend": 0.5, "window": 2.0, "flex": 0.75, "warmup": 5}),  # 2603.01623
         (Zeus(), {"denominator": 3, "remainders": (0, 1), "start": 0.2, "end": 0.9, "interval": 4, "terms": 4}),
         (SADA(), {"start": 0.2, "multistep_start": 0.48, "end": 0.94, "max_skips": 4, "interval": 4, "terms": 4}),
@@ -129,6 +131,7 @@ WHOLE = {
     Fora: {"interval": 1},
     FreqCa: {"interval": 1, "order": 0, "first": 1},
     HiCache: {"interval": 1, "order": 0, "first": 1},
+    SpeCa: {"unchecked": 0, "max_drafts": 1, "order": 0, "first": 1},
     Spectrum: {"degree": 0, "warmup": 2, "last": 0},
     Zeus: {"interval": 1, "terms": 1, "max_skips": 0},
 }  # fmt: skip
@@ -168,6 +171,9 @@ NUMBERS: list[tuple[Any, str, float, float]] = [
     (FreqCa, "cut", 1.0, 1 + 1e-12),
     (FreqCa, "cut", 0.0, -1e-12),
     (HiCache, "scale", 1e-12, 0.0),
+    (SpeCa, "threshold", 0.0, -1e-12),
+    (SpeCa, "floor", 0.0, -1e-12),
+    (SpeCa, "decay", 1.0, 1 + 1e-12),
     (Spectrum, "ridge", 1e-12, 0.0),
     (Spectrum, "window", 1.0, 1 - 1e-12),
     (Spectrum, "flex", 0.0, -1e-12),

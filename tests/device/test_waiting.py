@@ -54,7 +54,7 @@ class Watching(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-UNET_ONLY, FLUX_ONLY = {"deepcache"}, {"dbcache", "dicache", "first-block", "taylorseer", "teacache"}
+UNET_ONLY, FLUX_ONLY = {"deepcache"}, {"dbcache", "dicache", "first-block", "speca", "taylorseer", "teacache"}
 PRUNING = SADA(token_trunk=True, multistep_start=0.9, weights=(4.0, 0.0, 0.0))  # hardly ever stable
 CASES = [
     ("flux" if flux else "unet", name, make_accelerator(name), 2)

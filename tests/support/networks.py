@@ -7,12 +7,12 @@ import torch
 from sadaflow.models import FluxConfig, FluxTransformer, UNet, UNetConfig
 
 
-def small_flux(single: int) -> FluxTransformer:
-    """Two double blocks and so many single ones, of 8-channel tokens."""
+def small_flux(single: int, double: int = 2) -> FluxTransformer:
+    """So many double and single blocks, of 8-channel tokens."""
     torch.manual_seed(0)
     axes: dict[str, Any] = {"attention_head_dim": 16, "num_attention_heads": 2, "axes_dims_rope": (4, 6, 6)}
     widths = {"in_channels": 8, "joint_attention_dim": 12, "pooled_projection_dim": 10}
-    net = FluxTransformer(FluxConfig(num_layers=2, num_single_layers=single, **axes, **widths))
+    net = FluxTransformer(FluxConfig(num_layers=double, num_single_layers=single, **axes, **widths))
     return net.double().requires_grad_(False).eval()
 
 

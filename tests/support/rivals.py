@@ -70,6 +70,7 @@ class Branch:
         blocks = [*net.transformer_blocks, *net.single_transformer_blocks]
         hooks = [block.register_forward_hook(lambda _, __, output: self.joint.append(output)) for block in blocks]
         hooks.append(blocks[0].register_forward_pre_hook(lambda _, args: self.joint.append(args[0])))
+        hooks.append(blocks[-1].register_forward_pre_hook(self._keep, with_kwargs=True))
         self.plain = net(x[None], timestep, **inputs)
         for hook in hooks:
             hook.remove()
@@ -79,6 +80,9 @@ class Branch:
         embed, pooled = net.time_text_embed, inputs["pooled"]
         features = sinusoids(torch.tensor([timestep], dtype=pooled.dtype), 256).to(pooled.dtype)
         self.time = F.silu(embed.timestep_embedder(features) + embed.text_embedder(pooled))
+
+    def _keep(self, last: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.last_block: Callable[[Tensor], Tensor] = lambda hidden: last(hidden, *args[1:], **kwargs)
 
     def image(self, block: int) -> Tensor:
         """Image tokens after that many blocks; -1: after all."""

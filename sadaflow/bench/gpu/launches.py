@@ -28,7 +28,7 @@ from ...sampling.results import Step
 STEPS = 20
 BATCHES = (1, 4, 16, 64, 256)
 NONE, PRUNING, COMBINED = "none", "sada, pruning", "uniform+guidance"
-_UNET_ONLY, _FLUX_ONLY = ("deepcache",), ("dbcache", "dicache", "first-block", "taylorseer", "teacache")
+_UNET_ONLY, _FLUX_ONLY = ("deepcache",), ("dbcache", "dicache", "first-block", "speca", "taylorseer", "teacache")
 
 
 @dataclass(frozen=True)
