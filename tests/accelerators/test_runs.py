@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 import torch
 
-from sadaflow import Sampled, sample
+from sadaflow import Pipeline, Sampled, sample
 from sadaflow.accelerators import Accelerator, Capabilities, ForwardingRun, PlainRun, Run, make_accelerator
 from sadaflow.accelerators.caching.base import check_fit
 from sadaflow.accelerators.forwarding import begin_run, innermost
@@ -110,3 +110,12 @@ def test_wrappers_are_looked_through() -> None:
     network = type("Network", (), {"sites": frozenset({"deep"})})
     with pytest.raises(ValueError, match="'first-block' needs a transformer"):
         check_fit(accelerator, solver(), SHAPE, network)
+
+
+def test_what_is_timed_reads_the_calibration_as_what_is_measured() -> None:
+    """Eight times cheaper is what plans of a calibration alone can do."""
+    pipe = Pipeline.from_pretrained("tiny-flux")
+    how: dict[str, Any] = {"steps": 50, "solver": "euler", "output": "latent", "progress": False}
+    auto = make_accelerator("auto speedup=8")
+    measured, timed = (pipe("sun", accelerator=chosen, **how) for chosen in (auto, Uncounted(auto)))
+    assert timed.stats.modes == measured.stats.modes and torch.equal(timed.latents, measured.latents)

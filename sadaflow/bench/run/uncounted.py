@@ -1,12 +1,14 @@
 """An accelerator whose evaluations are not counted, so that it can be timed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from sadaflow.solvers import Prediction, Solver
 
-from ...accelerators.base import Accelerator, Run, fitted
+from ...accelerators.base import Accelerator, Run, calibrated, fitted
 from ...accelerators.forwarding import ForwardingRun
 
 
@@ -26,6 +28,10 @@ class Uncounted:
     def fitted(self, prediction: Prediction) -> "Uncounted":
         """The wrapped accelerator for a network that predicts `prediction`."""
         return Uncounted(fitted(self.accelerator, prediction))
+
+    def calibrated(self, calibrations: Sequence[Any], solver: Solver) -> "Uncounted":
+        """The wrapped accelerator with a calibration that fits."""
+        return Uncounted(calibrated(self.accelerator, calibrations, solver))
 
     def begin(self, solver: Solver, shape: torch.Size, *, seams: bool) -> Run:
         """Starts a run of the wrapped accelerator that does not declare that it caches."""
