@@ -10,7 +10,7 @@
 # make lint    ruff, mypy --strict on the built package, and the site, built strictly
 # make docs    the site of docs/ and of the docstrings, served on http://127.0.0.1:8000
 # make site-test
-#              every page of the site in headless Chromium, on a desktop and a phone, light and dark, in two minutes
+#              every page of the site in headless Chromium, on a desktop and a phone, light and dark
 # make docs-numbers
 #              where the measured numbers of the pages come from, and which are older than the code that they measure
 # make attack  fuzzers against files, folders, the Hub and the command for MINUTES=30: docs/attacks.md

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from sadaflow import SADA, Auto, Pipeline, Uniform
-from sadaflow.accelerators import Accelerator
+from sadaflow.accelerators import Accelerator, Schedule
 from sadaflow.accelerators.auto.calibration import Calibration
+from sadaflow.accelerators.auto.plans import Fork
 from sadaflow.accelerators.sada.released import ReleasedSADA
 from sadaflow.bench.reporting.fronts import decibels
 from sadaflow.bench.run.sweep import relative_error
@@ -71,6 +72,7 @@ def ways(solver: str, steps: int, measured: Calibration | None) -> list[Way]:
         reached = (speedup for speedup in SPEEDUPS if steps / speedup >= measured.evaluations[-1])
         fixed = ((speedup, Auto(tolerance=measured.tolerance_for(steps / speedup))) for speedup in reached)
         found += [Way(f"front, {speedup:g}x", solver, steps, accelerator) for speedup, accelerator in fixed]
+        found += parts(solver, steps, measured)
     found += [
         Way("ablation at 2x: no replay", solver, steps, Unreplayed(speedup=2.0)),
         Way("ablation at 2x: one memory, 0.3", solver, steps, Auto(speedup=2.0, memories=(0.3,))),
@@ -90,6 +92,32 @@ def ways(solver: str, steps: int, measured: Calibration | None) -> list[Way]:
     ]
     found += [Way("sada", solver, steps, SADA()), Way("sada-released", solver, steps, ReleasedSADA())]
     return found
+
+
+def parts(solver: str, steps: int, measured: Calibration) -> Iterator[Way]:
+    """Sampling at 2x, 4x and 8x with each part switched off or exchanged: plans, fork, steps, predictor, replay."""
+    from_noise = math.isinf(measured.log_snr[0])  # which has no log-SNR: a schedule needs the second step too
+    for speedup in (2.0, 4.0, 8.0):
+        at = f"part at {speedup:g}x: "
+        fork = min(measured.forks, key=lambda fork: abs(math.log(fork.middle * speedup / steps)))
+        middle = fork.plans[len(fork.plans) // 2]
+        count = len(middle.nodes) if speedup > 2 else steps // 2
+        even = tuple(round(place * steps / count) for place in range(count))
+        if speedup > 2:
+            unforked = replace(measured, forks=(Fork(fork.shared, (middle,), fork.usual, fork.deviation),))
+            without = Auto(speedup=speedup, calibration=replace(measured, forks=()))
+            yield Way(at + "without plans", solver, steps, without)
+            yield Way(at + "one plan, no fork", solver, steps, Auto(budget=count, calibration=unforked))
+        kept = {"even steps": even} | ({"the plan's steps": middle.nodes} if speedup > 2 else {})
+        for name, chosen in kept.items():
+            nodes = tuple(sorted({*chosen, 1})) if from_noise else chosen
+            for predictor in ("kriging", "linear", "held"):
+                for correct in (True, False):
+                    rule = f"{name}, {predictor}{', replayed' * correct}"
+                    yield Way(at + rule, solver, steps, Schedule(nodes, predictor, "x0", correct))
+            for variable in ("flow",) if from_noise else ("eps", "v"):
+                accelerator = Schedule(nodes, "kriging", variable, True)
+                yield Way(f"{at}{name}, kriging, replayed, of {variable}", solver, steps, accelerator)
 
 
 def sampled(

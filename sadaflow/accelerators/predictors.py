@@ -21,7 +21,7 @@ from .history import Array, lagrange
 Weights = Callable[[Array, float | Array], Array]
 
 MEMORY: Final = 0.3
-"""Correlation length of `kriging`, in log-SNR: the best single one on the embedded checkpoints (docs/sada.md)."""
+"""Correlation length of `kriging`, in log-SNR: the best single one on the embedded checkpoints (docs/lab-notes.md)."""
 
 _INTERPOLATED: Final = 4  # most nodes of a polynomial between evaluations
 

@@ -12,7 +12,7 @@ from ..accelerators.auto.linear_states import linear_states
 from ..accelerators.auto.plans import RIDGE
 from ..accelerators.history import Array
 
-_STATES: Final = 0.3  # weight of the errors of the states between; 0.1 and 1 are within 1 dB (docs/sada.md)
+_STATES: Final = 0.3  # weight of the errors of the states between; 0.1 and 1 are within 1 dB (docs/auto.md)
 _REACH: Final = 4  # steps by which an evaluation is moved at a time
 
 

@@ -51,7 +51,7 @@ def test_embedded_checkpoints_are_calibrated(model: str) -> None:
 
 
 def test_a_speed_up_is_kept_on_other_prompts() -> None:
-    """Prompts that are harder than the calibration's cost up to 9 % more (docs/sada.md)."""
+    """Prompts that are harder than the calibration's cost up to 9 % more (docs/fronts.md)."""
     pipe = Pipeline.from_pretrained("tiny-flux")
     out = pipe(["red apple", "pizza", "rocket", "sun"] * 2, seed=list(range(8)), solver="euler", steps=20, speedup=1.6)
     assert np.mean(out.stats.nfe) == pytest.approx(12.5, rel=0.1)

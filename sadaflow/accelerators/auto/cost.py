@@ -12,9 +12,9 @@ from .calibration import Calibration
 from .error_model import Gaps, Situation, Whole
 
 TYPICAL_MEMORY: Final = 0.3
-_TYPICAL_SPEED: Final = 0.7  # over `Gaps.pace`; that of tiny-flux is 0.6, that of tiny-sd 0.5 to 5 (docs/sada.md)
+_TYPICAL_SPEED: Final = 0.7  # over `Gaps.pace`; that of tiny-flux is 0.6, that of tiny-sd 0.5 to 5 (docs/auto.md)
 
-_CORRECTED: Final = 0.25  # part of a sample's excess; a half costs 0.5 dB at 2.5 and 3 times the speed (docs/sada.md)
+_CORRECTED: Final = 0.25  # part of a sample's excess; a half costs 0.5 dB at 2.5 and 3 times the speed (docs/fronts.md)
 
 
 @dataclass(frozen=True)

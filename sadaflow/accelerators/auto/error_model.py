@@ -147,7 +147,7 @@ def gains(ratios: Sequence[float]) -> list[float]:
     """Change of the final sample per error of x0 at each step, up to a constant factor.
 
     As the noise-to-signal ratio falls from s to s', x / alpha takes in (1 - s'/s) x0. An error made at s < 1 persists.
-    At s > 1 the noise hides it from the network, and it fades, here as 1 / sqrt(s) (measured in docs/sada.md).
+    At s > 1 the noise hides it from the network, and it fades, here as 1 / sqrt(s) (measured in docs/lab-notes.md).
 
     Args:
         ratios: Noise-to-signal ratio sigma / alpha of each step, decreasing.
