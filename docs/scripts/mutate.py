@@ -89,7 +89,7 @@ ACCELERATORS: Runs = {
     "auto/error_model": ((ERRORS, ""), (AUTO, ""), (COST, ""), (BATCHES, "")),
     "auto/kriging": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
     "auto/motion": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
-    "base": ((PARTS, ""), (RUNS, ""), (GUIDANCE, ""), (COST, "calibration")),
+    "base": ((PARTS, ""), (RUNS, ""), (GUIDANCE, "")),
     "caching/base": ((INSIDE, ""), (OF_UNET, ""), (BATCHES, ""), (FIT, "")),
     "caching/dbcache": ((SERIES, "dbcache"),),
     "caching/dicache": ((SERIES, "dicache"),),

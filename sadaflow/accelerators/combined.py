@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sadaflow.solvers import Prediction, Solver, State
 
-from .base import Accelerator, Explanation, Mode, Run, calibrated, fitted
+from .base import Accelerator, Explanation, Mode, Run
+from .fitting import calibrated, fitted
 from .forwarding import ForwardingRun, begin_run
 
 

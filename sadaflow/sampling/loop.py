@@ -9,7 +9,8 @@ from torch import Tensor
 from sadaflow.solvers import Adaptive, Solver, State
 
 from ..accelerators import Accelerator, make_accelerator
-from ..accelerators.base import Mode, Run, calibrated, fitted
+from ..accelerators.base import Mode, Run
+from ..accelerators.fitting import calibrated, fitted
 from ..accelerators.forwarding import begin_run
 from .adaptive import sample_adaptive
 from .agreement import require_same_nodes

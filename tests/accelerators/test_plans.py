@@ -14,7 +14,8 @@ from sadaflow import Auto, sample
 from sadaflow.accelerators.auto.linear_states import linear_states
 from sadaflow.accelerators.auto.planned import PlannedRun
 from sadaflow.accelerators.auto.plans import Fork, Plan, shares
-from sadaflow.accelerators.base import Run, require_falling_times, require_steps
+from sadaflow.accelerators.base import Run
+from sadaflow.accelerators.fitting import require_falling_times, require_steps
 from sadaflow.accelerators.replay import tensors_of
 from sadaflow.checks import check_accelerator
 from sadaflow.sampling import Edit

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from sadaflow import Pipeline
-from sadaflow.accelerators.base import fitted
+from sadaflow.accelerators.fitting import fitted
 from sadaflow.accelerators.skipping.base import OutputRun
 from sadaflow.accelerators.skipping.easycache import EasyCache
 from sadaflow.models import AutoencoderConfig

@@ -18,7 +18,8 @@ from sadaflow.solvers import Solver, State
 
 from ...device.indexing import taken
 from ...device.readback import Readback
-from ..base import Explanation, Mode, Run, require_falling_times, require_steps
+from ..base import Explanation, Mode, Run
+from ..fitting import require_falling_times, require_steps
 from ..history import Array, NodeBuffer
 from ..replay import Replay
 from ..settings import check_numbers, check_sequence, check_whole

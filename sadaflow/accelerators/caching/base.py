@@ -11,7 +11,8 @@ from sadaflow.solvers import Solver
 
 from ...device.indexing import taken
 from ...device.readback import Readback
-from ..base import Accelerator, Mode, Run, calibrated
+from ..base import Accelerator, Mode, Run
+from ..fitting import calibrated
 from ..forwarding import begin_run, innermost
 
 Handler = Callable[..., Tensor]

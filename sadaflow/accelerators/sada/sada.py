@@ -13,7 +13,8 @@ from sadaflow.solvers import Solver
 
 from ...device.indexing import renewed, taken
 from ...device.readback import Readback
-from ..base import WITHOUT, Explanation, Mode, Run, require_falling_times
+from ..base import Explanation, Mode, Run
+from ..fitting import WITHOUT, require_falling_times
 from ..history import NodeBuffer
 from ..settings import check_choice, check_fractions, check_sequence, check_whole
 from .criterion import (

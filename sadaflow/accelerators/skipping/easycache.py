@@ -11,7 +11,7 @@ from sadaflow.solvers import Solver
 
 from ...device.indexing import renewed, taken
 from ...device.readback import Readback
-from ..base import require_falling_times, require_steps
+from ..fitting import require_falling_times, require_steps
 from ..settings import check_fractions, check_numbers, check_whole
 from .base import Reuse, ReuseRun, mean_size
 

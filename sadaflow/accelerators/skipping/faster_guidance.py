@@ -10,7 +10,7 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ...device.indexing import sent
-from ..base import require_falling_times, require_steps
+from ..fitting import require_falling_times, require_steps
 from ..history import Array
 from ..settings import check_fractions, check_numbers
 from .guidance import Guidance, GuidanceRun

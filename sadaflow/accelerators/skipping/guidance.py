@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sadaflow.solvers import Solver
 
-from ..base import Mode, require_falling_times, require_steps
+from ..base import Mode
+from ..fitting import require_falling_times, require_steps
 from ..history import NodeBuffer
 from ..settings import check_fractions, check_whole
 from .base import OutputRun, Reuse

@@ -12,7 +12,8 @@ from sadaflow.solvers import Solver
 from sadaflow.solvers.coordinates import Frame, frame_of
 
 from ...device.indexing import sent, taken
-from ..base import Mode, require_falling_times, require_steps
+from ..base import Mode
+from ..fitting import require_falling_times, require_steps
 from ..history import Array, NodeBuffer
 from ..settings import check_sequence
 from ..steps.choice import Choice, check_choice_of_steps, mask_of_choice

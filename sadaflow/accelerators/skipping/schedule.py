@@ -11,7 +11,8 @@ from torch import Tensor
 from sadaflow.solvers import Prediction, Solver, State
 
 from ...device.indexing import taken
-from ..base import Mode, require_falling_times, require_steps
+from ..base import Mode
+from ..fitting import require_falling_times, require_steps
 from ..history import Array, NodeBuffer
 from ..predictors import PREDICTORS, Weights, positions
 from ..replay import Replay

@@ -11,7 +11,7 @@ from sadaflow.solvers import Point, Solver
 
 from ...device.indexing import taken
 from ...device.readback import Readback
-from ..base import require_falling_times, require_steps
+from ..fitting import require_falling_times, require_steps
 from ..history import NodeBuffer
 from ..settings import check_choice, check_numbers, check_whole
 from .base import Reuse, ReuseRun, mean_size

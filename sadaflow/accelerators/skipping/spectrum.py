@@ -10,7 +10,8 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ...device.indexing import index_of, sent, taken
-from ..base import Mode, require_falling_times, require_steps
+from ..base import Mode
+from ..fitting import require_falling_times, require_steps
 from ..history import Array, NodeBuffer
 from ..predictors import chebyshev_basis, positions
 from ..settings import check_fractions, check_numbers, check_whole

@@ -11,7 +11,8 @@ from torch import Tensor
 from sadaflow.solvers import Solver, State
 
 from ...device.indexing import taken
-from ..base import Mode, Run, require_steps
+from ..base import Mode, Run
+from ..fitting import require_steps
 from ..history import NodeBuffer, lagrange
 from ..replay import Replay
 from ..settings import check_whole

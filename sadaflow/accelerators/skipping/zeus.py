@@ -12,7 +12,8 @@ from torch import Tensor
 from sadaflow.solvers import Solver
 
 from ...device.indexing import taken
-from ..base import Mode, require_falling_times, require_steps
+from ..base import Mode
+from ..fitting import require_falling_times, require_steps
 from ..history import Array, NodeBuffer, lagrange
 from ..settings import check_choice, check_fractions, check_whole
 from .base import OutputRun, Reuse

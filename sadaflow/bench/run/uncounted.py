@@ -8,7 +8,8 @@ import torch
 
 from sadaflow.solvers import Prediction, Solver
 
-from ...accelerators.base import Accelerator, Run, calibrated, fitted
+from ...accelerators.base import Accelerator, Run
+from ...accelerators.fitting import calibrated, fitted
 from ...accelerators.forwarding import ForwardingRun
 
 
