@@ -90,6 +90,7 @@ ACCELERATORS: Runs = {
     "auto/kriging": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
     "auto/motion": ((ERRORS, ""), (AUTO, ""), (BATCHES, "")),
     "base": ((PARTS, ""), (RUNS, ""), (GUIDANCE, "")),
+    "fitting": ((RUNS, ""), (COST, "calibration")),
     "caching/base": ((INSIDE, ""), (OF_UNET, ""), (BATCHES, ""), (FIT, "")),
     "caching/dbcache": ((SERIES, "dbcache"),),
     "caching/dicache": ((SERIES, "dicache"),),

@@ -14,7 +14,6 @@ import numpy as np
 from ..history import Array
 
 RIDGE: Final = 1e-6  # over the mean square of each value; against the rounding of the stored products
-_SPREAD: Final = 0.5  # share of the samples with more or fewer evaluations than the plan in the middle
 
 
 @dataclass(frozen=True)
@@ -171,16 +170,11 @@ def _rows(content: Sequence[str]) -> tuple[tuple[float, ...], ...]:
 def shares(counts: Sequence[int], mean: float) -> Array:
     """Shares of the samples that take each plan, so that they make `mean` evaluations in the mean.
 
-    Between two plans the shares are interpolated. Where more than half of the samples would take a plan that has
-    neighbours on both sides, the rest of them takes the neighbours in equal parts: easy samples the cheaper one, hard
-    samples the dearer one.
+    At most two plans are taken: those with the next fewer and the next more evaluations. What is lost with fewer is
+    more than what is gained with more, so that a wider spread loses.
 
     Args:
-        counts: Number of evaluations of each plan, which rises evenly.
+        counts: Number of evaluations of each plan, rising.
         mean: Evaluations asked for; the nearest of `counts` if it lies beyond them.
     """
-    found = np.array([np.interp(mean, counts, row) for row in np.eye(len(counts))])
-    for index in range(1, len(counts) - 1):
-        moved = max(0.0, found[index] - (1 - _SPREAD)) / 2
-        found[index - 1 : index + 2] += (moved, -2 * moved, moved)
-    return found
+    return np.array([np.interp(mean, counts, row) for row in np.eye(len(counts))])
