@@ -25,8 +25,10 @@ from sadaflow.sampling.auto_forks import fit_forks
 from sadaflow.training.data.captions import CARD_PROMPTS, EVERYDAY
 from sadaflow.training.data.scenes import CLASSES as SCENES
 
-EFFORT = Effort(samples=24)
-PROMPTS = random.Random(0).sample(sorted(set(EVERYDAY) - set(CARD_PROMPTS)), EFFORT.samples)
+EFFORT = Effort(samples=24, batch=16, planned=64)
+CAPTIONS = sorted(set(EVERYDAY) - set(CARD_PROMPTS))
+PROMPTS = random.Random(0).sample(CAPTIONS, EFFORT.samples)
+FITTED = random.Random(1).sample(CAPTIONS, EFFORT.planned)
 CLASSES = {"tiny-dit": tuple(SCENES)}
 SOLVERS = {"tiny-sd": ("dpmpp2m", "euler"), "tiny-flux": ("euler",), "tiny-dit": ("euler",)}
 GUIDANCE = {"tiny-sd": 5.0}
@@ -36,18 +38,17 @@ STEPS = (50, 28, 20, 12)
 def main(models: list[str]) -> None:
     for model in models or list(SOLVERS):
         pipe = Pipeline.from_pretrained(model)
-        path, texts = Path(embedded(model)) / NAME, CLASSES.get(model, PROMPTS)
+        path, classes = Path(embedded(model)) / NAME, CLASSES.get(model)
         for solver, steps in ((solver, steps) for solver in SOLVERS[model] for steps in STEPS):
             own, start = pipe.solver(solver, steps), time.perf_counter()
             how: dict[str, Any] = {"solver": solver, "steps": steps, "guidance": GUIDANCE.get(model)}
             found = next((known for known in pipe.calibrations.held if known.misfit(own) is None), None)
             if found is None:
-                found = pipe.calibrate(texts, effort=EFFORT, **how)
-            elif not found.forks:
-                tuning = tuning_samples(pipe, texts, EFFORT.batch, how, lambda _: None, "calibrate")
-                found = replace(found, forks=fit_forks(own, tuning.batches(EFFORT.planned), found, Auto()))
-            else:
+                found = pipe.calibrate(classes or PROMPTS, effort=replace(EFFORT, planned=0), **how)
+            elif found.forks:
                 continue
+            tuning = tuning_samples(pipe, classes or FITTED, EFFORT.batch, how, lambda _: None, "calibrate")
+            found = replace(found, forks=fit_forks(own, tuning.batches(EFFORT.planned), found, Auto()))
             write_calibrations(path, [found])
             print(f"{model}, {solver}, {steps} steps: {time.perf_counter() - start:.0f} s", flush=True)
 

@@ -32,7 +32,7 @@ from sadaflow.bench.run.sweep import relative_error
 from sadaflow.bench.suite.mixture import ANALYTIC, SHAPE, Exact, MixtureSubject
 from sadaflow.metrics.fidelity import psnr
 from sadaflow.pipeline.inputs import initial_noise
-from sadaflow.sampling.auto_calibration import calibrate
+from sadaflow.sampling.auto_calibration import Effort, calibrate
 from sadaflow.solvers import Solver, State
 
 SPEEDUPS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -139,14 +139,15 @@ def sampled(
     return torch.cat(pictures), nfe
 
 
-def calibrated_mixture(subject: MixtureSubject, solver: str, steps: int) -> MixtureSubject:
-    """The mixture with a calibration of `auto`."""
+def calibrated_mixture(subject: MixtureSubject, solver: str, steps: int, planned: int = 64) -> MixtureSubject:
+    """The mixture with a calibration of `auto`, whose plans are fitted to `planned` samples."""
     nodes = subject.solver(solver, steps)
 
     def batches(count: int) -> Iterator[tuple[Exact, torch.Tensor]]:
         yield Exact(nodes), initial_noise(SHAPE, range(20_000, 20_000 + count)).double()
 
-    return replace(subject, calibrations=(calibrate(nodes, batches, weights=subject.fingerprint),))
+    found = calibrate(nodes, batches, weights=subject.fingerprint, effort=Effort(planned=planned))
+    return replace(subject, calibrations=(found,))
 
 
 def sampled_mixture(subject: MixtureSubject, way: Way, seeds: list[int]) -> tuple[Any, list[float]]:
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--only", default="", help="regular expression: only rows that begin so")
+    parser.add_argument("--planned", type=int, default=64, help="of mixtures: samples that plans are fitted to")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     analytic = options.model in ANALYTIC
@@ -177,7 +179,9 @@ def main() -> None:
     captions = [""] * 20 if analytic else suite["prompts"]
     prompts = [prompt for _ in range(options.seeds) for prompt in captions]
     seeds = list(range(len(prompts))) if analytic else [seed for seed in range(options.seeds) for _ in captions]
-    subject = calibrated_mixture(ANALYTIC[options.model](), options.solver, options.steps) if analytic else None
+    subject = None
+    if analytic:
+        subject = calibrated_mixture(ANALYTIC[options.model](), options.solver, options.steps, options.planned)
     pipe = None if analytic else Pipeline.from_pretrained(options.model)
     rows = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
     plain = None

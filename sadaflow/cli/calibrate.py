@@ -38,7 +38,8 @@ class CalibrateOptions:
     prompts: Annotated[
         Path | None, text("FILE", "Prompts in place of the built-in ones: .txt, .jsonl, .csv, .tsv or MS-COCO's .json.")
     ] = None
-    samples: Annotated[int, count("Samples that are measured; plans are fitted to at most 16.")] = _EFFORT.samples
+    samples: Annotated[int, count("Samples that are measured.")] = _EFFORT.samples
+    planned: Annotated[int, count("Samples that plans of few evaluations are fitted to.")] = _EFFORT.planned
     batch: Annotated[int, count("Most samples in memory at a time.")] = _EFFORT.batch
     out: Annotated[
         Path | None,
@@ -71,8 +72,7 @@ def run(options: CalibrateOptions) -> None:
 
     It takes minutes on one device. Later runs with the same weights, solver and steps use it by themselves.
     """
-    planned = min(options.samples, _EFFORT.planned)
-    effort = Effort(samples=options.samples, batch=options.batch, planned=planned)
+    effort = Effort(samples=options.samples, batch=options.batch, planned=options.planned)
     prompts = PROMPTS if options.prompts is None else [entry.prompt for entry in read_prompt_file(options.prompts)]
     how = {name: getattr(options, name) for name in ("revision", "variant")}
     quiet_libraries()

@@ -19,7 +19,8 @@ from .plan_fitting import Followed, PlainRun, fitted_fork, log_errors, plain_pro
 from .plan_steps import PlanCosts
 
 _MOST_SPEEDUP: Final = 8.0
-_PARTS: Final = (1.12, 1.32, 1.6, 2.0, 2.68, 3.2, 4.0, 4.9)  # evaluations of the plans in the middle, over those at 8x
+_PARTS: Final = (1.12, 1.32, 1.6, 2.0, 2.68, 3.2, 4.0, 4.9, 5.6)
+"""Evaluations of the plans in the middle, over those at 8x."""
 _FEW: Final = 10  # up to so many evaluations the plans of a fork differ by one, above by two
 _LINEAR: Final = 1e-3  # largest relative error of the plain end as a sum of x0
 

@@ -16,10 +16,11 @@ from ..accelerators.auto.plans import Fork, Plan
 from ..accelerators.history import Array
 from .denoiser import RowDenoise
 from .loop import sample
-from .plan_steps import PlanCosts
+from .plan_steps import STATES, PlanCosts
 from .results import Step
 
 _POSITIONS = 4096  # elements of each sample that products are means of
+_LOST = 100.0  # a sample whose squared error is so many times the median counts half
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ class Followed:
             found = replace(found, nodes=(*found.nodes, step), values=values)
         return found
 
+    def after(self, evaluations: int) -> "Followed":
+        """The runs after the first so many evaluations."""
+        values = tuple(held[: evaluations + 1] for held in self.values)
+        return replace(self, nodes=self.nodes[:evaluations], values=values)
+
     def at(self, step: int) -> list[Tensor]:
         """The states in which a step after the last evaluation is evaluated, (B, ...) by batch."""
         if not self.nodes:
@@ -118,11 +124,19 @@ class Followed:
         ]
 
     def plan(self) -> Plan:
-        """The plan of the evaluations so far."""
+        """The plan of the evaluations so far.
+
+        A sample whose x0 is far from that of its plain run counts little: it is lost, and would bend the weights for
+        all others.
+        """
         known = zip(*self.values, strict=True)  # by value, a tensor of each batch
-        values = torch.stack([torch.cat([some_elements(part) for part in parts]).flatten() for parts in known])
+        values = torch.stack([torch.cat([some_elements(part) for part in parts]) for parts in known])
+        targets = torch.cat([run.x0 for run in self.runs], dim=1)
+        away = (values[-1] - targets[self.nodes[-1]]).square().mean(dim=1)
+        trust = 1 / (1 + away / (_LOST * away.median().clamp(min=1e-30)))
+        trust = (trust / trust.mean()).sqrt()[:, None]
+        values, targets = (values * trust).flatten(1), (targets * trust).flatten(1)
         values[2:] -= values[1:-1].clone()  # changes of x0
-        targets = torch.cat([run.x0 for run in self.runs], dim=1).flatten(1)
         both = torch.cat((values, targets))
         products = (values @ both.T / values.shape[1]).cpu().numpy()
         count = len(values)
@@ -163,19 +177,23 @@ def fitted_fork(costs: PlanCosts, begun: Followed, evaluations: int, apart: int)
     Args:
         costs: What sets of steps lose.
         begun: Runs before their first evaluation.
-        evaluations: Evaluations of the plan in the middle.
+        evaluations: Evaluations of the plan in the middle, which of several searched sets is the one that loses least.
         apart: How many the other two make less and more.
 
     Returns:
         The fork, and the loss of the plan in the middle (see `Followed.loss`).
     """
-    middle = costs.searched(evaluations)
+    sets = {costs.searched(evaluations, between=between): between for between in reversed(STATES)}
+    tried = [begun.through(nodes) for nodes in sets]
+    losses = [each.loss() for each in tried]
+    middle = tried[losses.index(min(losses))]
     most, last = max(1, min(round(2 * evaluations / 3), evaluations - apart)), begun.solver.n_evals - 1
     # as many as leave steps for all further evaluations of the longest plan
-    shared = max(each for each in range(1, most + 1) if last - middle[each - 1] >= evaluations + apart - each)
-    trunk = begun.through(middle[:shared])
+    shared = max(each for each in range(1, most + 1) if last - middle.nodes[each - 1] >= evaluations + apart - each)
+    trunk = middle.after(shared)
     misses = trunk.logarithms()
-    plans = [costs.searched(evaluations + more, middle[:shared]) for more in (-apart, 0, apart)]
-    followed = [trunk.through(nodes) for nodes in plans]
-    fork = Fork(shared, tuple(each.plan() for each in followed), float(misses.mean()), max(float(misses.std()), 1e-6))
-    return fork, followed[1].loss()
+    counts = (evaluations - apart, evaluations + apart)
+    others = (costs.searched(count, trunk.nodes, sets[middle.nodes]) for count in counts)
+    fewer, more = (trunk.through(nodes).plan() for nodes in others)
+    fork = Fork(shared, (fewer, middle.plan(), more), float(misses.mean()), max(float(misses.std()), 1e-6))
+    return fork, min(losses)

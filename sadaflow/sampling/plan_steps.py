@@ -12,7 +12,8 @@ from ..accelerators.auto.linear_states import linear_states
 from ..accelerators.auto.plans import RIDGE
 from ..accelerators.history import Array
 
-_STATES: Final = 0.3  # weight of the errors of the states between; 0.1 and 1 are within 1 dB (docs/auto.md)
+STATES: Final = (0.1, 0.3, 1.0)
+"""Weights of the errors of the states between, of which the best is found by following sets (docs/auto.md)."""
 _REACH: Final = 4  # steps by which an evaluation is moved at a time
 
 
@@ -45,12 +46,15 @@ class PlanCosts:
         shared = products @ states.T
         entering = np.diagonal(states[1:, 1:])  # weight of the last x0 in each state but the first
         of_states = np.append(np.array(gains) / np.abs(entering), 1.0)[1:]
-        factors = np.append(0.0, _STATES * of_states**2)
-        factors[-1] = 1.0
-        return cls(products, shared, (states * shared.T).sum(axis=1), factors)
+        return cls(products, shared, (states * shared.T).sum(axis=1), np.append(0.0, of_states**2))
 
-    def cost(self, nodes: Sequence[int]) -> float:
-        """Squared error of the end of runs that evaluate the steps `nodes`, which rise from 0."""
+    def cost(self, nodes: Sequence[int], between: float = 0.3) -> float:
+        """Squared error of the end of runs that evaluate some steps, and of the states between times what it changes.
+
+        Args:
+            nodes: The evaluated steps, which rise from 0.
+            between: Weight of the errors of the states between.
+        """
         from scipy.linalg import cholesky, solve_triangular  # slow to import
 
         known = [0, *[step + 1 for step in nodes]]
@@ -60,22 +64,24 @@ class PlanCosts:
         root = cholesky(values + ridge, lower=True, check_finite=False)
         explained = solve_triangular(root, self.shared[np.ix_(known, ends)], lower=True, check_finite=False) ** 2
         left = self.squares[ends] - np.diagonal(explained.cumsum(axis=0)[1:])
-        return float((self.gains[ends] * np.maximum(left, 0.0)).sum())
+        errors = self.gains[ends] * np.maximum(left, 0.0)
+        return float(between * errors[:-1].sum() + errors[-1])
 
-    def searched(self, evaluations: int, fixed: Sequence[int] = (0,)) -> tuple[int, ...]:
+    def searched(self, evaluations: int, fixed: Sequence[int] = (0,), between: float = 0.3) -> tuple[int, ...]:
         """The set from which no move of one evaluation is better, starting from even distances.
 
         Args:
             evaluations: Number of evaluated steps.
             fixed: The first of them, from 0 on, which stay.
+            between: See `cost`.
         """
         steps = len(self.gains) - 1
         rest = np.linspace(fixed[-1], steps, evaluations - len(fixed) + 2)[1:-1]
         best = tuple(fixed) + _apart(np.rint(rest).astype(int).tolist(), fixed[-1], steps)
-        least = self.cost(best)
+        least = self.cost(best, between)
         while True:
             others = {other for other in _moved(best, len(fixed), steps)}
-            costs = {other: self.cost(other) for other in sorted(others)}
+            costs = {other: self.cost(other, between) for other in sorted(others)}
             found = min(costs, key=lambda other: costs[other], default=best)
             if costs.get(found, least) >= least * (1 - 1e-6):
                 return best

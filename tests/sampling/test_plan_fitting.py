@@ -12,7 +12,7 @@ from torch import Tensor
 from sadaflow import Auto, sample
 from sadaflow.accelerators.auto.calibration import Calibration
 from sadaflow.sampling.auto_calibration import Effort, calibrate
-from sadaflow.sampling.plan_fitting import PlainRun, plain_products
+from sadaflow.sampling.plan_fitting import Followed, PlainRun, plain_products
 from sadaflow.sampling.plan_steps import PlanCosts
 from support.gaussians import SHAPE, Gaussians, solver_of
 
@@ -55,7 +55,9 @@ def test_the_cost_of_a_set_is_what_the_least_squares_leave() -> None:
         known = values[[0, 1, 4][: index + 1]]
         weights = np.linalg.lstsq(known.T, ends[end], rcond=None)[0]
         left.append(((weights @ known - ends[end]) ** 2).mean())
-    assert costs.cost((0, 3)) == pytest.approx(costs.gains[3] * left[0] + left[1], rel=5e-3)  # a ridge is added
+    for between in (0.1, 1.0):
+        expected = between * costs.gains[3] * left[0] + left[1]
+        assert costs.cost((0, 3), between) == pytest.approx(expected, rel=5e-3)  # a ridge is added
 
 
 def test_the_searched_set_is_among_the_best() -> None:
@@ -84,11 +86,27 @@ def test_auto_keeps_more_than_fewer_steps_of_any_solver(measured: Calibration, s
 
 def test_a_sample_is_the_same_alone_and_in_a_batch(measured: Calibration) -> None:
     solver, (denoise, noise) = solver_of(STEPS, end=0.02), drawn(2)
-    together = sample(solver, denoise, noise, Auto(speedup=6, calibration=measured))
+    auto = Auto(budget=4.5, calibration=measured)
+    together = sample(solver, denoise, noise, auto)
     alone = Gaussians(solver, denoise.mean[3:4], denoise.deviation[3:4], denoise.wiggle[3:4])
-    one = sample(solver, alone, noise[3:4], Auto(speedup=6, calibration=measured))
+    one = sample(solver, alone, noise[3:4], auto)
     torch.testing.assert_close(one.x[0], together.x[3], rtol=0, atol=1e-10)
     assert len(set(together.stats.nfe)) > 1
+
+
+def test_a_lost_sample_does_not_spoil_the_plans_of_the_others() -> None:
+    """The network shows the first sample another picture than in its plain run, as one that came to another mode."""
+    solver, (denoise, noise) = solver_of(STEPS, end=0.02), drawn(1)
+    run = PlainRun.of(solver, denoise, noise)
+    mean = denoise.mean.clone()
+    mean[0] = 10 - mean[0]
+    lost = replace(run, denoise=Gaussians(solver, mean, denoise.deviation, denoise.wiggle))
+
+    def error(followed: PlainRun) -> float:
+        end = Followed.begin(solver, [followed]).through((0, 3, 6, 10, 15, 20)).at(STEPS)[0]
+        return float((end - run.end)[1:].square().mean())
+
+    assert error(lost) < 2 * error(run)
 
 
 def test_plans_survive_a_file_and_are_left_out_where_settings_differ(measured: Calibration) -> None:
