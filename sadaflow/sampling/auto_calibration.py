@@ -35,7 +35,7 @@ class Effort:
     perturbed: int = 6
     points: int = 17
     batch: int = 8
-    planned: int = 32
+    planned: int = 16
 
     def __post_init__(self) -> None:
         for name in ("samples", "perturbed", "points", "batch"):
