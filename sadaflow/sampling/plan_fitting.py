@@ -183,7 +183,7 @@ def fitted_fork(costs: PlanCosts, begun: Followed, evaluations: int, apart: int)
     Returns:
         The fork, and the loss of the plan in the middle (see `Followed.loss`).
     """
-    sets = {costs.searched(evaluations, between=between): between for between in reversed(STATES)}
+    sets = {costs.searched(evaluations, between): between for between in reversed(STATES)}
     tried = [begun.through(nodes) for nodes in sets]
     losses = [each.loss() for each in tried]
     middle = tried[losses.index(min(losses))]
@@ -193,7 +193,7 @@ def fitted_fork(costs: PlanCosts, begun: Followed, evaluations: int, apart: int)
     trunk = middle.after(shared)
     misses = trunk.logarithms()
     counts = (evaluations - apart, evaluations + apart)
-    others = (costs.searched(count, trunk.nodes, sets[middle.nodes]) for count in counts)
+    others = (costs.searched(count, sets[middle.nodes], trunk.nodes) for count in counts)
     fewer, more = (trunk.through(nodes).plan() for nodes in others)
     fork = Fork(shared, (fewer, middle.plan(), more), float(misses.mean()), max(float(misses.std()), 1e-6))
     return fork, min(losses)

@@ -48,7 +48,7 @@ class PlanCosts:
         of_states = np.append(np.array(gains) / np.abs(entering), 1.0)[1:]
         return cls(products, shared, (states * shared.T).sum(axis=1), np.append(0.0, of_states**2))
 
-    def cost(self, nodes: Sequence[int], between: float = 0.3) -> float:
+    def cost(self, nodes: Sequence[int], between: float) -> float:
         """Squared error of the end of runs that evaluate some steps, and of the states between times what it changes.
 
         Args:
@@ -67,13 +67,13 @@ class PlanCosts:
         errors = self.gains[ends] * np.maximum(left, 0.0)
         return float(between * errors[:-1].sum() + errors[-1])
 
-    def searched(self, evaluations: int, fixed: Sequence[int] = (0,), between: float = 0.3) -> tuple[int, ...]:
+    def searched(self, evaluations: int, between: float, fixed: Sequence[int] = (0,)) -> tuple[int, ...]:
         """The set from which no move of one evaluation is better, starting from even distances.
 
         Args:
             evaluations: Number of evaluated steps.
-            fixed: The first of them, from 0 on, which stay.
             between: See `cost`.
+            fixed: The first of them, from 0 on, which stay.
         """
         steps = len(self.gains) - 1
         rest = np.linspace(fixed[-1], steps, evaluations - len(fixed) + 2)[1:-1]

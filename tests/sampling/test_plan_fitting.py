@@ -64,10 +64,10 @@ def test_the_searched_set_is_among_the_best() -> None:
     denoise, noise = drawn(1, 12)
     solver = solver_of(12, end=0.02)
     costs = PlanCosts.of(solver, plain_products([PlainRun.of(solver, denoise, noise)]), np.full(12, 0.3))
-    found = costs.searched(4)
-    every = sorted(costs.cost((0, *rest)) for rest in combinations(range(1, 12), 3))
-    assert costs.cost(found) <= 1.3 * every[0] < every[len(every) // 2]
-    assert costs.searched(5, found[:3])[:3] == found[:3]
+    found = costs.searched(4, 0.3)
+    every = sorted(costs.cost((0, *rest), 0.3) for rest in combinations(range(1, 12), 3))
+    assert costs.cost(found, 0.3) <= 1.3 * every[0] < every[len(every) // 2]
+    assert costs.searched(5, 0.3, found[:3])[:3] == found[:3]
 
 
 @pytest.mark.parametrize("speedup", [3.0, 4.0, 5.0, 6.0, 8.0])

@@ -1,5 +1,6 @@
 """SpeCa: the network's residual is drafted by a Taylor series, and the last block checks it (arXiv 2509.11628)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -122,7 +123,7 @@ class _Run(InsideRun):
         return Explanation("error of the last block's draft", self.bound(step + 1), self.errors, nothing)
 
 
-class _Blocks:
+class _Blocks(ABC):
     """A seam that counts the blocks inside the trunk."""
 
     decides = True  # errors are over all branches
@@ -143,11 +144,13 @@ class _Blocks:
         self.index += 1
         return self.block(site, fn, hidden, *args)
 
+    @abstractmethod
     def leave(self) -> None:
         """Called behind the last block."""
 
+    @abstractmethod
     def block(self, site: Site, fn: Callable[..., Tensor], hidden: Tensor, *args: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """What a block inside the trunk returns; `index` is its number, from 1."""
 
 
 class _Whole(_Blocks):
@@ -182,5 +185,8 @@ class _Draft(_Blocks):
         ratios = wrong / computed.abs().clamp(min=torch.finfo(computed.dtype).tiny)
         for row, error in zip(self.rows, Readback(mean_sizes(ratios, count)).read(), strict=True):
             run.errors[row] = error if run.drafts[row] >= run.settings.unchecked else float("nan")
-            run.drafts[row] += 1
         return hidden + drafted
+
+    def leave(self) -> None:
+        for row in self.rows:
+            self.run.drafts[row] += 1
